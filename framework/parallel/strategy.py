@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -15,7 +16,7 @@ from framework.errors import DivergedError
 from framework.models import Model
 from framework.models.parameters import OtherGradient, Parameters
 from framework.parallel.sums import AllReduce, Tree
-from framework.parallel.turns import Turns
+from framework.parallel.turns import NOTHING, Exchange, Turns
 from framework.parallel.workers import Workers
 from framework.settings.component import Component, Count, Positive
 from framework.trees import rows_in
@@ -26,8 +27,8 @@ Sums = dict[str, tuple[float, ...]]
 _Jobs: TypeAlias = Mapping[int, Callable[[Model], Sums]]
 """By shard, a function that fills a model's gradient with that of the shard's rows, and returns their sums."""
 
-_Computed: TypeAlias = tuple[int, Sums, Array, Exception | None]
-"""A shard, its sums, its gradient with the new buffers, and an error so far."""
+_Computed: TypeAlias = tuple[int, Sums, Array, Iterable[Array], Exception | None]
+"""A shard, its sums, its gradient, the new buffers, and an error so far."""
 
 
 class DataParallel(Component):
@@ -71,7 +72,7 @@ class PhasesOfShard(Protocol):
     sums: Sums
 
     def advance(self, phase: int) -> Array | None:
-        """Compute a phase; return the numbers whose sums are to be put in their place, or None if it cannot."""
+        """Compute a phase; return the numbers to be replaced by their sums, or None if it cannot; the last has none."""
 
     def buffers(self) -> list[Array]:
         """Return the new buffers, after the last phase."""
@@ -194,8 +195,8 @@ class Sharded(Strategy):
         self._planned: _Planned | None = None  # for gradients; their length is known at the first step
         self._others = dict[int, tuple[int, OtherGradient]]()  # by the leaf's identity, with the parameters' version
         self._mixed, self.mixes, self._twins = mixed, mixed > 0, dict[int, Model]()
-        self._turns: Turns[Sums] = Turns(workers, self._own, self._new)
-        self._lengths, self._trees = list[int](), list[Tree | AllReduce]()  # of the sums between phases
+        self._threads = ThreadPoolExecutor(max(len(self._own) - 1, 1), "shard")  # which start when they are needed
+        self._exchanges = dict[tuple[int, ...], Exchange]()  # between phases, by their lengths; of turns, without
         self._gradients = dict[int, Array]()  # of shards in phases
 
     def _start(self, rows: int, shard: int) -> int:
@@ -247,27 +248,18 @@ class Sharded(Strategy):
             shard: partial(_shard, fill, part, batch=batch, count=count, key=(*key, shard))
             for shard, part in self.parts(rows)
         }
-        gradient, buffers = model.parameters.gradient, model.buffers.values() if self._mixed else ()
-        length = gradient.size + sum(buffer.size for buffer in buffers)
+        gradient, buffers = model.parameters.gradient, [*model.buffers.values()] if self._mixed else []
         planned, error = self._planned, None
         compute = self._together if self._mixed else self._one_by_one
         if several is not None and planned is not None and 0 < len(jobs) == len(self._own):
             at_once = partial(self._at_once, several, planned.tree, model.parameters, batch, count, key)
             compute = partial(self._one_by_one, at_once=at_once)
         found = None if phases is None else self._in_phases(phases, model, batch, key)
-        for shard, sums, numbers, error in compute(jobs, model, rows) if found is None else found:
-            planned = planned or self._plan(sums, length, gradient.dtype)
-            self._put(planned, shard, numbers, sums, error)
-        self._planned = planned = planned or self._plan({}, length, gradient.dtype)  # for more workers than shards
-        vector = np.empty(length, gradient.dtype) if buffers else gradient
-        total = self._total(planned, vector, error)
-        if buffers:
-            gradient[...] = vector[: gradient.size]
-        place = gradient.size
-        for buffer in buffers:
-            buffer[...] = vector[place : place + buffer.size].reshape(buffer.shape)
-            place += buffer.size
-        return total
+        for shard, sums, numbers, new, error in compute(jobs, model, rows) if found is None else found:
+            planned = planned or self._plan(sums, gradient, buffers)
+            self._put(planned, shard, numbers, sums, error, new)
+        self._planned = planned = planned or self._plan({}, gradient, buffers)  # for more workers than shards
+        return self._total(planned, gradient, error, buffers)
 
     def _by_parts(
         self,
@@ -333,7 +325,7 @@ class Sharded(Strategy):
                         sums = jobs[shard](model)
                 except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
                     error = raised
-            yield shard, sums, numbers, error
+            yield shard, sums, numbers, (), error
 
     def _other(self, parameters: Parameters, gradient: Array) -> AbstractContextManager[None]:
         """Return what puts a leaf of the tree in the place of the gradient."""
@@ -345,55 +337,38 @@ class Sharded(Strategy):
         return known[1]
 
     def _in_phases(self, phases: Phases, model: Model, batch: Batch, key: tuple[int, ...]) -> list[_Computed] | None:
-        """Compute all shards of this worker from one sum to the next; None if any shard must stop."""
-        lengths, dtype = [*phases.lengths, 0], model.parameters.gradient.dtype  # the last one says whether all are done
-        if self._lengths != lengths:
-            self._lengths, self._trees = lengths, [self._new(length, dtype, 1) for length in lengths]
-        begun, failed = self._begun(phases, model, batch, key)
-        for phase, (length, tree) in enumerate(zip(lengths, self._trees, strict=True)):
-            found = dict[int, Array]()
-            for shard in self._own:
-                numbers = None if failed or shard not in begun else _advanced(begun[shard], phase)
-                failed = failed or (numbers is None and shard in begun)
-                if numbers is not None:
-                    found[shard] = numbers
-                vector, tail = tree.leaf(shard)
-                vector[...] = found.get(shard, 0.0)
-                tail[0] = failed
-            total = np.empty(length, dtype)
-            if tree.total(total)[0]:
-                return None
-            for numbers in found.values():
-                numbers[...] = total
-        size = sum(buffer.size for buffer in model.buffers.values())
-        return [(shard, *self._result(begun, shard, size), None) for shard in self._own]
+        """Compute all shards of this worker in phases; None if a shard of any worker cannot."""
+        begun, parameters, rows = dict[int, PhasesOfShard](), model.parameters, rows_in(batch[1])
+        parts, exchange = dict(self.parts(rows)), self._exchange(phases.lengths)
 
-    def _begun(
-        self, phases: Phases, model: Model, batch: Batch, key: tuple[int, ...]
-    ) -> tuple[dict[int, PhasesOfShard], bool]:
-        """Prepare the shards of this worker that have rows; return them, and whether one has an error."""
-        found, parameters = dict[int, PhasesOfShard](), model.parameters
-        try:
-            rows = rows_in(batch[1])
-            for shard, part in self.parts(rows):
+        def compute() -> None:
+            for shard, part in parts.items():
                 if shard not in self._gradients:
                     self._gradients[shard] = np.zeros_like(parameters.gradient)
                 with self._other(parameters, self._gradients[shard]):
-                    found[shard] = phases.begin(shard, rows_of_batch(batch, part), rows, (*key, shard))
-        except Exception:  # noqa: BLE001 (raised again where the shards are computed in turns)
-            return found, True
-        return found, False
+                    begun[shard] = phases.begin(shard, rows_of_batch(batch, part), rows, (*key, shard))
+            phase = 0
+            while exchange.add_up({shard: _advanced(each, phase) for shard, each in begun.items()}):
+                phase += 1
 
-    def _result(self, begun: Mapping[int, PhasesOfShard], shard: int, size: int) -> tuple[Sums, Array]:
-        """Return the sums of a shard, and its gradient with the new buffers, which shard 0 gives."""
-        if shard not in begun:
-            return {}, np.zeros(0)
-        gradient = self._gradients[shard]
-        new = map(np.ravel, begun[shard].buffers()) if shard == 0 else [np.zeros(size, gradient.dtype)]
-        return begun[shard].sums, np.concatenate([gradient, *new])
+        done, _ = exchange.run(parts, compute)  # an error is raised again where the shards are computed in turns
+        if not done:
+            return None
+        return [
+            (shard, begun[shard].sums, self._gradients[shard], begun[shard].buffers() if shard == 0 else (), None)
+            if shard in begun
+            else (shard, {}, NOTHING, (), None)
+            for shard in self._own
+        ]
+
+    def _exchange(self, lengths: Sequence[int] = ()) -> Exchange:
+        """Return the sums between phases of these lengths; without lengths, those between turns."""
+        if (known := tuple(lengths)) not in self._exchanges:
+            self._exchanges[known] = Exchange(self.workers, self._own, self._new)
+        return self._exchanges[known]
 
     def _together(self, jobs: _Jobs, model: Model, rows: int) -> Iterator[_Computed]:
-        """Compute the shards in turns, the last one with the model itself; shard 0 gives the new buffers too."""
+        """Compute the shards in turns, the last one with the model itself."""
         models = dict.fromkeys([*jobs][-1:], model)
         for shard in [*jobs][:-1]:
             twin = self._twins.get(shard)
@@ -403,13 +378,17 @@ class Sharded(Strategy):
             for name, buffer in model.buffers.items():
                 twin.buffers[name][...] = buffer
             models[shard] = twin
-        found, error = self._turns.run({shard: partial(job, models[shard]) for shard, job in jobs.items()}, rows)
+        found = dict[int, Sums]()
+
+        def compute(shard: int) -> None:
+            found[shard] = jobs[shard](models[shard])
+
+        exchange = self._exchange()
+        turns = Turns({shard: partial(compute, shard) for shard in jobs}, rows, exchange.add_up)
+        _, error = exchange.run(jobs, partial(turns.run, self._threads))
         for shard in self._own:
-            numbers: Array = np.zeros(0)
-            if shard in found:
-                new = [buffer if shard == 0 else np.zeros_like(buffer) for buffer in models[shard].buffers.values()]
-                numbers = np.concatenate([models[shard].parameters.gradient, *map(np.ravel, new)])
-            yield shard, found.get(shard, {}), numbers, error
+            each = models.get(shard, model)
+            yield shard, found.get(shard, {}), each.parameters.gradient, each.buffers.values(), error
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
         error, found = None, dict[int, Sums]()
@@ -417,38 +396,50 @@ class Sharded(Strategy):
             found = dict(sums())
         except Exception as raised:  # noqa: BLE001 (as above)
             error = raised
-        nothing = np.zeros(0)
-        planned = self._plan(next(iter(found.values()), {}), 0, nothing.dtype)
+        planned = self._plan(next(iter(found.values()), {}), NOTHING)
         for shard in self._own:
-            self._put(planned, shard, nothing, found.get(shard, {}), error)
-        return self._total(planned, nothing, error)
+            self._put(planned, shard, NOTHING, found.get(shard, {}), error)
+        return self._total(planned, NOTHING, error)
 
-    def _plan(self, sums: Sums, length: int, dtype: Any) -> _Planned:
+    def _plan(self, sums: Sums, vector: Array, buffers: Iterable[Array] = ()) -> _Planned:
         """Plan the sum of the results of all shards; a worker without rows learns the layout from the others."""
         layouts = self.workers.gather([(key, len(values)) for key, values in sums.items()])
         layout = next(filter(None, layouts), [])
-        return _Planned(self._new(length, dtype, 1 + sum(size for _, size in layout)), layout)
+        tail = 1 + sum(size for _, size in layout) + sum(buffer.size for buffer in buffers)
+        return _Planned(self._new(vector.size, vector.dtype, tail), layout)
 
-    def _put(self, planned: _Planned, shard: int, gradient: Array, sums: Sums, error: Exception | None) -> None:
+    def _put(
+        self,
+        planned: _Planned,
+        shard: int,
+        gradient: Array,
+        sums: Sums,
+        error: Exception | None,
+        buffers: Iterable[Array] = (),
+    ) -> None:
         """Write the results of a shard into the tree."""
         vector, tail = planned.tree.leaf(shard)
         if sums:
             if vector is not gradient:
                 vector[...] = gradient
-            tail[1:] = [value for key, _ in planned.layout for value in sums[key]]
+            numbers = [value for key, _ in planned.layout for value in sums[key]]
+            tail[1 : (place := 1 + len(numbers))] = numbers
+            for buffer in buffers if shard == 0 else ():
+                tail[place : (place := place + buffer.size)] = buffer.ravel()
         else:
             vector[...] = 0
         tail[0] = error is not None or self._noted()
 
-    def _total(self, planned: _Planned, vector: Array, error: Exception | None) -> Sums:
-        """Write the sum over all shards into ``vector``, and return the sums."""
-        attention, *values = planned.tree.total(vector).tolist()
-        if attention:
+    def _total(self, planned: _Planned, vector: Array, error: Exception | None, buffers: Iterable[Array] = ()) -> Sums:
+        """Write the sums over all shards into ``vector`` and the buffers, and return those of the figures."""
+        tail = planned.tree.total(vector)
+        if tail[0]:
             self._agree(error)
-        found, place = {}, 0
+        found, place = {}, 1
         for key, size in planned.layout:
-            found[key] = tuple(values[place : place + size])
-            place += size
+            found[key] = tuple(tail[place : (place := place + size)].tolist())
+        for buffer in buffers:
+            buffer[...] = tail[place : (place := place + buffer.size)].reshape(buffer.shape)
         return found
 
 
@@ -466,11 +457,11 @@ def _shard(fill: Callable[..., Sums], part: slice, model: Model, batch: Batch, *
     return _part(fill, part.start, model, batch=rows_of_batch(batch, part), **arguments)
 
 
-def _advanced(shard: PhasesOfShard, phase: int) -> Array | None:
-    try:
-        return shard.advance(phase)
-    except Exception:  # noqa: BLE001 (raised again where the shards are computed in turns)
-        return None
+def _advanced(shard: PhasesOfShard, phase: int) -> Array:
+    found = shard.advance(phase)
+    if found is None:
+        raise DivergedError("a number may not be finite")  # NumPy computes the batch again, and says which
+    return found
 
 
 def _raised(error: Exception | None) -> None:

@@ -1,12 +1,12 @@
-"""Turns: shards that need sums over all rows of their batch. Each is computed up to such a sum, then the next one."""
+"""Turns: shards that need sums over all rows of their batch. All are computed up to such a sum, then up to the next."""
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -15,17 +15,22 @@ from framework.errors import UsageError
 from framework.parallel.sums import AllReduce, Tree
 from framework.parallel.workers import Workers
 
-Result = TypeVar("Result")
+NOTHING: Array = np.zeros(0)
+"""What is added up last."""
 
 
-class Turns(Generic[Result]):
-    """Computes the shards of this worker in turns: one exchange with the other workers for each sum.
+class Left(BaseException):
+    """Ends the computation of shards in the middle, on all workers; carries an error of this worker, or None."""
 
-    The last shard runs in the thread of the caller, and each other one in a thread that waits while another one runs.
+
+class Exchange:
+    """The sums over all shards between the parts of a computation, which each step repeats.
+
+    The first step finds how many there are, and how many numbers each has. The last one has no numbers.
     """
 
     def __init__(self, workers: Workers, own: Iterable[int], new: Callable[..., Tree | AllReduce]) -> None:
-        """Plan no sums yet: the first call of ``run`` finds their number and their lengths.
+        """Plan no sums yet.
 
         Args:
             workers: The workers.
@@ -33,124 +38,139 @@ class Turns(Generic[Result]):
             new: Makes a sum over all shards, given its length, its dtype, and the length of its tail.
         """
         self._workers, self._own, self._new = workers, [*own], new
-        self._planned: list[tuple[Any, Tree | AllReduce | None]] = []  # (None, None) where the computation ends
-        self._threads = ThreadPoolExecutor(max(len(self._own) - 1, 1), "shard")  # which start when they are needed
+        self._planned: list[tuple[tuple[int, str], Tree | AllReduce]] = []
+        self._shards: list[int] = []
+        self._number = 0
 
-    def run(self, jobs: Mapping[int, Callable[[], Result]], rows: int) -> tuple[dict[int, Result], Exception | None]:
-        """Return what the jobs of the shards give, and the error of one of them.
+    def run(self, shards: Collection[int], compute: Callable[[], object]) -> tuple[bool, Exception | None]:
+        """Compute the shards of this worker; return whether all workers are done, and an error of this worker.
 
-        If a shard of any worker has an error, all workers break off, and may have no results.
+        If a shard of any worker has an error, all workers leave at their next sum.
+
+        Args:
+            shards: The shards of this worker that have rows.
+            compute: Computes them, and calls ``add_up`` for each sum.
         """
-        self._jobs, self._number = jobs, 0
-        self._error: Exception | None = None
-        self._sum: Array | None = None
-        *before, last = [*jobs] or [-1]
-        self._turns = {shard: _Turn(self._threads, jobs[shard], rows) for shard in before}
-        token = WHOLE_BATCH.set(WholeBatch(rows, self._total))
-        results: dict[int, Result] = {}
+        self._shards, self._number = [*shards], 0
+        error = None
         try:
             try:
-                results = {last: jobs[last]()} if jobs else {}
-            except Exception as error:  # noqa: BLE001 (returned, after the sum that the others wait for)
-                self._error = error
-            while self._next({}) is not None:  # of a worker without rows, or after an error
-                pass
-        except _Left:
-            return {}, self._error
-        finally:
-            WHOLE_BATCH.reset(token)
-            turns, self._turns, self._jobs = self._turns, {}, {}  # so that no cycle keeps the threads
-            for turn in turns.values():
-                turn.leave()
-        return {shard: turn.results[0] for shard, turn in turns.items() if turn.results} | results, self._error
+                if shards:
+                    compute()
+                else:
+                    while self.add_up({}):
+                        pass
+            except Exception as raised:  # noqa: BLE001 (returned, after the sum that the others wait for)
+                error = raised
+                self.add_up({}, failed=True)
+        except Left as left:
+            return False, error or left.args[0]
+        return True, None
 
-    def _total(self, array: Array) -> Array:
-        """Return the sum of an array of the last shard and of those of all others."""
-        found = self._next({[*self._jobs][-1]: array})
-        if found is None:
-            raise _Left
-        return found
+    def add_up(self, arrays: Mapping[int, Array], *, failed: bool = False) -> bool:
+        """Replace an array of each shard by the sum over all shards, in place; return False after the last sum.
 
-    def _next(self, wanted: dict[int, Array]) -> Array | None:
-        """Compute the other shards up to their next sum, and return the sum over all; None at the end."""
-        for shard, turn in self._turns.items():
-            if (array := turn.move(self._sum)) is not None:
-                wanted[shard] = array
-            self._error = self._error or turn.error
-        forms = {shard: (len(array), array.dtype.str) for shard, array in wanted.items()}
+        Raises:
+            Left: A worker has failed.
+        """
+        forms = {shard: (len(array), array.dtype.str) for shard, array in arrays.items()}
         if self._number == len(self._planned):
-            self._plan(next(iter(forms.values()), None))
+            self._plan(next(iter(forms.values()), None), failed)
         form, tree = self._planned[self._number]
-        if self._error is None and forms != ({} if form is None else dict.fromkeys(self._jobs, form)):
-            self._error = UsageError(
-                "DataParallel: the layers of a shard add up other numbers over all rows than those of another shard or "
-                "than in the first step; let every batch go through the same layers"
-            )
-        if tree is None:
-            return None
+        self._number += 1
+        fits = failed or forms == dict.fromkeys(self._shards, form)
         for shard in self._own:
             vector, tail = tree.leaf(shard)
-            vector[...] = wanted[shard] if forms.get(shard) == form else 0.0
-            tail[0] = self._error is not None
-        self._number, self._sum = self._number + 1, np.empty(*form)
-        if tree.total(self._sum)[0]:
-            raise _Left
-        return self._sum
+            vector[...] = arrays[shard] if forms.get(shard) == form else 0.0
+            tail[0] = failed or not fits
+        total = np.empty(*form)
+        if tree.total(total)[0]:
+            raise Left(None if fits else UsageError(_OTHER_SUMS))
+        for array in arrays.values():
+            array[...] = total
+        return form[0] > 0
 
-    def _plan(self, form: Any) -> None:
+    def _plan(self, form: tuple[int, str] | None, failed: bool) -> None:
         """Plan the next sum with all workers."""
-        told = self._workers.gather((form, self._error is not None))
+        told = self._workers.gather((form, failed))
         if any(failed for _, failed in told):
-            raise _Left
-        form = next((each for each, _ in told if each is not None), None)
-        self._planned.append((form, None if form is None else self._new(*form, 1)))
+            raise Left(None)
+        form = next(each for each, _ in told if each is not None)
+        self._planned.append((form, self._new(*form, 1)))
 
 
-class _Left(BaseException):
-    """Ends the computation of a shard in the middle."""
+_OTHER_SUMS = (
+    "DataParallel: the layers of a shard add up other numbers over all rows than those of another shard or "
+    "than in the first step; let every batch go through the same layers"
+)
 
 
-class _Turn(Generic[Result]):
-    """The computation of one shard, in a thread that runs only within ``move``."""
+class Turns:
+    """Computes shards in turns: each up to its next sum, then the next shard.
 
-    def __init__(self, threads: ThreadPoolExecutor, job: Callable[[], Result], rows: int) -> None:
-        self.error: Exception | None = None
-        self.results: list[Result] = []
-        self._threads, self._job, self._rows, self._ended = threads, job, rows, False
-        self._given, self._wanted = SimpleQueue[Any](), SimpleQueue[Array | None]()
-        self._done: Future[None] | None = None
+    The last shard runs in the thread of the caller, and each other one in a thread that waits for its turn.
+    """
 
-    def move(self, total: Array | None) -> Array | None:
-        """Compute on, given the sum that was wanted last, and return what the next sum is of; None at the end."""
-        if self._ended:
-            return None
-        if self._done is None:
-            self._done = self._threads.submit(contextvars.copy_context().run, self._work)  # with NumPy's errstate
-        else:
-            self._given.put(total)
-        return self._wanted.get()
+    def __init__(
+        self,
+        jobs: Mapping[int, Callable[[], object]],
+        rows: int,
+        add_up: Callable[[Mapping[int, Array]], object],
+    ) -> None:
+        """Take the computation of each shard, the number of rows of the batch, and what ``Exchange.add_up`` does."""
+        self._shards, self._jobs = [*jobs], [*jobs.values()]
+        self._rows, self._add_up = rows, add_up
+        self._turns = [SimpleQueue[bool]() for _ in jobs]  # whether the shard goes on, or leaves
+        self._wanted, self._errors = dict[int, Array](), list[BaseException]()
 
-    def leave(self) -> None:
-        """End the computation."""
-        if self._done is not None:
-            self._given.put(_Left)
-            self._done.exception()
-
-    def _work(self) -> None:
-        WHOLE_BATCH.set(WholeBatch(self._rows, self._total))
+    def run(self, threads: ThreadPoolExecutor) -> None:
+        """Compute all shards; raise the error of one. There must be a thread for each shard but the last."""
+        last = len(self._jobs) - 1
+        begun = [
+            threads.submit(copy_context().run, self._work, place) for place in range(last)
+        ]  # with NumPy's errstate
         try:
-            self.results.append(self._job())
-        except _Left:
-            return
-        except Exception as error:  # noqa: BLE001 (raised by the thread that has started this one)
-            self.error = error
-        self._ended = True
-        self._wanted.put(None)
+            self._turns[0].put(True)
+            copy_context().run(self._compute, last)
+        except Left:
+            if not self._errors:
+                raise
+        finally:
+            for turn in self._turns:
+                turn.put(False)
+            wait(begun)
+        if self._errors:
+            raise self._errors[0]
+        self._add_up(self._wanted or dict.fromkeys(self._shards, NOTHING))
 
-    def _total(self, array: Array) -> Array:
-        self._wanted.put(array)
-        found = self._given.get()
-        if found is _Left:
-            raise _Left
-        sums: Array = found
-        return sums
+    def _work(self, place: int) -> None:
+        """Compute a shard in a thread; ``run`` raises an error."""
+        try:
+            self._compute(place)
+        except Left:
+            return
+        except BaseException as error:  # noqa: BLE001 (raised in the thread of the caller)
+            self._errors.append(error)
+        self._turns[place + 1].put(True)
+
+    def _compute(self, place: int) -> None:
+        self._take_turn(place)
+        WHOLE_BATCH.set(WholeBatch(self._rows, partial(self._total, place)))
+        self._jobs[place]()
+
+    def _total(self, place: int, array: Array) -> Array:
+        """Write the sum over all shards into an array, and return it."""
+        self._wanted[self._shards[place]] = array
+        following = (place + 1) % len(self._jobs)
+        if following == 0:
+            if self._errors:
+                raise Left(None)
+            self._add_up(self._wanted)
+            self._wanted = {}
+        self._turns[following].put(True)
+        self._take_turn(place)
+        return array
+
+    def _take_turn(self, place: int) -> None:
+        if not self._turns[place].get():
+            raise Left(None)

@@ -293,6 +293,58 @@ def test_another_number_of_sums_is_refused_in_its_step(when):
         pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
 
 
+class Failing(Composite):
+    """Raises an error in one shard, before or after its sums, or in the backward pass."""
+
+    norm: Model
+    shard: int
+    when: str
+
+    def children(self):
+        return {"norm": self.norm}
+
+    def reached(self, when, record):
+        if when == self.when and record.training and len(record.key or ()) == 5 and record.key[3] == self.shard:
+            sys.exit(7)
+
+    def apply(self, x, values, record):
+        self.reached("before", record)
+        a = self.forward_child("norm", x, record)
+        self.reached("after", record)
+        return a
+
+    def apply_backward(self, gradient, values, record, gradients):
+        self.reached("back", record)
+        return self.backward_child("norm", gradient, record)
+
+
+@pytest.mark.parametrize("when", ["before", "after", "back"])
+@pytest.mark.parametrize("shard", [0, 3, 7])
+def test_an_exit_in_any_shard_ends_the_training(shard, when):
+    norm = Failing(norm=BatchNorm(4), shard=shard, when=when)
+    model = Sequential(Dense(12, 4), norm, Dense(4, 3, Softmax()))
+    with pytest.raises(SystemExit) as raised:
+        pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
+    assert (raised.value.code, raised.value.run.step) == (7, 0)
+
+
+class Counting(Layer):
+    """Counts batches, from a number on that a float32 does not hold."""
+
+    def initial_buffers(self):
+        return {"seen": np.array(2**24 + 1)}
+
+    def formula(self, x, seen):
+        return x, {"seen": seen + 1}
+
+
+def test_whole_numbers_in_buffers_are_exact():
+    single = {"dtype": "float32"}
+    model = Sequential(Dense(12, 4, **single), Counting(**single), Dense(4, 3, Softmax(), **single))
+    run = pieces.trainer(epochs=1).fit(model, (pieces.X, pieces.CLASSES))
+    assert int(model.buffers["1.seen"]) == 2**24 + 1 + run.step
+
+
 class Keeping(Layer):
     """Writes into the gradient that it was given first."""
 
