@@ -16,7 +16,7 @@ from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
 from framework.errors import DivergedError
 from framework.models import Model
-from framework.parallel.strategy import Strategy, Sums
+from framework.parallel.strategy import Strategy, Sums, Work
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
@@ -101,7 +101,7 @@ class Engine:
 
     def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
         """Fill the model's gradients with those of all rows, and return the sums of the loss and the metrics."""
-        return self.strategy.gradient(self._of_rows, model, batch, count, self.run.key)
+        return self.strategy.gradient(Work(self._of_rows, model, batch, count, self.run.key))
 
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the model's gradients with those of the sum of the loss over some rows, divided by ``count``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -100,6 +101,30 @@ parts before the first one that it cannot compute. The gradients before that one
 """
 
 
+@dataclass(frozen=True)
+class Work:
+    """The gradient of a batch, of which each worker computes parts.
+
+    Attributes:
+        fill: Called with a model, some rows, ``count`` and a key: fills the model's gradient with theirs, and returns
+            their sums.
+        model: The model.
+        batch: The batch.
+        count: What the loss of all rows is divided by.
+        key: The key of the batch's random numbers. Of several parts, each adds its number to it.
+        phases: Where the strategy ``mixes``, how parts are computed in phases; None computes them in turns.
+        several: Where it does not, what computes all parts of this worker at once; None computes each by itself.
+    """
+
+    fill: Callable[..., Sums]
+    model: Model
+    batch: Batch
+    count: float
+    key: tuple[int, ...]
+    phases: Phases | None = None
+    several: Several | None = None
+
+
 class Strategy:
     """Share out a batch to workers, and add up their results. In this base class one worker has all rows.
 
@@ -120,29 +145,9 @@ class Strategy:
         """Return the number and the rows of each part of a batch that this worker computes."""
         return [(0, None)]
 
-    def gradient(
-        self,
-        fill: Callable[..., Sums],
-        model: Model,
-        batch: Batch,
-        count: float,
-        key: tuple[int, ...],
-        phases: Phases | None = None,
-        several: Several | None = None,
-    ) -> Sums:
-        """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
-
-        Args:
-            fill: Called with a model, some rows, ``count`` and a key: fills the model's gradient with theirs, and
-                returns their sums.
-            model: The model.
-            batch: The batch.
-            count: What the loss of all rows is divided by.
-            key: The key of the batch's random numbers. Of several parts, each adds its number to it.
-            phases: Where the strategy ``mixes``, how parts are computed in phases; None computes them in turns.
-            several: Where it does not, what computes all parts of this worker at once; None computes each by itself.
-        """
-        return fill(model, batch, count, key)
+    def gradient(self, work: Work) -> Sums:
+        """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures."""
+        return work.fill(work.model, work.batch, work.count, work.key)
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
         """Return the sum of the sums of all parts of all workers; ``sums`` computes those of this one by part."""
@@ -231,76 +236,49 @@ class Sharded(Strategy):
         places = zip(self._own, bounds, bounds[1:], strict=False)
         return [(shard, slice(start, stop)) for shard, start, stop in places if start < stop]
 
-    def gradient(
-        self,
-        fill: Callable[..., Sums],
-        model: Model,
-        batch: Batch,
-        count: float,
-        key: tuple[int, ...],
-        phases: Phases | None = None,
-        several: Several | None = None,
-    ) -> Sums:
-        rows = rows_in(batch[1])
+    def gradient(self, work: Work) -> Sums:
+        model, rows = work.model, rows_in(work.batch[1])
         if 0 < self._mixed < rows:
-            return self._by_parts(fill, model, batch, count, key, phases)
-        jobs = {
-            shard: partial(_shard, fill, part, batch=batch, count=count, key=(*key, shard))
-            for shard, part in self.parts(rows)
-        }
+            return self._by_parts(work)
+        jobs = {shard: partial(_shard, work, shard, part) for shard, part in self.parts(rows)}
         gradient, buffers = model.parameters.gradient, [*model.buffers.values()] if self._mixed else []
         planned, error = self._planned, None
         compute = self._together if self._mixed else self._one_by_one
-        if several is not None and planned is not None and 0 < len(jobs) == len(self._own):
-            at_once = partial(self._at_once, several, planned.tree, model.parameters, batch, count, key)
+        if work.several is not None and planned is not None and 0 < len(jobs) == len(self._own):
+            at_once = partial(self._at_once, work, work.several, planned.tree)
             compute = partial(self._one_by_one, at_once=at_once)
-        found = None if phases is None else self._in_phases(phases, model, batch, key)
+        found = None if work.phases is None else self._in_phases(work, work.phases)
         for shard, sums, numbers, new, error in compute(jobs, model, rows) if found is None else found:
             planned = planned or self._plan(sums, gradient, buffers)
             self._put(planned, shard, numbers, sums, error, new)
         self._planned = planned = planned or self._plan({}, gradient, buffers)  # for more workers than shards
         return self._total(planned, gradient, error, buffers)
 
-    def _by_parts(
-        self,
-        fill: Callable[..., Sums],
-        model: Model,
-        batch: Batch,
-        count: float,
-        key: tuple[int, ...],
-        phases: Phases | None,
-    ) -> Sums:
+    def _by_parts(self, work: Work) -> Sums:
         """Compute the rows that are mixed at once, then the next ones."""
-        gradient, total = np.zeros_like(model.parameters.gradient), dict[str, tuple[float, ...]]()
+        parameters, batch = work.model.parameters, work.batch
+        gradient, total = np.zeros_like(parameters.gradient), dict[str, tuple[float, ...]]()
         for place, start in enumerate(range(0, rows_in(batch[1]), self._mixed)):
             part = rows_of_batch(batch, slice(start, start + self._mixed))
-            of_part = partial(_part, fill, start)
-            for name, found in self.gradient(of_part, model, part, count, (*key, place), phases).items():
+            of_part = replace(work, fill=partial(_part, work.fill, start), batch=part, key=(*work.key, place))
+            for name, found in self.gradient(of_part).items():
                 total[name] = tuple(map(sum, zip(found, total.get(name, (0.0,) * len(found)), strict=True)))
-            gradient += model.parameters.gradient
-        model.parameters.gradient[...] = gradient
+            gradient += parameters.gradient
+        parameters.gradient[...] = gradient
         return total
 
-    def _at_once(
-        self,
-        several: Several,
-        tree: Tree | AllReduce,
-        parameters: Parameters,
-        batch: Batch,
-        count: float,
-        key: tuple[int, ...],
-    ) -> Sequence[Sums]:
+    def _at_once(self, work: Work, several: Several, tree: Tree | AllReduce) -> Sequence[Sums]:
         """Compute the shards of this worker at once, up to the first one that cannot be; return the sums of each."""
         vector, places = tree.places()
-        parts = self.parts(rows_in(batch[1]))
-        begin, keys = parts[0][1].start, [(*key, shard) for shard, _ in parts]
+        parts = self.parts(rows_in(work.batch[1]))
+        begin, keys = parts[0][1].start, [(*work.key, shard) for shard, _ in parts]
         table = [
             (part.start - begin, part.stop - part.start, *place, len(vector))
             for (_, part), place in zip(parts, places, strict=True)
         ]
-        with self._other(parameters, vector):
-            rows = rows_of_batch(batch, slice(begin, parts[-1][1].stop))
-            return several(rows, count, keys, np.array(table, np.int64))
+        with self._other(work.model.parameters, vector):
+            rows = rows_of_batch(work.batch, slice(begin, parts[-1][1].stop))
+            return several(rows, work.count, keys, np.array(table, np.int64))
 
     def _one_by_one(
         self, jobs: _Jobs, model: Model, _rows: int, at_once: Callable[[], Sequence[Sums]] | None = None
@@ -336,9 +314,9 @@ class Sharded(Strategy):
             known = self._others[id(gradient)] = parameters.version, OtherGradient(parameters, gradient)
         return known[1]
 
-    def _in_phases(self, phases: Phases, model: Model, batch: Batch, key: tuple[int, ...]) -> list[_Computed] | None:
+    def _in_phases(self, work: Work, phases: Phases) -> list[_Computed] | None:
         """Compute all shards of this worker in phases; None if a shard of any worker cannot."""
-        begun, parameters, rows = dict[int, PhasesOfShard](), model.parameters, rows_in(batch[1])
+        begun, parameters, rows = dict[int, PhasesOfShard](), work.model.parameters, rows_in(work.batch[1])
         parts, exchange = dict(self.parts(rows)), self._exchange(phases.lengths)
 
         def compute() -> None:
@@ -346,7 +324,7 @@ class Sharded(Strategy):
                 if shard not in self._gradients:
                     self._gradients[shard] = np.zeros_like(parameters.gradient)
                 with self._other(parameters, self._gradients[shard]):
-                    begun[shard] = phases.begin(shard, rows_of_batch(batch, part), rows, (*key, shard))
+                    begun[shard] = phases.begin(shard, rows_of_batch(work.batch, part), rows, (*work.key, shard))
             phase = 0
             while exchange.add_up({shard: _advanced(each, phase) for shard, each in begun.items()}):
                 phase += 1
@@ -443,18 +421,18 @@ class Sharded(Strategy):
         return found
 
 
-def _part(fill: Callable[..., Sums], start: int, model: Model, **arguments: Any) -> Sums:
+def _part(fill: Callable[..., Sums], start: int, *arguments: Any) -> Sums:
     """Call ``fill`` for the rows of a batch from ``start`` on; an error counts rows from the batch's first one."""
     try:
-        return fill(model, **arguments)
+        return fill(*arguments)
     except DivergedError as error:
         error.row += start
         raise
 
 
-def _shard(fill: Callable[..., Sums], part: slice, model: Model, batch: Batch, **arguments: Any) -> Sums:
-    """Call ``fill`` for a part of a batch."""
-    return _part(fill, part.start, model, batch=rows_of_batch(batch, part), **arguments)
+def _shard(work: Work, shard: int, part: slice, model: Model) -> Sums:
+    """Fill the gradient of a model, which may be a copy, with that of a shard."""
+    return _part(work.fill, part.start, model, rows_of_batch(work.batch, part), work.count, (*work.key, shard))
 
 
 def _advanced(shard: PhasesOfShard, phase: int) -> Array:

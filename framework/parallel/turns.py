@@ -132,8 +132,8 @@ class Turns:
         try:
             self._turns[0].put(True)
             copy_context().run(self._compute, last)
-        except Left:
-            if not self._errors:
+        except (Left, Exception):
+            if not self._errors:  # else that of the first shard is raised
                 raise
         finally:
             for turn in self._turns:

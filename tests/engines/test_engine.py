@@ -107,7 +107,8 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
 class Halves(Strategy):
     """Two workers with half of the rows each, one after the other in this process."""
 
-    def gradient(self, fill, model, batch, count, key):
+    def gradient(self, work):
+        fill, model, batch, count, key = work.fill, work.model, work.batch, work.count, work.key
         half = len(batch[1]) // 2
         first = fill(model, rows_of_batch(batch, slice(0, half)), count, (*key, 0))
         kept = model.parameters.gradient.copy()

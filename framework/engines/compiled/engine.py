@@ -25,7 +25,7 @@ from framework.losses.several import Losses
 from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Phases, PhasesOfShard, Sharded, Sums
+from framework.parallel.strategy import Phases, PhasesOfShard, Sharded, Sums, Work
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
@@ -93,8 +93,9 @@ class CompiledEngine(Engine):
         strategy, kernel = self.strategy, self._part
         if kernel is None:
             return super()._summed(model, batch, count)
+        work = Work(self._of_rows, model, batch, count, self.run.key)
         if not strategy.mixes:
-            sums = strategy.gradient(self._of_rows, model, batch, count, self.run.key, several=self._of_shards)
+            sums = strategy.gradient(replace(work, several=self._of_shards))
             for gradient in model.parameters.frozen_gradients:
                 gradient[...] = 0.0
             return sums
@@ -108,7 +109,7 @@ class CompiledEngine(Engine):
                 twins[shard] = kernel.twin()
             return _PhasesOfShard(self, twins[shard], part, (count, rows), key)
 
-        return strategy.gradient(self._of_rows, model, batch, count, self.run.key, phases=Phases(lengths, begin))
+        return strategy.gradient(replace(work, phases=Phases(lengths, begin)))
 
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the gradients in the kernel; NumPy does it where they may not be finite."""
