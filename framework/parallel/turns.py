@@ -16,7 +16,7 @@ from framework.parallel.sums import AllReduce, Tree
 from framework.parallel.workers import Workers
 
 NOTHING: Array = np.zeros(0)
-"""What is added up last."""
+"""The last array to add up has no numbers."""
 
 
 class Left(BaseException):
@@ -120,7 +120,7 @@ class Turns:
         """Take the computation of each shard, the number of rows of the batch, and what ``Exchange.add_up`` does."""
         self._shards, self._jobs = [*jobs], [*jobs.values()]
         self._rows, self._add_up = rows, add_up
-        self._turns = [SimpleQueue[bool]() for _ in jobs]  # whether the shard goes on, or leaves
+        self._turns = [SimpleQueue[bool]() for _ in jobs]  # True to compute on, False to leave
         self._wanted, self._errors = dict[int, Array](), list[BaseException]()
 
     def run(self, threads: ThreadPoolExecutor) -> None:
