@@ -117,6 +117,27 @@ def test_a_setting_that_a_hook_assigns_may_leave_the_update_to_numpy():
     np.testing.assert_allclose(run.model.parameters.vector, plain.model.parameters.vector, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(("engine", "warnings_of_fit"), [("compiled", 1), ("auto", 0)])
+def test_a_setting_that_leaves_the_update_where_it_is_warns_no_more(engine, warnings_of_fit):
+    @on("epoch_end")
+    def clip(run):
+        run.optimizer.clip_value = 1.0 + run.epoch
+
+    own = trainer(engine=engine, optimizer=Branched(learning_rate=0.1), epochs=4, callbacks=[clip])
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always")
+        own.fit(NEURON.copy(), (X, Y))
+    assert len(notices) == warnings_of_fit
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_warning_that_is_an_error_names_the_update_alone():
+    with pytest.raises(
+        UserWarning, match=r"^engine='compiled': falling back to NumPy for the update: Branched\.update"
+    ):
+        trainer(optimizer=Branched(learning_rate=0.1)).fit(NEURON.copy(), (X, Y))
+
+
 def test_without_llvmlite_the_compiled_engine_says_what_to_install(monkeypatch):
     half = trainer().fit(NEURON.copy(), (X, Y))
     monkeypatch.setattr(choice, "available", lambda: False)

@@ -257,14 +257,11 @@ class CompiledEngine(Engine):
                 self._require_whole(plan.wiring, size)
             if plan.reason:
                 form = replace(form, part=True)
-                if self._plan is not None or not self.quiet:
-                    warn(f"engine='compiled': falling back to NumPy for the update: {plan.reason}")
             source = kernel_source(plan, form, size)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
                 kernel = self._compiled[form, source.text] = Kernel(plan, form, source, run.model, size)
             kernel.constants[:-1] = source.constants  # perhaps only the constants are new
-            self._plan = plan
         except Exception as error:  # noqa: BLE001 (whatever the compiler raises for a formula that lowers)
             self._reason = str(error).partition("\n")[0] or type(error).__name__
             if run.step or not self.quiet:
@@ -273,6 +270,10 @@ class CompiledEngine(Engine):
                 run.engine = "numpy"
                 run.recipe.pop("products", None)
             return None
+        before, self._plan = self._plan, plan
+        known = plan.reason == before.reason if before is not None else self.quiet
+        if plan.reason and not known:
+            warn(f"engine='compiled': falling back to NumPy for the update: {plan.reason}")
         return kernel
 
     def _require_whole(self, wiring: Wiring, size: int) -> None:
