@@ -12,8 +12,8 @@ from typing import Any
 from framework.data.shares import every
 from framework.engines import Engine
 from framework.models import Model
+from framework.parallel import starting
 from framework.parallel.arithmetic import one_thread
-from framework.parallel.starting import workers
 from framework.parallel.strategy import DataParallel, Sharded
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
@@ -22,13 +22,16 @@ from framework.training.preparing import Fit, prepared
 from framework.training.session import Session
 from framework.training.settings import TrainingSettings
 
+WITHIN = ("on_batch_begin", "on_gradients", "on_batch_end")
+"""The hooks within a step and at its end."""
+
 
 def train(
     trainer: TrainingSettings, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
 ) -> Run:
     """Train as ``Trainer.fit`` does; ``name`` is the caller's, for messages."""
-    with _workers(trainer.strategy) as team:
-        fit = prepared(trainer, model, data, validation, epochs, run, name, team)
+    with _workers(trainer.strategy) as workers:
+        fit = prepared(trainer, model, data, validation, epochs, run, name, workers)
         run, source = fit.run, fit.source
         # Layers that mix the rows of each part of a batch need them in their order.
         shared = trainer.strategy is not None and not (trainer.accumulate > 1 and mixing(run.model))
@@ -37,11 +40,11 @@ def train(
             trainer.callbacks,
             lambda: source.rows_of(fit.position, shared=shared),
             flush_to_zero=trainer.flush_to_zero,
-            workers=team,
+            workers=workers,
         ) as session:
             engine = _engine(fit, session)
-            acts = session.hears("on_batch_begin", "on_gradients", "on_batch_end")
-            own = None if not shared else every if acts else engine.strategy.own
+            read_whole = session.hears(*WITHIN)  # such a hook may read all rows of a batch
+            own = None if not shared else every if read_whole else engine.strategy.own
             while session.begin_epoch():
                 engine.begin_epoch()
                 for piece in session.unfinished(source.pieces(fit.position, run.read, own)):
@@ -59,13 +62,13 @@ def _workers(strategy: DataParallel | None) -> Iterator[Workers]:
     if strategy is None:
         yield Workers()
         return
-    team = workers(strategy.timeout)
-    with team.guard(strategy.timeout), one_thread():
-        yield team
+    workers = starting.workers(strategy.timeout)
+    with workers.guard(strategy.timeout), one_thread():
+        yield workers
 
 
 def _engine(fit: Fit, session: Session) -> Engine:
-    """Return what makes the steps: NumPy where something acts within a step that a kernel makes whole."""
+    """Return the engine; that of NumPy where hooks act within a step, which a kernel would make as a whole."""
     run, trainer = fit.run, fit.trainer
     hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
     options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}

@@ -22,7 +22,7 @@ from framework.optimizers import Optimizer
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
-from framework.training.loop import train
+from framework.training.loop import WITHIN, train
 from framework.training.preparing import Fit, prepared
 from framework.training.resuming import shown
 from framework.training.session import Session
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan
 
 NAME = "fit_many"
-WITHIN = ("on_batch_begin", "on_gradients", "on_batch_end")
-"""The hooks within a step."""
 
 
 def fit_many(
@@ -296,13 +294,13 @@ def _members(
     from framework.engines.compiled.many import require_data  # noqa: PLC0415
     from framework.engines.records import CannotLower  # noqa: PLC0415
 
-    team, members = Workers(), list[Member]()
+    workers, members = Workers(), list[Member]()
     known: dict[Any, Member] = {}
     for trainer, model, part in zip(trainers, models, parts, strict=True):
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
         first = known.get(own)
         if first is None:
-            fit = prepared(trainer, model, *part, epochs, None, NAME, team)
+            fit = prepared(trainer, model, *part, epochs, None, NAME, workers)
             if not isinstance(fit.source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:
@@ -314,7 +312,7 @@ def _members(
             run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
             fit = Fit(trainer, run, first.fit.source, first.fit.held_out)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
-            fit.complete(first.run.recipe | settings, "many", epochs, team)
+            fit.complete(first.run.recipe | settings, "many", epochs, workers)
         fit.run.engine = "many"
         fit.run.recipe.pop("products", None)
         members.append(Member(fit))

@@ -66,7 +66,10 @@ class Fit:
 
     @property
     def layout(self) -> tuple[int, int, bool]:
-        """All that must stay within an epoch: the rows, 0 where a stream has not ended yet, and the batches."""
+        """The rows of the data, those of an update, and whether they are shuffled: all must stay within an epoch.
+
+        The rows of a stream are 0 before its first end.
+        """
         return self.source.rows or 0, self.step_rows, self.trainer.shuffle
 
     @property
@@ -80,14 +83,14 @@ class Fit:
         recipe: dict[str, str],
         engine: str,
         epochs: int | None,
-        team: Workers,
+        workers: Workers,
         preprocess: FittedPreprocess | None = None,
     ) -> None:
         """Check that the callbacks can begin, and give the run its recipe, layout, engine, end and columns."""
         run, model, columns = self.run, self.run.model, self.source.columns
-        with team.together():
+        with workers.together():
             for callback in self.trainer.callbacks:
-                if team.rank == 0 or not callback.writes:
+                if workers.rank == 0 or not callback.writes:
                     callback.require(run)
         set_end(run, recipe, self.trainer.epochs, epochs)
         run.layout, run.engine = self.layout, engine
@@ -124,7 +127,7 @@ def prepared(
     epochs: int | None,
     run: Run | None,
     name: str,
-    team: Workers,
+    workers: Workers,
 ) -> Fit:
     """Check everything before anything changes, and return what the loop works on; see ``Trainer.fit``.
 
@@ -132,7 +135,7 @@ def prepared(
     """
     figures = trainer.figures
     with rows_of_parts(validation), ExitStack() as settled:
-        with team.together():  # an error of one worker is raised on all
+        with workers.together():  # an error of one worker is raised on all
             data, validation = _both(data, validation, trainer.seed if run is None else run.seed, name)
             learns = run is None and trainer.preprocess is not None and model.preprocess is None
             require_again(data, validation, trainer.epochs if epochs is None else epochs, run, name, learns=learns)
@@ -147,7 +150,7 @@ def prepared(
             if run is not None:
                 require_own(run, model, trainer.loss)
             plain = epochs is None or (type(epochs) is int and epochs >= 1)
-            epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # which words the error
+            epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # raises the error of the setting
             _load_engine(trainer.engine if run is None else run.engine)
             source, held_out = _sources(trainer, model, data, validation, name)
             for regularizer in trainer.regularizers:
@@ -167,8 +170,8 @@ def prepared(
             if resumed:
                 require_same_epoch(run, fit.layout, recipe)
                 tell_differences(run, recipe)
-        require_alike(team, run, recipe, trainer.callbacks, epochs, engine)
-        fit.complete(recipe, engine, epochs, team, preprocess)
+        require_alike(workers, run, recipe, trainer.callbacks, epochs, engine)
+        fit.complete(recipe, engine, epochs, workers, preprocess)
         return fit
 
 
