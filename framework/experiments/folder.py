@@ -208,8 +208,8 @@ class RunFolder:
     @property
     def stopped_early(self) -> str | None:
         """Why EarlyStopping ended the run; None if it did not."""
-        reason = (self.metrics or {}).get("stop_reason")
-        return reason if isinstance(reason, str) and reason.startswith(EarlyStopping.__name__) else None
+        stop = (self.metrics or {}).get("stop_reason")
+        return stop if isinstance(stop, str) and stop.startswith(EarlyStopping.__name__) else None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class RunFolder:
             SettingsError: The file is not there, or was changed.
         """
         found = _json_of(self.path / ABOUT)
-        if found is None or not {"history", "checkpoints"} <= found.keys():
+        if found is None or not all(isinstance(found.get(name), str) for name in ("history", "checkpoints")):
             raise SettingsError(
                 f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints; put it "
                 "back, or train again in a new folder"
@@ -299,7 +299,7 @@ def named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
 
 
 def _json_of(path: Path) -> dict[str, Any] | None:
-    """Return the object of a JSON file; None without one."""
+    """Return the object of a JSON file, or None if the file has none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

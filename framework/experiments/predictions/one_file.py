@@ -105,10 +105,8 @@ def opened(
     if not keep:
         return table.replace(columns=model.columns), None
     names = [*dict.fromkeys(keep)]
-    as_text = (
-        {"text": names, "nulls": (), "thousands": None} if isinstance(table, CSV) else {}
-    )  # cells as they are there
-    return table.replace(columns=model.columns), table.replace(columns=names, **as_text)
+    unchanged = {"text": names, "nulls": (), "thousands": None} if isinstance(table, CSV) else {}  # the text of cells
+    return table.replace(columns=model.columns), table.replace(columns=names, **unchanged)
 
 
 def cuts(table: TableFile) -> list[int]:
@@ -146,9 +144,9 @@ def blocks(
             predictions = [model.predict(frame) for model in models]
         except DataError as error:
             raise type(error)(table.explained(str(error))) from None
-        prediction = (
-            map_leaves(lambda *each: np.mean(each, axis=0), *predictions) if predictions[1:] else predictions[0]
-        )
+        prediction = predictions[0]
+        if len(predictions) > 1:
+            prediction = map_leaves(lambda *each: np.mean(each, axis=0), *predictions)
         found = columns_of(models[0], prediction, targets)
         block: dict[str, Any] = {}
         keeps: Any = kept and kept.frame(start, stop)

@@ -31,9 +31,9 @@ from framework.settings.messages import brief, printable
 TOO_MANY = 1000
 """More classes than this are an id or a text."""
 
-
 LAST = 'holdout = "last"        # the last rows, because neighbours have close dates; "random" draws them'
 RANDOM = 'holdout = "random"      # drawn by the seed of the trainer; "last" takes the last rows'
+"""The line for the rows that are held out, of a table in the order of dates and of another one."""
 
 RARE = 0.05
 """A class with this part of the rows or less deserves a word."""
