@@ -55,6 +55,7 @@ def test_a_worker_that_ends_before_it_trains_ends_the_job(tmp_path):
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.processes
 def test_a_killed_job_starts_again(tmp_path):
     done = launched(tmp_path, "kill", options=("--restarts", "3"))
     assert done.returncode != 0
