@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_pieces import NEURON, PLAIN, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import NEURON, PLAIN, Branched, Group, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
 
 from framework import (
     Accuracy,
@@ -17,7 +17,6 @@ from framework import (
     Flatten,
     HalfSquaredError,
     Neuron,
-    Regularizer,
     Reshape,
     Sequential,
     SGDOptimizer,
@@ -44,18 +43,6 @@ class Branching(Activation):
 
     def derivative(self, h):
         return 2.0 + 0.0 * h
-
-
-class Branched(SGDOptimizer):
-    def update(self, values, gradients, rate, step, *memory):
-        values -= rate * gradients if step < 3 else 0.5 * rate * gradients
-
-
-class Group(Regularizer):
-    """A penalty whose slope depends on all numbers of a parameter."""
-
-    def value(self, values):
-        return np.sqrt(np.sum(values**2) + 1e-3)
 
 
 def test_what_cannot_be_compiled_falls_back_with_one_notice():

@@ -3,6 +3,7 @@
 import numpy as np
 import parallel_pieces as pieces
 import pytest
+from compiled_pieces import Branched, Group
 
 from framework import (
     L2,
@@ -136,23 +137,6 @@ class Largest(Metric):
 
     def result(self, total, count):
         return total / count
-
-
-class Branched(SGDOptimizer):
-    """A kernel cannot make its update."""
-
-    def update(self, values, gradients, rate, step, *memory):
-        values -= rate * gradients if step < 3 else 0.5 * rate * gradients
-
-
-class Group(L2):
-    """A kernel cannot compute its slope, which depends on all numbers of a parameter."""
-
-    def value(self, values):
-        return np.sqrt(np.sum(values**2) + 1e-3)
-
-    def slope(self, values):
-        return values / self.value(values)
 
 
 @pytest.mark.usefixtures("kernels_alone")

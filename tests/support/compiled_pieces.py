@@ -1,9 +1,9 @@
-"""What the tests of the compiled engine share: data, a neuron, a trainer, and a cache of kernels of their own."""
+"""Pieces of the tests of the compiled engine: data, a neuron, a trainer, formulas without a kernel, an own cache."""
 
 import numpy as np
 import pytest
 
-from framework import BinaryCrossEntropy, Dense, Neuron, Sequential, SGDOptimizer, Sigmoid, Tanh, Trainer
+from framework import BinaryCrossEntropy, Dense, Neuron, Regularizer, Sequential, SGDOptimizer, Sigmoid, Tanh, Trainer
 from framework.training.verification import differences
 
 RNG = np.random.default_rng(0)
@@ -12,6 +12,20 @@ Y = (X[:, 0] > 0).astype(float)
 NEURON = Neuron(3, Sigmoid())
 DEEP = Sequential(Dense(3, 4, Tanh()), Neuron(4, Sigmoid()))
 PLAIN = SGDOptimizer(learning_rate=0.1)
+
+
+class Branched(SGDOptimizer):
+    """A kernel cannot make its update, which depends on the number of the step."""
+
+    def update(self, values, gradients, rate, step, *memory):
+        values -= rate * gradients if step < 3 else 0.5 * rate * gradients
+
+
+class Group(Regularizer):
+    """A kernel cannot compute its slope, which depends on all numbers of a parameter."""
+
+    def value(self, values):
+        return np.sqrt(np.sum(values**2) + 1e-3)
 
 
 @pytest.fixture(autouse=True, scope="module")

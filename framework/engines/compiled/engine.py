@@ -35,7 +35,8 @@ from framework.trees import at, rows_in
 class CompiledEngine(Engine):
     """Makes the steps of a run in a kernel, some at a time; NumPy makes a step whose loss or gradient is not finite.
 
-    NumPy makes the update of shards, and one that a kernel cannot make: then the kernel computes the gradients alone.
+    NumPy also makes the update of shards, and an update that a kernel cannot make. Then the kernel computes the
+    gradients alone.
     """
 
     def __init__(
@@ -125,14 +126,15 @@ class CompiledEngine(Engine):
         kernel, optimizer = self._part, self.run.optimizer
         assert kernel is not None
         numbers = np.zeros((len(keys), 3 + len(self._losses_of_outputs)))
-        rows, rates = np.arange(rows_in(batch[1])), np.array([count, places[:, 1].min()], float)
+        least = places[:, 1].min()  # each part must have as many rows as a layer needs
+        rows, rates = np.arange(rows_in(batch[1])), np.array([count, least], float)
         call = kernel.prepared(0, len(keys), batch, rows, rates, optimizer, numbers, seen=True, keys=keys, parts=places)
         done, _ = call(0)
         parts = [slice(start, start + size) for start, size in places[:done, :2].tolist()]
         return [self._sums_of_part(kernel, sums, batch, part) for sums, part in zip(numbers, parts, strict=False)]
 
     def _sums_of_part(self, kernel: Kernel, numbers: Array, batch: Batch, part: slice) -> Sums:
-        """Return the sums of a part of the rows that a kernel had, given its own."""
+        """Return the sums of the loss and the metrics of some rows, given those that the kernel has computed."""
         outputs = self._losses_of_outputs
         sums: Sums = {"loss": (float(numbers[0]),)}
         sums |= self._of_outputs(kernel, outputs, numbers) if outputs else {}

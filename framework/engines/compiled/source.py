@@ -457,7 +457,7 @@ class _Kernel(Forward):
         return lines
 
     def _begin_part(self) -> list[str]:
-        """Find where a part and its gradient lie; add up gradients of which the part before was the last."""
+        """Find where a part and its gradient lie; first add up the gradients that the part before has completed."""
         parts, gradient = self._data("parts"), self._array("gradient", ("gradient",))
         names = ("begin", "n", "leaf", "merges", "stride", "length")
         return [
