@@ -243,12 +243,12 @@ class Sharded(Strategy):
         jobs = {shard: partial(_shard, work, shard, part) for shard, part in self.parts(rows)}
         gradient, buffers = model.parameters.gradient, [*model.buffers.values()] if self._mixed else []
         planned, error = self._planned, None
-        compute = self._together if self._mixed else self._one_by_one
-        if work.several is not None and planned is not None and 0 < len(jobs) == len(self._own):
-            at_once = partial(self._at_once, work, work.several, planned.tree)
-            compute = partial(self._one_by_one, at_once=at_once)
-        found = None if work.phases is None else self._in_phases(work, work.phases)
-        for shard, sums, numbers, new, error in compute(jobs, model, rows) if found is None else found:
+        computed: Iterable[_Computed] | None = None
+        if work.phases is not None:
+            computed = self._in_phases(work, work.phases)
+        if computed is None:
+            computed = self._together(jobs, model, rows) if self._mixed else self._one_by_one(work, jobs)
+        for shard, sums, numbers, new, error in computed:
             planned = planned or self._plan(sums, gradient, buffers)
             self._put(planned, shard, numbers, sums, error, new)
         self._planned = planned = planned or self._plan({}, gradient, buffers)  # for more workers than shards
@@ -280,27 +280,30 @@ class Sharded(Strategy):
             rows = rows_of_batch(work.batch, slice(begin, parts[-1][1].stop))
             return several(rows, work.count, keys, np.array(table, np.int64))
 
-    def _one_by_one(
-        self, jobs: _Jobs, model: Model, _rows: int, at_once: Callable[[], Sequence[Sums]] | None = None
-    ) -> Iterator[_Computed]:
-        """Compute one shard after another with the model itself, whose gradient lies in the tree meanwhile."""
-        error, parameters, done = None, model.parameters, list[Sums]()
-        try:
-            done += () if at_once is None else at_once()
-        except Exception as raised:  # noqa: BLE001 (as below)
-            error = raised
+    def _one_by_one(self, work: Work, jobs: _Jobs) -> Iterator[_Computed]:
+        """Compute one shard after another with the model itself, whose gradient lies in the tree meanwhile.
+
+        From the second step on, ``work.several`` computes shards at once, up to the first one that it cannot compute.
+        """
+        planned, parameters, error = self._planned, work.model.parameters, None
+        done, added_up = list[Sums](), -1  # up to this place the vectors before a leaf are added up already
+        if work.several is not None and planned is not None and 0 < len(jobs) == len(self._own):
+            try:
+                done += self._at_once(work, work.several, planned.tree)
+            except Exception as raised:  # noqa: BLE001 (as below)
+                error = raised
+            added_up = len(done)
         for place, shard in enumerate(self._own):
             sums: Sums = {}
-            added_up = at_once is not None and place <= len(done)
             numbers = parameters.gradient
-            if self._planned is not None:
-                numbers = self._planned.tree.leaf(shard, merged=added_up).vector
+            if planned is not None:
+                numbers = planned.tree.leaf(shard, merged=place <= added_up).vector
             if place < len(done):
                 sums = done[place]
             elif shard in jobs and error is None:
                 try:
                     with self._other(parameters, numbers):
-                        sums = jobs[shard](model)
+                        sums = jobs[shard](work.model)
                 except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
                     error = raised
             yield shard, sums, numbers, (), error

@@ -126,9 +126,8 @@ class Turns:
     def run(self, threads: ThreadPoolExecutor) -> None:
         """Compute all shards; raise the error of one. There must be a thread for each shard but the last."""
         last = len(self._jobs) - 1
-        begun = [
-            threads.submit(copy_context().run, self._work, place) for place in range(last)
-        ]  # with NumPy's errstate
+        # The context of this thread has NumPy's errstate.
+        begun = [threads.submit(copy_context().run, self._work, place) for place in range(last)]
         try:
             self._turns[0].put(True)
             copy_context().run(self._compute, last)
