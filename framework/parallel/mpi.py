@@ -113,7 +113,7 @@ class MPIWorkers(Workers):
         self._thread = 0  # the one that trains
         self._lock = threading.Lock()
         self._requests: list[Any] = []
-        self._hook, sys.excepthook = sys.excepthook, self._print
+        self._hook, sys.excepthook = sys.excepthook, self._report
         atexit.register(self._leave)
 
     def sum(self, *arrays: Array) -> None:
@@ -218,7 +218,7 @@ class MPIWorkers(Workers):
         while not stop.wait(min(PERIOD, self._timeout / 4)):
             if os.getppid() != self._parent:  # MPICH's mpiexec may kill its proxy before that has killed the workers
                 with suppress(OSError):  # perhaps nobody reads it
-                    os.write(2, f"framework: the process that has started worker {self.rank} has ended\n".encode())
+                    print_line(f"the process that has started worker {self.rank} has ended")
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._threads:
                 self._receive()
@@ -269,11 +269,11 @@ class MPIWorkers(Workers):
                 self._end(code, -1, f"worker {self.rank} failed, and the others did not end:\n{cause}")
             time.sleep(0.005)
 
-    def _print(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def _report(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Print the error that ends this process: in one line, if another worker prints its traceback."""
         if hasattr(error, "told_by_worker"):
             time.sleep(PATIENCE)  # the other one comes first
-            os.write(2, f"framework: worker {self.rank} ends: {error}\n".encode())
+            print_line(f"worker {self.rank} ends: {type(error).__name__}: {error}")
         else:
             self._hook(kind, error, trace)
             sys.stderr.flush()
@@ -321,11 +321,16 @@ class MPIWorkers(Workers):
         killer = threading.Timer(PATIENCE, os.kill, (os.getpid(), signal.SIGKILL))  # if MPI_Abort hangs
         killer.daemon = True
         killer.start()
-        os.write(2, f"framework: {text.rstrip()}\nframework: ending all {self.size} workers\n".encode())
+        print_line(f"{text.rstrip()}\nframework: ending all {self.size} workers")
         with suppress(Exception):
             sys.stdout.flush()
         time.sleep(PERIOD)  # mpiexec has to read this before it hears that all is over
         self._world.Abort(code)
+
+
+def print_line(text: str) -> None:
+    """Print a line at once, whatever it has: a file name, and so an error, may have bytes that are no UTF-8."""
+    os.write(2, f"framework: {text}\n".encode(errors="backslashreplace"))
 
 
 def _unlink_memory() -> None:

@@ -3,6 +3,7 @@ import pytest
 from worker_threads import together
 
 from framework.errors import DivergedError, UsageError
+from framework.parallel.mpi import print_line
 from framework.parallel.workers import failure_of, require_success
 
 
@@ -56,3 +57,8 @@ def test_workers_raise_their_own_error_or_that_of_the_first():
     errors = failing(KeyError)
     assert [type(error) for error in errors] == [UsageError, KeyError, KeyError]
     assert [error.args[0] for error in errors] == ["worker 1: KeyError: 1", 1, 2]
+
+
+def test_an_error_that_names_a_file_with_bytes_that_are_no_text_is_printed(capfd):
+    print_line("no file \udc80.csv")
+    assert capfd.readouterr().err == "framework: no file \\udc80.csv\n"
