@@ -373,10 +373,9 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
         key = id(source), position.order
         if key not in orders:
             orders[key] = next(source.pieces(position))
-            orders[key].rows  # noqa: B018 (made once, for all that share it)
         shared = orders[key]
         member.piece = Piece(shared.arrays, shared.size, position.start, shared._order)
-        member.piece.__dict__["rows"] = shared.rows
+        member.piece.__dict__["rows"] = shared.rows  # made once, for all that share it
         with member.alone():
             member.engine.begin_epoch()
     while blocks := engine.blocks(member for member in members if not (member.ended or member.piece.done)):
@@ -395,5 +394,5 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
 def _finish(member: Member) -> None:
     """End an epoch of a model; one whose weights are not finite has diverged."""
     with member.alone():
-        member.session._require_finite_weights()
+        member.session.require_finite_weights()
         member.session.end_epoch(member.fit.results(member.engine.strategy))

@@ -54,7 +54,7 @@ class Fit:
     """
 
     def __init__(self, trainer: TrainingSettings, run: Run, source: Source, held_out: Source | None) -> None:
-        """Put them together. A run that is resumed knows how many rows a stream has."""
+        """Put them together. A run that is resumed has the number of rows of a stream."""
         self.trainer, self.run, self.source, self.held_out = trainer, run, source, held_out
         if source.rows is None:
             source.rows = run.layout[0] or None

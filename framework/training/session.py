@@ -104,7 +104,7 @@ class Session:
             self._attempt(self._close_pieces)
             self._tick()
             if error is None:
-                self._attempt(self._require_finite_weights)
+                self._attempt(self.require_finite_weights)
             self._tell(run.error)
             for callback, function in self._hooks["on_train_end"]:
                 if any(callback is started for started in self._started):
@@ -158,8 +158,12 @@ class Session:
             )
         return lines
 
-    def _require_finite_weights(self) -> None:
-        """Refuse weights that are not finite, where no later loss would show it."""
+    def require_finite_weights(self) -> None:
+        """Refuse weights that are not finite, where no later loss would show it.
+
+        Raises:
+            DivergedError: One is not finite.
+        """
         if not np.isfinite(self.run.model.parameters.vector).all():
             raise DivergedError("the last update made weights that are not finite. Lower the learning rate")
 
@@ -271,7 +275,7 @@ class Session:
                     if self.run.stop_reason is not None:
                         return
                     yield piece
-        self._require_finite_weights()  # so that they are neither judged, nor saved, nor the best
+        self.require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 
     def _read_together(self, pieces: Generator[Piece]) -> Iterator[Piece]:

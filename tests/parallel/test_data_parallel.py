@@ -295,8 +295,8 @@ def test_another_number_of_sums_is_refused_in_its_step(when):
         pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
 
 
-class Failing(Composite):
-    """Raises an error in one shard, before or after its sums, or in the backward pass."""
+class Exiting(Composite):
+    """Exits in one shard, before or after its sums, or in the backward pass."""
 
     norm: Model
     shard: int
@@ -323,7 +323,7 @@ class Failing(Composite):
 @pytest.mark.parametrize("when", ["before", "after", "back"])
 @pytest.mark.parametrize("shard", [0, 3, 7])
 def test_an_exit_in_any_shard_ends_the_training(shard, when):
-    norm = Failing(norm=BatchNorm(4), shard=shard, when=when)
+    norm = Exiting(norm=BatchNorm(4), shard=shard, when=when)
     model = Sequential(Dense(12, 4), norm, Dense(4, 3, Softmax()))
     with pytest.raises(SystemExit) as raised:
         pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
