@@ -27,7 +27,7 @@ GRACE = 30.0
 
 @click.command(
     short_help="Run a script on several workers.",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
 )
 @click.option("-n", "count", type=click.IntRange(1), help="The number of workers.  [required]")
 @click.option(

@@ -245,7 +245,9 @@ class MPIWorkers(Workers):
                 lines.append(f"worker {rank} gives no answer: it is not training, or stopped, or cannot be reached")
             elif place.calls < number:
                 lines.append(f"worker {rank} is here:\n{place.stack.rstrip()}")
-        lines.append("If it is only slow, give the strategy more seconds: DataParallel(timeout=...)")
+        lines.append(
+            "Every worker must call fit. If one is only slow, give the strategy more seconds: DataParallel(timeout=...)"
+        )
         if "mpi4py.run" not in sys.modules:  # it ends all workers on an error of one
             lines.append(
                 "If its script has raised an error outside training: start the workers by framework launch, or with "

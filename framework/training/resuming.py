@@ -25,7 +25,11 @@ from framework.settings.component import Component
 from framework.settings.messages import printable, warn
 from framework.training.flushing import flushes
 
-_ALL_ROWS = "give each worker all rows in the same order; DataParallel divides them itself"
+_SETTINGS = ("model", "argument 'epochs'", "loss", "optimizer", "epochs", "batch_size", "seed", "metrics", "strategy")
+_ADVICE = dict.fromkeys(_SETTINGS, "use the same settings on each worker") | dict.fromkeys(
+    ("data", "validation"), "give each worker all rows in the same order; DataParallel divides them itself"
+)
+"""What to do where the workers differ."""
 _OF_ONE_WORKER = ("identity", "seconds", "recipe")
 """The parts of a run's progress that may differ between workers."""
 
@@ -138,7 +142,7 @@ def require_alike(
         return
     with workers.together():
         state = _state_of(run, recipe, callbacks, epochs, engine)
-    workers.require_equal(state, "fit: ", dict.fromkeys(("data", "validation"), _ALL_ROWS))
+    workers.require_equal(state, "fit: ", _ADVICE)
     run.identity = workers.broadcast(run.identity)
 
 

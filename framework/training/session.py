@@ -238,6 +238,8 @@ class Session:
                 self._refuse_new_name()
         except BaseException as error:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
+            if isinstance(error, OSError) and self.workers.size > 1 and not callback.writes:
+                error.add_note("each worker calls this hook; worker 0 alone calls those of a class with writes = True")
             raise
         finally:
             self.run.hook, self.run.waiting = None, []

@@ -39,7 +39,13 @@ def test_the_ending_says_the_kind_of_table(tmp_path):
     assert table_of("b.CSV", like) == like.replace(path="b.CSV")
     assert table_of("b.parquet", like, weight="w") == Parquet("b.parquet", target="y", weight="w")
     assert table_of("b.tsv", target="y") == CSV("b.tsv", target="y", delimiter="\t")
-    assert table_of(str(tmp_path), like) == like.replace(path=str(tmp_path))
+    folder = str(tmp_path)
+    assert table_of(folder, like) == like.replace(path=folder)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.parquet").touch()
+    assert table_of(folder, like) == Parquet(folder, target="y")
+    (tmp_path / "b.csv").touch()
+    assert table_of(folder, like) == like.replace(path=folder)
     for path, advice in (("a.xlsx", ""), ("a.csv.gz", "; unpack it first")):
         with pytest.raises(SettingsError, match=rf"'{path}' must end in \.csv or \.parquet{advice}$"):
             table_of(path, like)

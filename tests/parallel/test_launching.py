@@ -36,6 +36,8 @@ def test_without_mpiexec_the_command_says_how_to_install_it(script, monkeypatch,
 def test_a_mistake_is_answered_before_a_worker_starts(script, tmp_path):
     done = CliRunner().invoke(main, ["launch", str(script), "-n", "2"])
     assert "expected -n COUNT before SCRIPT, e.g. framework launch -n 2 train.py" in done.output
+    done = CliRunner().invoke(main, ["launch", "-n", "2", "--epochs", "5", str(script)])
+    assert (done.exit_code, "No such option '--epochs'" in done.output) == (2, True)
     experiment = tmp_path / "points.toml"
     experiment.touch()
     done = CliRunner().invoke(main, ["launch", "-n", "2", str(experiment)])

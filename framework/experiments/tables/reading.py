@@ -28,7 +28,7 @@ IN_MEMORY = 5_000_000
 
 
 def table_of(path: str, like: TableFile | None = None, **settings: Any) -> TableFile:
-    """Return the table of a file: CSV or Parquet, by its ending.
+    """Return the table of a file: CSV or Parquet, by its ending; of a folder by the files in it.
 
     Args:
         path: The file, or a pattern, a folder or a URL of one ending.
@@ -46,8 +46,8 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
     ending = Path(path).suffix.lower()
     kind = kinds.get({".pq": ".parquet", ".txt": ".csv", ".tsv": ".csv"}.get(ending, ending))
     if kind is None and Path(path).is_dir():
-        held = [each for each in kinds.values() if any(Path(path).glob(f"*{each.ending}"))]
-        kind = type(like) if like is not None else held[0] if len(held) == 1 else None
+        held = [each for each in kinds.values() if any(Path(path).rglob(f"*{each.ending}"))]
+        kind = held[0] if len(held) == 1 else None if like is None else type(like)
     if kind is None:
         hint = "; unpack it first" if ending in (".gz", ".zip", ".bz2", ".xz", ".zst") else ""
         if not ending and not Path(path).exists():
