@@ -110,10 +110,12 @@ class RunFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
-                raise SettingsError(
-                    f"the folder {os.fspath(path)!r} must be new or empty; framework resume continues a run"
-                )
-            (folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                raise _taken(path)
+            try:
+                with (folder / ABOUT).open("x", encoding="utf-8") as file:
+                    file.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+            except FileExistsError:  # another process has written it since
+                raise _taken(path) from None
             (folder / SETTINGS).write_text(text, encoding="utf-8", newline="\n")
         except OSError as error:
             raise SettingsError(
@@ -296,6 +298,14 @@ def named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
     """Return folders by name, or by path where two have the same name."""
     names = {folder.path.name: folder for folder in folders}
     return names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
+
+
+def _taken(path: str | os.PathLike[str]) -> SettingsError:
+    """Return the error for a folder with contents; of several processes with one folder, only the first makes it."""
+    advice = "framework resume continues a run"
+    if (count := started()) > 1:
+        advice = f"one process trains an experiment, and mpiexec or srun started {count}"
+    return SettingsError(f"the folder {os.fspath(path)!r} must be new or empty; {advice}")
 
 
 def _json_of(path: Path) -> dict[str, Any] | None:

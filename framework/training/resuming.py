@@ -29,7 +29,7 @@ _SETTINGS = ("model", "argument 'epochs'", "loss", "optimizer", "epochs", "batch
 _ADVICE = dict.fromkeys(_SETTINGS, "use the same settings on each worker") | dict.fromkeys(
     ("data", "validation"), "give each worker all rows in the same order; DataParallel divides them itself"
 )
-"""What to do where the workers differ."""
+"""The advice of an error about workers that differ, by the name of the part."""
 _OF_ONE_WORKER = ("identity", "seconds", "recipe")
 """The parts of a run's progress that may differ between workers."""
 

@@ -302,6 +302,19 @@ def test_one_of_several_workers_makes_no_folder(monkeypatch):
 
 
 @pytest.mark.usefixtures("workplace")
+def test_only_one_of_two_processes_makes_the_folder_of_a_run(monkeypatch):
+    Path("run").mkdir()
+    Path("run", "run.json").write_text("of the other process")
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))  # as this process has looked before
+    monkeypatch.setenv("PMI_SIZE", "2")
+    said = command("train", "points.toml", "--out", "run", status=1)
+    told = "must be new or empty; one process trains an experiment, and mpiexec or srun started 2\n"
+    assert said == f"Error: the folder 'run' {told}"
+    assert Path("run", "run.json").read_text() == "of the other process"
+    assert not Path("run", "experiment.toml").exists()
+
+
+@pytest.mark.usefixtures("workplace")
 def test_what_fit_refuses_leaves_no_folder():
     for change in ("data.path=none.csv", "model.layers.1={type='Dense',units=3}", "data.target=insid"):
         assert command("train", "points.toml", "--set", change, "--out", "run", status=1).startswith("Error: ")
