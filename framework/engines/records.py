@@ -229,7 +229,10 @@ def _rehearsed(optimizer: Optimizer, dtype: str, _methods: tuple[Any, ...]) -> L
         with np.errstate(all="ignore"):
             arguments = (*numbers[:2], 0.03, float(step), *numbers[2:])
             found = [emit({"a": a}, update.inputs, memory=False)(*arguments) for a in update.outputs.values()]
-            optimizer.update(values, gradients, 0.03, step, *memory)
+            try:
+                optimizer.update(values, gradients, 0.03, step, *memory)
+            except Exception as error:  # noqa: BLE001 (whatever a user's formula raises for arrays of another length)
+                raise CannotLower(f"{name} raises on 8 numbers {type(error).__name__}: {error}") from None
         if not np.allclose(found, [values, *memory], rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype], equal_nan=True):
             raise CannotLower(f"{name} gives other numbers than its record, by what is not among its arguments")
     return update

@@ -45,6 +45,15 @@ class Branching(Activation):
         return 2.0 + 0.0 * h
 
 
+class OfOneModel(SGDOptimizer):
+    """An update of as many numbers as one model has."""
+
+    def update(self, values, gradients, rate, step, *memory):
+        if type(gradients) is np.ndarray and len(gradients) != 29:
+            raise ValueError("29 numbers")
+        values -= rate * gradients
+
+
 def test_what_cannot_be_compiled_falls_back_with_one_notice():
     cases = [
         (Neuron(3, Branching()), HalfSquaredError(), PLAIN, "Branching"),
@@ -65,6 +74,7 @@ def test_what_cannot_be_compiled_falls_back_with_one_notice():
     ("settings", "reason"),
     [
         ({"optimizer": Branched(learning_rate=0.1)}, "Branched.update cannot be recorded"),
+        ({"optimizer": OfOneModel(learning_rate=0.1)}, "raises on 8 numbers ValueError: 29 numbers"),
         ({"optimizer": PLAIN.replace(rate_factors=(("*", 0.5),))}, "one learning rate and one decay"),
         ({"regularizers": [Group(strength=0.1)]}, "Group cannot be recorded"),
     ],
