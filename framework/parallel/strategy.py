@@ -158,9 +158,8 @@ class _Planned(NamedTuple):
     """A sum over all shards, which each step fills again.
 
     Attributes:
-        tree: Adds up a vector and a tail.
-        layout: The names of the sums in the tail, and how many numbers each has. The first number of the tail is not
-            theirs: it calls for attention.
+        tree: Adds up the gradient and a tail: above 0 for an error or a signal, then the sums, then the new buffers.
+        layout: The names of the sums in the tail, and how many numbers each has.
     """
 
     tree: Tree | AllReduce
@@ -404,9 +403,9 @@ class Sharded(Strategy):
             if vector is not gradient:
                 vector[...] = gradient
             numbers = [value for key, _ in planned.layout for value in sums[key]]
-            tail[1 : (place := 1 + len(numbers))] = numbers
-            for buffer in buffers if shard == 0 else ():
-                tail[place : (place := place + buffer.size)] = buffer.ravel()
+            tail[1 : 1 + len(numbers)] = numbers
+            if shard == 0 and (new := [buffer.ravel() for buffer in buffers]):
+                tail[1 + len(numbers) :] = np.concatenate(new)
         else:
             vector[...] = 0
         tail[0] = error is not None or self._noted()
@@ -418,9 +417,11 @@ class Sharded(Strategy):
             self._agree(error)
         found, place = {}, 1
         for key, size in planned.layout:
-            found[key] = tuple(tail[place : (place := place + size)].tolist())
+            found[key] = tuple(tail[place : place + size].tolist())
+            place += size
         for buffer in buffers:
-            buffer[...] = tail[place : (place := place + buffer.size)].reshape(buffer.shape)
+            buffer[...] = tail[place : place + buffer.size].reshape(buffer.shape)
+            place += buffer.size
         return found
 
 

@@ -24,7 +24,7 @@ class Left(BaseException):
 
 
 class Exchange:
-    """The sums over all shards between the parts of a computation, which each step repeats.
+    """The sums over all shards that a step needs, one after another; each step needs the same ones.
 
     The first step finds how many there are, and how many numbers each has. The last one has no numbers.
     """

@@ -128,9 +128,10 @@ class Kernel:
         unless it needs sums over all rows of a batch of which it computes a part: see ``exchanges``.
 
         A plain step is part of the products, which leave only the gradient of the last batch; with ``seen`` every
-        gradient is computed, for callbacks that read it. ``keys`` has that of the first step's random numbers. Of parts
-        of a batch, it computes the gradients alone: see ``Form.part`` and ``KernelSource.data``. Then ``keys`` has one
-        for each part. Without ``parts``, all rows are one.
+        gradient is computed, for callbacks that read it. ``keys`` holds the key of the first step's random numbers.
+
+        With ``Form.part`` it computes gradients alone: of ``parts`` as in ``KernelSource.data``, or of all rows as one
+        part. Then ``keys`` holds a key for each part.
         """
         parameters = optimizer.parameters
         state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]

@@ -102,7 +102,7 @@ class Plan:
             plan of gradients, to which NumPy adds the slopes of the regularizers before it makes the update.
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
         shards: Whether the gradients are those of a part of a batch.
-        reason: Why a kernel cannot make the update; empty where it can, and of shards.
+        reason: Why a kernel cannot make the update; empty if it can, and for shards, whose update is NumPy's anyway.
     """
 
     of: tuple[Component, ...]
@@ -150,9 +150,9 @@ class Plan:
 def lowered(
     model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = (), *, shards: bool = False
 ) -> Plan:
-    """Return the plan of a kernel that trains ``model``, or of its gradients by parts of batches with ``shards``.
+    """Return the plan of a kernel that trains ``model``, or with ``shards`` of one that computes gradients alone.
 
-    Where a kernel cannot make the update or compute a regularizer, the plan is of the gradients too, with the reason.
+    If a kernel cannot make the update or compute a regularizer, the plan is for gradients alone too, with the reason.
 
     Raises:
         CannotLower: Some other part has no form that a kernel can compute.
