@@ -39,6 +39,7 @@ from framework.training.resuming import (
     require_same_epoch,
     set_end,
     tell_differences,
+    tell_idle,
 )
 from framework.training.settings import TrainingSettings
 
@@ -171,6 +172,7 @@ def prepared(
                 require_same_epoch(run, fit.layout, recipe)
                 tell_differences(run, recipe)
         require_alike(workers, run, recipe, trainer.callbacks, epochs, engine)
+        tell_idle(workers, trainer.strategy, name)
         fit.complete(recipe, engine, epochs, workers, preprocess)
         return fit
 

@@ -146,6 +146,18 @@ def require_alike(
     run.identity = workers.broadcast(run.identity)
 
 
+def tell_idle(workers: Workers, strategy: DataParallel | None, name: str) -> None:
+    """Warn, on worker 0, of more workers than shards."""
+    if strategy is None or not strategy.deterministic or strategy.shards >= workers.size:
+        return
+    with workers.together():  # a warning may be an error
+        if workers.rank == 0:
+            warn(
+                f"{name}: only {strategy.shards} of {workers.size} workers compute, each a shard; start fewer workers, "
+                f"or begin a new run with DataParallel(shards={workers.size})"
+            )
+
+
 def _state_of(
     run: Run, recipe: Mapping[str, str], callbacks: Iterable[Callback], epochs: int | None, engine: str
 ) -> dict[str, Any]:

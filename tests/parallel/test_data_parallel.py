@@ -526,6 +526,26 @@ def test_different_workers_are_refused_before_the_training(tmp_path):
 
 
 @needs_mpi
+def test_more_workers_than_shards_are_told_once(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, warnings\n"
+        "import parallel_pieces as pieces\n"
+        "from framework import DataParallel\n"
+        "from framework.parallel.starting import workers\n"
+        "settings = ({'shards': 2}, {'shards': 3}, {'shards': 2, 'deterministic': False})\n"
+        "for strategy in (DataParallel(**each) for each in settings):\n"
+        "    with warnings.catch_warnings(record=True) as found:\n"
+        "        warnings.simplefilter('always')\n"
+        "        pieces.trainer(epochs=1, strategy=strategy).fit(pieces.network(), (pieces.X, pieces.CLASSES))\n"
+        "    for each in found:\n"
+        "        os.write(1, f'{workers().rank} {each.message}\\n'.encode())\n"
+    )
+    told = "start fewer workers, or begin a new run with DataParallel(shards=3)"
+    assert pieces.launched(3, program=program) == [f"0 fit: only 2 of 3 workers compute, each a shard; {told}"]
+
+
+@needs_mpi
 @pytest.mark.parametrize("hook", ["train_begin", "epoch_end", "train_end"])
 def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):
     program = tmp_path / "program.py"
