@@ -392,14 +392,17 @@ def test_what_fit_refuses_leaves_no_folder():
         ("train points.toml --set trainer.metrics=Acc", "write your own as module:Class; one of Accuracy, "),
         ("watch points.csv", "'points.csv' is neither the folder of a run nor a file of JSONLog"),
         ("compare run changed", "run.json must be as the run has written it, with its history"),
+        ("compare run numbers", "run.json must be as the run has written it, with its history"),
     ],
 )
 def test_bad_input_is_answered_in_one_message_and_changes_nothing(arguments, message):
     command("train", "points.toml", "--out", "run", "--set", "trainer.epochs=1")
-    for name in ("full", "changed"):
+    for name in ("full", "changed", "numbers"):
         Path(name).mkdir()
     Path("full/file").touch()
-    Path("changed/experiment.toml").write_text("[trainer]\n")
+    for name in ("changed", "numbers"):
+        Path(name, "experiment.toml").write_text("[trainer]\n")
+    Path("numbers/run.json").write_text('{"history": 1, "checkpoints": 2}')
     Path("latin.toml").write_bytes("a = 1\n# é".encode("latin-1"))
     Path("short.csv").write_text("x\n1\n")
     Path("semicolons.csv").write_text("x;y\n1;2\n")

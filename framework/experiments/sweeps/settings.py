@@ -99,12 +99,14 @@ def require_same_data(tables: Sequence[TableFile], digests: Sequence[str], path:
     Raises:
         DataError: The contents of a file differ, or it cannot be read.
     """
-    pairs = zip(tables, digests, strict=False)
-    changed = [str(table.path) for table, digest in pairs if table.rows.digest != digest]
-    if changed or len(tables) != len(digests):
+    names = [str(table.path) for table in tables]
+    if len(tables) == len(digests):
+        pairs = zip(tables, digests, strict=True)
+        names = [str(table.path) for table, digest in pairs if table.rows.digest != digest]
+    if names:
         raise DataError(
             f"the data of the sweep {path!r} was changed after the sweep was made, so its runs could not be compared: "
-            f"{', '.join(changed)}; put the old rows back, or start another sweep in another folder with --out"
+            f"{', '.join(names)}; put the old rows back, or start another sweep in another folder with --out"
         )
 
 
