@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def test_a_mistake_is_answered_before_a_worker_starts(script, tmp_path):
     done = CliRunner().invoke(main, ["launch", str(script), "-n", "2"])
     assert "expected -n COUNT before SCRIPT, e.g. framework launch -n 2 train.py" in done.output
     done = CliRunner().invoke(main, ["launch", "-n", "2", "--epochs", "5", str(script)])
-    assert (done.exit_code, "No such option '--epochs'" in done.output) == (2, True)
+    assert done.exit_code == 2
+    assert re.search("No such option:? '?--epochs", done.output)  # older versions of click have no quotation marks
     experiment = tmp_path / "points.toml"
     experiment.touch()
     done = CliRunner().invoke(main, ["launch", "-n", "2", str(experiment)])
