@@ -7,6 +7,7 @@ import io
 import math
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 import framework
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.experiments.commands import COMMANDS
+from framework.experiments.folder import CHECKPOINTS
 from framework.parallel.launching import launch
 from framework.trace import LABELS
 
@@ -34,6 +36,9 @@ KINDS = {
     "steps": framework.ColumnStep,
 }
 
+_OTHER_NAMES = {"fit": "train", "run": "train", "test": "evaluate", "eval": "evaluate", "continue": "resume"}
+"""Commands by names that they have elsewhere."""
+
 
 def _numbers(_context: click.Context, _option: click.Parameter, text: str) -> list[float]:
     """Return the numbers of ``0.1,0.2`` as a list."""
@@ -53,7 +58,16 @@ def _finite(_context: click.Context, _option: click.Parameter, number: float) ->
     return number
 
 
-@click.group()
+class _Commands(click.Group):
+    """The commands; a name from elsewhere is answered with the name here."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _OTHER_NAMES and not ctx.resilient_parsing:  # which completes names
+            ctx.fail(f"No such command {cmd_name!r}; write framework {_OTHER_NAMES[cmd_name]}")
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands)
 @click.version_option(package_name="framework")
 def main() -> None:
     """Train small models on NumPy."""
@@ -117,6 +131,10 @@ def list_parts(kind: str) -> None:
 @click.argument("path")
 def describe_checkpoint(path: str) -> None:
     """Print what the checkpoint PATH holds, without building anything of it."""
+    if Path(path).is_dir():
+        found = framework.latest(path) or framework.latest(Path(path, CHECKPOINTS))
+        hint = f"its newest is {found}" if found else "it has none"
+        raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
     try:
         click.echo(framework.describe(path))
     except framework.FrameworkError as error:

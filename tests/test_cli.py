@@ -94,6 +94,17 @@ def test_describe_prints_what_a_checkpoint_holds(tmp_path):
     assert result.output.startswith(f"Error: '{path}' cannot be loaded: ")
 
 
+def test_describe_names_the_newest_checkpoint_of_a_folder(tmp_path):
+    said = f"Error: PATH must be a checkpoint; got the folder {tmp_path}; "
+    assert run("describe", str(tmp_path)).output == f"{said}it has none\n"
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    path = tmp_path / "checkpoints" / "step-1.safetensors"  # as in the folder of a run
+    path.parent.mkdir()
+    save(trainer.fit(Neuron(1), ([[1.0]], [2.0])), path)
+    assert run("describe", str(tmp_path)).output == f"{said}its newest is {path}\n"
+    assert run("describe", str(path.parent)).output.endswith(f"; its newest is {path}\n")
+
+
 def test_names_that_an_output_cannot_hold_are_escaped(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text('{"epoch": 1, "löss日": 0.5}\n', encoding="utf-8")

@@ -13,6 +13,7 @@ from framework import (
     Conv2D,
     CrossEntropy,
     DataError,
+    DataParallel,
     Dense,
     DerivativeError,
     Dropout,
@@ -227,6 +228,10 @@ class Sparse:
         (Dropout, "Dropout: missing a required argument: 'rate'; write Dropout(rate)"),
         (lambda: Sigmoid(X), "without a name; write Sigmoid()(...)"),
         (lambda: MaxPool(pool_size=2), "unknown setting 'pool_size'; did you mean 'window'? Settings: window, stride,"),
+        (
+            lambda: DataParallel(workers=4),
+            "unknown setting 'workers': framework launch -n 4 SCRIPT starts four workers. Settings: shards,",
+        ),
         (lambda: Embedding(input_dim=3, output_dim=2), "unknown setting 'input_dim'; did you mean 'vocabulary'?"),
         (
             lambda: MaxPool((2, 2)),

@@ -138,7 +138,17 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
     except CheckpointError as error:
         raise CheckpointError(f"{shown(path)} cannot be loaded: {error}") from None
     except (OSError, ValueError, TypeError, MemoryError) as error:
-        raise CheckpointError(f"{shown(path)} cannot be loaded: {reason(error)}") from error
+        hint = _instead(path) if isinstance(error, FileNotFoundError) else ""
+        raise CheckpointError(f"{shown(path)} cannot be loaded: {reason(error)}{hint}") from error
+
+
+def _instead(path: str | os.PathLike[str]) -> str:
+    """Say what to give instead of a file that is not there."""
+    for newest in checkpoints(Path(path).parent)[-1:]:
+        with contextlib.suppress(CheckpointError, OSError):
+            decode(newest.read_bytes())
+            return f"; the newest checkpoint of its folder is {shown(newest)}"
+    return "; give the path of a checkpoint, a file that save or Checkpoint(folder=...) wrote"
 
 
 def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> None:

@@ -162,13 +162,26 @@ def new(
 def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
     """Train the experiment FILE, in a new folder that holds all there is to know of the run."""
     path = Path(file)
-    experiment = Experiment.read(path, changes).moved(path.absolute().parent)
+    experiment = _experiment_of(path, changes).moved(path.absolute().parent)
     folder = RunFolder.create(out or _unused(path.stem), experiment, sys.argv[1:])
     try:
         _run(folder, None)
     except Exception as error:
         if not hasattr(error, "run"):  # one that fit found before it began
             folder.discard()
+        raise
+
+
+def _experiment_of(path: Path, changes: tuple[str, ...]) -> Experiment:
+    """Read an experiment; the error of a change with several values says which command takes them."""
+    try:
+        return Experiment.read(path, changes)
+    except SettingsError as error:
+        for change in changes:
+            with suppress(SettingsError):
+                if f"--set {change}:" in str(error) and varied(change).size > 1:
+                    command = shlex.join(["framework", "sweep", str(path), "--set", change])
+                    error.add_note(f"To train with each of several values: {command}")
         raise
 
 
@@ -374,10 +387,13 @@ def _predict_parts(
     # After them, this process counts the parts, writes missing ones, and prints the errors that each of them met.
     found = write_parts(runs, data, out, keep, changes, overwrite=overwrite, checked=bool(codes), report=report)
     if found.failed:
-        which = f"the first {SHOWN} errors are above" if found.failed > SHOWN else "see above"
+        kinds = len(found.kinds)
+        which = "see above" if found.failed == kinds else "the first error of each kind is above"
+        if kinds > SHOWN:
+            which = f"the first errors of {SHOWN} of {kinds} kinds are above"
         raise click.ClickException(f"{out}: files or parts of {data} without predictions: {found.failed}; {which}")
     written = "" if codes else f"; this process wrote {found.written} parts"
-    click.echo(f"{out}: {found.parts} parts, {found.rows} rows{written}")
+    click.echo(f"{out}: {found.count} parts, {found.rows} rows{written}")
 
 
 @click.command(short_help="Print an experiment or a run, with every setting.")

@@ -67,9 +67,10 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()  # a hook may change the working directory
         if not (self.path / SETTINGS).is_file():
-            hint = "" if self.path.exists() else "; there is nothing of this name"
-            if self.path.suffix in (".toml", ".json") and self.path.is_file():
-                hint = f"; framework train {path} makes one"
+            experiment = self.path.suffix in (".toml", ".json") and self.path.is_file()
+            hint = f"; framework train {path if experiment else 'FILE'} makes one"
+            if not self.path.exists():
+                hint = f"; there is nothing of this name{hint}"
             if (self.path / "sweep.toml").is_file():
                 hint = f"; it is a sweep: give one of its runs, such as {Path(path, 'runs', '0')}"
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a run: it has no {SETTINGS}{hint}")

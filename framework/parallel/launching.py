@@ -25,6 +25,12 @@ GRACE = 30.0
 """Seconds that workers have to save and end after a signal, as under Slurm."""
 
 
+def _refuse_module(_context: click.Context, _option: click.Parameter, module: str | None) -> None:
+    """Refuse ``-m MODULE``, which Python has."""
+    if module is not None:
+        raise click.UsageError(f"expected a SCRIPT, e.g. framework launch -n 2 train.py; got a module, -m {module}")
+
+
 @click.command(
     short_help="Run a script on several workers.",
     context_settings={"allow_interspersed_args": False},
@@ -34,6 +40,7 @@ GRACE = 30.0
     "--restarts", type=click.IntRange(0), default=0, show_default=True, help="Starts after failures, at most."
 )
 @click.option("--label", is_flag=True, help="Begin each line of output with the number of its worker, as MPICH does.")
+@click.option("-m", "module", callback=_refuse_module, expose_value=False, is_eager=True, hidden=True)
 @click.argument("script", type=click.Path(exists=True, dir_okay=False))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def launch(count: int | None, restarts: int, label: bool, script: str, arguments: Sequence[str]) -> None:

@@ -202,6 +202,9 @@ _ELSEWHERE = {
         "model": "write run.model",
         "trainer": "write run, which has model, optimizer and history",
     },
+    "DataParallel": {
+        "workers num_workers n_workers processes devices": "framework launch -n 4 SCRIPT starts four workers"
+    },
     "Metric": {"__call__ forward": "write sums(self, prediction, target, weight=None) and result"},
     "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR, "minimize apply_gradients": "write optimizer.step()"},
 }

@@ -173,6 +173,16 @@ def test_none_in_place_of_a_path_is_refused_with_advice():
             function(latest("empty"))
 
 
+def test_a_file_that_is_not_there_is_refused_with_the_newest_checkpoint_of_its_folder(whole):
+    Path("folder").mkdir()
+    Path("folder/weights.safetensors").write_bytes(b"of another program")
+    with pytest.raises(CheckpointError, match=r"No such file or directory; give the path of a checkpoint, a file that"):
+        load("folder/nowhere")
+    Path("folder/weights.safetensors").write_bytes(whole)
+    with pytest.raises(CheckpointError, match=r"; the newest checkpoint of its folder is 'folder.weights.safetensors'"):
+        load("folder/nowhere")
+
+
 def test_the_file_stays_as_it_is(whole):
     path = Path("cut")
     path.write_bytes(whole[:-1])

@@ -119,7 +119,7 @@ def test_export_writes_the_model_in_the_format_of_the_ending():
     for arguments, message in [
         (("run", "model.txt"), "OUT must end in .onnx, .py or .safetensors; got model.txt"),
         (("run", "other.py", "--dtype", "float32"), "--dtype is for a file that ends in .onnx; got other.py"),
-        (("nothing", "other.py"), "'nothing' cannot be loaded: No such file or directory"),
+        (("nothing", "other.py"), "'nothing' cannot be loaded: No such file or directory; give the path of a check"),
         (("run", "other.onnx", "--shape", "3"), "argument 'shape' must fit (2,); got (3,)"),
     ]:
         assert message in command("export", *arguments, status=1)
@@ -340,7 +340,11 @@ def test_what_fit_refuses_leaves_no_folder():
             "train points.toml --import points.py",
             "--import points.py: no module of this name is in the current folder or",
         ),
-        ("resume full", "'full' is not the folder of a run: it has no experiment.toml"),
+        (
+            "train points.toml --set trainer.epochs=5,6",
+            "\nTo train with each of several values: framework sweep points.toml --set trainer.epochs=5,6\n",
+        ),
+        ("resume full", "'full' is not the folder of a run: it has no experiment.toml; framework train FILE makes one"),
         ("evaluate run --data points.parquet", "Parquet: no file has the path 'points.parquet'"),
         ("evaluate run --data short.csv", "CSV: setting 'target' names the column 'inside', which short.csv does not "),
         ("predict run short.csv", "short.csv must have the columns that the model was trained with; there is no 'y'"),
@@ -386,7 +390,7 @@ def test_what_fit_refuses_leaves_no_folder():
         ("predict run points.csv --out=", "'--out': expected a text; got an empty one, perhaps of a variable that"),
         ("predict run text.csv --out a.csv", "text.csv: column 'y' must hold real numbers; got text"),
         ("report run --out a.pdf", "--out a.pdf: the page is HTML; give a name that ends in .html"),
-        ("resume nothing", "has no experiment.toml; there is nothing of this name"),
+        ("resume nothing", "has no experiment.toml; there is nothing of this name; framework train FILE makes one"),
         ("resume points.toml", "has no experiment.toml; framework train points.toml makes one"),
         ("train run", "Is a directory; framework resume continues the run of a folder"),
         ("train points.toml --set trainer.metrics=Acc", "write your own as module:Class; one of Accuracy, "),

@@ -204,7 +204,7 @@ def test_a_part_of_something_else_is_an_error_until_it_is_replaced(change, diffe
     before = state()
     printed = command("predict", "run", "data", "--out", "parts", status=1)
     assert f"parts/a.parquet.00000.parquet is a part with another {difference}" in printed
-    assert f"Error: parts: files or parts of data without predictions: {len(before)}; see above\n" in printed
+    assert f"Error: parts: files or parts of data without predictions: {len(before)}; " in printed
     assert {name: value for name, value in state().items() if name in before} == before
     assert sorted(parts()) == sorted({*before, *PARTS} if len(before) > 1 else PARTS)
     printed = command("predict", "run", "data", "--out", "parts", "--overwrite")
@@ -222,7 +222,7 @@ def test_a_file_that_cannot_be_predicted_is_named_and_the_others_are_written():
     missing, unreadable = "data/short.parquet must have the columns", "data/text.parquet is not a Parquet file"
     assert printed.count(missing) == printed.count(unreadable) == 1
     assert printed.count("Error: data/nan.parquet, row group 1: ") == 1
-    assert printed.endswith("Error: parts: files or parts of data without predictions: 6; see above\n")
+    assert printed.endswith("of data without predictions: 6; the first error of each kind is above\n")
     Path("parts", "nan.parquet.00000.parquet").unlink()
     require_right()
 
@@ -385,7 +385,7 @@ def test_a_part_that_another_process_writes_is_awaited(monkeypatch):
 
     monkeypatch.setattr(part_files.time, "sleep", sleep)
     found = write()
-    counts = (found.parts, found.rows, found.written, found.failed)
+    counts = (found.count, found.rows, found.written, found.failed)
     assert counts == (len(PARTS), sum(map(sum, GROUPS.values())), len(PARTS) - 1, 0)
     require_right()
 
@@ -439,10 +439,20 @@ def test_a_part_says_what_it_was_made_of():
 
 
 @pytest.mark.usefixtures("workplace")
-def test_of_many_different_errors_ten_are_printed():
+def test_of_many_kinds_of_errors_ten_are_printed():
     Path("bad").mkdir()
     for number in range(12):
-        Path("bad", f"{number:02}.parquet").write_bytes(b"damaged")
+        pq.write_table(pa.table({f"column {number}": [1.0]}), Path("bad", f"{number:02}.parquet"))
     printed = command("predict", "run", "bad", "--out", "parts", status=1)
-    assert printed.count("is not a Parquet file") == 10
-    assert printed.endswith("without predictions: 12; the first 10 errors are above\n")
+    assert printed.count("must have the columns") == 10
+    assert printed.endswith("without predictions: 12; the first errors of 10 of 12 kinds are above\n")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_of_errors_that_differ_in_the_names_of_files_one_is_printed():
+    printed = command("predict", "run", "data", "--out", "parts", "--keep", "nothing", status=1)
+    assert printed.count("must have the columns of --keep; there is no 'nothing'") == 1
+    assert printed.endswith(f"without predictions: {len(PARTS)}; the first error of each kind is above\n")
+    command("predict", "run", "data", "--out", "parts")
+    printed = command("predict", "run", "data", "--out", "parts", "--keep", "key", status=1)
+    assert printed.count(" is a part with another keep: ") == 1

@@ -40,6 +40,9 @@ def test_a_mistake_is_answered_before_a_worker_starts(script, tmp_path):
     done = CliRunner().invoke(main, ["launch", "-n", "2", "--epochs", "5", str(script)])
     assert done.exit_code == 2
     assert re.search("No such option:? '?--epochs", done.output)  # older versions of click have no quotation marks
+    done = CliRunner().invoke(main, ["launch", "-n", "2", "-m", "train"])
+    assert done.exit_code == 2
+    assert "expected a SCRIPT, e.g. framework launch -n 2 train.py; got a module, -m train\n" in done.output
     experiment = tmp_path / "points.toml"
     experiment.touch()
     done = CliRunner().invoke(main, ["launch", "-n", "2", str(experiment)])

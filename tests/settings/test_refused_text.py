@@ -105,6 +105,7 @@ COMMANDS = {
     "step --weights 1": "No such option",
     "step more": "Got unexpected extra argument (more)",
     "stop": "No such command 'stop'",
+    "fit points.toml": "No such command 'fit'; write framework train\n",
     "demo now": "Got unexpected extra argument (now)",
 }
 

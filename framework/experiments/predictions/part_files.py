@@ -44,7 +44,7 @@ CLAIMS = ".claims"
 """The folder of the claims, within that of the parts. A folder of thousands of parts is slow to list."""
 
 SHOWN = 10
-"""How many different errors are reported. In a folder of another model, each part has one."""
+"""How many kinds of errors are reported."""
 
 ABOUT = "framework.predictions"
 """The key in the metadata of a part for its checkpoint, row group and columns."""
@@ -85,7 +85,8 @@ def write_parts(
         changes: Settings of how the table is read.
         overwrite: Replace parts that were made of something else; without it, they are errors.
         checked: Whether other processes have checked the parts a moment ago, which are not read again then.
-        report: A function that gets each error of a file or a part; the other parts are written.
+        report: A function that gets the first error of each kind. Errors of one kind differ only in the names of the
+            file and the part. The other parts are written.
 
     Raises:
         SettingsError: ``out`` cannot be written, or is within the folder that is read; ``data`` is not Parquet; or the
@@ -142,10 +143,11 @@ class Parts:
     """The parts of a folder, and what is needed to write them.
 
     Attributes:
-        parts: How many are there.
+        count: How many are there.
         rows: How many rows they have.
         written: How many this process wrote.
         failed: How many files or parts had errors.
+        kinds: The kinds of these errors: their texts without the names of the file and the part.
     """
 
     def __init__(
@@ -162,9 +164,9 @@ class Parts:
         self._changes, self._overwrite, self._report = changes, overwrite, report
         self._arrow, self._parquet = required("pyarrow", "Parquet"), required("pyarrow.parquet", "Parquet")
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
-        self._said: set[str] = set()
         self._claims = Claims(folder / CLAIMS)
-        self.parts = self.rows = self.written = self.failed = 0
+        self.count = self.rows = self.written = self.failed = 0
+        self.kinds: set[str] = set()
 
     def write(self, files: Sequence[File], *, checked: bool) -> None:
         """Write the parts that are not there or damaged, and wait for those that others write or check."""
@@ -185,14 +187,18 @@ class Parts:
                 parts.append(_Part(file, path, start, start + rows, self._about | made_of))
                 start += rows
         except FrameworkError as error:
-            self._fail(error)
+            self._fail(error, file.url)
         return parts
 
-    def _fail(self, error: FrameworkError) -> None:
+    def _fail(self, error: FrameworkError, *names: str) -> None:
+        """Count an error, and report the first of its kind; ``names`` are those of its file and its part."""
         self.failed += 1
-        if str(error) not in self._said:  # one may come with each part of a file
-            self._said.add(str(error))
-            if len(self._said) <= SHOWN:
+        kind = str(error)
+        for name in names:
+            kind = kind.replace(name, "")
+        if kind not in self.kinds:
+            self.kinds.add(kind)
+            if len(self.kinds) <= SHOWN:
                 self._report(error)
 
     def _settled(self, part: _Part, *, checked: bool) -> bool:
@@ -201,9 +207,9 @@ class Parts:
             if not self._finished(part, checked=checked):
                 return False
         except FrameworkError as error:
-            self._fail(error)
+            self._fail(error, str(part.path), part.file.url)
             return True
-        self.parts += 1
+        self.count += 1
         self.rows += part.stop - part.start
         return True
 
