@@ -209,7 +209,7 @@ class TraceSteps(Callback):
     """Record ``limit`` steps of a training, the newest or the first ones.
 
     A step of a ``Neuron`` is a ``TracedStep``, with every quantity; that of another model is a ``TracedUpdate``, with
-    norms by parameter. It acts within each step, so that runs fall back from the compiled engine to NumPy.
+    norms by parameter. It acts within each step, so that with the compiled engine NumPy makes the update.
 
     Attributes:
         limit: How many steps to keep.

@@ -28,7 +28,7 @@ class LayerNorms(Callback):
     ``weight_norm_0`` is the norm at the end of the epoch. The columns of a single layer are ``gradient_norm`` and
     ``weight_norm``.
 
-    It acts within each step, so that runs fall back from the compiled engine to NumPy.
+    It acts within each step, so that with the compiled engine NumPy makes the update.
 
     Example:
         >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer

@@ -68,7 +68,7 @@ def _workers(strategy: DataParallel | None) -> Iterator[Workers]:
 
 
 def _engine(fit: Fit, session: Session) -> Engine:
-    """Return the engine; that of NumPy where hooks act within a step, which a kernel would make as a whole."""
+    """Return the engine that makes the steps."""
     run, trainer = fit.run, fit.trainer
     hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
     options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
@@ -88,11 +88,10 @@ def _engine(fit: Fit, session: Session) -> Engine:
         options |= {"watched": watched, "within": bool(hooks), "lifted": session.flushing.lifted}
         return JaxEngine(run, trainer.figures, session.call, **options)
     if run.engine in ("compiled", "many"):
-        from framework.engines.compiled import CompiledEngine, comes_between  # noqa: PLC0415
+        from framework.engines.compiled import CompiledEngine  # noqa: PLC0415
 
-        if trainer.strategy is not None or not comes_between(trainer.engine, hooks):
-            options |= {"watched": watched, "quiet": trainer.engine == "auto"}
-            return CompiledEngine(run, trainer.figures, session.call, **options)
+        options |= {"watched": watched, "within": hooks, "quiet": trainer.engine == "auto"}
+        return CompiledEngine(run, trainer.figures, session.call, **options)
     run.engine = "numpy"
     run.recipe.pop("products", None)
     return Engine(run, trainer.figures, session.call, **options)

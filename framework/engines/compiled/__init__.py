@@ -3,8 +3,8 @@
 Needs llvmlite, which is not imported before a kernel is made.
 """
 
-from framework.engines.compiled.choice import choose, comes_between, require_available
+from framework.engines.compiled.choice import choose, require_available
 from framework.engines.compiled.engine import CompiledEngine
 from framework.engines.compiled.prediction import predictor
 
-__all__ = ["CompiledEngine", "choose", "comes_between", "predictor", "require_available"]
+__all__ = ["CompiledEngine", "choose", "predictor", "require_available"]

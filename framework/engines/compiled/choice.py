@@ -48,15 +48,3 @@ def require_available() -> None:
         raise UsageError(f"engine='compiled' needs llvmlite: {installing('llvmlite')}")
     with suppress(Exception):  # a broken llvmlite: the first step falls back to NumPy, and says why
         llvm()
-
-
-def comes_between(wanted: str, hooks: Sequence[str]) -> bool:
-    """Return whether hooks act within a step, so that the run falls back to NumPy; warn if a kernel is wanted.
-
-    Args:
-        wanted: The trainer's engine.
-        hooks: The hooks within a step that some callback has.
-    """
-    if hooks and wanted == "compiled":
-        warn(f"engine='compiled': falling back to NumPy: {', '.join(hooks)} must act within each step")
-    return bool(hooks)

@@ -35,8 +35,8 @@ from framework.trees import at, rows_in
 class CompiledEngine(Engine):
     """Makes the steps of a run in a kernel, some at a time; NumPy makes a step whose loss or gradient is not finite.
 
-    NumPy also makes the update of shards, and an update that a kernel cannot make. Then the kernel computes the
-    gradients alone.
+    NumPy also makes the update of shards, one that a kernel cannot make, and that of steps within which hooks act. Then
+    the kernel computes the gradients alone.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class CompiledEngine(Engine):
         call: Callable[[str], None],
         *,
         watched: bool = False,
+        within: Sequence[str] = (),
         quiet: bool = False,
         **options: Any,
     ) -> None:
@@ -56,12 +57,13 @@ class CompiledEngine(Engine):
             figures: The loss and the metrics.
             call: Calls a hook of every callback, by its name.
             watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
+            within: The hooks within a step that some callback has; NumPy then makes the update.
             quiet: Whether the run falls back to NumPy without a warning if the kernel cannot be compiled at its first
                 step.
             **options: Those of the NumPy engine.
         """
         super().__init__(run, figures, call, **options)
-        self.watched, self.quiet = watched, quiet
+        self.watched, self.within, self.quiet = watched, within, quiet
         self._length = 1.0  # of a chunk, in batches; only time depends on it
         self._part: Kernel | None = None  # the kernel that computes gradients alone
         self._twins: tuple[Kernel | None, dict[int, Kernel]] = None, {}  # a kernel, and its twin for each own shard
@@ -253,8 +255,10 @@ class CompiledEngine(Engine):
         run = self.run
         try:
             recipe, shards = run.optimizer.recipe, isinstance(self.strategy, Sharded)
-            plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards)
+            within = "" if shards or not self.within else f"{', '.join(self.within)} must act within each step"
+            plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards, within=within)
             require_rows(data, plan.wiring)
+            self._require_ids(plan.wiring)
             if not self.strategy.mixes:
                 self._require_whole(plan.wiring, size)
             if plan.reason:
@@ -277,6 +281,11 @@ class CompiledEngine(Engine):
         if plan.reason and not known:
             warn(f"engine='compiled': falling back to NumPy for the update: {plan.reason}")
         return kernel
+
+    def _require_ids(self, wiring: Wiring) -> None:
+        """Refuse ids that a hook may change: a kernel checks none."""
+        if wiring.tables and "on_batch_begin" in self.within:
+            raise CannotLower("on_batch_begin may change the ids of an Embedding, which a kernel does not check")
 
     def _require_whole(self, wiring: Wiring, size: int) -> None:
         """Refuse layers whose result depends on how a batch is cut into parts."""

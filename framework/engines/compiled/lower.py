@@ -102,7 +102,7 @@ class Plan:
             plan of gradients, to which NumPy adds the slopes of the regularizers before it makes the update.
         reads: By class, what a user's written derivatives and update read besides their arguments and settings.
         shards: Whether the gradients are those of a part of a batch.
-        reason: Why a kernel cannot make the update; empty if it can, and for shards, whose update is NumPy's anyway.
+        reason: Why a kernel does not make the update; empty if it does, and for shards, whose update is NumPy's anyway.
     """
 
     of: tuple[Component, ...]
@@ -148,11 +148,18 @@ class Plan:
 
 
 def lowered(
-    model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer] = (), *, shards: bool = False
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    regularizers: Sequence[Regularizer] = (),
+    *,
+    shards: bool = False,
+    within: str = "",
 ) -> Plan:
     """Return the plan of a kernel that trains ``model``, or with ``shards`` of one that computes gradients alone.
 
     If a kernel cannot make the update or compute a regularizer, the plan is for gradients alone too, with the reason.
+    So is it if hooks act within each step, as ``within`` says; it is empty if none do.
 
     Raises:
         CannotLower: Some other part has no form that a kernel can compute.
@@ -164,9 +171,9 @@ def lowered(
         dict.fromkeys((*activations, *(out.activation for out in wiring.outputs.values()), *losses))
     )
     passes = tuple(_passes(operation, model.dtype, shards=shards) for operation in wiring.operations)
-    update, penalties, why = _NO_UPDATE, tuple[Penalty, ...](), ""
+    update, penalties, why = _NO_UPDATE, tuple[Penalty, ...](), within
     try:
-        if not shards:
+        if not shards and not within:
             require_one_rate(optimizer)
             penalties = tuple(_penalty(regularizer, model) for regularizer in regularizers)
             update = rehearsed_update(optimizer, model.dtype)
@@ -205,7 +212,13 @@ def keep_plan(model: Model, plan: Plan) -> None:
 
 
 def kept_plan(
-    model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer], *, shards: bool = False
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    regularizers: Sequence[Regularizer],
+    *,
+    shards: bool = False,
+    within: str = "",
 ) -> Plan:
     """Return the plan that a model keeps, if it is of the same formulas, and forget it; otherwise lower them.
 
@@ -214,9 +227,9 @@ def kept_plan(
     """
     state = model._built()
     plan, state.plan = state.plan, None
-    if plan is not None and plan.shards == shards and plan.serves(loss, optimizer, *regularizers):
+    if plan is not None and not within and plan.shards == shards and plan.serves(loss, optimizer, *regularizers):
         return cast("Plan", plan)
-    return lowered(model, loss, optimizer, regularizers, shards=shards)
+    return lowered(model, loss, optimizer, regularizers, shards=shards, within=within)
 
 
 def _passes(operation: Operation, dtype: str, *, shards: bool = False) -> Passes | None:
