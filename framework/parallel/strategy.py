@@ -28,8 +28,23 @@ Sums = dict[str, tuple[float, ...]]
 _Jobs: TypeAlias = Mapping[int, Callable[[Model], Sums]]
 """By shard, a function that fills a model's gradient with that of the shard's rows, and returns their sums."""
 
-_Computed: TypeAlias = tuple[int, Sums, Array, Iterable[Array], Exception | None]
-"""A shard, its sums, its gradient, the new buffers, and an error so far."""
+
+class _Computed(NamedTuple):
+    """The results of a shard.
+
+    Attributes:
+        shard: Its number.
+        sums: The sums of its figures; empty if it has no rows or was not computed.
+        gradient: Its gradient.
+        buffers: The new buffers of its model.
+        error: An error of this worker so far.
+    """
+
+    shard: int
+    sums: Sums
+    gradient: Array = NOTHING
+    buffers: Iterable[Array] = ()
+    error: Exception | None = None
 
 
 class DataParallel(Component):
@@ -247,9 +262,10 @@ class Sharded(Strategy):
             computed = self._in_phases(work, work.phases)
         if computed is None:
             computed = self._together(jobs, model, rows) if self._mixed else self._one_by_one(work, jobs)
-        for shard, sums, numbers, new, error in computed:
-            planned = planned or self._plan(sums, gradient, buffers)
-            self._put(planned, shard, numbers, sums, error, new)
+        for each in computed:
+            planned = planned or self._plan(each.sums, gradient, buffers)
+            self._put(planned, each)
+            error = each.error
         self._planned = planned = planned or self._plan({}, gradient, buffers)  # for more workers than shards
         return self._total(planned, gradient, error, buffers)
 
@@ -305,7 +321,7 @@ class Sharded(Strategy):
                         sums = jobs[shard](work.model)
                 except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
                     error = raised
-            yield shard, sums, numbers, (), error
+            yield _Computed(shard, sums, numbers, error=error)
 
     def _other(self, parameters: Parameters, gradient: Array) -> AbstractContextManager[None]:
         """Return what puts a leaf of the tree in the place of the gradient."""
@@ -335,9 +351,9 @@ class Sharded(Strategy):
         if not done:
             return None
         return [
-            (shard, begun[shard].sums, self._gradients[shard], begun[shard].buffers() if shard == 0 else (), None)
+            _Computed(shard, begun[shard].sums, self._gradients[shard], begun[shard].buffers() if shard == 0 else ())
             if shard in begun
-            else (shard, {}, NOTHING, (), None)
+            else _Computed(shard, {})
             for shard in self._own
         ]
 
@@ -368,7 +384,7 @@ class Sharded(Strategy):
         _, error = exchange.run(jobs, partial(turns.run, self._threads))
         for shard in self._own:
             each = models.get(shard, model)
-            yield shard, found.get(shard, {}), each.parameters.gradient, each.buffers.values(), error
+            yield _Computed(shard, found.get(shard, {}), each.parameters.gradient, each.buffers.values(), error)
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
         error, found = None, dict[int, Sums]()
@@ -378,7 +394,7 @@ class Sharded(Strategy):
             error = raised
         planned = self._plan(next(iter(found.values()), {}), NOTHING)
         for shard in self._own:
-            self._put(planned, shard, NOTHING, found.get(shard, {}), error)
+            self._put(planned, _Computed(shard, found.get(shard, {}), error=error))
         return self._total(planned, NOTHING, error)
 
     def _plan(self, sums: Sums, vector: Array, buffers: Iterable[Array] = ()) -> _Planned:
@@ -388,27 +404,19 @@ class Sharded(Strategy):
         tail = 1 + sum(size for _, size in layout) + sum(buffer.size for buffer in buffers)
         return _Planned(self._new(vector.size, vector.dtype, tail), layout)
 
-    def _put(
-        self,
-        planned: _Planned,
-        shard: int,
-        gradient: Array,
-        sums: Sums,
-        error: Exception | None,
-        buffers: Iterable[Array] = (),
-    ) -> None:
+    def _put(self, planned: _Planned, computed: _Computed) -> None:
         """Write the results of a shard into the tree."""
-        vector, tail = planned.tree.leaf(shard)
-        if sums:
-            if vector is not gradient:
-                vector[...] = gradient
-            numbers = [value for key, _ in planned.layout for value in sums[key]]
+        vector, tail = planned.tree.leaf(computed.shard)
+        if computed.sums:
+            if vector is not computed.gradient:
+                vector[...] = computed.gradient
+            numbers = [value for key, _ in planned.layout for value in computed.sums[key]]
             tail[1 : 1 + len(numbers)] = numbers
-            if shard == 0 and (new := [buffer.ravel() for buffer in buffers]):
+            if computed.shard == 0 and (new := [buffer.ravel() for buffer in computed.buffers]):
                 tail[1 + len(numbers) :] = np.concatenate(new)
         else:
             vector[...] = 0
-        tail[0] = error is not None or self._noted()
+        tail[0] = computed.error is not None or self._noted()
 
     def _total(self, planned: _Planned, vector: Array, error: Exception | None, buffers: Iterable[Array] = ()) -> Sums:
         """Write the sums over all shards into ``vector`` and the buffers, and return those of the figures."""
