@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
+from threading import Event
 
 from framework.errors import UsageError
 from framework.extras import installing
@@ -38,10 +39,14 @@ def workers(timeout: float = 600.0) -> Workers:
 
 
 _created = dict[int, Workers]()
+"""The workers of MPI by their number; they are made once."""
+
+_known_alone = Event()
+"""Set where it is known that this process trains by itself: that is intended, or a warning was given."""
 
 
 def _mpi_workers(count: int, timeout: float) -> Workers:
-    """Return the workers of MPI, which are made once."""
+    """Return the workers of MPI."""
     if count in _created:
         return _created[count]
     if find_spec("mpi4py") is None:
@@ -54,14 +59,14 @@ def _mpi_workers(count: int, timeout: float) -> Workers:
 
 def expect_alone() -> None:
     """Let this process train by itself without a warning, also where others were started with it."""
-    _created.setdefault(1, Workers())
+    _known_alone.set()
 
 
 def warn_if_alone() -> None:
     """Warn once, on worker 0, that the workers of ``framework launch`` train without a strategy."""
-    if _created or sys.orig_argv[1:3] != ["-c", RUN]:
+    if _created or _known_alone.is_set() or sys.orig_argv[1:3] != ["-c", RUN]:
         return
-    expect_alone()  # once
+    _known_alone.set()
     if sys.modules["mpi4py.MPI"].COMM_WORLD.rank == 0:
         count = started()
         warn(

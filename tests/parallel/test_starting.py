@@ -1,4 +1,5 @@
 import sys
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,7 @@ def test_several_processes_without_mpi4py_are_an_error_with_advice(monkeypatch):
 def launched(monkeypatch):
     """This process as worker 0 of ``framework launch``."""
     monkeypatch.setattr(starting, "_created", {})
+    monkeypatch.setattr(starting, "_known_alone", Event())
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", RUN])
     monkeypatch.setitem(sys.modules, "mpi4py.MPI", SimpleNamespace(COMM_WORLD=SimpleNamespace(rank=0)))
     monkeypatch.setenv("PMI_SIZE", "3")
