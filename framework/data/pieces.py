@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
@@ -79,6 +80,12 @@ class Piece:
     def rows(self) -> Array:
         """Which rows of the arrays make up the batches, in order."""
         return np.arange(self.count) if self._order is None else self._order
+
+    def starting_at(self, place: int) -> Piece:
+        """Return the same rows from another place on, with memory of its own for shuffled batches."""
+        found = copy(self)
+        found.place, found._memory, found.rows = place, {}, self.rows  # made once
+        return found
 
     def part(self, start: int, stop: int) -> Batch:
         """Return some rows of the order of training: views in the data's own order, else copies.

@@ -373,9 +373,7 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
         key = id(source), position.order
         if key not in orders:
             orders[key] = next(source.pieces(position))
-        shared = orders[key]
-        member.piece = Piece(shared.arrays, shared.size, position.start, shared._order)
-        member.piece.__dict__["rows"] = shared.rows  # made once, for all that share it
+        member.piece = orders[key].starting_at(position.start)
         with member.alone():
             member.engine.begin_epoch()
     while blocks := engine.blocks(member for member in members if not (member.ended or member.piece.done)):

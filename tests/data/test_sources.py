@@ -25,7 +25,7 @@ from framework import (
     split,
 )
 from framework.data import sizes
-from framework.data.pieces import Position, permutation
+from framework.data.pieces import Piece, Position, permutation
 from framework.data.sources import batches, prepare
 
 ROWS = 23
@@ -106,6 +106,17 @@ def test_batches_from_the_middle_are_those_of_the_whole_epoch(data, order, size)
     batches = rows_seen(data, order, size)
     for done in range(len(batches) + 1):
         assert rows_seen(data, order, size, done * size) == batches[done:]
+
+
+def test_a_piece_that_starts_elsewhere_leaves_the_batches_of_the_first_alone():
+    piece = Piece((X, Y, None), 4, 0, permutation(ROWS, 0, 0))
+    x, y, _ = piece.take()
+    kept = x.copy(), y.copy()
+    other = piece.starting_at(8)
+    assert np.array_equal(other.take()[1], Y[piece.rows[8:12]])
+    assert np.array_equal(x, kept[0])
+    assert np.array_equal(y, kept[1])
+    assert (piece.place, other.place, other.rows is piece.rows) == (4, 12, True)
 
 
 def test_a_permutation_is_one_and_depends_on_every_counter():
