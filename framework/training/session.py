@@ -217,17 +217,14 @@ class Session:
     def agree(self, error: Exception | None = None) -> None:
         """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
         run, workers = self.run, self.workers
-        if workers.size > 1:
-            told = workers.gather((failure_of(error), run.stop_reason, self._noted))
-            reasons = [reason for _, reason, _ in told if reason is not None]
-            signals = [number for _, _, number in told if number is not None]
-            if reasons:
-                run.stop_reason = reasons[0]
-            if signals:
-                self._signal = max(signals)  # SIGTERM before Ctrl-C
-            require_success([failure for failure, _, _ in told], workers.rank, error)
-        elif error is not None:
-            raise error
+        told = workers.gather((failure_of(error), run.stop_reason, self._noted))
+        reasons = [reason for _, reason, _ in told if reason is not None]
+        signals = [number for _, _, number in told if number is not None]
+        if reasons:
+            run.stop_reason = reasons[0]
+        if signals:
+            self._signal = max(signals)  # SIGTERM before Ctrl-C
+        require_success([failure for failure, _, _ in told], workers.rank, error)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         self.run.hook = hook
