@@ -66,12 +66,6 @@ class Figures:
         """The columns that can be computed batch by batch."""
         return ["loss", *(figure.key for figure in self.summed)]
 
-    def columns(self, *, penalized: bool, validated: bool) -> list[str]:
-        """Return the columns of a history, with or without those of regularizers and of validation data."""
-        penalty = ["penalty"] if penalized else []
-        val_keys = [f"val_{key}" for key in [*self.keys, *(figure.key for figure in self.whole)] if validated]
-        return ["epoch", *self.keys, *penalty, *val_keys, "learning_rate", "seconds"]
-
     @property
     def better(self) -> dict[str, str | None]:
         """Which values of a column are better, by its name."""

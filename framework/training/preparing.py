@@ -157,7 +157,7 @@ def prepared(
             for regularizer in trainer.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             require_validation(figures.whole, held_out is not None, name)
-            columns = figures.columns(penalized=bool(trainer.regularizers), validated=held_out is not None)
+            columns = trainer.columns(validated=held_out is not None)
             require_columns(trainer.callbacks, columns, name)
             require_modes(trainer.callbacks, figures.better, name)
             require_last_batch(source.rows, trainer.batch_size, model, name)

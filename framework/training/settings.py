@@ -66,6 +66,12 @@ class TrainingSettings(Component):
         """The loss and the metrics, as the columns of a history."""
         return Figures(self.loss, self.metrics)
 
+    def columns(self, *, validated: bool) -> list[str]:
+        """Return the columns of a history, with or without those of validation data."""
+        figures, penalty = self.figures, ["penalty"] if self.regularizers else []
+        val_keys = [f"val_{key}" for key in [*figures.keys, *(whole.key for whole in figures.whole)] if validated]
+        return ["epoch", *figures.keys, *penalty, *val_keys, "learning_rate", "seconds"]
+
     def model_post_init(self, context: object) -> None:
         """Check that no two metrics have one name, no two callbacks one folder, and that sampling can draw."""
         if self.sampling is not None and not self.shuffle:

@@ -20,8 +20,7 @@ def mean(values: Sequence[float | None]) -> float | None:
 def judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
     """Return the column by which runs of an experiment are judged, and its mode."""
     trainer = experiment.trainer
-    figures = trainer.figures
-    columns = figures.columns(penalized=bool(trainer.regularizers), validated=experiment.validation is not None)
+    columns = trainer.columns(validated=experiment.validation is not None)
     monitored = {key: value for callback in trainer.callbacks for key, value in callback.judged().items()}
     if objective is None:
         objective = next(iter(monitored), "val_loss" if "val_loss" in columns else "loss")
@@ -30,7 +29,7 @@ def judged(experiment: Experiment, objective: str | None, mode: str | None) -> t
             f"--objective {objective}: the history will not have it{nearest(objective, columns) or '.'} "
             f"Columns: {', '.join(columns)}"
         )
-    better = figures.better.get(objective.removeprefix("val_"))
+    better = trainer.figures.better.get(objective.removeprefix("val_"))
     known = {"greater": "max", "smaller": "min"}.get(better or "", mode or monitored.get(objective))
     if known is None:
         raise SettingsError(f"--objective {objective}: give --mode min or max; the figure does not say which is better")
