@@ -96,9 +96,9 @@ class CompiledEngine(Engine):
         strategy, kernel = self.strategy, self._part
         if kernel is None:
             return super()._summed(model, batch, count)
-        work = Work(self._of_rows, model, batch, count, self.run.key)
+        work = partial(Work, self._of_rows, model, batch, count, self.run.key)
         if not strategy.mixes:
-            sums = strategy.gradient(replace(work, several=self._of_shards))
+            sums = strategy.gradient(work(several=self._of_shards))
             for gradient in model.parameters.frozen_gradients:
                 gradient[...] = 0.0
             return sums
@@ -112,7 +112,7 @@ class CompiledEngine(Engine):
                 twins[shard] = kernel.twin()
             return _PhasesOfShard(self, twins[shard], part, (count, rows), key)
 
-        return strategy.gradient(replace(work, phases=Phases(lengths, begin)))
+        return strategy.gradient(work(phases=Phases(lengths, begin)))
 
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the gradients in the kernel; NumPy does it where they may not be finite."""
