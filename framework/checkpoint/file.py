@@ -145,8 +145,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
 def _instead(path: str | os.PathLike[str]) -> str:
     """Say what to give instead of a file that is not there."""
     for newest in checkpoints(Path(path).parent)[-1:]:
-        with contextlib.suppress(CheckpointError, OSError):
-            decode(newest.read_bytes())
+        with contextlib.suppress(CheckpointError):
+            read(newest)
             return f"; the newest checkpoint of its folder is {shown(newest)}"
     return "; give the path of a checkpoint, a file that save or Checkpoint(folder=...) wrote"
 

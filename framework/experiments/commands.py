@@ -288,9 +288,10 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
                 flag = name.replace("changes", "set")
                 raise click.ClickException(f"--{flag}: the folder {path} has the settings of its sweep; leave this out")
         return sweep
-    fixed = [change for change in changes if varied(change).size == 1]
+    read = {change: varied(change) for change in changes}
+    fixed = [change for change in changes if read[change].size == 1]
     varying = [change for change in changes if change not in fixed]
-    if twice := {varied(change).setting for change in fixed} & {varied(change).setting for change in varying}:
+    if twice := {read[change].setting for change in fixed} & {read[change].setting for change in varying}:
         raise click.ClickException(f"--set {twice.pop()} is given with one value and with several; give one of them")
     try:
         experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
