@@ -88,7 +88,10 @@ class PhasesOfShard(Protocol):
     sums: Sums
 
     def advance(self, phase: int) -> Array | None:
-        """Compute a phase; return the numbers to be replaced by their sums, or None if it cannot; the last has none."""
+        """Compute a phase, and return the numbers that their sums will replace, or None if that is not possible.
+
+        The last phase returns an empty array.
+        """
 
     def buffers(self) -> list[Array]:
         """Return the new buffers, after the last phase."""

@@ -187,7 +187,7 @@ def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
 
 
 def _fitted_preprocess(trainer: TrainingSettings, model: Model, data: Any, name: str) -> FittedPreprocess | None:
-    """Return the Preprocess that a model keeps; if it has none, that which the recipe learns from the data."""
+    """Return the Preprocess that a model keeps, or the one that the recipe learns from the data."""
     if trainer.preprocess is None:
         return model.preprocess
     if model.preprocess is None:
