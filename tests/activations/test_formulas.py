@@ -36,8 +36,8 @@ GRIDS = {dtype: stored("activations")[f"SiLU() {dtype}"]["h"] for dtype in ("flo
 LARGEST = [("float64", 1e308), ("float32", 3e38)]
 
 
-# How many ulps value and derivative may be away from PyTorch's. In GELU the exponent, 18 at h = 6 (25 in the tanh form),
-# carries its rounding into the result that many times, and so does the phase 9 of Sine at h = 0.3 in float32.
+# How many ulps value and derivative may be away from PyTorch's. In GELU the exponent, 18 at h = 6 (25 in the tanh
+# form), carries its rounding into the result that many times, and so does the phase 9 of Sine at h = 0.3 in float32.
 TABLE = {
     LeakyReLU(): (1, 0),
     LeakyReLU(negative_slope=0.3): (1, 1),
