@@ -1,4 +1,15 @@
-"""Runs the blocks of README.md and of the pages in docs/ as tests.
+"""Selects the cases of a run, and runs the blocks of README.md and of the pages in docs/ as tests.
+
+How many cases run: a case has a share, 1 unless it has the marker ``share``, of which its tests are slow or many and
+alike. A run has a rotation, a number that is the number of commits unless ``--rotation`` says otherwise.
+
+- ``pytest`` runs the share of the cases of each test, at least those of share 1.
+- ``pytest --few`` runs a fifth of all cases.
+- ``pytest --all`` runs all cases.
+
+A case with the share 1/n runs in one of n successive rotations. Which one depends on its id alone. A case that is named
+on the command line, as ``FILE::TEST``, always runs. The rotation also seeds pytest-randomly and hypothesis. The header
+of a run and the report of a failure state it.
 
 A Python block that starts with ``>>>`` is a doctest; any other ```` ```python ```` block is executed. The blocks of one
 document share a namespace, from top to bottom, as if typed into one session, in a temporary folder where they may write
@@ -12,8 +23,10 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, chdir
 from doctest import ELLIPSIS, OutputChecker
+from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,10 +44,11 @@ collect_ignore = [
     "docs/conf.py",  # it needs Sphinx, which runs it
 ]
 document = ExitStack()
-cases: Counter[str] = Counter()
-CASE = pytest.StashKey[int]()
-examples = Path(__file__).parent / "examples"
+root = Path(__file__).parent
+examples = root / "examples"
 LONG = {"checkpoint", "engines", "experiments", "graph", "parallel"}
+PAGES: dict[str, float] = {}
+"""The shares of documents that are slow."""
 
 
 def start(namespace: dict[str, Any]) -> None:
@@ -77,17 +91,71 @@ pytest_collect_file = Sybil(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add an option for other versions of Python and of the dependencies."""
-    parser.addoption("--few", action="store_true", help="Run each fifth case of a test, and no test of many processes.")
+    """Add the options that select cases."""
+    parser.addoption("--all", action="store_true", help="Run all cases, also those that are slow or many and alike.")
+    parser.addoption("--few", action="store_true", help="Run a fifth of all cases.")
+    parser.addoption("--rotation", type=int, help="Select the cases, and seed, as the run with this rotation did.")
+
+
+def count_commits() -> int:
+    """Return the number of commits, or 0 where there is no repository of Git."""
+    command = ["git", "-C", str(root), "rev-list", "--count", "HEAD"]
+    try:
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+
+
+def runs(case: str, share: float, rotation: int) -> bool:
+    """Check whether a case of this share is selected."""
+    start = int.from_bytes(blake2b(case.encode(), digest_size=6).digest()) / 2**48
+    return share >= 1 or (start + rotation * share) % 1 < share
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep pytest-randomly from seeding the global generators, which tests watch and the library does not use.
+    """Set the rotation, and all seeds by it.
 
-    Let workers of MPICH sleep while they wait, because tests start more of them than there are cores.
+    Keep pytest-randomly from seeding the global generators, which tests watch and the library does not use. Let workers
+    of MPICH sleep while they wait, because tests start more of them than there are cores. All processes and runs share
+    compiled kernels, whose names depend on their source and on all versions.
     """
-    config.option.randomly_reset_seed = False
+    options = config.option
+    if options.rotation is None:
+        options.rotation = count_commits()  # in the main process, from which those of pytest-xdist take all options
+    if getattr(options, "randomly_seed", None) == "default":
+        options.randomly_seed = options.rotation
+    options.hypothesis_seed = options.hypothesis_seed or str(options.rotation)
+    options.randomly_reset_seed = False
     os.environ.setdefault("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
+    os.environ.setdefault("FRAMEWORK_CACHE_DIR", str(root / ".cache" / "kernels"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """State which cases the run selects."""
+    options = config.option
+    cases = "all cases" if options.all else "a fifth of all cases" if options.few else "the quick selection"
+    return f"{cases}, --rotation={options.rotation}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the seconds of each folder after --durations."""
+    if config.option.durations is not None:
+        seconds: Counter[str] = Counter()
+        for report in (report for reports in terminalreporter.stats.values() for report in reports):
+            if isinstance(report, pytest.TestReport):
+                seconds[str(Path(report.nodeid.partition("::")[0]).parent)] += report.duration
+        terminalreporter.section("seconds by folder")
+        for folder, total in seconds.most_common():
+            terminalreporter.write_line(f"{total:7.1f} s  {folder}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """State the rotation in the report of a failure."""
+    report = yield
+    if report.failed:
+        report.sections.append(("rotation", f"--rotation={item.config.option.rotation}"))
+    return report
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
@@ -105,22 +173,23 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Count the cases of each test, in the order of the file."""
-    test = item.nodeid.partition("[")[0]
-    item.stash[CASE] = cases[test]
-    cases[test] += 1
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the blocks of each document together and in order again, after pytest-randomly has shuffled all tests.
+    """Select the cases. Put the blocks of each document together and in order again, after pytest-randomly's shuffle.
 
     The folders with the files that take longest come first, so that all processes end at about the same time.
     """
-    if config.option.few:
-        left_out = {item for item in items if item.stash[CASE] % 5 or item.get_closest_marker("processes")}
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=[*left_out])
+    if not config.option.all and not any("::" in argument for argument in config.args):
+
+        def selected(item: pytest.Item) -> bool:
+            document = isinstance(item, SybilItem)  # its blocks share a namespace
+            case = str(item.path.relative_to(root)) if document else item.nodeid
+            marker = item.get_closest_marker("share")
+            share = PAGES.get(case, 1) if document else marker.args[0] if marker else 1
+            return runs(case, 1 / 5 if config.option.few else share, config.option.rotation)
+
+        left_out = [item for item in items if not selected(item)]
+        items[:] = [item for item in items if selected(item)]
+        config.hook.pytest_deselected(items=left_out)
     turns = {path: turn for turn, path in enumerate(dict.fromkeys(item.path for item in items))}
 
     def place(item: pytest.Item) -> tuple[bool, int, int]:

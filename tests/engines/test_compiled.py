@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from catalogue import catalogue
-from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
 import framework
 from framework import (

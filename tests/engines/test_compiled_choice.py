@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_pieces import NEURON, PLAIN, Branched, Group, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import NEURON, PLAIN, Branched, Group, X, Y, trainer
 
 from framework import (
     Accuracy,

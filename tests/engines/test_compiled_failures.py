@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from compiled_pieces import NEURON, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import NEURON, X, Y, require_same, trainer
 
 from framework import (
     L2,

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from compiled_pieces import PLAIN, RNG, X, Y, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import PLAIN, RNG, X, Y, trainer
 
 from framework import (
     Activation,

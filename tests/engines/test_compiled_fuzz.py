@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
 from framework import (
     L1,

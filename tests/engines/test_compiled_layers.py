@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from compiled_pieces import PLAIN, RNG, own_cache, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import PLAIN, RNG, trainer
 
 from framework import BatchNorm, Dense, DivergedError, Dropout, Layer, MeanSquaredError, Sequential, SGDOptimizer
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from catalogue import catalogue
-from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
 from framework import (
     Accuracy,

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 
 from framework import Activation, Dense, MeanSquaredError, RowLoss, Sequential, SGDOptimizer, Trainer
 

@@ -6,7 +6,7 @@ import signal
 
 import numpy as np
 import pytest
-from compiled_pieces import DEEP, NEURON, PLAIN, RNG, X, Y, own_cache, require_same, trainer  # noqa: F401 (own_cache is a fixture)
+from compiled_pieces import DEEP, NEURON, PLAIN, X, Y, require_same, trainer
 from left_out import hooks_differ
 from source_pieces import Squares
 

@@ -282,7 +282,7 @@ part_files.write_parts([RunFolder("run")], "data", "parts", report=print)
 """
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.usefixtures("workplace")
 def test_a_killed_process_leaves_whole_parts_and_the_next_one_goes_on(seed):

@@ -384,7 +384,7 @@ def test_the_rungs_of_halving_call_every_hook_of_an_epoch_once():
     assert (run.epoch, memory["count"]) == (9, 9)
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 def test_halving_by_killed_processes_has_the_same_runs():
     Path("points.toml").write_text(FILE + SAVERS)
     deadline = time.monotonic() + 120
@@ -443,7 +443,7 @@ def test_a_fold_is_one_of_equal_parts(changes):
     assert Experiment.read("points.toml", ["fold=3"]).fold == 3
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 def test_a_cross_validation_of_killed_processes_has_the_same_folds():
     flags = ("points.toml", "--folds", "4", "--set", "trainer.epochs=60")
     deadline, draws = time.monotonic() + 120, random.Random(5)
@@ -462,7 +462,7 @@ def test_a_cross_validation_of_killed_processes_has_the_same_folds():
         assert state(f"killed/runs/0-{fold}") == state(f"sweeps/points/runs/0-{fold}")
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_forty_runs_survive_kills_of_the_parent_and_of_workers():
     flags = ("points.toml", "--set", "model.seed=int(0, 999)", "--set", f"{RATE}=0.1,0.03", "--random", "40")
@@ -497,7 +497,7 @@ def test_forty_runs_survive_kills_of_the_parent_and_of_workers():
         assert state(f"sweeps/points/runs/{name}") == alone(sweep, name)
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 def test_two_sweeps_on_one_folder_share_the_work():
     flags = ("points.toml", "--set", "model.seed=int(0, 999)", "--random", "20", "--set", "trainer.epochs=40")
     both = [start(*flags, stderr=subprocess.PIPE), start(*flags, stderr=subprocess.PIPE)]
@@ -692,7 +692,7 @@ def work(folder):
     return [row["state"] for row in Sweep(folder).run()]
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 def test_joblib_shares_a_sweep():
     joblib = pytest.importorskip("joblib")
     Sweep.create("shared", Experiment.read("points.toml"), [f"{RATE}=0.1,0.01,0.001", "model.seed=1,2"])

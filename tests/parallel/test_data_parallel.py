@@ -49,14 +49,14 @@ def serial():
 
 
 @needs_mpi
-@pytest.mark.parametrize("count", [1, 2, *(pytest.param(count, marks=pytest.mark.processes) for count in (3, 4))])
+@pytest.mark.parametrize("count", [1, 2, *(pytest.param(count, marks=pytest.mark.share(1 / 10)) for count in (3, 4))])
 @pytest.mark.parametrize("case", [*pieces.CASES, "divergence", "divergence in a dataset"])
 def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):
     assert pieces.digests(count)[case] == serial[case]
 
 
 @needs_mpi
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 def test_workers_without_a_shard_take_part():
     (serial,) = pieces.launched(0, shards=2)
     assert pieces.digests(3, shards=2) == json.loads(serial)
@@ -69,7 +69,7 @@ def test_workers_that_cannot_share_memory_send_their_sums(where, serial):
 
 
 @needs_mpi
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 3)])
 def test_a_run_continues_on_another_number_of_workers(before, after, serial, tmp_path):
     pieces.launched(before, "stopped", tmp_path)

@@ -14,7 +14,7 @@ def launched(*arguments, n=2, options=()):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("kind", CAUSES)
 def test_a_failure_of_one_worker_ends_the_job(kind, tmp_path):
     for folder in (tmp_path / "first", tmp_path / "second"):
@@ -24,7 +24,7 @@ def test_a_failure_of_one_worker_ends_the_job(kind, tmp_path):
         assert left_behind(folder) == []
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 def test_workers_end_with_the_process_that_would_end_them(tmp_path):
     assert launched(tmp_path, "orphan").returncode != 0
     assert left_behind(tmp_path) == []
@@ -55,7 +55,7 @@ def test_a_worker_that_ends_before_it_trains_ends_the_job(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 def test_a_killed_job_starts_again(tmp_path):
     done = launched(tmp_path, "kill", options=("--restarts", "3"))
     assert done.returncode != 0

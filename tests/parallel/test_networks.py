@@ -11,7 +11,7 @@ import pytest
 from failing import CAUSES, SCRIPT, left_behind
 
 pytest.importorskip("mpi4py")
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.share(1 / 10)
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 HOSTS = {"10.77.0.1": "a", "10.77.0.2": "b"}
 

@@ -43,7 +43,7 @@ def killed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.processes
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("n", [1, 3, 4])
 def test_a_killed_run_resumes_on_any_number_of_workers(n, straight, killed, tmp_path):
     folder = shutil.copytree(killed, tmp_path / "copy")

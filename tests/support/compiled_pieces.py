@@ -1,7 +1,6 @@
-"""Pieces of the tests of the compiled engine: data, a neuron, a trainer, formulas without a kernel, an own cache."""
+"""Pieces of the tests of the compiled engine: data, a neuron, a trainer, formulas without a kernel."""
 
 import numpy as np
-import pytest
 
 from framework import BinaryCrossEntropy, Dense, Neuron, Regularizer, Sequential, SGDOptimizer, Sigmoid, Tanh, Trainer
 from framework.training.verification import differences
@@ -26,13 +25,6 @@ class Group(Regularizer):
 
     def value(self, values):
         return np.sqrt(np.sum(values**2) + 1e-3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def trainer(**settings):

@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from compiled_pieces import own_cache  # noqa: F401 (a fixture)
 from sklearn.model_selection import KFold
 
 from framework import (
