@@ -73,7 +73,7 @@ def fit_many(
         return _one_after_another(trainers, models, parts, epochs)
     with ExitStack() as settled:
         for model, (rows, _) in zip(models, parts, strict=True):
-            settled.enter_context(settling(model, rows, NAME, None))
+            settled.enter_context(settling(model, rows, NAME, model.preprocess))
         plan = _plan(trainers, models)
         members = _members(trainers, models, parts, epochs, plan)
     return _trained(members, plan)
