@@ -551,9 +551,10 @@ def prepare(
 
 def _require_metrics(metrics: Iterable[Any], arrays: Batch, model: Model, name: str) -> None:
     """Check that metrics take the targets; a loss has checked them itself."""
+    target = arrays[1] if model.preprocess is None else model.preprocess.inverse(arrays[1])
     for metric in metrics:
         try:
             if isinstance(metric, Metric):
-                metric.require_targets(*arrays[1:], target_shape(model, arrays[0]))
+                metric.require_targets(target, arrays[2], target_shape(model, arrays[0]))
         except DataError as error:
             raise type(error)(f"{name}: argument 'y': {error}") from None

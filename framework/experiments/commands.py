@@ -311,7 +311,8 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
 def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: bool) -> None:
     """Print the loss and the metrics of the model of FOLDER.
 
-    Where steps such as Standardize change a target, both are of the changed numbers, which a last line says.
+    The metrics are in the unit of the target. Where steps such as Standardize change it, the loss is of the changed
+    numbers, and a last line says so.
     """
     run = RunFolder(folder)
     figures = run.evaluate(data, changes)
@@ -526,8 +527,8 @@ def _print_figures(figures: dict[str, Any], model: Model) -> None:
     width = max(map(len, figures), default=0)
     for name, value in figures.items():
         click.echo(f"{name:<{width}}  {_cell(value)}")
-    if model.preprocess is not None and (unit := model.preprocess.unit):
-        click.echo(f"These figures are of {unit}; predict gives the target in its own unit.")
+    if model.preprocess is not None and model.preprocess.unit:
+        click.echo(model.preprocess.unit)
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool, written: Container[str] = ()) -> None:

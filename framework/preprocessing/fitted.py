@@ -128,13 +128,17 @@ class FittedPreprocess(Component):
         """The classes of each target that has some, as the target has them."""
         return {name: step.levels for name, steps in self.target for step in steps if isinstance(step, Classes)}
 
-    @property
+    @cached_property
     def unit(self) -> str:
-        """The targets that the loss and the metrics see in another unit, such as ``price after Log, Standardize``."""
-        return ", ".join(
-            f"{name} after {', '.join(type(step).__name__ for step in steps)}"
+        """Say of what the loss is, and in which unit the metrics are; "" where they are in the same."""
+        changed = {
+            name: ", ".join(type(step).__name__ for step in steps)
             for name, steps in self.target
             if steps and not isinstance(steps[-1], Classes)
+        }
+        after = " and ".join(f"{name!r} after {steps}" for name, steps in changed.items())
+        return f"The loss is of {after}; the metrics are in the unit of {' and '.join(map(repr, changed))}." * bool(
+            after
         )
 
     def _empty(self, prefix: str = "") -> Iterator[Column]:

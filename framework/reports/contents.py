@@ -107,6 +107,7 @@ def contents_of(run: Any, name: str) -> Contents:
         ("time", duration(seconds) + (f", {duration(seconds / run.epoch)} an epoch" if run.epoch else "")),
         ("engine", run.engine),
         ("seed", str(run.seed)),
+        *([("unit", model.preprocess.unit)] if model.preprocess is not None and model.preprocess.unit else []),
         *([("versions", versions)] if versions else []),
     ]
     settings = [(label, text) for label, text in recipe.items() if label not in ("engine", "seed")]

@@ -24,7 +24,7 @@ from framework.metrics.outputs import OutputMetric
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS
 from framework.parallel.strategy import Strategy, Sums
-from framework.trees import at, map_leaves, rows_in
+from framework.trees import at, leaves, map_leaves, rows_in
 
 
 class Figures:
@@ -98,19 +98,33 @@ class Figures:
             found[key] = (part.total, formula.count(shape, weight))
         metrics = self.of_metrics
         if metrics:
-            h, a = record.preactivation, record.output
-            found |= self.metric_sums(model.output_activation, h, a, y, weight, metrics)
+            found |= self.metric_sums(model, record.preactivation, record.output, y, weight, metrics)
         return found
 
+    def inverse(self, model: Model, figure: Figure) -> Callable[[Any], Any] | None:
+        """Return what puts predictions and targets into the unit of the target for a figure; None where nothing does.
+
+        The losses of outputs are of what is trained, and so is a metric that is computed from pre-activations.
+        """
+        preprocess, formula = model.preprocess, figure.formula
+        if preprocess is None or not preprocess.unit or figure in self.of_outputs:
+            return None
+        fused = isinstance(formula, Loss) and any(leaves(formula.fuses(at(model.output_activation, figure.path))))
+        return None if fused else preprocess.inverse
+
     def metric_sums(
-        self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...]
+        self, model: Model, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...]
     ) -> Sums:
         """Return the sums of some figures over a batch. A metric cannot change the arrays it is given."""
-        a, y = map_leaves(read_only, a), map_leaves(read_only, y)
-        whole = (activation, h, a, y)
+        whole = model.output_activation, h, *(map_leaves(read_only, part) for part in (a, y))
+        in_unit: Any = None
         found: Sums = {}
-        for key, path, formula in figures:
-            f, z, prediction, target = (at(part, path) for part in whole) if path else whole
+        for figure in figures:
+            key, path, formula = figure
+            parts = whole
+            if (inverse := self.inverse(model, figure)) is not None:
+                parts = in_unit = in_unit or (*whole[:2], *map(inverse, whole[2:]))
+            f, z, prediction, target = (at(part, path) for part in parts) if path else parts
             if isinstance(formula, Loss):
                 found[key] = formula.output_sums(f, z, prediction, target, weight)
             else:
@@ -143,12 +157,12 @@ class Figures:
 
         def sums() -> dict[int, Sums]:
             totals: dict[int, Sums] = {}
-            activation, rows = model.output_activation, source.rows or EVALUATION_ROWS
+            rows = source.rows or EVALUATION_ROWS
             record = model.take_record(rows)
             for batch, part in _parts(source, plan):
                 with np.errstate(all="ignore"):
                     h, a = model.output(batch[0], record) if compute is None else compute(batch[0])
-                    found = self._output_sums(activation, h, a, *batch[1:])
+                    found = self._output_sums(model, h, a, *batch[1:])
                 add_sums(totals.setdefault(part, {}), found)
                 if self.whole:
                     kept.append(copied((a, *batch[1:])))
@@ -159,19 +173,21 @@ class Figures:
         if not self.whole:
             return self.results(totals)
         a, y, weight = joined(kept)
-        return self.results(totals) | {
-            key: one_number(formula, formula.whole_result(at(a, path), at(y, path), weight))
-            for key, path, formula in self.whole
-            if isinstance(formula, WholeMetric)
-        }
+        results = self.results(totals)
+        for figure in self.whole:
+            key, path, formula = figure
+            inverse = self.inverse(model, figure) or (lambda part: part)
+            arrays = (at(inverse(part), path) for part in (a, y))
+            results[key] = one_number(formula, formula.whole_result(*arrays, weight))
+        return results
 
-    def _output_sums(self, activation: Any, h: Any, a: Any, y: Any, weight: Array | None) -> Sums:
+    def _output_sums(self, model: Model, h: Any, a: Any, y: Any, weight: Array | None) -> Sums:
         """Return the sums of every figure over a batch, given a model's outputs."""
-        sums = self.metric_sums(activation, h, a, y, weight, self.summed)
+        sums = self.metric_sums(model, h, a, y, weight, self.summed)
         if isinstance(self.loss, Losses):
             outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
             return {"loss": self.loss.joined(outputs, a)} | sums
-        return {"loss": self.loss.output_sums(activation, h, a, y, weight)} | sums
+        return {"loss": self.loss.output_sums(model.output_activation, h, a, y, weight)} | sums
 
 
 def _mixes_in_prediction(model: Model) -> bool:

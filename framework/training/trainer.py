@@ -39,7 +39,8 @@ class Trainer(TrainingSettings):
         sampling: How an epoch draws its rows, as many as the data has, with replacement. ``"weighted"`` draws each row
             by its weight, which then does not count in the loss; ``"balanced"`` draws each class equally often. None
             uses each row once.
-        metrics: Figures in addition to the loss, on training and validation data. A loss can be one too.
+        metrics: Figures in addition to the loss, on training and validation data, in the unit of the target. A loss can
+            be one too.
         regularizers: Penalties on parameters: their slopes are added to the gradients, and the history has their sum as
             ``penalty``. ``loss`` does not include them, so you can compare it with ``val_loss``.
         callbacks: Called at the hooks, in this order; those that save come last.
@@ -222,7 +223,8 @@ class Trainer(TrainingSettings):
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
         """Return the loss and every metric over ``data``, as plain floats.
 
-        Where the model's ``preprocess`` changes the target, as ``Standardize`` does, they are of the changed numbers.
+        Metrics are in the unit of the target. The loss is what is trained: where the model's ``preprocess`` changes the
+        target, as ``Standardize`` does, it is of the changed numbers.
 
         Raises:
             DataError: The data does not fit the model or the loss.

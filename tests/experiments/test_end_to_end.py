@@ -50,7 +50,7 @@ def test_the_commands_of_the_readme_predict_breast_cancer(tables, tmp_path, monk
     commands = commands_of_the_readme()
     assert [each[1] for each in commands] == ["new", "train", "evaluate", "predict"]
     printed = [command(*each[1:]) for each in commands]
-    assert "These figures are of" not in printed[2]  # classes have no other unit
+    assert "The loss is of" not in printed[2]  # classes have no other unit
     accuracy = float(re.search(r"accuracy +(\S+)", printed[2])[1])
     truth, found = table("cancer_test.csv"), table("predictions.csv")
     right = np.mean([a == b for a, b in zip(truth["diagnosis"], found["diagnosis"], strict=True)])
@@ -96,7 +96,7 @@ def test_new_writes_what_it_says_for_a_number(tmp_path, monkeypatch):
     command("train", "prices.toml", "--set", "trainer.epochs=40", "--set", 'trainer.preprocess.columns.day=["Drop"]')
     evaluated = command("evaluate", "runs/prices-1")
     assert float(re.search(r"r2 +(\S+)", evaluated)[1]) > 0.9
-    assert "These figures are of price after Standardize; predict gives the target in its own unit." in evaluated
+    assert "The loss is of 'price' after Standardize; the metrics are in the unit of 'price'." in evaluated
     command("predict", "runs/prices-1", "prices.csv", "--keep", "x", "--keep", "day")
     found = pa.csv.read_csv("predictions.csv")
     assert found.column_names == ["x", "day", "price"]

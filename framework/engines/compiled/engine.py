@@ -306,7 +306,7 @@ class CompiledEngine(Engine):
         """Return the metrics' sums of some rows, whose outputs the kernel keeps from ``start`` on."""
         _, y, weight = batch
         h, a = kernel.outputs(start, rows_in(y))
-        return self.figures.metric_sums(self.run.model.output_activation, h, a, y, weight, self.figures.of_metrics)
+        return self.figures.metric_sums(self.run.model, h, a, y, weight, self.figures.of_metrics)
 
 
 class _PhasesOfShard:

@@ -200,7 +200,7 @@ class ManyEngine:
                 start = (first + batch) * piece.size
                 _, y, weight = piece.part(start, start + piece.size)
                 h, a = kernel.outputs(batch * piece.size, len(y), lane, model.output_shape)
-                sums = self.figures.metric_sums(model.output_activation, h, a, y, weight, metrics)
+                sums = self.figures.metric_sums(model, h, a, y, weight, metrics)
                 found[-1].append(sums)
         return found
 

@@ -203,12 +203,11 @@ class JaxEngine(Engine):
     def _metrics(self, plan: Plan, piece: Piece, outputs: tuple[Any, ...], size: int, steps: int) -> list[Sums]:
         """Return for each batch of a chunk the sums of the metrics that the step does not compute."""
         found: list[Sums] = []
-        activation = self.run.model.output_activation
         for step in range(steps) if plan.metrics else ():
             start = piece.place + step * size
             _, y, weight = piece.part(start, start + size)
             h, a = plan.output_trees([output[step] for output in outputs])
-            found.append(self.figures.metric_sums(activation, h, a, y, weight, plan.metrics))
+            found.append(self.figures.metric_sums(self.run.model, h, a, y, weight, plan.metrics))
         return found
 
     # what a chunk is given

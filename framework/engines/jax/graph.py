@@ -199,7 +199,8 @@ class _Walk:
         total = found.through(loss, model.output_activation, a, h, target, symbols["count"])
         totals = [found.totals[figure.path] for figure in figures.of_outputs]
         for figure in figures.of_metrics:
-            if getattr(type(figure.formula), "output_sums", None) is not Loss.output_sums:
+            own = getattr(type(figure.formula), "output_sums", None) is not Loss.output_sums
+            if own or figures.inverse(model, figure) is not None:  # a Preprocess undoes its steps in NumPy
                 continue
             with suppress(Exception):  # whatever a formula does with a symbol: NumPy computes it
                 activation, *parts = (at(part, figure.path) for part in (model.output_activation, a, h, target))

@@ -265,7 +265,8 @@ def _data(table: TableFile, folder: Path) -> dict[str, Any]:
 def _head(classes: Counter[str] | None) -> Head:
     """Return the last layer for a target."""
     if classes is None:
-        return Head('{type = "Neuron"}', "One output, a number", "MeanSquaredError", '["R2"]')
+        metrics = '["MeanAbsoluteError", "RootMeanSquaredError", "R2"]'  # in the unit of the target
+        return Head('{type = "Neuron"}', "One output, a number", "MeanSquaredError", metrics)
     if len(classes) == 2:
         why = "One output: the probability of the second class"
         metrics = '["Accuracy", "ROCAUC"]'
