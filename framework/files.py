@@ -15,6 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from framework.errors import FrameworkError, SettingsError
+from framework.forks import renew_in_children
+
+try:
+    import fcntl
+except ImportError:  # Windows, and Python in a browser
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -80,6 +86,48 @@ def require_writable(folder: Path, owner: str, given: str) -> None:
         raise SettingsError(
             f"{owner}: setting 'folder' must be a folder that can be written; got {given!r}: {error}"
         ) from None
+
+
+class _Handle:
+    """An open folder. A forked process closes it, because it would keep the lock when this one is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.number: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        if self.number is not None:
+            os.close(self.number)
+        self.number = None
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, refusal: str) -> Iterator[None]:
+    """Lock a folder against other processes, and against other claims of this one.
+
+    The system gives the lock back when its holder ends, however that happens: nothing is left behind that somebody
+    would have to clear away. Where folders cannot be locked, as on Windows and some network drives, nothing is done.
+
+    Raises:
+        SettingsError: Another one has the lock; with the message ``refusal``.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = _Handle(folder)
+    try:
+        try:
+            fcntl.flock(handle.number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+        except BlockingIOError:
+            raise SettingsError(refusal) from None
+        except OSError:
+            pass  # a folder that cannot be locked
+        yield
+    finally:
+        if handle.number is not None:  # in a forked process it is closed
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle.number, fcntl.LOCK_UN)
+            handle.renew()
 
 
 def shown(path: object) -> str:

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,14 +21,9 @@ from framework.checkpoint.document import Document, take_apart
 from framework.checkpoint.file import checkpoints, read
 from framework.data.fingerprints import fingerprint
 from framework.errors import SettingsError
-from framework.files import require_writable
+from framework.files import claimed, require_writable
 from framework.runs.run import Run
 from framework.settings.component import Count
-
-try:
-    import fcntl
-except ImportError:  # Windows, and Python in a browser
-    fcntl = None  # type: ignore[assignment]
 
 BEST = "best.safetensors"
 
@@ -180,49 +174,10 @@ def _state(run: Run) -> tuple[int, str]:
     return run.step, fingerprint(run.model.parameters.vector)
 
 
-_LOCKED: set[int] = set()
-"""Handles of locked folders. A forked process closes them, because it would keep the lock when this one is killed."""
-
-
-def _let_go() -> None:
-    for handle in _LOCKED:
-        os.close(handle)
-    _LOCKED.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Lock a folder, so that two runs which begin in it at the same time do not mix their files.
-
-    The system gives the lock back when its holder ends, however that happens: nothing is left behind that a later run
-    would have to clear away. Where folders cannot be locked, as on Windows and some network drives, nothing is done.
-
-    Raises:
-        SettingsError: Another run has the lock.
-    """
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    _LOCKED.add(handle)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"Checkpoint: setting 'folder' must be one that no other run is saving into; got {str(folder)!r}, "
-                "where one is in training; give another folder, or wait for its end"
-            ) from None
-        except OSError:
-            pass  # a folder that cannot be locked
-        yield
-    finally:
-        if handle in _LOCKED:  # in a forked process, the number may be another file's by now
-            _LOCKED.remove(handle)
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_UN)
-            os.close(handle)
+def _claimed(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Lock a folder, so that two runs which begin in it at the same time do not mix their files."""
+    return claimed(
+        folder,
+        f"Checkpoint: setting 'folder' must be one that no other run is saving into; got {str(folder)!r}, where one is "
+        "in training; give another folder, or wait for its end",
+    )

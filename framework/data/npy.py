@@ -14,6 +14,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.data.files import File, located
 from framework.errors import DataError, SettingsError, ShapeError
+from framework.forks import renew_in_children
 from framework.settings.messages import brief
 from framework.trees import flatten, leaf_name, map_leaves
 
@@ -117,7 +118,9 @@ class _File:
 
     def __init__(self, file: File, name: str) -> None:
         """Read the header."""
-        self.file, self.url, self._lock = file, file.url, threading.Lock()
+        self.file, self.url = file, file.url
+        self.renew()
+        renew_in_children(self)
         self._stamp = file.stamp()
         with file.open_plain() as opened:
             try:
@@ -133,6 +136,9 @@ class _File:
         self._by_column = fortran and len(self.shape) > 1
         if self.dtype.hasobject:
             raise DataError(f"NPY: argument {name!r}: {file.url} holds Python objects; save an array of real numbers")
+
+    def renew(self) -> None:
+        self._lock = threading.Lock()
 
     def read(self, start: int, stop: int) -> Array:
         if self.file.stamp() != self._stamp:

@@ -123,7 +123,7 @@ class _ParquetRows(Rows):
         parts: list[Any] = []
         try:
             while start < stop:
-                if start != self._place or start == self._end:
+                if start != self._place or start == self._end or self._file[1] is None:
                     self._go_to(start)
                 part = self._next(stop - start)
                 parts.append(part)
@@ -135,7 +135,7 @@ class _ParquetRows(Rows):
 
     def _go_to(self, row: int) -> None:
         """Decode up to ``row``, from the beginning of its row group or from the current place in it."""
-        if not self._place < row < self._end:
+        if not self._place < row < self._end or self._file[1] is None:
             group = self._groups[bisect_right(self.starts, row) - 1]
             self.require_unchanged(group.file)
             if self._file[0] != group.file:

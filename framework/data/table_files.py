@@ -17,6 +17,7 @@ from pydantic import BeforeValidator
 from framework.data.files import File, located
 from framework.errors import DataError, SettingsError, nearest
 from framework.extras import required
+from framework.forks import renew_in_children
 from framework.settings.component import Component
 from framework.settings.messages import brief, listed
 
@@ -55,8 +56,13 @@ class Rows:
         self.name, self.files = name, files
         self.arrow = required("pyarrow", name)
         self._stamps = [file.stamp() for file in files]
-        self._file: tuple[int, Any] = (-1, None)  # the number of the file that is open, and what it was opened as
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget the file that is open."""
         self._lock = threading.Lock()
+        self._file: tuple[int, Any] = (-1, None)  # the number of the file that is open, and what it was opened as
 
     def require_unchanged(self, place: int) -> None:
         """Check that a file is as it was when its rows were found; one that is elsewhere, only before it is opened.

@@ -21,6 +21,7 @@ from pydantic import PrivateAttr
 from framework import plots
 from framework.arrays import Array, Record, column_names
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
+from framework.forks import finish_before_forks
 from framework.frames import difference
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol
@@ -41,6 +42,7 @@ _FEW_ROWS = 16
 
 _DRAWING = threading.RLock()
 """Held while numbers are drawn, so that threads which share a new model share its numbers."""
+finish_before_forks(_DRAWING)
 
 
 def _columns(part: str, doc: str) -> property:

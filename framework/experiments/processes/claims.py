@@ -18,6 +18,7 @@ from typing import IO, Self
 
 from framework.errors import SettingsError
 from framework.files import reason
+from framework.forks import renew_in_children
 
 try:
     import fcntl
@@ -143,6 +144,8 @@ class Claim:
             self._file.close()
             path.unlink()
             raise
+        self.renew = self._file.close  # a forked process would keep the lock when this one is killed
+        renew_in_children(self)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -152,7 +155,9 @@ class Claim:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the claim back."""
+        """Give the claim back, which a forked process does not hold."""
+        if self._file.closed:
+            return
         self._end.set()
         self._thread.join()
         if self.before:
