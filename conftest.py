@@ -7,7 +7,8 @@ alike. A run has a rotation, a number that is the number of commits unless ``--r
 - ``pytest --few`` runs a fifth of all cases.
 - ``pytest --all`` runs all cases.
 
-A case with the share 1/n runs in one of n successive rotations. Which one depends on its id alone. A case that is named
+A case with the share 1/n runs in one of n successive rotations. Which one depends on its id alone, or on the marker's
+``group``, whose cases run together because they share what is slow. A case that is named
 on the command line, as ``FILE::TEST``, always runs. The rotation also seeds pytest-randomly and hypothesis. The header
 of a run and the report of a failure state it.
 
@@ -43,6 +44,8 @@ collect_ignore = [
     "tests/pytorch",  # it needs PyTorch; tests/test_oracles.py runs it where that is installed
     "docs/conf.py",  # it needs Sphinx, which runs it
 ]
+sys.dont_write_bytecode = False  # each of the many processes would compile all modules again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 document = ExitStack()
 root = Path(__file__).parent
 examples = root / "examples"
@@ -183,9 +186,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         def selected(item: pytest.Item) -> bool:
             document = isinstance(item, SybilItem)  # its blocks share a namespace
             case = str(item.path.relative_to(root)) if document else item.nodeid
-            marker = item.get_closest_marker("share")
-            share = PAGES.get(case, 1) if document else marker.args[0] if marker else 1
-            return runs(case, 1 / 5 if config.option.few else share, config.option.rotation)
+            marker = item.get_closest_marker("share") or pytest.mark.share(PAGES.get(case, 1))
+            share = 1 / 5 if config.option.few else marker.args[0]
+            return runs(marker.kwargs.get("group", case), share, config.option.rotation)
 
         left_out = [item for item in items if not selected(item)]
         items[:] = [item for item in items if selected(item)]

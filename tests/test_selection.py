@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -19,8 +19,8 @@ def conftest(pytestconfig):
 def select(conftest):
     """Return a function that returns the ids of the cases that a run selects out of 1,000 of this share."""
 
-    def select(share, rotation=7, arguments=("tests",), **options):
-        marker = SimpleNamespace(args=[share])
+    def select(share, rotation=7, arguments=("tests",), marks=MappingProxyType({}), **options):
+        marker = pytest.mark.share(share, **marks)
         items = [
             SimpleNamespace(
                 nodeid=f"tests/a.py::test[{n}]", path=ROOT / "tests" / "a.py", get_closest_marker=lambda _: marker
@@ -46,6 +46,11 @@ def test_each_case_runs_in_one_of_several_successive_rotations(select, parts, fi
     selections = [select(1 / parts, first + n) for n in range(parts)]
     assert sorted(case for cases in selections for case in cases) == sorted(select(1))
     assert all(800 / parts < len(cases) < 1250 / parts for cases in selections)
+
+
+def test_the_cases_of_a_group_run_together(select):
+    assert sorted(len(select(1 / 4, n, marks={"group": "a"})) for n in range(4)) == [0, 0, 0, 1000]
+    assert len({len(select(1 / 4, marks={"group": name})) for name in "abcdefgh"}) == 2
 
 
 def test_a_fifth_of_all_cases_all_of_them_and_those_that_are_named(select):

@@ -206,6 +206,7 @@ FORGERIES = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize("what", FORGERIES)
 def test_refusing_costs_at_most_twice_the_file_and_a_little(large, what):

@@ -180,6 +180,7 @@ print("visited", len(paths))
 """
 
 
+@pytest.mark.share(1 / 3)
 def test_no_door_runs_imports_or_writes_anything(whole):
     arrays, document = whole
     tagged = [forged(arrays, document | {"model": {"type": tag}}) for tag in TAGS]

@@ -76,6 +76,7 @@ def saving(run, start, ready):
     return work
 
 
+@pytest.mark.share(1 / 10)
 @needs_fork
 def test_killed_at_any_moment_the_file_is_the_old_one_or_the_new_one(run):
     save(mark(run, 0), PATH)
@@ -196,6 +197,7 @@ def test_when_the_disk_is_full_the_old_file_stays_and_nothing_is_left_behind(run
     assert names() == [PATH]
 
 
+@pytest.mark.share(1 / 5)
 @needs_fork
 def test_a_reader_never_sees_two_writers_at_work(run):
     save(mark(run, 0), PATH)

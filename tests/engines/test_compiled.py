@@ -103,6 +103,7 @@ def problem(loss):
     return Neuron(3, Softplus() if isinstance(loss, Poisson) else Identity()), first
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("cls", [cls for cls in catalogue(Loss) if cls is not Losses], ids=lambda cls: cls.__name__)
 def test_every_loss(cls):
     model, y = problem(cls())

@@ -346,6 +346,7 @@ def test_a_callback_that_watches_every_step_changes_no_bit_and_sees_the_gradient
     np.testing.assert_allclose(compiled, numpy, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.share(1 / 3)
 def test_verify_resume_proves_a_compiled_training_too():
     assert verify_resume(trainer(optimizer=PLAIN), DEEP.copy(), (X, Y)) != ()
 

@@ -41,6 +41,7 @@ def test_a_claim_is_held_until_it_is_given_back(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.share(1 / 3)
 def test_a_claim_of_a_killed_process_is_taken_over_at_once(tmp_path, holder):
     ours = Claims(tmp_path)
     assert ours.take("a") is None
@@ -85,6 +86,7 @@ def test_a_full_disk_leaves_no_claim(tmp_path, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.share(1 / 3)
 def test_a_stopped_process_keeps_its_claim(tmp_path, holder, monkeypatch):
     monkeypatch.setattr(claims, "SILENCE", 0.0)
     os.kill(holder.pid, 19)  # SIGSTOP
@@ -120,6 +122,7 @@ def test_a_claim_is_touched(tmp_path, monkeypatch):
         assert claim.path.stat().st_mtime > 0
 
 
+@pytest.mark.share(1 / 10)
 def test_one_of_many_gets_a_dead_claim(tmp_path, holder):
     holder.kill()
     holder.wait(timeout=30)

@@ -233,6 +233,7 @@ def test_a_moved_folder_resumes():
     assert not Path("run").exists()
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.usefixtures("workplace")
 def test_a_killed_run_resumes_bit_for_bit(monkeypatch):
     Path("slow.py").write_text(

@@ -66,6 +66,7 @@ def test_no_trial_comes_twice_until_all_have_come():
     assert len({trial for trial, _ in trials}) == 6
 
 
+@pytest.mark.share(1 / 3)
 def test_a_sweep_by_optuna_is_continued_with_the_same_trials():
     command("sweep", "line.toml", "--set", RATES, "--optuna", "12", "--out", "whole")
     sweep = Sweep.create("parts", Experiment.read("line.toml").moved("."), [RATES], optuna=12)
@@ -82,6 +83,7 @@ def test_a_sweep_by_optuna_is_continued_with_the_same_trials():
     assert Sweep("parts").best.experiment.trainer.optimizer.learning_rate > 0.01
 
 
+@pytest.mark.share(1 / 10)
 def test_folds_share_a_suggestion_and_two_processes_share_the_work():
     Path("line.csv").write_text("x,y\n" + "\n".join(f"{x},{2 * x + 1}" for x in range(8)))
     flags = ["sweep", "line.toml", "--set", f"{RATE}=loguniform(1e-4, 0.01)", "--optuna", "12", "--folds", "2"]
@@ -93,6 +95,7 @@ def test_folds_share_a_suggestion_and_two_processes_share_the_work():
     assert {row["state"] for row in rows} == {"complete"}
 
 
+@pytest.mark.share(1 / 10)
 def test_a_killed_process_leaves_no_trial_behind():
     flags = ["sweep", "line.toml", "--set", RATES, "--optuna", "8", "--set", "trainer.epochs=60"]
     process = subprocess.Popen([sys.executable, "-m", "framework", *flags])

@@ -462,7 +462,7 @@ def test_a_cross_validation_of_killed_processes_has_the_same_folds():
         assert state(f"killed/runs/0-{fold}") == state(f"sweeps/points/runs/0-{fold}")
 
 
-@pytest.mark.share(1 / 10)
+@pytest.mark.share(1 / 20)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_forty_runs_survive_kills_of_the_parent_and_of_workers():
     flags = ("points.toml", "--set", "model.seed=int(0, 999)", "--set", f"{RATE}=0.1,0.03", "--random", "40")

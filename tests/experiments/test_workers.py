@@ -32,6 +32,7 @@ def processes():
     return len([*Path().glob("*.process")])
 
 
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)],
@@ -48,6 +49,7 @@ def test_they_end_with_their_parent(number, code):
     assert (processes(), parent.returncode) == (2, code)
 
 
+@pytest.mark.share(1 / 10)
 def test_a_killed_one_is_started_again_as_often_as_allowed():
     first = "len([*pathlib.Path().glob('*.process')]) == 1"
     write_module(f"if {first}: os.kill(os.getpid(), signal.SIGKILL)", "sys.exit(3)")

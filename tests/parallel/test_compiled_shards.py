@@ -89,6 +89,7 @@ def both(model, loss, data, **settings):
     return [trainer.replace(engine=engine).fit(model.copy(), data) for engine in ("numpy", "compiled")]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.usefixtures("kernels_alone")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shards", [1, 8, 64])
@@ -228,6 +229,7 @@ class BothWays(Layer):
         return x / spread - (x / spread).var(axis=0) * spread
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.usefixtures("kernels_alone")
 @pytest.mark.parametrize("size", [ROWS, 10, 3])
 @pytest.mark.parametrize("shards", [1, 8])

@@ -49,7 +49,10 @@ def serial():
 
 
 @needs_mpi
-@pytest.mark.parametrize("count", [1, 2, *(pytest.param(count, marks=pytest.mark.share(1 / 10)) for count in (3, 4))])
+@pytest.mark.parametrize(
+    "count",
+    [2, *(pytest.param(count, marks=pytest.mark.share(1 / 5, group=f"{count} workers")) for count in (1, 3, 4))],
+)
 @pytest.mark.parametrize("case", [*pieces.CASES, "divergence", "divergence in a dataset"])
 def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):
     assert pieces.digests(count)[case] == serial[case]
@@ -62,6 +65,7 @@ def test_workers_without_a_shard_take_part():
     assert pieces.digests(3, shards=2) == json.loads(serial)
 
 
+@pytest.mark.share(1 / 5)
 @needs_mpi
 @pytest.mark.parametrize("where", ["folder", "memory", "file"])
 def test_workers_that_cannot_share_memory_send_their_sums(where, serial):
@@ -76,6 +80,7 @@ def test_a_run_continues_on_another_number_of_workers(before, after, serial, tmp
     assert set(pieces.launched(after, "continued", tmp_path)) == {serial["unbroken"]}
 
 
+@pytest.mark.share(1 / 5)
 @needs_mpi
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
     lines = pieces.launched(3, "interrupted", tmp_path)
