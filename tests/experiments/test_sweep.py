@@ -69,9 +69,10 @@ def written(run):
     return {path.name: path.stat().st_mtime_ns for path in Path(run).rglob("*") if path.is_file()}
 
 
-def alone(sweep, name):
-    """The state of a run of the same settings by itself."""
-    folder = RunFolder.create(f"alone/{name}", Experiment.read(sweep.path / "base.toml", sweep.trials[name]))
+def alone(settings):
+    """The state of a run of these settings by itself; nothing of it comes from the sweep."""
+    changes = [f"{name}={value}" for name, value in settings.items()]
+    folder = RunFolder.create(tempfile.mkdtemp(dir="."), Experiment.read("points.toml", changes))
     folder.train()
     return state(folder.path)
 
@@ -104,17 +105,21 @@ def end(process):
     process.wait(timeout=30)
 
 
+GRID = [(0.1, 2), (0.1, 3), (0.01, 2), (0.01, 3)]
+"""Rates and units, in the order of the runs."""
+
+
 def test_a_grid_trains_every_combination_as_a_run_by_itself():
     rows = table("points.toml", "--set", f"{RATE}=0.1,0.01", "--set", "model.layers.0.units=2,3")
     assert [row["run"] for row in rows.values()] == sorted(rows, key=lambda name: rows[name]["val_loss"])
     assert {name: (row[RATE], row["model.layers.0.units"]) for name, row in rows.items()} == {
-        str(number): pair for number, pair in enumerate(itertools.product((0.1, 0.01), (2, 3)))
+        str(number): pair for number, pair in enumerate(GRID)
     }
     sweep = Sweep("sweeps/points")
     assert all(row["state"] == "complete" and row["epochs"] == 4 for row in rows.values())
     assert sweep.best.path.name == next(iter(rows))
-    for name in sweep.trials:
-        assert state(f"sweeps/points/runs/{name}") == alone(sweep, name)
+    for name, (rate, units) in enumerate(GRID):
+        assert state(f"sweeps/points/runs/{name}") == alone({RATE: rate, "model.layers.0.units": units})
 
 
 def test_results_have_numbers_where_settings_are_numbers():
@@ -360,7 +365,8 @@ def test_the_rungs_of_halving_leave_no_trace_in_the_run_that_wins():
     rows = table("points.toml", *HALVED, "--set", "trainer.optimizer.momentum=0.99")
     (winner,) = (name for name, row in rows.items() if row["state"] == "complete")
     assert rows[winner]["epoch"] < 9, "the best weights are from an earlier epoch and were put back"
-    assert state(f"sweeps/points/runs/{winner}") == alone(Sweep("sweeps/points"), winner)
+    settings = {"trainer.epochs": 9, "trainer.optimizer.momentum": 0.99, RATE: rows[winner][RATE]}
+    assert state(f"sweeps/points/runs/{winner}") == alone(settings)
 
 
 class Begun(Callback):
@@ -493,8 +499,9 @@ def test_forty_runs_survive_kills_of_the_parent_and_of_workers():
     assert [row["state"] for row in sweep.run()] == ["complete"] * 40
     assert all(written(path) == before for path, before in finished.items())
     assert len(finished) >= kills[-1]
-    for name in sweep.trials:
-        assert state(f"sweeps/points/runs/{name}") == alone(sweep, name)
+    for row in sweep.results():
+        settings = {"trainer.epochs": 6, **{name: row[name] for name in ("model.seed", RATE)}}
+        assert state(f"sweeps/points/runs/{row['run']}") == alone(settings)
 
 
 @pytest.mark.share(1 / 10)
@@ -599,7 +606,7 @@ def test_failed_runs_are_trained_again_when_the_cause_is_gone(monkeypatch):
         assert {row["error"][:17] for row in table(*flags, status=1).values()} == {"ZeroDivisionError"}
     assert {row["state"] for row in table(*flags, status=1).values()} == {"failed"}
     assert {row["state"] for row in table(*flags, "--retry").values()} == {"complete"}
-    assert state("sweeps/points/runs/1") == alone(Sweep("sweeps/points"), "1")
+    assert state("sweeps/points/runs/1") == alone({"model.seed": 2})
 
 
 @pytest.mark.parametrize("callback", ["JSONLog", "Checkpoint"])
