@@ -16,6 +16,7 @@ import framework
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.experiments.commands import COMMANDS
 from framework.experiments.folder import CHECKPOINTS
+from framework.files import leads_to
 from framework.parallel.launching import launch
 from framework.trace import LABELS
 
@@ -131,11 +132,11 @@ def list_parts(kind: str) -> None:
 @click.argument("path")
 def describe_checkpoint(path: str) -> None:
     """Print what the checkpoint PATH holds, without building anything of it."""
-    if Path(path).is_dir():
-        found = framework.latest(path) or framework.latest(Path(path, CHECKPOINTS))
-        hint = f"its newest is {found}" if found else "it has none"
-        raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
     try:
+        if leads_to(path) == "folder":
+            found = framework.latest(path) or framework.latest(Path(path, CHECKPOINTS))
+            hint = f"its newest is {found}" if found else "it has none"
+            raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
         click.echo(framework.describe(path))
     except framework.FrameworkError as error:
         raise click.ClickException(str(error)) from None

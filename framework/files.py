@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from framework.errors import FrameworkError, SettingsError
 from framework.forks import renew_in_children
@@ -35,6 +36,8 @@ def whole_file(path: str | os.PathLike[str], error: type[FrameworkError] = Setti
     """
     try:
         target = Path(os.path.realpath(path))
+        if target.is_symlink():  # a loop of links: the system says it
+            target.stat()
         if target.exists() and not target.is_file() and not target.is_dir():  # of a folder the system says it
             raise OSError("a pipe or a device is there, which a file would replace; give the path of a file")  # noqa: TRY301
         new = target.with_name(f".{target.name}.{os.urandom(8).hex()}.new")
@@ -53,7 +56,7 @@ def whole_file(path: str | os.PathLike[str], error: type[FrameworkError] = Setti
         _sync_folder(target.parent)
     except FrameworkError:
         raise
-    except OSError as problem:
+    except (OSError, UnicodeEncodeError) as problem:  # also characters that stand for bytes in no encoding
         raise error(f"{shown(path)} cannot be written: {reason(problem)}") from problem
     finally:
         with contextlib.suppress(OSError):
@@ -70,6 +73,55 @@ def write_whole(
     """
     with whole_file(path, error) as new:
         new.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+
+
+def leads_to(
+    path: str | os.PathLike[str], error: type[FrameworkError] = SettingsError
+) -> Literal["file", "folder", "device", ""]:
+    """Return what is at a path, after links; "" if nothing is. A pipe counts as a device.
+
+    Raises:
+        FrameworkError: The system refuses the path: it is too long, a loop of links, or in a folder that may not be
+            read; of the class ``error``.
+
+    Example:
+        >>> leads_to("."), leads_to("no/such/file")
+        ('folder', '')
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (also of what is no path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError, TypeError) as problem:
+        raise error(f"{shown(path)} cannot be read: {reason(problem)}") from problem
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "device"
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path behind links, and behind ``~``.
+
+    Raises:
+        SettingsError: It is no path of a system, because it holds a zero byte.
+    """
+    try:
+        return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111 (a user without a home is no error)
+    except ValueError as problem:
+        raise SettingsError(f"{shown(path)} cannot be read: {reason(problem)}") from problem
+
+
+def read_text(path: str | os.PathLike[str], name: str = "the settings") -> str:
+    """Return the text of a file in UTF-8.
+
+    Raises:
+        SettingsError: It cannot be read, or is not UTF-8, with the line; the message names the ``name`` of the text.
+    """
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as problem:
+        line, byte = problem.object[: problem.start].count(b"\n") + 1, f"{problem.object[problem.start]:#x}"
+        raise SettingsError(f"{path}, line {line}: {name} must be a text in UTF-8; got the byte {byte}") from None
+    except (OSError, ValueError) as problem:
+        raise SettingsError(f"{path}: {name} must be a file that can be read; {reason(problem)}") from None
 
 
 def require_writable(folder: Path, owner: str, given: str) -> None:

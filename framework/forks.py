@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 
 class Renewable(Protocol):
-    """What holds locks or open files of one process."""
+    """An object with locks or open files of one process."""
 
     def renew(self) -> None:
         """Take locks that nobody holds, and let go of files, without waiting for anything."""

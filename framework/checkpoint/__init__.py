@@ -16,7 +16,7 @@ from framework.checkpoint.document import Document, model_of, put_together, take
 from framework.checkpoint.file import checkpoints, read, write
 from framework.checkpoint.partial import Loaded, fill
 from framework.errors import CheckpointError, FrameworkError, UsageError
-from framework.files import shown
+from framework.files import leads_to, shown
 from framework.models import Model
 from framework.runs.run import Run
 from framework.settings.messages import worded
@@ -155,7 +155,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
         >>> latest("no such folder") is None
         True
     """
-    if Path(folder).is_file():
+    if leads_to(folder, CheckpointError) == "file":
         raise CheckpointError(f"latest: argument 'folder' must be a folder; got the file {shown(folder)}")
     for path in checkpoints(folder)[::-1]:
         try:

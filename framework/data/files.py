@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from framework.errors import DataError
 from framework.extras import required
+from framework.files import leads_to
 from framework.settings.messages import brief
 
 
@@ -39,9 +40,9 @@ class File(NamedTuple):
             DataError: The file cannot be read.
         """
         try:
-            return (
-                required("pyarrow", "a file").OSFile(self.path) if self.system is None else self.system.open(self.path)
-            )
+            if self.system is not None:
+                return self.system.open(self.path)
+            return required("pyarrow", "a file").OSFile(os.fsencode(self.path))  # a name need not be UTF-8
         except OSError as error:
             raise DataError(f"{self.url} cannot be read: {error}") from error
 
@@ -100,12 +101,13 @@ def located(paths: str | Iterable[str], ending: str, name: str) -> list[File]:
 
 
 def _local(path: str, ending: str, name: str) -> list[File]:
-    place = Path(path).expanduser().absolute()
-    if place.is_dir():
+    place = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (a user without a home is no error)
+    there = leads_to(place, DataError)
+    if there == "folder":
         inside = _in_folder([str(each.relative_to(place)) for each in place.rglob(f"*{ending}")], path, ending, name)
         return [File(str(place / each), None, str(Path(path) / each), each) for each in inside]
-    if place.exists() or not glob.has_magic(path):
-        return [File(str(place), None, path, place.name)] if place.exists() else []
+    if there or not glob.has_magic(path):
+        return [File(str(place), None, path, place.name)] if there else []
     # Path.glob takes no absolute pattern.
     matched = sorted(glob.glob(str(place), recursive=True))  # noqa: PTH207
     root = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))

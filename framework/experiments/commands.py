@@ -31,7 +31,7 @@ from framework.experiments.tables.reading import require_not_read, table_of, wit
 from framework.experiments.views.reporting import report_runs
 from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
-from framework.files import write_whole
+from framework.files import leads_to, write_whole
 from framework.models import Model
 from framework.settings.messages import printable
 from framework.tables import as_text, figure
@@ -281,7 +281,7 @@ def sweep_runs(
 def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dict[str, Any]) -> Sweep:
     """Return the sweep of a folder, or that of an experiment's file, whose folder is made if it is not there."""
     context = click.get_current_context()
-    if Path(path).is_dir():
+    if leads_to(path) == "folder":
         sweep = Sweep(path)
         for name in ("changes", "out", *options):
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
@@ -404,7 +404,7 @@ def _predict_parts(
 @_command
 def show(path: str, changes: tuple[str, ...]) -> None:
     """Print the experiment of the file PATH with every setting, or the run of the folder PATH."""
-    if not Path(path).is_dir():
+    if leads_to(path) != "folder":
         click.echo(Experiment.read(path, changes).to_toml(), nl=False)
         return
     folder = RunFolder(path)
@@ -468,7 +468,7 @@ def export(source: str, out: str, shape: tuple[int, ...] | None, dtype: str | No
     if dtype is not None and ending != ".onnx":
         raise click.ClickException(f"--dtype is for a file that ends in .onnx; got {out}")
     _require_new(out, overwrite, "OUT")
-    model = RunFolder(source).model() if Path(source).is_dir() else load_model(source)
+    model = RunFolder(source).model() if leads_to(source) == "folder" else load_model(source)
     if ending == ".onnx":
         export_onnx(model, out, shape=shape, dtype=dtype)
     elif ending == ".py":
@@ -506,7 +506,7 @@ COMMANDS = (new, train, sweep_runs, evaluate, predict, resume, show, compare, re
 
 def _require_new(path: str | Path, overwrite: bool, argument: str = "--out") -> None:
     """Refuse to replace a file without --overwrite."""
-    if Path(path).exists() and not overwrite:
+    if leads_to(path) and not overwrite:
         raise click.ClickException(f"{path} exists already; give {argument} another file, or --overwrite")
 
 

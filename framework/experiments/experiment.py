@@ -19,7 +19,7 @@ from framework.experiments.files.changes import changed, parse_change, places, w
 from framework.experiments.files.text import read_settings, to_toml
 from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import in_memory, read_alike
-from framework.files import write_whole
+from framework.files import leads_to, read_text, real_path, write_whole
 from framework.models import Model
 from framework.settings.component import Component
 from framework.settings.messages import brief
@@ -100,19 +100,15 @@ class Experiment(Component):
         Raises:
             SettingsError: The file cannot be read, or a setting is unknown, missing or wrong: names the line.
         """
-        name, file = os.fspath(path), Path(path)
+        name = os.fspath(path)
         try:
-            text = file.read_bytes().decode("utf-8")
-        except UnicodeDecodeError as error:
-            line, byte = error.object[: error.start].count(b"\n") + 1, f"{error.object[error.start]:#x}"
-            said = f"{path}, line {line}: an experiment must be a text in UTF-8; got the byte {byte}"
-            raise SettingsError(said) from None
-        except OSError as error:
-            hint = "" if file.exists() else "; framework new writes one for a table"
-            hint = "; framework resume continues the run of a folder" if (file / "experiment.toml").exists() else hint
-            said = f"an experiment must be a file that can be read; {error.strerror}{hint}"
-            raise SettingsError(f"{path}: {said}") from None
-        settings, lines = read_settings(text, name)
+            settings, lines = read_settings(read_text(path, "an experiment"), name)
+        except SettingsError as error:
+            if leads_to(path) == "file":
+                raise
+            hint = "; framework resume continues the run of a folder" if leads_to(Path(path, "experiment.toml")) else ""
+            hint = hint if leads_to(path) else "; framework new writes one for a table"
+            raise SettingsError(f"{error}{hint}") from None
         given = {text: parse_change(text) for text in changes}
         made: Self = build(changed(settings, given), cls, places(name, lines, given))
         return made
@@ -197,4 +193,4 @@ def _moved(path: Any, folder: Path) -> Any:
     """Return a path, or each of several, behind a folder; URLs and absolute paths stay as they are."""
     if not isinstance(path, str):
         return tuple(_moved(each, folder) for each in path)
-    return path if "://" in path else str((folder / Path(path).expanduser()).resolve())
+    return path if "://" in path else str(real_path(folder / Path(os.path.expanduser(path))))  # noqa: PTH111

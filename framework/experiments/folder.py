@@ -14,6 +14,7 @@ import datetime as dt
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -36,7 +37,7 @@ from framework.experiments.files.changes import without_found
 from framework.experiments.files.text import read_settings
 from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
-from framework.files import reason, write_whole
+from framework.files import claimed, leads_to, read_text, real_path, reason, write_whole
 from framework.models import Model
 from framework.parallel.starting import expect_alone, started
 from framework.reports.comparing import Side, comparison, epoch_of_weights
@@ -66,12 +67,13 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()  # a hook may change the working directory
-        if not (self.path / SETTINGS).is_file():
-            experiment = self.path.suffix in (".toml", ".json") and self.path.is_file()
+        there = leads_to(path)
+        if leads_to(self.path / SETTINGS) != "file":
+            experiment = self.path.suffix in (".toml", ".json") and there == "file"
             hint = f"; framework train {path if experiment else 'FILE'} makes one"
-            if not self.path.exists():
+            if not there:
                 hint = f"; there is nothing of this name{hint}"
-            if (self.path / "sweep.toml").is_file():
+            if leads_to(self.path / "sweep.toml"):
                 hint = f"; it is a sweep: give one of its runs, such as {Path(path, 'runs', '0')}"
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a run: it has no {SETTINGS}{hint}")
 
@@ -87,17 +89,18 @@ class RunFolder:
 
         Args:
             path: A folder that does not exist yet, or is empty.
-            experiment: Paths of its callbacks are relative to the folder. If it has no ``Checkpoint`` and no
+            experiment: Paths of its callbacks are relative to the folder, and inside it. If it has no ``Checkpoint`` and no
                 ``JSONLog``, it gets both.
             command: The command that started the run.
 
         Raises:
-            SettingsError: The folder has contents, or cannot be written.
+            SettingsError: The folder has contents, or cannot be written, or a callback would write elsewhere.
             UsageError: The experiment has a strategy, and this process is one of several.
         """
         require_one_process(experiment)
         folder = Path(path).absolute()
         experiment = _with_savers(experiment)
+        inside(experiment.trainer.callbacks, folder)
         text = experiment.to_toml()  # first: what it refuses leaves no folder behind
         callbacks = experiment.trainer.callbacks
         about = {
@@ -109,15 +112,16 @@ class RunFolder:
             "versions": _versions(),
         }
         try:
+            new = not leads_to(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
-                raise _taken(path)
-            try:
-                with (folder / ABOUT).open("x", encoding="utf-8") as file:
-                    file.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-            except FileExistsError:  # another process has written it since
-                raise _taken(path) from None
-            (folder / SETTINGS).write_text(text, encoding="utf-8", newline="\n")
+            with claimed(folder, _taken(path)):
+                if not all(map(_REMAINS.fullmatch, os.listdir(folder))):  # noqa: PTH208 (a file there is no folder)
+                    raise SettingsError(_taken(path))
+                try:
+                    write_whole(folder / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+                    write_whole(folder / SETTINGS, text)  # last: with it, the folder is that of a run
+                finally:
+                    _remove_remains(folder, new)
         except OSError as error:
             raise SettingsError(
                 f"the folder of the run must be one that can be written; got {os.fspath(path)!r}: {reason(error)}"
@@ -153,8 +157,7 @@ class RunFolder:
         experiment = self.experiment
         require_one_process(experiment)
         trainer = experiment.trainer
-        own = [_inside(callback, self.path) for callback in trainer.callbacks]
-        trainer = trainer.replace(callbacks=[*own, *callbacks])
+        trainer = trainer.replace(callbacks=[*inside(trainer.callbacks, self.path), *callbacks])
         data, validation = experiment.parts()
         newest = self.newest
         stopped = epochs is not None and self.stopped_early is not None
@@ -276,7 +279,7 @@ class RunFolder:
     @property
     def settings(self) -> dict[str, Any]:
         """The experiment's settings as the file has them; classes of the user need not be defined."""
-        found, _ = read_settings((self.path / SETTINGS).read_text(encoding="utf-8"), str(self.path / SETTINGS))
+        found, _ = read_settings(read_text(self.path / SETTINGS), str(self.path / SETTINGS))
         return found
 
     def _side(self, name: str) -> Side:
@@ -301,12 +304,26 @@ def named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
     return names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
 
 
-def _taken(path: str | os.PathLike[str]) -> SettingsError:
-    """Return the error for a folder with contents; of several processes with one folder, only the first makes it."""
+_REMAINS = re.compile(rf"{re.escape(ABOUT)}|\.({re.escape(ABOUT)}|{re.escape(SETTINGS)})\.[0-9a-f]{{16}}\.new")
+"""The names of what a process leaves that is killed while it makes the folder of a run."""
+
+
+def _remove_remains(folder: Path, new: bool) -> None:
+    """Remove what is left of writing, and all if there are no settings, so that the folder can be taken again."""
+    begun = (folder / SETTINGS).exists()
+    for name in filter(_REMAINS.fullmatch, os.listdir(folder)):  # noqa: PTH208
+        if name != ABOUT or not begun:
+            (folder / name).unlink(missing_ok=True)
+    if new and not begun:
+        folder.rmdir()
+
+
+def _taken(path: str | os.PathLike[str]) -> str:
+    """Say that a folder has contents; of several processes with one folder, only the first makes it."""
     advice = "framework resume continues a run"
     if (count := started()) > 1:
         advice = f"one process trains an experiment, and mpiexec or srun started {count}"
-    return SettingsError(f"the folder {os.fspath(path)!r} must be new or empty; {advice}")
+    return f"the folder {os.fspath(path)!r} must be new or empty; {advice}"
 
 
 def _json_of(path: Path) -> dict[str, Any] | None:
@@ -347,14 +364,32 @@ def _with_savers(experiment: Experiment) -> Experiment:
     return experiment.replace(model=experiment.model.copy(), trainer=experiment.trainer.replace(callbacks=callbacks))
 
 
-def _inside(callback: Callback, folder: Path) -> Callback:
-    """Put what a callback writes into a folder, unless its path is absolute."""
-    paths = {
-        name: folder / getattr(callback, name)
+def inside(callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
+    """Put all that callbacks write into a folder.
+
+    Raises:
+        SettingsError: A path leads out of the folder, or to what another callback or the run itself writes.
+    """
+    root = real_path(folder)
+    names = [
+        (number, name)
+        for number, callback in enumerate(callbacks)
         for name, field in type(callback).model_fields.items()
         if any(isinstance(each, BeforeValidator) and each.func is text_of_path for each in field.metadata)
-    }
-    return callback.replace(**paths) if paths else callback
+    ]
+    paths = {key: real_path(folder / getattr(callbacks[key[0]], key[1])) for key in names}
+    moved = [*callbacks]
+    for (number, name), path in paths.items():
+        others = {root / own for own in (SETTINGS, ABOUT, METRICS)}
+        others |= {other for key, other in paths.items() if key != (number, name)} - {root}
+        if not path.is_relative_to(root) or others & {path, *path.parents}:
+            expected = "be of its own" if path.is_relative_to(root) else "lead to a place inside the folder of the run"
+            raise SettingsError(
+                f"{type(callbacks[number]).__name__}: setting {name!r} must {expected}, such as 'own/{path.name}'; got "
+                f"{getattr(callbacks[number], name)!r}"
+            )
+        moved[number] = moved[number].replace(**{name: path})
+    return moved
 
 
 def rows_of(lines: bytes) -> list[dict[str, float | None]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import field_validator
@@ -12,6 +11,7 @@ from framework.callbacks import Callback
 from framework.callbacks.saving import Checkpoint
 from framework.data.sampling import Sampling
 from framework.errors import SettingsError
+from framework.files import real_path
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.optimizers import BoundOptimizer, Optimizer
@@ -76,7 +76,7 @@ class TrainingSettings(Component):
         """Check that no two metrics have one name, no two callbacks one folder, and that sampling can draw."""
         if self.sampling is not None and not self.shuffle:
             raise SettingsError(f"Trainer: sampling={self.sampling!r} draws rows at random; leave shuffle=False out")
-        folders = [Path(callback.folder).resolve() for callback in self.callbacks if isinstance(callback, Checkpoint)]
+        folders = [real_path(callback.folder) for callback in self.callbacks if isinstance(callback, Checkpoint)]
         if len(folders) != len(set(folders)):
             raise SettingsError("Trainer: setting 'callbacks' must not hold two Checkpoints of one folder")
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):

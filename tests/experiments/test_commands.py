@@ -28,6 +28,7 @@ from framework import (
     load,
     save,
 )
+from framework.files import claimed
 
 FILE = (
     POINTS
@@ -305,14 +306,12 @@ def test_one_of_several_workers_makes_no_folder(monkeypatch):
 @pytest.mark.usefixtures("workplace")
 def test_only_one_of_two_processes_makes_the_folder_of_a_run(monkeypatch):
     Path("run").mkdir()
-    Path("run", "run.json").write_text("of the other process")
-    monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))  # as this process has looked before
     monkeypatch.setenv("PMI_SIZE", "2")
-    said = command("train", "points.toml", "--out", "run", status=1)
+    with claimed(Path("run"), ""):  # by the other process
+        said = command("train", "points.toml", "--out", "run", status=1)
     told = "must be new or empty; one process trains an experiment, and mpiexec or srun started 2\n"
     assert said == f"Error: the folder 'run' {told}"
-    assert Path("run", "run.json").read_text() == "of the other process"
-    assert not Path("run", "experiment.toml").exists()
+    assert [*Path("run").iterdir()] == []
 
 
 @pytest.mark.usefixtures("workplace")

@@ -33,6 +33,7 @@ from framework.experiments.predictions.one_file import (
 from framework.experiments.processes.claims import Claims
 from framework.experiments.tables.reading import table_of
 from framework.extras import required
+from framework.files import leads_to, real_path
 from framework.models import Model
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.settings.messages import brief
@@ -57,7 +58,7 @@ def is_folder(out: str) -> bool:
         >>> is_folder("predicted"), is_folder("v1.2/"), is_folder("predicted.csv")
         (True, True, False)
     """
-    return out.endswith(("/", os.sep)) or Path(out).is_dir() or not Path(out).suffix
+    return out.endswith(("/", os.sep)) or leads_to(out) == "folder" or not Path(out).suffix
 
 
 def write_parts(
@@ -115,9 +116,9 @@ def write_parts(
 
 def _require_apart(files: Sequence[File], data: str, out: str) -> None:
     """Refuse a folder whose parts would be read as data."""
-    folder = Path(out).resolve()
-    within = Path(data).is_dir() and folder.is_relative_to(Path(data).resolve())
-    if within or any(file.system is None and Path(file.path).resolve().is_relative_to(folder) for file in files):
+    folder = real_path(out)
+    within = Path(data).is_dir() and folder.is_relative_to(real_path(data))
+    if within or any(file.system is None and real_path(file.path).is_relative_to(folder) for file in files):
         raise SettingsError(f"--out {out}: its parts would be read as files of {data}; give a folder outside of it")
 
 

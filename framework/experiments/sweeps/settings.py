@@ -17,6 +17,7 @@ from framework.experiments.files.text import read_settings, to_toml
 from framework.experiments.sweeps.judging import judged
 from framework.experiments.sweeps.space import Trial, Varied, require_enough, trials, varied
 from framework.extras import required
+from framework.files import read_text, write_whole
 from framework.reports.comparing import differing_settings
 from framework.settings.messages import brief
 
@@ -124,7 +125,7 @@ def require_same(folder: Path, files: Mapping[str, str], path: str) -> None:
     """Refuse a folder with another sweep, and name the settings that differ."""
     said = []
     for name, flag in ((SWEEP, "--"), (BASE, "")):
-        both = [read_settings(each, name)[0] for each in ((folder / name).read_text(encoding="utf-8"), files[name])]
+        both = [read_settings(each, name)[0] for each in (read_text(folder / name), files[name])]
         for each in both:
             for derived in ("checksum", "data") if name == SWEEP else ():
                 each.pop(derived, None)
@@ -157,7 +158,7 @@ def put(folder: Path, files: Mapping[str, str], name: str) -> None:
     new.mkdir()
     try:
         for file, text in files.items():
-            (new / file).write_text(text, encoding="utf-8", newline="\n")
+            write_whole(new / file, text)
         for inner in ("runs", "claims", "trials"):
             (new / inner).mkdir()
         if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP).exists():

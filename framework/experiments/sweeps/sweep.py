@@ -26,7 +26,7 @@ from framework.data.table_files import TableFile
 from framework.errors import SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import read_settings
-from framework.experiments.folder import RunFolder, compared
+from framework.experiments.folder import RunFolder, compared, inside
 from framework.experiments.processes.claims import Claims
 from framework.experiments.sweeps.judging import averaged, mean
 from framework.experiments.sweeps.runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
@@ -44,7 +44,7 @@ from framework.experiments.sweeps.settings import (
 )
 from framework.experiments.sweeps.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.sweeps.suggesting import suggested
-from framework.files import reason, write_whole
+from framework.files import leads_to, read_text, reason, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,12 +86,12 @@ class Sweep:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        if missing := next((name for name in (SWEEP, BASE) if not (self.path / name).is_file()), None):
+        if missing := next((name for name in (SWEEP, BASE) if leads_to(self.path / name) != "file"), None):
             raise SettingsError(
                 f"{os.fspath(path)!r} is not the folder of a sweep: it has no {missing}; framework sweep makes one "
                 "of an experiment's file"
             )
-        text, base = ((self.path / name).read_text(encoding="utf-8") for name in (SWEEP, BASE))
+        text, base = (read_text(self.path / name) for name in (SWEEP, BASE))
         self.settings, _ = read_settings(text, str(self.path / SWEEP))
         if self.settings.pop("checksum", None) != checksum(text, base):
             raise SettingsError(
@@ -145,6 +145,7 @@ class Sweep:
                 something else.
             DataError: The data cannot be read, or was changed after the sweep in the folder was made.
         """
+        inside(experiment.trainer.callbacks, Path(path, "runs", "0"))
         numbers = {"random": random, "halving": halving, "folds": folds, "optuna": optuna, "seed": seed}
         files = settings_of(experiment, changes, numbers, objective, mode)
         try:

@@ -20,6 +20,7 @@ from framework.experiments.files.building import build
 from framework.experiments.files.changes import changed, parse_change, places
 from framework.experiments.tables.labelled import Labelled
 from framework.extras import required
+from framework.files import leads_to
 from framework.models import Model
 from framework.settings.messages import listed
 
@@ -45,12 +46,12 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
     kinds: dict[str, type[TableFile]] = {".csv": CSV, ".parquet": Parquet}
     ending = Path(path).suffix.lower()
     kind = kinds.get({".pq": ".parquet", ".txt": ".csv", ".tsv": ".csv"}.get(ending, ending))
-    if kind is None and Path(path).is_dir():
+    if kind is None and leads_to(path, DataError) == "folder":
         held = [each for each in kinds.values() if any(Path(path).rglob(f"*{each.ending}"))]
         kind = held[0] if len(held) == 1 else None if like is None else type(like)
     if kind is None:
         hint = "; unpack it first" if ending in (".gz", ".zip", ".bz2", ".xz", ".zst") else ""
-        if not ending and not Path(path).exists():
+        if not ending and not leads_to(path, DataError):
             hint = "; there is no folder of this name"
         raise SettingsError(f"the table {path!r} must end in .csv or .parquet{hint}")
     if isinstance(like, kind):
@@ -141,7 +142,7 @@ def require_not_read(table: TableFile, name: str, path: str | Path) -> None:
     Raises:
         SettingsError: The path is one of the table's files.
     """
-    if not Path(path).exists():
+    if not leads_to(path):
         return
     for file in located(table.path, table.ending, type(table).__name__):
         if file.system is None and Path(path).samefile(file.path):

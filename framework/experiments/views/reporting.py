@@ -14,6 +14,7 @@ from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder, compared, named
+from framework.files import read_text
 from framework.reports.contents import (
     STEPS,
     Cells,
@@ -59,7 +60,7 @@ def _contents(folder: RunFolder, name: str) -> Contents:
     contents.alarms += missing
     keys = dict.fromkeys(key for row in rows for key in row)
     contents.columns = {key: [_value(row, key) for row in rows] for key in keys}
-    contents.settings = (folder.path / SETTINGS).read_text(encoding="utf-8")
+    contents.settings = read_text(folder.path / SETTINGS)
     contents.facts = [*contents.facts, *_about(folder)]
     final = (metrics or {}).get("validation") or {}
     contents.final = {key: value for key, value in final.items() if isinstance(value, int | float)}

@@ -17,6 +17,7 @@ from framework.errors import SettingsError
 from framework.experiments.folder import RunFolder, rows_of
 from framework.experiments.views.curves import ASCII_BLOCKS, BLOCKS, braille, sparkline
 from framework.extras import required
+from framework.files import leads_to
 from framework.settings.messages import printable
 from framework.tables import COUNTERS, duration, figure
 
@@ -107,8 +108,8 @@ class Watched:
 
     def _find(self) -> bool:
         """Find the file of lines, once it is there."""
-        self.found = self.path.is_file()
-        if self.path.is_dir():
+        self.found = leads_to(self.path) == "file"
+        if not self.found and leads_to(self.path):
             with suppress(SettingsError):  # not written yet
                 folder = RunFolder(self.path)
                 self.tail, epochs = Tail(folder.log), folder.settings.get("trainer", {}).get("epochs")
