@@ -8,6 +8,9 @@ from failing import CAUSES, SCRIPT, left_behind
 
 pytest.importorskip("mpi4py")
 
+EXIT_CODES = dict.fromkeys(CAUSES, 1) | {"exit(3)": 3, "sleep": 70, "stop": 70, "kill": 9, "term": 143}
+"""Those of the table in docs/parallel.md."""
+
 
 def launched(*arguments, n=2, options=()):
     command = [sys.executable, "-m", "framework", "launch", "-n", str(n), *options, str(SCRIPT), *map(str, arguments)]
@@ -19,7 +22,7 @@ def launched(*arguments, n=2, options=()):
 def test_a_failure_of_one_worker_ends_the_job(kind, tmp_path):
     for folder in (tmp_path / "first", tmp_path / "second"):
         done = launched(folder, kind)
-        assert done.returncode != 0
+        assert done.returncode == EXIT_CODES[kind]
         assert CAUSES[kind] in done.stderr + done.stdout
         assert left_behind(folder) == []
 
@@ -31,19 +34,15 @@ def test_workers_end_with_the_process_that_would_end_them(tmp_path):
 
 
 @pytest.mark.share(1 / 5)
-@pytest.mark.parametrize("kind", ["raise", "raise later", "exit(3)"])
-def test_the_traceback_of_an_error_is_printed_once(kind, tmp_path):
+@pytest.mark.parametrize(("kind", "code"), [("raise", 1), ("raise later", 1), ("exit(3)", 3)])
+def test_the_traceback_of_an_error_is_printed_once_and_an_exit_code_is_passed_on(kind, code, tmp_path):
     done = launched(tmp_path, kind, n=3)
-    assert done.returncode != 0
+    assert done.returncode == code
     assert done.stderr.count("Traceback (most recent call last)") == 1
     assert done.stderr.count("failing.py") >= 1
 
 
 @pytest.mark.share(1 / 5)
-def test_an_exit_code_is_passed_on(tmp_path):
-    assert launched(tmp_path, "exit(3)").returncode == 3
-
-
 @pytest.mark.share(1 / 5)
 def test_an_error_on_all_workers_can_be_caught(tmp_path):
     done = launched(tmp_path, "raise on all", n=3)
