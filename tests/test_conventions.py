@@ -6,7 +6,6 @@ import inspect
 import re
 import runpy
 import sys
-import textwrap
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,30 +113,12 @@ def test_imports_follow_the_data_flow(path):
     assert not later, f"{path.name} imports from {', '.join(later)}, which come after it"
 
 
-def body(function):
-    """The lines of code of a function without its docstring."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    statements = tree.body[1:] if ast.get_docstring(tree) else tree.body
-    inside = range(statements[0].lineno, statements[-1].end_lineno + 1)
-    signature = range(tree.lineno, tree.body[0].lineno)
-    return len(inside) + len(signature)
-
-
-def test_fit_reads_like_the_algorithm():
-    assert body(Trainer.fit) <= 30
-
-
 class Bent(Activation):
     def __call__(self, h):
         return h / (1 + np.abs(h))
 
     def derivative(self, h):
         return 1 / (1 + np.abs(h)) ** 2
-
-
-def test_an_own_activation_takes_five_lines():
-    source = inspect.getsource(Bent)
-    assert len([line for line in source.splitlines() if line.strip()]) <= 5
 
 
 @pytest.mark.parametrize(
