@@ -89,7 +89,7 @@ def leads_to(
         ('folder', '')
     """
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 (also of what is no path)
+        mode = os.stat(path).st_mode  # noqa: PTH116 (of any type)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, ValueError, TypeError) as problem:
@@ -101,10 +101,10 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     """Return the absolute path behind links, and behind ``~``.
 
     Raises:
-        SettingsError: It is no path of a system, because it holds a zero byte.
+        SettingsError: It holds a zero byte.
     """
     try:
-        return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111 (a user without a home is no error)
+        return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111 (pathlib raises for unknown users)
     except ValueError as problem:
         raise SettingsError(f"{shown(path)} cannot be read: {reason(problem)}") from problem
 

@@ -101,7 +101,7 @@ def located(paths: str | Iterable[str], ending: str, name: str) -> list[File]:
 
 
 def _local(path: str, ending: str, name: str) -> list[File]:
-    place = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (a user without a home is no error)
+    place = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (pathlib raises for unknown users)
     there = leads_to(place, DataError)
     if there == "folder":
         inside = _in_folder([str(each.relative_to(place)) for each in place.rglob(f"*{ending}")], path, ending, name)

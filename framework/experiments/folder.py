@@ -89,8 +89,8 @@ class RunFolder:
 
         Args:
             path: A folder that does not exist yet, or is empty.
-            experiment: Paths of its callbacks are relative to the folder, and inside it. If it has no ``Checkpoint`` and no
-                ``JSONLog``, it gets both.
+            experiment: Paths of its callbacks are relative to the folder, and inside it. If it has no ``Checkpoint``
+                and no ``JSONLog``, it gets both.
             command: The command that started the run.
 
         Raises:

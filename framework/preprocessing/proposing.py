@@ -258,7 +258,8 @@ def goal_rules(goals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, .
 def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:
     """Return the steps and the reason by name; where most columns of a kind take the same, by kind."""
     common: dict[Kind, tuple[ColumnStep, ...]] = {}
-    for kind in dict.fromkeys(proposal.kind for proposal in proposals):
+    plain = not any("*" in each.column or each.column.startswith("<") for each in proposals)  # else names act as rules
+    for kind in dict.fromkeys(proposal.kind for proposal in proposals if plain):
         steps, count = Counter(each.steps for each in proposals if each.kind == kind).most_common(1)[0]
         few = FEW if kind in ("text", "category") else 3  # the number of levels is worth a line for each
         if count > few and not any(isinstance(step, Drop) for step in steps):

@@ -37,7 +37,7 @@ class Preprocess(Component):
             as ``{"*": ...}``.
 
     Raises:
-        SettingsError: A kind is misspelt; in ``fit``, a column fits no rule, a rule fits no column, or a step does not
+        SettingsError: In ``fit``: a kind is misspelt, a column fits no rule, a rule fits no column, or a step does not
             take what the column holds.
 
     Example:
@@ -60,14 +60,6 @@ class Preprocess(Component):
         if isinstance(target, ColumnStep) or (isinstance(target, list | tuple) and not _are_pairs(target)):
             target = {"*": target} if target else ()
         super().__init__(columns=_listed(columns), target=_listed(target))
-
-    def model_post_init(self, context: object) -> None:
-        """Check the kinds."""
-        for key, _ in self.columns + self.target:
-            if re.fullmatch(r"<\w+>", key) and key not in _KINDS:
-                raise SettingsError(
-                    f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS) or '.'} Kinds: {', '.join(_KINDS)}"
-                )
 
     @classmethod
     def of(cls, data: Any, target: str | Sequence[str] | None = None) -> Self:
@@ -182,6 +174,11 @@ def _chosen(
 ) -> list[tuple[str, Kind, tuple[ColumnStep, ...]]]:
     """Return each column with its kind and its steps."""
     steps = dict(rules)
+    for key in steps:
+        if re.fullmatch(r"<\w+>", key) and key not in {*_KINDS, *kinds}:
+            raise SettingsError(
+                f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS) or '.'} Kinds: {', '.join(_KINDS)}"
+            )
     used = {key for key in steps if key in _KINDS}
     found = []
     for label, kind in kinds.items():
