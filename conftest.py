@@ -97,6 +97,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cases."""
     parser.addoption("--all", action="store_true", help="Run all cases, also those that are slow or many and alike.")
     parser.addoption("--few", action="store_true", help="Run a fifth of all cases.")
+    parser.addoption("--store", action="store_true", help="Store the results of JAX that these tests compare with.")
     parser.addoption("--rotation", type=int, help="Select the cases, and seed, as the run with this rotation did.")
 
 

@@ -1,10 +1,8 @@
 """Fifty steps of training agree with JAX in float64, and with every setting of PyTorch's SGD."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import in_float64, quickly, stored, weighted_mean
+from oracles import in_float64, jax, jnp, quickly, stored, weighted_mean
 
 from framework import (
     BinaryCrossEntropy,

@@ -1,7 +1,6 @@
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import jax_gradients
+from oracles import jax_gradients, jnp
 
 from framework import AdamOptimizer, Dense, MeanSquaredError, Neuron, Sequential, SGDOptimizer, Tanh
 from framework.callbacks import on

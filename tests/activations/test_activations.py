@@ -1,9 +1,7 @@
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from oracles import jax_gradients
+from oracles import jax, jax_gradients, jnp
 
 from framework import (
     Activation,

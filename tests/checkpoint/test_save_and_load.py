@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from oracles import in_float64
-from safetensors.flax import load_file as jax_load_file
+from oracles import jax
 from safetensors.numpy import load_file
 from saved_pieces import X, Y, network, recipe
 
@@ -92,11 +91,14 @@ def test_a_frames_columns_come_back(path):
 
 
 def test_other_programs_read_the_arrays(path):
+    from safetensors.flax import load_file as jax_load_file
+
     run = recipe().fit(network(), (X, Y))
     save(run, path)
     for name, array in run.model.parameters.items():
         assert np.array_equal(load_file(path)[f"parameters.{name}"], array)
-        assert np.array_equal(in_float64(lambda: jax_load_file(path))[f"parameters.{name}"], array)
+        with jax.enable_x64(True):
+            assert np.array_equal(jax_load_file(path)[f"parameters.{name}"], array)
 
 
 def test_a_description_builds_nothing(path, monkeypatch):

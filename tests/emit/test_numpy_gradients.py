@@ -2,13 +2,11 @@
 
 import functools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from graph.both_ways import jax_windows
 from numpy.lib.stride_tricks import sliding_window_view
-from oracles import quickly
+from oracles import jax_gradients, jnp
 
 from framework.emit.numpy import emit
 from framework.graph.gradient import gradients
@@ -259,14 +257,11 @@ def expected(formula, rows):
     def value(*x):
         return formula(Jax, **{**arrays, **dict(zip(names, x, strict=True))})
 
-    def pulled(g, *x):
-        y, pull = jax.vjp(value, *x)
-        return y, *pull(g)
-
-    with jax.enable_x64(True):
-        shape = jax.eval_shape(value, *(arrays[name] for name in names)).shape
-        g = np.random.default_rng(9).normal(size=shape).astype(np.float32).astype(np.float64) if shape else 1.0
-        return arrays, g, [np.asarray(part) for part in quickly(pulled)(g, *(arrays[name] for name in names))]
+    shape = formula(NumPy, **arrays).shape
+    g = np.random.default_rng(9).normal(size=shape).astype(np.float32).astype(np.float64) if shape else 1.0
+    case = f"{formula.__name__} {rows}"
+    output, gradients = jax_gradients(value, *(arrays[name] for name in names), upstream=g, case=case)
+    return arrays, g, [output, *gradients]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -3,10 +3,9 @@
 from functools import partial
 from typing import ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import jax_gradients
+from oracles import jax_gradients, jnp
 
 from framework import Activation, CrossEntropy, Dense, DerivativeError, Loss, Sigmoid, Softmax
 from framework.emit.programs import Program, program_of, refresh, require_unchanged

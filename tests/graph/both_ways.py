@@ -1,12 +1,10 @@
 """Value and gradients of one formula by the graph and by JAX, so that tests can compare them."""
 
-from functools import cache
+from functools import cache, wraps
 from types import FunctionType, SimpleNamespace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from oracles import quickly
+from oracles import in_float64, jax, jnp, quickly
 
 from framework.emit.numpy import emit
 from framework.graph.gradient import gradients
@@ -22,12 +20,17 @@ def jax_windows(x, window_shape, axis):
     return x
 
 
-JAX = SimpleNamespace(**vars(jnp))
-JAX.lib = SimpleNamespace(stride_tricks=SimpleNamespace(sliding_window_view=jax_windows))
+class Jax:
+    """``jax.numpy``, with the function that it lacks."""
+
+    lib = SimpleNamespace(stride_tricks=SimpleNamespace(sliding_window_view=jax_windows))
+
+    def __getattr__(self, name):
+        return getattr(jnp, name)
 
 
 SWAPPED = {
-    "np": JAX,
+    "np": Jax(),
     "erf": jax.scipy.special.erf,
     "erfc": jax.scipy.special.erfc,
     "assigned": lambda a, index, value: a.at[index].set(value),
@@ -56,21 +59,19 @@ def in_jax(module, function):
     return _module_in_jax(module)[function.__name__]
 
 
-def by_jax(formula, arrays, upstream, *, compiled=True):
+def by_jax(formula, arrays, upstream, *, compiled=True, case=None):
     """Return the value in float64, and the gradients of sum(upstream * value) by name.
 
     One compiled program may compute x twice, with other last bits, so that the gradient of max(x) finds no x that is
     the maximum. Operation by operation that cannot happen, but it takes five times as long.
     """
 
+    @wraps(formula, (), ())
     def both(arrays, upstream):
         value, pullback = jax.vjp(lambda arrays: formula(**arrays), arrays)
         return value, pullback(upstream)[0]
 
-    with jax.enable_x64(True):
-        if compiled:
-            both = quickly(both)
-        return jax.tree.map(np.asarray, both(*jax.tree.map(jnp.asarray, (arrays, upstream))))
+    return in_float64(quickly(both) if compiled else both, arrays, upstream, case=case)
 
 
 def by_graph(formula, shapes, dtype="float64", kinds=None):

@@ -35,6 +35,7 @@ def compiled_by_jax(remainder):
         lambda **arrays: {seed: formulas[seed](**own) for seed, own in arrays.items()},
         {seed: arrays for seed, (_, arrays, _) in cases.items()},
         {seed: upstream for seed, (*_, upstream) in cases.items()},
+        case=str(remainder),
     )
 
 

@@ -1,10 +1,9 @@
 import re
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
-from oracles import jax_gradients, weighted_mean
+from oracles import jax_gradients, jnp, weighted_mean
 
 from framework import (
     BinaryCrossEntropy,

@@ -1,11 +1,9 @@
 """The catalogue's losses over rows against JAX and SciPy, and what each loss of the catalogue refuses."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from oracles import jax_gradients
+from oracles import jax, jax_gradients, jnp
 
 from framework import (
     GELU,

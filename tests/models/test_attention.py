@@ -1,10 +1,9 @@
 """Attention and positions against PyTorch, JAX and the paper's formula."""
 
-import jax
 import numpy as np
 import pytest
 from layer_pieces import compare
-from oracles import jax_gradients, stored
+from oracles import jax, jax_gradients, stored
 
 from framework import MultiHeadAttention, PositionalEncoding, Sequential, SettingsError, ShapeError
 

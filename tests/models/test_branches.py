@@ -4,11 +4,9 @@ import copy
 import pickle
 from types import MappingProxyType
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import in_float64
+from oracles import in_float64, jax, jnp, quickly
 
 from framework import (
     LSTM,
@@ -111,7 +109,9 @@ def jax_loss(p, x, y, weight):
     return ((0.3 * price + late + 2.0 * kind) * weight).sum() / weight.sum()
 
 
-VALUE_AND_GRADIENTS = jax.jit(jax.value_and_grad(jax_loss))
+@quickly
+def value_and_gradients(*arguments):
+    return jax.value_and_grad(jax_loss)(*arguments)
 
 
 def test_loss_and_gradients_are_those_of_jax():
@@ -119,7 +119,7 @@ def test_loss_and_gradients_are_those_of_jax():
     model, weight = built(x, y), np.linspace(0.1, 2.0, ROWS)
     model.forward(x)
     loss = LOSSES.backward(model, y, weight)
-    expected, gradients = in_float64(VALUE_AND_GRADIENTS, dict(model.parameters), x, y, weight)
+    expected, gradients = in_float64(value_and_gradients, dict(model.parameters), x, y, weight)
     assert loss == pytest.approx(float(expected), rel=1e-12)
     for name, gradient in model.parameters.gradients.items():
         np.testing.assert_allclose(gradient, gradients[name], rtol=1e-9, atol=1e-14, err_msg=name)
@@ -140,7 +140,7 @@ def test_weights_after_five_steps_are_those_of_jax():
     model = built(x, y)
     parameters = dict(model.parameters.items())
     for _ in range(5):
-        _, gradients = in_float64(VALUE_AND_GRADIENTS, parameters, x, y, np.ones(ROWS))
+        _, gradients = in_float64(value_and_gradients, parameters, x, y, np.ones(ROWS))
         parameters = {name: value - 0.05 * gradients[name] for name, value in parameters.items()}
     trainer = Trainer(loss=LOSSES, optimizer=SGDOptimizer(learning_rate=0.05), batch_size=ROWS, epochs=5)
     trainer.fit(model, (x, y))

@@ -1,10 +1,9 @@
 """Convolution against PyTorch and JAX, and its shapes."""
 
-import jax
 import numpy as np
 import pytest
 from layer_pieces import compare, require_close, settings_of
-from oracles import jax_gradients, stored
+from oracles import jax, jax_gradients, stored
 
 from framework import Conv1D, Conv2D, GlobalAverage, Reshape, Sequential, SettingsError, ShapeError
 

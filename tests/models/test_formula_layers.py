@@ -3,13 +3,11 @@
 import copy
 import pickle
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
 from layer_pieces import Gated
-from oracles import jax_gradients
+from oracles import jax, jax_gradients, jnp
 
 from framework import (
     Activation,

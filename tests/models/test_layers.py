@@ -4,11 +4,9 @@ import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import jax_gradients, stored
+from oracles import jax, jax_gradients, jnp, stored
 
 from framework import (
     BatchNorm,

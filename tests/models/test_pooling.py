@@ -1,10 +1,9 @@
 """Pooling against PyTorch and JAX, and its shapes."""
 
-import jax
 import numpy as np
 import pytest
 from layer_pieces import compare, require_close, settings_of
-from oracles import jax_gradients, stored
+from oracles import jax, jax_gradients, stored
 
 from framework import (
     AveragePool,

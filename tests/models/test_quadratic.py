@@ -1,10 +1,9 @@
 """Bilinear against PyTorch, and RBF against JAX."""
 
-import jax
 import numpy as np
 import pytest
 from layer_pieces import compare, filled
-from oracles import jax_gradients, stored
+from oracles import jax, jax_gradients, stored
 
 from framework import RBF, Bilinear, Sequential, SettingsError, ShapeError
 

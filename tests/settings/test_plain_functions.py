@@ -4,10 +4,9 @@ import copy
 import math
 import pickle
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import jax_gradients
+from oracles import jax_gradients, jnp
 
 from framework import (
     Activation,
