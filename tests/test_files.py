@@ -93,17 +93,19 @@ TRAINER = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=
 EXPERIMENT = Experiment(data=CSV("a.csv", "y"), model=Dense(2, 1), trainer=TRAINER)
 
 
-@pytest.mark.parametrize("path", REFUSED.values(), ids=REFUSED)
-@pytest.mark.parametrize("name", [*READERS, *WRITERS])
-def test_a_path_that_the_system_refuses_is_an_error_of_the_framework(name, path, tmp_path, monkeypatch):
+TAKEN = {("latest", "folder"), ("Checkpoint", "folder"), ("latest", "behind a file")}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in (*READERS, *WRITERS) for kind in REFUSED if (name, kind) not in TAKEN]
+)
+def test_a_path_that_the_system_refuses_is_an_error_of_the_framework(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     Path("file").touch()
     Path("folder").mkdir()
-    if (name, path) in {("latest", "folder"), ("Checkpoint", "folder"), ("latest", "file/x")}:
-        return  # which they take
     with pytest.raises(FrameworkError):
-        (READERS | WRITERS)[name](path)
+        (READERS | WRITERS)[name](REFUSED[kind])
     assert Path("loop").is_symlink()
 
 

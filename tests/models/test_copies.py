@@ -116,10 +116,14 @@ def test_a_copied_layer_of_a_model_stands_alone(duplicate):
 
 @EACH_COPY
 def test_a_copy_may_be_trained_while_the_original_waits_for_backward(duplicate):
-    model = make_dense()
-    a = model.forward(X)
+    model, undisturbed = make_dense(), make_dense()
+    for one in (model, undisturbed):
+        a = one.forward(X)
     step(duplicate(model))
-    model.backward(np.ones_like(a))
+    for one in (model, undisturbed):
+        one.backward(np.ones_like(a))
+    assert model.parameters.gradient.any()
+    assert np.array_equal(model.parameters.gradient, undisturbed.parameters.gradient)
 
 
 def test_a_second_owner_is_refused():

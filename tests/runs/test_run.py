@@ -175,7 +175,7 @@ def test_json_values_and_arrays_may_be_remembered(value):
     def remember(run):
         run.memory(remember)["value"] = value
 
-    train(remember)
+    np.testing.assert_equal(train(remember).memory(remember)["value"], value)
 
 
 @pytest.mark.parametrize("value", [print, {1: 2}, {"a": {1}}, [object()], b"bytes", 1j])
