@@ -165,7 +165,6 @@ def test_there_is_one_writer_of_each_kind_of_source():
     assert _files_with(r"\b(exec|eval)\(") == {
         "emit/jax.py",
         "emit/numpy.py",
-        "native/plain.py",  # runs a kernel as plain Python
         "testing.py",  # evaluates a repr
     }
     assert _files_with(r"f?\"    def |\"def \{") <= {

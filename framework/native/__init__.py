@@ -1,6 +1,6 @@
 """Machine code from a small subset of Python, the kernel language.
 
-A kernel is a text of functions. The text also runs as plain Python on flat NumPy arrays, by ``native.plain``.
+A kernel is a text of functions. The text also runs as plain Python on flat NumPy arrays.
 
 - A function whose arguments are annotated is compiled by itself. Its arrays must not overlap, and its sums may be taken
   in any order. Annotations: ``int`` (64 bits), ``float`` (float64), ``real`` (the kernel's dtype), the flat arrays
@@ -13,8 +13,13 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 - ``a if c else b``, ``and`` and ``or`` compute both sides.
 - A number literal takes the type of the other operand. A name that is assigned more than once has the type of its
   first value: ``total = 0.0`` is a float, ``total = real(0.0)`` a real.
-- See ``native.plain`` for ``product``, ``copy``, ``prefetch``, ``bits`` and ``number``. ``inf`` and ``nan`` are names.
-  The other functions are NumPy's elementwise ones.
+- ``product(flip, m, n, k, alpha, a, b, beta, c)``: C <- alpha A B + beta C, row-major: A (m, k), B (k, n), C (m, n);
+  with beta = 0, C is not read. ``flip`` is 1 if A is stored as (k, m), 2 if B is stored as (n, k), else 0; 3 is as 0,
+  without BLAS, so that the bits of a row of C do not depend on m.
+- ``copy(to, at, count)`` copies the first numbers of ``at`` into ``to``. ``prefetch(x, place)`` brings the cache line
+  of ``x[place]`` near; the place may lie outside the array.
+- ``bits(value)`` gives the bits of a number as an integer of the same width, ``number(value)`` the inverse.
+- ``inf`` and ``nan`` are names. The other functions are NumPy's elementwise ones.
 """
 
 from framework.native.kernels import available, compiled

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from plain import runnable
 
 from framework import (
     L1,
@@ -50,7 +51,6 @@ from framework import (
 from framework.engines.compiled import kernel as compiled_kernel
 from framework.native import kernels
 from framework.native.machine import llvm, processor
-from framework.native.plain import runnable
 from framework.trees import map_leaves
 
 pytest.importorskip("llvmlite")

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from plain import runnable
 
 from framework.native import addresses, compiled
 from framework.native.compiler import KernelError
-from framework.native.plain import runnable
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
 

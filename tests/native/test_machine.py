@@ -19,7 +19,7 @@ LEVELS = [
 LIMITED = """
 import sys
 import numpy as np
-sys.path += ["tests/native"]
+sys.path += ["tests/native", "tests/support"]
 import test_compiler, test_library
 from framework.native.machine import processor
 

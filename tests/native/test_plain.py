@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from framework.native.plain import bits, number, product, runnable
+from plain import bits, number, product, runnable
 
 
 @pytest.mark.parametrize("flip", [0, 1, 2])
