@@ -277,10 +277,6 @@ class MLflow(_Tracker):
             client.set_terminated(run_id, "FINISHED" if error is None else "KILLED" if killed else "FAILED")
 
 
-def _seconds(rows: list[dict[str, Any]]) -> Array:
-    return np.array([row.get("seconds", 0.0) for row in rows])
-
-
 def _known(client: Any, run_id: str) -> dict[str, dict[int, list[float | str]]]:
     """Return the values that MLflow has of a run, by name and step."""
     found: dict[str, dict[int, list[float | str]]] = {}
