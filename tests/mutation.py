@@ -4,6 +4,7 @@ Run it from the root of the repository, where ``os.fork`` exists::
 
     python -m tests.mutation optimizers           # 100 mutants
     python -m tests.mutation models --only 7,31   # two of them
+    python -m tests.mutation models --all         # by all cases of the tests, not by the quick selection
 
 It works on a copy of the checkout. A mutant runs in a fork of a process that has imported the third-party packages, and
 stops at the first failure, so most cost a second or two. ``mutations`` lists the changes. They apply everywhere except
@@ -178,7 +179,7 @@ class Chosen:
         items[:] = sorted((item for item in items if item.nodeid in self.took), key=lambda item: self.took[item.nodeid])
 
 
-def passes(files: dict[str, float], plugin: Watch | Chosen, log: Path, wall: float) -> bool:
+def passes(files: dict[str, float], plugin: Watch | Chosen, log: Path, wall: float, selection: list[str]) -> bool:
     """Run test files in a fork. The number of each is the processor time that it may take."""
     child = os.fork()
     if not child:
@@ -191,7 +192,7 @@ def passes(files: dict[str, float], plugin: Watch | Chosen, log: Path, wall: flo
                 sys.setprofile(plugin)
             for file, seconds in files.items():
                 signal.setitimer(signal.ITIMER_PROF, seconds)
-                if pytest.main([*OPTIONS, file], [plugin]) not in {0, pytest.ExitCode.NO_TESTS_COLLECTED}:
+                if pytest.main([*OPTIONS, *selection, file], [plugin]) not in {0, pytest.ExitCode.NO_TESTS_COLLECTED}:
                     os._exit(1)
             sys.setprofile(None)
             if isinstance(plugin, Watch):
@@ -216,7 +217,9 @@ def passes(files: dict[str, float], plugin: Watch | Chosen, log: Path, wall: flo
 @click.option("--seed", default=0, show_default=True)
 @click.option("--count", default=100, show_default=True)
 @click.option("--only", default="", help="Numbers of mutants, with commas between them.")
-def main(part: str, seed: int, count: int, only: str) -> None:
+@click.option("--all", "selection", flag_value="--all", help="Run all cases of the tests.")
+@click.option("--quick", "selection", flag_value="--rotation=0", default=True, help="Run the quick selection.")
+def main(part: str, seed: int, count: int, only: str, selection: str) -> None:
     """Report which mutants of PART survive its tests."""
     folders, others = PARTS[part]
     mutants = drawn(folders, seed, count)
@@ -237,7 +240,7 @@ def main(part: str, seed: int, count: int, only: str) -> None:
     took, calls, each, log = {}, defaultdict(set), {}, copied / "log"
     for file in own + [file for other in others for file in test_files(other)]:
         start = time.monotonic()
-        if not passes({file: 3600}, Watch(), log, 3600):
+        if not passes({file: 3600}, Watch(), log, 3600, [selection]):
             click.echo(f"left out, because it fails without a mutation: {file}")
             continue
         took[file] = time.monotonic() - start
@@ -262,7 +265,7 @@ def main(part: str, seed: int, count: int, only: str) -> None:
         path.write_text(changed, "utf-8")
         os.utime(path, (number, number))  # so that no cached bytecode passes for it
         plugin = Chosen(each if everything else {test: each[test] for _, test in ran})
-        survives = passes(files, plugin, log, 60 + 5 * sum(took.values()))
+        survives = passes(files, plugin, log, 60 + 5 * sum(took.values()), [selection])
         path.write_text(source, "utf-8")
         lines = log.read_text("utf-8", "replace").splitlines()
         why = next((line for line in reversed(lines) if line.startswith(("FAILED", "ERROR"))), "stopped")

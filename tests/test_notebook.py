@@ -107,6 +107,7 @@ def test_preprocessing_shows_each_column_with_its_text_escaped(shown):
     assert "city=&, city=<b>, city=Rome" in text
 
 
+@pytest.mark.share(1 / 3)
 def test_checked_gradients_are_a_table(shown):
     text = page(shown["gradients"])
     assert {"parameter", "0.weights", "x", "passed, tolerance 1e-05"} <= {*text}

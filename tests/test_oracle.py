@@ -134,6 +134,7 @@ PAIRS = [  # output, loss, JAX's loss, targets
 NAMES = [f"{type(loss).__name__}-{output}-{kind}" for output, loss, _, kind in PAIRS]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize(("output", "loss", "jax_loss", "kind"), PAIRS, ids=NAMES)
 def test_networks_with_every_output_and_loss(output, loss, jax_loss, kind, depth):

@@ -50,6 +50,7 @@ def output(code, folder, engine="numpy"):
     return done.stdout.strip(), done.stderr
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("engine", ["numpy", "compiled"])
 def test_training_and_checkpoints_work_without_what_posix_systems_have(engine, tmp_path):
     if engine == "compiled":

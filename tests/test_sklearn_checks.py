@@ -15,6 +15,7 @@ CHECKS = [*parametrize_with_checks([NeuralClassifier(), NeuralRegressor()]).mark
 NAMES = [f"{place}-{type(estimator).__name__}-{check.func.__name__}" for place, (estimator, check) in enumerate(CHECKS)]
 
 
+@pytest.mark.share(1 / 5)
 @pytest.mark.parametrize(("estimator", "check"), CHECKS, ids=NAMES)  # pytest refuses the form that 1.6 gives by itself
 def test_the_defaults_pass_every_check_of_scikit_learn(estimator, check):
     try:

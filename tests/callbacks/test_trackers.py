@@ -127,6 +127,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(tracker):
     assert tracker.read(run) == expected(run, tracker)
 
 
+@pytest.mark.share(1 / 3)
 def test_epochs_that_are_made_again_are_not_doubled(tracker, tmp_path):
     keep = on("epoch_end")(lambda run: save(run, tmp_path / "kept") if run.epoch == 2 else None)
     recipe(tracker.callback, keep, epochs=4).fit(network(), DATA)

@@ -18,6 +18,7 @@ from framework.data import sizes
 ROWS, STEPS = 3000, 188  # of two epochs
 
 
+@pytest.mark.share(1 / 3)
 @hooks_differ
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_run_resumes_with_the_same_bits(tmp_path, monkeypatch):

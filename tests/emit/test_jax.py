@@ -1,10 +1,9 @@
 """A graph written for JAX computes what the plain formula computes, for every operation."""
 
-import jax
 import numpy as np
 import pytest
 from emit_pieces import ELEMENTWISE, FORMULAS, X, called, made, operands, plain, recorded, traced
-from oracles import quickly
+from oracles import jax, quickly
 
 from framework.emit.jax import Source
 from framework.emit.numpy import emit

@@ -106,6 +106,7 @@ MODELS = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_kind_of_layer_learns_as_with_numpy(name):
     model, x = MODELS[name]
@@ -140,6 +141,7 @@ def head(loss):
     return Dense(units=2, activation=Softplus() if isinstance(loss, Poisson) else Identity()), first
 
 
+@pytest.mark.share(1 / 3)
 def test_every_activation_and_every_loss_is_that_of_numpy():
     """Each is an output of one model, because each program takes time to compile."""
     losses = {cls.__name__: cls() for cls in catalogue(Loss) if cls is not Losses}

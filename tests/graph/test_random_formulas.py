@@ -39,6 +39,7 @@ def compiled_by_jax(remainder):
     )
 
 
+@pytest.mark.share(1 / 5)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_random_formula_agrees_with_jax(seed):
     steps, arrays, upstream = case(seed)

@@ -191,6 +191,7 @@ def random_formula(rng, depth=3):
     return rng.choice(KINKED).format(*parts, c=rng.choice(CONSTANTS), op=rng.choice([">", ">=", "<", "<="]))
 
 
+@pytest.mark.share(1 / 5)
 @pytest.mark.parametrize("block", range(8))
 def test_random_kinked_formulas_agree_with_differences_everywhere_and_with_jax_where_smooth(block):
     """At a kink, the derivative lies between the differences of both sides."""

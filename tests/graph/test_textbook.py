@@ -49,6 +49,7 @@ def test_the_gradients_of_a_batch_are_those_of_its_rows(name):
         assert error(slope, sum(slopes[key] for slopes in each)) < 1e-12
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_textbook_layer_in_float32_stays_in_float32(name):
     entry = LAYERS[name]

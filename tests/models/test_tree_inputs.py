@@ -343,6 +343,7 @@ def test_a_batch_is_a_dict_and_a_shuffle_keeps_rows_together():
     assert np.array_equal(target, y[order])
 
 
+@pytest.mark.share(1 / 3)
 def test_training_resumes_bit_for_bit(tmp_path):
     x, y = made()
     straight = trainer(epochs=4).fit(network(), (x, y))

@@ -34,6 +34,7 @@ for dtype in ("float64", "float32"):
 """
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.skipif(len(LEVELS) < 2, reason="this processor has one level")
 @pytest.mark.parametrize("level", LEVELS[1:2])
 def test_a_level_below_this_processors_computes_the_same(level, pytestconfig):

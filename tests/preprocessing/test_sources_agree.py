@@ -106,6 +106,7 @@ def test_blocks_of_a_file_are_transformed_as_the_whole_is(tmp_path):
     assert np.array_equal(np.concatenate(parts), FITTED.transform(TABLE))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_model_trains_to_the_same_bits_from_every_source(name, tmp_path):
     trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=AdamOptimizer(), batch_size=2048, preprocess=RECIPE)

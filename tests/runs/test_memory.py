@@ -84,6 +84,7 @@ CASES = [
 ]
 
 
+@pytest.mark.share(1 / 5)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize(("hidden", "output", "loss", "kind"), CASES)
@@ -101,6 +102,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("settings", SETTINGS, ids="+".join)
 def test_no_setting_of_sgd_needs_more_than_its_blocks(settings, size):

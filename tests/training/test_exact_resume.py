@@ -11,6 +11,7 @@ from framework import CheckpointError, load, save
 from framework.training.verification import differences
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("kind", list(pieces.OPTIMIZERS))
 def test_a_stop_at_every_step_and_a_resume_in_a_new_process_change_no_bit(kind, dtype, tmp_path):

@@ -285,6 +285,7 @@ print(gradients[0], subnormal(run.optimizer.memory["velocity"]))
 """
 
 
+@pytest.mark.share(1 / 3)
 def test_threads_of_openblas_keep_their_mode_and_nothing_subnormal_stays():
     env = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", PRODUCTS], env=env, capture_output=True, text=True, check=True)

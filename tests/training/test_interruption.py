@@ -224,6 +224,7 @@ trainer.fit(Dense(3, 1), (np.ones((100, 3)), np.ones(100)))
 ENDS = [("ended by SIGTERM SystemExit", 143), ("interrupted by Ctrl-C KeyboardInterrupt", -signal.SIGINT)]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(("number", "told", "status"), [(signal.SIGTERM, *ENDS[0]), (signal.SIGINT, *ENDS[1])])
 def test_a_process_ends_in_order_with_the_status_that_shells_know(number, told, status):
     command = [sys.executable, "-c", PROCESS]

@@ -100,6 +100,7 @@ def require_equal(runs, expected, tolerance=1e-14):
                 assert row[key] == pytest.approx(other[key], rel=10 * tolerance)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     ("make", "loss", "y"),
     [
@@ -121,6 +122,7 @@ def test_each_model_is_that_of_a_fit_of_its_own(make, loss, y, own_orders):
     require_equal(trainer.fit_many(models, (X, y), optimizers=rates, seeds=seeds), expected)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     "optimizers",
     [
@@ -184,6 +186,7 @@ def test_a_held_out_part_is_drawn_by_the_seed_of_each_model():
     require_equal(trainer.fit_many(models, (X, CLASSES), 0.3, seeds=seeds), expected, 1e-12)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     ("make", "loss", "y", "metrics"),
     [

@@ -55,6 +55,7 @@ def test_what_cannot_be_sent_to_a_process_is_told():
         verify_resume(recipe(on("epoch_end")(lambda run: run.step)), Neuron(2), (X, Y))
 
 
+@pytest.mark.share(1 / 3)
 def test_a_process_that_cannot_begin_is_told_also_with_much_data(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
