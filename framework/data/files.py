@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,12 +39,7 @@ class File(NamedTuple):
         Raises:
             DataError: The file cannot be read.
         """
-        try:
-            if self.system is not None:
-                return self.system.open(self.path)
-            return required("pyarrow", "a file").OSFile(os.fsencode(self.path))  # a name need not be UTF-8
-        except OSError as error:
-            raise DataError(f"{self.url} cannot be read: {error}") from error
+        return self._open(lambda path: required("pyarrow", "a file").OSFile(os.fsencode(path)))  # perhaps not UTF-8
 
     def open_plain(self) -> Any:
         """Open for reading, without pyarrow.
@@ -52,8 +47,11 @@ class File(NamedTuple):
         Raises:
             DataError: The file cannot be read.
         """
+        return self._open(lambda path: Path(path).open("rb"))
+
+    def _open(self, local: Callable[[str], Any]) -> Any:
         try:
-            return Path(self.path).open("rb") if self.system is None else self.system.open(self.path)
+            return (local if self.system is None else self.system.open)(self.path)
         except OSError as error:
             raise DataError(f"{self.url} cannot be read: {error}") from error
 
