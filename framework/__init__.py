@@ -100,7 +100,7 @@ from framework.preprocessing import ColumnStep
 from framework.preprocessing.categories import Classes, Levels, OneHot
 from framework.preprocessing.dates import Dates
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.preprocessing.numbers import Drop, Impute, Log, MinMax, Quantiles, Standardize
+from framework.preprocessing.numbers import Clip, Drop, Impute, Log, MinMax, Quantiles, Standardize
 from framework.preprocessing.recipe import Preprocess
 from framework.random_streams import random_generator
 from framework.regularizers import L1, L2, Regularizer
@@ -161,6 +161,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Classes",
+    "Clip",
     "ColumnStep",
     "Component",
     "Composite",

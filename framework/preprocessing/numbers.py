@@ -136,6 +136,29 @@ class MinMax(ColumnStep):
         return y * (self.high[place] - self.low[place]) + self.low[place]
 
 
+class Clip(ColumnStep):
+    """y = x within [-limit, limit], else the nearest end: a typing error in one row cannot decide a training.
+
+    After ``Standardize`` the limit counts standard deviations. A clipped number cannot be turned back, so this step
+    does not fit a target.
+
+    Attributes:
+        limit: The largest size of a number.
+
+    Example:
+        >>> Clip(5.0).formula(np.array([-30.0, 0.5, 23.0]), 0)
+        array([-5. ,  0.5,  5. ])
+    """
+
+    limit: Positive = 5.0
+
+    def __init__(self, limit: float = 5.0) -> None:
+        super().__init__(limit=limit)
+
+    def formula(self, x: Array, place: int) -> Array:
+        return np.clip(x, -self.limit, self.limit)
+
+
 class Log(ColumnStep):
     """y = sign(x) log(1 + |x| / unit), for numbers of very different size: incomes, counts, prices.
 

@@ -16,7 +16,7 @@ from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.columns import Column
 from framework.preprocessing.dates import Dates
-from framework.preprocessing.numbers import Drop, Impute, Log, MinMax, Standardize
+from framework.preprocessing.numbers import Clip, Drop, Impute, Log, MinMax, Standardize
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import ColumnStep
@@ -214,8 +214,8 @@ def _number_steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[Col
     if column.distinct == 2:
         return (fill, MinMax()), ", ".join(filter(None, ["two numbers", missing]))
     if (log := _log(column)) is not None:
-        return (fill, log, Standardize()), ", ".join(filter(None, ["long tail", missing]))
-    return (fill, Standardize()), missing
+        return (fill, log, Standardize(), Clip()), ", ".join(filter(None, ["long tail", missing]))
+    return (fill, Standardize(), Clip()), missing
 
 
 def _log(column: _Summary) -> Log | None:
@@ -244,8 +244,7 @@ def _goal(label: str, column: _Summary) -> Proposal:
         return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
     if column.kind == "number" and column.whole and column.distinct <= min(CLASSES, column.present / 2):
         return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
-    log = _log(column) if column.kind == "number" else None
-    return Proposal(label, column.kind, (*([log] if log else []), Standardize()), "long tail" if log else "")
+    return Proposal(label, column.kind, (Standardize(),), "")
 
 
 def goal_rules(goals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:

@@ -65,12 +65,12 @@ class Preprocess(Component):
     def of(cls, data: Any, target: str | Sequence[str] | None = None) -> Self:
         """Return a recipe that suits some data; ``print`` shows it as Python code.
 
-        Numbers are standardised, with a logarithm where some are much larger than most. Missing ones become the median,
-        also where only later rows have some. Text, and whole numbers of 3 to 10 different values, become columns of 0
-        and 1. Dates become their parts that change, without the month where all dates are of one year. Columns that are
-        always the same, without values or different in each row, such as ids, are dropped. A target of text, booleans
-        or up to 20 different whole numbers has classes. Look at the proposal: what a number means cannot be seen from
-        the data.
+        Numbers are standardised and clipped, after a logarithm where some are much larger than most. Missing ones
+        become the median, also where only later rows have some. Text, and whole numbers of 3 to 10 different values,
+        become columns of 0 and 1. Dates become their parts that change, without the month where all dates are of one
+        year. Columns that are always the same, without values or different in each row, such as ids, are dropped. A
+        target of text, booleans or up to 20 different whole numbers has classes. Look at the proposal: what a number
+        means cannot be seen from the data.
 
         Args:
             data: A table, (table, "target"), or a Dataset of tables; read whole, in blocks.
@@ -84,7 +84,7 @@ class Preprocess(Component):
             >>> print(Preprocess.of(table, target="late"))
             Preprocess(
                 columns={
-                    "age": [Impute("median"), Standardize()],
+                    "age": [Impute("median"), Standardize(), Clip()],
                     "city": [OneHot()],
                 },
                 target=[Classes()],

@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 
 import framework
-from framework import Impute, Preprocess, Standardize
+from framework import Clip, Impute, Preprocess, Standardize
 from framework.datasets import load_digits
 from framework.preprocessing.proposing import code, propose, rules
 
 RNG = np.random.default_rng(0)
 ROWS = 400
 NUMBERS = RNG.normal(size=ROWS)
-SCALED = '[Impute("median"), Standardize()]'
+SCALED = '[Impute("median"), Standardize(), Clip()]'
 HOURS = pd.Timestamp("2013-01-01") + pd.to_timedelta(RNG.integers(0, 400 * 24, ROWS), unit="h")
 DAYS = pd.Timestamp("2013-01-01") + pd.to_timedelta(np.arange(ROWS) % 20, unit="D")
 
@@ -24,10 +24,10 @@ COLUMNS = {
         np.where(np.arange(ROWS) == 3, np.nan, RNG.normal(size=ROWS)),
         SCALED,
     ),
-    "a long tail": (np.exp(RNG.normal(10, 1.5, ROWS)), '[Impute("median"), Log(), Standardize()]'),
+    "a long tail": (np.exp(RNG.normal(10, 1.5, ROWS)), '[Impute("median"), Log(), Standardize(), Clip()]'),
     "a long tail of small numbers": (
         np.exp(RNG.normal(-6, 1.5, ROWS)),
-        '[Impute("median"), Log(unit=0.0001), Standardize()]',
+        '[Impute("median"), Log(unit=0.0001), Standardize(), Clip()]',
     ),
     "few whole numbers": (RNG.integers(0, 5, ROWS), "[OneHot()]"),
     "many whole numbers": (RNG.integers(0, 50, ROWS), SCALED),
@@ -82,7 +82,7 @@ def test_the_proposal_runs_as_code_and_fits_the_data(library):
         (RNG.integers(0, 10, ROWS), "[Classes()]"),
         (RNG.random(ROWS) > 0.5, "[Classes()]"),
         (RNG.normal(size=ROWS), "[Standardize()]"),
-        (np.exp(RNG.normal(10, 1.5, ROWS)), "[Log(), Standardize()]"),
+        (np.exp(RNG.normal(10, 1.5, ROWS)), "[Standardize()]"),
         (np.arange(ROWS), "[Standardize()]"),
     ],
     ids=range(6),
@@ -96,7 +96,7 @@ def test_many_columns_of_small_whole_numbers_are_pixels_and_share_a_rule():
     x, y = load_digits()
     recipe = Preprocess.of(pd.DataFrame(x, columns=[f"pixel {place}" for place in range(64)]).assign(digit=y), "digit")
     found = dict(recipe.columns)
-    assert found["<number>"] == (Impute("median"), Standardize())
+    assert found["<number>"] == (Impute("median"), Standardize(), Clip())
     assert len(found) < 10
 
 

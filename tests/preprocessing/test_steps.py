@@ -12,6 +12,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransform
 from framework import (
     CSV,
     Classes,
+    Clip,
     ColumnStep,
     DataError,
     Dates,
@@ -401,6 +402,16 @@ def test_a_single_step_needs_no_list():
         Preprocess.from_json(text.replace("columns", "colums"))
 
 
+def test_clip_cuts_numbers_off_after_other_steps():
+    recipe, _ = fitted(NUMBERS, Standardize(), Clip(2.0))
+    later = np.array([-1e9, 0.0, 5.5, 31.8, 1e9])
+    expected = np.clip((later - NUMBERS.mean()) / NUMBERS.std(), -2.0, 2.0)
+    np.testing.assert_allclose(recipe.transform(pd.DataFrame({"c": later}))[:, 0], expected, rtol=1e-12)
+    assert type(recipe).from_json(recipe.to_json()) == recipe
+    with pytest.raises(SettingsError, match="Clip: setting 'limit' must be greater than 0; got -1"):
+        Clip(-1)
+
+
 def test_a_name_beats_a_pattern_and_a_pattern_a_kind():
     table = pd.DataFrame({"income": [1.0, 3.0], "income b": [1.0, 3.0], "age": [1.0, 3.0], "a.b[c]": [1.0, 3.0]})
     columns = {"<number>": [], "in*": [MinMax()], "i*": [], "income b": [Standardize()], "a.b[*]": [MinMax()]}
@@ -408,7 +419,9 @@ def test_a_name_beats_a_pattern_and_a_pattern_a_kind():
     assert recipe.fit(table).transform(table).T.tolist() == [[0, 1], [-1, 1], [1, 3], [0, 1]]
 
 
-@pytest.mark.parametrize("step", [Impute(), OneHot(), Levels(), Drop(), Dates()], ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize(
+    "step", [Impute(), OneHot(), Levels(), Drop(), Dates(), Clip()], ids=lambda step: type(step).__name__
+)
 def test_a_target_takes_no_step_that_cannot_be_undone(step):
     with pytest.raises(SettingsError, match=f"target 'y': {type(step).__name__} does not fit a target"):
         Preprocess(columns={"x": []}, target=[step]).fit((pd.DataFrame({"x": [1, 2], "y": [1, 2]}), "y"))
@@ -503,7 +516,7 @@ def test_times_of_day_of_a_csv_are_numbers_of_seconds(tmp_path):
     table = CSV(str(tmp_path / "t.csv"), target="y")
     recipe = Preprocess(columns={"<duration>": [Impute(0.0, flag=False)]}).fit(table)
     assert recipe.transform(table.frame(0, 4))[:, 0].tolist() == [45_000, 28_800, 0, 0]
-    assert str(Preprocess.of(table)).count('"t": [Impute("median"), Standardize()]') == 1
+    assert str(Preprocess.of(table)).count('"t": [Impute("median"), Standardize(), Clip()]') == 1
 
 
 def test_durations_of_a_csv_that_pandas_wrote_are_those_of_the_table(tmp_path):

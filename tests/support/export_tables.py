@@ -5,6 +5,7 @@ import pandas as pd
 
 from framework import (
     Classes,
+    Clip,
     ColumnStep,
     Dates,
     Dense,
@@ -35,7 +36,7 @@ class Root(ColumnStep):
 
 
 COLUMNS = {
-    "age": [Impute("mean"), Standardize()],
+    "age": [Impute("mean"), Standardize(), Clip(1.5)],
     "income": [Log(unit=100.0)],
     "score": [Quantiles(20)],
     "depth": [Impute(0.0, flag=False), Quantiles(16, to="normal"), MinMax()],
