@@ -16,6 +16,7 @@ from pydantic import BeforeValidator
 
 from framework.arrays import Array
 from framework.data import sizes
+from framework.data.date_formats import exchanged, formats_of, pattern_of
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
 from framework.errors import DataError, SettingsError
@@ -82,8 +83,9 @@ class CSV(TableFile):
         decimal: The decimal point of numbers, ``"."`` or ``","``.
         thousands: The character that groups digits, such as ``","`` in 1,234.5; None refuses such numbers.
         text: Columns that are text even if every cell is a number or a date, such as postal codes.
-        dates: How dates are written that do not begin with the year, such as ``"%m/%d/%Y"`` or ``"%d.%m.%Y %H:%M"``; in
-            each column one of them, or ISO 8601, must fit all cells.
+        dates: How dates are written that are not ISO 8601, such as ``"%m/%d/%Y"`` or ``"%d %b %Y %I:%M %p"``. A column
+            whose cells all fit is read as dates; one of whole numbers, such as 20211231, if one format of digits
+            alone fits all of them.
         header: The names of the columns of files that do not begin with a line of names.
 
     Raises:
@@ -122,6 +124,11 @@ class CSV(TableFile):
         for setting, value in (("delimiter", self.delimiter), ("thousands", self.thousands)):
             if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
                 raise SettingsError(f"CSV: setting '{setting}' must be one character, such as ';'; got {value!r}")
+        if twice := [form for form in self.dates if exchanged(form) != form and exchanged(form) in self.dates]:
+            raise SettingsError(
+                f"CSV: setting 'dates' must not hold both {twice[0]!r} and {twice[1]!r}, which read 01/02/2021 "
+                "differently; leave one out, and name the columns that have it in 'text'"
+            )
         if self.decimal == self.thousands:
             raise SettingsError(f"CSV: settings 'decimal' and 'thousands' must differ; got {self.decimal!r} twice")
         try:
@@ -183,12 +190,7 @@ class CSV(TableFile):
 
 def _forms(cell: str) -> str:
     """Return the settings that read a date whose year is not first: of two, one is right."""
-    parts = re.match(r"\s*(\d\d?)([./-])(\d\d?)\2\d{4}", cell)
-    mark = parts[2] if parts else "/"
-    forms = [f"dates=('%m{mark}%d{mark}%Y',)", f"dates=('%d{mark}%m{mark}%Y',)"]
-    if parts and int(parts[1]) > 12:
-        return forms[1]
-    return forms[0] if parts and int(parts[3]) > 12 else " or ".join(forms)
+    return " or ".join(f"dates=({form!r},)" for form in formats_of(cell.strip()) or ("%m/%d/%Y", "%d/%m/%Y"))
 
 
 class _Block(NamedTuple):
@@ -446,6 +448,7 @@ class _Type:
             that are not plain numbers is such a number; None where there is none.
         odd: The first cell of text among numbers, and its row; None where there is none.
         long: The first whole number of which a float would lose digits, and its row; None where there is none.
+        formats: The formats of digits alone that all whole numbers have.
     """
 
     def __init__(self, name: str, arrow: Any, *, text: bool) -> None:
@@ -455,6 +458,7 @@ class _Type:
         self.grouped: tuple[str, int] | None = None
         self.odd: tuple[str, int] | None = None
         self.long: tuple[str, int] | None = None
+        self.formats: list[str] | None = None
 
     def is_large(self, cells: Any) -> bool:
         """Return whether some cells are numbers that are too large for every whole one to be a float."""
@@ -475,14 +479,20 @@ class _Type:
                 return
 
     def close(self) -> None:
-        """Decide, when all rows are known: whole numbers that a float would change are text."""
+        """Decide, when all rows are known: whole numbers that a float would change are text, and others are dates."""
         if self.long is not None and self.arrow.types.is_float64(self.type):
             self.type, self.odd, self.grouped = self.arrow.string(), self.long, None
+        if self.formats and self.arrow.types.is_int64(self.type):
+            self.type = self.arrow.timestamp("s")
 
     def widen(self, cells: Any, row: int, settings: CSV) -> None:
         """Take further cells into account; ``row`` is the number of the first."""
         types, before = self.arrow.types, self.type
         kind = cells.type
+        if types.is_int64(kind) and settings.dates:
+            known = settings.dates if self.formats is None else self.formats
+            digits = cells.cast(self.arrow.string())
+            self.formats = [form for form in known if self._all_match(digits, pattern_of(form))]
         if types.is_string(kind) and not types.is_string(before):
             durations = self.compute.all(self.compute.match_substring_regex(cells, DURATION)).as_py()
             kind = self.arrow.duration("ns") if durations else self._number_in_text(cells, row, settings) or kind
@@ -491,6 +501,9 @@ class _Type:
             self.grouped = None
             if types.is_string(cells.type):
                 self.odd = self._text_among_numbers(cells, row, before)
+
+    def _all_match(self, cells: Any, pattern: str) -> bool:
+        return bool(self.compute.all(self.compute.match_substring_regex(cells, f"^({pattern})$")).as_py())
 
     def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
         """Return the type of numbers, where every cell is one when digits may be grouped."""

@@ -17,6 +17,7 @@ import click
 from click.core import ParameterSource
 
 from framework.checkpoint import load_model
+from framework.data.csv import CSV
 from framework.errors import FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.schema import schema_of
@@ -468,11 +469,13 @@ def export(source: str, out: str, shape: tuple[int, ...] | None, dtype: str | No
     if dtype is not None and ending != ".onnx":
         raise click.ClickException(f"--dtype is for a file that ends in .onnx; got {out}")
     _require_new(out, overwrite, "OUT")
-    model = RunFolder(source).model() if leads_to(source) == "folder" else load_model(source)
+    run = RunFolder(source) if leads_to(source) == "folder" else None
+    model = load_model(source) if run is None else run.model()
     if ending == ".onnx":
         export_onnx(model, out, shape=shape, dtype=dtype)
     elif ending == ".py":
-        export_python(model, out, shape=shape)
+        table = None if run is None else run.experiment.data
+        export_python(model, out, shape=shape, dates=table.dates if isinstance(table, CSV) else ())
     else:
         save_torch(model, out)
     bare = ending == ".safetensors" and model.preprocess is not None

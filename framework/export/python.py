@@ -12,6 +12,7 @@ import math
 import os
 import re
 import textwrap
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -42,11 +43,11 @@ _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""
 
 _TAKEN = {"np", "base64", "io", "x", "rows", "real", "table", "predict", "network", "transform", "classify"}
-_TAKEN |= {*keyword.kwlist, *dir(builtins), *HELPER_NAMES, *TABLE_HELPER_NAMES}
+_TAKEN |= {"datetime", "ZoneInfo", *keyword.kwlist, *dir(builtins), *HELPER_NAMES, *TABLE_HELPER_NAMES}
 
 
 @worded
-def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = None) -> None:
+def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = None, dates: Sequence[str] = ()) -> None:
     """Write a model as a Python file with one function, ``predict(x)``, that needs NumPy alone.
 
     The function is the formula of the network, layer after layer, in NumPy. It gives the bits of ``model(x)`` for a
@@ -62,6 +63,7 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
         model: The model.
         path: The file; ``.py`` is the usual ending.
         shape: The shape of a sample, where the model leaves sizes open; a dict of shapes by name for several inputs.
+        dates: How texts of dates in a table are written that are not ISO 8601, as for ``CSV``: ``["%m/%d/%Y"]``.
 
     Raises:
         SettingsError: A formula, or an ``apply`` of a class of yours, has no graph; names the layer. Or a step of the
@@ -77,14 +79,14 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
         >>> bool((predict([[1.0, 2.0]]) == model([[1.0, 2.0]])).all())
         True
     """
-    write_whole(path, _File(model, sample_of(model, shape, "export_python")).source())
+    write_whole(path, _File(model, sample_of(model, shape, "export_python"), dates).source())
 
 
 class _File:
     """Writes the file of one model."""
 
-    def __init__(self, model: Model, shape: Any) -> None:
-        self.model, self.shape = model, shape
+    def __init__(self, model: Model, shape: Any, dates: Sequence[str]) -> None:
+        self.model, self.shape, self.dates = model, shape, dates
         self.numbers: dict[str, Array] = {}  # the parameters, by their names in the file
         self.stored: dict[tuple[str, str], str] = {}  # these names, by those in the model and its place
         self.lines, self.table = Lines(_TAKEN), Lines([])
@@ -113,20 +115,21 @@ class _File:
             self._docstring(),
             "from __future__ import annotations\n" if {"erf", "windows"} & helpers else "",
             "import base64\nimport io\n" if large else "",
+            "from datetime import datetime\nfrom zoneinfo import ZoneInfo\n" if "date_of" in helpers else "",
             "import numpy as np\n\n",
             "\n\n".join(functions),
             *(f"\n{table_helper(name)}" for name in sorted(helpers)),
             f"\n\n# parameters\n{_literals(small)}" if small else "",
             f"\n\n{_blob(large)}" if large else "",
         ]
-        return "\n".join(part for part in parts[:4] if part) + "\n" + "".join(parts[4:])
+        return "\n".join(part for part in parts[:5] if part) + "\n" + "".join(parts[5:])
 
     def _table(self) -> list[str]:
         """Return the functions that take a table, and keep the arrays that they read."""
         preprocess = self.model.preprocess
         assert preprocess is not None
         self.table = Lines({*_TAKEN, *self.numbers})
-        source = TableSource(preprocess, self.model.dtype, self.table)
+        source = TableSource(preprocess, self.model.dtype, self.table, self.dates)
         transform = source.transform()
         shape = self.model.shape_after(self.shape)
         outputs = shape if isinstance(shape, dict) else math.prod(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +84,36 @@ def seconds(table, name):
     exact = np.where(found == micros, micros.astype(np.int64) / 1e6, nanos.astype(np.int64) / 1e9)
     return np.where(np.isnat(found), np.nan, exact)
 ''',
+    "date_of": '''
+def date_of(value, formats, zone):
+    """Return a date, or the text of one, as a local time: on the clock of a zone if it has a time zone."""
+    for form in formats if isinstance(value, (str, int, np.integer)) else []:
+        try:
+            value = datetime.strptime(str(value), form)
+            break
+        except ValueError:
+            pass
+    if isinstance(value, (int, np.integer)):
+        raise ValueError(f"it is not written as {formats}")
+    if isinstance(value, str) and zone is not None:
+        value = datetime.fromisoformat(value)
+    return value if getattr(value, "tzinfo", None) is None else value.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+''',
     "dates": '''
-def dates(table, name):
-    """Return a column of dates, NaT where a value is missing; dates are local times, without a time zone."""
-    fits = lambda value: isinstance(value, (str, np.datetime64)) or hasattr(value, "year")
+def dates(table, name, formats=(), zone=None):
+    """Return a column of dates as local times, NaT where a value is missing.
+
+    Texts are written in one of the formats or as ISO 8601. Dates have a time zone only where the data of fit had one.
+    """
+    kinds = (str, np.datetime64, int, np.integer) if formats else (str, np.datetime64)
+    fits = lambda value: isinstance(value, kinds) or hasattr(value, "year")
     values = require(column(table, name), fits, "dates", name)
-    require(values, lambda value: getattr(value, "tzinfo", None) is None, "local times without a time zone", name)
+    if zone is None:
+        require(values, lambda value: getattr(value, "tzinfo", None) is None, "local times without a time zone", name)
     found = np.full(len(values), "NaT", "datetime64[us]")
     for row, value in enumerate(values):
         try:
-            found[row] = found[row] if value is None else value
+            found[row] = found[row] if value is None else date_of(value, formats, zone)
         except (TypeError, ValueError) as error:
             raise ValueError(f"column {name!r} has {value!r} in row {row}: {error}") from None
     return found
@@ -160,7 +180,7 @@ TABLE_HELPER_NAMES = {*TABLE_HELPERS, *_SHARED, "ratio", "polynomial", "_WA", "_
 _CALLS = {
     "numbers": ("column", "require"),
     "seconds": ("column", "require"),
-    "dates": ("column", "require"),
+    "dates": ("column", "require", "date_of"),
     "texts": ("column", "require"),
     "categories": ("column", "text_of"),
     "number_texts": ("text_of",),
@@ -200,10 +220,11 @@ class TableSource:
 
     Attributes:
         lines: The lines of ``transform``, and what the lines of all three call and read.
+        dates: How texts of dates are written that are not ISO 8601.
     """
 
-    def __init__(self, fitted: FittedPreprocess, dtype: str, lines: Lines) -> None:
-        self.fitted, self.dtype, self.lines = fitted, dtype, lines
+    def __init__(self, fitted: FittedPreprocess, dtype: str, lines: Lines, dates: Sequence[str] = ()) -> None:
+        self.fitted, self.dtype, self.lines, self.dates = fitted, dtype, lines, dates
 
     def call(self, name: str, *arguments: str) -> str:
         """Return the text of a call of a helper."""
@@ -402,7 +423,10 @@ class _Column:
             raise SettingsError(f"export_python: column {label!r} holds neither numbers nor text nor dates")
         readers = {"text": "texts", "category": "categories", "date": "dates", "duration": "seconds"}
         self.form = {"text": "texts", "category": "texts", "date": "dates"}.get(kind, "numbers")
-        self.assign(self.name, source.call(readers.get(kind, "numbers"), "table", repr(label)))
+        further: list[str] = []
+        if kind == "date" and (source.dates or label in dict(source.fitted.zones)):
+            further = [repr([*source.dates]), repr(dict(source.fitted.zones).get(label))]
+        self.assign(self.name, source.call(readers.get(kind, "numbers"), "table", repr(label), *further))
         if self.form == "numbers":
             self.numbers = [self.name]
 

@@ -122,7 +122,7 @@ def predict_of(model, folder, **settings):
         for node in tree
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert imported <= {"numpy", "base64", "io", "__future__"}
+    assert imported <= {"numpy", "base64", "io", "datetime", "zoneinfo", "__future__"}
     return runpy.run_path(path)["predict"]
 
 

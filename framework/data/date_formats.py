@@ -1,0 +1,71 @@
+"""Formats of dates, as ``strptime`` takes them: which of them the cells of a column have."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_SHORT = "|".join(month[:3] for month in _MONTHS.split("|"))
+
+_DIRECTIVES = {
+    "%Y": r"\d{4}",
+    "%y": r"\d\d",
+    "%m": r"(?:0?[1-9]|1[0-2])",
+    "%d": r"(?:0?[1-9]|[12]\d|3[01])",
+    "%b": f"(?i:{_SHORT})",
+    "%B": f"(?i:{_MONTHS})",
+    "%H": r"(?:[01]?\d|2[0-3])",
+    "%I": r"(?:0?[1-9]|1[0-2])",
+    "%M": r"[0-5]\d",
+    "%S": r"[0-5]\d",
+    "%p": r"(?i:[ap]m)",
+    "%z": r"[+-]\d\d:?\d\d",
+}
+"""Regular expressions of the parts of a date."""
+
+_DAYS = (
+    *(f"%Y{mark}%m{mark}%d" for mark in "-/."),
+    *(day.replace("/", mark) for mark in "/.-" for day in ("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y")),
+    *(f"%d{mark}{month}{mark}{year}" for month in ("%b", "%B") for mark in " -" for year in ("%Y", "%y")),
+    *(f"{month} %d{mark}%Y" for month in ("%b", "%B") for mark in (" ", ", ")),
+    "%Y%m%d",
+)
+_TIMES = ("", *(f"{mark}%H:%M{seconds}" for mark in " T" for seconds in ("", ":%S")))
+_TIMES += (" %I:%M %p", " %I:%M:%S %p", " %I:%M%p", " %H:%M:%S %z", " %H:%M:%S UTC")
+
+FORMATS = tuple(map("".join, product(_DAYS, _TIMES)))
+"""The formats that are known; ISO 8601 with all its digits needs none."""
+
+
+def pattern_of(form: str) -> str:
+    """Return a regular expression of the cells of a format, for Python and for Arrow.
+
+    Example:
+        >>> bool(re.fullmatch(pattern_of("%d.%m.%Y"), "31.12.2021")), re.fullmatch(pattern_of("%m/%d/%Y"), "31/12/2021")
+        (True, None)
+    """
+    parts = re.split("(%.)", form)
+    pattern = "".join(_DIRECTIVES.get(part, ".+") if part[:1] == "%" else re.escape(part) for part in parts)
+    return pattern if any(parts[::2]) else pattern.replace("0?", "0").replace("[01]?", "[01]")  # 2021111 is two dates
+
+
+def exchanged(form: str) -> str:
+    """Return a format with the day in the place of the month; the same format where one of them has a name.
+
+    Example:
+        >>> exchanged("%m/%d/%Y"), exchanged("%d %b %Y")
+        ('%d/%m/%Y', '%d %b %Y')
+    """
+    both = "%m" in form and "%d" in form
+    return re.sub("%[md]", lambda part: "%d" if part[0] == "%m" else "%m", form) if both else form
+
+
+def formats_of(cell: str) -> tuple[str, ...]:
+    """Return the known formats that a cell has.
+
+    Example:
+        >>> formats_of("1/11/2012 3:05 PM"), formats_of("2012/01/11")
+        (('%m/%d/%Y %I:%M %p', '%d/%m/%Y %I:%M %p'), ('%Y/%m/%d',))
+    """
+    return tuple(form for form in FORMATS if re.fullmatch(pattern_of(form), cell))
