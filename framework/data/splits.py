@@ -91,7 +91,9 @@ SEGMENT_ROWS = 65_536
 """Rows that follow one another, of which a part is held out."""
 
 
-def hold_out(data: Any, fraction: float, seed: int | None, name: str, fold: int | None = None) -> tuple[Any, Any]:
+def hold_out(
+    data: Any, fraction: float, seed: int | None, name: str, fold: int | None = None, classes: Array | None = None
+) -> tuple[Any, Any]:
     """Return the training part and the held-out part of some data, each in the order of the data.
 
     Of each 65,536 rows that follow one another, a part is drawn by the seed. Which rows these are depends on the seed,
@@ -105,6 +107,8 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str, fold: int 
         name: The caller and its argument, for messages.
         fold: The number of a part, from 0 to 1 / fraction - 1: over all folds, each row is held out once. The parts
             follow the drawn order, or without a seed the order of the data. None holds out one part, drawn or the last.
+        classes: A number for the class of each row, (rows,): each class has its share of every part, as far as rows
+            allow, and a class of one row is trained on, unless its fold is held out. None draws from all rows alike.
 
     Raises:
         SettingsError: The fraction is not between 0 and 1, or a part has no rows; or data has no rows by number.
@@ -116,14 +120,14 @@ def hold_out(data: Any, fraction: float, seed: int | None, name: str, fold: int 
     """
     if not 0 < fraction < 1:
         raise SettingsError(f"{name} must be between 0 and 1, such as 0.2; got {fraction!r}")
-    if hasattr(data, "read") and hasattr(data, "__len__"):
-        drawn = (data, fraction, seed, name, fold)
-        return HeldOut(*drawn, held=False), HeldOut(*drawn, held=True)
     if isinstance(data, Stream):
         raise SettingsError(f"{name} needs rows by number; got a {data.name}; give held-out data by itself")
-    trees = _trees(data, name)
-    draw = _Draw(_rows_of(trees, name), fraction, seed, fold)
+    whole = hasattr(data, "read") and hasattr(data, "__len__")
+    trees = {} if whole else _trees(data, name)
+    draw = _Draw(len(data) if whole else _rows_of(trees, name), fraction, seed, fold, classes)
     draw.require(name)
+    if whole:
+        return HeldOut(data, draw, held=False), HeldOut(data, draw, held=True)
     train, held = (
         np.concatenate([start + draw.rows(start, held=held) for start in draw.starts]) for held in (False, True)
     )
@@ -166,8 +170,10 @@ class _Draw:
         starts: The first rows of the segments.
     """
 
-    def __init__(self, count: int, fraction: float, seed: int | None, fold: int | None) -> None:
-        self.count, self.fraction, self.seed, self.fold = count, fraction, seed, fold
+    def __init__(
+        self, count: int, fraction: float, seed: int | None, fold: int | None, classes: Array | None = None
+    ) -> None:
+        self.count, self.fraction, self.seed, self.fold, self.classes = count, fraction, seed, fold, classes
         self.starts = range(0, count, SEGMENT_ROWS)
 
     def end(self, start: int) -> int:
@@ -197,6 +203,8 @@ class _Draw:
         order = np.arange(self.end(start) - start)
         if self.seed is not None:
             order = random_generator(self.seed, "validation", start).permutation(order)
+        if self.classes is not None:
+            order = _spread(order, self.classes[start : self.end(start)])
         places = self._held(start)
         return np.sort(order[places] if held else np.delete(order, places))
 
@@ -212,25 +220,16 @@ class HeldOut:
 
     Args:
         dataset: The Dataset.
-        fraction: The held-out part of the rows.
-        seed: The seed of the draw; None holds out the last rows.
-        name: The caller and its argument, for messages.
-        fold: Which of 1 / fraction parts; None is one that is drawn, or the last.
+        draw: Which of its rows are held out.
         held: Whether these are the held-out rows, or the others.
-
-    Raises:
-        SettingsError: A part has no rows.
     """
 
-    def __init__(
-        self, dataset: Any, fraction: float, seed: int | None, name: str, fold: int | None = None, *, held: bool
-    ) -> None:
+    def __init__(self, dataset: Any, draw: _Draw, *, held: bool) -> None:
         self.dataset, self.held = dataset, held
         self.target = getattr(dataset, "target", "")
         self.read_ahead = getattr(dataset, "read_ahead", False)
-        self._draw = _Draw(len(dataset), fraction, seed, fold)
-        self._draw.require(name)
-        self._ends = np.cumsum([self._draw.size(start, held=held) for start in self._draw.starts])
+        self._draw = draw
+        self._ends = np.cumsum([draw.size(start, held=held) for start in draw.starts])
         self._kept = (-1, np.zeros(0, np.int64))  # the number of a segment, and its rows
         if hasattr(dataset, "read_rows"):
             self.read_rows = self._read_rows
@@ -286,7 +285,8 @@ class HeldOut:
         draw = self._draw
         part = f"{draw.fraction} held out" if self.held else f"without the held-out {draw.fraction}"
         fold = "" if draw.fold is None else f", fold {draw.fold}"
-        return f"{self.dataset.fingerprint()}, {part} by {'order' if draw.seed is None else f'seed {draw.seed}'}{fold}"
+        by = "order" if draw.seed is None else f"seed {draw.seed}{'' if draw.classes is None else ' and class'}"
+        return f"{self.dataset.fingerprint()}, {part} by {by}{fold}"
 
 
 def _trees(data: tuple[Any, ...] | list[Any], name: str) -> dict[int, Any]:
@@ -369,16 +369,20 @@ def _classes(labels: Any) -> Array:
 
 def _stratified(order: Array, labels: Array, fraction: float) -> tuple[Array, int]:
     """Put the held-out rows first: of each class its share, so that the whole is rounded once."""
-    shuffled = labels[order]
-    rank = np.empty(len(order))
-    classes = np.unique(shuffled)
+    classes = np.unique(labels)
     if 2 * len(classes) > len(order) or not np.array_equal(classes, np.floor(classes)):
         raise DataError(
             "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
             f"{len(classes)} different numbers in {len(order)} rows; leave stratify out"
         )
-    for label in classes:
-        places = np.flatnonzero(shuffled == label)
-        rank[places] = (np.arange(len(places)) + 0.5) / len(places)
-    by_share = np.argsort(rank, kind="stable")
-    return order[by_share], round(len(order) * fraction)
+    return _spread(order, labels), round(len(order) * fraction)
+
+
+def _spread(order: Array, labels: Array) -> Array:
+    """Return an order of rows in which the rows of each class are spread evenly."""
+    _, codes, counts = np.unique(labels[order], return_inverse=True, return_counts=True)
+    sizes, rank = np.repeat(counts, counts), np.empty(len(order))
+    within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rank[np.argsort(codes, kind="stable")] = (within + 0.5) / sizes
+    spread: Array = order[np.argsort(rank, kind="stable")]
+    return spread

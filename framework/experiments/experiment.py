@@ -17,7 +17,7 @@ from framework.errors import DataError, SettingsError
 from framework.experiments.files.building import build
 from framework.experiments.files.changes import changed, parse_change, places, without_found
 from framework.experiments.files.text import read_settings, to_toml
-from framework.experiments.tables.labelled import labelled
+from framework.experiments.tables.labelled import classes_of, labelled
 from framework.experiments.tables.reading import in_memory, read_alike
 from framework.files import leads_to, read_text, real_path, write_whole
 from framework.models import Model
@@ -38,8 +38,9 @@ class Experiment(Component):
         validation: The table that is evaluated after each epoch, whose columns are text where those of ``data`` are; or
             the part of ``data`` that is held out for it, such
             as 0.2; or None.
-        holdout: Which rows are held out: ``"random"``, drawn by the trainer's seed, or the ``"last"`` ones, for a table
-            in the order of time.
+        holdout: Which rows are held out: ``"random"``, drawn by the trainer's seed; ``"stratified"``, drawn so that
+            each class of the target has its share of both parts; or the ``"last"`` ones, for a table in the order of
+            time.
         fold: Which of 1 / ``validation`` parts is held out, from 0: over all folds, each row is held out once. With
             ``holdout="last"``, each part is a block of rows. None holds out one part.
 
@@ -63,12 +64,12 @@ class Experiment(Component):
     model: Model
     trainer: Trainer
     validation: Annotated[float, Field(gt=0, lt=1)] | TableFile | None = None
-    holdout: Literal["random", "last"] = "random"
+    holdout: Literal["random", "stratified", "last"] = "random"
     fold: Annotated[int, Field(ge=0)] | None = None
 
     def model_post_init(self, context: object) -> None:
         """Check that there are rows to hold out where ``holdout`` or ``fold`` says which."""
-        if self.holdout == "last" and not isinstance(self.validation, float):
+        if self.holdout != "random" and not isinstance(self.validation, float):
             raise SettingsError(
                 "Experiment: setting 'holdout' says which rows of the data are held out, so 'validation' must be a "
                 f"part such as 0.2; got {brief(self.validation)}"
@@ -166,10 +167,10 @@ class Experiment(Component):
             SettingsError: ``validation`` leaves a part empty.
         """
         if isinstance(self.validation, float):
-            seed = self.trainer.seed if self.holdout == "random" else None
-            data, validation = map(
-                in_memory, hold_out(labelled(self.data), self.validation, seed, "validation", self.fold)
-            )
+            rows = labelled(self.data)
+            seed = None if self.holdout == "last" else self.trainer.seed
+            classes = classes_of(rows)[1] if self.holdout == "stratified" else None
+            data, validation = map(in_memory, hold_out(rows, self.validation, seed, "validation", self.fold, classes))
             return data, validation
         data = in_memory(labelled(self.data))
         if self.validation is None:

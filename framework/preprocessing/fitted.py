@@ -241,7 +241,7 @@ class FittedPreprocess(Component):
                 f"{nearest(missing[0], extra)}{kept_advice(name)}"
             )
 
-    def transform_target(self, y: Any, *, name: str = "transform", start: int = 0) -> Tree:
+    def transform_target(self, y: Any, *, name: str = "transform", start: int | Array = 0) -> Tree:
         """Return targets as the loss takes them: (rows,), or (rows, targets) for several columns.
 
         Args:

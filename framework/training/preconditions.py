@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
@@ -11,6 +12,7 @@ from framework.losses.several import Figure
 from framework.models import Layer, Model
 from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
+from framework.preprocessing.reading import Blocks
 from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
 from framework.settings.messages import brief
@@ -64,17 +66,23 @@ def require_modes(callbacks: Iterable[Callback], better: Mapping[str, str | None
                 )
 
 
-def require_classes(model: Model, preprocess: FittedPreprocess | None, name: str) -> None:
+def require_classes(model: Model, preprocess: FittedPreprocess | None, validation: Any, name: str) -> None:
     """Refuse a model that gives another number of outputs than a target has classes.
 
     Raises:
         ShapeError: Says both numbers.
+        DataError: The validation data has a class that the training data lacks.
     """
-    for target, classes in ({} if preprocess is None else preprocess.classes).items():
+    if preprocess is None:
+        return
+    for target, classes in preprocess.classes.items():
         shape = model.output_shape
         shape = shape.get(target) if isinstance(shape, dict) else shape
         outputs = 1 if shape == () else shape[0] if shape is not None and len(shape) == 1 else None
         if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
+            for block in () if validation is None else Blocks(validation, name):
+                y = None if block.y is None else block.y.native
+                preprocess.transform_target(y, name=f"{name}: validation", start=block.start)
             raise ShapeError(
                 f"{name}: target {target!r} has {len(classes)} classes, and the model gives "
                 f"{outputs} number{'s' * (outputs > 1)}; end it with Dense(units={len(classes)}, activation=Softmax())"

@@ -147,7 +147,7 @@ def prepared(
             for component in (trainer.loss, model, *trainer.regularizers):
                 refresh(component)
             figures.require_model(model.output_activation)
-            require_classes(model, preprocess, name)
+            require_classes(model, preprocess, validation, name)
             if run is not None:
                 require_own(run, model, trainer.loss)
             plain = epochs is None or (type(epochs) is int and epochs >= 1)

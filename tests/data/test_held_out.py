@@ -6,6 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from sklearn.model_selection import StratifiedKFold
 from source_pieces import bits
 
 from framework import (
@@ -256,3 +257,38 @@ def test_a_held_out_row_of_another_form_is_named_by_its_number():
     rows[data.read[3]] = ([1.0, 2.0], 1.0)
     with pytest.raises(ShapeError, match=rf"got \(2,\) in row {data.read[3]}, \(1,\) in row {data.read[0]}"):
         held.read(0, 5)
+
+
+@pytest.mark.parametrize("segment", [65_536, 1000])
+def test_each_class_has_its_share_of_each_fold_as_in_scikit_learn(segment, monkeypatch):
+    monkeypatch.setattr(splits, "SEGMENT_ROWS", segment)
+    classes = np.sort(np.random.default_rng(0).choice(4, 1000, p=[0.6, 0.3, 0.07, 0.03]))
+    rows = np.arange(1000)
+    oracle = [np.bincount(classes[held]) for _, held in StratifiedKFold(5).split(rows, classes)]
+    seen = []
+    for fold, expected in enumerate(oracle):
+        (train, _), (held, _) = hold_out((rows, rows), 0.2, 3, "hold_out", fold, classes)
+        assert np.abs(np.bincount(classes[held]) - expected).max() <= 1
+        assert np.array_equal(np.sort([*train, *held]), rows)
+        seen += [*held]
+    assert np.array_equal(np.sort(seen), rows)
+    assert not np.array_equal(seen[:200], np.arange(200))
+
+
+def test_rows_held_out_by_class_are_the_same_from_memory_and_from_a_file(table, monkeypatch):
+    monkeypatch.setattr(splits, "SEGMENT_ROWS", 3000)
+    classes = np.arange(ROWS) // 2000
+    for part, memory in zip(
+        hold_out(table, 0.1, 7, "hold_out", None, classes),
+        hold_out((TABLE, TABLE["row"].to_numpy()), 0.1, 7, "hold_out", None, classes),
+        strict=True,
+    ):
+        assert np.array_equal(part.read(0, len(part))[1], memory[1])
+        assert "by seed 7 and class" in part.fingerprint()
+
+
+def test_a_class_of_one_row_is_held_out_in_no_part_but_its_fold():
+    classes = np.array([0] * 50 + [1])
+    for seed in range(20):
+        (train, _), _ = hold_out((classes, classes), 0.2, seed, "hold_out", None, classes)
+        assert 1 in train

@@ -309,7 +309,9 @@ def test_a_refused_first_fit_leaves_no_preprocess(inputs):
     recipe = Preprocess(columns={"city": [OneHot(20)]}, target=[Classes()])
     trainer = TRAINER.replace(preprocess=recipe, epochs=1)
     data = data.assign(city=data["city"].where(np.arange(len(data)) > 0))  # a fourth output, for the missing one
-    with pytest.raises(DataError, match="target 'late' has 'maybe'"):
+    with pytest.raises(
+        DataError, match="class 'maybe' of target 'late' is only among the held-out rows, first in row 0"
+    ):
         trainer.fit(model, (data, "late"), (data.assign(late="maybe"), "late"))
     assert model.preprocess is None
     assert model.unsettled() if inputs is None else model.columns is None

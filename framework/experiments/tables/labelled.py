@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from framework.arrays import Array
 from framework.data.csv import CSV
 from framework.data.table_files import TableFile
 from framework.errors import DataError
+from framework.frames import Frame
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.settings.messages import warn
 
@@ -24,21 +26,21 @@ class Labelled:
     """
 
     def __init__(self, table: TableFile, rows: Array) -> None:
-        self.table, self._rows = table, rows
+        self.table, self.rows = table, rows
         self.target, self.targets, self.names, self.read_ahead = table.target, table.targets, table.names, False
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self._rows)
+        return len(self.rows)
 
     @property
     def starts(self) -> Sequence[int]:
         """The first rows of the parts of the table that are read as a whole."""
-        return sorted({*np.searchsorted(self._rows, self.table.starts).tolist()} - {len(self)})
+        return sorted({*np.searchsorted(self.rows, self.table.starts).tolist()} - {len(self)})
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of the rows start..stop; see ``TableFile.read``."""
-        rows = self._rows[start:stop]
+        rows = self.rows[start:stop]
         first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         return tuple(part.take(rows - first) for part in self.table.read(first, end))
 
@@ -78,3 +80,23 @@ def _absent(table: TableFile, start: int) -> Array:
     columns = [y] if isinstance(table.target, str) else y.columns
     absent: Array = np.any([column.is_null(nan_is_null=True).to_numpy() for column in columns], axis=0)
     return absent
+
+
+def classes_of(table: TableFile | Labelled, most: float = math.inf) -> tuple[list[tuple[str, ...]], Array]:
+    """Return the classes of the target, of several targets their combinations, and the number of that of each row.
+
+    Reading ends after a block with which there are more than ``most`` classes.
+    """
+    known: dict[tuple[str, ...], int] = {}
+    numbers = [np.zeros(0, np.int64)]
+    file = table if isinstance(table, TableFile) else table.table
+    narrow = file.replace(columns=file.names[:1])
+    table = narrow if isinstance(table, TableFile) else Labelled(narrow, table.rows)
+    for start in range(0, len(table), BLOCK_ROWS):
+        y = table.read(start, min(start + BLOCK_ROWS, len(table)))[1]
+        frame = Frame(y, f"the target {table.targets[0]!r}")
+        texts = [np.array(levels, object)[codes] for codes, levels in map(frame.texts, frame.names)]
+        numbers.append(np.array([known.setdefault(row, len(known)) for row in zip(*texts, strict=True)]))
+        if len(known) > most:
+            break
+    return [*known], np.concatenate(numbers)

@@ -122,6 +122,9 @@ def with_flags(message: str, file: str | None = None) -> str:
     message = message.replace(
         "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"
     )
+    message = message.replace(
+        "split(data, stratify=True) puts", 'validation = 0.2 with holdout = "stratified" in the file puts'
+    )
     message = message.replace("import the module that defines it first", "give --import MODULE, which defines it")
     message = re.sub(r"make a new \w+\(\.\.\.\)", "start the command again", message)
     if file is not None and "no file has the path" in message:
