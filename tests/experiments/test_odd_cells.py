@@ -1,15 +1,19 @@
 """Cells that decide how a column is read, and what `new` says of them."""
 
+import csv
 import re
+import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from experiment_pieces import command
 
-from framework import CSV, DataError, Experiment
+from framework import CSV, DataError, Experiment, SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +52,91 @@ def test_new_names_the_cell_that_makes_a_column_text_and_a_command_that_reads_it
     assert "read as text" not in text
 
 
+DAYS = pd.date_range("2012-01-03 00:05", periods=90, freq="31h")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%Y/%m/%d",
+        "%d %b %Y",
+        "%Y%m%d",
+        "%m/%d/%Y %I:%M %p",
+        "%d.%m.%Y",
+        "%B %d, %Y",
+        "%d-%b-%y",
+        "%m/%d/%y %H:%M:%S",
+        "%Y-%m-%d %H:%M:%S %z",
+    ],
+)
+def test_new_reads_dates_that_have_one_reading(form):
+    cells = DAYS.tz_localize("Europe/Oslo" if "%z" in form else None).strftime(form)
+    written("when", cells)
+    command("new", "a.csv", "--target", "left")
+    data = Experiment.read("a.toml").data
+    assert data.dates == (form,)
+    assert comment("when").startswith(f'# when: dates such as "{cells[0]}" are read by "{form}" in dates')
+    assert "Dates" in Path("a.toml").read_text()
+    read = data.frame().column("when").to_pandas()
+    assert np.array_equal(read, pd.to_datetime(cells, format=form, utc="%z" in form))
+
+
+def test_new_reads_dates_without_leading_zeros():
+    written("when", [f"{day.year}-{day.month}-{day.day}" for day in DAYS])
+    command("new", "a.csv", "--target", "left")
+    assert np.array_equal(Experiment.read("a.toml").data.frame().column("when").to_pandas(), DAYS.normalize())
+
+
+def test_whole_numbers_that_may_be_dates_stay_numbers_if_one_is_none_or_the_user_says_so():
+    for last, changes in (("20121301", ()), ("2012111", ()), ("20121201", ("--set", "data.dates=[]"))):
+        written("code", [*DAYS.strftime("%Y%m%d"), last])
+        command("new", "a.csv", "--target", "left", "--overwrite", *changes)
+        assert Experiment.read("a.toml").data.dates == ()
+        assert "Dates" not in Path("a.toml").read_text()
+    assert 'data.dates=["%Y%m%d"]' in comment("code")
+
+
+def test_whole_numbers_that_are_dates_in_the_first_block_alone_are_numbers(monkeypatch):
+    monkeypatch.setattr("framework.data.csv.CHUNK", 200)
+    written("code", [*DAYS.strftime("%Y%m%d"), "12345678"])
+    assert CSV("a.csv", dates=["%Y%m%d"]).frame().column("code").type == pa.int64()
+
+
+def test_a_column_that_another_one_decides_says_so():
+    lines = [f"{day:%d.%m.%Y},0{1 + row % 9}.0{1 + row % 7}.2012,{row % 2}" for row, day in enumerate(DAYS)]
+    Path("a.csv").write_text("\n".join(["sure,unsure,left", *lines, ""]))
+    command("new", "a.csv", "--target", "left")
+    assert comment("unsure").endswith('are read by "%d.%m.%Y" in dates, as in another column')
+
+
+def test_two_readings_of_one_cell_are_refused():
+    with pytest.raises(SettingsError, match=r"not hold both '%d/%m/%Y' and '%m/%d/%Y', which read 01/02/2021 diff"):
+        CSV("a.csv", dates=["%d/%m/%Y", "%Y/%m/%d", "%m/%d/%Y"])
+
+
+def test_an_exported_file_reads_the_dates_of_the_table_of_its_run():
+    forms = ["%Y%m%d", "%m/%d/%Y %I:%M %p", "%d %b %Y", "%Y-%m-%dT%H:%M:%S+01:00", "%Y-%m-%d"]
+    columns = {f"c{place}": DAYS.strftime(form) for place, form in enumerate(forms)}
+    pd.DataFrame(columns | {"y": np.arange(90) % 7 + 0.5}).to_csv("a.csv", index=False)
+    command("new", "a.csv", "--target", "y")
+    command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+    command("predict", "run", "a.csv")
+    command("export", "run", "model.py")
+    predict = runpy.run_path("model.py")["predict"]
+    expected = pd.read_csv("predictions.csv")["y"]
+    with Path("a.csv").open(newline="") as file:
+        np.testing.assert_allclose(predict([*csv.DictReader(file)]), expected, rtol=1e-5)
+    np.testing.assert_allclose(predict(pd.read_csv("a.csv")), expected, rtol=1e-5)  # whole numbers in c0
+    with pytest.raises(ValueError, match="column 'c0' has 3 in row 0: it is not written as"):
+        predict({name: [3 if name == "c0" else values[0]] for name, values in columns.items()})
+
+
 @pytest.mark.parametrize(
     ("cells", "formats"),
     [
-        (["03/21/2021", "3/1/2021"] * 30, ["%m/%d/%Y"]),
-        (["21.03.2021 10:30", "01.03.2021 23:59"] * 30, ["%d.%m.%Y %H:%M"]),
         (["01-02-21", "03-04-21"] * 30, ["%m-%d-%y", "%d-%m-%y"]),
+        (["1/2/2021 3:05 PM", "3/4/2021 12:00 AM"] * 30, ["%m/%d/%Y %I:%M %p", "%d/%m/%Y %I:%M %p"]),
+        (["21/02/2021"] * 59 + ["later"], ["%d/%m/%Y"]),
     ],
 )
 def test_new_says_how_dates_of_another_form_are_read(cells, formats):

@@ -6,34 +6,30 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from framework.data.csv import CSV
+from framework.data.date_formats import exchanged
 from framework.data.table_files import TableFile
 from framework.errors import DataError
 from framework.experiments.files.text import to_toml
-from framework.experiments.proposals.cells import SHOWN, Look, looks
-from framework.experiments.tables.labelled import labelled
+from framework.experiments.proposals.cells import DIGITS, SHOWN, Look, looks
+from framework.experiments.tables.labelled import Labelled, classes_of, labelled
 from framework.experiments.tables.reading import table_of, table_read_as
-from framework.frames import Frame
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import alike, propose, rules
-from framework.preprocessing.statistics import BLOCK_ROWS
+from framework.preprocessing.statistics import LevelCounts
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import class_of
 from framework.settings.messages import brief, printable
 
 TOO_MANY = 1000
 """More classes than this are an id or a text."""
-
-LAST = 'holdout = "last"        # the last rows, because neighbours have close dates; "random" draws them'
-RANDOM = 'holdout = "random"      # drawn by the seed of the trainer; "last" takes the last rows'
-"""The line for the rows that are held out, of a table in the order of dates and of another one."""
 
 RARE = 0.05
 """A class with this part of the rows or less deserves a word."""
@@ -61,7 +57,7 @@ SIZES = (
 
 
 class Head(NamedTuple):
-    """The last layer, and what goes with it."""
+    """The settings of the last layer, and what goes with it."""
 
     layer: str
     why: str
@@ -98,21 +94,10 @@ def proposal(
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
     told: list[str] = []
     if isinstance(table, CSV):
-        seen = looks(table)
-        again = [
-            "framework",
-            "new",
-            data,
-            "--target",
-            target,
-            *(() if task is None else ("--task", task)),
-            *(() if out is None else ("--out", out)),
-            *(part for change in changes for part in ("--set", change)),
-        ]
-        told = [_of_text(name, look, table, again) for name, look in seen.texts.items()]
-        if codes := {name: look for name, look in seen.codes.items() if name not in table.targets}:
-            table = table.replace(text=(*table.text, *codes))
-            told += [_of_codes(name, look) for name, look in codes.items()]
+        again = ["framework", "new", data, "--target", target]
+        again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
+        again += [part for change in changes for part in ("--set", change)]
+        table, told = _read_as_meant(table, again)
     learnt = labelled(table)
     found, [goal] = propose(learnt, name="new")
     rows = len(learnt)
@@ -126,17 +111,18 @@ def proposal(
     if all(isinstance(step, Drop) for each in columns for step in each.steps[:1] or [None]):
         why = ", ".join(f"{each.column} ({each.reason})" for each in columns[:10])
         raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}")
-    classes = None
+    classes, split, step = Counter[str](), "", cast("ColumnStep", Standardize())
     if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
         if isinstance(table, CSV) and goal.kind != "text":
             table = table.replace(text=(*table.text, target))  # so that a label stays as its cell is: 01, true
-        classes = _classes(table, target)
+        classes, split = _classes(labelled(table), target, size.validation)
+        step = _listed(classes, "text" if isinstance(table, CSV) else goal.kind)
     elif goal.kind not in ("number", "duration"):
         cause = next((f"; {line[2:].rstrip()}" for line in told if line.startswith(f"# {_comment(target)}: ")), "")
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
     kinds = Counter(each.kind for each in columns)
     counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
-    steps = [step for step in goal.steps if not isinstance(step, Classes)] or [Standardize()]
+    holdout = _holdout(bool(classes), split, ordered=any(each.ordered for each in columns))
     return f"""\
 # {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
@@ -146,16 +132,17 @@ def proposal(
 
 # The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
-{LAST if any(each.ordered for each in columns) else RANDOM}
+{holdout}
 
 # Paths are relative to this file.
 {"".join(told)}{to_toml({"data": _data(table, folder)})}
 {_trainer(_head(classes), size)}
 # The steps that convert each column to numbers, learnt from the training rows alone. A column takes the steps under its
 # name; else those of the first matching pattern, such as "income*"; else those of its kind, such as "<text>". Impute
-# fills missing values, also if only later rows have some.
+# fills missing values, also if only later rows have some. Clip cuts numbers off at 5 standard deviations, so that a
+# typing error in one row cannot end training or give an absurd prediction.
 [trainer.preprocess.target]
-{_rule(target, [Classes()] if classes else steps, "")}
+{_rule(target, [step], "")}
 [trainer.preprocess.columns]
 {"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
 {_model(_head(classes), size)}"""
@@ -166,80 +153,132 @@ def _comment(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def _classes(table: TableFile, target: str) -> Counter[str]:
-    """Return how often each class of the target comes.
+def _classes(table: TableFile | Labelled, target: str, validation: float) -> tuple[Counter[str], str]:
+    """Return how often each class of the target comes, and which of them the last rows lack or have alone.
 
     Raises:
         DataError: The classes are too few or too many.
     """
-    narrow = table.replace(columns=table.names[:1])
-    counts: Counter[str] = Counter()
-    for start in range(0, len(table), BLOCK_ROWS):
-        column = Frame(narrow.read(start, min(start + BLOCK_ROWS, len(table)))[1], f"the target {target!r}")
-        codes, levels = column.texts(column.names[0])
-        codes = codes[codes >= 0]
-        counts.update(dict(zip(levels, np.bincount(codes, minlength=len(levels)).tolist(), strict=True)))
-        if len(counts) > TOO_MANY:
-            raise DataError(
-                f"the target {target!r} has more than {TOO_MANY} different values; choose another column, or, if it "
-                "is a number, --task number"
-            )
-    if len(counts) < 2:
-        raise DataError(f"the target {target!r} has one value in all rows, {brief(next(iter(counts), None))}")
-    return counts
+    names, codes = classes_of(table, TOO_MANY)
+    if len(names) > TOO_MANY:
+        raise DataError(
+            f"the target {target!r} has more than {TOO_MANY} different values; choose another column, or, if it "
+            "is a number, --task number"
+        )
+    if len(names) < 2:
+        raise DataError(f"the target {target!r} has one value in all rows, {brief(names[0][0] if names else None)}")
+    ends = codes[len(codes) - round(len(codes) * validation) :]
+    counts, last = (np.bincount(some, minlength=len(names)).tolist() for some in (codes, ends))
+    split = ""
+    for (name,), count, held_out in zip(names, counts, last, strict=True):
+        if held_out == count:
+            split = f"only the last rows have {_quoted(name)}"
+        elif not held_out and count * validation >= 1:  # of a rarer class, less than one row is expected
+            split = split or f"the last rows have no {_quoted(name)}"
+    return Counter({name: count for (name,), count in zip(names, counts, strict=True)}), split
 
 
-def _of_codes(name: str, look: Look) -> str:
-    cell, row = next(iter(look.cells.items()))
-    return (
-        f"# {_comment(name)}: digits with leading zeros, first {_quoted(cell)} in row {row}, are read as text, because "
-        "they are labels; delete the name in text if they are numbers.\n"
+def _listed(classes: Counter[str], kind: str) -> ColumnStep:
+    """Return the step that lists all classes, also those that only held-out rows have."""
+    counts = LevelCounts()
+    counts.counts, counts.numeric, counts.boolean = dict(classes), kind == "number", kind == "boolean"
+    return Classes().learnt([counts], "the target")
+
+
+def _holdout(classes: bool, split: str, *, ordered: bool) -> str:
+    """Return the line that says which rows are held out, and why; ``split`` is what the last rows do to a class."""
+    held, why = ("last", "the last rows, because neighbours have close dates") if ordered else ("random", _DRAWN)
+    if classes and (split or not ordered):
+        held, why = "stratified", f"of each class its share, {_DRAWN}"
+        if ordered:
+            why = f"of each class its share, although neighbours have close dates: {split}"
+    return f"holdout = {_quoted(held):<13} # {_comment(why)}"
+
+
+_DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
+
+
+def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
+    """Return a CSV file that is read with its codes as text and its dates as dates, and comments that say so.
+
+    Args:
+        table: The file.
+        again: The command that writes the experiment; formats of dates that it has are not added to.
+    """
+    seen = looks(table)
+    for look in seen.values() if not any(part.startswith("data.dates=") for part in again) else ():
+        if len(look.formats) == 1 and look.fitting == look.present:
+            (form,) = look.formats
+            if form not in table.dates and (exchanged(form) == form or exchanged(form) not in table.dates):
+                table = table.replace(dates=[*table.dates, form])
+    table = table.replace(text=[*table.text, *(name for name, look in seen.items() if look.kind == "code")])
+    return table, [_of_cells(name, look, table, again) for name, look in seen.items()]
+
+
+def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
+    """Return the comment on a column of codes, or in which nearly all cells are numbers or dates, and what to do."""
+    cells, odd = (
+        ", ".join(map(_quoted, [*some][:SHOWN])) + (" and others" if len(some) > SHOWN else "")
+        for some in (look.cells, look.odd)
     )
-
-
-def _of_text(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
-    """Return the comment on a column of text in which nearly all cells are numbers or dates, and what to do."""
-    cells = ", ".join(map(_quoted, [*look.cells][:SHOWN])) + (" and others" if len(look.cells) > SHOWN else "")
-    row = next(iter(look.cells.values()))
-    begin = f"# {_comment(name)}: read as text; {look.fitting:,} of {look.present:,} cells are"
-    if look.kind == "other date":
-        flags = [_flags(again, "dates", [*table.dates, each]) for each in look.formats]
-        return f"{begin} dates, such as {cells}. To read them: {_comment(' or '.join(flags))}\n"
+    cell, row = next(iter(look.cells.items()))
+    if look.kind == "code":
+        return (
+            f"# {_comment(name)}: digits with leading zeros, first {_quoted(cell)} in row {row}, are read as text, "
+            "because they are labels; delete the name in text if they are numbers.\n"
+        )
+    if look.fitting == look.present and (read_by := [form for form in look.formats if form in table.dates]):
+        but = ", as in another column" if len(look.formats) > 1 else ""
+        if look.format == DIGITS:
+            but = f"; if they are numbers: {_flags(again, {'dates': []})}"
+        said = f"dates such as {_quoted(cell)} are read by {_quoted(read_by[0])} in dates"
+        return f"# {_comment(name)}: {said}{_comment(but)}\n"
+    begin = f"# {_comment(name)}: read as {'numbers' if look.format == DIGITS else 'text'}; "
+    begin += f"{look.fitting:,} of {look.present:,} cells are"
     if look.kind == "unit":
         return f"{begin} numbers with a unit, such as {cells}. To make them numbers, remove the units from the file.\n"
-    said = f"{begin} {look.kind}s, but not {cells}, first in row {row}. Correct the cells"
-    if len(look.cells) > SHOWN:
+    nulls = {"nulls": [*table.nulls, *look.odd]} if look.odd else {}
+    commands = [
+        _flags(again, nulls | {"dates": [*(form for form in table.dates if form != exchanged(each)), each]})
+        for each in look.formats
+    ]
+    command = _comment(" or ".join(commands or [_flags(again, nulls)]))
+    if not look.odd:
+        return f"{begin} dates, such as {cells}. To read them: {command}\n"
+    said = f"{begin} {look.kind}s, but not {odd}, first in row {next(iter(look.odd.values()))}. Correct the cells"
+    if len(look.odd) > SHOWN:
         return f"{said}.\n"
-    command = _flags(again, "nulls", [*table.nulls, *look.cells])
-    return f"{said}; or, if they stand for missing values: {_comment(command)}\n"
+    return f"{said}; or, if they stand for missing values: {command}\n"
 
 
 def _quoted(cell: str) -> str:
     return json.dumps(printable(cell), ensure_ascii=False)
 
 
-def _flags(again: Sequence[str], setting: str, values: Sequence[str]) -> str:
-    """Return a command again, with a setting of how the table is read."""
+def _flags(again: Sequence[str], settings: Mapping[str, Sequence[str]]) -> str:
+    """Return a command again, with settings of how the table is read."""
+    begins = tuple(f"data.{setting}=" for setting in settings)
     kept = [
         part
         for place, part in enumerate(again)
-        if not any(each.startswith(f"data.{setting}=") for each in again[place : place + 2])
+        if not any(each.startswith(begins) for each in again[place : place + 2])
     ]
-    change = f"data.{setting}={json.dumps([*dict.fromkeys(values)], ensure_ascii=False)}"
-    return shlex.join([*kept, "--set", change, "--overwrite"])
+    for setting, values in settings.items():
+        kept += ["--set", f"data.{setting}={json.dumps([*dict.fromkeys(values)], ensure_ascii=False)}"]
+    return shlex.join([*kept, "--overwrite"])
 
 
-def _told(classes: Counter[str] | None) -> str:
+def _told(classes: Counter[str]) -> str:
     """Say what the target is."""
-    if classes is None:
+    if not classes:
         return "a number"
     shown = ", ".join(f"{name} ({count:,} rows)" for name, count in classes.most_common(10))
     return f"{len(classes)} classes: {shown}{', ...' if len(classes) > 10 else ''}{alike(classes)}"
 
 
-def _rare(classes: Counter[str] | None) -> str:
+def _rare(classes: Counter[str]) -> str:
     """Return a comment on a class that has few rows."""
-    if classes is None or len(classes) > 10:
+    if not classes or len(classes) > 10:
         return ""
     (name, count), rows = classes.most_common()[-1], classes.total()
     if count > RARE * rows:
@@ -262,16 +301,16 @@ def _data(table: TableFile, folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _head(classes: Counter[str] | None) -> Head:
+def _head(classes: Counter[str]) -> Head:
     """Return the last layer for a target."""
-    if classes is None:
+    if not classes:
         metrics = '["MeanAbsoluteError", "RootMeanSquaredError", "R2"]'  # in the unit of the target
-        return Head('{type = "Neuron"}', "One output, a number", "MeanSquaredError", metrics)
+        return Head('type = "Neuron"', "One output, a number", "MeanSquaredError", metrics)
     if len(classes) == 2:
         why = "One output: the probability of the second class"
         metrics = '["Accuracy", "ROCAUC"]'
-        return Head('{type = "Neuron", activation = "Sigmoid"}', why, "BinaryCrossEntropy", metrics)
-    layer = f'{{type = "Dense", units = {len(classes)}, activation = "Softmax"}}'
+        return Head('type = "Neuron", activation = "Sigmoid"', why, "BinaryCrossEntropy", metrics)
+    layer = f'type = "Dense", units = {len(classes)}, activation = "Softmax"'
     return Head(layer, "An output for each class: its probability", "CrossEntropy", '["Accuracy"]')
 
 
@@ -281,6 +320,7 @@ def _trainer(head: Head, size: Size) -> str:
 seed = 0                # of the held-out rows and of the order of the others
 epochs = {size.epochs:<14} # at most: EarlyStopping ends training before
 batch_size = {size.batch_size}
+engine = "auto"         # compiled where llvmlite is installed, and NumPy where it is not; "numpy" is always NumPy
 loss = "{head.loss}"
 metrics = {head.metrics}
 optimizer = {{type = "AdamOptimizer", learning_rate = {size.learning_rate}}}
@@ -296,14 +336,15 @@ callbacks = [
 
 
 def _model(head: Head, size: Size) -> str:
-    hidden = "".join(f'    {{type = "Dense", units = {units}, activation = "ReLU"}},\n' for units in size.units)
+    layers = [(f'type = "Dense", units = {units}, activation = "ReLU"', "") for units in size.units]
+    layers.append((head.layer, f"  # {head.why}"))
+    lines = "".join(f'    {{{settings}, dtype = "float32"}},{why}\n' for settings, why in layers)
     return f"""\
 [model]
 type = "Sequential"
 seed = 0                # of the first weights
-layers = [
-{hidden}    {head.layer},  # {head.why}
-]
+layers = [              # in float32, which is faster than float64, the default, and precise enough for a table
+{lines}]
 """
 
 
