@@ -51,6 +51,32 @@ def test_new_reads_what_the_flags_of_its_errors_say(incomes):
     command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=2")
 
 
+@pytest.mark.parametrize(
+    ("cells", "setting", "value"),
+    [
+        (["81,706", "1,204,311"], "thousands", 81706.0),  # a number has one decimal point
+        (["0,5", "81,706"], "decimal", 0.5),  # digits come in groups of three
+    ],
+)
+def test_new_reads_commas_that_have_one_reading(tmp_path, monkeypatch, cells, setting, value):
+    monkeypatch.chdir(tmp_path)
+    rows = [f'"{cells[i % 2]}",{"ab"[i % 3 == 0]}' for i in range(60)]
+    Path("a.csv").write_text("\n".join(["size,kind", *rows, ""]))
+    command("new", "a.csv", "--target", "kind")
+    data = Experiment.read("a.toml").data
+    assert getattr(data, setting) == ","
+    assert data.read(0, 1)[0].column("size").to_pylist() == [value]
+    assert "# Commas in numbers " in Path("a.toml").read_text()
+
+
+def test_new_reads_commas_by_the_decimal_points_of_another_column(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f'"81,{700 + i}",{i / 8},{"ab"[i % 3 == 0]}' for i in range(60)]
+    Path("a.csv").write_text("\n".join(["size,rate,kind", *rows, ""]))
+    command("new", "a.csv", "--target", "kind")
+    assert Experiment.read("a.toml").data.thousands == ","
+
+
 def test_evaluate_and_predict_read_another_kind_of_file(incomes):
     incomes("a.csv")
     command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")

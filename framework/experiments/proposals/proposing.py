@@ -7,6 +7,8 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -15,7 +17,7 @@ import numpy as np
 from framework.data.csv import CSV
 from framework.data.date_formats import exchanged
 from framework.data.table_files import TableFile
-from framework.errors import DataError
+from framework.errors import DataError, FrameworkError
 from framework.experiments.files.text import to_toml
 from framework.experiments.proposals.cells import DIGITS, SHOWN, Look, looks
 from framework.experiments.tables.labelled import Labelled, classes_of, labelled
@@ -87,17 +89,17 @@ def proposal(
         DataError: The table cannot be read, has no such column, or its target cannot be learnt.
         SettingsError: The ending is neither .csv nor .parquet, or a setting is wrong.
     """
-    table = table_read_as(table_of(data, target=target), changes)
+    table, told = _with_commas_read(table_read_as(table_of(data, target=target), changes))
     if not table.names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
     if not len(table):
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
-    told: list[str] = []
     if isinstance(table, CSV):
         again = ["framework", "new", data, "--target", target]
         again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
         again += [part for change in changes for part in ("--set", change)]
-        table, told = _read_as_meant(table, again)
+        table, seen = _read_as_meant(table, again)
+        told += seen
     learnt = labelled(table)
     found, [goal] = propose(learnt, name="new")
     rows = len(learnt)
@@ -196,6 +198,28 @@ def _holdout(classes: bool, split: str, *, ordered: bool) -> str:
 
 
 _DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
+
+
+def _with_commas_read(table: TableFile) -> tuple[TableFile, list[str]]:
+    """Return a table whose commas within numbers are read in the only way that they can be, and a comment that says so.
+
+    Raises:
+        DataError: The table cannot be read, or commas may group digits and be decimal points.
+    """
+    try:
+        table.rows  # noqa: B018 (opens the files)
+    except DataError:
+        readings: list[tuple[int, str, TableFile]] = []
+        for setting, use in (("thousands", "group digits"), ("decimal", "are decimal points")):
+            with suppress(FrameworkError):
+                read = table.replace(**{setting: ","})
+                readings.append((sum(str(kind) == "string" for kind in read.rows.schema.types), use, read))
+        readings.sort(key=itemgetter(0))
+        if not readings or (readings[0][0] == readings[-1][0] and len(readings) > 1):
+            raise
+        _, use, read = readings[0]  # with the fewest columns of text
+        return read, [f"# Commas in numbers {use}: they have no other reading.\n"]
+    return table, []
 
 
 def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
