@@ -191,8 +191,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             share = 1 / 5 if config.option.few else marker.args[0]
             return runs(marker.kwargs.get("group", case), share, config.option.rotation)
 
-        left_out = [item for item in items if not selected(item)]
-        items[:] = [item for item in items if selected(item)]
+        cases, left_out = [*items], []
+        items.clear()
+        for item in cases:
+            (items if selected(item) else left_out).append(item)
         config.hook.pytest_deselected(items=left_out)
     turns = {path: turn for turn, path in enumerate(dict.fromkeys(item.path for item in items))}
 
