@@ -1,16 +1,15 @@
 """Selects the cases of a run, and runs the blocks of README.md and of the pages in docs/ as tests.
 
-How many cases run: a case has a share, 1 unless it has the marker ``share``, of which its tests are slow or many and
-alike. A run has a rotation, a number that is the number of commits unless ``--rotation`` says otherwise.
+Each case has a share: 1/3 for the pages of the documentation, that of the marker ``share`` for tests that are slow or
+have many similar cases, and 1 otherwise.
 
-- ``pytest`` runs the share of the cases of each test, at least those of share 1.
-- ``pytest --few`` runs a fifth of all cases.
-- ``pytest --all`` runs all cases.
+- ``pytest`` runs a case with the share 1/n in one of n successive rotations.
+- ``pytest --few`` runs all cases as if they had the share 1/5.
+- ``pytest --all`` runs all cases, and so does a command line that names a test, as ``FILE::TEST``, or a page.
 
-A case with the share 1/n runs in one of n successive rotations. Which one depends on its id alone, or on the marker's
-``group``, whose cases run together because they share what is slow. A case that is named
-on the command line, as ``FILE::TEST``, always runs. The rotation also seeds pytest-randomly and hypothesis. The header
-of a run and the report of a failure state it.
+The rotation is the number of commits, or ``--rotation``. It also seeds pytest-randomly and hypothesis. The header of a
+run and the report of a failure state it. In which rotations a case runs depends on its id alone, or on the marker's
+``group``: the cases of a group share what is slow, and run together.
 
 A Python block that starts with ``>>>`` is a doctest; any other ```` ```python ```` block is executed. The blocks of one
 document share a namespace, from top to bottom, as if typed into one session, in a temporary folder where they may write
@@ -50,8 +49,6 @@ document = ExitStack()
 root = Path(__file__).parent
 examples = root / "examples"
 LONG = {"checkpoint", "engines", "experiments", "graph", "parallel"}
-PAGES = {"docs/sklearn.md": 1 / 5, "docs/sweeps.md": 1 / 5, "docs/coming_from.md": 1 / 3, "docs/jax.md": 1 / 3}
-"""The shares of documents that are slow."""
 
 
 def start(namespace: dict[str, Any]) -> None:
@@ -182,14 +179,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     The folders with the files that take longest come first, so that all processes end at about the same time.
     """
-    if not config.option.all and not any("::" in argument for argument in config.args):
+    named = config.args_source is pytest.Config.ArgsSource.ARGS and any(re.search(r"::|[.]md$", a) for a in config.args)
+    if not (config.option.all or named):
 
         def selected(item: pytest.Item) -> bool:
-            document = isinstance(item, SybilItem)  # its blocks share a namespace
-            case = str(item.path.relative_to(root)) if document else item.nodeid
-            marker = item.get_closest_marker("share") or pytest.mark.share(PAGES.get(case, 1))
+            if isinstance(item, SybilItem):  # its blocks share a namespace
+                marker = pytest.mark.share(1 / 3, group=str(item.path.relative_to(root)))
+            else:
+                marker = item.get_closest_marker("share") or pytest.mark.share(1)
             share = 1 / 5 if config.option.few else marker.args[0]
-            return runs(marker.kwargs.get("group", case), share, config.option.rotation)
+            return runs(marker.kwargs.get("group", item.nodeid), share, config.option.rotation)
 
         cases, left_out = [*items], []
         items.clear()

@@ -11,6 +11,7 @@ from framework.datasets import load_digits
 PAGE = (Path(__file__).parents[1] / "docs" / "coming_from.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of five epochs
 @pytest.mark.parametrize(("library", "module"), [("PyTorch", "torch"), ("scikit-learn", "sklearn")])
 def test_the_code_of_another_library_runs(library, module, tmp_path, monkeypatch):

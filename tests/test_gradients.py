@@ -157,6 +157,7 @@ def on_black(layer, seed):
     return Sequential(*layers, seed=seed), CrossEntropy(), x, np.arange(3)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("layer", [MaxPool(window=2), Pool()], ids=["library", "own"])
 def test_kinks_that_meet_at_pixels_and_biases_of_0_are_no_mistake(layer, seed):
@@ -168,6 +169,7 @@ class Stretched(Pool):
         return super().apply_backward(gradient, values, record, gradients) * 1.001
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("layer", [Pool(ties=1.0), Pool(ties=0.25), Stretched()], ids=["twice", "half", "factor"])
 def test_a_mistake_is_found_where_kinks_meet(layer, seed):

@@ -108,6 +108,7 @@ def through_all_doors(loss, make, x, y, weight):
     return before, figures, [(a.tobytes(), a.shape, a.dtype) for a in given]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @quick
 @given(cases())
@@ -117,6 +118,7 @@ def test_one_output_takes_any_harmless_form(dtype, case):
     assert doors[0] == doors[1], (given_form, plain)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("outputs", [1, 3])
 @quick
 @given(st.data())
@@ -135,6 +137,7 @@ CALLS = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", CALLS)
 @quick
 @given(st.data())
@@ -149,6 +152,7 @@ def test_calls_of_losses_and_metrics_take_any_harmless_form(name, data):
     assert CALLS[name](*given_forms) == CALLS[name](*plain), both
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("metric", [Accuracy(), TopK(k=2), F1(), CrossEntropy()])
 @quick
 @given(st.data())
@@ -205,6 +209,7 @@ DOORS = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("argument", ARGUMENTS)
 @quick

@@ -182,6 +182,7 @@ MODELS = [
 ALL = [*DATASETS, *MODELS]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("place", range(len(ALL)), ids=[f"{i}: {row[1][:60]}" for i, row in enumerate(ALL)])
 def test_a_bad_call_obeys_the_five_rules(place):
     error, line, call = ALL[place]

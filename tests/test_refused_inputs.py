@@ -178,6 +178,7 @@ def bits_of(run):
     return run.model.parameters.vector.tobytes(), memory, rows, run.step
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_input_obeys_the_five_rules(case, call):

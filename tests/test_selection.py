@@ -31,6 +31,7 @@ def select(conftest):
         config = SimpleNamespace(
             option=SimpleNamespace(**{"all": False, "few": False, "rotation": rotation} | options),
             args=arguments,
+            args_source=pytest.Config.ArgsSource.ARGS,
             hook=SimpleNamespace(pytest_deselected=lambda items: left_out.append(len(items))),
         )
         conftest.pytest_collection_modifyitems(config, items)
@@ -58,7 +59,7 @@ def test_a_fifth_of_all_cases_all_of_them_and_those_that_are_named(select):
     assert len(everything) == 1000
     assert select(1, few=True) == select(1 / 10, few=True) == select(1 / 5)
     assert select(1 / 10, all=True) == everything
-    assert select(1 / 10, arguments=["tests/a.py::test"]) == everything
+    assert select(1 / 10, arguments=["tests/a.py::test"]) == select(1 / 10, arguments=["docs/a.md"]) == everything
 
 
 def test_the_rotation_is_the_number_of_commits_or_0_without_git(conftest, monkeypatch, tmp_path):

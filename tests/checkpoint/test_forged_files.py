@@ -53,6 +53,7 @@ def test_counts_that_do_not_agree_are_refused(whole, what):
     assert "counts do not agree" in forgery_refused(forged(arrays, changed(document, **COUNTS[what])), RUN)["load"]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("tag", TAGS, ids=lambda tag: repr(tag[:20]))
 def test_a_class_that_the_program_has_not_defined_is_refused_and_not_imported(whole, tag):
     arrays, document = whole
@@ -65,6 +66,7 @@ def test_a_class_that_the_program_has_not_defined_is_refused_and_not_imported(wh
     assert not {"this", "antigravity"} & set(sys.modules)
 
 
+@pytest.mark.share(1 / 3)
 def test_a_component_of_the_wrong_kind_is_refused(whole):
     arrays, document = whole
     made = {name: getattr(framework, name) for name in framework.__all__}

@@ -148,6 +148,7 @@ def whole(tmp_path_factory):
     return opened(tmp_path_factory.mktemp("whole") / "run.safetensors")
 
 
+@pytest.mark.share(1 / 2)
 @BOUNDED
 @given(rng=st.randoms(use_true_random=False))
 def test_a_mutated_file_gives_a_run_or_a_checkpoint_error(whole, tmp_path_factory, rng):
@@ -233,6 +234,7 @@ def run():
     return full_run()
 
 
+@pytest.mark.share(1 / 3)
 @BOUNDED
 @given(memory=st.dictionaries(TEXTS, REMEMBERED, max_size=4), figures=st.dictionaries(TEXTS, st.floats(), max_size=4))
 @example(memory={"x": [], "\ud800": np.zeros((0, 3)), "$tuple": ((), ((),), {})}, figures={})

@@ -487,6 +487,7 @@ def tables(draw):
     return found, pa.table(arrays)
 
 
+@pytest.mark.share(1 / 3)
 @settings(max_examples=60, deadline=None)
 @given(tables(), st.sampled_from(["float32", "float64"]))
 def test_a_table_gives_the_same_arrays_and_errors_in_every_library(pair, dtype):

@@ -70,6 +70,7 @@ def rows(part, step=ROWS):
     return np.concatenate([y.to_numpy() for _, y in read])
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("seed", [0, 3, None])
 @pytest.mark.parametrize("fraction", [0.25, 0.1, 1 / 3, 0.99])
 @pytest.mark.usefixtures("small")

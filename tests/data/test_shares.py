@@ -106,6 +106,7 @@ def taken(source, size, start, order, own):
     return found
 
 
+@pytest.mark.share(1 / 3)
 @KINDS
 @ORDERS
 @pytest.mark.parametrize("size", [1, 7, 30, 100])

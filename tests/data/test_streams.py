@@ -96,6 +96,7 @@ def test_a_function_may_fill_the_same_memory_for_every_batch():
     )
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("rows", [None, ROWS])
 @pytest.mark.parametrize("settings", [{}, {"shuffle": False}])
 @pytest.mark.parametrize("read_ahead", [False, True])

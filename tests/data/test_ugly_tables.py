@@ -308,6 +308,7 @@ TABLES = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.filterwarnings("ignore:.*holds whole numbers beyond 2")  # see test_rounded.py
 @pytest.mark.parametrize("name", TABLES)
 def test_an_ugly_table_is_right_or_refused_with_its_column(name):

@@ -73,6 +73,7 @@ def test_nobody_is_told_to_derive_a_formula_that_cannot_be_derived(name):
     assert "leave derivative out" not in str(caught.value)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_derivative_passes(name):
     with warnings.catch_warnings():

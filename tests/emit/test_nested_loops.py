@@ -144,6 +144,7 @@ def single_numbers(lib, x, w, b):
     return lib.loop(outer, lib.xp.sum(b), sequence, 0)[0] * x.sum(axis=(1, 2))
 
 
+@pytest.mark.share(1 / 2)
 @pytest.mark.parametrize(
     "formula",
     [

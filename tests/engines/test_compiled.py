@@ -77,6 +77,7 @@ CHAINS = [catalogue(Activation)[start::6] for start in range(6)]
 """Several activations share a kernel, because one takes seconds to compile."""
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: "-".join(cls.__name__ for cls in chain))
 def test_every_activation(chain):
     sizes = [3, *[4] * len(chain)]
@@ -110,6 +111,7 @@ def test_every_loss(cls):
     require_agreement(both(model.copy, cls(), PLAIN, (X, y, WEIGHTS)))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("cls", catalogue(Optimizer), ids=lambda cls: cls.__name__)
 def test_every_optimizer(cls):
     require_agreement(both(lambda: Dense(3, 2, Tanh()), HalfSquaredError(), cls(learning_rate=0.01), (X, NUMBERS)))
@@ -132,10 +134,12 @@ def every_operation(h):
     return 0.1 * total
 
 
+@pytest.mark.share(1 / 3)
 def test_every_elementwise_operation():
     require_agreement(both(lambda: network(Activation.of(every_operation)), HalfSquaredError(), PLAIN, (X, NUMBERS)))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -150,6 +154,7 @@ def test_settings_of_optimizers(optimizer):
     require_agreement(both(lambda: Dense(3, 2, Tanh()), HalfSquaredError(), optimizer, (X, NUMBERS)))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("batch_size", [1, 8, 1000])
 @pytest.mark.parametrize(
     ("model", "loss", "y"),

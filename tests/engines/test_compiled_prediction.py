@@ -84,6 +84,7 @@ def require_rows_alone(fast, x, found):
             assert type(fast(x[row])) is type(fast.model(x[row]))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("cls", catalogue(Activation), ids=lambda cls: cls.__name__)
 def test_every_activation_within_and_at_the_end(cls, dtype):
@@ -102,6 +103,7 @@ MODELS = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_models_of_several_layers(make, dtype):

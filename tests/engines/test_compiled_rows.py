@@ -34,6 +34,7 @@ class Spread(RowLoss):
         return np.sum((error - middle) ** 2, axis=-1) + np.where(far, 0.3, 0.1) * np.sum(error * error, axis=-1)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(("rows", "dtype"), [(1, "float64"), (8, "float64"), (64, "float64"), (8, "float32")])
 def test_own_formulas_over_rows_in_batches_of_any_size(rows, dtype):
     model = Sequential(Dense(3, 5, Peaks(), dtype=dtype), Dense(5, 4, dtype=dtype))

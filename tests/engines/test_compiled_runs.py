@@ -314,6 +314,7 @@ class Quartic(Regularizer):
         return np.sum(values**4)
 
 
+@pytest.mark.share(1 / 2)
 @pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(clip_norm=0.5)], ids=["sgd", "adam"])
 def test_regularizers_count(optimizer):
     """Also in the gradient that a callback sees, where a parameter that two of them act on is not part of a product."""

@@ -321,6 +321,7 @@ def test_what_fit_refuses_leaves_no_folder():
         assert not Path("run").exists()
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.usefixtures("workplace")
 @pytest.mark.parametrize(
     ("arguments", "message"),

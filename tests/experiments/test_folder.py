@@ -63,6 +63,7 @@ def die_at(number):
             setattr(owner, name, watched(getattr(owner, name)))
 
 
+@pytest.mark.share(1 / 3)
 def test_a_folder_whose_maker_was_killed_at_any_write_is_that_of_a_run_or_can_be_taken_again(experiment):
     ends = []
     while 0 not in ends:

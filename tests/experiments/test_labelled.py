@@ -30,6 +30,7 @@ def here(tmp_path, monkeypatch):
         pyarrow.parquet.write_table(rows, f"{name}.parquet", row_group_size=16)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_run_on_a_table_is_that_on_its_rows_with_a_target(ending, in_memory, monkeypatch):

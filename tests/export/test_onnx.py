@@ -95,6 +95,7 @@ def test_classes_may_be_an_array(names, tmp_path):
     assert label.tolist() == [names[n] for n in model.classify(x)]
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 @EACH
 def test_layers_compute_the_same_for_any_number_of_rows(make, shape, dtype, tmp_path):
@@ -116,6 +117,7 @@ def test_every_layer_of_the_library_is_among_them():
     assert not {*catalogue(Model)} - tried
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 @pytest.mark.parametrize("chosen", [ACTIVATIONS, OWN], ids=["of the library", "own"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -126,6 +128,7 @@ def test_activations_compute_the_same(chosen, dtype, tmp_path):
         require_close(found[f"f{place}"], np.asarray(each(x)), dtype)
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 def test_every_operation_computes_the_same_in_own_layers(dtype, tmp_path):
     model = every_step(dtype)

@@ -136,6 +136,7 @@ def require_same_bits(found, expected):
     assert found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 @EACH
 def test_layers_give_the_same_bits(make, shape, dtype, tmp_path):
@@ -146,6 +147,7 @@ def test_layers_give_the_same_bits(make, shape, dtype, tmp_path):
         require_same_bits(predict(x), model(x))
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 @pytest.mark.parametrize("chosen", [ACTIVATIONS, OWN], ids=["of the library", "own"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -154,6 +156,7 @@ def test_activations_give_the_same_bits(chosen, dtype, tmp_path):
     require_same_bits(predict_of(model, tmp_path, shape=(2,))(x), model(x))
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 def test_every_operation_gives_the_same_bits(dtype, tmp_path):
     model = every_step(dtype)

@@ -102,6 +102,7 @@ TRAINED = [
 CLASSES = {name: layer_of(name) for name in TRAINED}
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_textbook_layer_trains_and_is_saved_and_loaded(name, tmp_path):
     rng = np.random.default_rng(len(name))

@@ -166,6 +166,7 @@ class Rows:
         return {n: v[cut] for n, v in self.x.items()} if isinstance(self.x, dict) else self.x[cut], self.y[cut]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("way", ["fit", "validation", "Dataset", "evaluate", "predict"])
 @pytest.mark.parametrize("bad", [1.7, -1, CITIES, np.inf])
 @pytest.mark.parametrize(("make", "x", "place", "column"), CASES.values(), ids=CASES)

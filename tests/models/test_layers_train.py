@@ -64,7 +64,7 @@ def lines(x):
     return x.reshape(-1, 8, 8)[:, np.arange(28) * 8 // 28]
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize(
     ("make", "arrange", "rate", "epochs", "accuracy"),
     [

@@ -118,6 +118,7 @@ def run(arrays: arrays, n: int):
 SIZES = [(1, 1, 1), (5, 3, 0), (1, 9, 5), (9, 1, 5), (7, 33, 20), (13, 70, 65), (5, 2, 9), (20, 300, 4), (490, 19, 300)]
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 @pytest.mark.parametrize("flip", [0, 1, 2])
 @pytest.mark.parametrize("beta", [0.0, 1.0, -0.5])

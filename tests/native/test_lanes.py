@@ -11,6 +11,7 @@ from framework.native.machine import processor
 from framework.native.tiles import Registers
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("number", [16, 32])

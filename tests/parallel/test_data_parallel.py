@@ -460,6 +460,7 @@ def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(
     assert run.current[0][:, 0].tolist() == [3.0, 1.0, 0.0, 2.0]  # also after the step
 
 
+@pytest.mark.share(1 / 3)
 @needs_mpi
 @pytest.mark.parametrize("engine", ["numpy", "compiled"])
 def test_every_worker_reads_the_whole_batch_and_may_change_it(engine, tmp_path):
@@ -550,6 +551,7 @@ def test_more_workers_than_shards_are_told_once(tmp_path):
     assert pieces.launched(3, program=program) == [f"0 fit: only 2 of 3 workers compute, each a shard; {told}"]
 
 
+@pytest.mark.share(1 / 3)
 @needs_mpi
 @pytest.mark.parametrize("hook", ["train_begin", "epoch_end", "train_end"])
 def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):

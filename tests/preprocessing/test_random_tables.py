@@ -115,6 +115,7 @@ NUMBERS_OF = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("dtype", NUMBERS_OF)
 @settings(max_examples=25)
 @given(data=st.data())

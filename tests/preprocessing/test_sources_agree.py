@@ -91,6 +91,7 @@ def test_what_is_learnt_is_the_same_from_every_source(name, tmp_path):
     assert RECIPE.fit(data).to_json() == FITTED.to_json()
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", ["pandas", "polars", "Arrow"])
 def test_a_part_of_a_table_is_transformed_as_the_whole_is(name, tmp_path):
     (table, _), whole = source(name, TABLE, tmp_path), FITTED.transform(TABLE)

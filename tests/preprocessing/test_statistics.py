@@ -56,6 +56,7 @@ def test_equal_numbers_have_the_deviation_0(number):
     assert gathered(Moments(), np.full(1000, number), 7).deviation == 0.0
 
 
+@pytest.mark.share(1 / 3)
 @settings(max_examples=30)
 @given(NUMBERS, st.integers(1, 50))
 def test_a_small_sketch_gives_the_quantiles_of_numpy_to_the_bit(values, size):

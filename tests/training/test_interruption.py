@@ -127,6 +127,7 @@ def test_in_a_step_it_waits_for_its_end(uninterrupted, monkeypatch, number, erro
     assert resumed(run) == uninterrupted
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(("number", "error"), SIGNALS)
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("hook", ["epoch_begin", "batch_begin", "gradients", "batch_end", "epoch_end"])

@@ -273,6 +273,7 @@ def test_an_error_when_training_begins_ends_each_callback_once():
     assert ended == [caught.value.run]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("hook", ["train_begin", "epoch_begin", "epoch_end", "train_end"])
 def test_a_hook_that_finds_a_divergence_ends_its_model_alone(hook):
     @on(hook)
@@ -320,6 +321,7 @@ class ScaledTanh(Activation):
         return FACTOR * np.tanh(h)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("many", [False, True], ids=["fit", "fit_many"])
 def test_a_further_fit_computes_with_the_new_value_of_a_global(monkeypatch, many):
     def weights():

@@ -218,6 +218,7 @@ def recipe_and_data():
     return trainer(metrics=[OutputMetric("late", Accuracy())], callbacks=[stop]), model, (x, Y), (x, Y)
 
 
+@pytest.mark.share(1 / 3)
 def test_training_resumes_bit_for_bit():
     assert verify_resume(*recipe_and_data()) == (1, 6, 9, 17)
 

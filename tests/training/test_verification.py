@@ -31,6 +31,7 @@ def recipe(*callbacks):
     )
 
 
+@pytest.mark.share(1 / 2)
 def test_right_pieces_pass_and_the_model_stays_as_it_is(tmp_path):
     model = pieces.network()
     before = model.parameters.vector.copy()
@@ -40,11 +41,13 @@ def test_right_pieces_pass_and_the_model_stays_as_it_is(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.share(1 / 3)
 def test_a_callback_that_remembers_elsewhere_is_found():
     with pytest.raises(CheckpointError, match=r"callback memory 'Forgetful.0: count' is \d+ after a resume from step"):
         verify_resume(recipe(wrong.Forgetful()), Neuron(2), (X, Y))
 
 
+@pytest.mark.share(1 / 3)
 def test_a_layer_that_remembers_elsewhere_is_found():
     with pytest.raises(CheckpointError, match=r"parameter '.*' is .* at \[\d\] after a resume from step"):
         verify_resume(recipe(), Sequential(wrong.Counter(), Dense(2, 1)), (X, Y[:, None]))
@@ -69,12 +72,14 @@ def test_a_process_that_cannot_begin_is_told_also_with_much_data(tmp_path):
     assert done.returncode == 1
 
 
+@pytest.mark.share(1 / 3)
 def test_a_proof_needs_two_epochs():
     assert verify_resume(recipe(), Neuron(2), (X[:4], Y[:4]), epochs=2) == (1, 2, 3)
     with pytest.raises(SettingsError, match="argument 'epochs' must be 2 or more; got 1"):
         verify_resume(recipe(), Neuron(2), (X, Y), epochs=1)
 
 
+@pytest.mark.share(1 / 3)
 def test_an_error_in_the_fresh_process_is_told():
     with pytest.raises(CheckpointError, match=r"(?s)the resume failed in a fresh process:.*only here"):
         verify_resume(recipe(wrong.HereOnly()), Neuron(2), (X, Y))
