@@ -346,6 +346,7 @@ class State:
             were checked.
         records: Those of predictions of few rows that have ended; as many as were ever made at the same time.
         compiled: The model as ``compile_model`` returns it, or None.
+        widest: The size of the largest matrix that multiplies rows, and whether a plain sample holds ids; or None.
         plan: The plan of the kernel that is to train the model, from its choice to its first step; or None.
     """
 
@@ -367,6 +368,7 @@ class State:
         self.limits: dict[Any, Any] = {}
         self.records: list[Record] = []
         self.compiled: Any = None
+        self.widest: tuple[int, bool] | None = None
         self.plan: Any = None
         self._new_record = new_record
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from framework.arithmetic import SMALL, limit_threads
 from framework.arrays import Array, require_finite, require_ids
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -16,6 +18,8 @@ from framework.trees import flatten, leaves, map_leaves, real_tree, rows_in, sam
 
 if TYPE_CHECKING:
     from framework.models.base import Model
+
+_AS_IS = nullcontext()
 
 EVALUATION_ROWS = 4096
 """Rows that go through the model at once when nothing is learnt."""
@@ -88,6 +92,27 @@ def _limits(array: Any, model: Model, where: str) -> dict[str, Any] | None:
     return None if known[key] is None else flatten(known[key], where)
 
 
+def multiply_adds(model: Model, rows: int, sample: Any) -> int:
+    """Return about how many multiply-adds the largest product of a batch has: rows, steps in a row, and weights.
+
+    Args:
+        model: The model.
+        rows: The rows of the batch.
+        sample: The shape of a sample, or shapes by name; None is an open size, which counts as 1.
+    """
+    state = model._built()
+    if state.widest is None:
+        parts = [part for _, part in model.placed() if hasattr(part, "cardinality")]  # layers; those with ids look up
+        numeric = [part for part in parts if part.cardinality is None]
+        sizes = [math.prod(shape) for part in numeric for shape in part.layout().values() if len(shape) > 1]
+        state.widest = max(sizes, default=0), len(parts) > len(numeric)
+    size, ids = state.widest
+    if isinstance(sample, dict):
+        return rows * size * max(int(math.prod(axis or 1 for axis in shape[:-1])) for shape in leaves(sample))
+    axes: tuple[int | None, ...] = sample if ids else sample[:-1]
+    return rows * size * math.prod(axis or 1 for axis in axes) if axes else rows * size
+
+
 def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | None = None) -> Any:
     """Return the predictions for rows of x in the unit of the target; see ``Model.predict``.
 
@@ -97,16 +122,18 @@ def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | No
     found = []
     for part in _explained(_inputs(model, x, name), x):
         rows = checked_rows(part, model, name)
-        if output is not None:
-            found.append(output(rows))
-            continue
         count = rows_in(rows)
-        record = model.take_record(count)
-        for start in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
-            with np.errstate(all="ignore"):
-                _, a = model.output(take(rows, slice(start, start + EVALUATION_ROWS)), record)
-            found.append(map_leaves(lambda leaf: leaf.copy(), a))
-        model.keep_record(record, count)
+        small = count * model.parameters.vector.size <= SMALL
+        with _AS_IS if small else limit_threads(multiply_adds(model, min(count, EVALUATION_ROWS), sample_shape(rows))):
+            if output is not None:
+                found.append(output(rows))
+                continue
+            record = model.take_record(count)
+            for start in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
+                with np.errstate(all="ignore"):
+                    _, a = model.output(take(rows, slice(start, start + EVALUATION_ROWS)), record)
+                found.append(map_leaves(lambda leaf: leaf.copy(), a))
+            model.keep_record(record, count)
     whole = found[0] if len(found) == 1 else map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
 

@@ -14,8 +14,8 @@ from types import FrameType
 
 import click
 
+from framework.arithmetic import THREADS
 from framework.extras import installing
-from framework.parallel.arithmetic import THREADS
 from framework.parallel.starting import RUN, started
 
 OVERSUBSCRIBE = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}

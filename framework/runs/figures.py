@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.arithmetic import limit_threads
 from framework.arrays import Array, Batch, Record
 from framework.data.pieces import copied, joined, read_only, rows_of_batch
 from framework.data.sources import Source, batches
@@ -22,9 +23,9 @@ from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number
 from framework.metrics.outputs import OutputMetric
 from framework.models import Layer, Model
-from framework.models.rows import EVALUATION_ROWS
+from framework.models.rows import EVALUATION_ROWS, multiply_adds
 from framework.parallel.strategy import Strategy, Sums
-from framework.trees import at, leaves, map_leaves, rows_in
+from framework.trees import at, leaves, map_leaves, rows_in, sample_shape
 
 
 class Figures:
@@ -160,7 +161,8 @@ class Figures:
             rows = source.rows or EVALUATION_ROWS
             record = model.take_record(rows)
             for batch, part in _parts(source, plan):
-                with np.errstate(all="ignore"):
+                work = multiply_adds(model, rows_in(batch[1]), sample_shape(batch[0]))
+                with limit_threads(work), np.errstate(all="ignore"):
                     h, a = model.output(batch[0], record) if compute is None else compute(batch[0])
                     found = self._output_sums(model, h, a, *batch[1:])
                 add_sums(totals.setdefault(part, {}), found)

@@ -6,14 +6,14 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from framework.arithmetic import limit_threads
 from framework.data.shares import every
 from framework.engines import Engine
 from framework.models import Model
 from framework.parallel import starting
-from framework.parallel.arithmetic import one_thread
 from framework.parallel.strategy import DataParallel, Sharded
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
@@ -30,8 +30,8 @@ def train(
     trainer: TrainingSettings, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
 ) -> Run:
     """Train as ``Trainer.fit`` does; ``name`` is the caller's, for messages."""
-    with _workers(trainer.strategy) as workers:
-        fit = prepared(trainer, model, data, validation, epochs, run, name, workers)
+    with _workers(trainer.strategy) as workers, ExitStack() as threads:
+        fit = prepared(trainer, model, data, validation, epochs, run, name, workers, threads)
         run, source = fit.run, fit.source
         # Layers that mix the rows of each part of a batch need them in their order.
         shared = trainer.strategy is not None and not (trainer.accumulate > 1 and mixing(run.model))
@@ -63,7 +63,7 @@ def _workers(strategy: DataParallel | None) -> Iterator[Workers]:
         yield Workers()
         return
     workers = starting.workers(strategy.timeout)
-    with workers.guard(strategy.timeout), one_thread():
+    with workers.guard(strategy.timeout), limit_threads():
         yield workers
 
 

@@ -75,7 +75,7 @@ def fit_many(
         for model, (rows, _) in zip(models, parts, strict=True):
             settled.enter_context(settling(model, rows, NAME, model.preprocess))
         plan = _plan(trainers, models)
-        members = _members(trainers, models, parts, epochs, plan)
+        members = _members(trainers, models, parts, epochs, plan, settled)
     return _trained(members, plan)
 
 
@@ -289,6 +289,7 @@ def _members(
     parts: Sequence[tuple[Any, Any]],
     epochs: int | None,
     plan: Plan,
+    threads: ExitStack,
 ) -> list[Member]:
     """Check data and models before anything is trained, and return the members."""
     from framework.engines.compiled.many import require_data  # noqa: PLC0415
@@ -300,7 +301,7 @@ def _members(
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
         first = known.get(own)
         if first is None:
-            fit = prepared(trainer, model, *part, epochs, None, NAME, workers)
+            fit = prepared(trainer, model, *part, epochs, None, NAME, workers, threads)
             if not isinstance(fit.source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:

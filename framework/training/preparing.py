@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+from framework.arithmetic import limit_threads
 from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.pieces import Position
-from framework.data.sources import Source, prepare
+from framework.data.sources import ArraySource, Source, prepare
 from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream
 from framework.emit.programs import refresh
 from framework.engines.prediction import outputs_of
 from framework.models import Model
+from framework.models.rows import multiply_adds
 from framework.parallel.strategy import Sharded, Strategy
 from framework.parallel.workers import Workers
 from framework.preprocessing.fitted import FittedPreprocess
@@ -42,6 +44,7 @@ from framework.training.resuming import (
     tell_idle,
 )
 from framework.training.settings import TrainingSettings
+from framework.trees import sample_shape
 
 
 class Fit:
@@ -129,10 +132,11 @@ def prepared(
     run: Run | None,
     name: str,
     workers: Workers,
+    threads: ExitStack,
 ) -> Fit:
     """Check everything before anything changes, and return what the loop works on; see ``Trainer.fit``.
 
-    ``name`` is the caller's, for messages.
+    ``name`` is the caller's, for messages. The number of BLAS threads is settled until ``threads`` ends.
     """
     figures = trainer.figures
     with rows_of_parts(validation), ExitStack() as settled:
@@ -164,6 +168,9 @@ def prepared(
             require_shards(model, trainer.strategy, name)
             engine = _chosen(trainer, model, run)
             validated_on = None if held_out is None else held_out.fingerprint()
+            rows = min(trainer.batch_size, source.rows or trainer.batch_size)
+            sample = sample_shape(source.arrays[0]) if isinstance(source, ArraySource) else model.input_shape
+            threads.enter_context(limit_threads(multiply_adds(model, rows, sample)))
             recipe = recipe_of(trainer, source.fingerprint(), validated_on, engine)
             resumed = run is not None
             run = run or Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from framework.arithmetic import arithmetic
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.errors import ResumeWarning, UsageError
 from framework.losses import Loss
 from framework.models import Model
-from framework.parallel.arithmetic import arithmetic
 from framework.parallel.strategy import DataParallel
 from framework.parallel.workers import Workers
 from framework.runs.packing import pack
@@ -49,16 +49,24 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
-        **({} if (strategy := settings["strategy"]) is None else _spread(strategy, engine)),
-        **({"device": _device()} if engine == "jax" else {}),
+        **({} if (strategy := settings["strategy"]) is None else _spread(strategy)),
+        **(
+            {"device": _device()}
+            if engine == "jax"
+            else {"arithmetic": arithmetic(compiled=engine in ("compiled", "many"))}
+        ),
         **({"products": _products()} if engine == "compiled" else {}),
     }
 
 
-def _spread(strategy: DataParallel, engine: str) -> dict[str, str]:
-    """Return the settings that decide the bits, whatever the number of workers: the shards and the arithmetic."""
+def _spread(strategy: DataParallel) -> dict[str, str]:
+    """Return the setting that decides the bits, whatever the number of workers."""
     setting = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
-    return {"strategy": f"DataParallel({setting})", "arithmetic": arithmetic(compiled=engine == "compiled")}
+    return {"strategy": f"DataParallel({setting})"}
+
+
+def _arithmetic(engine: str) -> str:
+    return arithmetic(compiled=engine in ("compiled", "many"))
 
 
 def _device() -> str:

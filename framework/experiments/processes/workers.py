@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from framework.parallel.arithmetic import THREADS
+from framework.arithmetic import THREADS
 
 RUN = """\
 import os, signal, threading

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -11,6 +12,8 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+
+from framework.forks import renew_in_children
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -67,24 +70,77 @@ def arithmetic(*, compiled: bool = False) -> str:
     return ", ".join(parts)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let NumPy's OpenBLAS use one thread within this block: the last bits depend on how threads divide a product.
+LARGE = 100_000_000
+"""How many multiply-adds a product needs to repay the cost of waking other threads on a busy machine.
 
-    Another BLAS keeps its threads; set its variable, such as MKL_NUM_THREADS=1, before Python starts.
+That is about 5 ms of one core; see ``benchmarks/threads.py``.
+"""
+
+SMALL = 2**18
+"""OpenBLAS gives a product of up to this many multiply-adds one thread by itself."""
+
+
+class _Blocks:
+    """The open blocks of ``limit_threads``.
+
+    Attributes:
+        lock: Held while one begins or ends.
+        found: For each block, in any Python thread, the number of BLAS threads at its beginning.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.found = threading.Lock(), list[int]()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Restore the number of BLAS threads in a forked child: the parent's blocks never end there."""
+        functions = _threads()
+        if self.found and functions is not None:
+            functions[0](self.found[0])
+        self.lock, self.found = threading.Lock(), []
+
+
+@lru_cache(maxsize=1)
+def _threads() -> tuple[Any, Any] | None:
+    """Return the functions that set and get OpenBLAS's number of threads, or None where there is another BLAS."""
+    setter, getter = _openblas("set_num_threads", None), _openblas("get_num_threads")
+    return None if setter is None or getter is None else (setter, getter)
+
+
+@contextmanager
+def limit_threads(multiply_adds: float = 0.0) -> Iterator[None]:
+    """Let NumPy's OpenBLAS use one thread within this block, unless its products are large.
+
+    A small product takes less time than its threads need to start, and on a busy machine they wait for each other. The
+    last bits of a product may depend on the number of threads, which is one number for the whole process: the first
+    block that is open decides, and the number stays until the last one ends. Another BLAS keeps its threads; set its
+    variable, such as MKL_NUM_THREADS=1, before Python starts.
+
+    Args:
+        multiply_adds: Those of the largest product; from ``LARGE`` on, the number of threads stays as it is.
 
     Example:
-        >>> with one_thread():
+        >>> with limit_threads():
         ...     "BLAS threads 2" in arithmetic()
         False
     """
-    setter, getter = _openblas("set_num_threads", None), _openblas("get_num_threads")
-    if setter is None or getter is None:
+    functions = _threads()
+    if functions is None:
         yield
         return
-    before = getter()
-    setter(1)
+    (setter, getter), entered = functions, False
     try:
+        with _BLOCKS.lock:
+            _BLOCKS.found.append(getter())
+            entered = True
+            if len(_BLOCKS.found) == 1 and multiply_adds < LARGE:
+                setter(1)
         yield
     finally:
-        setter(before)
+        with _BLOCKS.lock:
+            before = _BLOCKS.found.pop() if entered and _BLOCKS.found else 1
+            if not _BLOCKS.found and getter() == 1:  # another number was set meanwhile by someone else, and stays
+                setter(before)
+
+
+_BLOCKS = _Blocks()
