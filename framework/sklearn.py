@@ -11,8 +11,9 @@ import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Annotated, Any, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +23,7 @@ from framework.activations.basic import Identity, Sigmoid, Softmax
 from framework.activations.rectifiers import ReLU
 from framework.arrays import Array, first_place
 from framework.callbacks import Callback
+from framework.callbacks.stopping import EarlyStopping
 from framework.data.splits import split
 from framework.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
 from framework.frames import is_frame
@@ -56,6 +58,9 @@ except ImportError as error:
 _DEFAULTS: dict[str, Component] = {"activation": ReLU(), "optimizer": AdamOptimizer(learning_rate=0.003)}
 """The components that None stands for."""
 
+_ENOUGH = 100
+"""From how many rows on ``early_stopping="auto"`` holds some out: a tenth of fewer says little."""
+
 _SETTLED = ("hidden", "activation", "layers", "output", "loss", "engine", "class_weight")
 """Parameters that have their effect in the first call of ``partial_fit``."""
 
@@ -76,7 +81,13 @@ class _Settings(Component):
     layers: tuple[Model | Activation, ...] | None
     output: Activation | None
     batch_size: Count | None
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None
+    early_stopping: bool | Literal["auto"]
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    n_iter_no_change: Count
+
+    def stops(self, rows: int) -> bool:
+        """Return whether training on so many rows stops early."""
+        return rows >= _ENOUGH if self.early_stopping == "auto" else self.early_stopping
 
     def model(self, head: Model, seed: int) -> Network:
         """Return the network, with numbers that are drawn from the seed when it meets data."""
@@ -128,6 +139,48 @@ class _Targets:
     def decode(self, outputs: Array) -> Array:
         """Return predictions in the form of y."""
         return outputs
+
+    @contextmanager
+    def training(self, model: Network, *, fitted: bool) -> Iterator[None]:
+        """Let the network give within this block what ``encode`` returns; ``fitted`` networks gave y before."""
+        yield
+
+
+@dataclass(frozen=True)
+class _Numbers(_Targets):
+    """Numbers of any size, which the network learns as deviations from their mean.
+
+    Attributes:
+        mean: The mean of y, or of each column.
+        scale: The standard deviation, or 1 where y is constant.
+    """
+
+    mean: Array
+    scale: Array
+
+    def encode(self, codes: Array) -> Array:
+        """Return standardised numbers."""
+        return (codes - self.mean) / self.scale
+
+    @contextmanager
+    def training(self, model: Network, *, fitted: bool) -> Iterator[None]:
+        """Train on standardised numbers, then make the inverse a part of the last layer's weights."""
+        if fitted:
+            _transform_output(model, 1 / self.scale, -self.mean / self.scale)
+        try:
+            yield
+        except BaseException:
+            if fitted:
+                _transform_output(model, self.scale, self.mean)
+            raise
+        _transform_output(model, self.scale, self.mean)
+
+
+def _transform_output(model: Network, scale: Array, shift: Array) -> None:
+    """Change the last layer, which has no activation, so that it gives outputs times ``scale`` plus ``shift``."""
+    head = [*model.parts.values()][-1].parameters
+    head["weights"][...] *= scale
+    head["bias"][...] = head["bias"] * scale + shift
 
 
 @dataclass(frozen=True)
@@ -237,7 +290,7 @@ def _nested(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 @dataclass(eq=False, repr=False)
 class _Neural(BaseEstimator):
-    hidden: int | Sequence[int] = (100,)
+    hidden: int | Sequence[int] = (128, 128)
     activation: Activation | None = None
     _: KW_ONLY
     layers: Sequence[Model | Activation] | None = None
@@ -245,12 +298,14 @@ class _Neural(BaseEstimator):
     loss: Loss | None = None
     optimizer: Optimizer | None = None
     epochs: int = 200
-    batch_size: int | None = 256
+    batch_size: int | None = 128
     shuffle: bool = True
     metrics: Sequence[Metric | Loss] = ()
     regularizers: Sequence[Regularizer] = ()
     callbacks: Sequence[Callback] = ()
-    validation_fraction: float | None = None
+    early_stopping: bool | str = "auto"
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
     engine: str = "numpy"
     random_state: Any = None
 
@@ -297,7 +352,7 @@ class _Neural(BaseEstimator):
             X: (rows, features), numbers: an array, a list or a frame.
             y: (rows,) or (rows, outputs).
             sample_weight: (rows,), 0 or more. A row of weight 0 is left out.
-            X_val: Validation data, which is evaluated after each epoch.
+            X_val: Validation data, which is evaluated after each epoch, in place of rows that are held out.
             y_val: Its targets.
 
         Raises:
@@ -338,8 +393,12 @@ class _Neural(BaseEstimator):
         held_out: _Data | None = None
         if X_val is not None or y_val is not None:
             held_out = self._held_out(targets, X_val, y_val)
-        elif settings.validation_fraction is not None:
-            data, held_out = _divided(targets, data, settings.validation_fraction, trainer.seed)
+        if not partial and settings.stops(len(X)):
+            if held_out is None:
+                data, held_out = _divided(targets, data, settings.validation_fraction, trainer.seed)
+            if not any(isinstance(callback, EarlyStopping) for callback in self.callbacks):
+                stopping = EarlyStopping(patience=settings.n_iter_no_change, restore_best=True)
+                trainer = trainer.replace(callbacks=(*trainer.callbacks, stopping))
 
         size = settings.batch_size or len(X)
         one_batch = size >= len(data[0])  # in any order it is the same batch
@@ -348,7 +407,8 @@ class _Neural(BaseEstimator):
         run = self._continued(trainer) if more else None
         try:
             model = self.model_ if more else settings.model(targets.head(settings.dtype(X.dtype.name)), trainer.seed)
-            run = _fitted(trainer, model, *rows, epochs=1 if partial else None, run=run)
+            with targets.training(model, fitted=more):
+                run = _fitted(trainer, model, *rows, epochs=1 if partial else None, run=run)
         except ShapeError as error:
             if self.layers is not None:
                 error.add_note(
@@ -396,8 +456,6 @@ class _Neural(BaseEstimator):
     def _held_out(self, targets: _Targets, X: Any, y: Any) -> _Data:
         if X is None or y is None:
             raise DataError(f"X_val and y_val go together; got only {'y_val' if X is None else 'X_val'}")
-        if self.validation_fraction is not None:
-            raise SettingsError("give either validation_fraction or X_val and y_val; got both")
         try:
             X, y = self._rows(X, y, reset=False)
         except ValueError as error:
@@ -405,9 +463,9 @@ class _Neural(BaseEstimator):
             raise
         return X, targets.codes(y, "y_val"), None
 
-    def _require_no_fraction(self) -> None:
-        if self.validation_fraction is not None:
-            raise SettingsError("partial_fit holds out no rows: give X_val and y_val in place of validation_fraction")
+    def _require_no_stopping(self) -> None:
+        if self.early_stopping is True:
+            raise SettingsError("partial_fit trains for one epoch: give early_stopping='auto' or False, not True")
 
     def _require_settled(self) -> None:
         """Refuse to continue a network that other parameters describe."""
@@ -520,7 +578,7 @@ def _fitted(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings
     try:
         return trainer.fit(model, data, held_out, **settings)
     except SettingsError as error:
-        advice = "set validation_fraction=0.1, or call fit(X, y, X_val=..., y_val=...)"
+        advice = "set early_stopping=True, or call fit(X, y, X_val=..., y_val=...)"
         for name in ("fit", "resume"):
             error.args = (str(error).replace(f"give {name} validation=(x, y)", advice),)
         raise
@@ -541,14 +599,17 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             Identity, makes scores: for a loss such as Hinge.
         loss: None is BinaryCrossEntropy or CrossEntropy.
         optimizer: None is AdamOptimizer(learning_rate=0.003).
-        epochs: Passes over the data.
+        epochs: Passes over the data, if training does not stop before.
         batch_size: Rows of a step; None is all.
         shuffle: Whether each epoch has a new order of the rows.
         metrics: Figures for ``run_.history``.
         regularizers: Penalties on the weights.
-        callbacks: Called at the hooks, such as EarlyStopping.
+        callbacks: Called at the hooks. An EarlyStopping among them takes the place of the one that is added.
         class_weight: A weight for each class, {class: weight}; or "balanced", by which each class counts alike.
-        validation_fraction: The part of the rows that is held out and evaluated after each epoch.
+        early_stopping: Whether to hold rows out, evaluate the loss on them after each epoch, stop when it no longer
+            falls, and keep the weights of the best epoch; "auto" does so from 100 rows on.
+        validation_fraction: The part of the rows that early stopping holds out, unless ``fit`` gets X_val and y_val.
+        n_iter_no_change: How many epochs without a smaller loss stop training early.
         engine: "numpy"; or "compiled", which pays for thousands of steps; "auto" is that without warnings.
         random_state: The seed of the first weights and of the order of rows; None draws it from NumPy's global
             generator, as in scikit-learn.
@@ -595,7 +656,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             ValueError: The data does not fit; or the first call has no classes.
             UsageError: A parameter that describes the network was changed.
         """
-        self._require_no_fraction()
+        self._require_no_stopping()
         if self._balances:
             raise SettingsError("partial_fit sees some of the rows: give class_weight={class: weight}, not 'balanced'")
         if classes is not None and hasattr(self, "run_") and not np.array_equal(np.unique(classes), self.classes_):
@@ -724,8 +785,10 @@ class NeuralClassifier(ClassifierMixin, _Neural):
 class NeuralRegressor(RegressorMixin, _Neural):
     """A network that predicts numbers, one a row or several.
 
-    Standardise X and y: a network learns numbers of a usual size. ``sklearn.compose.TransformedTargetRegressor`` does
-    so for y.
+    Standardise X: a network learns numbers of a usual size. With the default output, Identity, ``fit`` standardises y
+    itself, each column by its mean and standard deviation. So the loss and the metrics of ``run_.history`` are those of
+    standardised numbers. After training the last layer's weights contain the inverse: ``predict``, ``score`` and
+    ``model_``, also exported, give the unit of y.
 
     Args:
         hidden: Units of each hidden layer.
@@ -734,13 +797,16 @@ class NeuralRegressor(RegressorMixin, _Neural):
         output: The activation of the last layer; None is Identity. A loss such as Poisson needs another, Softplus.
         loss: None is MeanSquaredError.
         optimizer: None is AdamOptimizer(learning_rate=0.003).
-        epochs: Passes over the data.
+        epochs: Passes over the data, if training does not stop before.
         batch_size: Rows of a step; None is all.
         shuffle: Whether each epoch has a new order of the rows.
         metrics: Figures for ``run_.history``.
         regularizers: Penalties on the weights.
-        callbacks: Called at the hooks, such as EarlyStopping.
-        validation_fraction: The part of the rows that is held out and evaluated after each epoch.
+        callbacks: Called at the hooks. An EarlyStopping among them takes the place of the one that is added.
+        early_stopping: Whether to hold rows out, evaluate the loss on them after each epoch, stop when it no longer
+            falls, and keep the weights of the best epoch; "auto" does so from 100 rows on.
+        validation_fraction: The part of the rows that early stopping holds out, unless ``fit`` gets X_val and y_val.
+        n_iter_no_change: How many epochs without a smaller loss stop training early.
         engine: "numpy"; or "compiled", which pays for thousands of steps; "auto" is that without warnings.
         random_state: The seed of the first weights and of the order of rows; see NeuralClassifier.
 
@@ -772,13 +838,21 @@ class NeuralRegressor(RegressorMixin, _Neural):
             ValueError: The data does not fit.
             UsageError: A parameter that describes the network was changed.
         """
-        self._require_no_fraction()
+        self._require_no_stopping()
         return self._train(X, y, sample_weight, X_val, y_val, partial=True)
 
     def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
         loss, output = self.loss or MeanSquaredError(), self.output or Identity()
         self._require_served(loss, output)
-        return _Targets(loss, output, None if y.ndim == 1 else y.shape[1])
+        units = None if y.ndim == 1 else y.shape[1]
+        if type(output) is not Identity:
+            return _Targets(loss, output, units)
+        y = y.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.average(y, axis=0, weights=weight)
+            scale = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
+            varies = np.isfinite(scale) & (scale > 10 * np.finfo(float).eps * abs(mean))
+        return _Numbers(loss, output, units, mean, np.where(varies, scale, 1.0))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -60,6 +60,7 @@ from framework import (
     Swish,
     Tanh,
     Trainer,
+    export_python,
     on,
 )
 from framework.sklearn import NeuralClassifier, NeuralRegressor
@@ -69,6 +70,7 @@ TWO = (Y > 0).astype(int)
 NUMBERS = make_regression(60, 5, n_targets=2, random_state=0)[1] / 100
 LABELS = make_multilabel_classification(120, 5, n_classes=3, random_state=0)[1]
 RATE = SGDOptimizer(learning_rate=0.1)
+SMALL = {"hidden": (6,), "epochs": 3, "early_stopping": False, "random_state": 0}
 
 
 class Bent(Activation):
@@ -81,11 +83,11 @@ class Bent(Activation):
 
 
 def classifier(**params):
-    return NeuralClassifier(**({"hidden": (6,), "epochs": 3, "random_state": 0} | params))
+    return NeuralClassifier(**(SMALL | params))
 
 
 def regressor(**params):
-    return NeuralRegressor(**({"hidden": (6,), "epochs": 3, "random_state": 0} | params))
+    return NeuralRegressor(**(SMALL | params))
 
 
 @pytest.mark.parametrize(
@@ -103,16 +105,22 @@ def regressor(**params):
 def test_fit_is_what_the_trainer_does_with_the_same_network(estimator, y, target, loss, head):
     rows = X[: len(y)]
     made = estimator(batch_size=16, random_state=3).fit(rows, y)
+    if estimator is regressor:
+        scaler = StandardScaler().fit(y.reshape(len(y), -1))
+        target = scaler.transform(y.reshape(len(y), -1)).reshape(y.shape)
     model = Sequential(Dense(units=6, activation=ReLU()), head.copy(), seed=3)
     trainer = Trainer(loss=loss, optimizer=AdamOptimizer(learning_rate=0.003), epochs=3, batch_size=16, seed=3)
     run = trainer.fit(model, (rows, target))
-    np.testing.assert_array_equal(made.model_.parameters.vector, model.parameters.vector)
-    assert made.loss_curve_ == run.history.column("loss")
+    np.testing.assert_allclose(made.loss_curve_, run.history.column("loss"), rtol=1e-12)
     assert made.n_iter_ == 3
     outputs = model(rows)
     if estimator is regressor:
-        np.testing.assert_array_equal(made.predict(rows), outputs)
-    elif outputs.ndim == 1:
+        expected = scaler.inverse_transform(outputs.reshape(len(y), -1)).reshape(y.shape)
+        np.testing.assert_allclose(made.predict(rows), expected, rtol=1e-9, atol=1e-12)
+        return
+    np.testing.assert_array_equal(made.model_.parameters.vector, model.parameters.vector)
+    assert made.loss_curve_ == run.history.column("loss")
+    if outputs.ndim == 1:
         np.testing.assert_array_equal(made.predict_proba(rows), np.column_stack([1 - outputs, outputs]))
         np.testing.assert_array_equal(made.predict(rows), np.unique(y)[(outputs > 0.5).astype(int)])
     else:
@@ -124,14 +132,14 @@ def test_fit_is_what_the_trainer_does_with_the_same_network(estimator, y, target
     [
         (MLPClassifier, NeuralClassifier(), Y),
         (MLPClassifier, NeuralClassifier(), TWO),
-        (MLPRegressor, NeuralRegressor(loss=HalfSquaredError()), NUMBERS[:, 0]),
+        (MLPRegressor, NeuralRegressor(loss=HalfSquaredError()), StandardScaler().fit_transform(NUMBERS)[:, 0]),
     ],
     ids=["three classes", "two classes", "numbers"],
 )
 def test_from_equal_weights_the_loss_curve_is_that_of_scikit_learns_mlp(peer, ours, y):
     rows = X[: len(y)]
     ours = clone(ours).set_params(hidden=(6,), activation=Tanh(), optimizer=RATE, epochs=4, batch_size=20)
-    ours.set_params(shuffle=False, random_state=0).fit(rows, y)
+    ours.set_params(shuffle=False, random_state=0, early_stopping=False).fit(rows, y)
     settings = {"activation": "tanh", "solver": "sgd", "alpha": 0.0, "learning_rate_init": 0.1, "momentum": 0.0}
     mlp = peer(hidden_layer_sizes=(6,), batch_size=len(y), nesterovs_momentum=False, shuffle=False, **settings)
     mlp.partial_fit(rows, y, **({} if peer is MLPRegressor else {"classes": np.unique(y)}))  # makes the arrays
@@ -300,7 +308,9 @@ def test_a_decision_boundary_is_drawn():
 
 def test_early_stopping_sees_the_rows_that_are_held_out():
     stopping = EarlyStopping(patience=1, min_delta=10.0)
-    estimator = classifier(epochs=50, validation_fraction=0.25, callbacks=[stopping], metrics=[Accuracy(), ROCAUC()])
+    estimator = classifier(
+        epochs=50, early_stopping=True, validation_fraction=0.25, callbacks=[stopping], metrics=[Accuracy(), ROCAUC()]
+    )
     estimator.fit(X, TWO)
     assert estimator.n_iter_ == 2 == len(estimator.loss_curve_)
     assert "EarlyStopping" in estimator.run_.stop_reason
@@ -312,8 +322,98 @@ def test_held_out_rows_have_the_shares_of_the_classes():
     seen = []
     watch = on("epoch_end")(lambda run: seen.append(np.bincount(run.current[1].astype(int)) if run.current else None))
     rare = np.r_[np.zeros(100), np.ones(20)]
-    classifier(validation_fraction=0.25, batch_size=None, epochs=1, callbacks=[watch]).fit(X, rare)
+    classifier(early_stopping=True, validation_fraction=0.25, batch_size=None, epochs=1, callbacks=[watch]).fit(X, rare)
     assert seen[0].tolist() == [75, 15]
+
+
+def test_training_stops_early_by_itself_and_keeps_the_best_epoch():
+    noise = np.random.default_rng(0).permutation(TWO)
+    estimator = NeuralClassifier((50,), batch_size=16, n_iter_no_change=3, random_state=0).fit(X, noise)
+    losses = estimator.run_.history.column("val_loss")
+    assert 4 <= estimator.n_iter_ == int(np.argmin(losses)) + 4 < 200
+    assert estimator.run_.layout[0] == 108
+    given = NeuralClassifier((50,), batch_size=16, n_iter_no_change=3, random_state=0)
+    given.fit(X, noise, X_val=X[:40], y_val=noise[::-1][:40])  # those rows in place of some that are held out
+    assert given.run_.layout[0] == 120
+    assert given.trainer_.evaluate(given.model_, (X[:40], noise[::-1][:40]))["loss"] == pytest.approx(
+        min(given.run_.history.column("val_loss")), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("rows", [3, 9, 99, 100])
+def test_few_rows_train_without_any_that_are_held_out(rows):
+    y = np.arange(rows) % min(rows, 40)  # classes of one to three rows
+    for estimator, target in ((NeuralClassifier(epochs=2), y), (NeuralRegressor(epochs=2), X[:rows, 0])):
+        fitted = clone(estimator).set_params(hidden=(4,), random_state=0).fit(X[:rows], target)
+        assert fitted.run_.layout[0] == (90 if rows == 100 else rows)
+        assert fitted.predict(X[:rows]).shape == (rows,)
+
+
+def by_hand(y, weight=None):
+    mean = np.average(y, axis=0, weights=weight)
+    return mean, np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
+
+
+@pytest.mark.parametrize("loss", [None, HalfSquaredError()])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_a_regressor_learns_y_of_any_size(scale, loss):
+    y = np.add(NUMBERS, [3.0, -50.0]) * [scale, 1.0]
+    estimator = NeuralRegressor((20,), loss=loss, batch_size=None, epochs=100, random_state=0).fit(X[:60], y)
+    reference = NeuralRegressor((20,), loss=loss, batch_size=None, epochs=100, random_state=0)
+    reference.fit(X[:60], (y - by_hand(y)[0]) / by_hand(y)[1])
+    predictions = reference.predict(X[:60]) * by_hand(y)[1] + by_hand(y)[0]
+    np.testing.assert_allclose(estimator.predict(X[:60]) / [scale, 1.0], predictions / [scale, 1.0], rtol=1e-6)
+    assert estimator.score(X[:60], y) > 0.2
+    np.testing.assert_array_equal(estimator.model_.predict(X[:60]), estimator.predict(X[:60]))
+
+
+@pytest.mark.parametrize("y", [np.full(60, 0.1), np.full(60, 7), np.full((60, 2), -1e9)])
+def test_a_constant_y_moves_to_0_and_keeps_its_size(y):
+    estimator, centred = regressor().fit(X[:60], y), regressor().fit(X[:60], y * 0.0)
+    np.testing.assert_allclose(estimator.predict(X[:60]), centred.predict(X[:60]) + y, rtol=1e-12)
+
+
+def test_a_regressor_takes_whole_numbers_and_float32():
+    whole = np.random.default_rng(0).integers(1000, 1100, 60)
+    np.testing.assert_array_equal(
+        regressor().fit(X[:60], whole).predict(X[:60]), regressor().fit(X[:60], whole * 1.0).predict(X[:60])
+    )
+    small = regressor().fit(X[:60].astype(np.float32), whole.astype(np.float32)).predict(X[:60].astype(np.float32))
+    assert small.dtype == np.float32
+    np.testing.assert_allclose(small, regressor().fit(X[:60], whole).predict(X[:60]), rtol=1e-5)
+
+
+def test_a_row_of_weight_2_is_two_rows_for_the_mean_of_y():
+    weight = 1.0 + (X[:60, 0] > 0)
+    twice = np.repeat(np.arange(60), weight.astype(int))
+    weighted = regressor(batch_size=None).fit(X[:60], NUMBERS, weight)
+    repeated = regressor(batch_size=None).fit(X[twice], NUMBERS[twice])
+    np.testing.assert_allclose(weighted.predict(X[:60]), repeated.predict(X[:60]), rtol=1e-9)
+
+
+def test_passes_of_partial_fit_see_y_as_the_first_one_does():
+    y = NUMBERS[:, 0] * 1000 + 5
+    parts = regressor(shuffle=False, batch_size=30)
+    for _ in range(3):
+        parts.partial_fit(X[:60], y)
+    whole = regressor(shuffle=False, batch_size=30).fit(X[:60], y)
+    np.testing.assert_allclose(parts.predict(X[:60]), whole.predict(X[:60]), rtol=1e-9)
+    np.testing.assert_allclose(parts.loss_curve_, whole.loss_curve_, rtol=1e-9)
+    before = parts.model_.parameters.vector.copy()
+    interrupt = on("batch_begin")(lambda run: 1 / run.recipe.get("no", 0))
+    with pytest.raises(ZeroDivisionError):
+        parts.set_params(callbacks=[interrupt]).partial_fit(X[:60], y)
+    np.testing.assert_allclose(parts.model_.parameters.vector, before, rtol=1e-12)
+
+
+def test_the_export_of_a_fitted_regressor_gives_the_unit_of_y(tmp_path):
+    y = NUMBERS * [1000.0, 1.0] + [5000.0, 0.0]
+    estimator = regressor(epochs=5).fit(X[:60], y)
+    export_python(estimator.model_, tmp_path / "model.py")
+    spec = spec_from_file_location("exported", tmp_path / "model.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    np.testing.assert_allclose(module.predict(X[:60]), estimator.predict(X[:60]), rtol=1e-9)
 
 
 def test_regularizers_schedules_and_metrics_take_part():
@@ -405,7 +505,7 @@ def test_partial_fit_takes_other_rows_each_time_and_needs_no_class_of_them_all()
             "'hidden' was (6,) when the network was made, now it is (9,)",
         ),
         (lambda e: e.set_params(optimizer=RATE), RuntimeError, "was AdamOptimizer, now it is SGDOptimizer"),
-        (lambda e: e.set_params(validation_fraction=0.1), ValueError, "give X_val and y_val in place of"),
+        (lambda e: e.set_params(early_stopping=True), ValueError, "give early_stopping='auto' or False, not True"),
         (lambda e: e.set_params(class_weight="balanced"), ValueError, "not 'balanced'"),
         (lambda e: e.partial_fit(X, Y, classes=[0, 1]), ValueError, "those of the first call, [0, 1, 2]; got [0, 1]"),
         (
@@ -546,12 +646,10 @@ MIXED = np.array([None, "a", "b"] * 40, object)
         hostile(
             "negative class weight", {"class_weight": {0: -1, 1: 1, 2: 1}}, X, Y, "class_weight must not be negative"
         ),
-        hostile(
-            "nothing held out", {"callbacks": [EarlyStopping()]}, X, Y, "set validation_fraction=0.1, or call fit(X"
-        ),
+        hostile("nothing held out", {"callbacks": [EarlyStopping()]}, X, Y, "set early_stopping=True, or call fit(X"),
         hostile("half of the held-out data", {}, X, Y, "X_val and y_val go together; got only X_val", X_val=X),
         hostile("unknown class", {}, X, Y, "y_val must hold the classes [0, 1, 2]; got 3", X_val=X, y_val=Y + 1),
-        hostile("held out twice", {"validation_fraction": 0.1}, X, Y, "got both", X_val=X, y_val=Y),
+        hostile("another word", {"early_stopping": "yes"}, X, Y, "NeuralClassifier: setting 'early_stopping'"),
     ],
 )
 def test_bad_input_is_refused_with_what_to_do(params, x, y, fit, message):
