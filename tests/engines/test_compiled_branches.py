@@ -75,6 +75,7 @@ def first():
     return [Sequential(each, Dense(units=2, activation=Tanh())) for each in (trunk, other)]
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_layer_may_write_the_first_columns_of_a_join(place):
     require_agreement(
@@ -163,6 +164,7 @@ def layered():
     return Sequential(trunk, Residual(Dense(7, 7, Tanh()), LayerNorm(7)), Heads(late=first, more=Tanh()))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("weight", [None, WEIGHTS])
 def test_layers_of_each_kind_in_branches(weight):
     data = (X, {"late": Y["late"][:, None], "more": RNG.normal(size=(ROWS, 7))}, weight)

@@ -288,13 +288,13 @@ def test_kernels_read_as_python_stay_within_their_arrays_and_train_as_numpy_does
         require_agreement(seed)
 
 
-@pytest.mark.share(1 / 3)
+@pytest.mark.share(1 / 5)
 @pytest.mark.parametrize("seed", range(1000, 1012))
 def test_kernels_with_all_passes_train_as_numpy_does(seed):
     require_agreement(seed)
 
 
-@pytest.mark.share(1 / 3)
+@pytest.mark.share(1 / 5)
 @pytest.mark.parametrize("seed", range(1000, 1012))
 def test_kernels_of_float32_with_all_passes_round_as_numpy_does(seed):
     require_float32(seed)

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 
 import parallel_pieces as pieces
@@ -58,7 +57,7 @@ HARMLESS = {
 }
 
 
-@lru_cache
+@pieces.once
 def errors():
     """Return what each of three workers raises in each case; one process has run all cases."""
     folder = Path(tempfile.mkdtemp())

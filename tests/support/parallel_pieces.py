@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -523,7 +523,26 @@ def launched(count, *arguments, program=__file__, code=0, timeout=60, shards=8):
     return done.stdout.splitlines()
 
 
-@lru_cache
+def once(function):
+    """Call a function once for the same arguments, and raise its error again, which ``functools.cache`` does not."""
+    results = {}
+
+    @wraps(function)
+    def call(*arguments):
+        if arguments not in results:
+            try:
+                results[arguments] = function(*arguments), None
+            except Exception as error:  # noqa: BLE001 (a failed assertion too)
+                results[arguments] = None, error
+        result, error = results[arguments]
+        if error is not None:
+            raise error
+        return result
+
+    return call
+
+
+@once
 def digests(count, shards=8):
     """Return the digest of each case on ``count`` workers; all workers must agree."""
     found = [json.loads(line) for line in launched(count, shards=shards)]
