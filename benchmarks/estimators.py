@@ -65,7 +65,7 @@ def ratios(work: Work, optimizer: str, engine: str, pairs: int) -> list[float]:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(work.rows, work.features)), rng.integers(0, work.classes, work.rows)
     recipe, settings = OPTIMIZERS[optimizer]
-    shared = {"batch_size": work.batch_size, "random_state": 0}
+    shared: dict[str, Any] = {"batch_size": work.batch_size, "early_stopping": False, "random_state": 0}
     ours = NeuralClassifier((work.hidden,), optimizer=recipe, epochs=work.epochs, engine=engine, **shared)
     settings = settings | {"alpha": 0.0, "max_iter": work.epochs, "n_iter_no_change": work.epochs + 1}
     theirs = MLPClassifier((work.hidden,), **settings, **shared)
