@@ -244,7 +244,9 @@ def _goal(label: str, column: _Summary) -> Proposal:
         return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
     if column.kind == "number" and column.whole and column.distinct <= min(CLASSES, column.present / 2):
         return Proposal(label, column.kind, (Classes(),), f"{column.distinct} classes")
-    return Proposal(label, column.kind, (Standardize(),), "")
+    tail = column.kind == "number" and _log(column) is not None
+    remark = 'long tail; ["Log", "Standardize"] fits ratios and predicts medians' if tail else ""
+    return Proposal(label, column.kind, (Standardize(),), remark)
 
 
 def goal_rules(goals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:

@@ -92,6 +92,14 @@ def test_a_target_has_classes_or_is_scaled(target, expected):
     assert f"target={expected}," in str(recipe)
 
 
+def test_a_target_with_a_long_tail_gets_a_remark_on_the_logarithm():
+    remarks = {}
+    for name, target in (("tail", np.exp(RNG.normal(10, 1.5, ROWS))), ("none", RNG.normal(size=ROWS))):
+        _, [goal] = propose((pd.DataFrame({"x": NUMBERS}), target), name="new")
+        remarks[name] = goal.reason
+    assert remarks == {"tail": 'long tail; ["Log", "Standardize"] fits ratios and predicts medians', "none": ""}
+
+
 def test_many_columns_of_small_whole_numbers_are_pixels_and_share_a_rule():
     x, y = load_digits()
     recipe = Preprocess.of(pd.DataFrame(x, columns=[f"pixel {place}" for place in range(64)]).assign(digit=y), "digit")

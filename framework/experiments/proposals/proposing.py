@@ -144,7 +144,7 @@ validation = {size.validation}
 # fills missing values, also if only later rows have some. Clip cuts numbers off at 5 standard deviations, so that a
 # typing error in one row cannot end training or give an absurd prediction.
 [trainer.preprocess.target]
-{_rule(target, [step], "")}
+{_rule(target, [step], "" if classes else goal.reason)}
 [trainer.preprocess.columns]
 {"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
 {_model(_head(classes), size)}"""
