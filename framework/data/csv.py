@@ -182,15 +182,11 @@ class CSV(TableFile):
         cell = self.frame(0, 1).column(column)[0].as_py()
         advice = ""
         if kind == "dates" and found == "text":
-            advice = f"write their form, such as {_forms(str(cell))}"
+            forms = formats_of(str(cell).strip()) or ("%m/%d/%Y", "%d/%m/%Y")
+            advice = f"write their form, such as {' or '.join(f'dates=({form!r},)' for form in forms)}"
         elif kind == "durations":
             advice = "write durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit"
         return advice and f"in row 0 it has {brief(cell)}; {advice}"
-
-
-def _forms(cell: str) -> str:
-    """Return the settings that read a date whose year is not first: of two, one is right."""
-    return " or ".join(f"dates=({form!r},)" for form in formats_of(cell.strip()) or ("%m/%d/%Y", "%d/%m/%Y"))
 
 
 class _Block(NamedTuple):

@@ -81,7 +81,7 @@ def split(
     if stratify and len(data) == 1:
         raise SettingsError("split: stratify needs the classes: give (x, y)")
     if stratify:
-        order, held = _stratified(order, _classes(labels), fraction)
+        order = _spread(order, _require_classes(_classes(labels)))  # from each class its share of the first rows
     if not 0 < held < len(order):
         raise SettingsError(f"split: {fraction} of {len(order)} rows leaves a part empty; give more rows")
     return _taken(data, trees, order[held:]), _taken(data, trees, order[:held])
@@ -367,15 +367,14 @@ def _classes(labels: Any) -> Array:
     return array
 
 
-def _stratified(order: Array, labels: Array, fraction: float) -> tuple[Array, int]:
-    """Put the held-out rows first: of each class its share, so that the whole is rounded once."""
+def _require_classes(labels: Array) -> Array:
     classes = np.unique(labels)
-    if 2 * len(classes) > len(order) or not np.array_equal(classes, np.floor(classes)):
+    if 2 * len(classes) > len(labels) or not np.array_equal(classes, np.floor(classes)):
         raise DataError(
             "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
-            f"{len(classes)} different numbers in {len(order)} rows; leave stratify out"
+            f"{len(classes)} different numbers in {len(labels)} rows; leave stratify out"
         )
-    return _spread(order, labels), round(len(order) * fraction)
+    return labels
 
 
 def _spread(order: Array, labels: Array) -> Array:

@@ -70,6 +70,11 @@ class _LevelStep(ColumnStep):
             text = texts.levels[texts.arrays[0][row]]
             known = brief(list(self.settings()["levels"]))
             what = f"has {brief(text)}, which is not among the levels of fit, {known},"
+            fit, held_out, target = column.where.partition(": validation: target ")
+            if held_out:
+                column = column.replaced(where=f"{fit}: validation: class {brief(text)} of target {target}")
+                what = "is only among the held-out rows, first"
+                advice = "split(data, stratify=True) leaves rows of each class for training"
             column.refuse(others, what, advice)
 
 
@@ -291,12 +296,5 @@ class Classes(_LevelStep):
     def apply(self, column: Column) -> Column:
         places = self.places(column)
         self._require_present(column, places)
-        caller, held_out, target = column.where.partition(": validation: ")
-        if held_out and (places == -2).any():
-            texts, unknown = column.as_texts(), places == -2
-            text = texts.levels[texts.arrays[0][np.argmax(unknown)]]
-            column = column.replaced(where=f"{caller}{held_out}class {brief(text)} of {target}")
-            advice = "split(data, stratify=True) puts each class in both parts"
-            column.refuse(unknown, "is only among the held-out rows, first", advice)
         self.refuse_others(column, places, "drop such rows, or train on rows of each class")
         return column.replaced(form="ids", arrays=(places,))

@@ -249,13 +249,6 @@ def _goal(label: str, column: _Summary) -> Proposal:
     return Proposal(label, column.kind, (Standardize(),), remark)
 
 
-def goal_rules(goals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:
-    """Return the steps of the targets and the reasons by name; of one target, for any name."""
-    if len(goals) == 1:
-        return {"*": (goals[0].steps, goals[0].reason)}
-    return {goal.column: (goal.steps, goal.reason) for goal in goals}
-
-
 def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:
     """Return the steps and the reason by name; where most columns of a kind take the same, by kind."""
     common: dict[Kind, tuple[ColumnStep, ...]] = {}
@@ -269,34 +262,31 @@ def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ..
     return named | {f"<{kind}>": (steps, "the others") for kind, steps in common.items()}
 
 
-_Rules: TypeAlias = Mapping[str, tuple[tuple[ColumnStep, ...], str]]
+_Steps: TypeAlias = Mapping[str, tuple[ColumnStep, ...]]
 
 
-def code(columns: _Rules, target: _Rules = MappingProxyType({})) -> str:
-    """Return a recipe as Python code, with the reasons as comments.
+def code(columns: _Steps, target: _Steps = MappingProxyType({})) -> str:
+    """Return a recipe as Python code.
 
     Example:
-        >>> print(code({"age": ((Impute("median"), Standardize()), "3 missing")}, {"*": ((Classes(),), "")}))
+        >>> print(code({"age": (Impute("median"), Standardize())}, {"*": (Classes(),)}))
         Preprocess(
             columns={
-                "age": [Impute("median"), Standardize()],  # 3 missing
+                "age": [Impute("median"), Standardize()],
             },
             target=[Classes()],
         )
     """
     lines = ["Preprocess(", *_table("columns", columns)]
     if [*target] == ["*"]:
-        steps, why = target["*"]
-        lines.append(f"    target={_listed(steps)},{f'  # {why}' if why else ''}")
+        lines.append(f"    target={_listed(target['*'])},")
     elif target:
         lines += _table("target", target)
     return "\n".join([*lines, ")"])
 
 
-def _table(setting: str, found: _Rules) -> list[str]:
-    rows = [
-        f"        {_quoted(key)}: {_listed(steps)},{f'  # {why}' if why else ''}" for key, (steps, why) in found.items()
-    ]
+def _table(setting: str, steps: _Steps) -> list[str]:
+    rows = [f"        {_quoted(key)}: {_listed(each)}," for key, each in steps.items()]
     return [f"    {setting}={{", *rows, "    },"]
 
 

@@ -13,7 +13,7 @@ from framework.preprocessing.categories import Classes
 from framework.preprocessing.columns import Column
 from framework.preprocessing.fitted import FittedPreprocess, shown
 from framework.preprocessing.numbers import Drop, Impute
-from framework.preprocessing.proposing import code, goal_rules, propose, rules
+from framework.preprocessing.proposing import code, propose, rules
 from framework.preprocessing.reading import TARGET, Block, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
@@ -93,7 +93,7 @@ class Preprocess(Component):
         proposals, goals = propose(data, target, name="Preprocess.of")
         return cls(
             columns={key: steps for key, (steps, _) in rules(proposals).items()},
-            target={key: steps for key, (steps, _) in goal_rules(goals).items()},
+            target={"*" if len(goals) == 1 else goal.column: goal.steps for goal in goals},
         )
 
     def _repr_html_(self) -> str:
@@ -104,7 +104,7 @@ class Preprocess(Component):
 
     def __str__(self) -> str:
         """Return the recipe as Python code."""
-        return code({key: (steps, "") for key, steps in self.columns}, {key: (steps, "") for key, steps in self.target})
+        return code(dict(self.columns), dict(self.target))
 
     def fit(self, data: Any, name: str = "Preprocess.fit") -> FittedPreprocess:
         """Return the recipe with the numbers that follow from some data.

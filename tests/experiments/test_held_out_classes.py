@@ -140,7 +140,7 @@ def test_a_command_names_such_a_class_with_the_setting_of_the_file():
     text = Path("a.toml").read_text().replace('{type = "Classes", levels = ["a", "b", "c"]}', '"Classes"')
     Path("b.toml").write_text(text)
     said = "class 'c' of target 'kind' is only among the held-out rows"
-    advice = 'validation = 0.2 with holdout = "stratified" in the file puts each class in both parts'
+    advice = 'validation = 0.2 with holdout = "stratified" in the file leaves rows of each class for training'
     printed = command("train", "b.toml", "--set", "holdout=last", status=1)
     assert said in printed
     assert advice in printed

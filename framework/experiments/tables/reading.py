@@ -123,7 +123,7 @@ def with_flags(message: str, file: str | None = None) -> str:
         "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"
     )
     message = message.replace(
-        "split(data, stratify=True) puts", 'validation = 0.2 with holdout = "stratified" in the file puts'
+        "split(data, stratify=True) leaves", 'validation = 0.2 with holdout = "stratified" in the file leaves'
     )
     message = message.replace("import the module that defines it first", "give --import MODULE, which defines it")
     message = re.sub(r"make a new \w+\(\.\.\.\)", "start the command again", message)
