@@ -34,7 +34,7 @@ _DAYS = (
 _TIMES = ("", *(f"{mark}%H:%M{seconds}" for mark in " T" for seconds in ("", ":%S")))
 _TIMES += (" %I:%M %p", " %I:%M:%S %p", " %I:%M%p", " %H:%M:%S %z", " %H:%M:%S UTC")
 
-FORMATS = tuple(map("".join, product(_DAYS, _TIMES)))
+FORMATS = (*map("".join, product(_DAYS, _TIMES)), "%Y-%m", "%b %Y", "%B %Y")
 """The formats that are known; ISO 8601 with all its digits needs none."""
 
 

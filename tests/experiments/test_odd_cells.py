@@ -65,6 +65,7 @@ DAYS = pd.date_range("2012-01-03 00:05", periods=90, freq="31h")
         "%d.%m.%Y",
         "%B %d, %Y",
         "%d-%b-%y",
+        "%Y-%m",
         "%m/%d/%y %H:%M:%S",
         "%Y-%m-%d %H:%M:%S %z",
     ],
