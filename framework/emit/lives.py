@@ -144,6 +144,8 @@ def strided(shape: Shape) -> Shape:
 
 def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     """Return the strides after a reshape, or None where NumPy must copy."""
+    if 0 in new:
+        return strided(new)
     axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
     blocks: list[tuple[int, int]] = []  # (size, stride) of runs of axes that are contiguous together
     for size, stride in axes:

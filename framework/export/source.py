@@ -39,14 +39,14 @@ HELPERS = {
     "sum_over_rows": '''
 def sum_over_rows(x, axes):
     """Return the sum over the first axes, as a product with ones."""
-    matrix = x.reshape(np.prod(x.shape[:axes]), -1)
+    matrix = x.reshape(np.prod(x.shape[:axes]), np.prod(x.shape[axes:], dtype=int))
     return np.ones(len(matrix), x.dtype).dot(matrix).reshape(x.shape[axes:])
 ''',
     "row_sums": '''
 def row_sums(x):
     """Return the sum of each row, as a product with ones."""
     size = x.shape[-1]
-    return x.reshape(-1, size).dot(np.ones(size, x.dtype)).reshape(x.shape[:-1])
+    return x.reshape(np.prod(x.shape[:-1], dtype=int), size).dot(np.ones(size, x.dtype)).reshape(x.shape[:-1])
 ''',
     "row_max": '''
 def row_max(x):

@@ -344,6 +344,8 @@ def _reshape(writer: Writer, node: Node) -> str:
     """Write a reshape; rows that stay the first axis are copied from the input's shape, by a 0."""
     (x,) = node.args
     same = x.shape[:1] == node.shape[:1] and not any(map(writer.graph.rows_in, node.shape[1:]))
+    if 0 in node.shape:
+        return writer.op("Reshape", *writer.args(node), writer.shape(node.shape), allowzero=1)
     shape = (0, *node.shape[1:]) if same and x.shape else node.shape
     return writer.op("Reshape", *writer.args(node), writer.shape(shape))
 

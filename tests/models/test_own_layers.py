@@ -22,6 +22,7 @@ from framework import (
     Softmax,
     Tanh,
     Trainer,
+    check_gradients,
     show,
 )
 from framework.graph.loop import loop
@@ -344,6 +345,32 @@ def test_a_gather_of_no_rows_has_a_gradient():
     layer = Layer.of(lambda x: np.take_along_axis(x, np.argmax(x, axis=1)[:, None], axis=1))
     layer.forward(np.empty((0, 3)))
     assert layer.backward(np.empty((0, 1))).shape == (0, 3)
+
+
+OF_NOTHING = {
+    "reshape": lambda x, w: x @ w + x[:, :0].reshape(len(x), 2, 0).sum(axis=2) @ w[:2],
+    "flat": lambda x, w: x @ w + (x[:, :0, None] * x[:, None]).swapaxes(1, 2).reshape(len(x), 0).sum(1)[:, None],
+    "concatenate": lambda x, w: np.concatenate([x[:, :0], x @ w, x[:, 4:]], axis=1),
+    "product": lambda x, w: x @ w + x[:, :0] @ w[:0] + np.einsum("ni,ij->nj", x[:, :0], w[:0]),
+    "products": lambda x, w: x @ w + (x[:, None, :0] @ np.swapaxes(x[:, None, :0], 1, 2))[:, 0],
+    "sums": lambda x, w: x @ w + np.tanh(x[:, :0]).sum(axis=1, keepdims=True) + w[:, :0].sum(axis=1) @ w,
+    "broadcast": lambda x, w: x @ w * (1.0 + (x[:, :0] - x[:, :1]).sum(axis=1, keepdims=True)),
+    "prod": lambda x, w: x @ w * x[:, :0].prod(axis=1, keepdims=True),
+    "pad": lambda x, w: x @ w + np.pad(x[:, :0], ((0, 0), (1, 1))) @ w[:2],
+    "where": lambda x, w: x @ w + np.where(x[:, :0] > 0, x[:, :0], 0.0).sum(axis=1, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("formula", OF_NOTHING.values(), ids=OF_NOTHING)
+def test_a_formula_may_have_axes_of_length_0(formula):
+    layer, x = Layer.of(formula, shapes={"w": (4, 4)}), X[:, 0]
+    np.testing.assert_allclose(layer(x), formula(x, layer.parameters["w"]), rtol=1e-12)
+    check_gradients(layer, MeanSquaredError(), x, np.ones((6, 4)))
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=2)
+    models = [Sequential(Layer.of(formula, shapes={"w": (4, 4)}), Dense(4, 1)) for _ in range(2)]
+    for model, engine in zip(models, ("numpy", "auto"), strict=True):
+        trainer.replace(engine=engine).fit(model, (x, np.ones((6, 1))))
+    np.testing.assert_allclose(*(model.parameters.vector for model in models), rtol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 6])

@@ -78,7 +78,19 @@ class Looped(Layer):
 
 
 # (the layers, the shape of a sample)
+class Emptied(Layer):
+    """A layer whose formula computes with arrays that have an axis of length 0."""
+
+    def formula(self, x):
+        none = x[:, :0]
+        outer = (none[:, :, None] * x[:, None, :]).swapaxes(1, 2).reshape(len(x), 0)
+        pairs = np.stack([none, none], axis=1).sum(axis=(1, 2)) + none.reshape(len(x), 2, 0).sum(axis=-1).sum(axis=1)
+        sums = np.tanh(none).sum(axis=1, keepdims=True) + outer.sum(axis=1, keepdims=True) + pairs[:, None]
+        return np.concatenate([none, x + sums, none], axis=1)
+
+
 MODELS = {
+    "axes of length 0": (lambda: [Dense(units=3), Emptied(), Dense(units=2)], (4,)),
     "units": (lambda: [Dense(units=5, activation=Tanh()), Neuron(activation=Sigmoid())], (4,)),
     "units for each step": (lambda: [Dense(4, 3)], (6, 4)),
     "an image": (lambda: [Conv2D(filters=3, kernel=2), MaxPool(window=2), Flatten(), Dense(units=2)], (2, 5, 5)),
