@@ -36,8 +36,8 @@ def fits(shape: Any, expected: Any) -> bool:
 
 
 def is_open(shape: Any) -> bool:
-    """Return whether the number of axes is not known."""
-    return isinstance(shape, tuple) and shape[:1] == (...,)
+    """Return whether the number of axes is not known, of every leaf of a tree."""
+    return all(part[:1] == (...,) for part in leaves(shape))
 
 
 def narrowed(shape: Any, expected: Any) -> Any:
@@ -47,10 +47,20 @@ def narrowed(shape: Any, expected: Any) -> Any:
         >>> narrowed((..., 4), (None, None)), narrowed((3, 4), (None, None))
         ((None, 4), (3, 4))
     """
-    if not is_open(shape):
+    if isinstance(shape, dict) or not is_open(shape):
         return shape
     known = (None,) * len(expected) + shape[1:]
     return tuple(b if a is None else a for a, b in zip(expected, known[len(known) - len(expected) :], strict=True))
+
+
+def closed(shape: Any, *sizes: int) -> Any:
+    """Return an open shape, or a tree of them, with these axes in front.
+
+    Example:
+        >>> closed((..., 4)), closed({"city": (...,), "numbers": (..., 4)}, 7)
+        ((4,), {'city': (7,), 'numbers': (7, 4)})
+    """
+    return map_leaves(lambda part: (*sizes, *part[1:]), shape)
 
 
 def is_known(shape: Any) -> bool:

@@ -24,6 +24,8 @@ from framework.runs.packing import pack, unpack
 from framework.runs.progress import Progress
 from framework.runs.run import Run
 from framework.settings.component import Component, parsed
+from framework.shapes import is_known
+from framework.trees import map_leaves
 
 _Object = dict[str, Any]
 _Form = tuple[tuple[int, ...], str]
@@ -47,6 +49,7 @@ class Document(BaseModel):
     columns: list[str] | None
     target_columns: list[str] | None
     preprocess: _Object | None = None  # files of models without one do not have it
+    shape: list[int] | _Object | None = None  # that of a sample; left out where it is the model's input_shape
     loss_function: _Object
     optimizer: _Object
     optimizer_steps: NonNegativeInt
@@ -108,6 +111,8 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             del document["progress"]["read"]
         if run.model.preprocess is not None:
             document["preprocess"] = _json(run.model.preprocess)
+        if (shape := run.model.known_shape) != run.model.input_shape and is_known(shape):
+            document["shape"] = shape
         text = json.dumps(document)
         Document.from_text(text)
     except (ValueError, TypeError, RecursionError) as error:  # SettingsError among them
@@ -247,7 +252,12 @@ def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ..
     values = {name: arrays[f"buffers.{name}"] for name in buffers}
     inputs, targets = (None if names is None else tuple(names) for names in (document.columns, document.target_columns))
     preprocess = None if document.preprocess is None else _component(FittedPreprocess, document.preprocess)
-    columns = Columns(inputs, targets, preprocess, trained=document.progress.step > 0)
+    shape: Any = document.shape
+    if shape is not None:
+        shape = map_leaves(lambda sizes: tuple(sizes) if isinstance(sizes, list) else (None,), shape)
+        if not (is_known(shape) and model.takes(shape)):
+            raise CheckpointError(f"its samples of shape {document.shape} are none of the model's")
+    columns = Columns(inputs, targets, preprocess, trained=document.progress.step > 0, shape=shape)
     state.fill(state.parameters.vector, values, document.frozen, columns)
     return model
 

@@ -167,7 +167,7 @@ class PartChecks:
                 raise
             raise type(error)(f"{error}; rows count from row {start} of the data") from None
         if self.columns == NO_COLUMNS:
-            self.columns = Columns(column_names(x), column_names(y))  # the first part's are those of all
+            self.columns = Columns(column_names(x), column_names(y), shape=sample_shape(batch[0]))  # those of all
         form = (*map(sample_shape, batch[:2]), batch[2] is not None)
         self._form = self._form or form
         if form != self._form:

@@ -523,7 +523,8 @@ def prepare(
         if (weights := arrays[2]) is not None and not weights.any():
             raise DataError(f"{name}: argument 'weight' must have a positive sum; all {len(weights)} weights are 0")
         _require_metrics(metrics, arrays, model, name)
-        return ArraySource(arrays, Columns(column_names(x), column_names(y)), digests, chances)
+        columns = Columns(column_names(x), column_names(y), shape=sample_shape(arrays[0]))
+        return ArraySource(arrays, columns, digests, chances)
     checks = PartChecks(model, losses, name)
     if isinstance(data, Stream):
         return StreamSource(data, checks, sampling)

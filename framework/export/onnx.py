@@ -47,8 +47,8 @@ def export_onnx(
     Args:
         model: The model.
         path: The file; ``.onnx`` is the usual ending.
-        shape: The shape of a sample, where the model leaves sizes open, as the steps of a recurrent layer; a dict of
-            shapes by name for several inputs.
+        shape: The shape of a sample, a dict of shapes by name for several inputs; None is that of the last ``fit``, or
+            of the model where it leaves no size open.
         dtype: "float32" or "float64"; None is the model's.
         classes: The names of the classes, for a further output ``label``: the likeliest class of each row. The classes
             of a Preprocess are known already. One output has a label if its activation is from 0 to 1, as Sigmoid's.

@@ -62,7 +62,8 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
     Args:
         model: The model.
         path: The file; ``.py`` is the usual ending.
-        shape: The shape of a sample, where the model leaves sizes open; a dict of shapes by name for several inputs.
+        shape: The shape of a sample, a dict of shapes by name for several inputs; None is that of the last ``fit``, or
+            of the model where it leaves no size open.
         dates: How texts of dates in a table are written that are not ISO 8601, as for ``CSV``: ``["%m/%d/%Y"]``.
 
     Raises:
@@ -183,7 +184,7 @@ class _File:
             return self._layer(model, x, shape, place)
         if isinstance(model, Sequential):
             for name, part in model.parts.items():
-                x, shape = self._through(part, x, shape, f"{path}{name}."), part.shape_after(part.narrowed(shape))
+                x, shape = self._through(part, x, shape, f"{path}{name}."), part.infer_shape(shape)
             return x
         if type(model) is Residual:
             inner = self._through(model.block, x, shape, f"{path}block.")

@@ -52,7 +52,7 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
 
     Args:
         model: The model.
-        shape: The shape of a sample, where the model leaves sizes open; a dict of shapes by name for several inputs.
+        shape: The shape of a sample; see ``export_onnx``.
         dtype: The dtype of floats; None is the model's.
         name: The caller, for messages.
 
@@ -89,7 +89,7 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
 
 
 def sample_of(model: Model, shape: Any, name: str) -> Any:
-    """Return the shape of a sample: the given one, that of the preprocess, or that of the model.
+    """Return the shape of a sample: the given one, that of the preprocess, of the last ``fit``, or of the model.
 
     Raises:
         SettingsError: Sizes are not known, or the shape does not fit.
@@ -106,13 +106,13 @@ def sample_of(model: Model, shape: Any, name: str) -> Any:
                 f"model takes {shown(expected)}; train them together"
             )
         shape = model.preprocess.shape
-    if shape is None:
-        shape = expected
+    shape = model.known_shape if shape is None else shape
     require_sizes(f"{name}: argument 'shape'", shape)
     if not is_known(shape) or not leaves(shape):
+        example = map_leaves(lambda part: tuple(size if isinstance(size, int) else 28 for size in part), shape)
         raise SettingsError(
-            f"{name}: the model leaves the shape of a sample open, {shown(expected)}; give shape=..., the shape of one "
-            "sample, as shape=(28, 28)"
+            f"{name}: the model leaves the shape of a sample open, {shown(shape)}; give shape=..., the shape of one "
+            f"sample, as shape={example}"
         )
     if not model.takes(shape):
         raise SettingsError(f"{name}: argument 'shape' must fit {shown(expected)}; got {shown(shape)}")

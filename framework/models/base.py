@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from framework import plots
 from framework.arrays import Array, Record, column_names
-from framework.errors import DataError, SettingsError, ShapeError, UsageError
+from framework.errors import DataError, DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
 from framework.forks import finish_before_forks
 from framework.frames import difference
 from framework.graph.refuse import refuse
@@ -31,7 +31,7 @@ from framework.models.rows import classified, predicted
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.component import Component
 from framework.settings.messages import brief
-from framework.shapes import fits, narrowed, of_rows, require_rows, shown
+from framework.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
 
 if TYPE_CHECKING:
@@ -114,9 +114,14 @@ class Model(Component):
             shape = shape[len(shape) - len(expected) :]
         return fits(shape, expected)
 
+    @property
+    def open_shape(self) -> Any:
+        """The shape of one sample, with ``...`` where it may have further axes in front."""
+        return map_leaves(lambda part: (..., *part), self.input_shape) if self.leading_axes else self.input_shape
+
     def narrowed(self, shape: Any) -> Any:
         """Return the shape of samples as this model takes them, where the layer before leaves their axes open."""
-        return narrowed(shape, (..., *self.input_shape) if self.leading_axes else self.input_shape)
+        return narrowed(shape, self.open_shape)
 
     @abstractmethod
     def cardinalities(self, shape: Any) -> Any:
@@ -125,6 +130,61 @@ class Model(Component):
     @abstractmethod
     def shape_after(self, shape: Any) -> Any:
         """Return the shape of a prediction for samples of this shape."""
+
+    @property
+    def known_shape(self) -> Any:
+        """The shape of a sample in the last ``fit``; before it ``input_shape``, open where layers need more axes."""
+        if self._state is not None and self._state.columns.shape is not None:
+            return self._state.columns.shape
+        try:
+            self.infer_shape(self.input_shape, settle=self.settled)
+        except (DerivativeError, ShapeError):  # of a layer that needs axes in front
+            return self.open_shape
+        return self.input_shape
+
+    def infer_shape(self, shape: Any, *, settle: bool = False) -> Any:
+        """Return the shape of a prediction for samples of this shape, in which sizes and axes may be open.
+
+        ``settle`` takes the numbers of inputs that were left out from it. A user's class is never given ``...``: its
+        outputs for samples without axes in front and with one are compared.
+
+        Raises:
+            ShapeError: The model does not take such samples.
+            DerivativeError: A formula cannot be traced.
+        """
+        shape, layers = self.narrowed(shape), self.unsettled()
+        if not is_open(shape) or (":" not in self.tag() and isinstance(shape, tuple)):
+            return self._inferred(shape, settle=settle)
+
+        def attempt(*axes: int) -> tuple[Any, list[Any] | None]:
+            if layers:
+                self.unsettle(layers)
+            try:
+                gives = self._inferred(closed(shape, *axes), settle=settle)
+            except (DerivativeError, ShapeError) as error:
+                return error, None
+            return gives, [layer.__dict__["inputs"] for layer in layers]
+
+        (deeper, more), (plain, inputs) = attempt(7), attempt()
+        if layers and (inputs is None or more not in (None, inputs)):  # the axes decide
+            self.unsettle(layers)
+        if inputs is None and str(plain) == str(deeper):  # whatever the samples
+            raise plain
+        if inputs is None or more is None:
+            return (...,) if inputs is None else plain
+        return map_leaves(_common, plain, deeper)
+
+    def _inferred(self, shape: Any, *, settle: bool) -> Any:
+        try:
+            return self.settle(shape) if settle else self.shape_after(shape)
+        except FrameworkError:
+            raise
+        except Exception as error:
+            if not is_known(shape):  # which a class need not take
+                return (...,)
+            raise ShapeError(
+                f"{self._label}.shape_after fails for samples of shape {shown(shape)}: {type(error).__name__}: {error}"
+            ) from error
 
     @property
     def settled(self) -> bool:
@@ -552,7 +612,7 @@ class Model(Component):
 
     def summary_table(self) -> list[tuple[str, str, str]]:
         """Return the rows of ``summary``, the first of which is the head."""
-        layers = self._summary_rows("", self.input_shape)
+        layers = self._summary_rows("", self.known_shape)
         rows = [(name, shown(of_rows(shape)), f"{size:,}") for name, shape, size in layers]
         parameters = self.parameters
         total = parameters.vector.size
@@ -589,6 +649,11 @@ class Model(Component):
 
     @abstractmethod
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...
+
+
+def _common(plain: Any, deeper: Any) -> Any:
+    """Return the open shape that is ``plain`` without axes in front, and ``deeper`` with an axis of 7."""
+    return (..., *plain) if deeper == (7, *plain) else plain if deeper == plain else (...,)
 
 
 def _is_like(x: Any, shape: Any, dtype: np.dtype[Any]) -> bool:

@@ -18,7 +18,7 @@ from framework.models.embedding import Embedding
 from framework.models.layer import Layer, LayerSettings
 from framework.models.sequential import Sequential
 from framework.settings.component import Count, require_named
-from framework.shapes import is_known, require_rows, shown
+from framework.shapes import Shape, is_known, require_rows, shown
 from framework.trees import leaf_name, map_leaves, sample_shape
 
 
@@ -40,6 +40,9 @@ class Input(Layer):
 
     def __init__(self, inputs: int | None = None, **settings: Unpack[LayerSettings]) -> None:
         super().__init__(inputs=inputs, **settings)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        return shape
 
     def formula(self, x: Any) -> Any:
         return x
@@ -240,13 +243,13 @@ class Heads(_Branches):
         found = {}
         for name, part in self.parts.items():
             try:
-                found[name] = part.settle(part.narrowed(shape))
+                found[name] = part.infer_shape(shape, settle=True)
             except FrameworkError as error:
                 raise type(error)(f"output '{name}': {error}") from None
         return found
 
     def shape_after(self, shape: Any) -> Any:
-        return {name: part.shape_after(part.narrowed(shape)) for name, part in self.parts.items()}
+        return {name: part.infer_shape(shape) for name, part in self.parts.items()}
 
     @property
     def output_activation(self) -> Any:

@@ -278,7 +278,7 @@ class Composite(Model):
 
     @property
     def output_shape(self) -> Any:
-        return self.shape_after(self.input_shape)
+        return self.infer_shape(self.known_shape)
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
@@ -409,7 +409,7 @@ class Composite(Model):
 
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]:
         start = f"{prefix}." if prefix else ""
-        rows = [(f"{prefix} {type(self).__name__}".strip(), self.shape_after(sample), 0)]
+        rows = [(f"{prefix} {type(self).__name__}".strip(), self.infer_shape(sample), 0)]
         given = dict(reversed(self._tried(sample, strict=False).given))
         for name, part in self._parts.items():
             shape = sample if part.takes(sample) else part.input_shape
@@ -458,7 +458,7 @@ class _Trial(Following):
         """Return zeros of the shape of a child's outputs; ``settle`` takes its numbers of inputs from x."""
         self.given.append((name, x))
         try:
-            shape = (child.settle if self._settle or child.settled else child.shape_after)(sample_shape(x))
+            shape = child.infer_shape(sample_shape(x), settle=self._settle or child.settled)
         except FrameworkError as error:
             raise type(error)(f"child '{name}': {error}") from None
         if not is_known(shape):

@@ -17,7 +17,7 @@ from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer
 from framework.settings.component import Count
-from framework.shapes import Shape, is_known
+from framework.shapes import Shape, is_known, is_open
 
 Size = Annotated[int, Field(ge=0)]
 
@@ -213,8 +213,6 @@ class _Pool(Layer):
         return max((len(v) for v in (self.window, self.stride, self.padding) if isinstance(v, tuple)), default=0)
 
     def shape_after(self, shape: Shape) -> Shape:
-        if len(shape) == 1:  # the last axis alone, behind a layer that samples with more axes may come from
-            return (None,)
         if is_known(shape):
             return super().shape_after(shape)
         return (shape[0], *(None,) * (len(shape) - 1))
@@ -313,7 +311,7 @@ class GlobalAverage(Layer):
     """
 
     def shape_after(self, shape: Shape) -> Shape:
-        return shape[:1]
+        return (None,) if is_open(shape) else shape[:1]
 
     def formula(self, x: Any) -> Any:
         return x.mean(axis=tuple(range(2, x.ndim)))

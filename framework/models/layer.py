@@ -32,7 +32,7 @@ from framework.random_streams import random_generator
 from framework.settings.component import Dtype, Seed, belongs_to
 from framework.settings.messages import brief, warn
 from framework.settings.plain_functions import PlainFunction, require_function
-from framework.shapes import Shape, is_known, require_sizes, shown
+from framework.shapes import Shape, closed, is_known, is_open, require_sizes, shown
 from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
@@ -201,11 +201,9 @@ class Layer(Model):
     def output_shape(self) -> Shape:
         """The shape of one prediction: that of the formula's output; without a formula, that of the input."""
         expected: Any = self.input_shape
-        if self._derives:
-            return self.shape_after(expected)
-        if isinstance(expected, dict):
+        if isinstance(expected, dict) and not self._derives:
             raise SettingsError(f"{type(self).__name__} is not complete: write output_shape in the class")
-        shape: Shape = expected
+        shape: Shape = self.infer_shape(self.known_shape) if self._derives else expected
         return shape
 
     def shape_after(self, shape: Any) -> Shape:
@@ -216,28 +214,21 @@ class Layer(Model):
             return self.output_shape
         if not (is_known(shape) and self.settled):
             return (...,)
-        program, steps = self._program_for(shape)
-        return (...,) if steps else program.sample_shape
+        return self.program(shape).sample_shape
 
     def _any_program(self) -> LayerProgram | None:
         """Return the newest program, or else that for samples of ``input_shape`` where all its sizes are known."""
         newest: LayerProgram | None = next(reversed(programs_of(self).values()), None)
         if newest is not None or not (self.settled and is_known(self.input_shape)):
             return newest
-        return self._program_for(self.input_shape)[0]
+        return self._program_of_sizes()
 
-    def _program_for(self, shape: Any, *, training: bool = True) -> tuple[LayerProgram, tuple[int, ...]]:
-        """Return the program for samples of this shape, or one for more axes in front, such as steps, and those axes.
-
-        More axes are for a formula that serves no sample of ``input_shape`` alone, where that may have some in front.
-        """
-        try:
-            return self.program(shape, training=training), ()
-        except (DerivativeError, ValueError, IndexError):
-            for more in ((7,), (7, 7)) if self.leading_axes and shape == self.input_shape else ():
-                with suppress(DerivativeError, ValueError, IndexError):
-                    return self.program((*more, *shape), training=training), more
-            raise
+    def _program_of_sizes(self, *, training: bool = True) -> LayerProgram:
+        """Return the program for samples of ``input_shape``, or with more axes in front if the formula needs some."""
+        for more in ((), (7,), (7, 7)) if self.leading_axes else ():
+            with suppress(DerivativeError, ValueError, IndexError):
+                return self.program((*more, *self.input_shape), training=training)
+        return self.program(self.input_shape, training=training)
 
     def cardinalities(self, shape: Any) -> Any:
         counts = self._cardinality("x")
@@ -258,7 +249,7 @@ class Layer(Model):
         expected = self.input_shape
         one_form = isinstance(shape, dict) == isinstance(expected, dict)
         if not self.settled and one_form and len(shape) >= len(expected):
-            self.__dict__["inputs"] = self.inputs_of(shape)
+            self.__dict__["inputs"] = self.inputs_of(closed(shape) if is_open(shape) else shape)
         self._require_taken(shape)
         return self.shape_after(shape)
 
@@ -393,7 +384,7 @@ class Layer(Model):
             return False
         if type(self).apply is not Layer.apply or not is_known(self.input_shape):
             return True
-        program, _ = self._program_for(self.input_shape, training=False)
+        program = self._program_of_sizes(training=False)
         return mixing(program.traced.output) is not None
 
     def require_shards(self) -> None:
@@ -607,7 +598,7 @@ class Layer(Model):
         activation = self.output_activation
         inside = type(activation).__name__ if activation is not None else ""
         name = f"{prefix} {type(self).__name__}({inside})".strip()
-        return [(name, self.shape_after(sample), sum(map(math.prod, self.layout().values())))]
+        return [(name, self.infer_shape(sample), sum(map(math.prod, self.layout().values())))]
 
 
 class _FunctionLayer(PlainFunction, Layer):

@@ -322,13 +322,14 @@ class Columns(NamedTuple):
     """The names of the columns of the frames that a model was fitted with, and what makes numbers of them.
 
     Names are None of what was no frame. ``trained`` says whether the weights have been trained since ``preprocess`` was
-    set.
+    set, and ``shape`` is that of the samples of the last ``fit``.
     """
 
     inputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
     preprocess: FittedPreprocess | None = None
     trained: bool = False
+    shape: Any = None
 
 
 class State:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,11 +10,11 @@ from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Array, Record
-from framework.errors import FrameworkError, SettingsError, ShapeError
+from framework.errors import SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.settings.component import Seed
-from framework.shapes import Shape, fits, shown
+from framework.shapes import Shape, closed, fits, is_open, shown
 from framework.trees import map_leaves
 
 
@@ -50,7 +49,7 @@ class Sequential(Composite):
 
     __slots__ = ("_front",)
     if TYPE_CHECKING:
-        _front: Shape = PrivateAttr()
+        _front: Shape | None = PrivateAttr()  # the axes in front that a later layer needs; None where it needs none
 
     layers: tuple[Model | Activation, ...]
     seed: Seed | None = None
@@ -77,22 +76,23 @@ class Sequential(Composite):
         return self.parts
 
     def _connect(self) -> None:
-        parts = [*self.parts.values()]
-        object.__setattr__(self, "_front", _front(parts))
-        gives, more = self.input_shape, self.leading_axes  # whether samples may have more axes in front
-        for place, part in enumerate(parts):
+        gives, front = self._first.open_shape, None
+        same_axes = is_open(gives)  # whether the open axes of ``gives`` are those of the samples
+        for place, part in enumerate(self.parts.values()):
             if place and not part.takes(gives):
                 several = isinstance(gives, dict) and not isinstance(part.input_shape, dict)
                 advice = "; a Join makes one array of several, and layers of one output belong in its Heads"
+                gives = closed(gives) if same_axes else gives
                 raise ShapeError(
                     f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
                     f"{shown(part.input_shape)}{advice if several else ''}"
                 )
             takes = part.narrowed(gives)
-            gives = part.settle(takes)
-            more = more and part.leading_axes and isinstance(gives, tuple)
-            if more and len(deeper := _deeper(part, takes)) == len(gives):  # one that arranges all axes
-                gives, more = gives if deeper == gives else (None,) * len(gives), False
+            if same_axes and not is_open(takes):
+                front = takes[: len(takes) - len(gives) + 1]
+            gives = part.infer_shape(gives, settle=True)
+            same_axes = same_axes and is_open(takes) and is_open(gives) and gives != (...,)
+        object.__setattr__(self, "_front", front)
 
     @property
     def input_shape(self) -> Any:
@@ -102,7 +102,7 @@ class Sequential(Composite):
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
-        return not self._front and self._first.leading_axes
+        return self._front is None and self._first.leading_axes
 
     def cardinalities(self, shape: Any) -> Any:
         return self._first.cardinalities(shape)
@@ -121,14 +121,14 @@ class Sequential(Composite):
     def shape_after(self, shape: Any) -> Any:
         gives = shape
         for part in self.parts.values():
-            gives = part.shape_after(part.narrowed(gives))
+            gives = part.infer_shape(gives)
         return gives
 
     def settle(self, shape: Any) -> Any:
         gives = shape
         for place, part in enumerate(self.parts.values()):
             try:
-                gives = part.settle(part.narrowed(gives))
+                gives = part.infer_shape(gives, settle=True)
             except ShapeError as error:
                 raise ShapeError(f"layer {place}: {error}") from None
         return gives
@@ -181,9 +181,8 @@ class Sequential(Composite):
         start = f"{prefix}." if prefix else ""
         rows = []
         for name, part in self.parts.items():
-            sample = part.narrowed(sample)
-            rows += part._summary_rows(f"{start}{name}", sample)
-            sample = part.shape_after(sample)
+            rows += part._summary_rows(f"{start}{name}", part.narrowed(sample))
+            sample = part.infer_shape(sample)
         return rows
 
 
@@ -237,18 +236,17 @@ class Residual(Composite):
 
     def _connect(self) -> None:
         if self.block.settled:
-            self.shape_after(self.block.input_shape)
+            self.infer_shape(self.block.open_shape)
 
     def settle(self, shape: Any) -> Any:
-        self.block.settle(shape)
+        self.block.infer_shape(shape, settle=True)
         return self.shape_after(shape)
 
     def shape_after(self, shape: Any) -> Any:
-        gives = self.block.shape_after(shape)
+        gives = self.block.infer_shape(shape)
         if not fits(gives, shape):
-            raise ShapeError(
-                f"Residual: the layers must give the shape that they take, {shown(shape)}; they give {shown(gives)}"
-            )
+            taken, given = (shown(closed(sizes) if is_open(sizes) else sizes) for sizes in (shape, gives))
+            raise ShapeError(f"Residual: the layers must give the shape that they take, {taken}; they give {given}")
         return shape
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
@@ -269,28 +267,3 @@ class Residual(Composite):
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show the layers without a name, as the constructor takes them; a block with a seed as a whole."""
         return [(None, layer) for layer in ((self.block,) if self.block.seed is not None else self.block.layers)]
-
-
-def _deeper(part: Model, takes: Any) -> Shape:
-    """Return what a layer gives for samples with one more axis in front; nothing where it cannot tell."""
-    with suppress(FrameworkError, ValueError, IndexError):
-        found: Shape = part.shape_after(map_leaves(lambda shape: (7, *shape), takes))
-        return found if isinstance(found, tuple) else ()
-    return ()
-
-
-def _front(parts: list[Model]) -> Shape:
-    """Return the axes in front of those that the first layer names, where a later layer needs more."""
-    shape = parts[0].input_shape
-    if isinstance(shape, dict) and parts[0].leading_axes:  # what it makes of several inputs has one shape
-        shape, parts = parts[0].shape_after(shape), parts[1:]
-        shape = (None,) if shape == (...,) else shape
-    first = shape
-    for part in parts:
-        if isinstance(part.input_shape, dict) or isinstance(shape, dict):
-            return ()
-        if not part.leading_axes:
-            more = len(part.input_shape) - len(first)
-            return part.input_shape[:more] if len(shape) == len(first) and more > 0 else ()
-        shape = part.shape_after(part.narrowed(shape))
-    return ()

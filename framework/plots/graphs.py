@@ -144,10 +144,11 @@ def _beside(parts: list[_Part], *, fans: bool, joins: bool) -> _Part:
 def _layers(model: Any) -> _Part:
     """Return a model and its input as a graph."""
     require_model(model, "graph")
-    part = _drawn(model, "", model.input_shape)
-    if isinstance(model.input_shape, dict):  # the models of a Join draw their own
+    shape = model.known_shape
+    part = _drawn(model, "", shape)
+    if isinstance(shape, dict):  # the models of a Join draw their own
         return part
-    return _stacked([_box(f"input\n{shown(of_rows(model.input_shape))}"), part])
+    return _stacked([_box(f"input\n{shown(of_rows(shape))}"), part])
 
 
 def _drawn(model: Any, name: str, shape: Any) -> _Part:
@@ -173,7 +174,7 @@ def _drawn(model: Any, name: str, shape: Any) -> _Part:
     for key, part in model.chain.items():
         shape = part.narrowed(shape)
         parts.append(_drawn(part, start + key, shape))
-        shape = part.shape_after(shape)
+        shape = part.infer_shape(shape)
     if [*model.chain] == ["block"]:  # a Residual
         return _with_bypass(parts[0], f"{name} Residual: x + block(x)\n{shown(of_rows(shape))}".strip())
     return _stacked(parts) if parts else _layer(rows)

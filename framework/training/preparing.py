@@ -104,8 +104,9 @@ class Fit:
             trained = state.columns.trained and preprocess is model.preprocess
             model.preprocess = preprocess
             state.columns = state.columns._replace(trained=trained)
-        model.columns = columns.inputs or model.columns
-        model.target_columns = columns.targets or model.target_columns
+        kept = model._built().columns
+        known = {name: value for name, value in columns._asdict().items() if value}  # names of columns, and a shape
+        model._built().columns = kept._replace(**known)
 
     def results(self, strategy: Strategy) -> dict[str, float]:
         """Return the columns of a finished epoch."""

@@ -113,6 +113,12 @@ def test_every_field_of_the_wrong_kind_is_refused(whole):
                 forgery_refused(forged(arrays, changed(document, **{name: value})), RUN)
 
 
+def test_a_shape_of_samples_that_the_model_does_not_take_is_refused(whole):
+    arrays, document = whole
+    for shape in ([], [None], [4, 2], [-4, 3], [True, 3], {"x": [3]}, {"x": {}}, [[3]], 3, "3"):
+        forgery_refused(forged(arrays, document | {"shape": shape}), RUN)
+
+
 def test_every_missing_field_and_every_unknown_one_is_refused(whole):
     arrays, document = whole
     progress = document["progress"]

@@ -318,7 +318,7 @@ def test_the_summary_shows_what_a_child_makes_of_another_childs_output():
 
 def test_a_child_that_does_not_fit_is_named():
     with pytest.raises(ShapeError, match=re.escape("Chain: child 'up': Dense takes samples of shape (3,); got (2,)")):
-        Sequential(Chain(down=Dense(4, 2), up=Dense(3, 4)))
+        Sequential(Reshape((4,)), Chain(down=Dense(4, 2), up=Dense(3, 4)))
     with pytest.raises(ShapeError, match=re.escape("Branches: child 'dense': Dense takes samples of shape (4,); got")):
         TRAINER.fit(branches(dense=Dense(4, 2)), (INPUTS, np.ones((6, 2))))
 
@@ -332,7 +332,7 @@ def test_an_apply_that_cannot_take_zeros_says_what_to_write():
 
     message = "Picky.apply fails on a sample of zeros of shape (4,), with which the shapes inside are found: IndexError"
     with pytest.raises(ShapeError, match=re.escape(message)):
-        Sequential(Picky(down=Dense(4, 2), up=Dense(2, 4)))
+        Sequential(Reshape((4,)), Picky(down=Dense(4, 2), up=Dense(2, 4)))
 
     class Told(Picky):
         def settle(self, shape):

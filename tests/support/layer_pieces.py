@@ -1,8 +1,8 @@
-"""What the tests of layers share: a layer with given parameters, compared with stored values; a user's composite."""
+"""What the tests of layers share: a layer with given parameters, compared with stored values; a user's classes."""
 
 import numpy as np
 
-from framework import Composite, Model
+from framework import Composite, Layer, Model
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 
@@ -61,3 +61,20 @@ class Gated(Composite):
         v, g = record["parts"]
         dx = self.backward_child("value", gradient * g, record)
         return dx + self.backward_child("gate", gradient * v, record)
+
+
+class Longer(Layer):
+    """The first place once more behind the last one."""
+
+    def shape_after(self, shape):
+        return (shape[0] + 1, *shape[1:])
+
+    def formula(self, x):
+        return np.concatenate([x, x[:, :1]], axis=1)
+
+
+class LastStep(Layer):
+    """The last step; a row as it is."""
+
+    def formula(self, x):
+        return x[:, -1] if len(x.shape) == 3 else x
