@@ -3,20 +3,24 @@
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from compiled_pieces import NEURON, PLAIN, Branched, Group, X, Y, trainer
 
 from framework import (
+    GRU,
     Accuracy,
     Activation,
     BatchNorm,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     HalfSquaredError,
     Neuron,
+    PositionalEncoding,
     Reshape,
     Sequential,
     SGDOptimizer,
@@ -221,6 +225,26 @@ print("llvmlite" in sys.modules)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False"]
+
+
+IDS, STEPS = np.arange(35).reshape(5, 7) % 11, np.arange(30.0).reshape(5, 3, 2) / 30
+SEVERAL_AXES = {
+    "ids before a layer of steps": (lambda: (Embedding(11, 3), GRU(units=3), Dense(units=2)), IDS),
+    "ids before positions": (lambda: (Embedding(11, 2), PositionalEncoding(), Flatten(), Dense(units=2)), IDS),
+    "ids before a row": (lambda: (Embedding(11, 2), Flatten(), BatchNorm(14), Dense(units=2)), IDS),
+    "steps before a row": (lambda: (Dense(units=4), Flatten(), BatchNorm(12), Dense(units=2)), STEPS),
+}
+
+
+@pytest.mark.parametrize(("layers", "x"), SEVERAL_AXES.values(), ids=SEVERAL_AXES)
+def test_samples_of_several_axes_are_left_to_numpy(layers, x):
+    y, runs = np.ones((5, 2)), []
+    for engine in ("numpy", "auto", "compiled"):
+        with pytest.warns(match="falling back to NumPy: ") if engine == "compiled" else nullcontext():
+            runs.append(trainer(engine=engine, loss=HalfSquaredError()).fit(Sequential(*layers()), (x, y)))
+    assert [run.engine for run in runs] == ["numpy"] * 3
+    for run in runs:
+        np.testing.assert_array_equal(run.model.parameters.vector, runs[0].model.parameters.vector)
 
 
 def test_a_class_that_replaces_a_loop_of_its_base_is_left_to_numpy():

@@ -110,6 +110,18 @@ def test_models_of_several_layers(make, dtype):
     require_rows_alone(*require_near(make(dtype)))
 
 
+@pytest.mark.parametrize("first", [Dropout(0.2), Tanh(), Flatten()], ids=repr)
+@pytest.mark.parametrize("last", [BatchNorm, LayerNorm])
+def test_a_later_layer_says_how_long_a_row_is(first, last):
+    model = Sequential(first.replace(), last(5))
+    compiled = compile_model(model)
+    assert compiled.engine == "compiled"
+    for x in (X, X[:3], X[0]):
+        np.testing.assert_allclose(compiled(x), model(x), rtol=1e-12, atol=1e-14)
+    predicted = trainer("auto").predict(model, X)
+    np.testing.assert_allclose(predicted, model(X), rtol=1e-12, atol=1e-14)
+
+
 def test_any_form_of_the_input_has_the_same_bits():
     fast = compile_model(network())
     found = fast(X)

@@ -176,6 +176,7 @@ class _Kernel:
         state: The model's state, which it reads.
         dtype: That of the model.
         sample: The shape of the samples that it takes.
+        output_shape: The shape of a prediction.
         ready: By the shape of x, memory that no prediction uses at this moment.
     """
 
@@ -190,6 +191,7 @@ class _Kernel:
         self._version = self._parameters.version
         wiring = _wiring(model)
         self.sample = (wiring.widths[0],)
+        self.output_shape = model.infer_shape(self.sample)
         self._reads = own_reads(wiring.operations)
         self._source = source = _Prediction(wiring, model.dtype, _ROWS)
         text = source.text()
@@ -225,7 +227,7 @@ class _Kernel:
             work = ready.pop()
         except IndexError:
             work = _Work(self, rows)
-            a = np.zeros((rows, *self.model.output_shape), self.dtype)
+            a = np.zeros((rows, *self.output_shape), self.dtype)
             work.give(rows, a)
             work.take = a.copy if x.ndim > 1 else a[0].copy if a.ndim > 1 else lambda: a[0]
         work.run(x.tobytes())
@@ -239,7 +241,7 @@ class _Kernel:
             work = self._blocks.pop()
         except IndexError:
             work = _Work(self, self._source.size)
-        a = np.empty((len(x), *self.model.output_shape), self.dtype)
+        a = np.empty((len(x), *self.output_shape), self.dtype)
         h = np.empty_like(a) if self._source.h_width else a
         work.give(len(x), a, h)
         self._function(work.words, x)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from framework.activations import Activation
 from framework.activations.basic import Identity
 from framework.engines.records import CannotLower
-from framework.errors import ShapeError
+from framework.errors import FrameworkError
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.branches import Heads, Input, Join
@@ -216,7 +216,7 @@ class Wiring:
         if type(part) is Embedding and (path := _unread(value)) is not None:
             return _Value([(path, part)])
         if type(part) in (Dense, Neuron):
-            return self._added(Operation(part, part.activation, (self._matrix(value),), getattr(part, "units", 1)))
+            return self._added(Operation(part, part.activation, (self._read(part, value),), getattr(part, "units", 1)))
         if type(part) is ActivationLayer:
             return self._activated(part.activation, value)
         if isinstance(part, Layer) and type(part).apply is Layer.apply and part.cardinality is None:
@@ -242,9 +242,8 @@ class Wiring:
     def _formula(self, part: Layer, value: _Value, key: tuple[int, ...]) -> _Value:
         if _unread(value) is not None:
             raise CannotLower(f"a kernel takes no {type(part).__name__} whose input is not one row of numbers")
-        matrix = self._matrix(value)
-        shape = part.shape_after((self.widths[matrix],))
-        if len(shape) != 1 or shape[0] != self.widths[matrix]:
+        matrix = self._read(part, value)
+        if not _keeps(part, self.widths[matrix]):
             raise CannotLower(f"a kernel has no form for {type(part).__name__}, which changes the length of a row")
         return self._added(Operation(part, Identity(), (matrix,), self.widths[matrix], key))
 
@@ -260,6 +259,14 @@ class Wiring:
                 raise CannotLower(f"a kernel takes no {type(child).__name__} in a Join, as in its input {name!r}")
             parts += found.parts
         return _Value(parts)
+
+    def _read(self, part: Layer, value: _Value) -> int:
+        """Return the matrix that a layer reads, whose rows must be its samples."""
+        matrix = self._matrix(value)
+        if not part.takes((self.widths[matrix],)):
+            name, width = type(part).__name__, self.widths[matrix]
+            raise CannotLower(f"a kernel takes samples of one axis, and {name} takes no row of {width} numbers")
+        return matrix
 
     def _matrix(self, value: _Value) -> int:
         """Return the matrix that a value is put into, once for all that read it."""
@@ -313,16 +320,16 @@ def _width(model: Model) -> int | None:
     for part in model.chain.values() if shape == (None,) else ():  # layers that take rows of any length
         if (width := _width(part)) is not None:
             return width
-        if not _keeps(part):
+        if not _keeps(part, 7):
             return None
     return None
 
 
-def _keeps(part: Model) -> bool:
-    """Return whether a layer gives rows as long as those that it takes, whatever their length."""
+def _keeps(part: Model, width: int) -> bool:
+    """Return whether a layer gives rows as long as those that it takes, of this length."""
     try:
-        return bool(part.shape_after((7,)) == (7,))
-    except ShapeError:
+        return bool(part.infer_shape((width,)) == (width,))
+    except FrameworkError:
         return False
 
 
