@@ -42,7 +42,7 @@ class Proposal(NamedTuple):
         kind: What it holds.
         steps: The steps.
         reason: Why, in a few words; "" for what needs none.
-        ordered: Whether it holds dates, and those of neighbouring rows are close to one another.
+        ordered: Whether it holds dates that rise or fall from row to row, by and large.
     """
 
     column: str
@@ -62,7 +62,7 @@ class _Summary:
         self.fresh = 0
         self.whole = True
         self.parts: dict[str, Moments] = {}
-        self.changes = 0.0  # the sum of the squared changes from date to date, in days
+        self.places, self.products = Moments(), 0.0  # the numbers of rows with a date, and the sum of number times days
 
     def add(self, column: Column, rows: int) -> None:
         """Add the rows of a block."""
@@ -73,7 +73,9 @@ class _Summary:
             for part, array in zip(parts, numbers.arrays, strict=True):
                 self.parts.setdefault(part, Moments()).add(array)
             days = numbers.arrays[0]
-            self.changes += float(np.add.reduce(np.diff(days[~np.isnan(days)]) ** 2))
+            places = np.where(np.isnan(days), np.nan, np.arange(self.rows - rows, self.rows))
+            self.places.add(places)
+            self.products += float(np.nansum(places * days))
             self.missing = int(self.parts["days"].missing)
         elif column.form == "numbers":
             (values,) = column.arrays
@@ -97,12 +99,12 @@ class _Summary:
 
     @property
     def ordered(self) -> bool:
-        """Whether dates that follow one another are close: less than a tenth of what is expected in random order.
-
-        Source:
-            von Neumann, Distribution of the ratio of the mean square successive difference to the variance (1941).
-        """
-        return self.kind == "date" and 0 < self.changes < 0.1 * 2 * self.parts["days"].squares
+        """Whether the numbers of the rows explain half of the variance of their dates, or more."""
+        if self.kind != "date":
+            return False
+        days = self.parts["days"]
+        shared = self.products - self.places.count * self.places.mean * days.mean
+        return shared**2 > 0.5 * self.places.squares * days.squares
 
     @property
     def distinct(self) -> int:

@@ -62,7 +62,7 @@ def test_new_holds_out_rows_of_each_class_of_a_sorted_table(name):
     table = written(classes)
     command("new", "a.csv", "--target", "kind")
     assert held_out_line().startswith('holdout = "stratified"')
-    assert held_out_line().endswith(f"although neighbours have close dates: {said}")
+    assert held_out_line().endswith(f"although the rows are in the order of a date: {said}")
     experiment = Experiment.read("a.toml")
     train, held_out = (part[0].column("kind").to_pylist() for part in experiment.parts())
     assert set(train) == set(classes)
@@ -78,7 +78,7 @@ def test_new_holds_out_rows_of_each_class_of_a_sorted_table(name):
 def test_new_holds_out_the_last_rows_where_they_have_their_share_of_each_class():
     written((["a", "b"] * 100 + ["rare", "a"])[::-1])
     command("new", "a.csv", "--target", "kind")
-    assert held_out_line() == 'holdout = "last"        # the last rows, because neighbours have close dates'
+    assert held_out_line() == 'holdout = "last"        # the last rows, because the rows are in the order of a date'
     command("train", "a.toml", "--set", "trainer.epochs=1")
 
 

@@ -119,9 +119,10 @@ def test_the_order_of_dates_is_seen_by_and_large(noise, ordered, monkeypatch):
     table = pd.DataFrame({"when": when, "x": np.arange(400.0)})
     table.loc[::7, "when"] = None
     months = table.sort_values("when", key=lambda dates: dates.dt.strftime("%b"), kind="stable")  # April, August, ...
-    for each in (table, months.reset_index(drop=True)):
-        proposals, _ = propose(each)
-        assert [proposal.ordered for proposal in proposals] == [ordered, False]
+    shops = pd.concat([table[start::3] for start in range(3)])  # each with dates that rise
+    for each, expected in ((table, ordered), (table[::-1], ordered), (months, False), (shops, False)):
+        proposals, _ = propose(each.reset_index(drop=True))
+        assert [proposal.ordered for proposal in proposals] == [expected, False]
 
 
 def test_levels_that_differ_in_capitals_or_spaces_are_named():

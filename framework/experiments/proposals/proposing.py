@@ -189,11 +189,13 @@ def _listed(classes: Counter[str], kind: str) -> ColumnStep:
 
 def _holdout(classes: bool, split: str, *, ordered: bool) -> str:
     """Return the line that says which rows are held out, and why; ``split`` is what the last rows do to a class."""
-    held, why = ("last", "the last rows, because neighbours have close dates") if ordered else ("random", _DRAWN)
+    held, why = (
+        ("last", "the last rows, because the rows are in the order of a date") if ordered else ("random", _DRAWN)
+    )
     if classes and (split or not ordered):
         held, why = "stratified", f"of each class its share, {_DRAWN}"
         if ordered:
-            why = f"of each class its share, although neighbours have close dates: {split}"
+            why = f"of each class its share, although the rows are in the order of a date: {split}"
     return f"holdout = {_quoted(held):<13} # {_comment(why)}"
 
 
