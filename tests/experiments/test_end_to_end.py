@@ -16,6 +16,7 @@ from experiment_pieces import command
 import framework
 from framework import Experiment, load_model
 from framework.checkpoint import latest
+from framework.data.splits import hold_out
 from framework.experiments.files.text import read_settings
 
 ROOT = Path(framework.__file__).parents[1]
@@ -103,6 +104,22 @@ def test_new_writes_what_it_says_for_a_number(tmp_path, monkeypatch):
     assert found.column_names == ["x", "day", "price"]
     assert np.corrcoef(found["price"], columns["price"])[0, 1] > 0.97  # in the unit of the target
     assert np.mean(np.abs(found["price"] - columns["price"])) < 1.5
+
+
+def test_a_typing_error_in_a_held_out_row_does_not_end_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=400)
+    y = 3 * x + 100
+    _, (_, held_out) = hold_out((x, np.arange(400)), 0.2, 0, "hold_out")
+    x[held_out[0]] *= 1000
+    pa.csv.write_csv(pa.table({"x": x, "y": y}), "a.csv")
+    command("new", "a.csv", "--target", "y")
+    command("train", "a.toml", "--out", "run")
+    command("predict", "run", "a.csv")
+    clean = np.arange(400) != held_out[0]
+    errors = pa.csv.read_csv("predictions.csv")["y"].to_numpy() - y
+    assert np.sqrt(np.mean(errors[clean] ** 2)) < 1.2  # 2.5 without Clip; the deviation of y is 3
+    assert abs(errors[held_out[0]]) < 30
 
 
 def test_names_of_columns_and_classes_cannot_leave_their_comment(tmp_path, monkeypatch):
