@@ -51,7 +51,7 @@ def test_every_addition_passes_its_own_tests_and_those_of_all_parts(tmp_path):
     touched = re.findall(r"^[+]{3} b/(.*[.]py)$", diffs, re.MULTILINE)
     own = {Path(path).stem for path in touched if path.startswith("tests/")} - {"test_tangent"}
     wanted = " or ".join([*added, *own, *CONVENTIONS])
-    command = [sys.executable, "-m", "pytest", "-q", "-k", wanted, *OF_ALL_PARTS, *touched]
+    command = [sys.executable, "-m", "pytest", "-q", "--all", "-k", wanted, *OF_ALL_PARTS, *touched]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 50
