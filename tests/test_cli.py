@@ -67,6 +67,7 @@ def test_list_prints_every_class_of_a_kind(kind):
     assert all(len(line.split()) > 1 for line in lines)
 
 
+@pytest.mark.share(1 / 3)
 def test_demo_shows_a_step_a_neuron_and_a_network():
     result = run("demo")
     assert result.exit_code == 0
@@ -75,6 +76,7 @@ def test_demo_shows_a_step_a_neuron_and_a_network():
     assert result.output.count("held-out accuracy 0.9") == 2
 
 
+@pytest.mark.share(1 / 3)
 def test_the_module_runs_as_a_program():
     done = subprocess.run([sys.executable, "-m", "framework", "step"], capture_output=True, text=True, check=True)
     assert "new error       0.3756479177846611" in done.stdout

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 import numpy as np
@@ -34,6 +36,7 @@ ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX", "jax")
 ABSENT += ("framework.native", "framework.engines.compiled", "framework.engines.jax")
 
 
+@pytest.mark.share(1 / 3)
 def test_training_on_arrays_imports_no_extra_and_no_masked_arrays(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", CODE % (ABSENT,), str(tmp_path / "run.safetensors")],

@@ -168,6 +168,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_of_sgd_is_pytorchs(name, depth):

@@ -59,6 +59,7 @@ def test_training_and_checkpoints_work_without_what_posix_systems_have(engine, t
     assert len([*tmp_path.glob("checkpoints/*.safetensors")]) > 1  # none could be deleted
 
 
+@pytest.mark.share(1 / 3)
 def test_an_llvmlite_that_cannot_be_imported_is_a_reason_to_fall_back(tmp_path):
     (tmp_path / "llvmlite.py").write_text("raise ImportError('llvmlite needs another LLVM')")
     printed, warned = output(TRAINING, tmp_path, "compiled")

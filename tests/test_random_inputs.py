@@ -239,6 +239,7 @@ FORMULAS = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", FORMULAS)
 @quick
 @given(st.data())

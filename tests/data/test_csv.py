@@ -54,6 +54,7 @@ def table(here, content, **settings):
     return CSV(written(here, content), **settings).frame().to_pydict()
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("read_ahead", [True, False])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.usefixtures("small")

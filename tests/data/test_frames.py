@@ -417,6 +417,7 @@ def outcome(function):
         return str(error)
 
 
+@pytest.mark.share(1 / 3)
 @settings(max_examples=80, deadline=None)
 @given(columns(), st.randoms(use_true_random=False))
 def test_a_column_is_alike_in_every_library_and_as_python_has_it(column, random):

@@ -90,6 +90,7 @@ def test_two_parts_have_every_row_once_in_its_order(table, fraction, seed):
         assert not np.array_equal(rows(held), rows(hold_out(table, fraction, seed + 1, "hold_out")[1]))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("seed", [3, None])
 @pytest.mark.parametrize("folds", [2, 3, 7])
 @pytest.mark.usefixtures("small")

@@ -56,6 +56,7 @@ def network():
     return Sequential(Dense(units=3, activation=Tanh()), Neuron())
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("size", [1, 7, 8, 50, 500])
 @pytest.mark.parametrize("window", [1, 20, 4096])
 def test_a_stream_in_order_trains_like_its_arrays(size, window):
@@ -305,6 +306,7 @@ def frames(size, rows=ROWS, make=pd.DataFrame):
 PREPROCESS = Preprocess(columns={"<number>": [Standardize()], "c": [OneHot()]}, target=[Standardize()])
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     ("make", "size"), [(pd.DataFrame, 7), (pl.from_pandas, 50), (pa.Table.from_pandas, 500)], ids=range(3)
 )
@@ -368,6 +370,7 @@ def test_a_function_is_told_to_be_a_stream():
         recipe().fit(network(), batches(9))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("read_ahead", [False, True])
 @pytest.mark.parametrize(("stop_at", "changed"), [(3, 0), (3, 30), (5, 30), (5, 57), (9, 57)])
 @hooks_differ

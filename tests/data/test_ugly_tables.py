@@ -422,6 +422,7 @@ PREPARED = {
 """What the steps make of a table or say of it, where this is not what the table is, or is refused for, without them."""
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.filterwarnings("ignore:.*holds whole numbers beyond 2")  # see test_rounded.py
 @pytest.mark.parametrize("name", [name for name in TABLES if "10,000" not in name])
 def test_a_preprocess_makes_the_right_numbers_of_an_ugly_table_or_names_its_column(name):

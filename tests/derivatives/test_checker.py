@@ -56,6 +56,7 @@ def test_the_tables_are_as_long_as_they_should_be():
     assert len(RIGHT) >= 150
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_derivative_is_found_and_explained(name):
     formula, explanation = WRONG[name]

@@ -207,6 +207,7 @@ def test_the_tables_are_as_long_as_they_should_be():
     assert len(RIGHT) >= 40
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(("formula", "derivative", "explanation", "settings"), WRONG)
 def test_a_wrong_derivative_is_found_and_explained(formula, derivative, explanation, settings):
     with pytest.raises(DerivativeError, match=explanation) as caught:

@@ -12,6 +12,8 @@ from framework.graph.gradient import gradients
 from framework.graph.node import needed
 from framework.graph.trace import Traced
 
+pytestmark = pytest.mark.share(1 / 3)
+
 
 def source(record):
     return Source("formula", record.outputs, record.inputs.values(), record.graph)

@@ -36,6 +36,8 @@ from framework import (
 )
 from framework.graph.operations import OPERATIONS
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(76, 3))  # in batches of 8 the last one has 4 rows

@@ -31,6 +31,8 @@ from framework import (
     Trainer,
 )
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 ROWS = 76  # in batches of 8 the last one has 4 rows

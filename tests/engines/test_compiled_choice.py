@@ -74,6 +74,7 @@ def test_what_cannot_be_compiled_falls_back_with_one_notice():
         assert trainer(engine="auto", loss=loss, optimizer=optimizer).fit(model.copy(), (X, Y)).engine == "numpy"
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -215,6 +216,7 @@ def test_a_formula_defined_anew_is_compiled_anew():
         np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
 
 
+@pytest.mark.share(1 / 3)
 def test_llvmlite_is_imported_by_compiled_runs_alone():
     code = """
 import sys

@@ -27,6 +27,8 @@ from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.records import CannotLower
 
+pytestmark = pytest.mark.share(1 / 3)
+
 FORM = Form(single=False, classes=False, weighted=False, keeps=False)
 
 

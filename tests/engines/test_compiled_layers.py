@@ -6,6 +6,8 @@ from compiled_pieces import PLAIN, RNG, trainer
 
 from framework import BatchNorm, Dense, DivergedError, Dropout, Layer, MeanSquaredError, Sequential, SGDOptimizer
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 X, Y = RNG.normal(size=(48, 3)), RNG.normal(size=(48, 2))
 

@@ -43,6 +43,8 @@ from framework import (
     compile_model,
 )
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(700, 5))  # in blocks of 256 rows

@@ -5,6 +5,8 @@ import pytest
 
 from framework import Activation, Dense, MeanSquaredError, RowLoss, Sequential, SGDOptimizer, Trainer
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(76, 3)), RNG.normal(size=(76, 4))

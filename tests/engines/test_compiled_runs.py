@@ -41,6 +41,8 @@ from framework.engines.base import Engine
 from framework.engines.compiled import engine as compiled_engine
 from framework.native import products
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 
 

@@ -63,6 +63,8 @@ from framework import (
 from framework.datasets import load_digits
 from framework.engines.jax import program
 
+pytestmark = pytest.mark.share(1 / 3)
+
 CLASSES = RNG.integers(0, 3, 16)
 YES = RNG.integers(0, 2, 20)
 X = RNG.normal(size=(20, 5))

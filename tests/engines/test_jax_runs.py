@@ -41,6 +41,8 @@ from framework.engines.jax import engine as jax_engine
 from framework.engines.jax import program
 from framework.training.verification import differences
 
+pytestmark = pytest.mark.share(1 / 3)
+
 X = RNG.normal(size=(50, 3))  # in batches of 8 the last one has 2 rows
 Y = (X[:, 0] > 0).astype(float)
 MODEL = Sequential(Dense(3, 4), BatchNorm(4), Dropout(0.2), Dense(4, 1, Sigmoid()))

@@ -19,6 +19,8 @@ from framework.checkpoint import latest
 from framework.data.splits import hold_out
 from framework.experiments.files.text import read_settings
 
+pytestmark = pytest.mark.share(1 / 3)
+
 ROOT = Path(framework.__file__).parents[1]
 
 

@@ -13,6 +13,8 @@ from framework import Experiment, Sweep
 from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.suggesting import suggested
 
+pytestmark = pytest.mark.share(1 / 3)
+
 optuna = pytest.importorskip("optuna")
 
 FILE = """\

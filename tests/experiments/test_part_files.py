@@ -167,6 +167,7 @@ def test_a_damaged_part_is_written_again(left):
     require_right()
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.usefixtures("workplace")
 def test_a_part_with_flipped_bits_is_written_again():
     command("predict", "run", "data/a.parquet", "--out", "parts", "--keep", "key")
@@ -193,6 +194,7 @@ def test_a_part_with_another_column_is_written_again():
     assert pq.read_table(part).equals(table)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     ("change", "difference"),
     [

@@ -62,6 +62,7 @@ def test_ranges_have_their_distribution(text, law):
     assert stats.kstest(numbers, law.cdf).pvalue > 0.01
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("kind", ["int", "logint"])
 def test_whole_numbers_have_their_distribution_with_both_ends(kind):
     each = varied(f"a={kind}(1, 20)")

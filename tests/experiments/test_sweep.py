@@ -27,6 +27,8 @@ from framework.experiments.processes import claims
 from framework.experiments.processes.claims import _machine
 from framework.experiments.sweeps.sweep import Sweep
 
+pytestmark = pytest.mark.share(1 / 3)
+
 FILE = (
     POINTS
     + """

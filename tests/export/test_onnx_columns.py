@@ -48,6 +48,7 @@ def predicted(run, rows):
     return dict(zip([each.name for each in run.get_outputs()], run.run(None, feed_of(run, rows)), strict=True))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-13)])
 def test_every_step_and_its_inverse_compute_the_same(dtype, tolerance, tmp_path):
     model = of_every_step(dtype)

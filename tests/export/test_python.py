@@ -272,6 +272,7 @@ def test_what_has_no_source_is_refused_before_anything_is_written(make, message,
         export_python(Dense(1, 1), tmp_path / "no folder" / "network.py")
 
 
+@pytest.mark.share(1 / 3)
 @DTYPES
 def test_a_table_gives_the_bits_of_predict(dtype, tmp_path):
     model = of_every_step(dtype)

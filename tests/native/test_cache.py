@@ -226,6 +226,7 @@ def test_a_damaged_kernel_is_compiled_again(place, compilations):
     assert len(compilations) == 2
 
 
+@pytest.mark.share(1 / 3)
 def test_another_process_reads_the_kernel(place):
     run(6)
     before = [(path, path.stat().st_mtime_ns) for path in place.iterdir()]

@@ -50,6 +50,7 @@ def errors(found, exact):
         return np.where(same, 0, np.abs(found.astype(LONG) - exact) / unit)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.skipif(np.finfo(LONG).nmant < 63, reason="the oracle needs wider numbers than float64")
 @DTYPES
 @pytest.mark.parametrize("place", range(len(EXACT)), ids=[*EXACT])

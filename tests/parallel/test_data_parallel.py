@@ -51,7 +51,7 @@ def serial():
 @needs_mpi
 @pytest.mark.parametrize(
     "count",
-    [2, *(pytest.param(count, marks=pytest.mark.share(1 / 5, group=f"{count} workers")) for count in (1, 3, 4))],
+    [2, *(pytest.param(count, marks=pytest.mark.share(1 / 10, group=f"{count} workers")) for count in (1, 3, 4))],
 )
 @pytest.mark.parametrize("case", [*pieces.CASES, "divergence", "divergence in a dataset"])
 def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):

@@ -43,7 +43,6 @@ def test_the_traceback_of_an_error_is_printed_once_and_an_exit_code_is_passed_on
 
 
 @pytest.mark.share(1 / 5)
-@pytest.mark.share(1 / 5)
 def test_an_error_on_all_workers_can_be_caught(tmp_path):
     done = launched(tmp_path, "raise on all", n=3)
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from framework import Dense, Heads, History, Neuron, ReLU, Sequential, SettingsError, Sigmoid, UsageError, plots
 from framework.plots.style import COLORS, INK
 
+pytestmark = pytest.mark.share(1 / 3)
+
 HISTORY = History([{"epoch": place, "loss": 1 / place, "val_loss": 1.5 / place} for place in range(1, 13)])
 NEURON = Neuron.from_weights([1.0, -1.0], activation=Sigmoid())
 DATA = [[0.0, 1.0], [1.0, 0.0], [2.0, 0.5]], [0, 1, 1]

@@ -55,6 +55,7 @@ def libraries(columns):
     )
 
 
+@pytest.mark.share(1 / 3)
 @settings(max_examples=25)
 @given(tables())
 def test_every_library_gives_the_same_bits_or_the_same_refusal(columns):
@@ -73,6 +74,7 @@ def test_every_library_gives_the_same_bits_or_the_same_refusal(columns):
         assert np.isfinite(again.transform(libraries(columns)[1])).all()
 
 
+@pytest.mark.share(1 / 3)
 @settings(max_examples=25)
 @given(tables(), tables())
 def test_a_later_table_is_transformed_or_refused_but_never_breaks(columns, later):

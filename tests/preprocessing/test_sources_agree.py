@@ -85,6 +85,7 @@ TABLE = made(ROWS)
 FITTED = RECIPE.fit((TABLE, "late"))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "pandas"])
 def test_what_is_learnt_is_the_same_from_every_source(name, tmp_path):
     data = source(name, TABLE, tmp_path)

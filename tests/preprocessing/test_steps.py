@@ -548,6 +548,7 @@ class Weighed(Counting):
         return part[["c", "t"]], part["y"], part["w"].to_numpy()
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("rows", [6, 70_000])
 @pytest.mark.parametrize("form", ["names", "arrays", "a list", "polars", "dataset"])
 def test_rows_count_by_their_weights_in_means_and_once_elsewhere(form, rows):

@@ -531,12 +531,12 @@ def once(function):
     def call(*arguments):
         if arguments not in results:
             try:
-                results[arguments] = function(*arguments), None
+                results[arguments] = function(*arguments), None, None
             except Exception as error:  # noqa: BLE001 (a failed assertion too)
-                results[arguments] = None, error
-        result, error = results[arguments]
+                results[arguments] = None, error, error.__traceback__
+        result, error, traceback = results[arguments]
         if error is not None:
-            raise error
+            raise error.with_traceback(traceback)
         return result
 
     return call
