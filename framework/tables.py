@@ -80,17 +80,20 @@ def as_html(rows: Iterable[Sequence[str]], *, left: int = 0) -> Markup:
 
 
 def figure(value: float | None, digits: int = 6) -> str:
-    """Return a figure as text: a whole number in full, any other with some digits; nothing for None.
+    """Return a figure as text: a whole or large number in full, any other with some digits; nothing for None.
 
     Example:
         >>> figure(1234.0), figure(1 / 3), figure(1 / 3, digits=3), figure(True), figure(None)
         ('1,234', '0.333333', '0.333', 'yes', '')
+        >>> figure(5_321_987.6), figure(12_345.67), figure(12_345.67, digits=3)
+        ('5,321,988', '12345.7', '12,346')
     """
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,.0f}" if abs(value) < 1e15 and float(value).is_integer() else f"{value:.{digits}g}"
+    whole = float(value).is_integer() or abs(value) >= 10.0**digits
+    return f"{value:,.0f}" if abs(value) < 1e15 and whole else f"{value:.{digits}g}"
 
 
 def duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from framework.checkpoint import load_model
 from framework.data.csv import CSV
 from framework.errors import FrameworkError, SettingsError
+from framework.experiments.baselines import MODEL
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.schema import schema_of
 from framework.experiments.folder import SETTINGS, RunFolder, compared
@@ -210,7 +211,8 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
     reason = f" ({run.stop_reason})" if run.stop_reason else ""
     click.echo(f"{shown}: {run.epoch} epochs{reason}")
     kept = folder.metrics or {}
-    _print_figures(kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1], run.model)
+    figures = kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1]
+    _print_figures(figures, run.model, folder.beside)
 
 
 @click.command(name="sweep", short_help="Train an experiment with varied settings.")
@@ -310,17 +312,18 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
 @_json
 @_command
 def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: bool) -> None:
-    """Print the loss and the metrics of the model of FOLDER.
+    """Print the loss and the metrics of the model of FOLDER, and beside them those of its baselines.
 
     The metrics are in the unit of the target. Where steps such as Standardize change it, the loss is of the changed
     numbers, and a last line says so.
     """
     run = RunFolder(folder)
-    figures = run.evaluate(data, changes)
+    judged = run.judge(data, changes)
+    figures = judged.pop(MODEL)
     if as_json:
-        click.echo(json.dumps(figures))
+        click.echo(json.dumps(figures | ({"baselines": judged} if judged else {})))
     else:
-        _print_figures(figures, run.model())
+        _print_figures(figures, run.model(), judged)
 
 
 @click.command(short_help="Predict every row of a table, into another table.")
@@ -423,8 +426,11 @@ def show(path: str, changes: tuple[str, ...]) -> None:
 @_json
 @_command
 def compare(folders: tuple[str, ...], as_json: bool) -> None:
-    """Print the runs of several FOLDERs as a table: the settings in which they differ, and their figures."""
-    _print_rows(compared([RunFolder(folder) for folder in folders]), as_json)
+    """Print the runs of several FOLDERs as a table: the settings in which they differ, and their figures.
+
+    The last rows are the baselines, which --json leaves out: a linear model, and the commonest class or the mean alone.
+    """
+    _print_rows(compared([RunFolder(folder) for folder in folders], baselines=not as_json), as_json)
 
 
 @click.command(short_help="Write an HTML page about one run, or several side by side.")
@@ -526,10 +532,12 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _print_figures(figures: dict[str, Any], model: Model) -> None:
-    width = max(map(len, figures), default=0)
+def _print_figures(figures: dict[str, Any], model: Model, baselines: dict[str, dict[str, float]]) -> None:
+    """Print the figures of a model; those of its baselines stand in brackets."""
+    names, values = max(map(len, figures), default=0), max(len(_cell(value)) for value in (*figures.values(), ""))
     for name, value in figures.items():
-        click.echo(f"{name:<{width}}  {_cell(value)}")
+        beside = "; ".join(f"{label}: {figure(each[name], 4)}" for label, each in baselines.items() if name in each)
+        click.echo(f"{name:<{names}}  {_cell(value):<{values}}  {beside and f'({beside})'}".rstrip())
     if model.preprocess is not None and model.preprocess.unit:
         click.echo(model.preprocess.unit)
 

@@ -4,7 +4,8 @@ experiment.toml   the experiment as it ran, with every setting
 run.json          when it started, the versions of the libraries, the command
 history.jsonl     a line for each epoch
 checkpoints/      the newest states, from which the run resumes and predicts
-metrics.json      the loss and the metrics of the final weights
+baselines/        a constant and a linear model, beside which the model is judged
+metrics.json      the loss and the metrics of the final weights, and of the baselines
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from framework.checkpoint import latest, load, load_model
 from framework.checkpoint.file import checkpoints
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError, UsageError
+from framework.experiments.baselines import MODEL, beside, judge, load_baselines
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.changes import without_found
 from framework.experiments.files.text import read_settings
@@ -48,6 +50,7 @@ ABOUT = "run.json"
 HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.json"
+BASELINES = "baselines"
 
 
 class RunFolder:
@@ -143,13 +146,14 @@ class RunFolder:
         """The experiment as it ran; the paths of its callbacks are relative to the folder."""
         return Experiment.read(self.path / SETTINGS)
 
-    def train(self, *, epochs: int | None = None, callbacks: Sequence[Callback] = ()) -> Run:
+    def train(self, *, epochs: int | None = None, callbacks: Sequence[Callback] = (), baselines: bool = True) -> Run:
         """Begin the run, or resume it from its newest checkpoint, bit for bit; then write the metrics.
 
         Args:
             epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
                 EarlyStopping has ended, it counts its patience again from there.
             callbacks: More callbacks than the experiment's.
+            baselines: Whether to make a constant and a linear model too, beside which the model is judged.
 
         Raises:
             UsageError: The experiment has a strategy, and this process is one of several.
@@ -170,12 +174,19 @@ class RunFolder:
         if run.lost:  # the other process writes them
             return run
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
-        kept = {"epochs": run.epoch, "epoch": epoch_of_weights(run), "stop_reason": run.stop_reason}
-        write_whole(self.path / METRICS, json.dumps(kept | {"validation": figures}, indent=2) + "\n")
+        kept: dict[str, Any] = {"epochs": run.epoch, "epoch": epoch_of_weights(run), "stop_reason": run.stop_reason}
+        kept["validation"] = figures
+        if baselines:
+            kept["baselines"] = beside(trainer, run.model, data, validation, self.path / BASELINES)
+        write_whole(self.path / METRICS, json.dumps(kept, indent=2) + "\n")
         return run
 
     def evaluate(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
-        """Return the loss and the metrics of the newest model.
+        """Return the loss and the metrics of the newest model; see ``judge``."""
+        return self.judge(data, changes)[MODEL]
+
+    def judge(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+        """Return the loss and the metrics of the newest model, "the model", and then of each baseline by its name.
 
         Args:
             data: The path of a table with the target; None is the validation data. Rows without a target are left out.
@@ -186,12 +197,13 @@ class RunFolder:
             DataError: The table cannot be read, or lacks a column.
         """
         experiment, model = self.experiment, self.model()
+        models = {MODEL: model, **load_baselines(self.path / BASELINES)}
         if data is not None:
             table = table_read_as(table_of(data, as_trained(experiment.data, model)), changes)
             require_trained(table, model, data)
             rows = labelled(table)
             try:
-                return experiment.trainer.evaluate(model, in_memory(rows))
+                return judge(experiment.trainer, models, in_memory(rows))
             except DataError as error:
                 counted = "" if rows is table else "; rows are counted without those that have no target"
                 raise type(error)(f"{table.explained(str(error))}{counted}") from None
@@ -200,16 +212,22 @@ class RunFolder:
         if experiment.validation is None:
             raise SettingsError("the experiment has no validation data; give --data, a table with the target")
         _, rows = experiment.parts()
-        return experiment.trainer.evaluate(model, rows)
+        return judge(experiment.trainer, models, rows)
 
     @property
     def metrics(self) -> dict[str, Any] | None:
         """The content of metrics.json; None before the end of the run.
 
         ``validation`` has the figures of the final weights. ``epoch`` is the epoch at whose end the run had them, None
-        if it was stopped within an epoch.
+        if it was stopped within an epoch. ``baselines`` has the figures of the baselines by name, and the number of
+        rows from which they were made; or the error that kept them from being made.
         """
         return _json_of(self.path / METRICS)
+
+    @property
+    def beside(self) -> dict[str, dict[str, float]]:
+        """The figures of the baselines on the validation data by name, as metrics.json has them."""
+        return dict(((self.metrics or {}).get("baselines") or {}).get("validation") or {})
 
     @property
     def stopped_early(self) -> str | None:
@@ -293,9 +311,20 @@ class RunFolder:
         return Side(name, without_found(self.settings), len(rows), metrics is not None, row)
 
 
-def compared(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """Return the comparison of some runs, for which their own classes need not be defined."""
-    return comparison([folder._side(name) for name, folder in named(folders).items()])
+def compared(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[dict[str, Any]]:
+    """Return the comparison of some runs, for which their own classes need not be defined.
+
+    The rows of ``baselines`` follow. One that differs from that of the first run has the name of its own run.
+    """
+    runs = named(folders)
+    rows = comparison([folder._side(name) for name, folder in runs.items()])
+    for name, folder in runs.items():
+        for label, figures in folder.beside.items() if baselines else ():
+            values = {f"val_{key}": value for key, value in figures.items()}
+            row = {key: values.get(key) for key in rows[0]} | {"run": label}
+            if row not in rows:
+                rows.append(row if all(each["run"] != label for each in rows) else row | {"run": f"{label}, {name}"})
+    return rows
 
 
 def named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:

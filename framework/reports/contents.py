@@ -54,6 +54,7 @@ class Contents:
         data: The rows of the table of columns: name, kind, steps, what it became.
         weights: The epoch at whose end the model had its weights, None if it is not known.
         final: The figures of the final weights on the validation data, by name.
+        beside: Those of each baseline, such as a linear model, by its name.
         confusions: The confusion matrix of each output of classes on the validation data, by its name.
         unconfused: Why there is no confusion matrix, and what to do for one; empty where the model has no classes.
         steps: The quantities of the first steps, by name: of a ``TracedStep``, or of a ``TracedUpdate``.
@@ -69,6 +70,7 @@ class Contents:
     data: Cells = ()
     weights: int | None = None
     final: Mapping[str, float] = field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
     unconfused: str = ""
     steps: Sequence[Mapping[str, Any]] = ()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,13 @@ def _results(run: Contents) -> Iterator[str]:
 
 
 def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
-    """Give a table with a column for each run."""
+    """Give a table with a column for each run, and for each baseline behind them."""
     yield "<h2>Side by side</h2>\n"
-    marks = (f'<span class="mark m{place % COLORS}"></span>{_text(run.name)}' for place, run in enumerate(runs))
-    head = "".join(f'<th scope="col">{mark}</th>' for mark in marks)
+    marks = [f'<span class="mark m{place % COLORS}"></span>' for place in range(len(runs))]
+    names = [*(run.name for run in runs), *(row["run"] for row in rows[len(runs) :])]
+    head = "".join(
+        f'<th scope="col">{mark}{_text(name)}</th>' for mark, name in zip_longest(marks, names, fillvalue="")
+    )
     yield f"{_scrolling('runs side by side', 'text')}<thead><tr><td></td>{head}</tr></thead><tbody>\n"
     for name in [name for name in rows[0] if name != "run"] if rows else []:
         yield f'<tr><th scope="row">{_text(name)}</th>'
@@ -146,9 +150,10 @@ def _figures(run: Contents) -> Iterator[str]:
     yield _scrolling("figures")
     yield '<thead><tr><td rowspan="2"></td>'
     yield from (f'<th class="group" scope="colgroup" colspan="{len(parts)}">{label}</th>' for label, _ in groups)
-    yield '<th class="group" scope="colgroup">final weights</th>' if run.final else ""
+    finals = {"final weights": run.final, **run.beside} if run.final else {}
+    yield from (f'<th class="group" scope="colgroup">{_text(label)}</th>' for label in finals)
     yield "</tr>\n<tr>" + "".join(f'<th scope="col">{part}</th>' for _ in groups for part in parts)
-    yield '<th scope="col">validation</th>' if run.final else ""
+    yield '<th scope="col">validation</th>' * len(finals)
     yield "</tr></thead><tbody>\n"
     for name in [*dict.fromkeys([*names, *run.final])]:
         yield f'<tr><th scope="row">{_text(name)}</th>'
@@ -156,7 +161,7 @@ def _figures(run: Contents) -> Iterator[str]:
             for key in (name, f"val_{name}")[: len(parts)]:
                 values = run.columns.get(key)
                 yield f"<td>{_cell(None if values is None else values[place])}</td>"
-        yield f"<td>{_cell(run.final.get(name))}</td>" if run.final else ""
+        yield from (f"<td>{_cell(final.get(name))}</td>" for final in finals.values())
         yield "</tr>\n"
     yield "</tbody></table></div>\n"
 

@@ -67,7 +67,7 @@ def test_train_fills_the_folder_of_the_run():
     printed = command("train", "points.toml")
     assert printed.startswith("runs/points-1: 3 epochs")
     run = Path("runs/points-1")
-    names = {"experiment.toml", "run.json", "history.jsonl", "checkpoints", "metrics.json"}
+    names = {"experiment.toml", "run.json", "history.jsonl", "checkpoints", "baselines", "metrics.json"}
     assert {path.name for path in run.iterdir()} == names
     assert [row["epoch"] for row in history(run)] == [1, 2, 3]
     metrics = json.loads((run / "metrics.json").read_text())
@@ -542,6 +542,7 @@ def test_callbacks_of_the_user_may_be_checkpoints_and_logs():
     assert {path.name for path in Path("run").iterdir()} == {
         "experiment.toml",
         "run.json",
+        "baselines",
         "log.jsonl",
         "ck",
         "metrics.json",

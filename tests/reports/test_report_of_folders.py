@@ -91,7 +91,8 @@ def test_the_report_of_a_folder_has_its_history_metrics_settings_and_columns(tra
         rtol=1e-6,
     )
     rows = {row[0]: row[1:] for row in found.table("final weights")}
-    assert rows["accuracy"][-1] == f"{folder.metrics['validation']['accuracy']:.6g}"
+    judged = [folder.metrics["validation"], *folder.beside.values()]
+    assert rows["accuracy"][-3:] == [f"{figures['accuracy']:.6g}" for figures in judged]
     assert [row[0] for row in found.table("column", "becomes")] == ["column", "x", "y", "side"]
     head, *rows, _ = found.table("left", "recall")
     assert (head[1:3], sum(int(cell) for row in rows for cell in row[1:3])) == (["left", "right"], 15)
@@ -115,11 +116,13 @@ def test_the_first_steps_of_a_neuron_are_made_again_to_the_same_numbers(trained)
 def test_several_runs_are_side_by_side_with_what_differs(trained):
     found = page(trained / "both.html")
     head, *rows = found.tables[0]
-    assert head[1:] == ["slow", "fast"]
+    assert head[1:] == ["slow", "fast", "a linear model", "the commonest class alone"]
     rows = {row[0]: row[1:] for row in rows}
     compared = json.loads(command("compare", trained / "slow", trained / "fast", "--json"))
-    assert rows["trainer.optimizer.learning_rate"] == ["0.01", "0.1"]
-    assert rows["val_accuracy"] == [f"{row['val_accuracy']:.6g}" for row in compared]
+    assert rows["trainer.optimizer.learning_rate"] == ["0.01", "0.1", "", ""]
+    beside = [figures["accuracy"] for figures in RunFolder(trained / "slow").beside.values()]
+    expected = [*(row["val_accuracy"] for row in compared), *beside]
+    assert rows["val_accuracy"] == [f"{accuracy:.6g}" for accuracy in expected]
     assert [series["name"] for series in found.charts["loss"]] == [
         f"{run}: {kind}" for run in ("slow", "fast") for kind in ("training", "validation")
     ]

@@ -37,7 +37,7 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
         SettingsError: The file cannot be written, or is something else than a report.
     """
     runs = [_contents(folder, name) for name, folder in named(folders).items()]
-    write_report(path, runs, compared(folders) if len(folders) > 1 else ())
+    write_report(path, runs, compared(folders, baselines=True) if len(folders) > 1 else ())
 
 
 def _contents(folder: RunFolder, name: str) -> Contents:
@@ -64,6 +64,7 @@ def _contents(folder: RunFolder, name: str) -> Contents:
     contents.facts = [*contents.facts, *_about(folder)]
     final = (metrics or {}).get("validation") or {}
     contents.final = {key: value for key, value in final.items() if isinstance(value, int | float)}
+    contents.beside = folder.beside
     return contents
 
 

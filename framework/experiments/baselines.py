@@ -1,0 +1,201 @@
+"""Baselines: a constant and a linear model of the same columns, which say what the figures of a model are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework.activations.basic import Identity, Softmax
+from framework.arrays import Array, Batch
+from framework.callbacks.stopping import EarlyStopping
+from framework.checkpoint import load_model, save
+from framework.data.pieces import copied, joined
+from framework.data.sources import batches, prepare
+from framework.data.splits import hold_out
+from framework.engines.prediction import outputs_of
+from framework.errors import DataError
+from framework.models import Model
+from framework.models.affine import Dense, Neuron
+from framework.models.branches import Heads, Input, Join
+from framework.models.embedding import Embedding
+from framework.models.rows import EVALUATION_ROWS
+from framework.models.sequential import Sequential
+from framework.optimizers.adam import AdamOptimizer
+from framework.optimizers.descent import SGDOptimizer
+from framework.reports.contents import outputs_of_classes
+from framework.runs.run import Run
+from framework.training.trainer import Trainer
+from framework.trees import at, leaves, rows_in
+
+MODEL = "the model"
+"""The name of the model among its baselines."""
+
+ROWS, NUMBERS, PRODUCTS = 200_000, 20_000_000, 2_000_000_000
+"""The largest numbers of rows, of numbers in them, and of numbers times weights, from which baselines are made.
+
+They keep the time well below that of a network on the same table.
+"""
+
+RIDGE_COLUMNS = 2_000
+"""More columns than this are not fitted in closed form, whose time grows with their square."""
+
+
+def beside(trainer: Trainer, model: Model, data: Any, validation: Any, folder: Path) -> dict[str, Any]:
+    """Make the baselines of a trained model if they are not there yet, and return what metrics.json says of them.
+
+    Whatever fails, the model is complete without them.
+    """
+    said: dict[str, Any] = {}
+    try:
+        if len(load_baselines(folder)) < 2:  # a process may have ended between them
+            said["rows"] = make_baselines(trainer, model, data, validation, folder)
+        if validation is not None:
+            said["validation"] = judge(trainer, load_baselines(folder), validation)
+    except Exception as error:  # noqa: BLE001
+        said["error"] = f"{type(error).__name__}: {error}"
+    return said
+
+
+def judge(trainer: Trainer, models: Mapping[str, Model], data: Any) -> dict[str, dict[str, float]]:
+    """Return the loss and the metrics of a model and its baselines, by name, over the same rows."""
+    figures, (first, *_) = trainer.figures, models.values()
+    source = prepare(data, first, figures.losses, "evaluate", metrics=trainer.metrics)
+    engines = dict.fromkeys(models, "numpy") | {MODEL: trainer.engine}  # a kernel for a baseline is not worth its time
+    return {name: figures.evaluated(model, source, outputs_of(model, engines[name])) for name, model in models.items()}
+
+
+def load_baselines(folder: Path) -> dict[str, Model]:
+    """Return the baselines of a folder by name; none if it has none."""
+    return {path.stem: load_model(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def make_baselines(trainer: Trainer, model: Model, data: Any, validation: Any, folder: Path) -> int:
+    """Write the baselines of a trained model to a folder, and return from how many rows they are made.
+
+    The constant is the mean of the targets in their unit, or the share of each class. The linear model has one layer.
+    For a number it is the ridge regression of the columns as the model takes them; else it is trained with the loss of
+    the model until the validation loss does not improve.
+
+    Raises:
+        DataError: The model does not take the columns of a table, or no layer gives its outputs.
+    """
+    linear, ends = _linear(model)
+    width = sum(map(math.prod, leaves(linear.input_shape)))
+    most = max(2_000, min(ROWS, NUMBERS // width, PRODUCTS // linear.parameters.vector.size))
+    rows = _rows(trainer, model, data, most)
+    for path, end in ends.items():
+        end.weights = np.zeros_like(end.weights)
+        end.bias = _constant_bias(model, path, at(rows[1], path), rows[2])
+    classes = outputs_of_classes(model, trainer.loss)
+    constant = "the commonest class alone" if len(classes) == len(ends) else "a constant"
+    if not classes and not (model.preprocess and model.preprocess.classes):
+        constant = "the mean alone"
+    _save(trainer, model, linear.copy(), folder / f"{constant}.safetensors")
+    if type(model.output_activation) is Identity and len(linear.parts) == 1 and width <= RIDGE_COLUMNS:
+        ends[()].weights, ends[()].bias = _ridge(rows, ends[()].weights.shape)
+    else:
+        _train(trainer, linear, rows, None if validation is None else _rows(trainer, model, validation, most))
+    _save(trainer, model, linear, folder / "a linear model.safetensors")
+    return rows_in(rows[1])
+
+
+def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:
+    """Return a model of one layer, and the layer that gives each output by the names that lead to it."""
+    shape: Any = model.input_shape if model.preprocess is None else model.preprocess.shape
+    activation, outputs, dtype = model.output_activation, model.output_shape, model.dtype
+    if any(len(each) > 1 for each in (*leaves(outputs), *leaves(shape))):
+        raise DataError(f"a linear model takes columns and gives numbers; got samples {shape} and outputs {outputs}")
+
+    def end(kind: Any, units: tuple[int, ...]) -> Any:
+        return Dense(units=units[0], activation=kind, dtype=dtype) if units else Neuron(activation=kind, dtype=dtype)
+
+    layers: list[Model] = []
+    ends: dict[tuple[str, ...], Any] = {}
+    if isinstance(shape, dict) and model.preprocess is not None:
+        ids = model.preprocess.vocabularies
+        parts = {name: Embedding(ids[name], 8, dtype=dtype) if name in ids else Input(dtype=dtype) for name in shape}
+        layers.append(Join(**parts))
+    if isinstance(outputs, dict):
+        heads = {name: end(activation[name], outputs[name]) for name in outputs}
+        ends |= {(name,): head for name, head in heads.items()}
+        layers.append(Heads(**heads))
+    else:
+        layers.append(ends.setdefault((), end(activation, outputs)))
+    linear = Sequential(*layers)
+    linear.settle(shape)
+    return linear, ends
+
+
+def _rows(trainer: Trainer, model: Model, data: Any, most: int) -> Batch:
+    """Return rows as the model takes them; where there are more than ``most``, the trainer's seed draws them."""
+    count = len(data[0] if isinstance(data, tuple) else data)
+    if count > most:
+        _, data = hold_out(data, most / count, trainer.seed, "baselines")
+    with closing(batches(prepare(data, model, (trainer.loss,), "baselines"), EVALUATION_ROWS)) as parts:
+        return joined([*map(copied, parts)])
+
+
+def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array | None) -> Array:
+    """Return the bias with which an output is the mean of its targets in their unit, or the share of each class."""
+    activation, shape = at(model.output_activation, path), at(model.output_shape, path)
+
+    def in_unit(a: Array) -> Any:
+        return a if model.preprocess is None else at(model.preprocess.inverse({path[0]: a} if path else a), path)
+
+    y = np.eye(*shape)[y] if y.ndim == 1 and math.prod(shape) > 1 else in_unit(y.reshape(-1, *shape))
+    mean = np.average(y.astype(np.float64), axis=0, weights=weight)
+    if activation.output_range == (0.0, 1.0) and not (model.preprocess and model.preprocess.unit):
+        mean = np.clip(mean, 1e-12, 1.0 - 1e-12)  # a class without rows
+    if isinstance(activation, Softmax):
+        return np.log(mean)
+    low, high = np.full_like(mean, -1e15), np.full_like(mean, 1e15)
+    with np.errstate(all="ignore"):
+        for _ in range(120):  # by bisection: activations and the steps of a target rise
+            middle = (low + high) / 2
+            above = in_unit(activation(middle[None]))[0] > mean
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return low
+
+
+def _ridge(rows: Batch, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return the weights and the bias that minimize sum(w (y - x . weights - bias)^2) + |weights|^2; mean(w) is 1.
+
+    Source:
+        Hoerl and Kennard, Ridge regression (1970).
+    """
+    x, y = (array.reshape(len(array), -1).astype(np.float64) for array in rows[:2])
+    w = np.ones(len(x)) if rows[2] is None else rows[2] * (len(x) / rows[2].sum(dtype=np.float64))
+    mean, center = w @ x / len(x), w @ y / len(x)
+    x -= mean
+    weights = np.linalg.solve((x.T * w) @ x + np.eye(len(mean)), (x.T * w) @ (y - center))
+    return weights.reshape(shape), (center - mean @ weights).reshape(shape[1:])
+
+
+def _train(trainer: Trainer, linear: Model, rows: Batch, validation: Batch | None) -> None:
+    """Train a linear model with the loss of another: 40 passes over the rows, and 2,000 steps at least."""
+    count = rows_in(rows[1])
+    size = min(max(count // 50, 32), 512)
+    epochs = max(40, 2_000 * size // count)
+    stop = {"monitor": "loss" if validation is None else "val_loss", "patience": epochs // 10, "restore_best": True}
+    Trainer(
+        loss=trainer.loss,
+        optimizer=AdamOptimizer(learning_rate=0.01),
+        epochs=epochs,
+        batch_size=size,
+        seed=trainer.seed,
+        sampling=trainer.sampling,
+        callbacks=[EarlyStopping(**stop)],
+    ).fit(linear, rows if rows[2] is not None else rows[:2], validation)
+
+
+def _save(trainer: Trainer, model: Model, baseline: Model, path: Path) -> None:
+    """Write a baseline, which takes the same tables as the model."""
+    baseline.preprocess = model.preprocess
+    baseline.columns, baseline.target_columns = model.columns, model.target_columns
+    path.parent.mkdir(exist_ok=True)
+    save(Run(baseline, SGDOptimizer(learning_rate=1.0).bind(baseline), trainer.loss, trainer.seed), path)
