@@ -71,7 +71,7 @@ def by_jax(formula, arrays, upstream, *, compiled=True, case=None):
         value, pullback = jax.vjp(lambda arrays: formula(**arrays), arrays)
         return value, pullback(upstream)[0]
 
-    return in_float64(quickly(both) if compiled else both, arrays, upstream, case=case)
+    return in_float64(quickly(both) if compiled else both, arrays, upstream, case=case, stable=not compiled)
 
 
 def by_graph(formula, shapes, dtype="float64", kinds=None):

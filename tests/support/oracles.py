@@ -73,10 +73,11 @@ def stored(name):
     return cases
 
 
-def in_float64(function, *arguments, case=None):
+def in_float64(function, *arguments, case=None, stable=True):
     """Call a JAX function with arrays, those of floats in float64, and return its results as NumPy arrays.
 
-    The results are stored under ``case``, by default the current test and the number of its call.
+    The results are stored under ``case``, by default the current test and the number of its call. Results that are not
+    stable may differ between processors.
     """
 
     def converted(argument):
@@ -95,7 +96,7 @@ def in_float64(function, *arguments, case=None):
     with jax.enable_x64(True):
         results = jax.tree.map(np.asarray, function(*jax.tree.map(converted, arguments)))
     RUN.made.setdefault(file, {})[case] = {"key": key, "results": results}
-    if kept:
+    if kept and stable:
         for old, new in zip(_leaves(kept["results"]), _leaves(results), strict=True):
             np.testing.assert_allclose(old, new, rtol=1e-8, atol=1e-10, err_msg="stored and live results of JAX")
     return results
