@@ -41,7 +41,7 @@ def is_open(shape: Any) -> bool:
 
 
 def narrowed(shape: Any, expected: Any) -> Any:
-    """Return an open shape as one of the expected axes, with the sizes that either knows.
+    """Return an open shape as one of the expected axes, with its own sizes and those that it leaves open.
 
     Example:
         >>> narrowed((..., 4), (None, None)), narrowed((3, 4), (None, None))
@@ -50,17 +50,18 @@ def narrowed(shape: Any, expected: Any) -> Any:
     if isinstance(shape, dict) or not is_open(shape):
         return shape
     known = (None,) * len(expected) + shape[1:]
-    return tuple(b if a is None else a for a, b in zip(expected, known[len(known) - len(expected) :], strict=True))
+    known = known[len(known) - len(expected) :]
+    return tuple(a if b is None or a is ... else b for a, b in zip(expected, known, strict=True))
 
 
 def closed(shape: Any, *sizes: int) -> Any:
-    """Return an open shape, or a tree of them, with these axes in front.
+    """Return an open shape, or a tree of them, with these axes in front; other shapes stay.
 
     Example:
-        >>> closed((..., 4)), closed({"city": (...,), "numbers": (..., 4)}, 7)
-        ((4,), {'city': (7,), 'numbers': (7, 4)})
+        >>> closed((..., 4)), closed({"city": (...,), "numbers": (..., 4)}, 7), closed((3, 4))
+        ((4,), {'city': (7,), 'numbers': (7, 4)}, (3, 4))
     """
-    return map_leaves(lambda part: (*sizes, *part[1:]), shape)
+    return map_leaves(lambda part: (*sizes, *part[1:]) if is_open(part) else part, shape)
 
 
 def is_known(shape: Any) -> bool:

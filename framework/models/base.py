@@ -153,7 +153,7 @@ class Model(Component):
             DerivativeError: A formula cannot be traced.
         """
         shape, layers = self.narrowed(shape), self.unsettled()
-        if not is_open(shape) or (":" not in self.tag() and isinstance(shape, tuple)):
+        if not is_open(shape) or (":" not in self.tag() and (self.chain or isinstance(shape, tuple))):
             return self._inferred(shape, settle=settle)
 
         def attempt(*axes: int) -> tuple[Any, list[Any] | None]:

@@ -223,7 +223,7 @@ class Heads(_Branches):
 
     def _connect(self) -> None:
         """Let a model that knows its inputs tell the others."""
-        known = (part.input_shape for part in self.parts.values() if is_known(part.input_shape))
+        known = (part.open_shape for part in self.parts.values() if is_known(part.input_shape))
         if (shape := next(known, None)) is not None:
             self.settle(shape)
 

@@ -32,7 +32,7 @@ from framework.random_streams import random_generator
 from framework.settings.component import Dtype, Seed, belongs_to
 from framework.settings.messages import brief, warn
 from framework.settings.plain_functions import PlainFunction, require_function
-from framework.shapes import Shape, closed, is_known, is_open, require_sizes, shown
+from framework.shapes import Shape, closed, is_known, require_sizes, shown
 from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
@@ -249,13 +249,13 @@ class Layer(Model):
         expected = self.input_shape
         one_form = isinstance(shape, dict) == isinstance(expected, dict)
         if not self.settled and one_form and len(shape) >= len(expected):
-            self.__dict__["inputs"] = self.inputs_of(closed(shape) if is_open(shape) else shape)
+            self.__dict__["inputs"] = self.inputs_of(closed(shape))
         self._require_taken(shape)
         return self.shape_after(shape)
 
     def _require_taken(self, shape: Any) -> None:
         if not self.takes(shape):
-            expected = self.input_shape
+            expected, shape = self.input_shape, closed(shape)
             plain = not isinstance(shape, dict) and not isinstance(expected, dict)
             more = len(shape) - len(expected) if plain else 0
             advice = "" if not (more and shape) else f": put {'Flatten()' if more > 0 else 'Reshape(...)'} before it"

@@ -29,7 +29,7 @@ def model_html(model: Model) -> Markup:
     frozen = set() if model._state is None else {*model.parameters.frozen}
     size = sum(map(math.prod, layout.values()))
     trained = size - sum(math.prod(layout[name]) for name in frozen)
-    found = model._summary_rows("", model.input_shape)
+    found = model._summary_rows("", model.known_shape)
     rows = [(label, shown(of_rows(shape)), f"{count:,}") for label, shape, count in found]
     return _page(model, f"{size:,} parameters, {trained:,} trainable", rows, layout, frozen)
 

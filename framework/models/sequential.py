@@ -245,8 +245,8 @@ class Residual(Composite):
     def shape_after(self, shape: Any) -> Any:
         gives = self.block.infer_shape(shape)
         if not fits(gives, shape):
-            taken, given = (shown(closed(sizes) if is_open(sizes) else sizes) for sizes in (shape, gives))
-            raise ShapeError(f"Residual: the layers must give the shape that they take, {taken}; they give {given}")
+            taken, made = shown(closed(shape)), shown(closed(gives))
+            raise ShapeError(f"Residual: the layers must give the shape that they take, {taken}; they give {made}")
         return shape
 
     def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:

@@ -172,7 +172,7 @@ def _last(model: Model, record: Record, name: str = "") -> str:
 
 def _named(layer: Model, name: str) -> str:
     """Return ``layer 1 Dense(ReLU)``, or ``Neuron(Sigmoid)`` when it is the model."""
-    shown = layer._summary_rows(name, layer.input_shape)[0][0].removesuffix("()")
+    shown = layer._summary_rows(name, layer.known_shape)[0][0].removesuffix("()")
     return f"layer {shown}" if name else shown
 
 

@@ -20,6 +20,7 @@ from framework import (
     Join,
     Layer,
     LayerNorm,
+    Losses,
     MaxPool,
     MeanSquaredError,
     Reshape,
@@ -125,6 +126,25 @@ def test_a_sequence_of_several_inputs_has_its_axes_too():
     run = TRAINER.fit(model, (x, np.ones((8, 1))))
     assert run.model.known_shape == {"a": (6, 4), "city": (6,)}
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(run.model))(x), run.model(x))
+
+
+def test_heads_may_work_on_other_axes_of_what_they_are_given():
+    def heads(steps, row):
+        return Heads(step=Dense(steps, 1), row=Sequential(Flatten(), Dense(row, 2)))
+
+    model = Sequential(Dense(units=3), heads(None, None))
+    y = {"step": np.ones((8, 6, 1)), "row": np.ones((8, 2))}
+    losses = Losses(step=MeanSquaredError(), row=MeanSquaredError())
+    TRAINER.replace(loss=losses).fit(model, (X, y))
+    for twin in (model.copy(), pickle.loads(pickle.dumps(model)), Sequential(Dense(4, 3), heads(3, 18))):
+        assert {name: part.shape for name, part in twin(X).items()} == {"step": (8, 6, 1), "row": (8, 2)}
+
+
+def test_a_model_that_needs_several_axes_is_shown_before_its_first_fit():
+    model = Sequential(Join(a=Dense(3, 3), b=Embedding(4, 3)), Reshape((9, 2)), Dense(2, 1))
+    assert model.output_shape == (9, 1)
+    assert "(rows, 9, 1)" in model.summary()
+    assert "(rows, 9, 1)" in model._repr_html_()
 
 
 def test_the_shape_of_a_fit_is_that_of_the_summary_the_graph_and_the_exports(tmp_path):
