@@ -180,6 +180,7 @@ def results():
     return json.loads(in_a_process(CASES, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2"))
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize(
     ("case", "seen", "after"),
     [

@@ -40,7 +40,7 @@ def test_an_addition_touches_one_source_file_its_export_and_its_test(diff):
     assert [place(path) for path in paths] == ["source", "export", "test"]
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 def test_every_addition_passes_its_own_tests_and_those_of_all_parts(tmp_path):
     copy_of_the_checkout(tmp_path)
     for diff in DIFFS:

@@ -113,6 +113,7 @@ def test_checked_gradients_are_a_table(shown):
     assert {"parameter", "0.weights", "x", "passed, tolerance 1e-05"} <= {*text}
 
 
+@pytest.mark.share(1 / 3)
 def test_a_wrong_derivative_takes_a_few_lines(shown):
     (output,) = shown["wrong"]
     assert output["ename"] == "DerivativeError"

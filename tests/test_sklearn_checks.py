@@ -24,6 +24,7 @@ def test_the_defaults_pass_every_check_of_scikit_learn(estimator, check):
         pytest.skip(str(reason))
 
 
+@pytest.mark.share(1 / 3)
 def test_small_batches_pass_the_checks_of_classes_and_their_weights():
     # python benchmarks/estimator_checks.py runs them all
     estimator = NeuralClassifier(batch_size=8, epochs=60)

@@ -148,6 +148,7 @@ def test_rows_that_a_killed_process_did_not_send_are_sent_by_the_next(tracker, t
     assert tracker.read(run) == expected(run, tracker)
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_rows_are_sent_whatever_ends_the_training(tracker, error):
     @on("batch_begin")

@@ -148,7 +148,7 @@ def whole(tmp_path_factory):
     return opened(tmp_path_factory.mktemp("whole") / "run.safetensors")
 
 
-@pytest.mark.share(1 / 2)
+@pytest.mark.share(1 / 3)
 @BOUNDED
 @given(rng=st.randoms(use_true_random=False))
 def test_a_mutated_file_gives_a_run_or_a_checkpoint_error(whole, tmp_path_factory, rng):

@@ -53,7 +53,7 @@ def table(target):
     return frame
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 @pytest.mark.parametrize("target", ["<CLOSE>", "<number>", "*", "a\nb", "type"])
 def test_every_command_takes_columns_of_any_name(ending, target, tmp_path, monkeypatch):

@@ -56,6 +56,7 @@ TABLES = {
 }
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("name", TABLES)
 def test_new_holds_out_rows_of_each_class_of_a_sorted_table(name):
     classes, said = TABLES[name]

@@ -311,7 +311,7 @@ def test_a_killed_process_leaves_whole_parts_and_the_next_one_goes_on(seed):
     require_right()
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("workplace")
 def test_two_processes_write_each_part_once():
     shutil.rmtree("data")
@@ -328,7 +328,7 @@ def test_two_processes_write_each_part_once():
     assert len(parts()) == 40
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("workplace")
 def test_workers_write_all_parts_and_errors_are_told_once():
     Path("data", "text.parquet").write_text("no table")
@@ -339,7 +339,7 @@ def test_workers_write_all_parts_and_errors_are_told_once():
     assert command("predict", "run", "data", "--out", "parts").endswith("; this process wrote 0 parts\n")
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("workplace")
 def test_parts_of_killed_workers_are_written():
     Path("dies.py").write_text(

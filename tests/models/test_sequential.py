@@ -146,6 +146,7 @@ def nested(depth):
     return model
 
 
+@pytest.mark.share(1 / 3)
 def test_models_nest_50_deep_and_no_deeper(tmp_path):
     data = np.ones((2, 1)), np.zeros((2, 1))
     run = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).fit(nested(50), data)

@@ -41,6 +41,8 @@ from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
 from framework.parallel.strategy import Sharded
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 
 ROWS = 37

@@ -84,6 +84,7 @@ def test_metrics_are_scikit_learns_of_the_predictions(steps):
     assert model.preprocess.unit == f"The loss is of 'price' after {after}; the metrics are in the unit of 'price'."
 
 
+@pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("engine", ["compiled", "jax", "sharded"])
 def test_every_engine_gives_the_figures_of_numpy(engine):
     trainer = STILL.replace(preprocess=recipe(Log(), Standardize()), optimizer=AdamOptimizer(learning_rate=0.1))

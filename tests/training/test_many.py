@@ -47,6 +47,8 @@ from framework import (
 )
 from framework.training.flushing import flushes
 
+pytestmark = pytest.mark.share(1 / 3)
+
 pytest.importorskip("llvmlite")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 5))  # in batches of 16 the last one has 6 rows
