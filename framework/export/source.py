@@ -87,14 +87,12 @@ def helper(name: str) -> str:
         return "\n" + re.sub(r"def windows\(.*\) -> Array:", "def windows(x, axes, window, steps):", source)
     numbers = "\n".join(f"{number} = {getattr(special, number)!r}" for number in special.NUMBERS)
     parts = [inspect.getsource(part).rstrip() for part in special.PARTS]  # of erf and erfc
-    source = re.sub(r"\b(erfc?)_of\(", r"\1(", "\n\n\n".join(parts)).replace("itertools.pairwise(EDGES)", _PAIRS)
+    source = re.sub(r"\b(erfc?)_of\(", r"\1(", "\n\n\n".join(parts))
     return f"\n{numbers}\n\n\n{source}\n"
 
 
 HELPER_NAMES = {*HELPERS, "windows", *special.NUMBERS, *(part.__name__ for part in special.PARTS), "erf", "erfc"}
 """The names that these functions and their numbers have in a file."""
-
-_PAIRS = "zip(EDGES, EDGES[1:], strict=False)"
 
 
 def quoted(text: str) -> str:

@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from framework import special
 from framework.native.cache import kept
 from framework.native.compiler import KernelError, Program
 from framework.native.machine import Function, llvm, object_file, processor, products
@@ -66,7 +67,7 @@ def _made(text: str, entry: str, dtype: str) -> bytes:
 @cache
 def _compiler() -> tuple[str, ...]:
     """Return which compiler this is: its files, and the version of llvmlite."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(special.__file__)]
     digest = blake2b(b"".join(file.read_bytes() for file in files)).hexdigest()
     return digest, import_module("llvmlite").__version__, sys.platform
 

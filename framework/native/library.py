@@ -6,8 +6,7 @@ float32): exp 2, 1; expm1 3, 2; log 1, 1; log1p 2, 2; tanh 3, 3; erf 2, 2; erfc 
 Each formula relies on the order of its operations.
 
 Source:
-    Moshier, Cephes mathematical library (1989), exp.c, log.c, expf.c, logf.c. For erfc: Shepherd and Laframboise,
-    Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < infinity (1981); the coefficients are our own.
+    Moshier, Cephes mathematical library (1989), exp.c, log.c, expf.c, logf.c. For erf and erfc: ``framework.special``.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 from typing import Any
+
+from framework.special import ERF_NEAR, ERFC_FAR
 
 _DOUBLE = '''
 def reduced_exponential(x):
@@ -234,32 +235,6 @@ def floor_divide(a, b):
     return a / b if b == 0.0 else copysign(0.0, a / b) if quotient == 0.0 else down
 '''
 
-_ERFC_DOUBLE = (
-    1.2530080582697296,
-    -0.1356211061245812,
-    -0.04756229435341897,
-    0.12964515870276264,
-    -0.11927366341681594,
-    0.06830802734392144,
-    -0.023770514890662273,
-    0.002529391816799663,
-    0.0018886900908332905,
-    -0.0007798322772742547,
-    -0.00010515828085467254,
-    0.00012509937435915822,
-    4.944031214882928e-06,
-    -2.0100627664406107e-05,
-    -7.186149396303622e-07,
-    3.472520280065519e-06,
-    3.3649033965298255e-07,
-    -6.167709493550964e-07,
-    -1.2038713923616526e-07,
-    1.0195717375790894e-07,
-    2.7779061599708634e-08,
-    -1.3361953304404018e-08,
-    -3.169592039553522e-09,
-    9.948820947537195e-10,
-)
 _ERFC_SINGLE = (
     1.2530080563514496,
     -0.13562110005839803,
@@ -274,20 +249,6 @@ _ERFC_SINGLE = (
     -9.25376912641456e-05,
     8.007454974776248e-05,
 )
-_ERF_DOUBLE = (
-    0.12837916709551256,
-    -0.37612638903183543,
-    0.11283791670945006,
-    -0.02686617064323777,
-    0.0052239776071164225,
-    -0.0008548325975389692,
-    0.00012055294904839707,
-    -1.492473690741966e-05,
-    1.6447424703317362e-06,
-    -1.6208483801871705e-07,
-    1.3720064546777686e-08,
-    -7.795898827002142e-10,
-)
 _ERF_SINGLE = (
     0.12837916584835093,
     -0.37612626666720334,
@@ -297,7 +258,7 @@ _ERF_SINGLE = (
     -0.000801686428716587,
     7.875875062685488e-05,
 )
-"""Coefficients of polynomials that interpolate at Chebyshev nodes: relative errors of 9e-17, 7e-9, 8e-18 and 1e-9."""
+"""Coefficients as in ``framework.special``, for float32: relative errors of 7e-9 and 1e-9."""
 
 
 def _polynomial(coefficients: tuple[float, ...]) -> str:
@@ -316,7 +277,7 @@ def _polynomial(coefficients: tuple[float, ...]) -> str:
 _FORMS: dict[str, dict[str, Any]] = {
     "double": {"high": 709.782712893384, "least": -40.0, "low": -746.0, "tiny": -708.0}
     | {"one": 1023 << 52, "shift": 64 << 52, "far": 28.0, "half": -(1 << 27)}
-    | {"erf": _polynomial(_ERF_DOUBLE), "erfc": _polynomial(_ERFC_DOUBLE)},
+    | {"erf": _polynomial(ERF_NEAR), "erfc": _polynomial(ERFC_FAR)},
     "float": {"high": 88.72283, "least": -20.0, "low": -104.0, "tiny": -87.0}
     | {"one": 127 << 23, "shift": 64 << 23, "far": 11.0, "half": -(1 << 12)}
     | {"erf": _polynomial(_ERF_SINGLE), "erfc": _polynomial(_ERFC_SINGLE)},
