@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +74,53 @@ def write_whole(
     """
     with whole_file(path, error) as new:
         new.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+
+
+def write_folder(
+    path: str | os.PathLike[str], files: Mapping[str, str], owner: str, advice: str, *, shared: bool = False
+) -> None:
+    """Write texts into a new or empty folder, which belongs to its owner as soon as the last one is there.
+
+    Nothing is written outside of it. Files of a process that was killed while it made the folder are replaced.
+
+    Args:
+        path: The folder.
+        files: The texts by name.
+        owner: Whose folder it is, for messages.
+        advice: What to do where the folder has other contents.
+        shared: Whether another process may have written it, or does so now; then its folder stays.
+
+    Raises:
+        SettingsError: The folder has other contents, or cannot be written.
+    """
+    folder, (*_, last) = Path(path).absolute(), files
+    names, others = ("|".join(map(re.escape, some)) for some in (files, files.keys() - {last}))
+    remains = re.compile(rf"{others}|\.({names})\.[0-9a-f]{{16}}\.new")
+    refusal = f"the folder {os.fspath(path)!r} must be new or empty; {advice}"
+    try:
+        new = not leads_to(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with claimed(folder, refusal, wait=shared):
+            if not all(map(remains.fullmatch, os.listdir(folder))):  # noqa: PTH208 (a file there is no folder)
+                raise SettingsError(refusal)  # noqa: TRY301 (raised again below, unless another process was faster)
+            try:
+                for name, text in files.items():
+                    write_whole(folder / name, text)
+            finally:
+                whole = (folder / last).exists()
+                for name in filter(remains.fullmatch, os.listdir(folder)):  # noqa: PTH208
+                    if not (whole and name in files):
+                        (folder / name).unlink(missing_ok=True)
+                if new and not whole:
+                    folder.rmdir()
+    except (OSError, SettingsError) as error:
+        if shared and (folder / last).exists():
+            return
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError(
+            f"the folder of {owner} must be one that can be written; got {os.fspath(path)!r}: {reason(error)}"
+        ) from None
 
 
 def leads_to(
@@ -154,14 +202,14 @@ class _Handle:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, refusal: str) -> Iterator[None]:
+def claimed(folder: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
     """Lock a folder against other processes, and against other claims of this one.
 
     The system gives the lock back when its holder ends, however that happens: nothing is left behind that somebody
     would have to clear away. Where folders cannot be locked, as on Windows and some network drives, nothing is done.
 
     Raises:
-        SettingsError: Another one has the lock; with the message ``refusal``.
+        SettingsError: Another one has the lock; with the message ``refusal``. With ``wait``, its end is waited for.
     """
     if fcntl is None:
         yield
@@ -169,7 +217,7 @@ def claimed(folder: Path, refusal: str) -> Iterator[None]:
     handle = _Handle(folder)
     try:
         try:
-            fcntl.flock(handle.number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+            fcntl.flock(handle.number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # type: ignore[arg-type]
         except BlockingIOError:
             raise SettingsError(refusal) from None
         except OSError:

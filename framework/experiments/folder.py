@@ -15,7 +15,6 @@ import datetime as dt
 import json
 import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -39,7 +38,7 @@ from framework.experiments.files.changes import without_found
 from framework.experiments.files.text import read_settings
 from framework.experiments.tables.labelled import labelled
 from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
-from framework.files import claimed, leads_to, read_text, real_path, reason, write_whole
+from framework.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.models import Model
 from framework.parallel.starting import expect_alone, started
 from framework.reports.comparing import Side, comparison, epoch_of_weights
@@ -114,21 +113,11 @@ class RunFolder:
             "folder": str(Path.cwd()),
             "versions": _versions(),
         }
-        try:
-            new = not leads_to(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            with claimed(folder, _taken(path)):
-                if not all(map(_REMAINS.fullmatch, os.listdir(folder))):  # noqa: PTH208 (a file there is no folder)
-                    raise SettingsError(_taken(path))
-                try:
-                    write_whole(folder / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-                    write_whole(folder / SETTINGS, text)  # last: with it, the folder is that of a run
-                finally:
-                    _remove_remains(folder, new)
-        except OSError as error:
-            raise SettingsError(
-                f"the folder of the run must be one that can be written; got {os.fspath(path)!r}: {reason(error)}"
-            ) from None
+        advice = "framework resume continues a run"
+        if (count := started()) > 1:  # of several processes with one folder, only the first makes it
+            advice = f"one process trains an experiment, and mpiexec or srun started {count}"
+        files = {ABOUT: json.dumps(about, indent=2, ensure_ascii=False) + "\n", SETTINGS: text}
+        write_folder(path, files, "the run", advice)
         return cls(folder)
 
     def discard(self) -> None:
@@ -331,28 +320,6 @@ def named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
     """Return folders by name, or by path where two have the same name."""
     names = {folder.path.name: folder for folder in folders}
     return names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
-
-
-_REMAINS = re.compile(rf"{re.escape(ABOUT)}|\.({re.escape(ABOUT)}|{re.escape(SETTINGS)})\.[0-9a-f]{{16}}\.new")
-"""The names of what a process leaves that is killed while it makes the folder of a run."""
-
-
-def _remove_remains(folder: Path, new: bool) -> None:
-    """Remove what is left of writing, and all if there are no settings, so that the folder can be taken again."""
-    begun = (folder / SETTINGS).exists()
-    for name in filter(_REMAINS.fullmatch, os.listdir(folder)):  # noqa: PTH208
-        if name != ABOUT or not begun:
-            (folder / name).unlink(missing_ok=True)
-    if new and not begun:
-        folder.rmdir()
-
-
-def _taken(path: str | os.PathLike[str]) -> str:
-    """Say that a folder has contents; of several processes with one folder, only the first makes it."""
-    advice = "framework resume continues a run"
-    if (count := started()) > 1:
-        advice = f"one process trains an experiment, and mpiexec or srun started {count}"
-    return f"the folder {os.fspath(path)!r} must be new or empty; {advice}"
 
 
 def _json_of(path: Path) -> dict[str, Any] | None:

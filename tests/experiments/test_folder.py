@@ -1,10 +1,13 @@
 """The folder of a run: made whole or not at all, and the only place that its callbacks write into."""
 
+import fcntl
 import itertools
 import os
 import resource
 import signal
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,8 @@ from experiment_pieces import POINTS, command, write_points
 
 from framework import CSVLog, Experiment, SettingsError, load_model
 from framework.experiments.folder import RunFolder
+from framework.experiments.sweeps.sweep import Sweep
+from framework.files import claimed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are killed")
 
@@ -85,6 +90,34 @@ def test_a_folder_whose_maker_was_killed_at_any_write_is_that_of_a_run_or_can_be
         assert ends[-1] != 0 or not [*Path(path).glob(".*.new")]
     assert len(ends) > 8
     assert {*ends[:-1]} == {-signal.SIGKILL}
+
+
+def test_a_folder_whose_maker_was_killed_at_any_write_is_that_of_a_sweep_or_can_be_taken_again(experiment):
+    ends = []
+    while 0 not in ends:
+        count = len(ends)
+        path = f"sweep{count}"
+
+        def make(path=path, count=count):
+            die_at(count + 1)
+            Sweep.create(path, experiment, ["model.seed=1,2"])
+
+        ends.append(in_child(make))
+        assert len(Sweep.create(path, experiment, ["model.seed=1,2"]).trials) == 2
+        assert [*map(os.fspath, Path().glob(".*"))] == []
+    assert {*ends[:-1]} == {-signal.SIGKILL}
+
+
+def test_a_process_waits_while_another_one_makes_the_same_sweep(experiment, monkeypatch):
+    Path("sweep").mkdir()
+    waits, flock = threading.Event(), fcntl.flock
+    with ThreadPoolExecutor(1) as pool:
+        with claimed(Path("sweep"), ""):
+            monkeypatch.setattr(fcntl, "flock", lambda *arguments: (waits.set(), flock(*arguments)))
+            made = pool.submit(Sweep.create, "sweep", experiment, ["model.seed=1,2"])
+            assert waits.wait(60)
+            Path("sweep/base.toml").write_text("half of it")
+        assert len(made.result().trials) == 2
 
 
 @pytest.mark.parametrize("limit", [0, 100, 600, 1200])

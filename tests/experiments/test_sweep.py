@@ -217,7 +217,7 @@ def test_mistakes_are_found_before_any_folder_is_made():
         (["--set=data.target=gone"], "setting 'target' names the column 'gone', which "),
         (["--set=data.path=gone.csv,points.csv"], "CSV: no file has the path 'gone.csv'"),
         (["--folds=81"], "--folds 81: each part needs a row; "),
-        (["--set=model.seed=1,2", "--out=points.csv"], "one that can be written; got 'points.csv': Not a directory"),
+        (["--set=model.seed=1,2", "--out=points.csv"], "one that can be written; got 'points.csv': File exists"),
     ]:
         assert message in command("sweep", "points.toml", *flags, status=1)
     for given, message in [
@@ -590,6 +590,7 @@ def test_a_sweep_with_a_strategy_is_refused_in_one_of_several_processes(monkeypa
 
 def test_a_run_that_ends_every_process_has_failed():
     sweep = Sweep.create("wild", Experiment.read("points.toml"), ["model.seed=1,2"])
+    (sweep.path / "claims").mkdir()
     for number in range(1, 6):
         (sweep.path / "claims" / f"1.{number}").write_text(f"{_machine()}\n0")
     assert [row["state"] for row in sweep.run()] == ["complete", "failed"]

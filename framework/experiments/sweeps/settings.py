@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from framework.experiments.files.text import read_settings, to_toml
 from framework.experiments.sweeps.judging import judged
 from framework.experiments.sweeps.space import Trial, Varied, require_enough, trials, varied
 from framework.extras import required
-from framework.files import read_text, write_whole
+from framework.files import read_text
 from framework.reports.comparing import differing_settings
 from framework.settings.messages import brief
 
@@ -55,7 +53,7 @@ def settings_of(
         raise SettingsError(f"--folds {folds}: each part needs a row; {few.path} has {len(few)} rows")
     settings["data"] = [table.rows.digest for table in tables]
     text, base = to_toml(settings), to_toml(experiment.bare())
-    return {SWEEP: text + to_toml({"checksum": checksum(text, base)}), BASE: base}
+    return {BASE: base, SWEEP: text + to_toml({"checksum": checksum(text, base)})}
 
 
 def _require_right(space: Sequence[Varied], numbers: Mapping[str, int | None], mode: str | None) -> None:
@@ -142,32 +140,3 @@ def require_same(folder: Path, files: Mapping[str, str], path: str) -> None:
 def folds_of(number: int | None) -> list[Trial]:
     """Return the changes of each fold."""
     return [()] if number is None else [(f"validation={1 / number!r}", f"fold={fold}") for fold in range(number)]
-
-
-def put(folder: Path, files: Mapping[str, str], name: str) -> None:
-    """Make a folder with files, whole or not at all; one that is there with contents stays.
-
-    Raises:
-        SettingsError: It has other contents; with its ``name``.
-        OSError: It cannot be made.
-    """
-    if (folder / SWEEP).exists():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f".{folder.name}.{os.urandom(8).hex()}")
-    new.mkdir()
-    try:
-        for file, text in files.items():
-            write_whole(new / file, text)
-        for inner in ("runs", "claims", "trials"):
-            (new / inner).mkdir()
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP).exists():
-            raise SettingsError(f"the folder {name!r} must be new or empty, or that of a sweep; give --out another")
-        if folder.is_dir():
-            folder.rmdir()
-        new.rename(folder)
-    except OSError:
-        if not (folder / SWEEP).exists():  # else made by another process at this moment
-            raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -36,7 +35,6 @@ from framework.experiments.sweeps.settings import (
     checksum,
     examples,
     folds_of,
-    put,
     require_same,
     require_same_data,
     settings_of,
@@ -44,7 +42,7 @@ from framework.experiments.sweeps.settings import (
 )
 from framework.experiments.sweeps.space import Trial, Varied, by_setting, trials, varied
 from framework.experiments.sweeps.suggesting import suggested
-from framework.files import leads_to, read_text, reason, write_whole
+from framework.files import leads_to, read_text, write_folder, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,12 +146,7 @@ class Sweep:
         inside(experiment.trainer.callbacks, Path(path, "runs", "0"))
         numbers = {"random": random, "halving": halving, "folds": folds, "optuna": optuna, "seed": seed}
         files = settings_of(experiment, changes, numbers, objective, mode)
-        try:
-            put(Path(path).absolute(), files, os.fspath(path))
-        except OSError as error:
-            raise SettingsError(
-                f"the folder of the sweep must be one that can be written; got {os.fspath(path)!r}: {reason(error)}"
-            ) from None
+        write_folder(path, files, "the sweep", "give another one with --out", shared=True)
         sweep = cls(path)
         require_same(sweep.path, files, os.fspath(path))
         sweep._require_data()
@@ -299,6 +292,8 @@ class Sweep:
             DataError: The data was changed after the sweep was made.
             UsageError: The experiment has a strategy, and this process is one of several.
         """
+        for inner in ("claims", "trials"):
+            (self.path / inner).mkdir(exist_ok=True)
         while (rung := self._rung(names))[1]:
             _, waiting, until = rung
             worked = False
@@ -439,16 +434,12 @@ class Sweep:
     def _begin(self, name: str) -> None:
         """Make the folder of a run."""
         path, base = self._path(name), self.path / BASE
-        for remains in path.parent.glob(f".{name}.*.new"):  # of killed processes
-            shutil.rmtree(remains, ignore_errors=True)
-        new = path.with_name(f".{name}.{os.urandom(8).hex()}.new")  # so that a folder is whole or not there
         if self._drawn is None:
             self._suggest(name.partition("-")[0])
         trial = self._changes(name)
         flags = [flag for change in trial for flag in ("--set", change)]
         try:
-            RunFolder.create(new, Experiment.read(base, trial), ["train", str(base), *flags])
-            new.rename(path)
-        except (SettingsError, OSError):
+            RunFolder.create(path, Experiment.read(base, trial), ["train", str(base), *flags])
+        except SettingsError:
             if not is_begun(path):  # else by another process, because this one seemed dead
                 raise
