@@ -81,23 +81,24 @@ SMALL = 2**18
 
 
 class _Blocks:
-    """The open blocks of ``limit_threads``.
+    """The open blocks of ``limit_threads``, in all Python threads.
 
     Attributes:
         lock: Held while one begins or ends.
-        found: For each block, in any Python thread, the number of BLAS threads at its beginning.
+        open: How many there are.
+        before: The number of BLAS threads that the first one replaced by 1; None if it let them be.
     """
 
     def __init__(self) -> None:
-        self.lock, self.found = threading.Lock(), list[int]()
+        self.before: int | None = None
+        self.renew()
         renew_in_children(self)
 
     def renew(self) -> None:
         """Restore the number of BLAS threads in a forked child: the parent's blocks never end there."""
-        functions = _threads()
-        if self.found and functions is not None:
-            functions[0](self.found[0])
-        self.lock, self.found = threading.Lock(), []
+        if self.before is not None and (functions := _threads()) is not None:
+            functions[0](self.before)
+        self.lock, self.open, self.before = threading.Lock(), 0, None
 
 
 @lru_cache(maxsize=1)
@@ -131,16 +132,19 @@ def limit_threads(multiply_adds: float = 0.0) -> Iterator[None]:
     (setter, getter), entered = functions, False
     try:
         with _BLOCKS.lock:
-            _BLOCKS.found.append(getter())
+            _BLOCKS.open += 1
             entered = True
-            if len(_BLOCKS.found) == 1 and multiply_adds < LARGE:
+            if _BLOCKS.open == 1 and multiply_adds < LARGE:
+                _BLOCKS.before = getter()
                 setter(1)
         yield
     finally:
         with _BLOCKS.lock:
-            before = _BLOCKS.found.pop() if entered and _BLOCKS.found else 1
-            if not _BLOCKS.found and getter() == 1:  # another number was set meanwhile by someone else, and stays
-                setter(before)
+            _BLOCKS.open = max(0, _BLOCKS.open - entered)  # in a forked process, it may have been opened by the parent
+            if not _BLOCKS.open and _BLOCKS.before is not None:
+                if getter() == 1:  # another number was set meanwhile by someone else, and stays
+                    setter(_BLOCKS.before)
+                _BLOCKS.before = None
 
 
 _BLOCKS = _Blocks()

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from framework import Dense, Embedding, Sequential
+from framework import Conv2D, Dense, Embedding, Flatten, GlobalAverage, Heads, Join, Sequential
 from framework.arithmetic import arithmetic
 from framework.models.rows import multiply_adds
 
@@ -93,6 +93,7 @@ def predictions():
     model = Looking(64, 64)
     model.predict(x)
     model.predict(x[:1])
+    model.predict(np.zeros((1, 1000, 64)))
     Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1)).evaluate(model, (x, x))
 
 def error():
@@ -142,6 +143,11 @@ def changed_inside():
         setter(2)
     seen.append(threads())
 
+def chosen_inside_large():
+    with limit_threads(LARGE):
+        setter(1)
+    seen.append(threads())
+
 def fork():
     if not hasattr(os, "fork"):
         return
@@ -161,7 +167,7 @@ def resume():
 
 cases = [
     small, large, estimator, predictions, error, generator, overlapping, nested_in_large, several, own_number,
-    changed_inside, fork, resume,
+    changed_inside, chosen_inside_large, fork, resume,
 ]
 for case in cases:
     seen = []
@@ -187,7 +193,7 @@ def results():
         ("small", [[1, 1]], 2),  # within the fit, and in its recipe
         ("large", [[2, 2]], 2),
         ("estimator", [[1, 1]], 2),
-        ("predictions", [1, 2, 1], 2),  # OpenBLAS gives the product of one row one thread by itself
+        ("predictions", [1, 2, 1, 1], 2),  # OpenBLAS gives the product of one row one thread by itself
         ("error", [[1, 1], 2], 2),
         ("generator", [1], 2),
         ("overlapping", [1, 2], 2),  # the first block decides until the last one ends
@@ -195,6 +201,7 @@ def results():
         ("several", [[1, 1]], 2),
         ("own_number", [[1, 1], 1], 2),
         ("changed_inside", [2], 2),
+        ("chosen_inside_large", [1], 1),
         ("fork", [2] if hasattr(os, "fork") else [], 2),
         ("resume", [True], 2),
     ],
@@ -203,7 +210,17 @@ def test_small_products_take_one_thread_and_large_ones_all(results, case, seen, 
     assert results[case] == [seen, after]
 
 
-def test_the_largest_product_counts_steps_and_no_embedding():
-    assert multiply_adds(Sequential(Dense(8, 32), Dense(32, 4)), 10, (8,)) == 10 * 8 * 32
-    assert multiply_adds(Dense(8, 32), 10, (7, 8)) == 10 * 7 * 8 * 32
-    assert multiply_adds(Sequential(Embedding(1000, 8), Dense(8, 16)), 10, (5,)) == 10 * 5 * 8 * 16
+@pytest.mark.parametrize(
+    ("model", "sample", "products"),
+    [
+        (Sequential(Dense(8, 32), Dense(32, 4)), (8,), 8 * 32),
+        (Dense(8, 32), (7, 8), 7 * 8 * 32),
+        (Sequential(Embedding(1000, 8), Dense(8, 16)), (5,), 5 * 8 * 16),
+        (Sequential(Flatten(), Dense(784, 64), Dense(64, 10)), (28, 28), 784 * 64),
+        (Sequential(Conv2D(inputs=1, filters=8, kernel=3), GlobalAverage(), Dense(8, 50)), (1, 28, 28), 28 * 28 * 72),
+        (Sequential(Heads(a=Dense(8, 4), b=Sequential(Flatten(), Dense(24, 4)))), (3, 8), 3 * 8 * 4),
+        (Join(a=Dense(8, 4), b=Sequential(Flatten(), Dense(6, 2))), {"a": (8,), "b": (3, 2)}, 8 * 4),
+    ],
+)
+def test_the_largest_product_has_the_steps_that_each_layer_is_given(model, sample, products):
+    assert multiply_adds(model, 10, sample) == 10 * products

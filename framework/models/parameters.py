@@ -347,7 +347,7 @@ class State:
             were checked.
         records: Those of predictions of few rows that have ended; as many as were ever made at the same time.
         compiled: The model as ``compile_model`` returns it, or None.
-        widest: The size of the largest matrix that multiplies rows, and whether a plain sample holds ids; or None.
+        products: The multiply-adds of the largest product of a sample, by its shape.
         plan: The plan of the kernel that is to train the model, from its choice to its first step; or None.
     """
 
@@ -369,7 +369,7 @@ class State:
         self.limits: dict[Any, Any] = {}
         self.records: list[Record] = []
         self.compiled: Any = None
-        self.widest: tuple[int, bool] | None = None
+        self.products: dict[Any, int] = {}
         self.plan: Any = None
         self._new_record = new_record
 

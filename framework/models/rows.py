@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.arithmetic import SMALL, limit_threads
 from framework.arrays import Array, require_finite, require_ids
-from framework.errors import DataError, SettingsError, ShapeError
+from framework.errors import DataError, FrameworkError, SettingsError, ShapeError
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.shapes import shown
 from framework.trees import flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
@@ -98,19 +98,31 @@ def multiply_adds(model: Model, rows: int, sample: Any) -> int:
     Args:
         model: The model.
         rows: The rows of the batch.
-        sample: The shape of a sample, or shapes by name; None is an open size, which counts as 1.
+        sample: The shape of a sample, or shapes by name; an open size counts as 1.
     """
-    state = model._built()
-    if state.widest is None:
-        parts = [part for _, part in model.placed() if hasattr(part, "cardinality")]  # layers; those with ids look up
-        numeric = [part for part in parts if part.cardinality is None]
-        sizes = [math.prod(shape) for part in numeric for shape in part.layout().values() if len(shape) > 1]
-        state.widest = max(sizes, default=0), len(parts) > len(numeric)
-    size, ids = state.widest
-    if isinstance(sample, dict):
-        return rows * size * max(int(math.prod(axis or 1 for axis in shape[:-1])) for shape in leaves(sample))
-    axes: tuple[int | None, ...] = sample if ids else sample[:-1]
-    return rows * size * math.prod(axis or 1 for axis in axes) if axes else rows * size
+    known = model._built().products
+    key = tuple(flatten(sample).items()) if isinstance(sample, dict) else sample
+    if key not in known:
+        known[key] = max(_products(model, sample), default=0)
+    return rows * known[key]
+
+
+def _products(model: Model, sample: Any) -> Iterator[int]:
+    """Give the multiply-adds of one sample with each matrix or kernel, as far as shapes are known."""
+    if hasattr(model, "cardinality"):  # a layer; one with ids looks up
+        for weights in model.layout().values() if model.cardinality is None else ():
+            for shape in leaves(sample) if len(weights) > 1 else ():
+                axes = shape[:-1] if len(weights) == 2 else shape[1:]
+                yield math.prod(weights) * math.prod(axis for axis in axes if isinstance(axis, int))
+        return
+    parts: Mapping[str, Model] = getattr(model, "parts", {})
+    for name, part in parts.items():
+        yield from _products(part, sample[name] if isinstance(sample, dict) and name in sample else sample)
+        if model.chain:
+            try:
+                sample = part.infer_shape(sample)
+            except FrameworkError:
+                return
 
 
 def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | None = None) -> Any:
@@ -123,8 +135,8 @@ def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | No
     for part in _explained(_inputs(model, x, name), x):
         rows = checked_rows(part, model, name)
         count = rows_in(rows)
-        small = count * model.parameters.vector.size <= SMALL
-        with _AS_IS if small else limit_threads(multiply_adds(model, min(count, EVALUATION_ROWS), sample_shape(rows))):
+        work = multiply_adds(model, min(count, EVALUATION_ROWS), sample_shape(rows))
+        with _AS_IS if work <= SMALL else limit_threads(work):
             if output is not None:
                 found.append(output(rows))
                 continue

@@ -65,10 +65,6 @@ def _spread(strategy: DataParallel) -> dict[str, str]:
     return {"strategy": f"DataParallel({setting})"}
 
 
-def _arithmetic(engine: str) -> str:
-    return arithmetic(compiled=engine in ("compiled", "many"))
-
-
 def _device() -> str:
     from framework.engines.jax import device  # noqa: PLC0415 (slow, and seldom needed)
 
