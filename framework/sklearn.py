@@ -145,6 +145,9 @@ class _Targets:
         """Let the network give within this block what ``encode`` returns; ``fitted`` networks gave y before."""
         yield
 
+    def finish(self, run: Run) -> None:
+        """Forget what a later resume of the run, which gets y, cannot use."""
+
 
 @dataclass(frozen=True)
 class _Numbers(_Targets):
@@ -166,14 +169,23 @@ class _Numbers(_Targets):
     def training(self, model: Network, *, fitted: bool) -> Iterator[None]:
         """Train on standardised numbers, then make the inverse a part of the last layer's weights."""
         if fitted:
+            values = model.parameters.vector.copy()
             _transform_output(model, 1 / self.scale, -self.mean / self.scale)
+            begun = model.parameters.vector.copy()
         try:
             yield
         except BaseException:
             if fitted:
+                unchanged = np.array_equal(model.parameters.vector, begun)
                 _transform_output(model, self.scale, self.mean)
+                if unchanged:  # which the product and its inverse round
+                    model.parameters.vector[...] = values
             raise
         _transform_output(model, self.scale, self.mean)
+
+    def finish(self, run: Run) -> None:
+        for name in [name for name in run.memories if name.startswith(EarlyStopping.__name__)]:
+            del run.memories[name]  # the best loss and weights, of standardised numbers
 
 
 def _transform_output(model: Network, scale: Array, shift: Array) -> None:
@@ -409,6 +421,7 @@ class _Neural(BaseEstimator):
             model = self.model_ if more else settings.model(targets.head(settings.dtype(X.dtype.name)), trainer.seed)
             with targets.training(model, fitted=more):
                 run = _fitted(trainer, model, *rows, epochs=1 if partial else None, run=run)
+            targets.finish(run)
         except ShapeError as error:
             if self.layers is not None:
                 error.add_note(
@@ -567,8 +580,13 @@ def _require_numbers(X: Any) -> None:
 
 def _divided(targets: _Targets, data: _Data, fraction: float, seed: int) -> tuple[_Data, _Data]:
     """Return the rows to train on and those held out; classes keep their shares where each has rows enough."""
-    rows = tuple(part for part in data if part is not None)
-    stratify = isinstance(targets, _Classes) and not targets.multilabel and 2 * len(targets.classes) <= len(data[0])
+    rows, count = tuple(part for part in data if part is not None), len(data[0])
+    stratify = isinstance(targets, _Classes) and not targets.multilabel and 2 * len(targets.classes) <= count
+    if not 0 < round(count * fraction) < count:
+        raise SettingsError(
+            f"early_stopping=True holds out validation_fraction={fraction} of {count} rows, which leaves a part empty; "
+            "give more rows, X_val and y_val, or early_stopping=False"
+        )
     train, test = split(rows, fraction, seed=seed, stratify=stratify)
     return (*train, None)[:3], (*test, None)[:3]
 
@@ -788,7 +806,8 @@ class NeuralRegressor(RegressorMixin, _Neural):
     Standardise X: a network learns numbers of a usual size. With the default output, Identity, ``fit`` standardises y
     itself, each column by its mean and standard deviation. So the loss and the metrics of ``run_.history`` are those of
     standardised numbers. After training the last layer's weights contain the inverse: ``predict``, ``score`` and
-    ``model_``, also exported, give the unit of y.
+    ``model_``, also exported, give the unit of y. Callbacks see the network before that, so the files of a
+    ``Checkpoint`` give standardised numbers; for one in the unit of y ``save`` a fitted ``run_``.
 
     Args:
         hidden: Units of each hidden layer.

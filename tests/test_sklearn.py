@@ -33,6 +33,7 @@ from framework import (
     Activation,
     AdamOptimizer,
     BinaryCrossEntropy,
+    Checkpoint,
     Conv1D,
     CosineSchedule,
     CrossEntropy,
@@ -51,6 +52,7 @@ from framework import (
     ReLU,
     Reshape,
     Residual,
+    ResumeWarning,
     Sequential,
     SGDOptimizer,
     ShapeError,
@@ -61,7 +63,10 @@ from framework import (
     Tanh,
     Trainer,
     export_python,
+    latest,
+    load_model,
     on,
+    save,
 )
 from framework.sklearn import NeuralClassifier, NeuralRegressor
 
@@ -403,7 +408,33 @@ def test_passes_of_partial_fit_see_y_as_the_first_one_does():
     interrupt = on("batch_begin")(lambda run: 1 / run.recipe.get("no", 0))
     with pytest.raises(ZeroDivisionError):
         parts.set_params(callbacks=[interrupt]).partial_fit(X[:60], y)
-    np.testing.assert_allclose(parts.model_.parameters.vector, before, rtol=1e-12)
+    np.testing.assert_array_equal(parts.model_.parameters.vector, before)
+
+
+def test_callbacks_of_a_regressor_see_standardised_numbers_and_a_saved_run_the_unit_of_y(tmp_path):
+    y = NUMBERS[:, 0] * 1e3 + 1e6
+    estimator = regressor(callbacks=[Checkpoint(folder=tmp_path / "kept")]).fit(X[:60], y)
+    kept = load_model(latest(tmp_path / "kept")).predict(X[:60])
+    mean, scale = by_hand(y)
+    np.testing.assert_allclose(kept * scale + mean, estimator.predict(X[:60]), rtol=1e-12)
+    save(estimator.run_, tmp_path / "fitted.safetensors")
+    np.testing.assert_array_equal(
+        load_model(tmp_path / "fitted.safetensors").predict(X[:60]), estimator.predict(X[:60])
+    )
+
+
+def test_a_resumed_run_of_a_regressor_keeps_the_unit_of_y():
+    y = X[:, 0] * 1e3 + 1e6
+    estimator = NeuralRegressor((8,), epochs=20, random_state=0).fit(X, y)
+    with pytest.warns(ResumeWarning, match="data"):
+        run = estimator.trainer_.resume(estimator.run_, (X, y), (X, y), epochs=2)
+    assert abs(run.model.predict(X).mean() - 1e6) < 1e4
+
+
+def test_early_stopping_says_when_there_are_too_few_rows_to_hold_out():
+    for estimator in (classifier(early_stopping=True), regressor(early_stopping=True)):
+        with pytest.raises(ValueError, match=r"validation_fraction=0.1 of 4 rows.* or early_stopping=False"):
+            estimator.fit(X[:4], TWO[:4])
 
 
 def test_the_export_of_a_fitted_regressor_gives_the_unit_of_y(tmp_path):
