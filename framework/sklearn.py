@@ -168,20 +168,21 @@ class _Numbers(_Targets):
     @contextmanager
     def training(self, model: Network, *, fitted: bool) -> Iterator[None]:
         """Train on standardised numbers, then make the inverse a part of the last layer's weights."""
-        if fitted:
-            values = model.parameters.vector.copy()
-            _transform_output(model, 1 / self.scale, -self.mean / self.scale)
-            begun = model.parameters.vector.copy()
+        if not fitted:
+            yield
+            _transform_output(model, self.scale, self.mean)
+            return
+        vector = model.parameters.vector
+        before = vector.copy()
+        _transform_output(model, 1 / self.scale, -self.mean / self.scale)
+        begun = vector.copy()
         try:
             yield
-        except BaseException:
-            if fitted:
-                unchanged = np.array_equal(model.parameters.vector, begun)
-                _transform_output(model, self.scale, self.mean)
-                if unchanged:  # which the product and its inverse round
-                    model.parameters.vector[...] = values
-            raise
-        _transform_output(model, self.scale, self.mean)
+        finally:
+            unchanged = np.array_equal(vector, begun)
+            _transform_output(model, self.scale, self.mean)
+            if unchanged:  # whose last bits the two products round
+                vector[...] = before
 
     def finish(self, run: Run) -> None:
         for name in [name for name in run.memories if name.startswith(EarlyStopping.__name__)]:
