@@ -66,16 +66,7 @@ from framework.losses.regression import (
 from framework.losses.several import Losses
 from framework.losses.vectors import CosineSimilarity, KLDivergence
 from framework.metrics import Metric, WholeMetric
-from framework.metrics.classification import (
-    F1,
-    ROCAUC,
-    Accuracy,
-    ConfusionMatrix,
-    Perplexity,
-    Precision,
-    Recall,
-    TopK,
-)
+from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Perplexity, Precision, Recall, TopK
 from framework.metrics.outputs import OutputMetric
 from framework.metrics.regression import R2, RootMeanSquaredError
 from framework.models import Composite, Layer, Model

@@ -21,7 +21,7 @@ from framework.runs.run import Run
 from framework.settings.messages import brief, worded
 from framework.tables import as_html, as_text, bold
 from framework.training.trainer import Trainer
-from framework.trees import Tree, flatten, map_leaves, real_tree, sample_shape
+from framework.trees import flatten, map_leaves, real_tree, sample_shape
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def check_gradients(
     def gradients() -> dict[str, Array]:
         value()
         found = {name: gradient.copy() for name, gradient in model.parameters.gradients.items()}
-        return found | flatten(_input_gradient(model, loss, inputs, y, weight, key))
+        prediction = model.forward(inputs, key=key)
+        return found | flatten(model.backward(loss.gradient(prediction, _shaped(y, loss, prediction), weight)))
 
     arrays = {name: (view, np.inf) for name, view in model.parameters.items()}
     parameters = [*arrays]
@@ -145,12 +146,6 @@ def check_gradients(
     if not report.passed:
         raise DerivativeError(f"the gradients of {type(model).__name__} with {loss!r} are wrong:\n{report}")
     return report
-
-
-def _input_gradient(model: Model, loss: Loss, x: Tree, y: Any, weight: Any, key: tuple[int, ...]) -> Any:
-    """Return dL/dx: the loss's gradient by the prediction, carried back to the input."""
-    prediction = model.forward(x, key=key)
-    return model.backward(loss.gradient(prediction, _shaped(y, loss, prediction), weight))
 
 
 def _shaped(y: Any, loss: Loss, prediction: Any) -> Any:
@@ -169,10 +164,7 @@ class _Point:
     """
 
     def __init__(
-        self,
-        arrays: Mapping[str, tuple[Array, Any]],
-        moved: Iterable[str],
-        gradients: Callable[[], dict[str, Array]],
+        self, arrays: Mapping[str, tuple[Array, Any]], moved: Iterable[str], gradients: Callable[[], dict[str, Array]]
     ) -> None:
         self._arrays = [array for array, _ in arrays.values()]
         self._kept = [array.copy() for array in self._arrays]
@@ -305,8 +297,8 @@ def compare_steps(
 
         def compare(run: Run) -> None:
             if run.current is not None and run.step <= steps:
-                x, y, _ = run.current
-                pairs.extend(_distances(run.model.parameters, reference(*map(_copied, (x, y))), next(count)))
+                x, y = (map_leaves(np.copy, tree) for tree in run.current[:2])
+                pairs.extend(_distances(run.model.parameters, reference(x, y), next(count)))
             if run.step >= steps:
                 run.stop("compare_steps")
 
@@ -330,10 +322,6 @@ class _Distance(NamedTuple):
     parameter: str
     ulps: float
     values: tuple[float, float]
-
-
-def _copied(tree: Tree) -> Any:
-    return map_leaves(np.copy, tree)
 
 
 def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> Iterator[_Distance]:

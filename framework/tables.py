@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 
-def as_text(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows of cells as lines, the cells of each column right-aligned.
+def as_text(rows: Iterable[Sequence[str]], *, left: int = 0) -> str:
+    """Return rows of cells as lines, the cells of the first ``left`` columns left-aligned, those of others right.
 
     Example:
         >>> print(as_text([["epoch", "loss"], ["1", "0.25"]]))
@@ -16,7 +16,10 @@ def as_text(rows: Iterable[Sequence[str]]) -> str:
     """
     lines = [*rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in lines)
+    align = [str.ljust] * left + [str.rjust] * (len(widths) - left)
+    return "\n".join(
+        "  ".join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)) for row in lines
+    )
 
 
 COUNTERS = ("epoch", "seconds")

@@ -415,10 +415,7 @@ def _layer(layer: Model) -> None:
     if getattr(layer, "check", "on") == "on":
         check_gradients(model, _loss_of(prediction), x, map_leaves(np.zeros_like, prediction))
     twin = pickle.loads(pickle.dumps(model))
-    _require(
-        all(map(np.array_equal, leaves(twin(x)), leaves(model(x)))),
-        "a pickle predicts something else",
-    )
+    _require(all(map(np.array_equal, leaves(twin(x)), leaves(model(x)))), "a pickle predicts something else")
     _require(np.array_equal(twin.parameters.vector, model.parameters.vector), "a pickle has other numbers")
 
 

@@ -136,12 +136,7 @@ class PartChecks:
         columns: Those of the frames x and y of the first part.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        losses: tuple[Loss | Figure, ...],
-        name: str,
-    ) -> None:
+    def __init__(self, model: Model, losses: tuple[Loss | Figure, ...], name: str) -> None:
         """Remember what takes the data; ``name`` is the caller, for messages."""
         self.model, self.losses, self.name = model, losses, name
         self.columns = NO_COLUMNS
@@ -211,12 +206,7 @@ def _cast(y: Tree, loss: Any, shape: Any, name: str, dtype: str, given: Any) -> 
 
 
 def transformed(
-    x: Any,
-    y: Any,
-    model: Model,
-    losses: tuple[Loss | Figure, ...],
-    name: str,
-    start: int = 0,
+    x: Any, y: Any, model: Model, losses: tuple[Loss | Figure, ...], name: str, start: int = 0
 ) -> tuple[Any, Any]:
     """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
     targets: tuple[str, ...] = ()

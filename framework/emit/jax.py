@@ -8,6 +8,7 @@ over batches on a CPU, that is two to three times as fast as a convolution of XL
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,16 +68,9 @@ class Source:
     def function(self, jax: Any) -> Callable[..., tuple[Any, ...]]:
         """Return the function, given the module ``jax``."""
         jnp, real = jax.numpy, jax.numpy.dtype(self.dtype)
-        helpers = {name.removeprefix("_"): _bound(helper, jax) for name, helper in _HELPERS.items()}
-        space: dict[str, Any] = {
-            "jax": jax,
-            "jnp": jnp,
-            "lax": jax.lax,
-            "real": real.type,
-            "inf": jnp.inf,
-            "nan": jnp.nan,
-        }
-        space |= helpers | {"erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc}
+        space = {"jax": jax, "jnp": jnp, "lax": jax.lax, "real": real.type, "inf": jnp.inf, "nan": jnp.nan}
+        space |= {"erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc}
+        space |= {name: partial(helper, jax) for name, helper in _HELPERS.items()}
         for key, constant in self.constants.items():
             array = constant.value
             space[key] = array.astype(real) if array.dtype.kind == "f" else array
@@ -170,7 +164,7 @@ class _Writer:
             texts = [f"jnp.expand_dims({self.text(x)}, {axis})" if flat else self.text(x) for flat, x in found]
             return f"jnp.concatenate({_tuple(texts)}, {axis})"
         parts = [
-            f"placed({self.shape(node)}, ({index_entries(index)},), {self.text(part)})"
+            f"placed({self.shape(node)}, {index}, {self.text(part)})"
             for index, part in zip(node.attributes["indices"], node.args, strict=True)
         ]
         return " + ".join(parts)
@@ -222,15 +216,8 @@ class _Writer:
             f"{self.indent}    return {made}",
         ]
         zeros = [f"jnp.zeros({self.shape(output)}, {_TYPES[output.kind]})" for output in body.outputs[stop:]]
-        start = _tuple(
-            [
-                *(
-                    f"jnp.asarray({text}, {_TYPES[output.kind]})"
-                    for text, output in zip(moving[:count], body.outputs, strict=False)
-                ),
-                *zeros,
-            ]
-        )
+        pairs = zip(moving[:count], body.outputs, strict=False)
+        start = _tuple([*(f"jnp.asarray({text}, {_TYPES[output.kind]})" for text, output in pairs), *zeros])
         options = f"length={node.attributes['steps']}, reverse={node.attributes['reverse']}"
         return f"lax.scan({step}, {start}, {_tuple(moving[count:])}, {options})"
 
@@ -265,11 +252,6 @@ def _joined(node: Node) -> tuple[int, list[tuple[bool, Node]]] | None:
     if ends[:-1] != [span[0] for span, _, _ in found] or ends[-1] != node.shape[axes[0]]:
         return None
     return axes[0], [(isinstance(entry, int), arg) for _, entry, arg in found]
-
-
-def index_entries(index: Iterable[Any]) -> str:
-    """Return the text of an index as a tuple's entries: None, a number, or the triple of a slice."""
-    return ", ".join(map(repr, index))
 
 
 # functions that the source calls, which are given jax
@@ -324,10 +306,6 @@ def _scatter_add(jax: Any, shape: tuple[int, ...], axes: tuple[int, ...], g: Any
     for axis, part in zip(axes, indices, strict=True):
         index[axis] = part
     return jax.numpy.zeros(shape, g.dtype).at[tuple(index)].add(g)
-
-
-def _bound(helper: Callable[..., Any], jax: Any) -> Callable[..., Any]:
-    return lambda *args: helper(jax, *args)
 
 
 _HELPERS: Mapping[str, Callable[..., Any]] = {

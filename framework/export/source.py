@@ -254,17 +254,14 @@ class Formula:
         if not isinstance(value, Node):
             return self._number(value, kind, binding)
         if value.fill is not None and value not in self.names:
-            dtype = {"f": self.real, "i": "np.int64", "b": "bool"}[value.kind]
-            filled = f"np.full({self._shape(value.shape)}, {self._number(value.fill, value.kind, 0)}, {dtype})"
-            zeros = value.kind == "f" and repr(value.fill) in ("0", "0.0")
-            return f"np.zeros({self._shape(value.shape)}, {dtype})" if zeros else filled
+            shape, dtype = self.graph.shape_text(value.shape), self._dtype(value)
+            if value.kind == "f" and repr(value.fill) in ("0", "0.0"):
+                return f"np.zeros({shape}, {dtype})"
+            return f"np.full({shape}, {self._number(value.fill, value.kind, 0)}, {dtype})"
         if value.op == "constant" and value not in self.names:
             array = value.attributes["value"].value
             array = array.astype(self.graph.dtype) if value.kind == "f" else array
-            known = next(
-                (n for n, each in self.lines.constants.items() if _bits(each) == _bits(array)),
-                None,
-            )
+            known = next((n for n, each in self.lines.constants.items() if _bits(each) == _bits(array)), None)
             name = self.names[value] = known or self.lines.name("constant")
             self.lines.constants[name] = array
             self.plain.add(value)
@@ -277,10 +274,6 @@ class Formula:
         text = repr(value)
         text = text.replace("inf", "np.inf").replace("nan", "np.nan")
         return f"({text})" if text.startswith("-") and binding > 1 else text
-
-    def _shape(self, shape: tuple[int, ...]) -> str:
-        """Return the text of a shape."""
-        return self.graph.shape_text(shape)
 
     def _cast(self, node: Node, binding: int = 0) -> list[str]:
         """Return the texts of the arguments; integers among floats must not make them float64."""
@@ -334,7 +327,7 @@ class Formula:
         (x,), axes = node.args, node.attributes["axes"]
         if not self.exact and sums_over_rows(node, self.lives):
             found = f"{self.lines.calls('sum_over_rows')}({self.text(x)}, {len(axes)})"
-            return f"{found}.reshape({self._shape(node.shape)})" if node.attributes["keepdims"] else found
+            return f"{found}.reshape({self.graph.shape_text(node.shape)})" if node.attributes["keepdims"] else found
         if not self.exact and reduces_by_rows(node, self.lives):
             names = {"sum": "row_sums", "max": "row_max", "min": "row_min"}
             found = f"{self.lines.calls(names[node.op])}({self.text(x)})"
@@ -353,7 +346,7 @@ class Formula:
     def _rearranged(self, node: Node) -> str:
         x = self.text(node.args[0], _TIGHT)
         text = (
-            f"{x}.reshape({self._shape(node.shape)})"
+            f"{x}.reshape({self.graph.shape_text(node.shape)})"
             if node.op == "reshape"
             else f"{x}.transpose{node.attributes['axes']}"
         )
@@ -380,7 +373,9 @@ class Formula:
         return f"np.pad({self.text(node.args[0])}, {node.attributes['width']}, constant_values={value})"
 
     def _place(self, node: Node) -> None:
-        name = self._array(node)
+        name = self.names[node] = self.lines.value()
+        self.lines.line(f"{name} = np.zeros({self.graph.shape_text(node.shape)}, {self._dtype(node)})")
+        self.plain.add(node)
         sign = "+=" if node.attributes["add"] else "="
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             self.lines.line(f"{name}[{_part(index)}] {sign} {self.text(part)}")
@@ -391,12 +386,6 @@ class Formula:
         self.lines.line(f"{name} = np.array({self.text(x, 0, node.kind)}, {self._dtype(node)})")
         self.lines.line(f"{name}[{_part(node.attributes['index'])}] = {self.text(value, 0, node.kind)}")
         self.plain.add(node)
-
-    def _array(self, node: Node) -> str:
-        name = self.names[node] = self.lines.value()
-        self.lines.line(f"{name} = np.zeros({self._shape(node.shape)}, {self._dtype(node)})")
-        self.plain.add(node)
-        return name
 
     def _dtype(self, node: Node) -> str:
         return {"f": self.real, "i": "np.int64", "b": "bool"}[node.kind]
@@ -414,7 +403,7 @@ class Formula:
             if place in read:
                 output = body.outputs[place]
                 self.names[node, place] = name = lines.name("stack")
-                lines.line(f"{name} = np.empty({self._shape((steps, *output.shape))}, {self._dtype(output)})")
+                lines.line(f"{name} = np.empty({self.graph.shape_text((steps, *output.shape))}, {self._dtype(output)})")
         order = f"range({steps})"
         lines.line(f"for {step} in {f'reversed({order})' if node.attributes['reverse'] else order}:")
         outer, lines.indent = lines.indent, lines.indent + "    "

@@ -23,15 +23,7 @@ from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.categories import Classes, Levels, OneHot
 from framework.preprocessing.dates import Dates, date_part
 from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
-from framework.preprocessing.numbers import (
-    Drop,
-    Impute,
-    Quantiles,
-    deviate_of,
-    number_above,
-    share_below,
-    share_of,
-)
+from framework.preprocessing.numbers import Drop, Impute, Quantiles, deviate_of, number_above, share_below, share_of
 from framework.preprocessing.steps import ColumnStep
 
 TABLE_HELPERS = {

@@ -586,11 +586,6 @@ def _asarray(value: Any, dtype: Any = None, *, like: Any) -> Any:
     return array_symbol(value if isinstance(value, Symbol) else np.asarray(value, dtype), like.graph)
 
 
-@implements("real", "conj", "real_if_close")
-def _real(x: Any) -> Any:
-    return x
-
-
 @implements("round", "around")
 def _round(x: Any, decimals: int = 0) -> Any:
     return np.rint(x) if decimals == 0 else np.rint(x * 10.0**decimals) / 10.0**decimals
@@ -625,6 +620,7 @@ FUNCTIONS |= {  # written by the functions above
     ),
     "matrix_transpose": lambda x: _swapaxes(x, -1, -2),
     "outer": lambda a, b: np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1)),
+    **dict.fromkeys(("real", "conj", "real_if_close"), lambda x: x),
     "ravel": lambda x, order="C": _reshape(x, (-1,), order),
     "result_type": lambda *values: np.dtype(graph_of(*values).dtype),
     "stack": lambda arrays, axis=0, dtype=None: _concatenate([np.expand_dims(x, axis) for x in arrays], axis),

@@ -32,6 +32,7 @@ from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.component import Component
 from framework.settings.messages import brief
 from framework.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
+from framework.tables import as_text
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
 
 if TYPE_CHECKING:
@@ -605,24 +606,15 @@ class Model(Component):
             total                                67
             trainable                            67
         """
-        rows = self.summary_table()
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = (f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
-        return "\n".join(lines)
+        return as_text(self.summary_table(), left=2)
 
     def summary_table(self) -> list[tuple[str, str, str]]:
         """Return the rows of ``summary``, the first of which is the head."""
         layers = self._summary_rows("", self.known_shape)
         rows = [(name, shown(of_rows(shape)), f"{size:,}") for name, shape, size in layers]
-        parameters = self.parameters
-        total = parameters.vector.size
-        trainable = sum(run.stop - run.start for run in parameters.trainable_runs())
-        return [
-            ("layer", "output", "parameters"),
-            *rows,
-            ("total", "", f"{total:,}"),
-            ("trainable", "", f"{trainable:,}"),
-        ]
+        trainable = sum(run.stop - run.start for run in self.parameters.trainable_runs())
+        sizes = [("total", "", f"{self.parameters.vector.size:,}"), ("trainable", "", f"{trainable:,}")]
+        return [("layer", "output", "parameters"), *rows, *sizes]
 
     def plot(self, *, axis: Axes | None = None) -> Axes:
         """Draw the layers as boxes with their shapes; see ``plots.graph``."""

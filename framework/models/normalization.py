@@ -80,10 +80,7 @@ class BatchNorm(_Normalization):
         super().__init__(units=units, momentum=momentum, epsilon=epsilon, **settings)
 
     def initial_buffers(self) -> Mapping[str, Array]:
-        return {
-            "running_mean": np.zeros(self.units, self.dtype),
-            "running_variance": np.ones(self.units, self.dtype),
-        }
+        return {"running_mean": np.zeros(self.units, self.dtype), "running_variance": np.ones(self.units, self.dtype)}
 
     def formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
         mean, unbiased = x.mean(axis=0), x.var(axis=0, ddof=1)

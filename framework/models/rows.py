@@ -48,11 +48,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
 
 
 def checked_rows(
-    x: Any,
-    model: Model,
-    name: str,
-    known: tuple[str, ...] | None = None,
-    total: Callable[[Array], float] | None = None,
+    x: Any, model: Model, name: str, known: tuple[str, ...] | None = None, total: Callable[[Array], float] | None = None
 ) -> Any:
     """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
 

@@ -130,7 +130,7 @@ class Program:
         self.real = {"float64": "double", "float32": "float"}[dtype]
         self.types = {"int": "i64", "float": "double", "real": self.real, "ints": "*i64", "floats": "*double"}
         self.types |= {"reals": f"*{self.real}", "arrays": "*i64"}
-        self._functions = functions_of(text)
+        self._functions = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
         self._made: dict[str, Signature] = {}
         self._texts: list[str] = []
         self._declared: dict[str, None] = {}
@@ -200,11 +200,6 @@ class Program:
     def declare(self, name: str, result: str, *arguments: str) -> None:
         """Declare an outside function."""
         self._declared[f"declare {result} @{name}({', '.join(arguments)})"] = None
-
-
-def functions_of(text: str) -> dict[str, ast.FunctionDef]:
-    """Return the functions of a text by name."""
-    return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
 def _literal(value: float, kind: str) -> str:

@@ -112,10 +112,7 @@ class Turns:
     """
 
     def __init__(
-        self,
-        jobs: Mapping[int, Callable[[], object]],
-        rows: int,
-        add_up: Callable[[Mapping[int, Array]], object],
+        self, jobs: Mapping[int, Callable[[], object]], rows: int, add_up: Callable[[Mapping[int, Array]], object]
     ) -> None:
         """Take the computation of each shard, the number of rows of the batch, and what ``Exchange.add_up`` does."""
         self._shards, self._jobs = [*jobs], [*jobs.values()]

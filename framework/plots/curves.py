@@ -34,11 +34,7 @@ Better = Literal["min", "max"]
 
 
 def learning_curves(
-    history: Any,
-    *keys: str,
-    right: str | Sequence[str] = (),
-    mode: Better | None = None,
-    axis: Axes | None = None,
+    history: Any, *keys: str, right: str | Sequence[str] = (), mode: Better | None = None, axis: Axes | None = None
 ) -> Axes:
     """Draw columns of a history over the epochs: training solid, validation dashed in the same colour.
 

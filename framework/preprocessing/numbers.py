@@ -299,12 +299,7 @@ class Impute(ColumnStep):
     missing_column: bool | None = None
 
     def __init__(
-        self,
-        fill: float | str = "mean",
-        *,
-        flag: bool = True,
-        values: Any = (),
-        missing_column: bool | None = None,
+        self, fill: float | str = "mean", *, flag: bool = True, values: Any = (), missing_column: bool | None = None
     ) -> None:
         super().__init__(fill=fill, flag=flag, values=values, missing_column=missing_column)
 

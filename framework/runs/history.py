@@ -198,7 +198,7 @@ class History(Sequence[dict[str, Any]]):
         for before, place in zip([-1, *places], places, strict=False):
             if place > before + 1:
                 lines.append(["..."] * len(self.keys))
-            cells = [_cell(self[place].get(key)) for key in self.keys]
+            cells = [figure(self[place].get(key)) for key in self.keys]
             lines.append([*map(bold, cells)] if place == best else cells)
         return lines
 
@@ -251,7 +251,3 @@ def _row(values: dict[str, float]) -> dict[str, Any]:
 
 def _comparable(row: dict[str, Any]) -> dict[str, Any]:
     return {key: "nan" if value != value else value for key, value in row.items()}  # noqa: PLR0124 (only NaN is so)
-
-
-def _cell(value: Any) -> str:
-    return figure(value)

@@ -41,10 +41,10 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
     """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
     settings = trainer.settings()
     callbacks = settings.pop("callbacks")
-    names = names_of(callbacks)
+    names, wanted = names_of(callbacks), settings["flush_to_zero"]
     return {
         **{name: shown(value) for name, value in settings.items() if value is not None},
-        "flush_to_zero": _flushes(engine, wanted=settings["flush_to_zero"]),
+        "flush_to_zero": "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted)),
         **{f"callback {names[id(callback)]}": shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",
@@ -78,10 +78,6 @@ def _products() -> str:
         return products()
     except ImportError:  # a broken llvmlite: the first step falls back to NumPy, and says why
         return "none"
-
-
-def _flushes(engine: str, *, wanted: bool) -> str:
-    return "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted))
 
 
 def shown(value: object) -> str:
@@ -254,7 +250,4 @@ def tell_differences(run: Run, recipe: Mapping[str, str]) -> None:
             kept = "; the run keeps its own" if name in OWN else ""
             lines.append(printable(f"{name}: was {was}, now {now}{kept}"))
     if lines:
-        warn(
-            "\n".join(["resume: these changed since the run started, so results may differ:", *lines]),
-            ResumeWarning,
-        )
+        warn("\n".join(["resume: these changed since the run started, so results may differ:", *lines]), ResumeWarning)

@@ -95,10 +95,7 @@ class Plan:
 
         outputs = [step.total, *step.totals, step.sound, *chosen(step.gradients), *step.buffers, *self._kept]
         penalties = graph.penalties and Source(
-            "penalties",
-            [graph.penalties.sound, *chosen(graph.penalties.slopes)],
-            chosen(graph.parameters),
-            graph.graph,
+            "penalties", [graph.penalties.sound, *chosen(graph.penalties.slopes)], chosen(graph.parameters), graph.graph
         )
         return Program(
             step=Source("step", outputs, graph.inputs, graph.graph),

@@ -130,11 +130,7 @@ def cuts_within(start: int, stop: int) -> list[int]:
 
 
 def blocks(
-    models: Sequence[Model],
-    table: TableFile,
-    kept: TableFile | None,
-    targets: Sequence[str],
-    ends: Sequence[int],
+    models: Sequence[Model], table: TableFile, kept: TableFile | None, targets: Sequence[str], ends: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """Give the columns of each block of rows, from each of ``ends`` to the next; of several models, of their mean."""
     compute = required("pyarrow.compute", "a table")

@@ -14,10 +14,7 @@ ATTEMPTS = 10
 
 
 def suggested(
-    space: Sequence[Varied],
-    before: Sequence[tuple[Trial, float | None]],
-    mode: Literal["min", "max"],
-    seed: int,
+    space: Sequence[Varied], before: Sequence[tuple[Trial, float | None]], mode: Literal["min", "max"], seed: int
 ) -> Trial:
     """Return a trial that the TPE sampler of Optuna suggests, and that has not come before.
 

@@ -137,11 +137,7 @@ SHAPING: dict[str, Operation] = {
         reverse=lambda g, y, *parts, indices, **_: tuple(g.record("index", index=index) for index in indices),
     ),
     "set_index": Operation(
-        same_shape,
-        reverse=_set_index,
-        text="{0} with [{index}] = {1}",
-        latex="{0}_{{[{index}] = {1}}}",
-        binding=0,
+        same_shape, reverse=_set_index, text="{0} with [{index}] = {1}", latex="{0}_{{[{index}] = {1}}}", binding=0
     ),
     "gather": Operation(
         _gather_shape,
