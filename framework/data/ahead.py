@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 from collections.abc import Generator
 from queue import SimpleQueue
@@ -44,26 +45,21 @@ def ahead(items: Generator[T]) -> Generator[T]:
     # The context holds NumPy's errstate.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="read ahead", daemon=True)
     thread.start()
+    process = os.getpid()
     try:
-        while (item := _receive(made, thread)) is not None:
-            if thread.is_alive():
-                wanted.release()
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            wanted.release()
             yield item[0]
             del item  # so that it need not live until the next one is there
+            if os.getpid() != process:
+                raise UsageError(
+                    "a forked process cannot continue the training of its parent, whose data a thread reads; leave "
+                    "the hook by os._exit, or give the Dataset read_ahead=False"
+                )
     finally:
-        if thread.is_alive():  # in a forked process, nobody may ever release its locks
+        if os.getpid() == process:  # in a forked one, nobody may ever release the locks
             stopped.set()
             wanted.release()
             thread.join(PATIENCE)
-
-
-def _receive(made: SimpleQueue[tuple[T] | BaseException | None], thread: threading.Thread) -> tuple[T] | None:
-    """Return the next item, or None after the last one; raise an error of the thread."""
-    if not thread.is_alive() and made.empty():  # its last item says that it ends
-        raise UsageError(
-            "a forked process cannot continue the training of its parent, whose data a thread reads; leave the hook "
-            "by os._exit, or give the Dataset read_ahead=False"
-        )
-    if isinstance(item := made.get(), BaseException):
-        raise item
-    return item

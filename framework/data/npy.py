@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -14,7 +13,6 @@ import numpy as np
 from framework.arrays import Array
 from framework.data.files import File, located
 from framework.errors import DataError, SettingsError, ShapeError
-from framework.forks import renew_in_children
 from framework.settings.messages import brief
 from framework.trees import flatten, leaf_name, map_leaves
 
@@ -119,8 +117,6 @@ class _File:
     def __init__(self, file: File, name: str) -> None:
         """Read the header."""
         self.file, self.url = file, file.url
-        self.renew()
-        renew_in_children(self)
         self._stamp = file.stamp()
         with file.open_plain() as opened:
             try:
@@ -137,16 +133,13 @@ class _File:
         if self.dtype.hasobject:
             raise DataError(f"NPY: argument {name!r}: {file.url} holds Python objects; save an array of real numbers")
 
-    def renew(self) -> None:
-        self._lock = threading.Lock()
-
     def read(self, start: int, stop: int) -> Array:
         if self.file.stamp() != self._stamp:
             raise DataError(f"NPY: {self.url} was changed after it was opened; make a new NPY(...)")
         cells = int(np.prod(self.shape[1:], dtype=np.int64))
         # In Fortran's order the numbers of a column follow one another: each is read by itself.
         pieces, length = (cells, 1) if self._by_column else (1, cells)
-        with self._lock, self.file.open_plain() as opened:
+        with self.file.open_plain() as opened:
             data = b"".join(
                 self._bytes(opened, piece * self.shape[0] + start, stop - start, length) for piece in range(pieces)
             )

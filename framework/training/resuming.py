@@ -50,11 +50,7 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "validation": validation or "none",
         "versions": _versions(),
         **({} if (strategy := settings["strategy"]) is None else _spread(strategy)),
-        **(
-            {"device": _device()}
-            if engine == "jax"
-            else {"arithmetic": arithmetic(compiled=engine in ("compiled", "many"))}
-        ),
+        **({"device": _device()} if engine == "jax" else {"arithmetic": arithmetic(compiled=engine != "numpy")}),
         **({"products": _products()} if engine == "compiled" else {}),
     }
 
