@@ -376,7 +376,7 @@ def inside(callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
     paths = {key: real_path(folder / getattr(callbacks[key[0]], key[1])) for key in names}
     moved = [*callbacks]
     for (number, name), path in paths.items():
-        others = {root / own for own in (SETTINGS, ABOUT, METRICS)}
+        others = {root / own for own in (SETTINGS, ABOUT, METRICS, BASELINES)}
         others |= {other for key, other in paths.items() if key != (number, name)} - {root}
         if not path.is_relative_to(root) or others & {path, *path.parents}:
             expected = "be of its own" if path.is_relative_to(root) else "lead to a place inside the folder of the run"

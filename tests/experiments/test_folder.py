@@ -158,6 +158,7 @@ LOGS = [
     ("run.json", "be of its own"),
     ("./experiment.toml", "be of its own"),
     ("metrics.json", "be of its own"),
+    ("baselines", "be of its own"),
     ("history.jsonl", "be of its own"),
     ("checkpoints", "be of its own"),
     ("checkpoints/step-000000001.safetensors", "be of its own"),
