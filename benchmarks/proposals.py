@@ -21,11 +21,14 @@ from pathlib import Path
 import numpy as np
 
 
-def split_rows(path: Path, folder: Path, share: float, seed: int) -> int:
+def split_rows(path: Path, target: str, folder: Path, share: float, seed: int) -> int:
     """Write ``table.csv`` and ``held.csv``, the rows in their order, and return how many there are in all."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         names, *rows = csv.reader(file)
     held = np.random.default_rng(seed).random(len(rows)) < share
+    firsts = {row[names.index(target)]: index for index, row in reversed([*enumerate(rows)])}
+    if len(firsts) < len(rows) / 2:  # classes: no row of an unknown one is held out
+        held[[*firsts.values()]] = False
     for name, wanted in (("table.csv", False), ("held.csv", True)):
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([names, *(row for row, out in zip(rows, held, strict=True) if out == wanted)])
@@ -57,7 +60,7 @@ def processor_seconds() -> float:
 def judge(path: Path, target: str, share: float, seed: int) -> tuple[int, float, str]:
     """Return a table's number of rows, the processor seconds, and its figures or the error."""
     with tempfile.TemporaryDirectory() as folder:
-        rows, before, text = split_rows(path, Path(folder), share, seed), processor_seconds(), ""
+        rows, before, text = split_rows(path, target, Path(folder), share, seed), processor_seconds(), ""
         for name, done in run_commands(Path(folder), target):
             if done.returncode:
                 text = f"{name} FAILED ({done.returncode}): {done.stderr.strip().splitlines()[-1]}"
