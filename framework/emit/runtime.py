@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from framework.arrays import WHOLE_BATCH
 
@@ -25,7 +24,7 @@ def windows(x: Array, axes: Shape, window: Shape, steps: Shape) -> Array:
         shape[axis] = (shape[axis] - width) // step + 1
         strides[axis] *= step
     inner = [x.strides[axis] for axis in axes]
-    return as_strided(x, (*shape, *window), (*strides, *inner), writeable=False)
+    return np.lib.stride_tricks.as_strided(x, (*shape, *window), (*strides, *inner), writeable=False)
 
 
 def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Array:

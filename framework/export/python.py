@@ -20,8 +20,8 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import SettingsError
-from framework.export.source import HELPER_NAMES, Formula, Lines, quoted
-from framework.export.table_source import TABLE_HELPER_NAMES, TableSource, table_helper
+from framework.export.source import HELPER_NAMES, Formula, Lines, helper, quoted
+from framework.export.table_source import TABLE_HELPERS, TableSource
 from framework.export.whole import OnSymbols, sample_of, without_graph
 from framework.files import write_whole
 from framework.graph.graph import KINDS
@@ -43,7 +43,7 @@ _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""
 
 _TAKEN = {"np", "base64", "io", "x", "rows", "real", "table", "predict", "network", "transform", "classify"}
-_TAKEN |= {"datetime", "ZoneInfo", *keyword.kwlist, *dir(builtins), *HELPER_NAMES, *TABLE_HELPER_NAMES}
+_TAKEN |= {"datetime", "ZoneInfo", *keyword.kwlist, *dir(builtins), *HELPER_NAMES, *TABLE_HELPERS}
 
 
 @worded
@@ -114,16 +114,15 @@ class _File:
         small = {name: value for name, value in self.numbers.items() if value.size <= _SMALL}
         parts = [
             self._docstring(),
-            "from __future__ import annotations\n" if {"erf", "windows"} & helpers else "",
             "import base64\nimport io\n" if large else "",
             "from datetime import datetime\nfrom zoneinfo import ZoneInfo\n" if "date_of" in helpers else "",
             "import numpy as np\n\n",
             "\n\n".join(functions),
-            *(f"\n{table_helper(name)}" for name in sorted(helpers)),
+            *(f"\n{TABLE_HELPERS.get(name) or helper(name)}" for name in sorted(helpers)),
             f"\n\n# parameters\n{_literals(small)}" if small else "",
             f"\n\n{_blob(large)}" if large else "",
         ]
-        return "\n".join(part for part in parts[:5] if part) + "\n" + "".join(parts[5:])
+        return "\n".join(part for part in parts[:4] if part) + "\n" + "".join(parts[4:])
 
     def _table(self) -> list[str]:
         """Return the functions that take a table, and keep the arrays that they read."""

@@ -20,9 +20,12 @@ from framework.emit.lives import Lives
 from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows, sums_over_rows
 from framework.emit.runtime import windows
 from framework.errors import SettingsError
+from framework.frames import text_of
 from framework.graph.graph import Graph, kind_of
 from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
+from framework.preprocessing.dates import date_part
+from framework.preprocessing.numbers import deviate_of, number_above, share_below, share_of
 from framework.settings.messages import printable
 
 _OPERATORS = frozenset({"add", "subtract", "multiply", "divide", "negative", "bitwise_and", "bitwise_or", "invert"})
@@ -78,20 +81,38 @@ def require_ids(x, count):
 """The functions that the lines may call, by name, as source."""
 
 
+SHARED: dict[str, tuple[tuple[str, ...], tuple[Callable[..., Any], ...]]] = {
+    "erf": (special.NUMBERS, special.PARTS),
+    "normal_deviate": (("_WA", "_WB", "_WC", "_WD"), (special.normal_deviate, special.ratio, special.polynomial)),
+    **{
+        each.__name__: ((), (each,))
+        for each in (windows, text_of, date_part, share_below, number_above, deviate_of, share_of)
+    },
+}
+"""Those that are functions of this package: the numbers and the functions that each needs, of which erf is two."""
+
+
 def helper(name: str) -> str:
     """Return the source of a function that lines call."""
     if name in HELPERS:
         return HELPERS[name]
-    if name == "windows":
-        source = inspect.getsource(windows).replace("as_strided(", "np.lib.stride_tricks.as_strided(")
-        return "\n" + re.sub(r"def windows\(.*\) -> Array:", "def windows(x, axes, window, steps):", source)
-    numbers = "\n".join(f"{number} = {getattr(special, number)!r}" for number in special.NUMBERS)
-    parts = [inspect.getsource(part).rstrip() for part in special.PARTS]  # of erf and erfc
-    source = re.sub(r"\b(erfc?)_of\(", r"\1(", "\n\n\n".join(parts))
-    return f"\n{numbers}\n\n\n{source}\n"
+    numbers, functions = SHARED[name]
+    lines = "\n".join(f"{number} = {getattr(special, number)!r}" for number in numbers)
+    return "\n\n".join(["", *([f"{lines}\n"] if lines else []), *map(_bare, functions)])[1:]
 
 
-HELPER_NAMES = {*HELPERS, "windows", *special.NUMBERS, *(part.__name__ for part in special.PARTS), "erf", "erfc"}
+def _bare(function: Callable[..., Any]) -> str:
+    """Return the source of a function without its annotations, and with the first paragraph of its docstring."""
+    head, _, body = inspect.getsource(function).partition(":\n")
+    body = re.sub(r'"""(.*?)(\n\n.*?)?"""', r'"""\1"""', body, count=1, flags=re.DOTALL)
+    names = ", ".join(re.findall(r"(\w+):", head))
+    return re.sub(r"\b(erfc?)_of\(", r"\1(", f"def {function.__name__}({names}):\n{body}")
+
+
+HELPER_NAMES = {*HELPERS, *SHARED, "erfc"}.union(
+    *(numbers for numbers, _ in SHARED.values()),
+    *({function.__name__ for function in functions} for _, functions in SHARED.values()),
+)
 """The names that these functions and their numbers have in a file."""
 
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from framework import special
 from framework.errors import FrameworkError, SettingsError
 from framework.export.columns import number_of_level
-from framework.export.source import Formula, Lines, helper, quoted
-from framework.frames import text_of
+from framework.export.source import Formula, Lines, quoted
 from framework.graph.graph import Graph
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, value_of
 from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.categories import Classes, Levels, OneHot
-from framework.preprocessing.dates import Dates, date_part
+from framework.preprocessing.dates import Dates
 from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
-from framework.preprocessing.numbers import Drop, Impute, Quantiles, deviate_of, number_above, share_below, share_of
+from framework.preprocessing.numbers import Drop, Impute, Quantiles
 from framework.preprocessing.steps import ColumnStep
 
 TABLE_HELPERS = {
@@ -160,15 +157,6 @@ def present(x, name):
 }
 """The functions that the lines may call, by name, as source."""
 
-_SHARED = {
-    each.__name__: each
-    for each in (text_of, date_part, share_below, number_above, deviate_of, share_of, special.normal_deviate)
-}
-"""Those that are functions of this package."""
-
-TABLE_HELPER_NAMES = {*TABLE_HELPERS, *_SHARED, "ratio", "polynomial", "_WA", "_WB", "_WC", "_WD"}
-"""The names that these functions and their numbers have in a file."""
-
 _CALLS = {
     "numbers": ("column", "require"),
     "seconds": ("column", "require"),
@@ -180,27 +168,6 @@ _CALLS = {
     "deviate_of": ("normal_deviate",),
     "share_of": ("erf",),
 }
-
-
-def table_helper(name: str) -> str:
-    """Return the source of a function that lines call."""
-    if name in TABLE_HELPERS:
-        return TABLE_HELPERS[name]
-    if name not in _SHARED:
-        return helper(name)
-    if name != "normal_deviate":
-        return f"\n{_bare(_SHARED[name])}"
-    numbers = "\n".join(f"{number} = {getattr(special, number)!r}" for number in ("_WA", "_WB", "_WC", "_WD"))
-    functions: list[Any] = [special.normal_deviate, special.ratio, special.polynomial]
-    return f"\n{numbers}\n\n\n" + "\n\n".join(map(_bare, functions))
-
-
-def _bare(function: Callable[..., Any]) -> str:
-    """Return the source of a function without its annotations, and with the first paragraph of its docstring."""
-    head, _, body = inspect.getsource(function).partition(":\n")
-    body = re.sub(r'"""(.*?)(\n\n.*?)?"""', r'"""\1"""', body, count=1, flags=re.DOTALL)
-    names = ", ".join(re.findall(r"(\w+):", head))
-    return f"def {function.__name__}({names}):\n{body}"
 
 
 _SHORT, _LINE = 60, 112
