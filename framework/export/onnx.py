@@ -112,7 +112,11 @@ def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """Return names, of which no two may be the same."""
+    """Return names, of which no two may be the same, and none empty."""
+    if "" in names:
+        raise SettingsError(
+            "export_onnx: an input or output of the file would have the name ''; give the column a name"
+        )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise SettingsError(
             f"export_onnx: two inputs or outputs of the file would have the name {twice[0]!r}; give the column, or the "

@@ -150,7 +150,9 @@ def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int | 
         if summary.kind == "other":
             summary.rows += frame.rows
         else:
-            summary.add(raw_column(frame, label, f"{where} {label!r}", summary.kind, start), frame.rows)
+            summary.add(
+                raw_column(frame, label, f"{where} {label!r}" if label else where, summary.kind, start), frame.rows
+            )
 
 
 def _many_alike(summaries: Iterable[_Summary]) -> bool:

@@ -1,5 +1,6 @@
 """Which rows `new` holds out of a table of classes, and what `fit` says of a class that only held-out rows have."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,35 @@ def test_a_row_of_a_class_of_one_is_trained_on_whatever_the_seed():
     for seed in range(20):
         train, _ = Experiment.read("a.toml", [f"trainer.seed={seed}"]).parts()
         assert "c" in train[0].column("kind").to_pylist()
+
+
+TARGETS = {
+    "near its mean": (1e6 + RNG.normal(size=60), {"mean_absolute_error", "root_mean_squared_error", "r2"}),
+    "one number": (np.full(60, 7.5), {"mean_absolute_error", "root_mean_squared_error"}),
+    "zeros in the last rows": (
+        np.r_[RNG.normal(size=20), np.zeros(60)],
+        {"mean_absolute_error", "root_mean_squared_error"},
+    ),
+    "far outlier": (np.r_[1e30, RNG.normal(size=59)], {"mean_absolute_error", "root_mean_squared_error"}),
+    "too large": (1e200 * RNG.normal(size=60), None),
+    "classes": (["u", "v"] * 30, {"accuracy", "roc_auc"}),
+    "a class of one row": (["u"] + ["v"] * 59, {"accuracy"}),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_new_writes_the_metrics_that_train_can_compute_from_the_held_out_rows(name):
+    values, metrics = TARGETS[name]
+    table = pd.DataFrame({"x": RNG.normal(size=len(values)), "y": values})
+    if name == "zeros in the last rows":
+        table["day"] = pd.date_range("2007-11-01", periods=len(values))
+    table.to_csv("a.csv", index=False, date_format="%Y-%m-%d")
+    command("new", "a.csv", "--target", "y")
+    if metrics is None:
+        assert "target 'y' has numbers so large" in command("train", "a.toml", status=1)
+    else:
+        command("train", "a.toml", "--out", "run", "--set", "trainer.epochs=1")
+        assert json.loads(Path("run/metrics.json").read_text())["validation"].keys() == metrics | {"loss"}
 
 
 def test_classes_of_a_parquet_file_keep_their_kind():

@@ -76,3 +76,5 @@ def test_a_row_that_lacks_one_of_several_targets_is_left_out():
 def test_a_table_whose_rows_all_have_a_target_is_used_as_it_is():
     table = Parquet("whole.parquet", target="left")
     assert labelled(table) is table
+    Path("odd.csv").write_text("x,left\n1,2\n3,inf\n5,4\n")
+    assert "new: target has an infinite number in row 1" in command("new", "odd.csv", "--target", "left", status=1)

@@ -122,10 +122,11 @@ def test_a_column_may_have_the_name_of_a_parameter_and_none_that_of_an_output(tm
     model.preprocess = Preprocess(columns={"bias": []}, target=[Classes()]).fit((named, "y"))
     found = predicted(session(model, tmp_path), named[:1])
     np.testing.assert_allclose(found["probabilities"], model.predict(named[:1]), rtol=1e-13)
-    named = rows.rename(columns={"x": "label"})
-    model.preprocess = Preprocess(columns={"label": []}, target=[Classes()]).fit((named, "y"))
-    with pytest.raises(SettingsError, match="two inputs or outputs of the file would have the name 'label'"):
-        export_onnx(model, tmp_path / "other.onnx")
+    for name, said in {"label": "two inputs or outputs", "": "an input or output"}.items():
+        named = rows.rename(columns={"x": name})
+        model.preprocess = Preprocess(columns={name: []}, target=[Classes()]).fit((named, "y"))
+        with pytest.raises(SettingsError, match=f"{said} of the file would have the name '{name}'"):
+            export_onnx(model, tmp_path / "other.onnx")
 
 
 def test_several_targets_of_one_output_come_back_in_their_units(tmp_path):

@@ -14,14 +14,20 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
+from framework.arrays import Array
 from framework.data.csv import CSV
 from framework.data.date_formats import exchanged
+from framework.data.splits import hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError
 from framework.experiments.files.text import to_toml
 from framework.experiments.proposals.cells import DIGITS, SHOWN, Look, looks
-from framework.experiments.tables.labelled import Labelled, classes_of, labelled
+from framework.experiments.tables.labelled import Labelled, classes_of, labelled, targets_of
 from framework.experiments.tables.reading import table_of, table_read_as
+from framework.frames import Frame
+from framework.metrics.base import Metric
+from framework.metrics.classification import ROCAUC
+from framework.metrics.regression import R2
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import alike, propose, rules
@@ -117,14 +123,19 @@ def proposal(
     if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
         if isinstance(table, CSV) and goal.kind != "text":
             table = table.replace(text=(*table.text, target))  # so that a label stays as its cell is: 01, true
-        classes, split = _classes(labelled(table), target, size.validation)
+        classes, y, split = _classes(labelled(table), target, size.validation)
         step = _listed(classes, "text" if isinstance(table, CSV) else goal.kind)
     elif goal.kind not in ("number", "duration"):
         cause = next((f"; {line[2:].rstrip()}" for line in told if line.startswith(f"# {_comment(target)}: ")), "")
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
+    else:
+        y = _numbers(learnt, goal.kind)
     kinds = Counter(each.kind for each in columns)
     counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
-    holdout = _holdout(bool(classes), split, ordered=any(each.ordered for each in columns))
+    held, why_held = _holdout(bool(classes), split, ordered=any(each.ordered for each in columns))
+    seed, strata = (None if held == "last" else 0), (y if held == "stratified" else None)
+    held_out = hold_out((y, y), size.validation, seed, "validation", None, strata)
+    head = _head(classes, [part for _, part in held_out])
     return f"""\
 # {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
@@ -134,11 +145,11 @@ def proposal(
 
 # The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
-{holdout}
+holdout = {_quoted(held):<13} # {_comment(why_held)}
 
 # Paths are relative to this file.
 {"".join(told)}{to_toml({"data": _data(table, folder)})}
-{_trainer(_head(classes), size)}
+{_trainer(head, size)}
 # The steps that convert each column to numbers, learnt from the training rows alone. A column takes the steps under its
 # name; else those of the first matching pattern, such as "income*"; else those of its kind, such as "<text>". Impute
 # fills missing values, also if only later rows have some. Clip cuts numbers off at 5 standard deviations, so that a
@@ -147,7 +158,7 @@ validation = {size.validation}
 {_rule(target, [step], "" if classes else goal.reason)}
 [trainer.preprocess.columns]
 {"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
-{_model(_head(classes), size)}"""
+{_model(head, size)}"""
 
 
 def _comment(text: str) -> str:
@@ -155,8 +166,8 @@ def _comment(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def _classes(table: TableFile | Labelled, target: str, validation: float) -> tuple[Counter[str], str]:
-    """Return how often each class of the target comes, and which of them the last rows lack or have alone.
+def _classes(table: TableFile | Labelled, target: str, validation: float) -> tuple[Counter[str], Array, str]:
+    """Return how often each class of the target comes, that of each row, and which the last rows lack or have alone.
 
     Raises:
         DataError: The classes are too few or too many.
@@ -177,7 +188,7 @@ def _classes(table: TableFile | Labelled, target: str, validation: float) -> tup
             split = f"only the last rows have {_quoted(name)}"
         elif not held_out and count * validation >= 1:  # of a rarer class, less than one row is expected
             split = split or f"the last rows have no {_quoted(name)}"
-    return Counter({name: count for (name,), count in zip(names, counts, strict=True)}), split
+    return Counter({name: count for (name,), count in zip(names, counts, strict=True)}), codes, split
 
 
 def _listed(classes: Counter[str], kind: str) -> ColumnStep:
@@ -187,8 +198,8 @@ def _listed(classes: Counter[str], kind: str) -> ColumnStep:
     return Classes().learnt([counts], "the target")
 
 
-def _holdout(classes: bool, split: str, *, ordered: bool) -> str:
-    """Return the line that says which rows are held out, and why; ``split`` is what the last rows do to a class."""
+def _holdout(classes: bool, split: str, *, ordered: bool) -> tuple[str, str]:
+    """Return which rows are held out, and why; ``split`` is what the last rows do to a class."""
     held, why = (
         ("last", "the last rows, because the rows are in the order of a date") if ordered else ("random", _DRAWN)
     )
@@ -196,7 +207,7 @@ def _holdout(classes: bool, split: str, *, ordered: bool) -> str:
         held, why = "stratified", f"of each class its share, {_DRAWN}"
         if ordered:
             why = f"of each class its share, although the rows are in the order of a date: {split}"
-    return f"holdout = {_quoted(held):<13} # {_comment(why)}"
+    return held, why
 
 
 _DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
@@ -327,17 +338,38 @@ def _data(table: TableFile, folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _head(classes: Counter[str]) -> Head:
-    """Return the last layer for a target."""
+def _numbers(table: TableFile | Labelled, kind: str) -> Array:
+    """Return a target of numbers as the metrics see it: standardised, in float32, and turned back."""
+    read = Frame.seconds if kind == "duration" else Frame.numbers
+    y = np.concatenate([read(frame, frame.names[0]) for frame in targets_of(table)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = float(y.mean()), float(y.std()) or 1.0
+        return (((y - mean) / scale).astype(np.float32) * scale + mean).astype(np.float32)
+
+
+def _head(classes: Counter[str], parts: Sequence[Array]) -> Head:
+    """Return the last layer for a target, and the metrics that training and held-out rows have."""
     if not classes:
-        metrics = '["MeanAbsoluteError", "RootMeanSquaredError", "R2"]'  # in the unit of the target
+        center = float(f"{np.nan_to_num(parts[0].mean(dtype=float)):.6g}")
+        r2 = _defined({', "R2"': R2(), f', {{type = "R2", center = {center}}}': R2(center=center)}, parts)
+        metrics = f'["MeanAbsoluteError", "RootMeanSquaredError"{r2}]'  # in the unit of the target
         return Head('type = "Neuron"', "One output, a number", "MeanSquaredError", metrics)
     if len(classes) == 2:
         why = "One output: the probability of the second class"
-        metrics = '["Accuracy", "ROCAUC"]'
-        return Head('type = "Neuron", activation = "Sigmoid"', why, "BinaryCrossEntropy", metrics)
+        area = _defined({', "ROCAUC"': ROCAUC()}, parts)
+        return Head('type = "Neuron", activation = "Sigmoid"', why, "BinaryCrossEntropy", f'["Accuracy"{area}]')
     layer = f'type = "Dense", units = {len(classes)}, activation = "Softmax"'
     return Head(layer, "An output for each class: its probability", "CrossEntropy", '["Accuracy"]')
+
+
+def _defined(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:
+    """Return the text of the first metric that the targets of all parts let ``train`` compute, or nothing."""
+    for text, metric in metrics.items():
+        with suppress(DataError):
+            for y in parts:
+                metric.require_targets(y, None, y.shape)
+            return text
+    return ""
 
 
 def _trainer(head: Head, size: Size) -> str:

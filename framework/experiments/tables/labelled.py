@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,14 +89,18 @@ def classes_of(table: TableFile | Labelled, most: float = math.inf) -> tuple[lis
     """
     known: dict[tuple[str, ...], int] = {}
     numbers = [np.zeros(0, np.int64)]
-    file = table if isinstance(table, TableFile) else table.table
-    narrow = file.replace(columns=file.names[:1])
-    table = narrow if isinstance(table, TableFile) else Labelled(narrow, table.rows)
-    for start in range(0, len(table), BLOCK_ROWS):
-        y = table.read(start, min(start + BLOCK_ROWS, len(table)))[1]
-        frame = Frame(y, f"the target {table.targets[0]!r}")
+    for frame in targets_of(table):
         texts = [np.array(levels, object)[codes] for codes, levels in map(frame.texts, frame.names)]
         numbers.append(np.array([known.setdefault(row, len(known)) for row in zip(*texts, strict=True)]))
         if len(known) > most:
             break
     return [*known], np.concatenate(numbers)
+
+
+def targets_of(table: TableFile | Labelled) -> Iterator[Frame]:
+    """Give the targets of a table, in blocks."""
+    file = table if isinstance(table, TableFile) else table.table
+    narrow = file.replace(columns=file.names[:1])
+    table = narrow if isinstance(table, TableFile) else Labelled(narrow, table.rows)
+    for start in range(0, len(table), BLOCK_ROWS):
+        yield Frame(table.read(start, min(start + BLOCK_ROWS, len(table)))[1], f"the target {table.targets[0]!r}")
