@@ -79,6 +79,12 @@ def small():
 def large():
     fit(1024, rows=128)
 
+def many():
+    trainer = Trainer(
+        loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), engine="compiled", callbacks=[look]
+    )
+    trainer.fit_many([Dense(64, 64, seed=seed) for seed in range(2)], (x, x), epochs=1)
+
 def estimator():
     NeuralClassifier((64,), callbacks=[look], epochs=1).fit(np.eye(90), np.arange(90) % 3)
 
@@ -166,7 +172,7 @@ def resume():
     seen[:] = ["BLAS threads 9, now" in str(warning.message) for warning in caught]
 
 cases = [
-    small, large, estimator, predictions, error, generator, overlapping, nested_in_large, several, own_number,
+    small, large, many, estimator, predictions, error, generator, overlapping, nested_in_large, several, own_number,
     changed_inside, chosen_inside_large, fork, resume,
 ]
 for case in cases:
@@ -192,6 +198,7 @@ def results():
     [
         ("small", [[1, 1]], 2),  # within the fit, and in its recipe
         ("large", [[2, 2]], 2),
+        ("many", [[1, 1], [1, 1]], 2),
         ("estimator", [[1, 1]], 2),
         ("predictions", [1, 2, 1, 1], 2),  # OpenBLAS gives the product of one row one thread by itself
         ("error", [[1, 1], 2], 2),

@@ -71,12 +71,13 @@ def fit_many(
     parts = _parts(data, validation, each["splits"], len(models))
     if trainer.engine in ("numpy", "jax"):
         return _one_after_another(trainers, models, parts, epochs)
-    with ExitStack() as settled:
-        for model, (rows, _) in zip(models, parts, strict=True):
-            settled.enter_context(settling(model, rows, NAME, model.preprocess))
-        plan = _plan(trainers, models)
-        members = _members(trainers, models, parts, epochs, plan, settled)
-    return _trained(members, plan)
+    with ExitStack() as threads:
+        with ExitStack() as settled:
+            for model, (rows, _) in zip(models, parts, strict=True):
+                settled.enter_context(settling(model, rows, NAME, model.preprocess))
+            plan = _plan(trainers, models)
+            members = _members(trainers, models, parts, epochs, plan, threads)
+        return _trained(members, plan)
 
 
 def _with(trainer: TrainingSettings, setting: str, value: Any, argument: str, place: int) -> TrainingSettings:
