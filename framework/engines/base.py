@@ -8,13 +8,14 @@ that it cannot make.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
-from framework.errors import DivergedError
+from framework.errors import DerivativeError, DivergedError
 from framework.models import Model
 from framework.parallel.strategy import Strategy, Sums, Work
 from framework.regularizers import Regularizer
@@ -145,3 +146,37 @@ class Engine:
         if rows <= self.part_rows:
             return [batch]
         return [rows_of_batch(batch, slice(start, start + self.part_rows)) for start in range(0, rows, self.part_rows)]
+
+
+class ChunkEngine(Engine):
+    """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make.
+
+    Attributes:
+        watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
+        within: The hooks within a step that some callback has; NumPy then makes the update.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        figures: Figures,
+        call: Callable[[str], None],
+        *,
+        watched: bool = False,
+        within: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        """Prepare for a run; ``options`` are those of the NumPy engine."""
+        super().__init__(run, figures, call, **options)
+        self.watched, self.within = watched, within
+        self._length = 1.0  # of a chunk, in batches; only time depends on it
+        self._plan: Any = None  # what a chunk is compiled from
+
+    def begin_epoch(self) -> None:
+        super().begin_epoch()
+        for name, reads in () if self._plan is None else self._plan.reads:
+            if (changed := reads.changed()) is not None:
+                raise DerivativeError(
+                    f"{name}: {changed} has changed while training; the compiled step computes with its first value. "
+                    "Make it a setting, or let the formula depend on its arguments alone"
+                )

@@ -6,7 +6,6 @@ of an optimizer's update. Raise ``CannotLower`` if a formula cannot be recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -183,23 +182,6 @@ def is_single(node: Node) -> bool:
 def call_text(node: Node) -> str:
     """Return what a message calls an operation."""
     return f"np.{node.op}" if hasattr(np, node.op) else node.op
-
-
-def require_unchanged(reads: Iterable[tuple[str, Reads]]) -> None:
-    """Check that users' methods read the same values as when they were recorded.
-
-    Args:
-        reads: By class, what its methods read.
-
-    Raises:
-        DerivativeError: One reads another value; names it.
-    """
-    for name, read in reads:
-        if (changed := read.changed()) is not None:
-            raise DerivativeError(
-                f"{name}: {changed} has changed while training; the compiled step computes with its first value. Make "
-                "it a setting, or let the formula depend on its arguments alone"
-            )
 
 
 # updates

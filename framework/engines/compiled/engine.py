@@ -13,12 +13,12 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
-from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
+from framework.engines.base import CHUNK_SECONDS, GROWTH, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import Plan, kept_plan
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import Path, Wiring
-from framework.engines.records import CannotLower, require_unchanged
+from framework.engines.records import CannotLower
 from framework.errors import UsageError
 from framework.losses import Loss
 from framework.losses.several import Losses
@@ -32,7 +32,7 @@ from framework.settings.messages import warn
 from framework.trees import at, rows_in
 
 
-class CompiledEngine(Engine):
+class CompiledEngine(ChunkEngine):
     """Makes the steps of a run in a kernel, some at a time; NumPy makes a step whose loss or gradient is not finite.
 
     NumPy also makes the update of shards, one that a kernel cannot make, and that of steps within which hooks act. Then
@@ -40,31 +40,11 @@ class CompiledEngine(Engine):
     """
 
     def __init__(
-        self,
-        run: Run,
-        figures: Figures,
-        call: Callable[[str], None],
-        *,
-        watched: bool = False,
-        within: Sequence[str] = (),
-        quiet: bool = False,
-        **options: Any,
+        self, run: Run, figures: Figures, call: Callable[[str], None], *, quiet: bool = False, **options: Any
     ) -> None:
-        """Prepare for a run.
-
-        Args:
-            run: The run.
-            figures: The loss and the metrics.
-            call: Calls a hook of every callback, by its name.
-            watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
-            within: The hooks within a step that some callback has; NumPy then makes the update.
-            quiet: Whether the run falls back to NumPy without a warning if the kernel cannot be compiled at its first
-                step.
-            **options: Those of the NumPy engine.
-        """
+        """Prepare for a run; ``quiet`` falls back without a warning if no kernel can be compiled at its first step."""
         super().__init__(run, figures, call, **options)
-        self.watched, self.within, self.quiet = watched, within, quiet
-        self._length = 1.0  # of a chunk, in batches; only time depends on it
+        self.quiet = quiet
         self._part: Kernel | None = None  # the kernel that computes gradients alone
         self._twins: tuple[Kernel | None, dict[int, Kernel]] = None, {}  # a kernel, and its twin for each own shard
         self._kernels: dict[Form, Kernel | None] = {}
@@ -73,16 +53,6 @@ class CompiledEngine(Engine):
         self._settings: dict[str, Any] | None = None
         self._plan: Plan | None = None
         self._reason = ""  # why NumPy computes the form that was asked for last, if it does
-
-    def begin_epoch(self) -> None:
-        """Check that every formula reads the same values as when its kernel was made.
-
-        Raises:
-            DerivativeError: One reads another value; names it.
-        """
-        super().begin_epoch()
-        if self._plan is not None:
-            require_unchanged(self._plan.reads)
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps in the kernel, or one with NumPy, for which the kernel may compute the gradients."""

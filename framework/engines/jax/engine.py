@@ -12,11 +12,11 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece
-from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
+from framework.engines.base import CHUNK_SECONDS, GROWTH, ChunkEngine
 from framework.engines.jax.graph import Draw
 from framework.engines.jax.plan import Plan, padded, values_in_row
 from framework.engines.jax.program import Chunk, Results, State, compiled
-from framework.engines.records import CannotLower, require_unchanged
+from framework.engines.records import CannotLower
 from framework.errors import DerivativeError
 from framework.extras import required
 from framework.parallel.strategy import Sums
@@ -47,7 +47,7 @@ def device() -> str:
     return f"JAX {jax.__version__}, {found.platform} {found.device_kind}".removesuffix(f" {found.platform}")
 
 
-class JaxEngine(Engine):
+class JaxEngine(ChunkEngine):
     """Makes the steps of a run as one function that JAX compiles; NumPy makes a step that is not finite."""
 
     def __init__(
@@ -56,37 +56,18 @@ class JaxEngine(Engine):
         figures: Figures,
         call: Callable[[str], None],
         *,
-        watched: bool = False,
-        within: bool = False,
         lifted: Callable[[], AbstractContextManager[None]] = nullcontext,
         **options: Any,
     ) -> None:
-        """Prepare for a run.
-
-        Args:
-            run: The run.
-            figures: The loss and the metrics.
-            call: Calls a hook of every callback, by its name.
-            watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
-            within: Whether a callback acts within a step; JAX then computes the gradients, and NumPy the update.
-            lifted: Puts back the caller's mode for subnormal numbers, which XLA sets by itself in its threads.
-            **options: Those of the NumPy engine.
-        """
+        """Prepare for a run; ``lifted`` puts back the caller's mode for subnormal numbers, which XLA sets by itself."""
         super().__init__(run, figures, call, **options)
-        self.jax = required("jax", "engine='jax'")
-        self.watched, self.within, self._lifted = watched, within, lifted
-        self._length = 1.0  # of a chunk, in batches; only time depends on it
+        self.jax, self._lifted = required("jax", "engine='jax'"), lifted
         self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
         self._plan: Plan | None = None
         self._key: Any = None
         self._compiled: set[Any] = set()
         self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device
         self._order: tuple[Any, Any] = (None, None)
-
-    def begin_epoch(self) -> None:
-        super().begin_epoch()
-        if self._plan is not None:
-            require_unchanged(self._plan.reads)
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps with JAX, or one step whose halves are made one after the other."""
