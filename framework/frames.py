@@ -579,8 +579,8 @@ def _of_objects(pa: Any, held: list[Any]) -> Any:
         return pa.array([None if item is None else bool(item) for item in held], pa.bool_())
     if are(timedelta, np.timedelta64):
         return _times(pa, held, "m8[us]")
-    if are(time):
-        return _clocks(pa, held)
+    if are(time):  # of day, in no time zone
+        return None if any(item.tzinfo for item in there) else pa.array(held, pa.time64("us"))
     if are(date, np.datetime64):
         zones = {str(zone): zone for zone in (getattr(item, "tzinfo", None) for item in there)}
         if zones == {"None": None}:
@@ -606,11 +606,6 @@ def _times(pa: Any, held: list[Any], unit: str) -> Any:
         return pa.array(np.array(held, unit))
     except (TypeError, ValueError, OverflowError):  # such as a duration of months
         return None
-
-
-def _clocks(pa: Any, held: list[Any]) -> Any:
-    """Return times of day as an array of microseconds, or None where some have a time zone."""
-    return None if any(item is not None and item.tzinfo for item in held) else pa.array(held, pa.time64("us"))
 
 
 def _floats_of(pa: Any, decimals: Any) -> Any:

@@ -18,7 +18,6 @@ from framework.callbacks import Callback
 from framework.errors import SettingsError, ShapeError
 from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
-from framework.models import Model
 from framework.models.affine import Neuron
 from framework.optimizers.descent import SGDOptimizer
 from framework.runs.run import Run
@@ -271,15 +270,10 @@ def _norms(arrays: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(np.linalg.norm(array)) for name, array in arrays.items()}
 
 
-def _require_neuron(model: Model) -> Neuron:
-    if not isinstance(model, Neuron):
-        raise SettingsError(f"trace: the model must be a single Neuron; got {model!r}")
-    return model
-
-
 def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, Any]:
     """Return what is known before a step, without changing the neuron."""
-    _require_neuron(neuron)
+    if not isinstance(neuron, Neuron):
+        raise SettingsError(f"trace: the model must be a single Neuron; got {neuron!r}")
     x, target = real_array(x, "x", neuron.dtype), real_array(target, "target", neuron.dtype)[()]
     activation, parameters = neuron.activation, neuron.parameters
     output = neuron(x)  # checks the shape of x

@@ -159,7 +159,8 @@ class _Writer:
         for place, (arg, (made, tightness)) in enumerate(zip(args, parts, strict=True)):
             inner = arg.op if isinstance(arg, Node) else ""
             bound = self._bound(op, template, place, inner, made)
-            texts.append(self._bracketed(made) if tightness < bound else made)
+            brackets = rf"\left({made}\right)" if self.latex else f"({made})"
+            texts.append(brackets if tightness < bound else made)
         if self.latex and binding == 5 and not template.startswith("\\left"):
             binding = 1 if template.endswith(" {0}") else 4 if "^" in template[:4] or "}_" in template else binding
         return template.format(*texts, **self._fields(node, texts)), binding
@@ -179,9 +180,6 @@ class _Writer:
         grouped = place == 1 and op in _RIGHT and (op != "multiply" or inner in _RIGHT - {"multiply", "divide"})
         grouped |= op == "matmul" and inner in _RIGHT - {"matmul"}
         return max(binding, 1) + grouped
-
-    def _bracketed(self, made: str) -> str:
-        return rf"\left({made}\right)" if self.latex else f"({made})"
 
     def _fields(self, node: Node, texts: list[str]) -> dict[str, str]:
         """Return the further names in a template."""

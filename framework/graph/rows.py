@@ -93,8 +93,8 @@ def _mixes(node: Node) -> str | None:
         part == "reversed" and rows(n) for part, n in zip(node.attributes["index"], shapes[0], strict=True)
     ):
         return "the rows in reverse"
-    if node.op == "gather" and any(rows(shapes[0][axis]) for axis in axes) and not _own_row(node):
-        return "an index into the rows"
+    if node.op == "gather" and any(rows(shapes[0][axis]) for axis in axes) and not _is_place(node.args[1]):
+        return "an index into the rows"  # x[np.arange(len(x)), classes] reads from each row itself
     if node.shape and sum(rows(size) > 0 for size in node.shape) > 1:
         return "pairs of rows"
     return "the number of rows" if node.op == "rows" else None
@@ -102,11 +102,6 @@ def _mixes(node: Node) -> str | None:
 
 _SUMMED = frozenset({"sum", "mean", "var", "rows"})
 _REDUCING = frozenset({"sum", "mean", "var", "max", "min", "prod", "any", "all", "argmax", "argmin", "softmax"})
-
-
-def _own_row(node: Node) -> bool:
-    """Return whether a look-up reads from each row itself: x[np.arange(len(x)), classes]."""
-    return _is_place(node.args[1])
 
 
 def _is_place(node: Node) -> bool:

@@ -258,7 +258,7 @@ class MPIWorkers(Workers):
     def _fail(self, error: BaseException) -> None:
         """Tell the others of an error, and wait until all of them fail too or one of them ends the job."""
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-        code, cause = code or 1, _traceback(error)
+        code, cause = code or 1, "".join(traceback.format_exception(error))[-4000:]  # the end of a long one
         self._send(_Gone(self._calls, code, f"failed:\n{cause}", final=False))
         end = time.monotonic() + self._timeout
         while True:
@@ -341,8 +341,3 @@ def _unlink_memory() -> None:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
         for path in {line.split()[5] for line in maps if f"{SHARED}/mpich_shm_" in line}:
             Path(path).unlink(missing_ok=True)
-
-
-def _traceback(error: BaseException) -> str:
-    """Return the traceback of an error; of a long one, its end."""
-    return "".join(traceback.format_exception(error))[-4000:]

@@ -57,7 +57,8 @@ class Preprocess(Component):
     target: Named[tuple[ColumnStep, ...]] = ()
 
     def __init__(self, columns: Any, target: Any = ()) -> None:
-        if isinstance(target, ColumnStep) or (isinstance(target, list | tuple) and not _are_pairs(target)):
+        pairs = isinstance(target, list | tuple) and all(isinstance(each, tuple | list) for each in target)
+        if isinstance(target, ColumnStep | list | tuple) and not pairs:
             target = {"*": target} if target else ()
         super().__init__(columns=_listed(columns), target=_listed(target))
 
@@ -155,10 +156,6 @@ class Preprocess(Component):
         )
         fitted.require_outputs(name)
         return fitted
-
-
-def _are_pairs(value: Sequence[Any]) -> bool:
-    return all(isinstance(each, tuple | list) for each in value)
 
 
 def _listed(rules: Any) -> Any:
