@@ -213,6 +213,8 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
     kept = folder.metrics or {}
     figures = kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1]
     _print_figures(figures, run.model, folder.beside)
+    if error := (kept.get("baselines") or {}).get("error"):
+        click.echo(f"no baselines beside these figures: {error}", err=True)
 
 
 @click.command(name="sweep", short_help="Train an experiment with varied settings.")

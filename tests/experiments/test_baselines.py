@@ -206,6 +206,7 @@ def test_a_baseline_that_fails_ends_no_training(monkeypatch):
     monkeypatch.setattr(baselines, "_train", fail)
     run = judged("late")
     assert run.metrics["baselines"] == {"error": "MemoryError: no room"}
+    assert "no baselines beside these figures: MemoryError: no room" in command("resume", "run", "--epochs", "1")
     assert math.isfinite(run.metrics["validation"]["loss"])
 
 

@@ -103,6 +103,13 @@ def test_whole_numbers_that_are_dates_in_the_first_block_alone_are_numbers(monke
     assert CSV("a.csv", dates=["%Y%m%d"]).frame().column("code").type == pa.int64()
 
 
+@pytest.mark.parametrize(("cells", "days"), [(["2021001", "2021365"], True), (["12345", "99999"], False)])
+def test_whole_numbers_may_be_days_of_a_year(cells, days):
+    written("code", cells * 10)
+    found = CSV("a.csv", dates=["%Y%j"]).frame().column("code")
+    assert found.type == (pa.timestamp("s") if days else pa.int64())
+
+
 def test_a_column_that_another_one_decides_says_so():
     lines = [f"{day:%d.%m.%Y},0{1 + row % 9}.0{1 + row % 7}.2012,{row % 2}" for row, day in enumerate(DAYS)]
     Path("a.csv").write_text("\n".join(["sure,unsure,left", *lines, ""]))
