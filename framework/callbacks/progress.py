@@ -119,13 +119,8 @@ class _Bars:
 
     def begin_epoch(self, run: Run) -> None:
         if self.nested:
-            settings: dict[str, Any] = {
-                "total": run.batches or None,
-                "initial": run.batch,
-                "unit": "batch",
-                "leave": False,
-            }
-            self.batches = _bar(desc=f"epoch {run.epoch + 1}", **settings, **self.options)
+            options = {"desc": f"epoch {run.epoch + 1}", "unit": "batch", "leave": False, **self.options}
+            self.batches = _bar(total=run.batches or None, initial=run.batch, **options)
 
     def batch(self, run: Run) -> None:
         bar = self.epochs if self.batches is None else self.batches

@@ -74,14 +74,9 @@ def _of_loader(loader: Any, name: str) -> Stream:
             f"repeat; write {call_of(name, 'loader.dataset')}: the trainer shuffles it, and cuts its batches"
         )
     rows = len(loader) * loader.batch_size if loader.drop_last else len(loader.dataset)
-    return Stream(_Batches(loader), rows)
 
+    def batches(_epoch: int) -> Any:  # the same in each
+        return loader
 
-class _Batches:
-    """The batches of a DataLoader, the same in each epoch."""
-
-    def __init__(self, loader: Any) -> None:
-        self.loader, self.__qualname__ = loader, type(loader).__name__
-
-    def __call__(self, epoch: int) -> Any:
-        return self.loader
+    batches.__qualname__ = type(loader).__name__
+    return Stream(batches, rows)

@@ -109,19 +109,18 @@ def _command(function: Command) -> Command:
     return option(call)  # type: ignore[return-value]
 
 
-_set = click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="SETTING=VALUE",
-    help="A setting that replaces the file's, e.g. trainer.epochs=20; may be given several times, in any order.",
+def _changes(metavar: str, text: str) -> Callable[[Command], Command]:
+    """Return the option ``--set``, which may be given several times."""
+    return click.option("--set", "changes", multiple=True, metavar=metavar, help=text)
+
+
+_set = _changes(
+    "SETTING=VALUE",
+    "A setting that replaces the file's, e.g. trainer.epochs=20; may be given several times, in any order.",
 )
-_read = click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="data.SETTING=VALUE",
-    help="How the table is read, e.g. data.thousands=, or 'data.delimiter=;'; may be given several times.",
+_read = _changes(
+    "data.SETTING=VALUE",
+    "How the table is read, e.g. data.thousands=, or 'data.delimiter=;'; may be given several times.",
 )
 
 
@@ -219,12 +218,9 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
 
 @click.command(name="sweep", short_help="Train an experiment with varied settings.")
 @click.argument("path", metavar="PATH")
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="SETTING=VALUES",
-    help="A setting to vary, e.g. trainer.epochs=5,10 or model.seed=int(0,99); one value sets it for all runs.",
+@_changes(
+    "SETTING=VALUES",
+    "A setting to vary, e.g. trainer.epochs=5,10 or model.seed=int(0,99); one value sets it for all runs.",
 )
 @click.option("--random", type=click.IntRange(min=1), metavar="N", help="Draw N trials. [default: all combinations]")
 @click.option("--halving", type=click.IntRange(min=2), metavar="ETA", help="Train the best 1/ETA ETA times as long.")

@@ -18,7 +18,22 @@ from framework.losses.rows import DistributionLoss
 from framework.settings.component import Fraction, NonNegative, Positive
 
 
-class BinaryCrossEntropy(Loss):
+class _BinaryLoss(Loss):
+    """A loss of probabilities, whose targets lie in [0, 1]."""
+
+    canonical = Sigmoid
+
+    def require_target(self, target: Array, name: str) -> None:
+        require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1; for more classes use CrossEntropy")
+
+    def require_prediction(self, prediction: Array) -> None:
+        require_range("prediction", prediction, 0.0, 1.0, "Give probabilities, as Sigmoid gives them")
+
+    def require_output(self, activation: Any) -> None:
+        require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid; the loss works on the logits by itself")
+
+
+class BinaryCrossEntropy(_BinaryLoss):
     """l = -(w t log p + (1 - t) log(1 - p)) for a probability p and a target t in [0, 1]. The mean over all values.
 
     Canonical with Sigmoid: then l = max(h, 0) - t h + log(1 + exp(-|h|)), which never overflows, and dL/dh = p - t (for
@@ -40,8 +55,6 @@ class BinaryCrossEntropy(Loss):
     label_smoothing: Fraction = 0.0
     positive_weight: Positive = 1.0
 
-    canonical = Sigmoid
-
     def value(self, prediction: Any, target: Any) -> Any:
         t = _smoothed(target, self.label_smoothing, 2)
         return -(self.positive_weight * times_log(t, prediction) + times_log(1.0 - t, 1.0 - prediction))
@@ -57,15 +70,6 @@ class BinaryCrossEntropy(Loss):
     def fused_slope(self, a: Any, target: Any) -> Any:
         t, w = _smoothed(target, self.label_smoothing, 2), self.positive_weight
         return a - t if w == 1.0 else a * (1.0 + (w - 1.0) * t) - w * t
-
-    def require_target(self, target: Array, name: str) -> None:
-        require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1; for more classes use CrossEntropy")
-
-    def require_prediction(self, prediction: Array) -> None:
-        require_range("prediction", prediction, 0.0, 1.0, "Give probabilities, as Sigmoid gives them")
-
-    def require_output(self, activation: Any) -> None:
-        require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid; the loss works on the logits by itself")
 
 
 def _numbers_of_classes(weights: Any) -> Any:
@@ -206,7 +210,7 @@ class SquaredHinge(_MarginLoss):
         return -2.0 * target * np.maximum(1.0 - target * prediction, 0.0)
 
 
-class Focal(Loss):
+class Focal(_BinaryLoss):
     """l = -(a t (1 - p)^g log p + (1 - a) (1 - t) p^g log(1 - p)) for a probability p and a target t in [0, 1].
 
     Binary cross-entropy that gives well-classified examples less weight, for rare classes; with g = 0 and without
@@ -229,8 +233,6 @@ class Focal(Loss):
     gamma: NonNegative = 2.0
     alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
 
-    canonical = Sigmoid
-
     def value(self, prediction: Any, target: Any) -> Any:
         log_yes = np.log(np.where(target == 0.0, 1.0, prediction))  # 0 where its factor is 0, as is log_no
         log_no = np.log1p(-np.where(target == 1.0, 0.0, prediction))
@@ -244,15 +246,6 @@ class Focal(Loss):
     def fused_slope(self, a: Any, target: Any) -> Any:
         b, g = 1.0 - a, self.gamma
         return self._weighted(target, b**g * (g * times_log(a, a) - b), a**g * (a - g * times_log(b, b)))
-
-    def require_target(self, target: Array, name: str) -> None:
-        require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1")
-
-    def require_prediction(self, prediction: Array) -> None:
-        require_range("prediction", prediction, 0.0, 1.0, "Give probabilities, as Sigmoid gives them")
-
-    def require_output(self, activation: Any) -> None:
-        require_output_range(self, activation, 0.0, 1.0, "Use Sigmoid")
 
     def _weighted(self, target: Any, yes: Any, no: Any) -> Any:
         """Return ``yes`` for the targets of 1 and ``no`` for those of 0, with the weight of each class."""
