@@ -814,8 +814,9 @@ class NeuralRegressor(RegressorMixin, _Neural):
         hidden: Units of each hidden layer.
         activation: That of the hidden layers; None is ReLU.
         layers: Layers that replace the hidden ones; see NeuralClassifier.
-        output: The activation of the last layer; None is Identity. A loss such as Poisson needs another, Softplus.
-        loss: None is MeanSquaredError.
+        output: The activation of the last layer; None is Identity. A loss such as Poisson needs another, Softplus, with
+            which y stays as it is.
+        loss: None is MeanSquaredError. With the output Identity it compares standardised numbers.
         optimizer: None is AdamOptimizer(learning_rate=0.003).
         epochs: Passes over the data, if training does not stop before.
         batch_size: Rows of a step; None is all.
@@ -845,7 +846,7 @@ class NeuralRegressor(RegressorMixin, _Neural):
     """
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> Self:
-        """Train for one epoch of these rows; the first call makes the network.
+        """Train for one epoch of these rows; the first call makes the network, and standardises y by its own rows.
 
         Args:
             X: (rows, features), numbers.
