@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations.basic import Identity, Softmax
+from framework.activations.basic import Softmax
 from framework.arrays import Array, Batch, in_float64
-from framework.callbacks.stopping import EarlyStopping
 from framework.checkpoint import load_model, save
 from framework.data.pieces import copied, joined
 from framework.data.sources import batches, prepare
@@ -27,8 +26,10 @@ from framework.models.rows import EVALUATION_ROWS
 from framework.models.sequential import Sequential
 from framework.optimizers.adam import AdamOptimizer
 from framework.optimizers.descent import SGDOptimizer
+from framework.regularizers import L2
 from framework.reports.contents import outputs_of_classes
 from framework.runs.run import Run
+from framework.schedules.formulas import CosineSchedule
 from framework.training.trainer import Trainer
 from framework.trees import at, leaves, rows_in
 
@@ -41,9 +42,6 @@ ROWS, NUMBERS, PRODUCTS = 200_000, 20_000_000, 2_000_000_000
 They keep the time well below that of a network on the same table.
 """
 
-RIDGE_COLUMNS = 2_000
-"""More columns than this are not fitted in closed form, whose time grows with their square."""
-
 
 def beside(trainer: Trainer, model: Model, data: Any, validation: Any, folder: Path) -> dict[str, Any]:
     """Make the baselines of a trained model if they are not there yet, and return what metrics.json says of them.
@@ -53,7 +51,7 @@ def beside(trainer: Trainer, model: Model, data: Any, validation: Any, folder: P
     said: dict[str, Any] = {}
     try:
         if len(load_baselines(folder)) < 2:  # a process may have ended between them
-            said["rows"] = make_baselines(trainer, model, data, validation, folder)
+            said["rows"] = make_baselines(trainer, model, data, folder)
         if validation is not None:
             said["validation"] = judge(trainer, load_baselines(folder), validation)
     except Exception as error:  # noqa: BLE001
@@ -74,12 +72,11 @@ def load_baselines(folder: Path) -> dict[str, Model]:
     return {path.stem: load_model(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
-def make_baselines(trainer: Trainer, model: Model, data: Any, validation: Any, folder: Path) -> int:
+def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> int:
     """Write the baselines of a trained model to a folder, and return from how many rows they are made.
 
-    The constant is the mean of the targets in their unit, or the share of each class. The linear model has one layer.
-    For a number it is the ridge regression of the columns as the model takes them; else it is trained with the loss of
-    the model until the validation loss does not improve.
+    The constant is the mean of the targets in their unit, or the share of each class. The linear model has one layer,
+    which takes the columns as the model does.
 
     Raises:
         DataError: The model does not take the columns of a table, or no layer gives its outputs.
@@ -96,10 +93,7 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, validation: Any, f
     if not classes and not (model.preprocess and model.preprocess.classes):
         constant = "the mean alone"
     _save(trainer, model, linear.copy(), folder / f"{constant}.safetensors")
-    if type(model.output_activation) is Identity and len(linear.parts) == 1 and width <= RIDGE_COLUMNS:
-        ends[()].weights, ends[()].bias = _ridge(rows, ends[()].weights.shape)
-    else:
-        _train(trainer, linear, rows, None if validation is None else _rows(trainer, model, validation, most))
+    _train(trainer, linear, rows)
     _save(trainer, model, linear, folder / "a linear model.safetensors")
     return rows_in(rows[1])
 
@@ -162,35 +156,24 @@ def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array 
     return low
 
 
-def _ridge(rows: Batch, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return the weights and the bias that minimize sum(w (y - x . weights - bias)^2) + |weights|^2; mean(w) is 1.
+def _train(trainer: Trainer, linear: Model, rows: Batch) -> None:
+    """Train a linear model with the loss of another: for 20 passes over the rows, and 2,000 steps at least.
 
-    Source:
-        Hoerl and Kennard, Ridge regression (1970).
+    The loss of all rows plus sum(w^2) / 2 is that of scikit-learn's ``LogisticRegression(C=1)`` and ``Ridge(0.5)``.
     """
-    x, y = (array.reshape(len(array), -1).astype(np.float64) for array in rows[:2])
-    w = np.ones(len(x)) if rows[2] is None else rows[2] * (len(x) / rows[2].sum(dtype=np.float64))
-    mean, center = w @ x / len(x), w @ y / len(x)
-    x -= mean
-    weights = np.linalg.solve((x.T * w) @ x + np.eye(len(mean)), (x.T * w) @ (y - center))
-    return weights.reshape(shape), (center - mean @ weights).reshape(shape[1:])
-
-
-def _train(trainer: Trainer, linear: Model, rows: Batch, validation: Batch | None) -> None:
-    """Train a linear model with the loss of another: 40 passes over the rows, and 2,000 steps at least."""
     count = rows_in(rows[1])
     size = min(max(count // 50, 32), 512)
-    epochs = max(40, 2_000 * size // count)
-    stop = {"monitor": "loss" if validation is None else "val_loss", "patience": epochs // 10, "restore_best": True}
+    epochs = max(20, 2_000 * size // count)
+    rate = CosineSchedule(initial=0.03, length=epochs * -(-count // size))
     Trainer(
         loss=trainer.loss,
-        optimizer=AdamOptimizer(learning_rate=0.01),
+        optimizer=AdamOptimizer(learning_rate=rate),
         epochs=epochs,
         batch_size=size,
         seed=trainer.seed,
         sampling=trainer.sampling,
-        callbacks=[EarlyStopping(**stop)],
-    ).fit(linear, rows if rows[2] is not None else rows[:2], validation)
+        regularizers=[L2(strength=1 / count)],
+    ).fit(linear, rows if rows[2] is not None else rows[:2])
 
 
 def _save(trainer: Trainer, model: Model, baseline: Model, path: Path) -> None:

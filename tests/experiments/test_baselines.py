@@ -123,7 +123,7 @@ def test_a_number_stands_beside_its_mean_and_a_ridge_regression(steps, weighted)
     center, scale = np.average(y[:300], weights=weight), None
     scale = np.sqrt(np.average((y[:300] - center) ** 2, weights=weight))
     sample = None if weight is None else weight / weight.mean()
-    linear = Ridge(alpha=1.0).fit(scaled[:300], (y[:300] - center) / scale, sample_weight=sample)
+    linear = Ridge(alpha=0.5).fit(scaled[:300], (y[:300] - center) / scale, sample_weight=sample)
     constant = DummyRegressor().fit(scaled[:300], KINDS["price"][:300], sample_weight=weight)
     expected = {
         LINEAR: back(linear.predict(scaled[300:]) * scale + center),
@@ -137,7 +137,8 @@ def test_a_number_stands_beside_its_mean_and_a_ridge_regression(steps, weighted)
             ("root_mean_squared_error", root_mean_squared_error),
             ("r2", r2_score),
         ):
-            assert found[name][key] == pytest.approx(oracle(KINDS["price"][300:], prediction), rel=1e-9), (name, key)
+            rel = 3e-3 if name == LINEAR else 1e-9
+            assert found[name][key] == pytest.approx(oracle(KINDS["price"][300:], prediction), rel=rel), (name, key)
 
 
 @pytest.mark.parametrize("target", ["late", "size"])
@@ -147,17 +148,17 @@ def test_a_class_stands_beside_the_commonest_and_a_logistic_regression(target, s
     x = StandardScaler().fit(X[:300]).transform(X)
     y, balanced = KINDS[target], "balanced" if sampling else None
     constant = DummyClassifier(strategy="prior").fit(x[:300], y[:300])
-    linear = LogisticRegression(C=1e4, class_weight=balanced).fit(x[:300], y[:300])
+    linear = LogisticRegression(C=1.0, class_weight=balanced).fit(x[:300], y[:300])
     prior, scores = constant.predict_proba(x[300:]), linear.predict_proba(x[300:])
     assert [*found] == [LINEAR, "the commonest class alone"]
     assert found[CONSTANTS[target]]["loss"] == pytest.approx(log_loss(y[300:], prior), rel=1e-6)
     assert found[CONSTANTS[target]]["accuracy"] == accuracy_score(y[300:], constant.predict(x[300:]))
-    assert found[LINEAR]["loss"] == pytest.approx(log_loss(y[300:], scores), rel=0.05)
-    assert found[LINEAR]["accuracy"] == pytest.approx(accuracy_score(y[300:], linear.predict(x[300:])), abs=0.05)
+    assert found[LINEAR]["loss"] == pytest.approx(log_loss(y[300:], scores), rel=0.02)
+    assert found[LINEAR]["accuracy"] == pytest.approx(accuracy_score(y[300:], linear.predict(x[300:])), abs=0.01)
     average = {"average": "macro"} if target == "size" else {"pos_label": "yes"}
     for name, model in ((LINEAR, linear), (CONSTANTS[target], constant)):
         recall = recall_score(y[300:], model.predict(x[300:]), **average)
-        assert found[name]["recall"] == pytest.approx(recall, abs=0.05 * (name == LINEAR)), name
+        assert found[name]["recall"] == pytest.approx(recall, abs=0.03 * (name == LINEAR)), name
 
 
 def test_every_command_shows_them():
@@ -254,7 +255,7 @@ def constant_of(model, target, loss, names, columns=None):
     data = (TABLE[["a", "city", *([names] if isinstance(names, str) else names)]], names)
     recipe = Preprocess(columns=columns or {"a": [Standardize()], "city": [Levels(5)]}, target=target)
     trainer = Trainer(loss=loss, optimizer=AdamOptimizer(), preprocess=recipe)
-    baselines.make_baselines(trainer, trainer.fit(model, data).model, data, None, Path("made"))
+    baselines.make_baselines(trainer, trainer.fit(model, data).model, data, Path("made"))
     return {name: model.predict(TABLE) for name, model in baselines.load_baselines(Path("made")).items()}
 
 
