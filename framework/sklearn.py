@@ -381,6 +381,8 @@ class _Neural(BaseEstimator):
 
         An error leaves what an earlier fit learned, and the names of its columns, which ``validate_data`` sets at once.
         """
+        if partial and self.early_stopping is True:
+            raise SettingsError("partial_fit trains for one epoch: give early_stopping='auto' or False, not True")
         before = self.__dict__.copy()
         try:
             return self._trained(X, y, weight, X_val, y_val, classes, partial=partial)
@@ -476,10 +478,6 @@ class _Neural(BaseEstimator):
             error.add_note("in the validation data, X_val and y_val")
             raise
         return X, targets.codes(y, "y_val"), None
-
-    def _require_no_stopping(self) -> None:
-        if self.early_stopping is True:
-            raise SettingsError("partial_fit trains for one epoch: give early_stopping='auto' or False, not True")
 
     def _require_settled(self) -> None:
         """Refuse to continue a network that other parameters describe."""
@@ -675,7 +673,6 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             ValueError: The data does not fit; or the first call has no classes.
             UsageError: A parameter that describes the network was changed.
         """
-        self._require_no_stopping()
         if self._balances:
             raise SettingsError("partial_fit sees some of the rows: give class_weight={class: weight}, not 'balanced'")
         if classes is not None and hasattr(self, "run_") and not np.array_equal(np.unique(classes), self.classes_):
@@ -859,7 +856,6 @@ class NeuralRegressor(RegressorMixin, _Neural):
             ValueError: The data does not fit.
             UsageError: A parameter that describes the network was changed.
         """
-        self._require_no_stopping()
         return self._train(X, y, sample_weight, X_val, y_val, partial=True)
 
     def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:

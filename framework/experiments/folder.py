@@ -170,10 +170,6 @@ class RunFolder:
         write_whole(self.path / METRICS, json.dumps(kept, indent=2) + "\n")
         return run
 
-    def evaluate(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, float]:
-        """Return the loss and the metrics of the newest model; see ``judge``."""
-        return self.judge(data, changes)[MODEL]
-
     def judge(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         """Return the loss and the metrics of the newest model, "the model", and then of each baseline by its name.
 
