@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -91,31 +92,35 @@ class Checkpoint(Callback):
         """Make the folder, and see whether it can be written and is this run's, and whether the run can be saved."""
         folder = Path(self.folder)
         require_writable(folder, "Checkpoint", self.folder)
-        with _claimed(folder):
-            self._require_own_files(folder, run)
-        take_apart(run)  # refuses what save would refuse
+        with self._claimed(folder, run):
+            take_apart(run)  # refuses what save would refuse
 
-    def _require_own_files(self, folder: Path, run: Run) -> None:
-        """Refuse a folder with another run's files, or with none that can be loaded."""
-        if there := checkpoints(folder):
-            newest = latest(folder)
-            if newest is None:
+    @contextlib.contextmanager
+    def _claimed(self, folder: Path, run: Run) -> Iterator[None]:
+        """Lock the folder, so that two runs do not mix their files, and refuse it if it has other or damaged files."""
+        refusal = (
+            f"Checkpoint: setting 'folder' must be one that no other run is saving into; got {str(folder)!r}, where "
+            "one is in training; give another folder, or wait for its end"
+        )
+        with claimed(folder, refusal):
+            newest, there = latest(folder), checkpoints(folder)
+            if there and newest is None:
                 raise SettingsError(
                     f"Checkpoint: setting 'folder' holds {there[-1].name!r}, which cannot be loaded; delete what is "
                     "damaged, or give another folder"
                 )
-            if Document.from_text(read(newest)[1]).progress.identity != run.identity:
+            if newest is not None and Document.from_text(read(newest)[1]).progress.identity != run.identity:
                 raise SettingsError(
                     f"Checkpoint: setting 'folder' holds another run's {newest.name!r} already; resume it, "
                     f"trainer.resume(latest({self.folder!r}), data), or give another folder"
                 )
+            yield
 
     def on_train_begin(self, run: Run) -> None:
         """Claim the folder, and note what is saved already."""
         folder = Path(self.folder).absolute()  # a hook may change the working directory
         with contextlib.ExitStack() as claim:
-            claim.enter_context(_claimed(folder))
-            self._require_own_files(folder, run)  # again: another run may have begun and ended since ``require``
+            claim.enter_context(self._claimed(folder, run))  # another run may have begun and ended since ``require``
             saved = _state(run) if checkpoints(folder) else None
             run.live(self).update(folder=folder, saved=saved, time=time.monotonic(), claim=claim.pop_all())
 
@@ -172,12 +177,3 @@ class Checkpoint(Callback):
 def _state(run: Run) -> tuple[int, str]:
     """Return what changes when there is something new to save."""
     return run.step, fingerprint(run.model.parameters.vector)
-
-
-def _claimed(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Lock a folder, so that two runs which begin in it at the same time do not mix their files."""
-    return claimed(
-        folder,
-        f"Checkpoint: setting 'folder' must be one that no other run is saving into; got {str(folder)!r}, where one is "
-        "in training; give another folder, or wait for its end",
-    )
