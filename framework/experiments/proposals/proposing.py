@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, in_float64
 from framework.data.csv import CSV
 from framework.data.date_formats import exchanged
 from framework.data.splits import hold_out
@@ -200,14 +200,10 @@ def _listed(classes: Counter[str], kind: str) -> ColumnStep:
 
 def _holdout(classes: bool, split: str, *, ordered: bool) -> tuple[str, str]:
     """Return which rows are held out, and why; ``split`` is what the last rows do to a class."""
-    held, why = (
-        ("last", "the last rows, because the rows are in the order of a date") if ordered else ("random", _DRAWN)
-    )
     if classes and (split or not ordered):
-        held, why = "stratified", f"of each class its share, {_DRAWN}"
-        if ordered:
-            why = f"of each class its share, although the rows are in the order of a date: {split}"
-    return held, why
+        why = f"although the rows are in the order of a date: {split}" if ordered else _DRAWN
+        return "stratified", f"of each class its share, {why}"
+    return ("last", "the last rows, because the rows are in the order of a date") if ordered else ("random", _DRAWN)
 
 
 _DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
@@ -334,8 +330,7 @@ def _data(table: TableFile, folder: Path) -> dict[str, Any]:
             path = Path(os.path.relpath(path, folder)).as_posix()
         except ValueError:  # another drive of Windows
             path = Path(path).absolute().as_posix()
-    found = _short(json.loads(table.replace(path=path).to_json()))
-    return dict(found)
+    return dict(_short(json.loads(table.replace(path=path).to_json())))
 
 
 def _numbers(table: TableFile | Labelled, kind: str) -> Array:
@@ -344,13 +339,13 @@ def _numbers(table: TableFile | Labelled, kind: str) -> Array:
     y = np.concatenate([read(frame, frame.names[0]) for frame in targets_of(table)])
     with np.errstate(over="ignore", invalid="ignore"):
         mean, scale = float(y.mean()), float(y.std()) or 1.0
-        return (((y - mean) / scale).astype(np.float32) * scale + mean).astype(np.float32)
+        return in_float64(((y - mean) / scale).astype(np.float32)) * scale + mean
 
 
 def _head(classes: Counter[str], parts: Sequence[Array]) -> Head:
     """Return the last layer for a target, and the metrics that training and held-out rows have."""
     if not classes:
-        center = float(f"{np.nan_to_num(parts[0].mean(dtype=float)):.6g}")
+        center = float(f"{np.nan_to_num(parts[0].mean()):.6g}")
         r2 = _defined({', "R2"': R2(), f', {{type = "R2", center = {center}}}': R2(center=center)}, parts)
         metrics = f'["MeanAbsoluteError", "RootMeanSquaredError"{r2}]'  # in the unit of the target
         return Head('type = "Neuron"', "One output, a number", "MeanSquaredError", metrics)
