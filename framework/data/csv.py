@@ -85,7 +85,7 @@ class CSV(TableFile):
         text: Columns that are text even if every cell is a number or a date, such as postal codes.
         dates: How dates are written that are not ISO 8601, such as ``"%m/%d/%Y"`` or ``"%d %b %Y %I:%M %p"``. A column
             whose cells all fit is read as dates; one of whole numbers, such as 20211231, if one format of digits
-            alone fits all of them.
+            alone fits all of them. A day that its month lacks, such as 30 February, is refused.
         header: The names of the columns of files that do not begin with a line of names.
 
     Raises:
@@ -337,27 +337,35 @@ class _CSVRows(Rows):
                 f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
             )
         if large := [name for name, found in self.types.items() if found.is_large(table.column(name))]:
-            known |= dict.fromkeys(large, self.arrow.string())
-            cells = self._parsed(place, data, known, self._row(place))
+            cells = self._as_text(place, data, large)
             for name in large:
                 self.types[name].note_long(cells.column(name), self._row(place))
         if b"0x" in data.lower():  # pyarrow reads 0x10 as 16
-            table = self._with_hex_as_text(place, data, table, known)
+            table = self._with_hex_as_text(place, data, table)
+        dated = [field.name for field in table.schema if self.arrow.types.is_timestamp(field.type)]
+        cells = self._as_text(place, data, dated if self._settings.dates else [])
+        for name in cells.column_names:  # pyarrow reads 30 February as 2 March
+            self.types[name].require_days(cells.column(name), self._row(place), self._settings)
         for name, found in self.types.items():
             found.widen(table.column(name), self._row(place), self._settings)
 
-    def _with_hex_as_text(self, place: int, data: bytes, table: Any, known: dict[str, Any]) -> Any:
+    def _as_text(self, place: int, data: bytes, names: list[str]) -> Any:
+        """Return some columns of the rows that come next, as they are written."""
+        text = dict.fromkeys(names, self.arrow.string())
+        return self._parsed(place, data, text, self._row(place), names) if names else self.arrow.table({})
+
+    def _with_hex_as_text(self, place: int, data: bytes, table: Any) -> Any:
         """Return a table in which columns of whole numbers that are written as 0x10 are text, as in pandas."""
         names = [name for name in self.types if self.arrow.types.is_int64(table.column(name).type)]
-        cells = self._parsed(place, data, known | dict.fromkeys(names, self.arrow.string()), self._row(place))
+        cells = self._as_text(place, data, names)
         for name in names:
             text = cells.column(name)
             if self._compute.any(self._compute.match_substring_regex(text, r"^\s*[+-]?0[xX]")).as_py():
                 table = table.set_column(table.column_names.index(name), name, text)
         return table
 
-    def _parsed(self, place: int, data: bytes, types: dict[str, Any], row: int) -> Any:
-        """Return whole rows as a pyarrow Table; ``row`` is the number of the first one, for messages."""
+    def _parsed(self, place: int, data: bytes, types: dict[str, Any], row: int, names: Sequence[str] = ()) -> Any:
+        """Return whole rows, or some columns, as a pyarrow Table; ``row`` is the number of the first, for messages."""
         settings, library = self._settings, self._library
         if codecs.lookup(settings.encoding).name not in ("utf-8", "utf-8-sig", "ascii"):
             data = data.decode(settings.encoding).encode()
@@ -380,7 +388,7 @@ class _CSVRows(Rows):
                     true_values=TRUE,
                     false_values=FALSE,
                     strings_can_be_null=True,
-                    include_columns=[*self.types],
+                    include_columns=[*(names or self.types)],
                     decimal_point=settings.decimal,
                     timestamp_parsers=[*settings.dates, library.ISO8601],
                 ),
@@ -497,6 +505,28 @@ class _Type:
             self.grouped = None
             if types.is_string(cells.type):
                 self.odd = self._text_among_numbers(cells, row, before)
+
+    def require_days(self, cells: Any, row: int, settings: CSV) -> None:
+        """Refuse a day that no month has; ``cells`` are text.
+
+        Raises:
+            DataError: There is one; names the column, the row and the cell.
+        """
+        rest = np.ones(len(cells), bool)  # cells that no format before reads
+        for form in dict.fromkeys(re.sub("%[bB]", name, form) for form in settings.dates for name in ("%b", "%B")):
+            rest &= ~self._match(cells, pattern_of(form))
+            if rest.any() and (bad := rest & self._match(cells, pattern_of(form, real=False))).any():
+                place = int(bad.argmax())
+                cell = brief(cells[place].as_py())
+                raise DataError(
+                    f"CSV: column {self.name!r} has {cell} in row {row + place}, a day that no calendar has; correct "
+                    f"the cell, write nulls=(..., {cell}) if it stands for a missing value, or text=({self.name!r},) "
+                    "for text"
+                )
+
+    def _match(self, cells: Any, pattern: str) -> Array:
+        matches: Array = self.compute.match_substring_regex(cells, rf"^\s*({pattern})$").fill_null(True).to_numpy()
+        return matches
 
     def _all_match(self, cells: Any, pattern: str) -> bool:
         return bool(self.compute.all(self.compute.match_substring_regex(cells, f"^({pattern})$")).as_py())

@@ -6,16 +6,20 @@ import re
 from itertools import product
 
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
-_SHORT = "|".join(month[:3] for month in _MONTHS.split("|"))
+
+
+def _names(months: str) -> dict[str, str]:
+    whole = [month for month in _MONTHS.split("|") if month[:3] in months]
+    return {"%b": f"(?i:{'|'.join(month[:3] for month in whole)})", "%B": f"(?i:{'|'.join(whole)})"}
+
 
 _DIRECTIVES = {
     "%Y": r"\d{4}",
     "%y": r"\d\d",
     "%m": r"(?:0?[1-9]|1[0-2])",
     "%d": r"(?:0?[1-9]|[12]\d|3[01])",
-    "%j": r"(?:00[1-9]|0[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
-    "%b": f"(?i:{_SHORT})",
-    "%B": f"(?i:{_MONTHS})",
+    "%j": r"(?:00[1-9]|0[1-9]\d|[12]\d\d|3[0-5]\d|36[0-5])",
+    **_names(_MONTHS),
     "%H": r"(?:[01]?\d|2[0-3])",
     "%I": r"(?:0?[1-9]|1[0-2])",
     "%M": r"[0-5]\d",
@@ -24,6 +28,18 @@ _DIRECTIVES = {
     "%z": r"[+-]\d\d:?\d\d",
 }
 """Regular expressions of the parts of a date."""
+
+_LEAP = r"(?:0[48]|[2468][048]|[13579][26])"
+_REAL: tuple[dict[str, str], ...] = (
+    {"%d": r"(?:0?[1-9]|1\d|2[0-8])"},
+    {"%d": "(?:29|30)", "%m": "(?:0?[13-9]|1[0-2])", **_names("JanMarAprMayJunJulAugSepOctNovDec")},
+    {"%d": "31", "%m": "(?:0?[13578]|1[02])", **_names("JanMarMayJulAugOctDec")},
+    {"%d": "29", "%m": "0?2", **_names("Feb"), "%j": "366", "%y": f"(?:00|{_LEAP})"}
+    | {"%Y": rf"(?:\d\d{_LEAP}|(?:00|{_LEAP})00)"},
+)
+"""What differs for the days that every month has, that some lack, and for the last ones of a leap year."""
+
+_SHORTHANDS = {"%F": "%Y-%m-%d", "%D": "%m/%d/%y", "%T": "%H:%M:%S", "%R": "%H:%M", "%e": "%d", "%h": "%b"}
 
 _DAYS = (
     *(f"%Y{mark}%m{mark}%d" for mark in "-/."),
@@ -39,16 +55,26 @@ FORMATS = (*map("".join, product(_DAYS, _TIMES)), "%Y-%m", "%b %Y", "%B %Y")
 """The formats that are known; ISO 8601 with all its digits needs none."""
 
 
-def pattern_of(form: str) -> str:
+def pattern_of(form: str, *, real: bool = True) -> str:
     """Return a regular expression of the cells of a format, for Python and for Arrow.
+
+    Args:
+        form: The format.
+        real: Whether the month of this year must have the day; else each has 31 days.
 
     Example:
         >>> bool(re.fullmatch(pattern_of("%d.%m.%Y"), "31.12.2021")), re.fullmatch(pattern_of("%m/%d/%Y"), "31/12/2021")
         (True, None)
     """
-    parts = re.split("(%.)", form)
-    pattern = "".join(_DIRECTIVES.get(part, ".+") if part[:1] == "%" else re.escape(part) for part in parts)
-    return pattern if any(parts[::2]) else pattern.replace("0?", "0").replace("[01]?", "[01]")  # 2021111 is two dates
+    parts = re.split("(%.)", re.sub("%[FDTReh]", lambda part: _SHORTHANDS[part[0]], form))
+    alone = not any(parts[::2])  # digits alone: 2021111 is two dates, and what is not known could be any number
+    known = [{**_DIRECTIVES, **part} for part in (_REAL if real else ({"%j": r"\d{3}"},))]
+    patterns = (
+        "".join(one.get(part, "[^0-9]" if alone else ".+") if part[:1] == "%" else re.escape(part) for part in parts)
+        for one in known
+    )
+    pattern = f"(?:{'|'.join(dict.fromkeys(patterns))})".replace("\\ ", r"\s+")
+    return pattern.replace("0?", "0").replace("[01]?", "[01]") if alone else pattern
 
 
 def exchanged(form: str) -> str:

@@ -1,6 +1,7 @@
 """Cells that decide how a column is read, and what `new` says of them."""
 
 import csv
+import datetime as dt
 import re
 import runpy
 import shlex
@@ -12,8 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from experiment_pieces import command
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from framework import CSV, DataError, Experiment, SettingsError
+from framework.data.date_formats import pattern_of
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +112,55 @@ def test_whole_numbers_may_be_days_of_a_year(cells, days):
     written("code", cells * 10)
     found = CSV("a.csv", dates=["%Y%j"]).frame().column("code")
     assert found.type == (pa.timestamp("s") if days else pa.int64())
+
+
+DAYS_OF_NO_CALENDAR = {
+    "%d/%m/%Y": "30/02/2021",
+    "%m-%d-%y": "2-29-21",
+    "%Y-%m-%d": "1900-02-29",
+    "%d %b %Y": "31 April 2021",
+    "%F %T": "2021-06-31 12:00:00",
+    "%d/%m/%Y %H:%M %z": "31/11/2021 10:00 -0500",
+    "day %j of %Y": "day 366 of 2021",
+}
+
+
+@pytest.mark.parametrize("form", DAYS_OF_NO_CALENDAR)
+def test_a_day_that_no_month_has_is_refused_and_moves_to_no_other(form, monkeypatch):
+    monkeypatch.setattr("framework.data.csv.CHUNK", 64)
+    cell, days = DAYS_OF_NO_CALENDAR[form], [dt.datetime(2020, 2, 29, tzinfo=dt.UTC)] * 9
+    cells = [f"{day:{form}}" for day in days]
+    written("when", [*cells, "", cell, *cells])
+    with pytest.raises(DataError, match=f"column 'when' has '{cell}' in row 10, a day that no calendar has; correct "):
+        len(CSV("a.csv", dates=[form]))
+    assert CSV("a.csv", dates=[form], text=["when"]).frame().column("when")[10].as_py() == cell
+    found = CSV("a.csv", dates=[form], nulls=["", cell]).frame().column("when").drop_null().to_pylist()
+    assert {f"{day:%F}" for day in found} == {"2020-02-29"}
+
+
+def test_a_day_is_refused_only_where_no_format_before_reads_it():
+    written("when", ["21/02/30", "30/12/21"])
+    assert len(CSV("a.csv", dates=["%d/%m/%y", "%y/%m/%d"])) == 2
+    with pytest.raises(DataError, match="'when' has '21/02/30' in row 0"):
+        len(CSV("a.csv", dates=["%y/%m/%d", "%d/%m/%y"]))
+
+
+@settings(max_examples=300)
+@given(st.integers(1800, 2100), st.integers(0, 13), st.integers(0, 32))
+def test_patterns_of_dates_match_the_days_that_python_reads(year, month, day):
+    for form, cell in {"%d.%m.%Y": f"{day}.{month}.{year}", "%Y%m%d": f"{year}{month:02}{day:02}"}.items():
+        try:
+            dt.datetime.strptime(cell, form)
+        except ValueError:
+            assert not re.fullmatch(pattern_of(form), cell)
+        else:
+            assert re.fullmatch(pattern_of(form), cell)
+
+
+@pytest.mark.parametrize("form", ["%Y%U", "%s", "%Y%m%x"])
+def test_a_format_with_a_directive_that_is_not_known_takes_no_whole_numbers(form):
+    written("code", ["20210112", "99999999"])
+    assert CSV("a.csv", dates=[form]).frame().column("code").type == pa.int64()
 
 
 def test_a_column_that_another_one_decides_says_so():
