@@ -97,7 +97,8 @@ def hold_out(
     """Return the training part and the held-out part of some data, each in the order of the data.
 
     Of each 65,536 rows that follow one another, a part is drawn by the seed. Which rows these are depends on the seed,
-    the fraction and the number of rows alone: they are the same from memory and from files of any kind.
+    the fraction and the number of rows alone: they are the same from memory and from files of any kind. With classes a
+    part of all rows of each class is drawn.
 
     Args:
         data: (x, y) or (x, y, weight) in memory; or a Dataset, which is read in blocks. To give a block of n rows,
@@ -163,26 +164,28 @@ def rows_of_parts(validation: Any) -> Iterator[None]:
 
 
 class _Draw:
-    """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part.
+    """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part; with classes, of each class.
 
     Attributes:
         count: The number of rows.
         starts: The first rows of the segments.
+        mask: Whether each row is held out, where rows have classes; None draws anew in each segment.
     """
 
     def __init__(
         self, count: int, fraction: float, seed: int | None, fold: int | None, classes: Array | None = None
     ) -> None:
-        self.count, self.fraction, self.seed, self.fold, self.classes = count, fraction, seed, fold, classes
+        self.count, self.fraction, self.seed, self.fold = count, fraction, seed, fold
         self.starts = range(0, count, SEGMENT_ROWS)
+        self.mask = None if classes is None else self._mask(0, count, classes)
 
     def end(self, start: int) -> int:
         """Return the end of a segment."""
         return min(start + SEGMENT_ROWS, self.count)
 
-    def _held(self, start: int) -> slice:
-        """Return the held-out places in the order of a segment."""
-        size, folds = self.end(start) - start, round(1 / self.fraction)
+    def _held(self, start: int, end: int) -> slice:
+        """Return the held-out places in the order of the rows start..end."""
+        size, folds = end - start, round(1 / self.fraction)
         if self.seed is None:
             first, last = self.count - round(self.count * self.fraction), self.count
             if self.fold is not None:
@@ -190,23 +193,28 @@ class _Draw:
             return slice(*(min(max(0, row - start), size) for row in (first, last)))
         if self.fold is not None:
             return slice(size * self.fold // folds, size * (self.fold + 1) // folds)
-        return slice(size - round(self.end(start) * self.fraction) + round(start * self.fraction), size)
+        return slice(size - round(end * self.fraction) + round(start * self.fraction), size)
+
+    def _mask(self, start: int, end: int, classes: Array | None = None) -> Array:
+        """Return whether each of the rows start..end is held out; ``classes`` has a number for each of them."""
+        order, mask = np.arange(end - start), np.zeros(end - start, bool)
+        if self.seed is not None:
+            order = random_generator(self.seed, "validation", start).permutation(order)
+        mask[(order if classes is None else _spread(order, classes))[self._held(start, end)]] = True
+        return mask
 
     def size(self, start: int, *, held: bool) -> int:
         """Return how many rows of a segment are held out, or how many are not."""
-        places = self._held(start)
-        chosen = places.stop - places.start
-        return int(chosen if held else self.end(start) - start - chosen)
+        end = self.end(start)
+        places = self._held(start, end)
+        chosen = places.stop - places.start if self.mask is None else np.count_nonzero(self.mask[start:end])
+        return int(chosen if held else end - start - chosen)
 
     def rows(self, start: int, *, held: bool) -> Array:
         """Return the rows of a segment that are held out, or the others; ascending, counted from its start."""
-        order = np.arange(self.end(start) - start)
-        if self.seed is not None:
-            order = random_generator(self.seed, "validation", start).permutation(order)
-        if self.classes is not None:
-            order = _spread(order, self.classes[start : self.end(start)])
-        places = self._held(start)
-        return np.sort(order[places] if held else np.delete(order, places))
+        end = self.end(start)
+        mask = self._mask(start, end) if self.mask is None else self.mask[start:end]
+        return np.flatnonzero(mask == held)
 
     def require(self, name: str) -> None:
         """Refuse a part without rows."""
@@ -285,7 +293,7 @@ class HeldOut:
         draw = self._draw
         part = f"{draw.fraction} held out" if self.held else f"without the held-out {draw.fraction}"
         fold = "" if draw.fold is None else f", fold {draw.fold}"
-        by = "order" if draw.seed is None else f"seed {draw.seed}{'' if draw.classes is None else ' and class'}"
+        by = "order" if draw.seed is None else f"seed {draw.seed}{'' if draw.mask is None else ' and class'}"
         return f"{self.dataset.fingerprint()}, {part} by {by}{fold}"
 
 

@@ -294,3 +294,31 @@ def test_a_class_of_one_row_is_held_out_in_no_part_but_its_fold():
     for seed in range(20):
         (train, _), _ = hold_out((classes, classes), 0.2, seed, "hold_out", None, classes)
         assert 1 in train
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_a_class_of_few_rows_in_several_segments_has_its_share_of_every_part(seed):
+    rows, classes = np.arange(200_000), np.zeros(200_000, int)
+    classes[[5, 70_000, 140_000, 199_000]] = 1
+    classes[5_000::25_000] = 2
+    oracle = [np.bincount(classes[held]).tolist() for _, held in StratifiedKFold(4).split(rows, classes)]
+    assert oracle == [[49_997, 1, 2]] * 4
+    for fold in (None, *range(4)):
+        _, (held, _) = hold_out((rows, rows), 0.25, seed, "hold_out", fold, classes)
+        assert np.bincount(classes[held]).tolist() == oracle[0]
+    train, held = hold_out(Numbered(rows), 0.25, seed, "hold_out", 3, classes)
+    assert np.array_equal(np.sort(np.r_[train.read(0, 150_000)[0], held.read(0, 50_000)[0]]), rows)
+    assert np.bincount(classes[held.read(0, 50_000)[0]]).tolist() == oracle[0]
+
+
+class Numbered:
+    """A Dataset whose rows are their numbers."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def read(self, start, stop):
+        return (self.numbers[start:stop],) * 2
