@@ -37,7 +37,7 @@ _REAL: tuple[dict[str, str], ...] = (
     {"%d": "29", "%m": "0?2", **_names("Feb"), "%j": "366", "%y": f"(?:00|{_LEAP})"}
     | {"%Y": rf"(?:\d\d{_LEAP}|(?:00|{_LEAP})00)"},
 )
-"""What differs for the days that every month has, that some lack, and for the last ones of a leap year."""
+"""Patterns in their place: for days of every month, for days that some months lack, for 29 February and day 366."""
 
 _SHORTHANDS = {"%F": "%Y-%m-%d", "%D": "%m/%d/%y", "%T": "%H:%M:%S", "%R": "%H:%M", "%e": "%d", "%h": "%b"}
 

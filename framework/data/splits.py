@@ -169,7 +169,7 @@ class _Draw:
     Attributes:
         count: The number of rows.
         starts: The first rows of the segments.
-        mask: Whether each row is held out, where rows have classes; None draws anew in each segment.
+        mask: Whether each row is held out, where rows have classes; None where each segment draws its own.
     """
 
     def __init__(
