@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 
 from framework.arrays import Array
 from framework.data import sizes
-from framework.data.date_formats import exchanged, formats_of, pattern_of
+from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
 from framework.errors import DataError, SettingsError
@@ -40,6 +40,11 @@ DURATION = (
     r"(?:\.(?P<fraction>\d{1,9}))?\s*$"
 )
 """A duration as pandas writes it, such as ``1 days 12:30:00`` or ``-1 days +23:59:59.5``."""
+
+_ODD = (
+    "CSV reads it as text because of {0} in row {1}; correct the cell, or write nulls=(..., {0}) if it stands for a "
+    "missing value"
+)
 
 _QUOTE, _LINE_FEED, _RETURN = b'"\n\r'
 
@@ -160,7 +165,8 @@ class CSV(TableFile):
             if column and after.startswith(" must hold real numbers; got text") and (why := self._advice(name)):
                 return f"{before}{column} must hold real numbers; {why}"
             held = re.match(r" held (\w+) in fit, and holds (text|numbers) now", after)
-            if column and held and (why := self._advice(name) or self._other_form(name, held[1], held[2])):
+            form = held and held[1] in ("dates", "durations")
+            if column and held and (why := self._other_form(name, *held.groups()) if form else self._advice(name)):
                 return f"{before}{column}{after.replace('; cast it before', '')}; {why}"
         return message
 
@@ -172,21 +178,26 @@ class CSV(TableFile):
         cell, row = found.odd
         if found.odd == found.long:
             return f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}"
-        return (
-            f"CSV reads it as text because of {brief(cell)} in row {row}; correct the cell, or write "
-            f"nulls=(..., {brief(cell)}) if it stands for a missing value"
-        )
+        return _ODD.format(brief(cell), row)
 
     def _other_form(self, column: str, kind: str, found: str) -> str:
-        """Return what to do where all cells of a column of dates or durations are of a form that is not read."""
-        cell = self.frame(0, 1).column(column)[0].as_py()
-        advice = ""
-        if kind == "dates" and found == "text":
-            forms = formats_of(str(cell).strip()) or ("%m/%d/%Y", "%d/%m/%Y")
-            advice = f"write their form, such as {' or '.join(f'dates=({form!r},)' for form in forms)}"
-        elif kind == "durations":
+        """Return what to do where cells of a column of dates or durations are of a form that is not read."""
+        known = [ISO, *map(pattern_of, self.dates)] if kind == "dates" else [r"\d\d:\d\d(:\d\d)?", DURATION]
+        compute = required("pyarrow.compute", "CSV")
+        for start in range(0, len(self), sizes.BLOCK_ROWS) if kind == "durations" or found == "text" else ():
+            cells = self.frame(start, min(start + sizes.BLOCK_ROWS, len(self))).column(column).cast("string")
+            fits = compute.match_substring_regex(cells, rf"^\s*({'|'.join(known)})$")
+            if (place := compute.index(fits, False).as_py()) < 0:
+                continue
+            cell, row = cells[place].as_py(), start + place
+            if start or compute.any(fits).as_py():
+                return _ODD.format(brief(cell), row)
             advice = "write durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit"
-        return advice and f"in row 0 it has {brief(cell)}; {advice}"
+            if kind == "dates":
+                forms = formats_of(cell.strip()) or ("%m/%d/%Y", "%d/%m/%Y")
+                advice = f"write their form, such as {' or '.join(f'dates=({form!r},)' for form in forms)}"
+            return f"in row {row} it has {brief(cell)}; {advice}"
+        return ""
 
 
 class _Block(NamedTuple):

@@ -51,8 +51,11 @@ _DAYS = (
 _TIMES = ("", *(f"{mark}%H:%M{seconds}" for mark in " T" for seconds in ("", ":%S")))
 _TIMES += (" %I:%M %p", " %I:%M:%S %p", " %I:%M%p", " %H:%M:%S %z", " %H:%M:%S UTC")
 
+ISO = r"\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d([.,]\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
+"""A regular expression of ISO 8601 with all its digits."""
+
 FORMATS = (*map("".join, product(_DAYS, _TIMES)), "%Y-%m", "%b %Y", "%B %Y")
-"""The formats that are known; ISO 8601 with all its digits needs none."""
+"""The formats that are known; ISO 8601 needs none."""
 
 
 def pattern_of(form: str, *, real: bool = True) -> str:

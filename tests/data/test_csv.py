@@ -361,6 +361,9 @@ def test_cells_of_another_form_than_in_training_are_named(here):
         r"their form, such as dates=\('%m/%d/%Y',\)$",
         "23.06.2021,1": r"in row 0 it has '23.06.2021'; write their form, such as dates=\('%d.%m.%Y',\)$",
         "1-2-2021,1": r"such as dates=\('%m-%d-%Y',\) or dates=\('%d-%m-%Y',\)$",
+        "NA,1\n06/23/2021,1": r"in row 1 it has '06/23/2021'; write their form, such as dates=\('%m/%d/%Y',\)$",
+        "2021-06-23,1\n2021-06-24 11:05,1\n06/25/2021,1": r"'when' held dates in fit, and holds text now; CSV "
+        r"reads it as text because of '06/25/2021' in row 2; correct the cell, or write nulls=\(..., '06/25/2021'\)",
         "2021-06-23,old\n2021-06-23,2": "'n' held numbers in fit, and holds text now; CSV reads it as text because",
     }
     for cells, said in forms.items():
@@ -369,6 +372,9 @@ def test_cells_of_another_form_than_in_training_are_named(here):
         for call in (lambda data=data: trainer.evaluate(model, data), lambda data=data: model.predict(data)):
             with pytest.raises(DataError, match=said):
                 call()
+    odd = CSV(written(here, "when,n,y\n06/23/2021,1,0\n23/06/2021,1,0\n"), "y", dates=["%m/%d/%Y"])
+    with pytest.raises(DataError, match="because of '23/06/2021' in row 1; correct the cell"):
+        model.predict(odd)
     reads = CSV(written(here, "when,n,y\n06/23/2021,1,0\n"), "y", dates=["%m/%d/%Y"])
     assert np.array_equal(model.predict(reads), model.predict(table[:1]))
 

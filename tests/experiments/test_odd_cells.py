@@ -311,3 +311,5 @@ def test_predict_names_the_cell_of_a_duration_that_is_text():
         "column 'stay' held durations in fit, and holds text now; in row 0 it has '28 hours'; write durations as 12:30"
         in printed
     )
+    Path("b.csv").write_text("stay\n1 days 02:00:00\n28 hours\n")
+    assert "text because of '28 hours' in row 1; correct the cell" in command("predict", "run", "b.csv", status=1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.data.csv import CSV
-from framework.data.date_formats import exchanged, formats_of, pattern_of
+from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
 from framework.extras import required
 from framework.preprocessing.statistics import BLOCK_ROWS
 
@@ -21,7 +21,6 @@ SHOWN = 5
 DIGITS = "%Y%m%d"
 """The format of dates that CSV files would hold as whole numbers."""
 
-_DATE = r"\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d([.,]\d+)?)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
 _WITH_UNIT = r"[$€£¥] ?[+-]?\d[\d.,]*|[+-]?\d[\d.,]*( ?[%$€£¥°]| [A-Za-z]{1,6})"
 
 
@@ -78,7 +77,7 @@ def looks(table: CSV) -> dict[str, Look]:
     number = rf"[+-]?(\d+{re.escape(table.decimal)}?\d*|{re.escape(table.decimal)}\d+)([eE][+-]?\d+)?"
     if table.thousands is not None:
         number += rf"|[+-]?\d{{1,3}}({re.escape(table.thousands)}\d{{3}})+({re.escape(table.decimal)}\d*)?"
-    patterns = {"number": number, "date": _DATE, "unit": _WITH_UNIT}
+    patterns = {"number": number, "date": ISO, "unit": _WITH_UNIT}
     digits = rf"(?:19|20)\d\d{pattern_of('%m%d')}"
     every = {name: [Look("code", r"0\d+"), Look("date", digits, DIGITS)] for name in whole}
     every |= {
