@@ -73,7 +73,8 @@ def raw_column(
         return column.replaced(arrays=(values,), boolean=kind == "boolean", texts=texts)
     if kind == "other":
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
-    advice = f"; cast it before{kept_advice(where.partition(':')[0])}"
+    example = f", such as by pandas.to_datetime(table[{label!r}])" if kind == "date" else ""
+    advice = f"; cast it before{example}{kept_advice(where.partition(':')[0])}"
     raise DataError(f"{where} held {WORDS[kind]} in fit, and holds {WORDS[found]} now{advice}")
 
 

@@ -372,6 +372,10 @@ def test_cells_of_another_form_than_in_training_are_named(here):
         for call in (lambda data=data: trainer.evaluate(model, data), lambda data=data: model.predict(data)):
             with pytest.raises(DataError, match=said):
                 call()
+    text = table.assign(when=table["when"].astype(str))
+    with pytest.raises(DataError, match=r"text now; cast it before, such as by pandas.to_datetime\(table\['when'\]\)$"):
+        model.predict(text)
+    assert np.array_equal(model.predict(text.assign(when=pd.to_datetime(text["when"]))), model.predict(table))
     odd = CSV(written(here, "when,n,y\n06/23/2021,1,0\n23/06/2021,1,0\n"), "y", dates=["%m/%d/%Y"])
     with pytest.raises(DataError, match="because of '23/06/2021' in row 1; correct the cell"):
         model.predict(odd)
