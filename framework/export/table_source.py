@@ -64,7 +64,7 @@ def numbers(table, name):
 def seconds(table, name):
     """Return a column of durations in seconds, NaN where a value is missing."""
     fits = lambda value: isinstance(value, np.timedelta64) or hasattr(value, "total_seconds")
-    values = require(column(table, name), fits, "durations", name)
+    values = require([time_of(value) for value in column(table, name)], fits, "durations", name)
     values = [value.to_timedelta64() if hasattr(value, "to_timedelta64") else value for value in values]
     values = [np.timedelta64("NaT", "s") if value is None else np.timedelta64(value) for value in values]
     finest = np.result_type("timedelta64[s]", *{value.dtype for value in values})
@@ -72,6 +72,16 @@ def seconds(table, name):
     micros, nanos = found.astype("timedelta64[us]"), found.astype("timedelta64[ns]")
     exact = np.where(found == micros, micros.astype(np.int64) / 1e6, nanos.astype(np.int64) / 1e9)
     return np.where(np.isnat(found), np.nan, exact)
+''',
+    "time_of": '''
+def time_of(value):
+    """Return a time of day, also as text such as 01:20, as a duration since midnight; anything else as it is."""
+    text = str(value) if type(value).__name__ in ("str", "time") else ""
+    try:
+        plain = ":" in text and set(text) <= {*"0123456789:."}
+        return np.datetime64(f"1970-01-01T{text}") - np.datetime64("1970-01-01") if plain else value
+    except ValueError:  # such as 25:00
+        return value
 ''',
     "date_of": '''
 def date_of(value, formats, zone):
@@ -159,7 +169,7 @@ def present(x, name):
 
 _CALLS = {
     "numbers": ("column", "require"),
-    "seconds": ("column", "require"),
+    "seconds": ("column", "require", "time_of"),
     "dates": ("column", "require", "date_of"),
     "texts": ("column", "require"),
     "categories": ("column", "text_of"),

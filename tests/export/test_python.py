@@ -1,6 +1,7 @@
 """The file of export_python gives the bits of the model, and needs NumPy alone."""
 
 import ast
+import datetime as dt
 import json
 import re
 import runpy
@@ -286,6 +287,20 @@ def test_a_table_gives_the_bits_of_predict(dtype, tmp_path):
         forms = (new, dense, {name: list(values) for name, values in new.items()}, new.to_dict("records"))
         for form in (*forms, pa.Table.from_pandas(new)):
             require_same_bits(predict(form), expected)
+
+
+def test_a_time_of_day_is_the_time_since_midnight(tmp_path):
+    clock = [dt.time(1, 20), dt.time(23, 59, 59, 500_001), None, dt.time(0, 0)]
+    rows = pd.DataFrame({"x": clock, "y": [1.0, 2.0, 3.0, 4.0]})
+    model = Neuron(2)
+    model.preprocess = Preprocess(columns={"x": [Impute(), Standardize()]}).fit((rows, "y"))
+    predict, expected = predict_of(model, tmp_path), model.predict(rows)
+    text = {"x": ["01:20", "23:59:59.500001", None, "00:00:00"]}
+    for form in (rows, pa.Table.from_pandas(rows), pl.from_pandas(rows), text):
+        require_same_bits(predict(form), expected)
+    for value in ("25:00", "01", "01:20+02:00", dt.time(1, tzinfo=dt.UTC)):
+        with pytest.raises(ValueError, match=r"column 'x' must hold durations; got .* in row 1"):
+            predict({"x": ["01:20", value]})
 
 
 class Cube(ColumnStep):
