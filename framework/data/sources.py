@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from framework.arrays import Array, Batch, column_names, in_float64
+from framework.arrays import Array, Batch, column_names
 from framework.data import sizes
 from framework.data.adapting import adapted, call_of
 from framework.data.ahead import ahead
@@ -552,7 +552,7 @@ def prepare(
 
 def _require_metrics(metrics: Iterable[Any], arrays: Batch, model: Model, name: str) -> None:
     """Check that metrics take the targets; a loss has checked them itself."""
-    target = arrays[1] if model.preprocess is None else model.preprocess.inverse(map_leaves(in_float64, arrays[1]))
+    target = arrays[1] if model.preprocess is None else model.preprocess.inverse(arrays[1])
     for metric in metrics:
         try:
             if isinstance(metric, Metric):

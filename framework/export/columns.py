@@ -208,15 +208,17 @@ _STEPS: dict[type[ColumnStep], Callable[[Writer, _Column, Any], _Column]] = {
 
 
 def write_inverse(
-    file: File, fitted: FittedPreprocess, outputs: dict[str, tuple[str, tuple[int, ...]]], dtype: str
+    file: File, fitted: FittedPreprocess, outputs: dict[str, tuple[str, tuple[int, ...]]]
 ) -> dict[str, str]:
-    """Write the predictions in the unit of the target, as ``FittedPreprocess.inverse`` gives them.
+    """Write the predictions in the unit of the target, as ``FittedPreprocess.inverse`` gives them, in float64.
 
     Args:
         file: The file.
         fitted: The steps of the target.
         outputs: The name in the file and the shape of a sample of each output.
-        dtype: The dtype of the predictions.
+
+    Returns:
+        The names in the file of the outputs that it changes.
     """
     graph = Graph("float64")
     writer = Writer(file, graph)
@@ -226,13 +228,12 @@ def write_inverse(
         several = len(outputs) == 1 and len(fitted.target) > 1
         targets = fitted.target if len(outputs) == 1 else [each for each in fitted.target if each[0] == key]
         if not any(steps and not isinstance(steps[-1], Classes) for _, steps in targets):
-            found[key] = name
             continue
         values = writer.given(file.cast(name, "float64"), (graph.rows, *shape))
         parts = [values[:, place] for place in range(len(targets))] if several else [values]
         back = [_back(steps, part) for (_, steps), part in zip(targets, parts, strict=True)]
         whole = np.stack(back, axis=1) if several else back[0]
-        found[key] = file.cast(writer.computed(value_of(whole), "f"), dtype)
+        found[key] = writer.computed(value_of(whole), "f")
     return found
 
 

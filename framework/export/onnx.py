@@ -49,7 +49,7 @@ def export_onnx(
         path: The file; ``.onnx`` is the usual ending.
         shape: The shape of a sample, a dict of shapes by name for several inputs; None is that of the last ``fit``, or
             of the model where it leaves no size open.
-        dtype: "float32" or "float64"; None is the model's.
+        dtype: "float32" or "float64"; None is the model's. Predictions in the unit of a target with steps are float64.
         classes: The names of the classes, for a further output ``label``: the likeliest class of each row. The classes
             of a Preprocess are known already. One output has a label if its activation is from 0 to 1, as Sigmoid's.
             Where the scores are NaN, the label is "" of text, NaN of fractions, and the first class of whole numbers
@@ -99,10 +99,10 @@ def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None
     values = dict(zip(found.outputs, writer.write(found.outputs.values()), strict=True))
     if refused:
         values = {key: _without(file, refused, value, len(shapes[key]), dtype) for key, value in values.items()}
-    if preprocess is not None:
-        values = write_inverse(file, preprocess, {key: (values[key], shapes[key]) for key in values}, dtype)
-    for key, value in values.items():
-        file.output(outputs[key], value, dtype, ["rows", *shapes[key]])
+    named = {key: (value, shapes[key]) for key, value in values.items()}
+    in_unit = {} if preprocess is None else write_inverse(file, preprocess, named)
+    for key, value in (values | in_unit).items():
+        file.output(outputs[key], value, "float64" if key in in_unit else dtype, ["rows", *shapes[key]])
     for key, levels in classes_of_outputs.items():
         file.layer = labels[key]
         _write_label(file, labels[key], values[key], shapes[key], levels, dtype)

@@ -322,7 +322,7 @@ class TableSource:
                     raise SettingsError(f"export_python: target {label!r}: {error}") from None
             names.append(name)
         whole = names[0] if single else f"np.stack([{', '.join(names)}], axis=1)"
-        self.lines.line(f"{value} = {whole}.astype(np.{self.dtype})")
+        self.lines.line(f"{value} = {whole}")
         written, self.lines.lines = self.lines.lines, saved
         return written
 

@@ -278,7 +278,7 @@ class FittedPreprocess(Component):
         return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
 
     def inverse(self, prediction: Any) -> Any:
-        """Return predictions in the unit of the target; probabilities of classes stay as they are.
+        """Return predictions in the unit of the target, in float64; probabilities of classes stay as they are.
 
         The predictions of several outputs are a dict by the names of the targets.
 
@@ -306,7 +306,7 @@ class FittedPreprocess(Component):
         if prediction.ndim != 2 or prediction.shape[1] != len(self.target):
             raise ShapeError(f"predictions must have {len(self.target)} columns, as the target; got {prediction.shape}")
         columns = [_back(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
-        return np.stack(columns, axis=1).astype(prediction.dtype, copy=False)
+        return np.stack(columns, axis=1)
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: each column with its steps, and the columns of numbers that it gives."""
@@ -346,13 +346,13 @@ def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:
 
 
 def _back(steps: tuple[ColumnStep, ...], values: Array) -> Array:
-    if any(isinstance(step, Classes) for step in steps):
+    if not steps or any(isinstance(step, Classes) for step in steps):
         return values
     found = values.astype(np.float64)
     with np.errstate(over="ignore"):  # a prediction may be far beyond the targets of the training rows
         for step in reversed(steps):
             found = step.inverse(found, 0)
-        return found.astype(values.dtype, copy=False)
+    return found
 
 
 def _outputs(column: Column) -> list[tuple[str, Array]]:

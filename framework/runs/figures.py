@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.arithmetic import limit_threads
-from framework.arrays import Array, Batch, Record, in_float64
+from framework.arrays import Array, Batch, Record
 from framework.data.pieces import copied, joined, read_only, rows_of_batch
 from framework.data.sources import Source, batches
 from framework.data.streams import StreamSource
@@ -111,7 +111,7 @@ class Figures:
         if preprocess is None or not preprocess.unit or figure in self.of_outputs:
             return None
         fused = isinstance(formula, Loss) and any(leaves(formula.fuses(at(model.output_activation, figure.path))))
-        return None if fused else lambda part: preprocess.inverse(map_leaves(in_float64, part))
+        return None if fused else preprocess.inverse
 
     def metric_sums(
         self, model: Model, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...]
