@@ -292,12 +292,22 @@ def test_new_ends_a_list_of_examples_with_one_stop():
     assert re.search(r'dates, such as .*" and others\. To read them:', comment("when"))
 
 
-def test_new_remarks_on_a_class_with_few_rows():
-    for share, told in ((0.03, True), (0.2, False)):
-        lines = [f"{row % 37}.5,{'yes' if row < share * 500 else 'no'}" for row in range(500)]
-        Path("a.csv").write_text("\n".join(["x,left", *lines, ""]))
-        command("new", "a.csv", "--target", "left", "--overwrite")
-        assert ("# yes has 3.0% of the rows, so the accuracy says little" in Path("a.toml").read_text()) == told
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"yes": 15, "no": 485}, "yes (3.0%);"),
+        ({"yes": 100, "no": 400}, ""),
+        ({"sun": 300, "fog": 25, "rain": 165, "snow": 10}, "fog (5.0%), snow (2.0%);"),
+        (dict.fromkeys("abcdefghijklmnopqrstuvwxyz", 10), ""),
+        ({"a": 500} | dict.fromkeys("bcdefghijkl", 5), "b (0.9%), c (0.9%), d (0.9%), e (0.9%), f (0.9%) and 6 more;"),
+    ],
+)
+def test_new_names_the_classes_with_few_rows(sizes, told):
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    Path("a.csv").write_text("\n".join(["x,left", *(f"{row % 37}.5,{name}" for row, name in enumerate(names)), ""]))
+    command("new", "a.csv", "--target", "left")
+    text = Path("a.toml").read_text()
+    assert re.findall("# Few rows: (.*) the accuracy says little about them", text) == [told] * bool(told)
 
 
 def test_predict_names_the_cell_of_a_duration_that_is_text():

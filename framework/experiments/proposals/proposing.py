@@ -40,7 +40,7 @@ TOO_MANY = 1000
 """More classes than this are an id or a text."""
 
 RARE = 0.05
-"""A class with this part of the rows or less deserves a word."""
+"""A class with this part of the rows or less deserves a word; of more than 10 classes, with half of an equal part."""
 
 
 class Size(NamedTuple):
@@ -310,14 +310,12 @@ def _told(classes: Counter[str]) -> str:
 
 
 def _rare(classes: Counter[str]) -> str:
-    """Return a comment on a class that has few rows."""
-    if not classes or len(classes) > 10:
-        return ""
-    (name, count), rows = classes.most_common()[-1], classes.total()
-    if count > RARE * rows:
-        return ""
-    return (
-        f"# {_comment(name)} has {count / rows:.1%} of the rows, so the accuracy says little about it. sampling = "
+    """Return a comment on the classes that have few rows."""
+    few, rows = RARE * min(1, 10 / max(1, len(classes))), classes.total()
+    rare = [f"{_comment(name)} ({count / rows:.1%})" for name, count in classes.items() if count <= few * rows]
+    shown = ", ".join(rare[:SHOWN]) + f" and {len(rare) - SHOWN} more" * (len(rare) > SHOWN)
+    return bool(rare) * (
+        f"# Few rows: {shown}; the accuracy says little about them. sampling = "
         '"balanced" in\n# [trainer] draws each class equally often; its probabilities are then too large.\n'
     )
 
