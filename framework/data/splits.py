@@ -125,14 +125,20 @@ def hold_out(
         raise SettingsError(f"{name} needs rows by number; got a {data.name}; give held-out data by itself")
     whole = hasattr(data, "read") and hasattr(data, "__len__")
     trees = {} if whole else _trees(data, name)
-    draw = _Draw(len(data) if whole else _rows_of(trees, name), fraction, seed, fold, classes)
-    draw.require(name)
+    drawn = Draw(len(data) if whole else _rows_of(trees, name), fraction, seed, fold)
+    draw = drawn if classes is None else Mask(drawn.mask(0, drawn.count, classes))
+    by = "order" if seed is None else f"seed {seed}{'' if classes is None else ' and class'}"
+    by += "" if fold is None else f", fold {fold}"
+    for held, what in ((True, "validate"), (False, "train")):
+        if not sum(draw.size(start, held=held) for start in draw.starts):
+            raise SettingsError(f"{name} = {fraction} of {draw.count} rows leaves nothing to {what} with")
     if whole:
-        return HeldOut(data, draw, held=False), HeldOut(data, draw, held=True)
-    train, held = (
+        others = Selection(data, draw, f"without the held-out {fraction} by {by}", held=False)
+        return others, Selection(data, draw, f"{fraction} held out by {by}", held=True)
+    train, validation = (
         np.concatenate([start + draw.rows(start, held=held) for start in draw.starts]) for held in (False, True)
     )
-    return _taken(data, trees, train), _taken(data, trees, held)
+    return _taken(data, trees, train), _taken(data, trees, validation)
 
 
 def taking(data: tuple[Any, ...] | list[Any], name: str) -> Callable[[Any], tuple[Any, ...]]:
@@ -163,24 +169,39 @@ def rows_of_parts(validation: Any) -> Iterator[None]:
         raise type(error)(f"{error}; rows are counted within the {part} part") from None
 
 
-class _Draw:
-    """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part; with classes, of each class.
+class Mask:
+    """The rows that a mask chooses, and the others, by segments of ``SEGMENT_ROWS`` rows.
 
     Attributes:
         count: The number of rows.
         starts: The first rows of the segments.
-        mask: Whether each row is held out, where rows have classes; None where each segment draws its own.
     """
 
-    def __init__(
-        self, count: int, fraction: float, seed: int | None, fold: int | None, classes: Array | None = None
-    ) -> None:
+    def __init__(self, mask: Array) -> None:
+        self._mask, self.count, self.starts = mask, len(mask), range(0, len(mask), SEGMENT_ROWS)
+
+    def size(self, start: int, *, held: bool) -> int:
+        """Return how many rows of a segment are chosen, or how many are not."""
+        return len(self.rows(start, held=held))
+
+    def rows(self, start: int, *, held: bool) -> Array:
+        """Return the rows of a segment that are chosen, or the others; ascending, counted from its start."""
+        return np.flatnonzero(self._mask[start : start + SEGMENT_ROWS] == held)
+
+
+class Draw:
+    """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part, drawn when its rows are needed.
+
+    Attributes:
+        count: The number of rows.
+        starts: The first rows of the segments.
+    """
+
+    def __init__(self, count: int, fraction: float, seed: int | None, fold: int | None) -> None:
         self.count, self.fraction, self.seed, self.fold = count, fraction, seed, fold
         self.starts = range(0, count, SEGMENT_ROWS)
-        self.mask = None if classes is None else self._mask(0, count, classes)
 
-    def end(self, start: int) -> int:
-        """Return the end of a segment."""
+    def _end(self, start: int) -> int:
         return min(start + SEGMENT_ROWS, self.count)
 
     def _held(self, start: int, end: int) -> slice:
@@ -195,7 +216,7 @@ class _Draw:
             return slice(size * self.fold // folds, size * (self.fold + 1) // folds)
         return slice(size - round(end * self.fraction) + round(start * self.fraction), size)
 
-    def _mask(self, start: int, end: int, classes: Array | None = None) -> Array:
+    def mask(self, start: int, end: int, classes: Array | None = None) -> Array:
         """Return whether each of the rows start..end is held out; ``classes`` has a number for each of them."""
         order, mask = np.arange(end - start), np.zeros(end - start, bool)
         if self.seed is not None:
@@ -205,38 +226,29 @@ class _Draw:
 
     def size(self, start: int, *, held: bool) -> int:
         """Return how many rows of a segment are held out, or how many are not."""
-        end = self.end(start)
-        places = self._held(start, end)
-        chosen = places.stop - places.start if self.mask is None else np.count_nonzero(self.mask[start:end])
-        return int(chosen if held else end - start - chosen)
+        end = self._end(start)
+        chosen = len(range(end - start)[self._held(start, end)])
+        return chosen if held else end - start - chosen
 
     def rows(self, start: int, *, held: bool) -> Array:
         """Return the rows of a segment that are held out, or the others; ascending, counted from its start."""
-        end = self.end(start)
-        mask = self._mask(start, end) if self.mask is None else self.mask[start:end]
-        return np.flatnonzero(mask == held)
-
-    def require(self, name: str) -> None:
-        """Refuse a part without rows."""
-        for held, what in ((True, "validate"), (False, "train")):
-            if not sum(self.size(start, held=held) for start in self.starts):
-                raise SettingsError(f"{name} = {self.fraction} of {self.count} rows leaves nothing to {what} with")
+        return np.flatnonzero(self.mask(start, self._end(start)) == held)
 
 
-class HeldOut:
-    """The rows of a Dataset that are held out, or the others; a Dataset, see ``hold_out``.
+class Selection:
+    """Some rows of a Dataset; a Dataset, see ``hold_out``.
 
     Args:
         dataset: The Dataset.
         draw: Which of its rows are held out.
+        name: What the rows are, for the fingerprint.
         held: Whether these are the held-out rows, or the others.
     """
 
-    def __init__(self, dataset: Any, draw: _Draw, *, held: bool) -> None:
-        self.dataset, self.held = dataset, held
+    def __init__(self, dataset: Any, draw: Draw | Mask, name: str, *, held: bool) -> None:
+        self.dataset, self.draw, self.name, self.held = dataset, draw, name, held
         self.target = getattr(dataset, "target", "")
         self.read_ahead = getattr(dataset, "read_ahead", False)
-        self._draw = draw
         self._ends = np.cumsum([draw.size(start, held=held) for start in draw.starts])
         self._kept = (-1, np.zeros(0, np.int64))  # the number of a segment, and its rows
         if hasattr(dataset, "read_rows"):
@@ -269,8 +281,8 @@ class HeldOut:
         """Return the rows of this part in a segment; those of the last segment are remembered."""
         kept = self._kept
         if kept[0] != place:
-            start = self._draw.starts[place]
-            kept = self._kept = place, start + self._draw.rows(start, held=self.held)
+            start = self.draw.starts[place]
+            kept = self._kept = place, start + self.draw.rows(start, held=self.held)
         return kept[1]
 
     def _read(self, rows: Array) -> tuple[Any, ...]:
@@ -287,14 +299,8 @@ class HeldOut:
         return str(self.dataset.explained(message)) if hasattr(self.dataset, "explained") else message
 
     def fingerprint(self) -> str | None:
-        """Return a text that changes with the data, the fraction and the seed; None if the Dataset has none."""
-        if not hasattr(self.dataset, "fingerprint"):
-            return None
-        draw = self._draw
-        part = f"{draw.fraction} held out" if self.held else f"without the held-out {draw.fraction}"
-        fold = "" if draw.fold is None else f", fold {draw.fold}"
-        by = "order" if draw.seed is None else f"seed {draw.seed}{'' if draw.mask is None else ' and class'}"
-        return f"{self.dataset.fingerprint()}, {part} by {by}{fold}"
+        """Return a text that changes with the data and the rows; None if the Dataset has none."""
+        return f"{self.dataset.fingerprint()}, {self.name}" if hasattr(self.dataset, "fingerprint") else None
 
 
 def _trees(data: tuple[Any, ...] | list[Any], name: str) -> dict[int, Any]:

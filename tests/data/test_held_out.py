@@ -30,7 +30,7 @@ from framework import (
     split,
 )
 from framework.data import sizes, splits
-from framework.data.splits import HeldOut, hold_out
+from framework.data.splits import Selection, hold_out
 
 ROWS = 10_000
 TABLE = pd.DataFrame(
@@ -125,7 +125,7 @@ def test_the_same_rows_are_held_out_of_every_source(table, folder):
     expected = rows(hold_out(table, 0.2, 3, "hold_out")[1])
     for name, source in sources(folder).items():
         found = hold_out(source, 0.2, 3, "hold_out")[1]
-        if isinstance(found, HeldOut):
+        if isinstance(found, Selection):
             y = found.read(0, len(found))[1]
         else:
             y = found[0]["row"] if isinstance(found[1], str) else found[1]

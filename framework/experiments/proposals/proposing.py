@@ -17,12 +17,12 @@ import numpy as np
 from framework.arrays import Array, in_float64
 from framework.data.csv import CSV
 from framework.data.date_formats import exchanged
-from framework.data.splits import hold_out
+from framework.data.splits import Selection, hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError
 from framework.experiments.files.text import to_toml
 from framework.experiments.proposals.cells import DIGITS, SHOWN, Look, looks
-from framework.experiments.tables.labelled import Labelled, classes_of, labelled, targets_of
+from framework.experiments.tables.labelled import classes_of, labelled, targets_of
 from framework.experiments.tables.reading import table_of, table_read_as
 from framework.frames import Frame
 from framework.metrics.base import Metric
@@ -166,7 +166,7 @@ def _comment(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def _classes(table: TableFile | Labelled, target: str, validation: float) -> tuple[Counter[str], Array, str]:
+def _classes(table: TableFile | Selection, target: str, validation: float) -> tuple[Counter[str], Array, str]:
     """Return how often each class of the target comes, that of each row, and which the last rows lack or have alone.
 
     Raises:
@@ -331,7 +331,7 @@ def _data(table: TableFile, folder: Path) -> dict[str, Any]:
     return dict(_short(json.loads(table.replace(path=path).to_json())))
 
 
-def _numbers(table: TableFile | Labelled, kind: str) -> Array:
+def _numbers(table: TableFile | Selection, kind: str) -> Array:
     """Return a target of numbers as the metrics see it: standardised, in float32, and turned back."""
     read = Frame.seconds if kind == "duration" else Frame.numbers
     y = np.concatenate([read(frame, frame.names[0]) for frame in targets_of(table)])

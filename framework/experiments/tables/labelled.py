@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from framework.arrays import Array
 from framework.data.csv import CSV
+from framework.data.splits import Mask, Selection
 from framework.data.table_files import TableFile
 from framework.errors import DataError
 from framework.frames import Frame
@@ -17,43 +17,7 @@ from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.settings.messages import warn
 
 
-class Labelled:
-    """The rows of a table that have a target; a Dataset.
-
-    Args:
-        table: The table.
-        rows: The numbers of these rows, ascending.
-    """
-
-    def __init__(self, table: TableFile, rows: Array) -> None:
-        self.table, self.rows = table, rows
-        self.target, self.targets, self.names, self.read_ahead = table.target, table.targets, table.names, False
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.rows)
-
-    @property
-    def starts(self) -> Sequence[int]:
-        """The first rows of the parts of the table that are read as a whole."""
-        return sorted({*np.searchsorted(self.rows, self.table.starts).tolist()} - {len(self)})
-
-    def read(self, start: int, stop: int) -> tuple[Any, ...]:
-        """Return (x, y) or (x, y, weight) of the rows start..stop; see ``TableFile.read``."""
-        rows = self.rows[start:stop]
-        first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        return tuple(part.take(rows - first) for part in self.table.read(first, end))
-
-    def fingerprint(self) -> str:
-        """Return a text that changes with the contents."""
-        return f"{self.table.fingerprint()}, {len(self)} rows with a target"
-
-    def explained(self, message: str) -> str:
-        """Return a message on a column with what the file knows of it."""
-        return self.table.explained(message)
-
-
-def labelled(table: TableFile) -> TableFile | Labelled:
+def labelled(table: TableFile) -> TableFile | Selection:
     """Return a table without its rows that have no target, and warn of their number.
 
     Raises:
@@ -71,7 +35,7 @@ def labelled(table: TableFile) -> TableFile | Labelled:
     if missing == len(table):
         raise DataError(f"{what} is missing in all {missing:,} rows, so there is nothing to learn from")
     warn(f"{what} is missing in {missing:,} of {len(table):,} rows, first in row {absent.argmax()}; they are left out")
-    return Labelled(table, np.flatnonzero(~absent))
+    return Selection(table, Mask(absent), f"{len(table) - missing} rows with a target", held=False)
 
 
 def _absent(table: TableFile, start: int) -> Array:
@@ -82,7 +46,7 @@ def _absent(table: TableFile, start: int) -> Array:
     return absent
 
 
-def classes_of(table: TableFile | Labelled, most: float = math.inf) -> tuple[list[tuple[str, ...]], Array]:
+def classes_of(table: TableFile | Selection, most: float = math.inf) -> tuple[list[tuple[str, ...]], Array]:
     """Return the classes of the target, of several targets their combinations, and the number of that of each row.
 
     Reading ends after a block with which there are more than ``most`` classes.
@@ -97,10 +61,10 @@ def classes_of(table: TableFile | Labelled, most: float = math.inf) -> tuple[lis
     return [*known], np.concatenate(numbers)
 
 
-def targets_of(table: TableFile | Labelled) -> Iterator[Frame]:
+def targets_of(table: TableFile | Selection) -> Iterator[Frame]:
     """Give the targets of a table, in blocks."""
-    file = table if isinstance(table, TableFile) else table.table
+    file = table if isinstance(table, TableFile) else table.dataset
     narrow = file.replace(columns=file.names[:1])
-    table = narrow if isinstance(table, TableFile) else Labelled(narrow, table.rows)
-    for start in range(0, len(table), BLOCK_ROWS):
-        yield Frame(table.read(start, min(start + BLOCK_ROWS, len(table)))[1], f"the target {table.targets[0]!r}")
+    rows = narrow if isinstance(table, TableFile) else Selection(narrow, table.draw, table.name, held=table.held)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        yield Frame(rows.read(start, min(start + BLOCK_ROWS, len(rows)))[1], f"the target {file.targets[0]!r}")

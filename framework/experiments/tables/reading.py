@@ -13,12 +13,11 @@ from typing import Any
 from framework.data.csv import CSV, NULLS
 from framework.data.files import located
 from framework.data.parquet import Parquet
-from framework.data.splits import HeldOut
+from framework.data.splits import Selection
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.files.building import build
 from framework.experiments.files.changes import changed, parse_change, places
-from framework.experiments.tables.labelled import Labelled
 from framework.extras import required
 from framework.files import leads_to
 from framework.models import Model
@@ -222,9 +221,11 @@ def without_target(table: TableFile) -> TableFile:
     return table.replace(**changes)
 
 
-def in_memory(data: TableFile | Labelled | HeldOut) -> Any:
+def in_memory(data: TableFile | Selection) -> Any:
     """Return a table of at most ``IN_MEMORY`` cells as (table, target); else as it is, to be read in blocks."""
-    table = data.dataset if isinstance(data, HeldOut) else data
+    table: Any = data
+    while isinstance(table, Selection):
+        table = table.dataset
     if len(data) * len(table.names) > IN_MEMORY:
         return data
     x, y, *weight = data.read(0, len(data))
