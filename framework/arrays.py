@@ -344,16 +344,6 @@ def class_names(given: Any, known: Sequence[Any] | None, count: int, name: str) 
     return (*chosen,)
 
 
-def in_float64(values: Array) -> Array:
-    """Return floats as float64, in which numbers far from 0 keep their digits; other numbers as they are.
-
-    Example:
-        >>> in_float64(np.float32([0.5])).dtype, in_float64(np.array([1])).dtype
-        (dtype('float64'), dtype('int64'))
-    """
-    return values.astype(np.float64) if values.dtype.kind == "f" else values
-
-
 def first_place(mask: Any) -> tuple[int, ...]:
     """Return the index of the first True of a mask that has one.
 

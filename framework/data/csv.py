@@ -347,33 +347,11 @@ class _CSVRows(Rows):
                 f"CSV: {self.files[place].url}: rows from {self._row(place)} on cannot be told apart: {len(starts)} by "
                 f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
             )
-        if large := [name for name, found in self.types.items() if found.is_large(table.column(name))]:
-            cells = self._as_text(place, data, large)
-            for name in large:
-                self.types[name].note_long(cells.column(name), self._row(place))
-        if b"0x" in data.lower():  # pyarrow reads 0x10 as 16
-            table = self._with_hex_as_text(place, data, table)
-        dated = [field.name for field in table.schema if self.arrow.types.is_timestamp(field.type)]
-        cells = self._as_text(place, data, dated if self._settings.dates else [])
-        for name in cells.column_names:  # pyarrow reads 30 February as 2 March
-            self.types[name].require_days(cells.column(name), self._row(place), self._settings)
+        row, hexes, settings = self._row(place), b"0x" in data.lower(), self._settings
+        asked = [each.name for each in self.types.values() if each.needs_text(table.column(each.name), settings, hexes)]
+        texts: Any = self._parsed(place, data, dict.fromkeys(asked, self.arrow.string()), row, asked) if asked else None
         for name, found in self.types.items():
-            found.widen(table.column(name), self._row(place), self._settings)
-
-    def _as_text(self, place: int, data: bytes, names: list[str]) -> Any:
-        """Return some columns of the rows that come next, as they are written."""
-        text = dict.fromkeys(names, self.arrow.string())
-        return self._parsed(place, data, text, self._row(place), names) if names else self.arrow.table({})
-
-    def _with_hex_as_text(self, place: int, data: bytes, table: Any) -> Any:
-        """Return a table in which columns of whole numbers that are written as 0x10 are text, as in pandas."""
-        names = [name for name in self.types if self.arrow.types.is_int64(table.column(name).type)]
-        cells = self._as_text(place, data, names)
-        for name in names:
-            text = cells.column(name)
-            if self._compute.any(self._compute.match_substring_regex(text, r"^\s*[+-]?0[xX]")).as_py():
-                table = table.set_column(table.column_names.index(name), name, text)
-        return table
+            found.widen(table.column(name), texts.column(name) if name in asked else None, row, settings)
 
     def _parsed(self, place: int, data: bytes, types: dict[str, Any], row: int, names: Sequence[str] = ()) -> Any:
         """Return whole rows, or some columns, as a pyarrow Table; ``row`` is the number of the first, for messages."""
@@ -475,11 +453,12 @@ class _Type:
         self.long: tuple[str, int] | None = None
         self.formats: list[str] | None = None
 
-    def is_large(self, cells: Any) -> bool:
-        """Return whether some cells are numbers that are too large for every whole one to be a float."""
-        if self.long is not None or not (
-            self.arrow.types.is_int64(cells.type) or self.arrow.types.is_float64(cells.type)
-        ):
+    def needs_text(self, cells: Any, settings: CSV, hexes: bool) -> bool:
+        """Return whether the text of cells matters, because pyarrow may change them: see ``widen``."""
+        types = self.arrow.types
+        if (hexes and types.is_int64(cells.type)) or (settings.dates and types.is_timestamp(cells.type)):
+            return True
+        if self.long is not None or not (types.is_int64(cells.type) or types.is_float64(cells.type)):
             return False
         ends = self.compute.min_max(cells).as_py().values()
         return any(end is not None and not -LARGEST_WHOLE < end < LARGEST_WHOLE for end in ends)
@@ -500,14 +479,20 @@ class _Type:
         if self.formats and self.arrow.types.is_int64(self.type):
             self.type = self.arrow.timestamp("s")
 
-    def widen(self, cells: Any, row: int, settings: CSV) -> None:
-        """Take further cells into account; ``row`` is the number of the first."""
+    def widen(self, cells: Any, text: Any, row: int, settings: CSV) -> None:
+        """Take further cells into account, and their text where it is needed; ``row`` is the number of the first."""
         types, before = self.arrow.types, self.type
+        if text is not None and types.is_timestamp(cells.type):
+            self.require_days(text, row, settings)  # pyarrow reads 30 February as 2 March
+        elif text is not None:
+            self.note_long(text, row)
+            if types.is_int64(cells.type) and not self._match(text, "[^xX]*").all():
+                cells = text  # pyarrow reads 0x10 as 16; pandas does not
         kind = cells.type
         if types.is_int64(kind) and settings.dates:
             known = settings.dates if self.formats is None else self.formats
             digits = cells.cast(self.arrow.string())
-            self.formats = [form for form in known if self._all_match(digits, pattern_of(form))]
+            self.formats = [form for form in known if self._match(digits, pattern_of(form)).all()]
         if types.is_string(kind) and not types.is_string(before):
             durations = self.compute.all(self.compute.match_substring_regex(cells, DURATION)).as_py()
             kind = self.arrow.duration("ns") if durations else self._number_in_text(cells, row, settings) or kind
@@ -538,9 +523,6 @@ class _Type:
     def _match(self, cells: Any, pattern: str) -> Array:
         matches: Array = self.compute.match_substring_regex(cells, rf"^\s*({pattern})$").fill_null(True).to_numpy()
         return matches
-
-    def _all_match(self, cells: Any, pattern: str) -> bool:
-        return bool(self.compute.all(self.compute.match_substring_regex(cells, f"^({pattern})$")).as_py())
 
     def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
         """Return the type of numbers, where every cell is one when digits may be grouped."""

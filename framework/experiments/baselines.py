@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.activations.basic import Softmax
-from framework.arrays import Array, Batch, in_float64
+from framework.arrays import Array, Batch
 from framework.checkpoint import load_model, save
 from framework.data.pieces import copied, joined
 from framework.data.sources import batches, prepare
@@ -141,7 +141,7 @@ def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array 
     def in_unit(a: Array) -> Any:
         return a if model.preprocess is None else at(model.preprocess.inverse({path[0]: a} if path else a), path)
 
-    y = np.eye(*shape)[y] if y.ndim == 1 and math.prod(shape) > 1 else in_unit(in_float64(y.reshape(-1, *shape)))
+    y = np.eye(*shape)[y] if y.ndim == 1 and math.prod(shape) > 1 else in_unit(y.reshape(-1, *shape))
     mean = np.average(y.astype(np.float64), axis=0, weights=weight)
     if activation.output_range == (0.0, 1.0) and not (model.preprocess and model.preprocess.unit):
         mean = np.clip(mean, 1e-12, 1.0 - 1e-12)  # a class without rows

@@ -25,7 +25,7 @@ from framework.graph.symbol import value_of
 from framework.graph.trace import STAND_INS
 from framework.preprocessing.categories import Classes, Levels, OneHot
 from framework.preprocessing.dates import Dates, date_part
-from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
+from framework.preprocessing.fitted import NUMBERS, FittedPreprocess, undone
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.steps import ColumnStep
 
@@ -231,14 +231,7 @@ def write_inverse(
             continue
         values = writer.given(file.cast(name, "float64"), (graph.rows, *shape))
         parts = [values[:, place] for place in range(len(targets))] if several else [values]
-        back = [_back(steps, part) for (_, steps), part in zip(targets, parts, strict=True)]
+        back = [undone(steps, part) for (_, steps), part in zip(targets, parts, strict=True)]
         whole = np.stack(back, axis=1) if several else back[0]
         found[key] = writer.computed(value_of(whole), "f")
     return found
-
-
-def _back(steps: Iterable[ColumnStep], values: Any) -> Any:
-    steps = [*steps]
-    for step in [] if any(isinstance(step, Classes) for step in steps) else reversed(steps):
-        values = step.inverse(values, 0)
-    return values

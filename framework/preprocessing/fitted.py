@@ -300,12 +300,12 @@ class FittedPreprocess(Component):
             return prediction
         if isinstance(prediction, dict):
             known = dict(self.target)
-            return {name: _back(known.get(name, ()), part) for name, part in prediction.items()}
+            return {name: undone(known.get(name, ()), part) for name, part in prediction.items()}
         if len(self.target) == 1:
-            return _back(self.target[0][1], prediction)
+            return undone(self.target[0][1], prediction)
         if prediction.ndim != 2 or prediction.shape[1] != len(self.target):
             raise ShapeError(f"predictions must have {len(self.target)} columns, as the target; got {prediction.shape}")
-        columns = [_back(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
+        columns = [undone(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
         return np.stack(columns, axis=1)
 
     def _repr_html_(self) -> str:
@@ -345,14 +345,15 @@ def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:
     return column
 
 
-def _back(steps: tuple[ColumnStep, ...], values: Array) -> Array:
+def undone(steps: Sequence[ColumnStep], values: Any) -> Any:
+    """Return float64 numbers, or a value of a graph, in the unit of a target; those of classes stay as they are."""
     if not steps or any(isinstance(step, Classes) for step in steps):
         return values
-    found = values.astype(np.float64)
+    values = values.astype(np.float64) if isinstance(values, np.ndarray) else values
     with np.errstate(over="ignore"):  # a prediction may be far beyond the targets of the training rows
         for step in reversed(steps):
-            found = step.inverse(found, 0)
-    return found
+            values = step.inverse(values, 0)
+    return values
 
 
 def _outputs(column: Column) -> list[tuple[str, Array]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from framework.arrays import Array, in_float64
+from framework.arrays import Array
 from framework.data.csv import CSV
 from framework.data.date_formats import exchanged
 from framework.data.splits import Selection, hold_out
@@ -337,7 +337,7 @@ def _numbers(table: TableFile | Selection, kind: str) -> Array:
     y = np.concatenate([read(frame, frame.names[0]) for frame in targets_of(table)])
     with np.errstate(over="ignore", invalid="ignore"):
         mean, scale = float(y.mean()), float(y.std()) or 1.0
-        return in_float64(((y - mean) / scale).astype(np.float32)) * scale + mean
+        return ((y - mean) / scale).astype(np.float32).astype(np.float64) * scale + mean
 
 
 def _head(classes: Counter[str], parts: Sequence[Array]) -> Head:
