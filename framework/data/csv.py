@@ -360,17 +360,16 @@ class _CSVRows(Rows):
             data = data.decode(settings.encoding).encode()
         if data.startswith(codecs.BOM_UTF8):  # part of a cell: the file's own is left out before
             data = codecs.BOM_UTF8 + data  # because pyarrow drops the first
-        bad: list[Any] = []
-
-        def note(invalid: Any) -> str:
-            bad.append(invalid)
-            return "error"
-
+        bad: Any = []
         try:
             return library.read_csv(
                 self.arrow.py_buffer(data),
                 library.ReadOptions(column_names=self._headers[place], block_size=len(data) + 1, use_threads=False),
-                library.ParseOptions(delimiter=settings.delimiter, newlines_in_values=True, invalid_row_handler=note),
+                library.ParseOptions(
+                    delimiter=settings.delimiter,
+                    newlines_in_values=True,
+                    invalid_row_handler=lambda row: bad.append(row) or "error",
+                ),
                 library.ConvertOptions(
                     column_types=types,
                     null_values=[*settings.nulls, *(f" {word}" for word in settings.nulls)],
@@ -494,7 +493,7 @@ class _Type:
             digits = cells.cast(self.arrow.string())
             self.formats = [form for form in known if self._match(digits, pattern_of(form)).all()]
         if types.is_string(kind) and not types.is_string(before):
-            durations = self.compute.all(self.compute.match_substring_regex(cells, DURATION)).as_py()
+            durations = self._match(cells, DURATION).all()
             kind = self.arrow.duration("ns") if durations else self._number_in_text(cells, row, settings) or kind
         self.type = self._common(before, kind)
         if types.is_string(self.type) and not types.is_string(before):
@@ -512,17 +511,14 @@ class _Type:
         for form in dict.fromkeys(re.sub("%[bB]", name, form) for form in settings.dates for name in ("%b", "%B")):
             rest &= ~self._match(cells, pattern_of(form))
             if rest.any() and (bad := rest & self._match(cells, pattern_of(form, real=False))).any():
-                place = int(bad.argmax())
-                cell = brief(cells[place].as_py())
+                cell = brief(cells[int(bad.argmax())].as_py())
                 raise DataError(
-                    f"CSV: column {self.name!r} has {cell} in row {row + place}, a day that no calendar has; correct "
-                    f"the cell, write nulls=(..., {cell}) if it stands for a missing value, or text=({self.name!r},) "
-                    "for text"
+                    f"CSV: column {self.name!r} has {cell} in row {row + bad.argmax()}, a day that no calendar has; "
+                    f"correct the cell, or write nulls=(..., {cell}) if it stands for a missing value"
                 )
 
-    def _match(self, cells: Any, pattern: str) -> Array:
-        matches: Array = self.compute.match_substring_regex(cells, rf"^\s*({pattern})$").fill_null(True).to_numpy()
-        return matches
+    def _match(self, cells: Any, pattern: str) -> Any:
+        return self.compute.match_substring_regex(cells, rf"^\s*({pattern})$").fill_null(True).to_numpy()
 
     def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
         """Return the type of numbers, where every cell is one when digits may be grouped."""

@@ -284,9 +284,8 @@ class TableSource:
         if named:
             lines.append("    output = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}")
             for key in outputs:
-                lines += self._back(
-                    f"output[{key!r}]", [each for each in self.fitted.target if each[0] == key], single=True
-                )
+                targets = [each for each in self.fitted.target if each[0] == key]
+                lines += self._back(f"output[{key!r}]", targets, single=True)
         else:
             lines.append("    output = np.concatenate(parts)")
             lines += self._back("output", [*self.fitted.target], single=len(self.fitted.target) == 1)
