@@ -211,6 +211,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
     click.echo(f"{shown}: {run.epoch} epochs{reason}")
     kept = folder.metrics or {}
     figures = kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1]
+    click.echo(f"on the {'held-out' if kept.get('validation') else 'training'} rows:")
     _print_figures(figures, run.model, folder.beside)
     if error := (kept.get("baselines") or {}).get("error"):
         click.echo(f"no baselines beside these figures: {error}", err=True)
@@ -321,6 +322,7 @@ def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: b
     if as_json:
         click.echo(json.dumps(figures | ({"baselines": judged} if judged else {})))
     else:
+        click.echo("on the held-out rows:\n" * (data is None), nl=False)
         _print_figures(figures, run.model(), judged)
 
 

@@ -66,6 +66,10 @@ def weights(run):
 def test_train_fills_the_folder_of_the_run():
     printed = command("train", "points.toml")
     assert printed.startswith("runs/points-1: 3 epochs")
+    figures = printed.split("\n", 1)[1]
+    assert figures.startswith("on the held-out rows:\nloss ")
+    assert command("evaluate", "runs/points-1") == figures
+    assert "held-out" not in command("evaluate", "runs/points-1", "--data", "points.csv")
     run = Path("runs/points-1")
     names = {"experiment.toml", "run.json", "history.jsonl", "checkpoints", "baselines", "metrics.json"}
     assert {path.name for path in run.iterdir()} == names

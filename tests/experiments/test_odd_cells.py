@@ -280,6 +280,16 @@ def test_a_date_that_no_format_fits_leaves_text():
         len(data.replace(target="z"))
 
 
+def test_new_says_on_the_terminal_which_column_a_few_cells_make_text():
+    written("rain", ["1.5", "n.a.?", "0", "2", "n.a.?", "3", *["4"] * 40])
+    printed = command("new", "a.csv", "--target", "left")
+    said = (
+        "Warning: column 'rain' holds text in 2 of 46 cells, first 'n.a.?' in row 1; the new file has a comment on it"
+    )
+    assert said in printed
+    assert "read as text; 44 of 46 cells" in comment("rain")
+
+
 def test_new_names_numbers_with_a_unit():
     written("rate", [f"{row % 50}.5 %" for row in range(100)])
     command("new", "a.csv", "--target", "left")

@@ -34,7 +34,7 @@ from framework.preprocessing.proposing import alike, propose, rules
 from framework.preprocessing.statistics import LevelCounts
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import class_of
-from framework.settings.messages import brief, printable
+from framework.settings.messages import brief, printable, warn
 
 TOO_MANY = 1000
 """More classes than this are an id or a text."""
@@ -278,7 +278,10 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     command = _comment(" or ".join(commands or [_flags(again, nulls)]))
     if not look.odd:
         return f"{begin} dates, such as {cells}. To read them: {command}\n"
-    said = f"{begin} {look.kind}s, but not {odd}, first in row {next(iter(look.odd.values()))}. Correct the cells"
+    cell, row = next(iter(look.odd.items()))
+    count = f"{look.present - look.fitting:,} of {look.present:,} cells"
+    warn(f"column {name!r} holds text in {count}, first {brief(cell)} in row {row}; the new file has a comment on it")
+    said = f"{begin} {look.kind}s, but not {odd}, first in row {row}. Correct the cells"
     if len(look.odd) > SHOWN:
         return f"{said}.\n"
     return f"{said}; or, if they stand for missing values: {command}\n"
