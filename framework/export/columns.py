@@ -23,9 +23,9 @@ from framework.export.writer import Writer
 from framework.graph.graph import Graph
 from framework.graph.symbol import value_of
 from framework.graph.trace import STAND_INS
-from framework.preprocessing.categories import Classes, Levels, OneHot
+from framework.preprocessing.categories import Levels, OneHot
 from framework.preprocessing.dates import Dates, date_part
-from framework.preprocessing.fitted import NUMBERS, FittedPreprocess, undone
+from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.steps import ColumnStep
 
@@ -220,18 +220,12 @@ def write_inverse(
     Returns:
         The names in the file of the outputs that it changes.
     """
+    if not fitted.unit:
+        return {}
     graph = Graph("float64")
-    writer = Writer(file, graph)
-    file.layer = "target"
-    found = {}
-    for key, (name, shape) in outputs.items():
-        several = len(outputs) == 1 and len(fitted.target) > 1
-        targets = fitted.target if len(outputs) == 1 else [each for each in fitted.target if each[0] == key]
-        if not any(steps and not isinstance(steps[-1], Classes) for _, steps in targets):
-            continue
-        values = writer.given(file.cast(name, "float64"), (graph.rows, *shape))
-        parts = [values[:, place] for place in range(len(targets))] if several else [values]
-        back = [undone(steps, part) for (_, steps), part in zip(targets, parts, strict=True)]
-        whole = np.stack(back, axis=1) if several else back[0]
-        found[key] = writer.computed(value_of(whole), "f")
-    return found
+    writer, file.layer = Writer(file, graph), "target"
+    values = {
+        key: writer.given(file.cast(name, "float64"), (graph.rows, *shape)) for key, (name, shape) in outputs.items()
+    }
+    in_unit = fitted.inverse(values) if len(values) > 1 else dict.fromkeys(values, fitted.inverse(*values.values()))
+    return {key: writer.computed(value_of(part), "f") for key, part in in_unit.items() if part is not values[key]}

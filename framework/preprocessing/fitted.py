@@ -300,12 +300,12 @@ class FittedPreprocess(Component):
             return prediction
         if isinstance(prediction, dict):
             known = dict(self.target)
-            return {name: undone(known.get(name, ()), part) for name, part in prediction.items()}
+            return {name: _back(known.get(name, ()), part) for name, part in prediction.items()}
         if len(self.target) == 1:
-            return undone(self.target[0][1], prediction)
+            return _back(self.target[0][1], prediction)
         if prediction.ndim != 2 or prediction.shape[1] != len(self.target):
             raise ShapeError(f"predictions must have {len(self.target)} columns, as the target; got {prediction.shape}")
-        columns = [undone(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
+        columns = [_back(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
         return np.stack(columns, axis=1)
 
     def _repr_html_(self) -> str:
@@ -345,7 +345,7 @@ def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:
     return column
 
 
-def undone(steps: Sequence[ColumnStep], values: Any) -> Any:
+def _back(steps: Sequence[ColumnStep], values: Any) -> Any:
     """Return float64 numbers, or a value of a graph, in the unit of a target; those of classes stay as they are."""
     if not steps or any(isinstance(step, Classes) for step in steps):
         return values
