@@ -278,7 +278,7 @@ class FittedPreprocess(Component):
         return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
 
     def inverse(self, prediction: Any) -> Any:
-        """Return predictions in the unit of the target, in float64; probabilities of classes stay as they are.
+        """Return predictions in the unit of the target, float64 if it has steps; probabilities stay as they are.
 
         The predictions of several outputs are a dict by the names of the targets.
 
