@@ -253,14 +253,8 @@ class TableSource:
             found[NUMBERS if found else ""] = f"x.astype(np.{self.dtype})"
         named = ", ".join(f"{key!r}: {text}" for key, text in found.items())
         self.lines.line(f"return {found['']}" if "" in found else f"return {{{named}}}")
-        return "\n".join(
-            [
-                "def transform(table):",
-                '    """Return the columns of a table as the network takes them."""',
-                *self.lines.lines,
-                "",
-            ]
-        )
+        begin = 'def transform(table):\n    """Return the columns of a table as the network takes them."""'
+        return "\n".join([begin, *self.lines.lines, ""])
 
     # predictions
 
@@ -359,21 +353,10 @@ class TableSource:
         if len(classes) != 1:
             return ""
         levels = next(iter(classes.values()))
-        place = (
-            "(predict(table).reshape(-1) > 0.5).astype(int)"
-            if len(levels) == 2 and outputs == 1
-            else "predict(table).argmax(axis=1)"
-        )
-        return "\n".join(
-            [
-                "",
-                "",
-                "def classify(table):",
-                '    """Return the likeliest class of each row of a table."""',
-                f"    return np.array({list(levels)!r})[{place}]",
-                "",
-            ]
-        )
+        single = len(levels) == 2 and outputs == 1
+        place = "(predict(table).reshape(-1) > 0.5).astype(int)" if single else "predict(table).argmax(axis=1)"
+        begin = '\n\ndef classify(table):\n    """Return the likeliest class of each row of a table."""\n'
+        return f"{begin}    return np.array({list(levels)!r})[{place}]\n"
 
 
 class _Column:
@@ -428,11 +411,9 @@ def _quantiles(column: _Column, step: Any) -> None:
 def _impute(column: _Column, step: Any) -> None:
     name = column.name if column.form == "texts" else column.numbers[0]
     if step.flag and step.missing_column:
-        absent = (
-            f"np.array([value is None for value in {name}], bool)" if column.form == "texts" else f"np.isnan({name})"
-        )
+        absent = "np.array([value is None for value in {}], bool)" if column.form == "texts" else "np.isnan({})"
         column.flags.append(column.source.lines.name(f"{column.name}_missing"))
-        column.assign(column.flags[-1], f"{absent}.astype(np.float64)")
+        column.assign(column.flags[-1], f"{absent.format(name)}.astype(np.float64)")
     if column.form == "texts":
         column.assign(
             name,
@@ -443,9 +424,7 @@ def _impute(column: _Column, step: Any) -> None:
 
 
 def _one_hot(column: _Column, step: Any) -> None:
-    options = [
-        f"{key}=True" for key, given in (("other", step.other_column), ("missing", step.missing_column)) if given
-    ]
+    options = ["other=True"] * bool(step.other_column) + ["missing=True"] * bool(step.missing_column)
     options += [] if step.other else [f"refused={column.label!r}"]
     text = column.source.call("one_hot", column.texts(step.levels), column.source.listed(step.levels), *options)
     column.assign(column.name, text)
