@@ -85,7 +85,7 @@ class _Blocks:
 
     Attributes:
         lock: Held while one begins or ends.
-        open: How many there are.
+        open: A mark of each.
         before: The number of BLAS threads that the first one replaced by 1; None if it let them be.
     """
 
@@ -98,7 +98,7 @@ class _Blocks:
         """Restore the number of BLAS threads in a forked child: the parent's blocks never end there."""
         if self.before is not None and (functions := _threads()) is not None:
             functions[0](self.before)
-        self.lock, self.open, self.before = threading.Lock(), 0, None
+        self.lock, self.open, self.before = threading.Lock(), set[object](), None
 
 
 @lru_cache(maxsize=1)
@@ -129,18 +129,17 @@ def limit_threads(multiply_adds: float = 0.0) -> Iterator[None]:
     if functions is None:
         yield
         return
-    (setter, getter), entered = functions, False
+    (setter, getter), block = functions, object()
     try:
         with _BLOCKS.lock:
-            _BLOCKS.open += 1
-            entered = True
-            if _BLOCKS.open == 1 and multiply_adds < LARGE:
+            _BLOCKS.open.add(block)
+            if len(_BLOCKS.open) == 1 and multiply_adds < LARGE:
                 _BLOCKS.before = getter()
                 setter(1)
         yield
     finally:
         with _BLOCKS.lock:
-            _BLOCKS.open = max(0, _BLOCKS.open - entered)  # in a forked process, it may have been opened by the parent
+            _BLOCKS.open.discard(block)  # it is not there in a forked process, nor if an interrupt came first
             if not _BLOCKS.open and _BLOCKS.before is not None:
                 if getter() == 1:  # another number was set meanwhile by someone else, and stays
                     setter(_BLOCKS.before)

@@ -114,7 +114,8 @@ class _Writer:
         steps = [node for node in _with_bodies(ordered([output], labels)) if plain(node) is node]
         uses = Counter(arg for node in steps if node not in labels for arg in map(plain, _read(node)))
         given = {part for node in steps if node.op == "loop" for part in node.attributes["body"].given}
-        letters = self._letters()
+        free = (f"{letter}{turn or ''}" for turn in count() for letter in _LETTERS)
+        letters = (name for name in free if name not in self.taken)
         outer = chain((letter for letter in "ay" if letter not in self.taken), letters)
         written: dict[Any, tuple[str, int]] = {}
         sizes: dict[Any, int] = {}
@@ -206,13 +207,6 @@ class _Writer:
         if "name" in found:
             found["name"] = self._name(found["name"])
         return {**found, "arguments": ", ".join(texts)}
-
-    def _letters(self) -> Iterator[str]:
-        for turn in count():
-            for letter in _LETTERS:
-                name = f"{letter}{turn or ''}"
-                if name not in self.taken:
-                    yield name
 
     def _name(self, name: str) -> str:
         """Return a name or a label; in LaTeX, nothing in it is a command."""
