@@ -123,7 +123,6 @@ _read = _changes(
     "How the table is read, e.g. data.thousands=, or 'data.delimiter=;'; may be given several times.",
 )
 
-
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _runs = click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 

@@ -179,7 +179,6 @@ _CALLS = {
     "share_of": ("erf",),
 }
 
-
 _SHORT, _LINE = 60, 112
 """The longest list of levels that stands in a call, and the longest line of a longer one."""
 
@@ -246,10 +245,9 @@ class TableSource:
             columns += column.flags
         self.lines.line("")
         if columns:
-            self.lines.line("x = np.stack(")
-            for text in ("[", *(f"    {each}," for each in columns), "],", "axis=1,"):
-                self.lines.line(f"    {text}")
-            self.lines.line(")")
+            rows = [f"        {each}," for each in columns]
+            for text in ("x = np.stack(", "    [", *rows, "    ],", "    axis=1,", ")"):
+                self.lines.line(text)
             found[NUMBERS if found else ""] = f"x.astype(np.{self.dtype})"
         named = ", ".join(f"{key!r}: {text}" for key, text in found.items())
         self.lines.line(f"return {found['']}" if "" in found else f"return {{{named}}}")

@@ -294,11 +294,7 @@ def _quoted(cell: str) -> str:
 def _flags(again: Sequence[str], settings: Mapping[str, Sequence[str]]) -> str:
     """Return a command again, with settings of how the table is read."""
     begins = tuple(f"data.{setting}=" for setting in settings)
-    kept = [
-        part
-        for place, part in enumerate(again)
-        if not any(each.startswith(begins) for each in again[place : place + 2])
-    ]
+    kept = [part for n, part in enumerate(again) if not any(one.startswith(begins) for one in again[n : n + 2])]
     for setting, values in settings.items():
         kept += ["--set", f"data.{setting}={json.dumps([*dict.fromkeys(values)], ensure_ascii=False)}"]
     return shlex.join([*kept, "--overwrite"])
