@@ -18,6 +18,7 @@ from framework.experiments.commands import COMMANDS
 from framework.experiments.folder import CHECKPOINTS
 from framework.files import leads_to
 from framework.parallel.launching import launch
+from framework.tables import as_text
 from framework.trace import LABELS
 
 ACTIVATIONS: dict[str, framework.Activation] = {
@@ -123,9 +124,7 @@ def list_parts(kind: str) -> None:
     parts = [cls for cls in (getattr(framework, name) for name in framework.__all__) if inspect.isclass(cls)]
     bases = {KINDS[kind], *filter(inspect.isabstract, parts)}
     parts = [cls for cls in parts if issubclass(cls, KINDS[kind]) and cls not in bases]
-    width = max(len(cls.__name__) for cls in parts)
-    for cls in parts:
-        click.echo(f"{cls.__name__:<{width}}  {(inspect.getdoc(cls) or '').splitlines()[0]}")
+    click.echo(as_text([(cls.__name__, (inspect.getdoc(cls) or "").splitlines()[0]) for cls in parts], left=2))
 
 
 @main.command(name="describe", short_help="Print what a checkpoint holds.")
@@ -173,10 +172,8 @@ def _demo_neuron() -> None:
         f"held-out accuracy {trainer.evaluate(neuron, (x_test, y_test))['accuracy']:.3f} on {len(y_test)} rows\n"
     )
     counts = framework.ConfusionMatrix(num_classes=2)(trainer.predict(neuron, x_test), y_test)
-    width = max(map(len, BREAST_CANCER_CLASSES)) + 2
-    click.echo(f"{'actual / predicted':<20}" + "".join(f"{name:>{width}}" for name in BREAST_CANCER_CLASSES))
-    for name, row in zip(BREAST_CANCER_CLASSES, counts, strict=True):
-        click.echo(f"{name:<20}" + "".join(f"{count:>{width}}" for count in row))
+    rows = [(name, *map(str, row)) for name, row in zip(BREAST_CANCER_CLASSES, counts, strict=True)]
+    click.echo(as_text([("actual / predicted", *BREAST_CANCER_CLASSES), *rows], left=1))
 
 
 def _demo_network() -> None:

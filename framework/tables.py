@@ -16,6 +16,8 @@ def as_text(rows: Iterable[Sequence[str]], *, left: int = 0) -> str:
     """
     lines = [*rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if left == len(widths):
+        widths[-1] = 0  # so that no line ends in spaces
     align = [str.ljust] * left + [str.rjust] * (len(widths) - left)
     return "\n".join(
         "  ".join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)) for row in lines

@@ -23,7 +23,7 @@ from framework.optimizers.descent import SGDOptimizer
 from framework.runs.run import Run
 from framework.settings.component import Count
 from framework.settings.messages import worded
-from framework.tables import as_html
+from framework.tables import as_html, as_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,7 @@ class TracedStep:
 
     def to_text(self) -> str:
         """Return a table of names and values, with all their digits."""
-        width = max(map(len, LABELS.values()))
-        return "\n".join(f"{label:<{width}}  {value}" for label, value in self._rows())
+        return as_text(self._rows(), left=2)
 
     def to_markdown(self) -> str:
         """Return the table in Markdown."""

@@ -12,6 +12,7 @@ from framework.checkpoint.file import read
 from framework.errors import CheckpointError
 from framework.files import shown
 from framework.settings.messages import printable
+from framework.tables import as_text
 
 _SHOWN_ABOVE = ("loss", "optimizer", "seed", "epochs")
 
@@ -58,7 +59,7 @@ def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
         *(f"newest row: {_pairs(row)}" for row in history_of(document.history, arrays)[-1:]),
         *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
         "arrays:",
-        *_table(arrays),
+        as_text([(f"  {name}", f"{array.dtype.name} {array.shape}") for name, array in arrays.items()], left=2),
     ]
 
 
@@ -77,8 +78,3 @@ def _line(value: Any) -> str:
 
 def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{name}={_line(item)}" for name, item in values.items())
-
-
-def _table(arrays: dict[str, Array]) -> list[str]:
-    width = max(map(len, arrays), default=0)
-    return [f"  {name:<{width}}  {array.dtype.name} {array.shape}" for name, array in arrays.items()]

@@ -363,13 +363,12 @@ def inside(callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
         SettingsError: A path leads out of the folder, or to what another callback or the run itself writes.
     """
     root = real_path(folder)
-    names = [
-        (number, name)
+    paths = {
+        (number, name): real_path(folder / getattr(callback, name))
         for number, callback in enumerate(callbacks)
         for name, field in type(callback).model_fields.items()
         if any(isinstance(each, BeforeValidator) and each.func is text_of_path for each in field.metadata)
-    ]
-    paths = {key: real_path(folder / getattr(callbacks[key[0]], key[1])) for key in names}
+    }
     moved = [*callbacks]
     for (number, name), path in paths.items():
         others = {root / own for own in (SETTINGS, ABOUT, METRICS, BASELINES)}
