@@ -14,7 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from framework.errors import FrameworkError, SettingsError
 from framework.forks import renew_in_children
@@ -188,6 +188,23 @@ def require_writable(folder: Path, owner: str, given: str) -> None:
         ) from None
 
 
+def lock(file: Any, *, shared: bool = False, wait: bool = False) -> bool | None:
+    """Lock an open file against other processes until it is closed; shared, against locks that are not shared alone.
+
+    Return False if another process has the lock, and None where files cannot be locked: on Windows and some network
+    drives.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
 class _Handle:
     """An open folder. A forked process closes it, because it would keep the lock when this one is killed."""
 
@@ -216,12 +233,8 @@ def claimed(folder: Path, refusal: str, *, wait: bool = False) -> Iterator[None]
         return
     handle = _Handle(folder)
     try:
-        try:
-            fcntl.flock(handle.number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # type: ignore[arg-type]
-        except BlockingIOError:
-            raise SettingsError(refusal) from None
-        except OSError:
-            pass  # a folder that cannot be locked
+        if lock(handle.number, wait=wait) is False:
+            raise SettingsError(refusal)
         yield
     finally:
         if handle.number is not None:  # in a forked process it is closed

@@ -14,16 +14,11 @@ import platform
 import threading
 import time
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 from framework.errors import SettingsError
-from framework.files import reason
+from framework.files import lock, reason
 from framework.forks import renew_in_children
-
-try:
-    import fcntl
-except ImportError:  # Windows, and Python in a browser
-    fcntl = None  # type: ignore[assignment]
 
 BEAT = 10.0
 """Seconds between two touches of a claim."""
@@ -97,9 +92,8 @@ class Claims:
                 touched = os.fstat(file.fileno()).st_mtime_ns
                 if machine == GIVEN_BACK:
                     return False
-                if fcntl is not None and machine == _machine():
-                    with contextlib.suppress(OSError):  # a file system without locks
-                        return _locked(file)
+                if machine == _machine() and (free := lock(file, shared=True)) is not None:
+                    return not free
         except FileNotFoundError:  # removed at this moment
             return True
         if self._seen.get(path, (None, 0.0))[0] != touched:
@@ -109,15 +103,6 @@ class Claims:
 
 def _number(path: Path) -> int:
     return int(path.suffix[1:])
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Return whether another holds the lock of a file."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
 
 
 class Claim:
@@ -136,9 +121,7 @@ class Claim:
         self.path, self.successor, self.before = path, successor, before
         self._file = path.open("xb", buffering=0)
         try:
-            if fcntl is not None:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file)
             self._write(f"{_machine()}\n{note}")  # only now: where there is text, there is a lock
         except OSError:
             self._file.close()
