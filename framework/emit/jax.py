@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from framework.emit.numpy import attribute_texts, index_text
+from framework.emit.text import gather_text
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
 from framework.graph.node import Constant, Node, ordered
@@ -152,11 +153,8 @@ class _Writer:
 
     def gather(self, node: Node) -> str:
         x, *indices = map(self.text, node.args)
-        axes = node.attributes["axes"]
-        index = [":"] * (axes[-1] + 1)
-        for axis, text in zip(axes, indices, strict=True):
-            index[axis] = text
-        return f"{x}.at[{', '.join(index)}].get(mode='fill')"  # NaN for an index that NumPy refuses
+        index = gather_text(node.attributes["axes"], indices)
+        return f"{x}.at[{index}].get(mode='fill')"  # NaN for an index that NumPy refuses
 
     def place(self, node: Node) -> str:
         if joined := _joined(node):  # XLA computes it faster than a sum of padded parts

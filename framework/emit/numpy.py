@@ -14,7 +14,7 @@ import numpy as np
 from framework.emit.lives import Home, Lives, Shape, shared_stack
 from framework.emit.memory import Layout, Memory
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
-from framework.emit.text import entry_text
+from framework.emit.text import entry_text, gather_text
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
 from framework.graph.lower import lower
@@ -600,10 +600,7 @@ class _Writer:
         if self.layout and len(axes) == 1 and node.shape:
             self._define(node, f"gather({x}, {indices[0]}, {axes[0]}, {self._into(node)})")
             return
-        index = [":"] * (axes[-1] + 1)
-        for axis, text in zip(axes, indices, strict=True):
-            index[axis] = text
-        self._define(node, f"{x}[{', '.join(index)}]")
+        self._define(node, f"{x}[{gather_text(axes, indices)}]")
 
     def _total(self, node: Node) -> None:
         """Write all totals of a phase with the first one: one exchange."""

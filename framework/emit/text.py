@@ -197,8 +197,7 @@ class _Writer:
         if "axis" in node.attributes:
             found["axis"] = str(node.attributes["axis"] - first)
         if node.op == "gather":
-            entries = dict(zip(axes, texts[1:], strict=True))
-            found["index"] = ", ".join(entries.get(axis, ":") for axis in range(axes[-1] + 1))
+            found["index"] = gather_text(axes, texts[1:])
         elif isinstance(node.attributes.get("index"), tuple):
             found["index"] = _index(node.attributes["index"], node.args[0].shape)
         if "times" in found:
@@ -273,6 +272,12 @@ def _index(index: tuple[Any, ...], shape: tuple[int, ...]) -> str:
     while parts[-1] == ":":
         parts.pop()
     return ", ".join(parts)
+
+
+def gather_text(axes: tuple[int, ...], indices: Iterable[str]) -> str:
+    """Return the text of an index with these texts in the place of some axes."""
+    entries = dict(zip(axes, indices, strict=True))
+    return ", ".join(entries.get(axis, ":") for axis in range(axes[-1] + 1))
 
 
 def entry_text(part: Any, size: float = math.inf) -> str:

@@ -19,6 +19,7 @@ from framework import special
 from framework.emit.lives import Lives
 from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows, sums_over_rows
 from framework.emit.runtime import windows
+from framework.emit.text import gather_text
 from framework.errors import SettingsError
 from framework.frames import text_of
 from framework.graph.graph import Graph, kind_of
@@ -380,10 +381,7 @@ class Formula:
         axes = node.attributes["axes"]
         if len(axes) == 1:
             return f"np.take({x}, {indices[0]}, axis={axes[0]})"
-        index = [":"] * (axes[-1] + 1)
-        for axis, text in zip(axes, indices, strict=True):
-            index[axis] = text
-        return f"np.ascontiguousarray({x}[{', '.join(index)}])"
+        return f"np.ascontiguousarray({x}[{gather_text(axes, indices)}])"
 
     def _windows(self, node: Node) -> str:
         axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))

@@ -60,11 +60,14 @@ def axes(
             f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives; got "
             f"{brief(axis)}"
         )
+    return _in_ink(axis)
+
+
+def _in_ink(axis: Axes) -> Axes:
     axis.patch.set_alpha(0.0)
     axis.grid(visible=False)  # a style may draw one
     axis.tick_params(which="both", color=INK, labelcolor=INK)
-    for spine in axis.spines.values():
-        spine.set_color(INK)
+    axis.spines[:].set_color(INK)
     for text in (axis.xaxis.label, axis.yaxis.label, axis.title, axis.xaxis.offsetText, axis.yaxis.offsetText):
         text.set_color(INK)
     return axis
@@ -101,14 +104,8 @@ def open_frame(axis: Axes) -> None:
 
 def second(axis: Axes) -> Axes:
     """Return axes with the same horizontal axis and a vertical one of their own, on the right."""
-    twin = axis.twinx()
-    twin.patch.set_alpha(0.0)
-    twin.grid(visible=False)
-    twin.tick_params(which="both", color=INK, labelcolor=INK)
-    twin.spines[:].set_color(INK)
+    twin = _in_ink(axis.twinx())
     twin.spines["top"].set_visible(False)
-    twin.yaxis.label.set_color(INK)
-    twin.yaxis.offsetText.set_color(INK)
     return twin
 
 
