@@ -1,7 +1,7 @@
 """Selects the cases of a run, and runs the blocks of README.md and of the pages in docs/ as tests.
 
-Each case has a share: that of the marker ``share`` for tests that are slow or have many similar cases; else 1/3 for the
-pages of the documentation and for the folders of tests in ``PROCESSES``, and 1 otherwise.
+Each case has a share: that of the marker ``share`` for tests that are slow or have many similar cases; else that of its
+folder in ``SHARES``, 1/3 for the pages of the documentation, and 1 otherwise.
 
 - ``pytest`` runs a case with the share 1/n in one of n successive rotations.
 - ``pytest --few`` runs all cases as if they had the share 1/5.
@@ -49,8 +49,8 @@ document = ExitStack()
 root = Path(__file__).parent
 examples = root / "examples"
 LONG = {"checkpoint", "engines", "experiments", "graph", "parallel"}
-PROCESSES = {"experiments", "parallel"}
-"""The folders whose tests start processes, or run commands that train."""
+SHARES = {"engines": 1 / 2, "experiments": 1 / 6, "parallel": 1 / 6}
+"""The folders whose tests start processes, compile kernels, or run commands that train."""
 
 
 def start(namespace: dict[str, Any]) -> None:
@@ -188,7 +188,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if isinstance(item, SybilItem):  # its blocks share a namespace
                 marker = pytest.mark.share(1 / 3, group=str(item.path.relative_to(root)))
             else:
-                default = pytest.mark.share(1 / 3 if item.path.parent.name in PROCESSES else 1)
+                default = pytest.mark.share(SHARES.get(item.path.parent.name, 1))
                 marker = item.get_closest_marker("share") or default
             share = 1 / 5 if config.option.few else marker.args[0]
             return runs(marker.kwargs.get("group", item.nodeid), share, config.option.rotation)

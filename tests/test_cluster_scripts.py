@@ -94,7 +94,7 @@ def test_bash_accepts_a_script_and_slurm_reads_all_of_its_lines(script):
     assert not any("#SBATCH" in line for line in lines[first:])
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("script", ["train.sbatch", "train-srun.sbatch"])
 def test_a_job_trains_on_its_tasks_what_one_process_trains(script, job, tmp_path):
     pytest.importorskip("mpi4py")
@@ -108,7 +108,7 @@ def test_a_job_trains_on_its_tasks_what_one_process_trains(script, job, tmp_path
     assert not Path("scontrol.log").exists()
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("script", ["train.sbatch", "train-srun.sbatch"])
 def test_a_job_at_the_end_of_its_time_is_saved_and_queued_again(script, job):
     pytest.importorskip("mpi4py")
@@ -140,7 +140,7 @@ def experiment(tmp_path):
     made.save(tmp_path / "experiment.toml")
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("experiment")
 def test_the_jobs_of_an_array_share_a_sweep(job):
     jobs = [job("sweep.sbatch", "experiment.toml", "--random", "4") for _ in range(2)]
@@ -148,7 +148,7 @@ def test_the_jobs_of_an_array_share_a_sweep(job):
     assert len([*Path("sweeps/rates/runs").glob("*/metrics.json")]) == 4
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("experiment")
 def test_the_jobs_of_an_array_share_predictions(job):
     command("train", "experiment.toml", "--out", "run")

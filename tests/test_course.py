@@ -40,7 +40,7 @@ def no_window():
     plt.close("all")
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("no_window")
 @pytest.mark.parametrize("path", LESSONS)
 def test_a_lesson_runs_and_judges_answers(path, tmp_path, monkeypatch, capsys):

@@ -263,7 +263,7 @@ def without_passes(monkeypatch, tmp_path):
     kernels.compiled.cache_clear()
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("without_passes")
 @pytest.mark.parametrize("start", range(0, 300, 10))
 def test_kernels_train_as_numpy_does(start):
@@ -271,7 +271,7 @@ def test_kernels_train_as_numpy_does(start):
         require_agreement(seed)
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("without_passes")
 @pytest.mark.parametrize("start", range(0, 120, 10))
 def test_kernels_of_float32_round_as_numpy_does(start):
@@ -288,13 +288,13 @@ def test_kernels_read_as_python_stay_within_their_arrays_and_train_as_numpy_does
         require_agreement(seed)
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("seed", range(1000, 1012))
 def test_kernels_with_all_passes_train_as_numpy_does(seed):
     require_agreement(seed)
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("seed", range(1000, 1012))
 def test_kernels_of_float32_with_all_passes_round_as_numpy_does(seed):
     require_float32(seed)

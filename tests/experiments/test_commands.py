@@ -327,6 +327,7 @@ def test_what_fit_refuses_leaves_no_folder():
 
 @pytest.mark.share(1 / 3)
 @pytest.mark.usefixtures("workplace")
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -51,7 +51,7 @@ def serial():
 @needs_mpi
 @pytest.mark.parametrize(
     "count",
-    [2, *(pytest.param(count, marks=pytest.mark.share(1 / 10, group=f"{count} workers")) for count in (1, 3, 4))],
+    [pytest.param(count, marks=pytest.mark.share(1 / 10, group=f"{count} workers")) for count in (1, 2, 3, 4)],
 )
 @pytest.mark.parametrize("case", [*pieces.CASES, "divergence", "divergence in a dataset"])
 def test_the_bits_are_the_same_on_any_number_of_workers(case, count, serial):
@@ -65,7 +65,7 @@ def test_workers_without_a_shard_take_part():
     assert pieces.digests(3, 2) == json.loads(serial)
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 @pytest.mark.parametrize("where", ["folder", "memory", "file"])
 def test_workers_that_cannot_share_memory_send_their_sums(where, serial):
@@ -80,7 +80,7 @@ def test_a_run_continues_on_another_number_of_workers(before, after, serial, tmp
     assert set(pieces.launched(after, "continued", tmp_path)) == {serial["unbroken"]}
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
     lines = pieces.launched(3, "interrupted", tmp_path)
@@ -119,7 +119,7 @@ def test_parts_of_a_batch_have_statistics_of_their_own():
         np.testing.assert_allclose(parts.buffers[name], buffer, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 def test_one_part_for_each_worker_trains_as_the_whole_batch_does():
     *lines, last = pieces.launched(3, "one_part_each")
@@ -461,7 +461,7 @@ def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(
     assert run.current[0][:, 0].tolist() == [3.0, 1.0, 0.0, 2.0]  # also after the step
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 @pytest.mark.parametrize("engine", ["numpy", "compiled"])
 def test_every_worker_reads_the_whole_batch_and_may_change_it(engine, tmp_path):
@@ -489,7 +489,7 @@ def test_every_worker_reads_the_whole_batch_and_may_change_it(engine, tmp_path):
     assert pieces.launched(2, engine, program=program) == [alone] * 2
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 def test_a_worker_asks_a_dataset_for_its_own_rows_alone():
     ends = [13, 13]  # the first and the last block, which each worker reads before for the fingerprint
@@ -505,7 +505,7 @@ def test_a_worker_asks_a_dataset_for_its_own_rows_alone():
     np.testing.assert_array_equal(weighted[:, 1:, 0].sum(axis=0), pieces.ROWS)
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 def test_a_row_that_one_worker_reads_is_named_on_all():
     told = "fit: ByNumber.read(150, 15"
@@ -516,7 +516,7 @@ def test_a_row_that_one_worker_reads_is_named_on_all():
     assert second == first.replace("DataError ", "DataError worker 0: ")
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 def test_different_workers_are_refused_before_the_training(tmp_path):
     program = tmp_path / "program.py"
@@ -535,7 +535,7 @@ def test_different_workers_are_refused_before_the_training(tmp_path):
     assert lines == [f"UsageError {told}; also different: run's seed; use the same settings on each worker"] * 3
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 def test_more_workers_than_shards_are_told_once(tmp_path):
     program = tmp_path / "program.py"
@@ -556,7 +556,7 @@ def test_more_workers_than_shards_are_told_once(tmp_path):
     assert pieces.launched(3, program=program) == [f"0 fit: only 2 of 3 workers compute, each a shard; {told}"]
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 @pytest.mark.parametrize("hook", ["train_begin", "epoch_end", "train_end"])
 def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):
@@ -583,7 +583,7 @@ def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):
     assert sorted(lines) == sorted([f"1 OSError the disk is full {advice}", *others] * 2)
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @needs_mpi
 @pytest.mark.parametrize("count", [2, 3])
 def test_workers_may_fail_several_times_in_a_row(count, tmp_path):

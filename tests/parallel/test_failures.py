@@ -33,7 +33,7 @@ def test_workers_end_with_the_process_that_would_end_them(tmp_path):
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize(("kind", "code"), [("raise", 1), ("raise later", 1), ("exit(3)", 3)])
 def test_the_traceback_of_an_error_is_printed_once_and_an_exit_code_is_passed_on(kind, code, tmp_path):
     done = launched(tmp_path, kind, n=3)
@@ -42,14 +42,14 @@ def test_the_traceback_of_an_error_is_printed_once_and_an_exit_code_is_passed_on
     assert done.stderr.count("failing.py") >= 1
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 def test_an_error_on_all_workers_can_be_caught(tmp_path):
     done = launched(tmp_path, "raise on all", n=3)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split()) == ["caught"] * 3 + ["ended"] * 3
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 def test_a_worker_that_ends_before_it_trains_ends_the_job(tmp_path):
     done = launched(tmp_path, "before")
     assert done.returncode != 0

@@ -56,7 +56,7 @@ def test_a_worker_cannot_launch_workers(script, monkeypatch):
     assert "this process is a worker itself" in done.output
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("threads", ["", "3"])
 def test_workers_get_the_arguments_and_one_thread_unless_it_is_set(n, threads, script):
@@ -85,7 +85,7 @@ def test_open_mpi_may_start_more_workers_than_cores(tmp_path, monkeypatch):
         assert (tmp_path / "told").read_text() == told
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 def test_lines_are_labelled_with_their_worker(tmp_path):
     pytest.importorskip("mpi4py")
     script = tmp_path / "script.py"
@@ -95,7 +95,7 @@ def test_lines_are_labelled_with_their_worker(tmp_path):
     assert sorted(done.stdout.splitlines()) == [f"[{rank}] of {rank}" for rank in range(3) for _ in range(3)]
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_workers_without_a_restart(number, tmp_path):
     pytest.importorskip("mpi4py")
@@ -117,7 +117,7 @@ def test_a_signal_ends_the_workers_without_a_restart(number, tmp_path):
     assert "starting again" not in errors
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 @pytest.mark.parametrize(("first", "warnings"), [("", 1), ("trainer.replace(strategy=DataParallel()).fit(*given)", 0)])
 def test_workers_that_train_by_themselves_are_warned_once(first, warnings, tmp_path):
     pytest.importorskip("mpi4py")

@@ -52,7 +52,7 @@ def test_a_killed_run_resumes_on_any_number_of_workers(n, straight, killed, tmp_
     assert done.stdout.split() == [straight] * n
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 def test_a_killed_run_is_started_again(straight, tmp_path):
     done = launched(2, "--restarts", 3, SCRIPT, tmp_path, 11)
     assert done.returncode == 0, done.stderr
@@ -75,7 +75,7 @@ def test_the_script_of_the_page_gives_the_same_weights_on_two_workers(tmp_path):
     assert made[0] == made[1]
 
 
-@pytest.mark.share(1 / 5)
+@pytest.mark.share(1 / 10)
 def test_a_signal_lets_the_workers_save(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

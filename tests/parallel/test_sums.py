@@ -30,7 +30,7 @@ def fill_at_once(tree, vectors):
         part(at)[:] = vector
 
 
-@pytest.mark.share(1 / 10)
+@pytest.mark.share(1 / 20)
 @pytest.mark.parametrize("kind", [Threads, Sharing])
 @pytest.mark.parametrize("shards", range(1, 33))
 def test_the_sum_has_the_same_bits_for_any_number_of_workers(shards, kind, monkeypatch):

@@ -11,7 +11,7 @@ import parallel_pieces as pieces
 import pytest
 
 pytest.importorskip("mpi4py")
-pytestmark = pytest.mark.share(1 / 5, group="unlike workers")  # one process runs all cases
+pytestmark = pytest.mark.share(1 / 10, group="unlike workers")  # one process runs all cases
 
 PROGRAM = Path(pieces.__file__).with_name("unlike.py")
 DIFFERENT = {
