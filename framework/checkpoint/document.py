@@ -256,7 +256,7 @@ def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ..
     if shape is not None:
         shape = map_leaves(lambda sizes: tuple(sizes) if isinstance(sizes, list) else (None,), shape)
         if not (is_known(shape) and model.takes(shape)):
-            raise CheckpointError(f"its samples of shape {document.shape} are none of the model's")
+            raise CheckpointError(f"its model does not take samples of its shape {document.shape}")
     columns = Columns(inputs, targets, preprocess, trained=document.progress.step > 0, shape=shape)
     state.fill(state.parameters.vector, values, document.frozen, columns)
     return model
