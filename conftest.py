@@ -101,7 +101,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def count_commits() -> int:
-    """Return the number of commits, or 0 where there is no repository of Git."""
+    """Return the number of commits, or 0 outside of a Git repository."""
     command = ["git", "-C", str(root), "rev-list", "--count", "HEAD"]
     try:
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

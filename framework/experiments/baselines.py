@@ -68,7 +68,7 @@ def judge(trainer: Trainer, models: Mapping[str, Model], data: Any) -> dict[str,
 
 
 def load_baselines(folder: Path) -> dict[str, Model]:
-    """Return the baselines of a folder by name; none if it has none."""
+    """Return the baselines that a folder holds, by name."""
     return {path.stem: load_model(path) for path in sorted(folder.glob("*.safetensors"))}
 
 

@@ -105,7 +105,7 @@ def looks(table: CSV) -> dict[str, Look]:
         fitting = [look.format for look in tried if look.format and look.fitting == best.fitting]
         if best.format:
             best.formats = tuple(dict.fromkeys(f for f in (fitting[0], exchanged(fitting[0])) if f in fitting))
-        part = {"code": 1 / max(1, best.present), DIGITS: 1.0}.get(best.format or best.kind, NEARLY)
-        if best.fitting and best.fitting >= part * best.present:
+        share = {"code": 1 / max(1, best.present), DIGITS: 1.0}.get(best.format or best.kind, NEARLY)
+        if best.fitting and best.fitting >= share * best.present:
             worth[name] = best
     return worth
