@@ -4,11 +4,11 @@ import os
 import signal
 import threading
 import time
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from forked import DEADLINE, end_child, fork, in_child, start_child
 
 from framework import CSV, NPY, Dense, Initializer, Parquet, Sequential, UsageError
 from framework.data.ahead import ahead
@@ -17,31 +17,11 @@ from framework.experiments.processes.claims import Claims
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
-DEADLINE = 60
 """Seconds after which a child that hangs is ended, and its test fails."""
 
 
-def fork():
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, RuntimeWarning):  # of Python and JAX, which warn of just these hangs
-            warnings.simplefilter("ignore", category)
-        return os.fork()
-
-
-def in_child(function):
-    """Return the exit code of a forked process: 0 if ``function`` returned, 1 after an error, negative if it hung."""
-    if (child := fork()) == 0:
-        signal.alarm(DEADLINE)
-        try:
-            function()
-        except BaseException:  # noqa: BLE001 (the test must not go on in the child)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 class Paused:
-    """A function that waits in threads, until it is told to go on; the main thread runs through it."""
+    """A function that waits for ``go_on`` in every thread but the main one."""
 
     def __init__(self, function):
         self.function, self.begun, self.go_on = function, threading.Event(), threading.Event()
@@ -132,18 +112,9 @@ def test_a_child_and_its_parent_read_an_open_file_without_moving_its_position_fo
             assert np.array_equal(data.read(start, start + 900)[1].to_numpy(), np.arange(start, start + 900))
         assert data.read(9, 10)[1].to_pylist() == [9]
 
-    children = []
-    for _ in range(2):
-        if (child := fork()) == 0:
-            signal.alarm(DEADLINE)
-            try:
-                read()
-            except BaseException:  # noqa: BLE001 (the test must not go on in the child)
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
+    children = [start_child(read) for _ in range(2)]
     read()
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert [*map(end_child, children)] == [0, 0]
 
 
 def test_a_child_ends_a_training_whose_data_a_thread_reads_and_cannot_continue_it():
@@ -188,7 +159,7 @@ def test_a_child_that_lives_on_keeps_no_claim_of_a_parent_that_was_killed(tmp_pa
         else:
             os.read(begun, 1)
         os._exit(9)
-    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == 9
+    assert end_child(parent) == 9
     with Claims(tmp_path).take("a") as claim:
         assert [path.name for path in claim.before] == ["a.1"]
     for end in (waits, ends, begun, begins):

@@ -6,13 +6,13 @@ import os
 import resource
 import signal
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from experiment_pieces import POINTS, command, write_points
+from forked import in_child
 
 from framework import CSVLog, Experiment, SettingsError, load_model
 from framework.experiments.folder import RunFolder
@@ -34,21 +34,6 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_points(FILE)
     return Experiment.read("points.toml")
-
-
-def in_child(function):
-    """Return how a forked process ends that calls a function."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, RuntimeWarning):  # other packages have threads; the child uses none
-            warnings.simplefilter("ignore", category)
-        child = os.fork()
-    if child == 0:
-        try:
-            function()
-        except BaseException:  # noqa: BLE001 (the test must not go on in the child)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def die_at(number):
