@@ -17,8 +17,6 @@ from framework.experiments.processes.claims import Claims
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
-"""Seconds after which a child that hangs is ended, and its test fails."""
-
 
 class Paused:
     """A function that waits for ``go_on`` in every thread but the main one."""

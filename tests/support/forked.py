@@ -5,6 +5,7 @@ import signal
 import warnings
 
 DEADLINE = 60
+"""Seconds after which a child that hangs is ended, and its test fails."""
 
 
 def fork():
