@@ -1,0 +1,25 @@
+"""Tables of the documentation that repeat what the code or the project says, compared with it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def rows(page, heading):
+    """The cells of the first table of a page whose header has this cell."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("|") else [] for line in lines]
+    first = next(number for number, row in enumerate(cells) if heading in row)
+    last = next(number for number in range(first, len(cells)) if not cells[number])
+    return cells[first + 2 : last]
+
+
+def test_the_classifiers_name_the_tested_systems_and_versions():
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
+    tested = {row[0]: row[1] for row in rows("support.md", "tested")}
+    systems = [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("Operating System")]
+    assert systems == [tested["system"].partition(",")[0]]
+    versions = [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("Programming Language")]
+    assert versions == re.findall(r"\d[.]\d+", tested["Python"])
