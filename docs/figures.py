@@ -1,11 +1,11 @@
-"""Makes the figures of docs/plots.md and docs/start.md: ``python docs/figures.py`` writes them beside the pages.
+"""Makes the figures of docs/plots.md, docs/start.md and README.md: ``python docs/figures.py`` writes them to docs/.
 
 Each function trains what it draws, so a figure shows what the library does today. ``python docs/figures.py FOLDER``
 writes into another folder.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from framework import (
     GELU,
     L2,
     Accuracy,
+    Activation,
     AdamOptimizer,
     BinaryCrossEntropy,
     ConfusionMatrix,
@@ -230,6 +231,51 @@ def formula() -> Any:
     return plots.graph(Mish())
 
 
+class Snake(Activation):
+    """The activation of README.md."""
+
+    frequency: float = 1.0
+
+    def __call__(self, h: Any) -> Any:
+        return h + np.sin(self.frequency * h) ** 2 / self.frequency
+
+
+def training(epochs: Collection[int] = (*range(1, 20), *range(20, 40, 2), *range(40, 61, 5))) -> list[Image.Image]:
+    """Return a frame after each of these epochs: an activation, its derivative, and what a model with it predicts."""
+    data, classes = spirals(rows=50), ["first", "second", "third"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4), dpi=100, layout="constrained", facecolor="white")
+    Snake().plot(axis=left, span=(-4, 4))
+    frames = []
+
+    @on("epoch_end")
+    def draw(run: Run) -> None:
+        if run.epoch in epochs:
+            right.clear()
+            plots.decision_boundary(run.model, data, classes=classes, axis=right)
+            right.set(xlabel=f"epoch {run.epoch}, accuracy {run.history[-1]['accuracy']:.2f}", ylabel="")
+            figure.canvas.draw()
+            frames.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+
+    trainer = Trainer(
+        loss=CrossEntropy(),
+        optimizer=AdamOptimizer(learning_rate=0.01),
+        epochs=max(epochs),
+        metrics=[Accuracy()],
+        callbacks=[draw],
+    )
+    trainer.fit(Sequential(Dense(2, 32, Snake()), Dense(32, 32, Snake()), Dense(32, 3, Softmax())), data)
+    plt.close(figure)
+    return frames
+
+
+def save_moving(frames: list[Image.Image], path: Path) -> None:
+    """Write frames as an endless GIF of the colours of every eighth one, which rests on the last one."""
+    sample = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames[::8]]))
+    colours = sample.quantize(128, method=Image.Quantize.MAXCOVERAGE)  # white stays white
+    first, *rest = (frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames)
+    first.save(path, save_all=True, append_images=rest, duration=[120] * len(rest) + [4000], loop=0)
+
+
 FIGURES: dict[str, Callable[[], Any]] = {
     "descent": descent,
     "curves": curves,
@@ -248,18 +294,23 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "weights": weights,
     "graph": graph,
     "formula": formula,
+    "training": training,
 }
 
 
 def make(folder: Path, names: list[str]) -> Iterator[Path]:
-    """Write figures as PNG files, and give their paths."""
+    """Write figures as PNG files, frames as a GIF, and give their paths."""
     for name in names or FIGURES:
-        figure = FIGURES[name]().figure
-        path = folder / f"plots_{name}.png"
-        figure.savefig(path, dpi=100)
-        plt.close(figure)
-        with Image.open(path) as image:
-            image.quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)  # a third of the size
+        drawn = FIGURES[name]()
+        if isinstance(drawn, list):
+            path = folder / f"plots_{name}.gif"
+            save_moving(drawn, path)
+        else:
+            path = folder / f"plots_{name}.png"
+            drawn.figure.savefig(path, dpi=100)
+            plt.close(drawn.figure)
+            with Image.open(path) as image:
+                image.quantize(256, method=Image.Quantize.FASTOCTREE).save(path, optimize=True)  # a third of the size
         yield path
 
 
