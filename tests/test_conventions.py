@@ -258,6 +258,11 @@ def test_test_files_that_a_page_names_are_there():
                 assert (ROOT / "tests" / name.removeprefix("tests/")).exists(), f"{page}: {name}"
 
 
+def test_the_guide_to_training_lists_every_setting_of_a_trainer():
+    table = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").partition("| setting |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(framework.Trainer.model_fields)
+
+
 def test_the_menu_of_the_site_lists_every_page():
     listed = [page for pages in site.sections().values() for page in pages]
     assert len(listed) == len(set(listed))
