@@ -23,3 +23,13 @@ def test_the_classifiers_name_the_tested_systems_and_versions():
     assert systems == [tested["system"].partition(",")[0]]
     versions = [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("Programming Language")]
     assert versions == re.findall(r"\d[.]\d+", tested["Python"])
+
+
+def test_the_page_of_dependencies_names_every_package_and_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    extras = project["optional-dependencies"]
+    requirements = sum(extras.values(), project["dependencies"])
+    names = {re.split(r"[\[>=; ]", text)[0] for text in requirements} - {"framework"}
+    assert {name for name in names if not re.search(rf"^\|.*\b{name}\b", page, re.MULTILINE)} == set()
+    assert {name for name in extras if f"`{name}`" not in page} == set()
