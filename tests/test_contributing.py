@@ -1,4 +1,4 @@
-"""The diffs of docs/contributing.md, applied to a copy of the checkout and tested there."""
+"""The parts of docs/contributing.md, added to a copy of the checkout and tested there."""
 
 import re
 import shutil
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from contributing import DIFFS, git_apply
+from contributing import additions, apply, export
 
 CHECKOUT = Path(__file__).parents[1]
-EXPORTS = {"framework/__init__.py", "docs/operations.md"}
+PARTS = additions()
 OF_ALL_PARTS = [
     "tests/activations/test_formulas.py",
     "tests/emit/test_numpy.py",
@@ -23,10 +23,6 @@ OF_ALL_PARTS = [
 CONVENTIONS = ("is_exported", "sorted_and_true", "page_of_operations", "have_a_docstring", "is_compared", "test_list")
 
 
-def place(path):
-    return "test" if path.startswith("tests/") else "export" if path in EXPORTS else "source"
-
-
 def copy_of_the_checkout(folder):
     for name in ("framework", "tests", "docs"):
         shutil.copytree(CHECKOUT / name, folder / name)
@@ -34,24 +30,52 @@ def copy_of_the_checkout(folder):
         shutil.copy2(CHECKOUT / name, folder / name)
 
 
-@pytest.mark.parametrize("diff", DIFFS, ids=lambda diff: diff.partition("\n")[2].split()[1])
-def test_an_addition_touches_one_source_file_its_export_and_its_test(diff):
-    paths = re.findall(r"^[+]{3} b/(.*)$", diff, re.MULTILINE)
-    assert [place(path) for path in paths] == ["source", "export", "test"]
+def add(parts, folder):
+    """Add parts as the page says; return the names of classes and operations, and the changed files."""
+    names = []
+    for part in parts:
+        for addition in part:
+            apply(addition, folder)
+            for name in re.findall(r"^class (\w+)\(", addition.text, re.MULTILINE):
+                export(name, addition.path, folder)
+                names.append(name)
+            names += re.findall(r'^ {4}"(\w+)": _row\(', addition.text, re.MULTILINE)
+    subprocess.run([sys.executable, "-m", "docs.operations"], cwd=folder, check=True)
+    return names, [addition.path for part in parts for addition in part]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: Path(part[-1].path).stem)
+def test_a_part_is_one_source_file_and_its_test(part):
+    assert [addition.path.partition("/")[0] for addition in part] == ["framework", "tests"]
 
 
 @pytest.mark.share(1 / 10)
-def test_every_addition_passes_its_own_tests_and_those_of_all_parts(tmp_path):
+def test_every_part_passes_its_own_tests_and_those_of_all_parts(tmp_path):
     copy_of_the_checkout(tmp_path)
-    for diff in DIFFS:
-        git_apply(diff, tmp_path)
-    diffs = "".join(DIFFS)
-    added = re.findall(r"^[+](?:class | {4}\")(\w+)(?:\": _row)?\(", diffs, re.MULTILINE)
-    assert len(added) == len(DIFFS) == 6
-    touched = re.findall(r"^[+]{3} b/(.*[.]py)$", diffs, re.MULTILINE)
+    names, touched = add(PARTS, tmp_path)
+    assert len(names) == len(PARTS) == 6
     own = {Path(path).stem for path in touched if path.startswith("tests/")} - {"test_tangent"}
-    wanted = " or ".join([*added, *own, *CONVENTIONS])
+    wanted = " or ".join([*names, *own, *CONVENTIONS])
     command = [sys.executable, "-m", "pytest", "-q", "--all", "-k", wanted, *OF_ALL_PARTS, *touched]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 50
+
+
+def test_parts_can_be_added_after_their_neighbours_have_changed(tmp_path):
+    shutil.copytree(CHECKOUT / "framework", tmp_path / "framework")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "tests" / "graph").mkdir(parents=True)
+    shutil.copy2(CHECKOUT / "docs" / "operations.py", tmp_path / "docs")
+    shutil.copy2(CHECKOUT / "tests" / "graph" / "test_tangent.py", tmp_path / "tests" / "graph")
+    for part in PARTS:
+        addition = part[0]
+        if addition.where == "at its end":  # another class has come to the end of the file
+            path = tmp_path / addition.path
+            path.write_text(f"{path.read_text()}\n\nclass _Other:\n    pass\n")
+    for folder in ("activations", "optimizers", "models", "metrics", "callbacks"):
+        (tmp_path / "tests" / folder).mkdir()
+    names, _ = add(PARTS[::-1], tmp_path)
+    code = f"import framework; print(*({', '.join(f'framework.{n}' for n in names if n != 'logaddexp2')},))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert all(f".{name}'" in done.stdout for name in names if name != "logaddexp2")

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from contributing import DIFFS, git_apply
 
 import framework
 from framework import Activation, BinaryCrossEntropy, Component, Dense, Neuron, Sequential, SGDOptimizer, Trainer
@@ -223,11 +222,6 @@ def test_every_data_file_has_its_origin_beside_it():
     for path in data:
         pages = "".join(page.read_text(encoding="utf-8") for page in path.parent.glob("*.md"))
         assert path.name in pages or f"*{path.suffix}" in pages, f"say beside {path} where it comes from"
-
-
-@pytest.mark.parametrize("diff", DIFFS, ids=range(len(DIFFS)))
-def test_the_diffs_for_contributors_fit_the_code(diff):
-    git_apply(diff, ROOT, "--check")  # test_contributing.py runs what they add
 
 
 def prose(page):
