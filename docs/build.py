@@ -37,6 +37,9 @@ OUTSIDE = {
 ALSO = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
+    ".github/CODE_OF_CONDUCT.md",
+    "changes/README.md",
     "LICENSE",
     "framework/datasets/README.md",
     "framework/datasets/LICENSE-*",

@@ -6,6 +6,7 @@ import inspect
 import re
 import runpy
 import sys
+import tomllib
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -281,3 +282,9 @@ def test_the_check_of_the_site_finds_what_a_page_loads_from_outside(tmp_path):
     (tmp_path / "style.css").write_text("@import 'https://f.org'; p { background: url(data:image/png) }")
     found = [line.partition(": ")[2] for line in site.outside_resources(tmp_path)]
     assert found == ["//c.org/d.js", "http://e.org", "https://f.org"]
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1] == version
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
