@@ -1,6 +1,7 @@
 """Tables of the documentation that repeat what the code or the project says, compared with it."""
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -33,3 +34,11 @@ def test_the_page_of_dependencies_names_every_package_and_extra():
     names = {re.split(r"[\[>=; ]", text)[0] for text in requirements} - {"framework"}
     assert {name for name in names if not re.search(rf"^\|.*\b{name}\b", page, re.MULTILINE)} == set()
     assert {name for name in extras if f"`{name}`" not in page} == set()
+
+
+def test_the_page_of_benchmarks_lists_every_workload_and_group():
+    code = runpy.run_path(str(ROOT / "benchmarks" / "workloads.py"))
+    listed = [name for row in rows("benchmarks.md", "workload") for name in re.findall(r"`([\w-]+)`", row[0])]
+    assert sorted(listed) == sorted({name.removesuffix("-float32") for name in code["WORKLOADS"]})
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert {name for name in code["GROUPS"] if f"`{name}`" not in page} == set()
