@@ -1,8 +1,8 @@
 """Build the site: ``python docs/build.py``; then open .cache/site/html/index.html.
 
 The pages are plain Markdown, which code hosts show as they are. This copies them to .cache/site/source, adds a menu out
-of the tables of docs/index.md and a page for each public name, runs Sphinx with warnings as errors, and checks that no
-page loads anything from outside.
+of the tables of docs/contents.md and a page for each public name, runs Sphinx with warnings as errors, and checks that
+no page loads anything from outside.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ API: dict[str, tuple[str, tuple[str, ...]]] = {
     "Data": ("data", ("data", "datasets")),
     "Preprocessing": ("preprocessing", ("preprocessing",)),
     "Formulas": ("formulas", ("emit", "derivatives", "graph", "special", "random_streams")),
-    "Other programs": ("index", ("sklearn", "plots", "reports", "export")),
+    "Other programs": ("parts", ("sklearn", "plots", "reports", "export")),
     "Settings, errors, tests": ("components", ("settings", "errors", "testing")),
 }
 """The groups of public names: the page that explains them, and the folders of the package where they are written."""
@@ -104,14 +104,16 @@ def groups() -> dict[str, list[str]]:
     }
 
 
-def sections() -> dict[str, list[str]]:
-    """Return the pages of each heading under "All pages" in docs/index.md."""
-    index = (DOCS / "index.md").read_text(encoding="utf-8")
-    parts = re.split(r"^### (.+)$", index.partition("## All pages")[2], flags=re.MULTILINE)[1:]
-    return {
-        title: [page.removeprefix("../") for page in re.findall(r"^\| \[[^\]]*\]\((\S+?)\)", text, re.MULTILINE)]
-        for title, text in zip(parts[::2], parts[1::2], strict=True)
-    }
+def tables() -> dict[str, str]:
+    """Return the tables of docs/contents.md by their headings."""
+    text = (DOCS / "contents.md").read_text(encoding="utf-8")
+    titles_and_tables = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(titles_and_tables[::2], titles_and_tables[1::2], strict=True))
+
+
+def pages(table: str) -> list[str]:
+    """Return the paths of the pages that a table lists, relative to docs/ or to the repository."""
+    return [path.removeprefix("../") for path in re.findall(r"^\| \[[^\]]*\]\((\S+?)\)", table, re.MULTILINE)]
 
 
 def _rewritten(page: Path, text: str) -> str:
@@ -155,21 +157,18 @@ def stage() -> None:
 
 
 def _navigation() -> None:
-    """Make a page of each table of "All pages", and put the tables' pages into its menu."""
-    index = (SOURCE / "index.md").read_text(encoding="utf-8")
-    tables = index.partition("## All pages")[2]
-    top = []
-    for title, pages in sections().items():
-        entries = [page.removesuffix(".md") for page in pages]
+    """Make the menu: a page for each table of docs/contents.md, or the one page that it lists."""
+    menu = []
+    for title, table in tables().items():
+        entries = [page.removesuffix(".md") for page in pages(table)]
         if len(entries) == 1:
-            top += [f"{title} <{entries[0]}>"]
+            menu += [f"{title} <{entries[0]}>"]
             continue
-        text = tables.partition(f"### {title}\n")[2].partition("\n### ")[0]
-        name = f"{_slug(title)}"
-        (SOURCE / f"{name}.md").write_text(f"# {title}\n{text}\n{_toctree(entries, ':hidden:')}", encoding="utf-8")
-        top.append(name)
-    menu = _toctree([*top, "gallery/index", "api/index"], ":hidden:")
-    (SOURCE / "index.md").write_text(f"{index}\n{menu}", encoding="utf-8")
+        text = f"# {title}\n\n{_rewritten(DOCS / 'contents.md', table)}\n{_toctree(entries, ':hidden:')}"
+        (SOURCE / f"{_slug(title)}.md").write_text(text, encoding="utf-8")
+        menu.append(_slug(title))
+    with (SOURCE / "index.md").open("a", encoding="utf-8") as index:
+        index.write("\n" + _toctree([*menu, "gallery/index", "api/index"], ":hidden:"))
 
 
 def _names() -> None:
@@ -225,6 +224,8 @@ def outside_resources(html: Path) -> Iterator[str]:
 def main() -> None:
     """Build the site, or exit with a message."""
     stage()
+    print(f"Copied {len([*SOURCE.rglob('*.md')])} pages to {SOURCE.relative_to(ROOT)}.")
+    print("Running Sphinx: the scripts of the gallery, a page for each name, the HTML. It takes a minute.", flush=True)
     shutil.rmtree(HTML, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "2", "-c", DOCS, "-d", SITE / "trees"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}  # small networks, many processes
@@ -233,6 +234,7 @@ def main() -> None:
     outside = [*outside_resources(HTML)]
     if outside:
         sys.exit("docs/build.py: these pages load something from outside:\n" + "\n".join(outside))
+    print(f"Nothing is loaded from outside. Open {HTML / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -259,10 +259,19 @@ def test_the_guide_to_training_lists_every_setting_of_a_trainer():
 
 
 def test_the_menu_of_the_site_lists_every_page():
-    listed = [page for pages in site.sections().values() for page in pages]
+    listed = [page for table in site.tables().values() for page in site.pages(table)]
     assert len(listed) == len(set(listed))
     assert {page for page in listed if (ROOT / "docs" / page).exists()} == {
         str(page.relative_to(ROOT / "docs")) for page in PAGES if page.name != "index.md"
+    }
+
+
+def test_the_page_of_parts_names_public_names():
+    rows = re.findall(r"^\| (`[^|]*) \|", (ROOT / "docs" / "parts.md").read_text(encoding="utf-8"), re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+    assert {name for name in names if "." not in name} <= set(framework.__all__)
+    assert {name for name in names if name.startswith("framework.")} == {
+        f"framework.{module}" for module in ("datasets", "plots", "sklearn", "testing")
     }
 
 
