@@ -16,10 +16,12 @@ from html.parser import HTMLParser
 from importlib import import_module
 from inspect import isclass, isfunction
 from pathlib import Path
+from runpy import run_path
 from subprocess import run
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
+COURSE = ROOT / "examples" / "course"
 SITE = ROOT / ".cache" / "site"
 SOURCE, HTML = SITE / "source", SITE / "html"
 
@@ -31,8 +33,9 @@ OUTSIDE = {
     "examples/gallery/README.rst": "gallery/index.rst",
     "benchmarks": "benchmarks.md",
     "tests": "contributing.md",
+    **{f"examples/course/{path.name}": f"examples/course/{path.stem}.md" for path in COURSE.glob("lesson_*.py")},
 }
-"""Folders that pages link to, which are no pages of the site, with the page to go to."""
+"""Folders and scripts that pages link to, which are no pages of the site, with the page to go to."""
 
 ALSO = (
     "CONTRIBUTING.md",
@@ -46,7 +49,6 @@ ALSO = (
     "examples/*.py",
     "examples/cluster/[!R]*",
     "examples/course/*.md",
-    "examples/course/lesson_*.py",
 )
 """Files outside of docs/ that belong to the site."""
 
@@ -152,8 +154,16 @@ def stage() -> None:
         origin = path.relative_to(SOURCE)
         home = DOCS / origin if (DOCS / origin).exists() else ROOT / origin
         path.write_text(_rewritten(home, path.read_text(encoding="utf-8")), encoding="utf-8")
+    _lessons()
     _navigation()
     _names()
+
+
+def _lessons() -> None:
+    """Run the lessons of the course, and write their pages and notebooks."""
+    pages = run_path(str(COURSE / "build.py"))["write_pages"](SOURCE / "examples" / "course")
+    with (SOURCE / "course.md").open("a", encoding="utf-8") as course:
+        course.write("\n" + _toctree([f"/examples/course/{path.stem}" for path in pages], ":hidden:"))
 
 
 def _navigation() -> None:

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from base64 import b64encode
 from itertools import pairwise
 from pathlib import Path
 from symtable import symtable
@@ -104,6 +105,35 @@ def test_the_builder_strips_solutions_for_students_alone(tmp_path):
         assert tags == ["exercise", "check"] * (len(tags) // 2)
     again = build.build(tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+
+def test_a_page_folds_the_solution_with_what_the_check_prints(tmp_path):
+    lesson = """
+# %% [markdown]
+# # Title
+# %%
+draw()
+# %% [markdown]
+# ## Exercise
+# %% tags=["exercise"]
+answer = ...
+# %% tags=["solution"]
+answer = 42
+# %% tags=["check"]
+check(answer)
+"""
+    made = build.notebook("lesson", build.cells(lesson))
+    drawn = {"text/plain": "<Axes>"}, {"image/png": b64encode(b"a picture").decode()}
+    made.cells[1].outputs = [nbformat.v4.new_output("display_data", data) for data in drawn]
+    made.cells[5].outputs = [nbformat.v4.new_output("stream", text="Right: it is 42")]
+    shown, folded = build.page(made, tmp_path / "lesson.md").split("<details>")
+    assert "answer = ..." in shown
+    assert "check(answer)" in shown
+    assert "42" not in shown
+    assert "<Axes>" not in shown
+    assert folded.index("answer = 42") < folded.index("Right: it is 42") < folded.index("</details>")
+    assert [path.read_bytes() for path in tmp_path.glob("*.png") if f"({path.name})" in shown] == [b"a picture"]
+    assert "student/lesson.ipynb" in shown
 
 
 def test_text_alternates_with_code_in_reasonable_pieces():

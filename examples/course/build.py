@@ -3,14 +3,15 @@
     python examples/course/build.py FOLDER         writes FOLDER/student/*.ipynb and FOLDER/teacher/*.ipynb
     python examples/course/build.py FOLDER --run   also runs the teacher's notebooks, and keeps what they print and draw
 
-It needs nbformat, and for --run nbclient and ipykernel: pip install nbformat nbclient ipykernel. A lesson is a script
-in the percent format, which editors open as a notebook: a cell starts with "# %%", a cell of text with
-"# %% [markdown]". Cells with the tag "solution" are left out of the student's notebook.
+It needs the extra ``course``. A lesson is a script in the percent format, which editors open as a notebook: a cell
+starts with "# %%", a cell of text with "# %% [markdown]". Cells with the tag "solution" are left out of the student's
+notebook. docs/build.py makes the pages of the site by ``write_pages``.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -95,7 +96,63 @@ def execute(made) -> None:
 
     with TemporaryDirectory() as work:  # for the files that a lesson writes
         resources = {"metadata": {"path": work}}
-        NotebookClient(made, timeout=120, kernel_name="python3", resources=resources).execute()
+        quiet = ["--log-level=ERROR"]  # ipykernel warns that other programs of this machine could listen
+        NotebookClient(made, timeout=120, resources=resources, extra_arguments=quiet).execute()
+
+
+def write_pages(folder: Path) -> list[Path]:
+    """Write the notebooks, run them, and write each lesson as a page of Markdown; return the paths of the pages."""
+    import nbformat  # noqa: PLC0415
+
+    pages = []
+    for path in build(folder, run=True):
+        if path.parent.name == "teacher":
+            pages.append(folder / f"{path.stem}.md")
+            pages[-1].write_text(page(nbformat.read(path, 4), pages[-1]), encoding="utf-8")
+    return pages
+
+
+def page(made, path: Path) -> str:
+    """Return a notebook that was run as Markdown for Sphinx, and write its pictures beside the path of the page.
+
+    The solution of an exercise is folded and follows its check, because what the check prints may give it away.
+    """
+    blocks, solution = [], ""
+    for number, cell in enumerate(made.cells):
+        tag = "".join(cell.metadata.get("tags", []))
+        if cell.cell_type == "markdown":
+            blocks.append(cell.source)
+            continue
+        code = f"```python\n{cell.source}\n```"
+        pictures = (path.with_name(f"{path.stem}_{number}_{place}.png") for place in range(len(cell.outputs)))
+        printed = [*map(shown, cell.outputs, pictures)]
+        if tag == "solution":
+            solution = code
+        elif tag == "check":
+            blocks += [code, "<details>\n<summary>Solution</summary>", solution, *printed, "</details>"]
+        else:
+            blocks += [code, *printed]
+    downloads = [
+        f"[Download the notebook](student/{path.stem}.ipynb) and [open it](../../course.md), or read on.",
+        f"For teachers: [the notebook with solutions](teacher/{path.stem}.ipynb).",
+    ]
+    blocks.insert(1, "\n".join(downloads))
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def shown(output, picture: Path) -> str:
+    """Return an output of a cell as Markdown: a picture, a table, a formula or text."""
+    data = output.get("data", {"text/plain": output.get("text", "")})
+    if "image/png" in data:
+        picture.write_bytes(base64.b64decode(data["image/png"]))
+        return f"![What the code above draws]({picture.name})"
+    if "text/html" in data:
+        return f"```{{raw}} html\n{data['text/html']}\n```"
+    if "text/latex" in data:
+        return data["text/latex"]
+    text = data["text/plain"].rstrip()
+    plain = f"```{{code-block}} text\n:class: sphx-glr-script-out\n\n{text}\n```"  # as the gallery shows it
+    return "" if text.startswith("<") else plain  # <Axes ...> says nothing
 
 
 def main() -> None:
