@@ -42,3 +42,13 @@ def test_the_page_of_benchmarks_lists_every_workload_and_group():
     assert sorted(listed) == sorted({name.removesuffix("-float32") for name in code["WORKLOADS"]})
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert {name for name in code["GROUPS"] if f"`{name}`" not in page} == set()
+
+
+def test_the_numbers_of_reliability_are_those_of_its_tests():
+    claims = [
+        claim for row in rows("reliability.md", "guarantee") for claim in re.findall(r"`(\S+[.]py)`: ([^`]+)", row[1])
+    ]
+    numbers = [(name, number.replace(",", "_")) for name, text in claims for number in re.findall(r"\d[\d,]*", text)]
+    assert len(numbers) >= 3
+    for name, number in numbers:
+        assert re.search(rf"\b{number}\b", (ROOT / "tests" / name).read_text(encoding="utf-8")), (name, number)
