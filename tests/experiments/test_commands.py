@@ -145,6 +145,19 @@ def test_flags_mean_the_same_in_any_order():
     assert len(printed) == 1
 
 
+@pytest.mark.usefixtures("workplace")
+def test_the_file_of_the_guide_trains_and_its_error_names_the_line():
+    page = (Path(framework.__file__).parents[1] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    rows = [[n % 7, "Oslo" if n % 3 else None, "yes" if n % 7 > 3 else "no"] for n in range(60)]
+    pd.DataFrame(rows, columns=["delay", "city", "late"]).to_csv("flights.csv", index=False)
+    Path("flights.toml").write_text(text)
+    assert "accuracy" in command("train", "flights.toml")
+    Path("flights.toml").write_text(text.replace("epochs = ", "epoch = "))
+    said = command("train", "flights.toml", status=None).replace("\n", " ")
+    assert page.replace("\n  ", " ").partition("names the line: `")[2].partition("`")[0] in said
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
