@@ -40,8 +40,11 @@ def tables(tmp_path_factory):
     return folder
 
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def commands_of_the_readme():
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## From a table to a model")[2]
+    section = README.partition("## Your own table")[2]
     block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
     return [line.partition("#")[0].split() for line in block.splitlines() if line.startswith("framework ")]
 
@@ -55,6 +58,7 @@ def test_the_commands_of_the_readme_predict_breast_cancer(tables, tmp_path, monk
     printed = [command(*each[1:]) for each in commands]
     assert "The loss is of" not in printed[2]  # classes have no other unit
     accuracy = float(re.search(r"accuracy +(\S+)", printed[2])[1])
+    assert f"# accuracy {accuracy:.3f}," in README
     truth, found = table("cancer_test.csv"), table("predictions.csv")
     right = np.mean([a == b for a, b in zip(truth["diagnosis"], found["diagnosis"], strict=True)])
     assert accuracy == pytest.approx(right, abs=1e-6)
