@@ -1,5 +1,8 @@
 """The compiled engine gives the NumPy engine's weights: every formula of the catalogue, found by itself."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from catalogue import catalogue
@@ -49,6 +52,14 @@ IDENTITY = Identity()
 PLAIN = SGDOptimizer(learning_rate=0.05)
 
 
+PAGE = (Path(__file__).parents[2] / "docs" / "compiled.md").read_text(encoding="utf-8")
+
+
+def promised(kind):
+    """The number of epochs after which the page says that the engines agree."""
+    return int(re.search(rf"^\| every {kind}\b.* \| (\d+) \|$", PAGE, re.MULTILINE)[1])
+
+
 def both(make, loss, optimizer, data, **settings):
     """Train twins with both engines for 1,000 steps or so."""
     settings = {"batch_size": 8, "epochs": 100} | settings
@@ -90,6 +101,7 @@ def test_every_activation(chain):
     optimizer = SGDOptimizer(learning_rate=rate, momentum=0.5)
     runs = both(model.copy, HalfSquaredError(), optimizer, (X, np.tile(NUMBERS, 2)), epochs=20)
     require_agreement(runs)
+    assert runs[0].epoch == promised("activation")
     for before, after in zip(start.layers, runs[1].model.layers, strict=True):
         assert np.abs(after.weights - before.weights).max() > 1e-4
 
@@ -110,13 +122,17 @@ def problem(loss):
 @pytest.mark.parametrize("cls", [cls for cls in catalogue(Loss) if cls is not Losses], ids=lambda cls: cls.__name__)
 def test_every_loss(cls):
     model, y = problem(cls())
-    require_agreement(both(model.copy, cls(), PLAIN, (X, y, WEIGHTS)))
+    runs = both(model.copy, cls(), PLAIN, (X, y, WEIGHTS))
+    require_agreement(runs)
+    assert runs[0].epoch == promised("loss")
 
 
 @pytest.mark.share(1 / 3)
 @pytest.mark.parametrize("cls", catalogue(Optimizer), ids=lambda cls: cls.__name__)
 def test_every_optimizer(cls):
-    require_agreement(both(lambda: Dense(3, 2, Tanh()), HalfSquaredError(), cls(learning_rate=0.01), (X, NUMBERS)))
+    runs = both(lambda: Dense(3, 2, Tanh()), HalfSquaredError(), cls(learning_rate=0.01), (X, NUMBERS))
+    require_agreement(runs)
+    assert runs[0].epoch == promised("optimizer")
 
 
 def every_operation(h):
