@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -220,6 +220,10 @@ def _compared(
     return GradientRow(name, place, analytic, float(bounds.middle[0]), error), kinked
 
 
+_Distance = tuple[int, str, float, tuple[float, float]]
+"""A step, a parameter, its distance from the reference in ulps, and its worst element in both."""
+
+
 @dataclass(frozen=True)
 class StepComparison:
     """The result of ``compare_steps``.
@@ -231,6 +235,7 @@ class StepComparison:
         ulps: By how many units in the last place its worst element differs then.
         values: That element in the loop and in the reference; None when they never differ.
         largest_ulps: The largest such distance over all steps and parameters.
+        tolerance: The relative error that counts as equal.
     """
 
     steps: int
@@ -239,14 +244,16 @@ class StepComparison:
     ulps: float
     values: tuple[float, float] | None
     largest_ulps: float
+    tolerance: float
 
     def __str__(self) -> str:
         if self.values is None:
-            return f"equal to the last bit over {self.steps} steps"
+            return f"equal {f'up to {self.tolerance}' if self.tolerance else 'to the last bit'} over {self.steps} steps"
+        rounding = f", {self.ulps:.3g} ulps apart" if self.ulps < 1e6 else ""
+        loop, reference = (f"{value!r}" if rounding else f"{value:.6g}" for value in self.values)
         return (
-            f"they part at step {self.first_step} of {self.steps}, in '{self.parameter}', by {self.ulps:.3g} ulps: "
-            f"{self.values[0]!r} in the loop, {self.values[1]!r} in the reference; "
-            f"the largest distance is {self.largest_ulps:.3g} ulps"
+            f"they differ from step {self.first_step} of {self.steps} on, in '{self.parameter}': "
+            f"{loop} in the loop, {reference} in the reference{rounding}"
         )
 
 
@@ -258,6 +265,7 @@ def compare_steps(
     model: Model | None = None,
     data: Any = None,
     steps: int = 100,
+    tolerance: float = 0.0,
 ) -> StepComparison:
     """Compare training with a plain NumPy step function, step by step, to prove that a port is right.
 
@@ -268,6 +276,7 @@ def compare_steps(
         model: The model for the trainer; a copy is trained.
         data: The data for the trainer.
         steps: How many steps to compare at most.
+        tolerance: The error that is allowed, relative to the largest number of a parameter; 0 asks for equality.
 
     Returns:
         The first step, parameter and distance in units in the last place at which they differ.
@@ -298,7 +307,7 @@ def compare_steps(
         def compare(run: Run) -> None:
             if run.current is not None and run.step <= steps:
                 x, y = (map_leaves(np.copy, tree) for tree in run.current[:2])
-                pairs.extend(_distances(run.model.parameters, reference(x, y), next(count)))
+                pairs.extend(_distances(run.model.parameters, reference(x, y), next(count), tolerance))
             if run.step >= steps:
                 run.stop("compare_steps")
 
@@ -307,33 +316,20 @@ def compare_steps(
     else:
         made = steps
         for step in range(1, steps + 1):
-            pairs.extend(_distances(loop(), reference(), step))
-    first = next((pair for pair in pairs if pair.ulps > 0), None)
-    if first is None:
-        return StepComparison(made, None, None, 0.0, None, 0.0)
-    largest = max(pair.ulps for pair in pairs)
-    return StepComparison(made, first.step, first.parameter, first.ulps, first.values, largest)
+            pairs.extend(_distances(loop(), reference(), step, tolerance))
+    largest = max((ulps for _, _, ulps, _ in pairs), default=0.0)
+    first, name, ulps, values = next((pair for pair in pairs if pair[2] > 0), (None, None, 0.0, None))
+    return StepComparison(made, first, name, ulps, values, largest, tolerance)
 
 
-class _Distance(NamedTuple):
-    """How far a parameter is from that of the reference, and its worst element in both."""
-
-    step: int
-    parameter: str
-    ulps: float
-    values: tuple[float, float]
-
-
-def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) -> Iterator[_Distance]:
-    """Yield the distance in ulps of each parameter that the reference has."""
+def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int, tolerance: float) -> Iterator[_Distance]:
+    """Yield the distance of each parameter that the reference has, of 0 ulps within the tolerance."""
     if not isinstance(theirs, Mapping) or not theirs:
-        given = "none" if isinstance(theirs, Mapping) else type(theirs).__name__
+        given = "nothing; write return" if theirs is None else brief(theirs)
         raise DataError(f"compare_steps: the reference must return its parameters by name, as a dict; got {given}")
     for name, value in theirs.items():
         if name not in ours:
             raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")
-        if value is ...:
-            raise DataError(f"compare_steps: '{name}' is not written yet: replace the ... by your code")
         a, b = np.asarray(ours[name]), np.asarray(value)
         if b.dtype.kind not in "biuf":
             raise DataError(f"compare_steps: '{name}' must be numbers; the reference gives {brief(value)}")
@@ -342,8 +338,9 @@ def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int) ->
         b = b.astype(a.dtype)
         spacing = np.spacing(np.maximum(np.abs(a), np.abs(b)).astype(a.dtype))
         with np.errstate(invalid="ignore"):
-            ulps = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b) / spacing)
+            equal = np.isclose(a, b, rtol=0.0, atol=tolerance * np.abs(a).max(initial=0.0), equal_nan=True)
+            ulps = np.where(equal, 0.0, np.abs(a - b) / spacing)
             ulps = np.where(np.isnan(ulps), np.inf, ulps)
         if ulps.size:
             worst = np.unravel_index(ulps.argmax(), ulps.shape)
-            yield _Distance(step, name, float(ulps[worst]), (float(a[worst]), float(b[worst])))
+            yield step, name, float(ulps[worst]), (float(a[worst]), float(b[worst]))

@@ -1,15 +1,18 @@
 """Testing: the checks that every component of the library passes, for your components too.
 
 ``check_component(MyActivation())`` runs all that apply to its kind and lists everything that fails. ``check_function``
-compares a function with a reference, as exercises and ports do.
+compares a function with a reference, as exercises and ports do. ``check_written`` finds exercises that are still open.
 """
 
 from __future__ import annotations
 
+import ast
 import copy
+import inspect
 import math
 import pickle
 import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,13 +46,13 @@ from framework.training.trainer import Trainer
 from framework.training.verification import differences
 from framework.trees import flatten, leaves, map_leaves, sample_shape, take
 
-__all__ = ["ConformanceError", "check_component", "check_function"]
+__all__ = ["ConformanceError", "check_component", "check_function", "check_written"]
 
 Check = Callable[[Any], None]
 
 
 class ConformanceError(FrameworkError, AssertionError):
-    """A component fails some of the checks, all of which the message lists; or a function gives a wrong result."""
+    """A component fails some of the checks, all of which the message lists; or a function is wrong, or not written."""
 
 
 @worded
@@ -72,7 +75,7 @@ def check_component(component: Component) -> tuple[str, ...]:
         True
     """
     before = _global_stream()
-    failures = []
+    failures: dict[str, list[str]] = {}  # the names of the checks by the reason, which several may share
     applicable = {
         name: check for kind in _CHECKS if isinstance(component, kind) for name, check in _CHECKS[kind].items()
     }
@@ -80,13 +83,13 @@ def check_component(component: Component) -> tuple[str, ...]:
         try:
             check(component)
         except Exception as error:  # noqa: BLE001 (all are reported together)
-            failures.append(f"- {name}: {type(error).__name__}: {error}")
+            failures.setdefault(f"{type(error).__name__}: {error}", []).append(name)
     if _global_stream() != before:
-        failures.append("- it leaves NumPy's global random stream alone: the stream has moved; use the rng it is given")
+        failures["the stream has moved; use the rng it is given"] = ["it leaves NumPy's global random stream alone"]
     if failures:
-        raise ConformanceError(
-            "\n".join([f"{component!r} fails {len(failures)} of {len(applicable)} checks:", *failures])
-        )
+        lines = [f"- {'; '.join(names)}: {reason}" for reason, names in failures.items()]
+        count = sum(map(len, failures.values()))
+        raise ConformanceError("\n".join([f"{component!r} fails {count} of {len(applicable)} checks:", *lines]))
     return tuple(applicable)
 
 
@@ -137,10 +140,35 @@ def check_function(
     return len(cases)
 
 
+@worded
+def check_written(exercise: str, *answers: Any) -> None:
+    """Raise if a gap, ``...``, is left in an answer to an exercise. An index such as ``x[..., 0]`` does not count.
+
+    Args:
+        exercise: What the message calls the exercise.
+        answers: The functions and values that the exercise asks for.
+
+    Raises:
+        ConformanceError: A gap is left.
+
+    Example:
+        >>> check_written("exercise 3", [...])
+        Traceback (most recent call last):
+        framework.testing.ConformanceError: exercise 3 is still open: replace the ... by your answer
+    """
+    for answer in answers:
+        nodes = [*ast.walk(ast.parse(textwrap.dedent(inspect.getsource(answer))))] if inspect.isfunction(answer) else []
+        indices = {part for node in nodes if isinstance(node, ast.Subscript) for part in ast.walk(node)}
+        gaps = (isinstance(node, ast.Constant) and node.value is ... for node in {*nodes} - indices)
+        if "Ellipsis" in repr(answer) or any(gaps):
+            raise ConformanceError(f"{exercise} is still open: replace the ... by your answer")
+
+
 def _argument(value: Any) -> str:
     """Return an argument for a message, a large array as its shape, a long list as its length."""
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, list | tuple) and len(value) > 8:
+    value = float(f"{value:.6g}") if isinstance(value, float) else value
+    if isinstance(value, dict) or (isinstance(value, list | tuple) and len(value) > 8):
         return f"<{type(value).__name__} of {len(value)}>"
     return f"<array {value.shape}>" if isinstance(value, np.ndarray) and value.size > 8 else brief(value)
 
@@ -149,15 +177,13 @@ def _difference(result: Any, right: Any, tolerance: float) -> str:
     """Return how a result differs from the right one, "" if it does not."""
     if result is None:
         return "returns nothing; write return"
-    parts = result.flat if isinstance(result, np.ndarray) else result if isinstance(result, list | tuple) else [result]
-    if any(part is Ellipsis for part in parts):
-        return "is not written yet: replace the ... by your code"
     try:
         found, wanted = np.asarray(result, float), np.asarray(right, float)
     except (TypeError, ValueError):
         return f"must give a number or an array; got {brief(result)}"
     if found.shape != wanted.shape:
-        return f"must give the shape {wanted.shape}; got {found.shape}"
+        shapes = [f"an array of the shape {each.shape}" if each.shape else "one number" for each in (wanted, found)]
+        return f"must give {shapes[0]}; got {shapes[1]}"
     largest = np.max(np.abs(wanted), initial=0.0, where=np.isfinite(wanted))
     wrong = ~np.isclose(found, wanted, rtol=0.0, atol=tolerance * largest, equal_nan=True)
     if not wrong.any():

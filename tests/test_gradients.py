@@ -243,12 +243,25 @@ def test_where_a_port_parts_is_named():
     assert comparison.ulps > 1e6
     ours, theirs = comparison.values
     assert ours != theirs
-    assert f"they part at step 4 of 15, in 'weights', by {comparison.ulps:.3g} ulps: {ours} in the" in str(comparison)
+    numbers = f"{ours:.6g} in the loop, {theirs:.6g} in the reference"
+    assert str(comparison) == f"they differ from step 4 of 15 on, in 'weights': {numbers}"
 
 
-def test_a_reference_that_is_not_written_yet_is_named():
-    with pytest.raises(DataError, match=r"'weights' is not written yet: replace the \.\.\. by your code"):
-        compare_steps(TRAINER, lambda *_: {"weights": ...}, model=neuron(), data=DATA)
+def test_a_difference_by_rounding_is_shown_in_all_digits_and_ulps():
+    comparison = compare_steps(lambda: {"w": np.ones(2)}, lambda: {"w": np.array([1.0, 1 + 2**-51])}, steps=3)
+    numbers = "1.0 in the loop, 1.0000000000000004 in the reference"
+    assert str(comparison) == f"they differ from step 1 of 3 on, in 'w': {numbers}, 2 ulps apart"
+
+
+def test_differences_within_the_tolerance_do_not_count():
+    def compare(tolerance):
+        return compare_steps(
+            lambda: {"w": np.array([1e-9, 1.0])}, lambda: {"w": np.array([2e-9, 1.0])}, steps=3, tolerance=tolerance
+        )
+
+    assert (compare(2e-9).first_step, compare(2e-9).largest_ulps) == (None, 0.0)
+    assert str(compare(2e-9)) == "equal up to 2e-09 over 3 steps"
+    assert (compare(0.5e-9).first_step, compare(0.5e-9).values) == (1, (1e-9, 2e-9))
 
 
 def test_a_hand_written_loop_is_compared_too():
@@ -274,8 +287,11 @@ def test_at_most_so_many_steps_are_compared():
     [
         (lambda *_: {"wieghts": np.zeros(2)}, "no parameter 'wieghts'"),
         (lambda *_: {"weights": np.zeros(3)}, r"must have the shape \(2,\)"),
+        (lambda *_: {"weights": ...}, "'weights' must be numbers; the reference gives Ellipsis"),
+        (lambda *_: None, "by name, as a dict; got nothing; write return"),
+        (lambda *_: np.zeros(2), r"by name, as a dict; got array\(\[0., 0.\]\)"),
     ],
-    ids=["name", "shape"],
+    ids=["name", "shape", "gap", "nothing", "array"],
 )
 def test_a_reference_that_does_not_fit_is_refused(reference, message):
     with pytest.raises(DataError, match=message):

@@ -11,7 +11,7 @@
 import numpy as np
 
 from framework import HalfSquaredError, Neuron, SGDOptimizer, Sigmoid, Trainer, compare_steps, trace_step
-from framework.testing import check_function
+from framework.testing import check_function, check_written
 
 # %% [markdown]
 # ## Forward: the answer
@@ -103,6 +103,7 @@ def true_error_term(x, w, b, y):
     return trace_step(Neuron.from_weights(w, bias=b, activation=Sigmoid()), x, y).error_term
 
 
+check_written("exercise 1", error_term)
 rng = np.random.default_rng(1)
 cases = [(x, w, b, y), *((rng.normal(size=3), rng.normal(size=3), rng.normal(), rng.random()) for _ in range(5))]
 print(f"Right: {check_function(error_term, true_error_term, cases)} cases.")
@@ -118,7 +119,7 @@ print(f"Right: {check_function(error_term, true_error_term, cases)} cases.")
 def step(x, w, b, y, rate):
     new_w = w
     new_b = ...
-    return np.array([*new_w, new_b])
+    return [*new_w, new_b]
 
 
 # %% tags=["solution"]
@@ -126,7 +127,7 @@ def step(x, w, b, y, rate):
     delta = error_term(x, w, b, y)
     new_w = w + rate * delta * x
     new_b = b + rate * delta  # as if the bias were the weight of an input that is always 1
-    return np.array([*new_w, new_b])
+    return [*new_w, new_b]
 
 
 # %% tags=["check"]
@@ -135,6 +136,7 @@ def true_step(x, w, b, y, rate):
     return np.array([*traced.new_weights, traced.new_bias])
 
 
+check_written("exercise 2", step)
 print(f"Right: {check_function(step, true_step, [(*case, 0.5) for case in cases])} cases.")
 
 # %% [markdown]
@@ -167,11 +169,15 @@ def one_step(x, y):
 
 
 # %% tags=["check"]
+check_written("exercise 3", one_step)
 examples = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [-1.0, 2.0]]), np.array([1.0, 0.0, 1.0, 1.0])
 weights = np.array([0.1, 0.2])  # so that this cell may be run again
 descent = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), batch_size=1, epochs=5)
-comparison = compare_steps(descent, one_step, model=neuron, data=examples)
-assert comparison.largest_ulps < 1000, f"the weights of the framework, the loop, and yours, the reference: {comparison}"
+comparison = compare_steps(descent, one_step, model=neuron, data=examples, tolerance=1e-9)
+theirs, yours = comparison.values or (0, 0)
+assert yours == theirs, (
+    f"after step {comparison.first_step} of {comparison.steps} a weight must be {theirs:.6g}; yours is {yours:.6g}"
+)
 print(f"Right: the same weights over {comparison.steps} steps, up to rounding.")
 
 # %% [markdown]

@@ -23,7 +23,7 @@ from framework import (
     check_gradients,
     show,
 )
-from framework.testing import check_function
+from framework.testing import check_function, check_written
 
 # %% [markdown]
 # ## By trying
@@ -114,6 +114,7 @@ def true_slope(f, h):
     return f.derivative(h)
 
 
+check_written("exercise 1", slope)
 cases = [(f, h) for f in (Tanh(), Sigmoid(), Swish()) for h in (-2.0, 0.3, 1.0)]
 print(f"Right: {check_function(slope, true_slope, cases, tolerance=1e-7)} cases.")
 
@@ -147,6 +148,7 @@ class Bell(Activation):
 
 
 # %% tags=["check"]
+check_written("exercise 2", Bell.derivative)
 for s in (1.0, 2.5):
     Bell(s=s).check_derivative()
 print("Right:", show(Bell(s=2.5)))
@@ -182,6 +184,7 @@ def true_change(w1, w2, x):
     return chain.parameters.gradients["0.weights"][0, 0]
 
 
+check_written("exercise 3", change_with_first_weight)
 cases = [tuple(rng.normal(size=3)) for _ in range(5)]
 print(f"Right: {check_function(change_with_first_weight, true_change, cases)} cases.")
 

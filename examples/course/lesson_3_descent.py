@@ -23,7 +23,7 @@ from framework import (
     plots,
 )
 from framework.datasets import load_breast_cancer
-from framework.testing import check_function
+from framework.testing import check_function, check_written
 
 # %% [markdown]
 # ## What a loss punishes
@@ -109,6 +109,7 @@ def cross_entropy(p, y):
 
 
 # %% tags=["check"]
+check_written("exercise 1", cross_entropy)
 rng = np.random.default_rng(0)
 cases = [(rng.uniform(0.05, 0.95, n), rng.integers(0, 2, n).astype(float)) for n in (1, 4, 7)]
 print(f"Right: {check_function(cross_entropy, BinaryCrossEntropy(), cases)} cases.")
@@ -143,11 +144,16 @@ def line_step(x, y):
 
 
 # %% tags=["check"]
+check_written("exercise 2", line_step)
 weights = np.zeros(2)  # so that this cell may be run again
 rows = rng.normal(size=(20, 2)), rng.normal(size=20)
 straight = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=10, epochs=5)
-comparison = compare_steps(straight, line_step, model=Neuron.from_weights([0, 0], train_bias=False), data=rows)
-assert comparison.largest_ulps < 1e5, f"the weights of the framework, the loop, and yours, the reference: {comparison}"
+line = Neuron.from_weights([0, 0], train_bias=False)
+comparison = compare_steps(straight, line_step, model=line, data=rows, tolerance=1e-9)
+theirs, yours = comparison.values or (0, 0)
+assert yours == theirs, (
+    f"after step {comparison.first_step} of {comparison.steps} a weight must be {theirs:.6g}; yours is {yours:.6g}"
+)
 print(f"Right: the same weights over {comparison.steps} steps, up to rounding.")
 
 # %% [markdown]
@@ -162,6 +168,7 @@ my_rate = ...
 my_rate = 6.0
 
 # %% tags=["check"]
+check_written("exercise 3", my_rate)
 run, steps = descend(my_rate)
 reached = loss(run.model(data[0]), y)
 assert reached < 0.18, f"with the rate {my_rate} the loss is {reached:.4f} after 10 steps, which is not below 0.18"

@@ -25,7 +25,7 @@ from framework import (
     split,
 )
 from framework.datasets import load_digits
-from framework.testing import check_function
+from framework.testing import check_function, check_written
 
 # %% [markdown]
 # ## Three parts of the data
@@ -119,6 +119,7 @@ def accuracy(p, y):
 
 
 # %% tags=["check"]
+check_written("exercise 1", accuracy)
 cases = [(model.predict(test[0][:n]), test[1][:n]) for n in (1, 10, 360)]
 cases.append((np.array([[0.4, 0.3, 0.3], [0.1, 0.2, 0.7]]), np.array([0, 1])))
 print(f"Right: {check_function(accuracy, Accuracy(), cases)} cases.")
@@ -153,6 +154,7 @@ def true_last_epoch(losses, patience):
     return heart.replace(callbacks=[stopping]).fit(model_by_heart.copy(), few, validation=validation).epoch
 
 
+check_written("exercise 2", last_epoch)
 losses = by_heart.history.column("val_loss")
 cases = [(losses, patience) for patience in (1, 2, 4, 7, 100)]
 print(f"Right: {check_function(last_epoch, true_last_epoch, cases)} cases.")
@@ -170,6 +172,7 @@ small = ...
 small = Sequential(Dense(64, 16, ReLU()), Dense(16, 10, Softmax()))
 
 # %% tags=["check"]
+check_written("exercise 3", small)
 assert isinstance(small, Sequential), f"small must be Sequential(...); it is {small}"
 assert small.parameters.vector.size <= 1500, (
     f"the network has {small.parameters.vector.size} numbers, which is more than 1,500"

@@ -28,7 +28,7 @@ from framework import (
     check_gradients,
     show,
 )
-from framework.testing import check_component, check_function
+from framework.testing import check_component, check_function, check_written
 
 # %% [markdown]
 # ## The problem
@@ -171,8 +171,10 @@ class Soft(Activation):
 
 
 # %% tags=["check"]
+check_written("exercise 1", Soft.__call__)
+checks = check_component(Soft())
 check_function(Soft(), Softsign(), [(h,) for h in (0.0, 1.0, -3.0, np.array([[0.5, -0.5]]))])
-print(f"Right: {len(check_component(Soft()))} checks.")
+print(f"Right: {len(checks)} checks, and the values of Softsign.")
 
 # %% [markdown]
 # ## Exercise 2: a loss with a setting
@@ -219,9 +221,10 @@ class Robust(Loss):
 
 
 # %% tags=["check"]
-for delta in (1.0, 0.3):
-    cases = [(np.array([each]), np.zeros(1)) for each in (0.2, -0.2, 3.0, -3.0)]
-    check_function(Robust(delta=delta), Huber(delta=delta), cases)
+check_written("exercise 2", Robust.value)
+for limit in (1.0, 0.3):
+    cases = [(np.array([error]), np.zeros(1)) for error in (0.2, -0.2, 0.5, 3.0, -3.0)]
+    check_function(Robust(delta=limit), Huber(delta=limit), cases)
 print(f"Right: {len(check_component(Robust(delta=0.5)))} checks.")
 
 # %% [markdown]
@@ -266,15 +269,16 @@ class WithVelocity(Optimizer):
 
 
 # %% tags=["check"]
-def trained(optimizer):
+def trained_weights(optimizer):
     made = Trainer(loss=MeanSquaredError(), optimizer=optimizer, epochs=2)
     return made.fit(Sequential(Dense(1, 4, Tanh()), Neuron(4)), (x, y)).model.parameters.vector
 
 
+check_written("exercise 3", WithVelocity.update)
 checks = check_component(WithVelocity(learning_rate=0.01))
 check_function(
-    trained,
-    lambda given: trained(SGDOptimizer(learning_rate=0.01, momentum=given.mu)),
+    trained_weights,
+    lambda given: trained_weights(SGDOptimizer(learning_rate=0.01, momentum=given.mu)),
     [(WithVelocity(learning_rate=0.01),)],
 )
 print(f"Right: {len(checks)} checks, and the weights of SGDOptimizer(momentum=0.9).")

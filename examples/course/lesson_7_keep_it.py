@@ -34,7 +34,7 @@ from framework import (
     save,
 )
 from framework.datasets import load_digits
-from framework.testing import check_function
+from framework.testing import check_function, check_written
 
 # %% [markdown]
 # ## Save
@@ -120,6 +120,7 @@ continued.optimizer.learning_rate = 0.0015
 continued = trainer.resume(continued, data, epochs=5)
 
 # %% tags=["check"]
+check_written("exercise 1", continued)
 assert isinstance(continued, Run), f"continued must be a run, as resume returns it; it is {continued}"
 assert continued.epoch == 8, f"the run must end after 8 epochs; it has made {continued.epoch}"
 rates = continued.history.column("learning_rate")
@@ -162,7 +163,7 @@ class PowerCut(Callback):
             raise OSError("power cut")
 
 
-def weights(*cuts):
+def weights_after_cuts(*cuts):
     with TemporaryDirectory() as folder:
         for at in (*cuts, -1):
             saving = trainer.replace(callbacks=[PowerCut(at=at), Checkpoint(folder=folder, every=20)])
@@ -172,8 +173,10 @@ def weights(*cuts):
     return run.model.parameters.vector
 
 
+check_written("exercise 2", start_or_resume)
 cases = [(), (30,), (30, 200, 201)]
-print(f"Right: {check_function(weights, lambda *_: straight.model.parameters.vector, cases, tolerance=0)} cases.")
+count = check_function(weights_after_cuts, lambda *_: straight.model.parameters.vector, cases, tolerance=0)
+print(f"Right: {count} cases.")
 
 # %% [markdown]
 # ## Exercise 3: without the library
@@ -202,6 +205,7 @@ def true_prediction(x, arrays):
     return model(x)
 
 
+check_written("exercise 3", predict_by_hand)
 arrays = {name: array.copy() for name, array in model.parameters.items()}
 cases = [(data[0][:n], arrays) for n in (1, 50)]
 print(f"Right: {check_function(predict_by_hand, true_prediction, cases)} cases.")

@@ -28,7 +28,7 @@ from framework import (
     check_gradients,
     show,
 )
-from framework.testing import check_function
+from framework.testing import check_function, check_written
 
 # %% [markdown]
 # ## The task: look it up
@@ -210,6 +210,7 @@ def true_scores(q, k):
     return np.array([[[sum(a * b) / len(a) ** 0.5 for b in keys] for a in queries] for queries, keys in rows])
 
 
+check_written("exercise 1", scores)
 cases = [
     (rng.normal(size=(1, 2, 1)), rng.normal(size=(1, 2, 1))),
     (rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 4))),
@@ -250,6 +251,7 @@ def true_attention(x):
     return theirs(x)
 
 
+check_written("exercise 2", CausalAttention.formula)
 layer = CausalAttention(units=4, inputs=4)
 x, y = rng.normal(size=(3, 5, 4)), rng.normal(size=(3, 5, 4))
 check_function(layer, true_attention, [(x,), (x[:1, :2],)])
@@ -275,6 +277,7 @@ def normalize(x, epsilon=1e-5):
 
 
 # %% tags=["check"]
+check_written("exercise 3", normalize)
 constant = np.ones((1, 1, 4))  # its variance is 0
 print(f"Right: {check_function(normalize, LayerNorm(4), [(x,), (0.001 * x,), (constant,)])} cases.")
 

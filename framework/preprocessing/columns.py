@@ -49,7 +49,7 @@ class Column:
         ...     "fit: column 'age'", "age", "numbers", ("age",), (np.array([31.0, np.nan]),), start=10
         ... ).require_present()
         Traceback (most recent call last):
-        framework.errors.DataError: fit: column 'age' has a missing value in row 11; add Impute() to its steps
+        framework.errors.DataError: fit: column 'age' has a missing value in row 11; make Impute() its first step
     """
 
     where: str
@@ -80,7 +80,7 @@ class Column:
             row = row + self.start if isinstance(self.start, int) else int(self.start[row])
             raise DataError(f"{self.where} {what} in row {row}; {advice}")
 
-    def require_present(self, advice: str = "add Impute() to its steps") -> None:
+    def require_present(self, advice: str = "make Impute() its first step") -> None:
         """Refuse missing numbers.
 
         Raises:

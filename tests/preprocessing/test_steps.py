@@ -345,7 +345,11 @@ WRONG = {
     "a text for numbers": ([1.0, None], [Impute("x")], r"column 'c' holds numbers: write Impute\('mean'\)"),
     "everything dropped": ([1.0], [Drop()], "drops every column"),
     "lists": ([[1], [2]], [Standardize()], "column 'c' holds neither numbers nor text nor dates"),
-    "a hole": ([1.0, np.nan], [Standardize()], r"column 'c' has a missing value in row 1; add Impute\(\)"),
+    "a hole": (
+        [1.0, np.nan],
+        [Standardize()],
+        r"column 'c' has a missing value in row 1; make Impute\(\) its first step",
+    ),
     "a hole without steps": (
         [1.0, np.nan],
         [],

@@ -9,16 +9,19 @@ WRONG = {
             (("y - answer", "answer - y"), "the sign is wrong"),
             (("answer * (1 - answer)", "(1 - answer)"), "must give"),
             (("return ", ""), "returns nothing; write return"),
+            (("w @ x", "w * x"), r"must give one number; got an array of the shape \(2,\)"),
         ],
         [
+            (("rate * delta  #", "rate * delta * x  #"), r"must give a number or an array; got \[.*, array"),
             (("rate * delta  #", "delta  #"), r"at \[\d\]; got"),
             (("w + rate * delta * x", "w - rate * delta * x"), r"at \[0\]; got"),
         ],
         [
-            (("0.5 *", "1.0 *"), "part at step 1 of 20"),
-            (("* x[0]", ""), "part at step 2 of 20"),
-            (('{"weights": weights}', "weights"), "must return its parameters by name, as a dict; got ndarray"),
-            (("+ 0.5 *", "- 0.5 *"), "part at step 1 of 20"),
+            (("0.5 *", "1.0 *"), "after step 1 of 20 a weight must be"),
+            (("return {", "{"), "as a dict; got nothing; write return"),
+            (("* x[0]", ""), "after step 2 of 20 a weight must be"),
+            (('{"weights": weights}', "weights"), "must return its parameters by name, as a dict; got array"),
+            (("+ 0.5 *", "- 0.5 *"), "after step 1 of 20 a weight must be"),
         ],
     ],
     "lesson_2_derivatives": [
@@ -27,6 +30,7 @@ WRONG = {
             (("(2 * little)", "little"), "must give"),
         ],
         [
+            (("return -2", "-2"), "returned None: write return"),
             (("-2 * h", "2 * h"), "Bell.derivative is wrong"),
             (("self.s**2", "self.s"), "Bell.derivative is wrong"),
             (("-2 * h / self.s**2 * ", ""), "Bell.derivative is wrong"),
@@ -41,11 +45,12 @@ WRONG = {
         [
             (("-np.mean", "np.mean"), "the sign is wrong"),
             (("np.mean", "np.sum"), "must give"),
+            (("np.mean", ""), "must give one number; got an array"),
             (("np.log(1 - p)", "np.log(p)"), "must give"),
         ],
         [
-            (("/ len(y)", ""), "part at step 1 of 10"),
-            (("2 *", ""), "part at step 1 of 10"),
+            (("/ len(y)", ""), "after step 1 of 10 a weight must be"),
+            (("2 *", ""), "after step 1 of 10 a weight must be"),
         ],
         [(("6.0", "0.5"), "not below 0.18"), (("6.0", "60.0"), "not below 0.18")],
     ],
@@ -71,6 +76,7 @@ WRONG = {
         ],
         [
             (('Impute("median"), Standardize()]', "Standardize()]"), "size"),
+            (('Impute("median"), Standardize()]', "Standardize(), Impute()]"), r"make Impute\(\) its first step"),
             (("[OneHot()]", "[Standardize()]"), "colour"),
             (('"price": [Standardize()]', '"price": [Impute()]'), "mean 0 and the deviation 1"),
             (("[Classes()]", "[]"), "sold|target|classes"),
@@ -80,9 +86,13 @@ WRONG = {
         [
             (("np.abs(h)", "h"), "must give"),
             (("np.abs(h)", "h**2"), "must give"),
+            (("(1 + np.abs(h))", "(1 + h if h > 0 else 1 - h)"), "use np.where"),
+            (("return h", "h"), "write return"),
         ],
         [
             (("error**2 / 2", "error**2"), "must give"),
+            (("error <= self.delta", "error <= 1.0"), "must give"),
+            (("error <= self.delta", "error <= delta"), "'delta' is not defined"),
             (("self.delta * (error - self.delta / 2)", "error - 0.5"), "must give"),
             (("np.abs(prediction - target)", "prediction - target"), "must give"),
         ],
