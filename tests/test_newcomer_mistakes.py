@@ -362,9 +362,19 @@ class Empty(Loss):
         (prediction - target) ** 2
 
 
+class Open(Loss):
+    def value(self, prediction, target):
+        return ...
+
+
 class Nothing(Initializer):
     def __call__(self, shape, rng):
         rng.normal(size=shape)
+
+
+class Unwritten(Initializer):
+    def __call__(self, shape, rng):
+        return ...
 
 
 def initialized_by(initializer):
@@ -376,7 +386,9 @@ def initialized_by(initializer):
     ("call", "answer"),
     [
         (lambda: Empty()(X, X), "Empty.value must give one value per element, (6, 2); got None: write return"),
+        (lambda: Open()(X, X), "Open.value must give one value per element, (6, 2); got Ellipsis: write return and"),
         (lambda: initialized_by(Nothing()), "Nothing.__call__ returned None: write return"),
+        (lambda: initialized_by(Unwritten()), "Unwritten.__call__ returned Ellipsis: write return and the formula"),
         (lambda: initialized_by(Glorot), "got <class 'framework.models.initializers.Glorot'>; write Glorot() with"),
         (
             lambda: Dense(2, 3, Activation.of(lambda h: torch_like(h) + 1)),

@@ -471,10 +471,8 @@ def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]
         DtypeError: The formula's result is not real.
     """
     name = owner if isinstance(owner, str) else type(owner).__name__
-    if result is None:
-        raise ShapeError(f"{name}.{method} returned None: write return")
-    if result is Ellipsis:
-        raise ShapeError(f"{name}.{method} is not written yet: replace the ... by NumPy code")
+    if result is None or result is Ellipsis:
+        raise ShapeError(f"{name}.{method} returned {result}: write return and the formula")
     kind = result.dtype if isinstance(result, np.ndarray | np.generic) else np.asarray(result).dtype
     if np.shape(result) != shape:
         raise ShapeError(

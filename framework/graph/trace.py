@@ -127,10 +127,8 @@ def _called(
 
 def _node_or_number(graph: Graph, result: Any) -> Any:
     """Return what a formula returns as a node or a plain number."""
-    if result is None:
-        raise DerivativeError("the formula returned None: write return")
-    if result is Ellipsis:
-        raise DerivativeError("the formula is not written yet: replace the ... by NumPy code")
+    if result is None or result is Ellipsis:
+        raise DerivativeError(f"the formula returned {result}: write return and the formula")
     if not isinstance(result, Symbol | np.ndarray | np.generic | bool | int | float):
         refuse(f"a result of type {type(result).__name__}", "return an array")
     return graph.lift(value_of(result))

@@ -400,14 +400,13 @@ class Loss(Formula):
         if getattr(values, "shape", ()) != expected:
             of = ("per element", "per row")
             other = given.shape if self.by_row else given.shape[:1]
-            if values is Ellipsis:
-                raise ShapeError(f"{type(self).__name__}.value is not written yet: replace the ... by NumPy code")
-            hint = "; the mean is taken for you" if np.ndim(values) == 0 and values is not None else ""
+            missing = values is None or values is ...
+            hint = "; the mean is taken for you" if np.ndim(values) == 0 and not missing else ""
             if np.shape(values) == other:
                 hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
             raise ShapeError(
                 f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "
-                f"got {'None: write return' if values is None else np.shape(values)}{hint}"
+                f"got {f'{values}: write return and the formula' if missing else np.shape(values)}{hint}"
             )
         if weight is not None:
             values = values * weight.reshape(-1, *(1,) * (len(expected) - 1))

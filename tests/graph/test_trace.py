@@ -93,6 +93,7 @@ def test_what_a_graph_cannot_hold_is_refused_with_advice(formula):
         (["out = np.zeros(3)", "out[0] = x[:, 0]", "return out"], r"out\[0\] = x\[:, 0\]\)|np\.stack the elements"),
         (["np.copyto(np.zeros(3), x)", "return x"], "np.zeros_like"),
         (["x + 1"], "returned None: write return"),
+        (["return ..."], "returned Ellipsis: write return and the formula"),
     ],
 )
 def test_assignments_that_numpy_shows_elsewhere_are_refused(lines, advice):
