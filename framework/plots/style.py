@@ -52,9 +52,8 @@ def axes(
     """
     wanted = required("matplotlib.axes", f"plots.{name}").Axes
     if axis is None:
-        figure = required("matplotlib.pyplot", f"plots.{name}").figure(figsize=(width, height), layout=layout)
-        figure.patch.set_alpha(0.0)
-        axis = figure.add_subplot()
+        pyplot = required("matplotlib.pyplot", f"plots.{name}")
+        axis = pyplot.figure(figsize=(width, height), layout=layout, facecolor="none").add_subplot()
     elif not isinstance(axis, wanted) or axis.name != "rectilinear":
         raise SettingsError(
             f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives; got "
@@ -64,7 +63,7 @@ def axes(
 
 
 def _in_ink(axis: Axes) -> Axes:
-    axis.patch.set_alpha(0.0)
+    axis.set_facecolor("none")  # an alpha of 0 would outlast the facecolor of savefig
     axis.grid(visible=False)  # a style may draw one
     axis.tick_params(which="both", color=INK, labelcolor=INK)
     axis.spines[:].set_color(INK)

@@ -1,3 +1,4 @@
+import io
 import sys
 
 import matplotlib.pyplot as plt
@@ -49,6 +50,22 @@ def test_without_axes_a_picture_makes_a_transparent_figure_of_pyplot_and_cuts_no
     drawn = axis.get_tightbbox()  # of texts, ticks, legend and colour bar too
     assert (figure.bbox.min <= drawn.min).all()
     assert (drawn.max <= figure.bbox.max).all()
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_is_saved_on_the_facecolor_that_is_asked_for(name):
+    figure = DRAWN[name](None).figure
+    corners = []
+    for options in ({}, {"facecolor": "white"}, {"facecolor": "#336699"}):
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=20, **options)
+        file.seek(0)
+        image = plt.imread(file)
+        corners.append((image[0, 0] * 255).round().tolist())
+        assert (image[..., 3].min() == 1) == bool(options)
+    assert corners[0][3] == 0
+    assert corners[1:] == [[255, 255, 255, 255], [0x33, 0x66, 0x99, 255]]
     plt.close(figure)
 
 
