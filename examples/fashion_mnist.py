@@ -69,7 +69,7 @@ def main():
             batch_size=64,
             seed=seed,
             metrics=[Accuracy()],
-            callbacks=[ProgressBar(batches=True)],
+            callbacks=[ProgressBar()],
         )
         model = network(seed)
         run = trainer.fit(model, train)

@@ -448,7 +448,7 @@ class _Neural(BaseEstimator):
             given["hidden"] = (self.hidden,)
         given |= {"seed": seed, "loss": MeanSquaredError() if self.loss is None else self.loss}
         settings = self._component(_Settings, given)
-        return settings, self._component(Trainer, given | {"batch_size": settings.batch_size or 1})
+        return settings, self._component(Trainer, given | {"batch_size": settings.batch_size or 1, "progress": False})
 
     def _component(self, kind: type[C], given: dict[str, Any]) -> C:
         """Return a component of some parameters; an error names this class."""

@@ -5,32 +5,41 @@ from __future__ import annotations
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from framework.callbacks.base import Callback
 from framework.runs.run import Run
-from framework.settings.component import Positive
+from framework.settings.component import NonNegative, Positive
 from framework.settings.messages import printable
 from framework.tables import COUNTERS, duration, figure
 
+DELAY = 1.0
+"""When the bar of a trainer appears that has none among its callbacks, in seconds."""
+
 
 class ProgressBar(Callback):
-    """Show epochs, rate, remaining time and the newest figures; batches too when asked.
+    """Show epoch, batch, rate, remaining time and the newest figures.
 
-    On a terminal it draws tqdm's bars, as wide as the terminal: figures that do not fit are left out whole. In a
-    notebook it is a widget if ipywidgets is installed, else a bar of text. Anywhere else, as in a log file or a pipe,
-    it writes lines: after the first and the last epoch, and in between at most one in ``seconds``, and at most one in a
-    twentieth of the time so far. All but a notebook's go to standard error.
+    A ``Trainer`` without one shows a bar by itself if standard error is a terminal and training lasts over a second;
+    ``Trainer(progress=False)`` does not.
+
+    On a terminal it draws a bar of tqdm, as wide as the terminal: figures that do not fit are left out whole. What the
+    program prints meanwhile stands above the bar. In a notebook it is a widget if ipywidgets is installed, else a bar
+    of text. Anywhere else, as in a log file or a pipe, it writes lines: after the first and the last epoch, and in
+    between at most one in ``seconds``, and at most one in a twentieth of the time so far. All but a notebook's go to
+    standard error. It is brought up to date between chunks of steps, so it costs no engine its speed.
 
     Attributes:
-        batches: Whether the batches of each epoch are shown too. The compiled engine then stops after every batch.
         keys: The columns shown; all of the row's when empty.
         seconds: The least time between two lines.
+        delay: When a bar appears, in seconds; a training that is over by then shows none.
 
     Example:
-        >>> ProgressBar(batches=True, keys=("loss", "val_loss")).batches
-        True
+        >>> ProgressBar(keys=("loss", "val_loss")).keys
+        ('loss', 'val_loss')
 
     Source:
         https://tqdm.github.io
@@ -39,59 +48,51 @@ class ProgressBar(Callback):
     writes: ClassVar[bool] = True
     observes: ClassVar[bool] = True
 
-    batches: bool = False
     keys: tuple[str, ...] = ()
     seconds: Positive = 10.0
+    delay: NonNegative = 0.0
 
     def required_keys(self) -> tuple[str, ...]:
         return self.keys
 
-    def hooks(self) -> dict[str, Any]:
-        """Return the hooks; without batches to show, batches cost nothing."""
-        hooks = super().hooks()
-        if not self.batches:
-            del hooks["on_batch_end"], hooks["on_epoch_begin"]
-        return hooks
+    def display(self, run: Run) -> Display:
+        """Return what shows runs that last as long as this one: a bar, or lines."""
+        options = _bar_options()
+        return Lines(run, self.keys, self.seconds) if options is None else Bar(run, self.keys, self.delay, options)
 
     def on_train_begin(self, run: Run) -> None:
-        """Begin to show; also an epoch that is not finished."""
-        bars, options = _bars()
-        display = _Bars(run, self.keys, **options) if bars else _Lines(run, self.keys, self.seconds)
-        run.live(self)["display"] = display
-        if run.epoch_begun:
-            self.on_epoch_begin(run)
-
-    def on_epoch_begin(self, run: Run) -> None:
-        if self.batches:
-            run.live(self)["display"].begin_epoch(run)
-
-    def on_batch_end(self, run: Run) -> None:
-        run.live(self)["display"].batch(run)
-
-    def on_epoch_end(self, run: Run) -> None:
-        run.live(self)["display"].epoch(run)
+        run.live(self)["display"] = self.display(run)
 
     def on_train_end(self, run: Run) -> None:
-        if "display" in run.live(self):
-            run.live(self)["display"].end(run)
+        """Show the newest row, and why training stopped."""
+        display = run.live(self).get("display")
+        if display is not None and display.end(run) and run.stop_reason is not None and run.error is None:
+            _write(display.stream, f"stopped: {printable(run.stop_reason)}")
 
 
-def _bars() -> tuple[bool, dict[str, Any]]:
-    """Return whether bars can be drawn, and how."""
+def own_bars(callbacks: Sequence[Callback], *, progress: bool) -> list[ProgressBar]:
+    """Return the bar of a trainer that has none among its callbacks, if it is wanted and there is a terminal."""
+    wanted = progress and _is_terminal() and not any(isinstance(callback, ProgressBar) for callback in callbacks)
+    return [ProgressBar(delay=DELAY)] if wanted else []
+
+
+def _bar_options() -> dict[str, Any] | None:
+    """Return how a bar is drawn; None where it cannot be."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if hasattr(shell, "kernel"):
-        text = {"file": sys.stdout, "ncols": 100, "nested": False, "mininterval": 0.5}
-        return True, text if find_spec("ipywidgets") is None else {"widget": True}
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return terminal and _columns(sys.stderr) > 0, {"file": sys.stderr, "dynamic_ncols": True}
+        return {"file": sys.stdout, "ncols": 100} if find_spec("ipywidgets") is None else {"widget": True}
+    return {"file": sys.stderr, "dynamic_ncols": True} if _is_terminal() else None
 
 
-def _columns(stream: Any) -> int:
-    """Return the width of a terminal; 0 if it has none, as under some programs that run others, or does not say."""
+def _is_terminal() -> bool:
+    """Return whether standard error is a terminal that can go back in a line and says how wide it is."""
+    stream = sys.stderr
+    if stream is None or not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        return os.get_terminal_size(stream.fileno()).columns > 0
     except (OSError, ValueError, AttributeError):
-        return 0
+        return False
 
 
 def _bar(*, widget: bool = False, **options: Any) -> Any:
@@ -101,64 +102,108 @@ def _bar(*, widget: bool = False, **options: Any) -> Any:
     else:
         from tqdm import tqdm  # noqa: PLC0415
 
-    return tqdm(miniters=1, **options)  # 1: the time alone says when to draw, without a guess of how fast batches come
+    return tqdm(mininterval=0.0, miniters=0, unit="epoch", **options)  # the display says when to draw
 
 
-def _pairs(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
-    shown = keys or [key for key in row if key not in (*COUNTERS, "learning_rate")]
-    return [f"{printable(key)}={row[key]:.4g}" for key in shown if key in row]
+class Display(ABC):
+    """Shows a run whenever it is due; the base of a bar and of lines.
+
+    Attributes:
+        due: When it is shown next, on the monotonic clock.
+        stream: Where it is written.
+    """
+
+    def __init__(self, run: Run, keys: tuple[str, ...], wait: float, stream: Any) -> None:
+        self.keys, self.stream, self.begun, self.start = keys, stream, time.monotonic(), _finished(run)
+        self.due = self.begun + wait
+
+    def show(self, run: Run) -> None:
+        """Show it if it is due: called after every chunk of steps and every epoch."""
+        if time.monotonic() >= self.due:
+            self.draw(run)
+
+    @abstractmethod
+    def draw(self, run: Run) -> None:
+        """Show it, and set when it is shown next."""
+
+    @abstractmethod
+    def end(self, run: Run) -> bool:
+        """Show the last row; return whether anything was shown."""
+
+    def pairs(self, run: Run) -> list[str]:
+        """Return the figures of the newest row; within an epoch, the loss is the epoch's mean so far."""
+        row = run.history[-1] if len(run.history) else {}
+        if run.batch and "loss" in run.sums:
+            total, count = run.sums["loss"]
+            row = {**row, "loss": total / count}
+        keys = self.keys or [key for key in row if key not in (*COUNTERS, "learning_rate")]
+        return [f"{printable(key)}={row[key]:.4g}" for key in keys if key in row]
 
 
-class _Bars:
-    """A bar of epochs, and below it one of the batches of an epoch; or, not nested, the batch in the bar of epochs."""
+class Bar(Display):
+    """A bar that appears after a delay. Text that the program writes to the terminal removes it until its next draw.
 
-    def __init__(self, run: Run, keys: tuple[str, ...], *, nested: bool = True, **options: Any) -> None:
-        self.keys, self.nested, self.options = keys, nested, options
-        self.batches: Any = None
-        self.epochs = _bar(total=run.target_epoch, initial=run.epoch, unit="epoch", leave=True, **options)
+    Attributes:
+        unfinished: The stream whose text has not ended its line, so that there is no room for the bar; None if none.
+    """
 
-    def begin_epoch(self, run: Run) -> None:
-        if self.nested:
-            options = {"desc": f"epoch {run.epoch + 1}", "unit": "batch", "leave": False, **self.options}
-            self.batches = _bar(total=run.batches or None, initial=run.batch, **options)
+    def __init__(self, run: Run, keys: tuple[str, ...], delay: float, options: dict[str, Any]) -> None:
+        super().__init__(run, keys, delay, options.get("file", sys.stdout))
+        self.options, self.since, self.unfinished = options, time.time(), None
+        self.on_terminal = self.stream is sys.stderr
+        self.bar: Any = None
+        self.show(run)
 
-    def batch(self, run: Run) -> None:
-        bar = self.epochs if self.batches is None else self.batches
-        if _due(bar):
-            place = [] if bar is self.batches else [_batch(run)]
-            _put(bar, [*place, f"loss={run.batch_loss:.4g}"])
-            self.epochs.refresh()  # whose time has moved on
-            self.epochs.last_print_t = time.time()
-        if bar is self.batches:
-            bar.update()
+    def draw(self, run: Run) -> None:
+        self.due = time.monotonic() + (0.1 if self.on_terminal else 0.5)
+        if self.unfinished is None and (self.bar is not None or not isinstance(sys.stderr, _Above)):
+            self._draw(run)
 
-    def epoch(self, run: Run) -> None:
-        if self.batches is not None:
-            self.batches.close()
-            self.batches = None
-        if _due(self.epochs):
-            _put(self.epochs, _pairs(run.history[-1], self.keys))
-        self.epochs.update()
+    def _draw(self, run: Run) -> None:
+        if self.bar is None:
+            form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+            self.bar = _bar(total=run.target_epoch, initial=self.start, bar_format=form, **self.options)
+            self.bar.start_t = self.bar.last_print_t = self.since
+            for name in ("stdout", "stderr") if self.on_terminal else ():
+                if (stream := getattr(sys, name)) is not None and stream.isatty():
+                    setattr(sys, name, _Above(stream, self))
+        if not self.bar.disable:  # as TQDM_DISABLE=1 in the environment asks for
+            self.bar.set_description_str(_position(run), refresh=False)
+            _put(self.bar, self.pairs(run))
+            self.bar.update(_finished(run) - self.bar.n)
 
-    def end(self, run: Run) -> None:
-        if self.batches is not None:
-            self.batches.close()
-        if len(run.history):
-            _put(self.epochs, _pairs(run.history[-1], self.keys))
-        self.epochs.close()
-        if run.stop_reason is not None and run.error is None:
-            _write(self.options.get("file", sys.stdout), f"stopped: {printable(run.stop_reason)}")
+    def end(self, run: Run) -> bool:
+        if self.bar is None:
+            return False
+        if self.unfinished is not None:
+            _write(self.unfinished, "")
+        self._draw(run)
+        self.bar.close()
+        for name in ("stdout", "stderr"):
+            if isinstance(stream := getattr(sys, name), _Above) and stream.bar is self:
+                setattr(sys, name, stream.stream)
+        return True
 
 
-def _due(bar: Any) -> bool:
-    """Return whether a bar is drawn at its next update."""
-    return not bar.disable and bool(time.time() - bar.last_print_t >= bar.mininterval)
+class _Above:
+    """A stream of the terminal that removes the bar before it writes."""
+
+    def __init__(self, stream: Any, bar: Bar) -> None:
+        self.stream, self.bar = stream, bar
+
+    def write(self, text: str) -> Any:
+        if text:
+            if self.bar.unfinished is None:
+                self.bar.bar.clear()
+            self.bar.unfinished = None if text.endswith("\n") else self.stream
+        return self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _put(bar: Any, pairs: list[str]) -> None:
     """Write figures behind a bar, as many as fit into its line: a number that is cut off would be another one."""
-    if bar.disable:  # as TQDM_DISABLE=1 in the environment asks for
-        return
     form = bar.format_dict
     width, form["ncols"] = form["ncols"], None
     while pairs and width and len(bar.format_meter(**form | {"postfix": ", ".join(pairs)})) > width:
@@ -166,49 +211,36 @@ def _put(bar: Any, pairs: list[str]) -> None:
     bar.set_postfix_str(", ".join(pairs), refresh=False)
 
 
-class _Lines:
-    """Lines for a log: after the first and the last epoch, and ever fewer in between."""
+class Lines(Display):
+    """Lines for a log: after the first and the last epoch, and ever fewer in between.
+
+    Within an epoch there is one only if the epoch is so long that its end comes ``seconds`` too late for the next line.
+    """
 
     def __init__(self, run: Run, keys: tuple[str, ...], seconds: float) -> None:
-        self.keys, self.seconds = keys, seconds
-        self.begun = self.written = time.monotonic()
-        self.start = self.shown = _place(run)
-        self.lines = 0
+        super().__init__(run, keys, 0.0, sys.stderr)
+        self.seconds, self.shown = seconds, _position(run)
 
-    def begin_epoch(self, run: Run) -> None:
-        """Write nothing."""
+    def show(self, run: Run) -> None:
+        if not run.batch or time.monotonic() >= self.due + self.seconds:
+            super().show(run)
 
-    def batch(self, run: Run) -> None:
-        if run.batch_loss is not None and self._due():
-            place = f"epoch {run.epoch + 1}/{run.target_epoch}, {_batch(run)}"
-            self._write(run, f"{place}: loss={run.batch_loss:.4g}")
-
-    def epoch(self, run: Run) -> None:
-        if self.lines == 0 or run.epoch == run.target_epoch or self._due():
-            self._write_epoch(run)
-
-    def end(self, run: Run) -> None:
-        if len(run.history) and self.shown < run.epoch:
-            self._write_epoch(run)
-        if run.stop_reason is not None and run.error is None:
-            _write(sys.stderr, f"stopped: {printable(run.stop_reason)}")
-
-    def _due(self) -> bool:
+    def draw(self, run: Run) -> None:
         now = time.monotonic()
-        return now - self.written >= max(self.seconds, (now - self.begun) / 20)
-
-    def _write_epoch(self, run: Run) -> None:
-        self._write(run, f"epoch {run.epoch}/{run.target_epoch}: {', '.join(_pairs(run.history[-1], self.keys))}")
-
-    def _write(self, run: Run, text: str) -> None:
-        self.written, self.shown = time.monotonic(), _place(run)
-        self.lines += 1
-        done, seconds = self.shown - self.start, self.written - self.begun
+        self.due = now + max(self.seconds, (now - self.begun) / 19)  # a twentieth of the time so far, when it is over
+        self.shown, finished = _position(run), _finished(run)
+        text = f"{self.shown}: {', '.join(self.pairs(run))}"
+        done, seconds = finished - self.start, now - self.begun
         if done > 0 and seconds > 0:
-            each, left = seconds / done, 0 if run.stop_reason is not None else run.target_epoch - self.shown
+            each, left = seconds / done, 0 if run.stop_reason is not None else run.target_epoch - finished
             rate = f"{figure(float(f'{1 / each:.3g}'))} epochs/s" if each < 1 else f"{duration(each)} an epoch"
             text += f" ({rate}, {duration(each * left)} left)" if left > 0 else f" ({rate}, {duration(seconds)} in all)"
-        _write(sys.stderr, text)
+        _write(self.stream, text)
+
+    def end(self, run: Run) -> bool:
+        if self.shown != _position(run):
+            self.draw(run)
+        return True
 
 
 def _write(stream: Any, line: str) -> None:
@@ -217,10 +249,12 @@ def _write(stream: Any, line: str) -> None:
         stream.flush()
 
 
-def _batch(run: Run) -> str:
-    return f"batch {run.batch}{f'/{run.batches}' if run.batches else ''}"
+def _position(run: Run) -> str:
+    if not run.batch:
+        return f"epoch {run.epoch}/{run.target_epoch}"
+    return f"epoch {run.epoch + 1}/{run.target_epoch}, batch {run.batch}{f'/{run.batches}' if run.batches else ''}"
 
 
-def _place(run: Run) -> float:
+def _finished(run: Run) -> float:
     """Return how many epochs are done, with the part of the one that is not finished."""
     return run.epoch + (run.batch / run.batches if run.batches else 0.0)

@@ -173,6 +173,7 @@ def _train(trainer: Trainer, linear: Model, rows: Batch) -> None:
         seed=trainer.seed,
         sampling=trainer.sampling,
         regularizers=[L2(strength=1 / count)],
+        progress=False,
     ).fit(linear, rows if rows[2] is not None else rows[:2])
 
 

@@ -164,7 +164,7 @@ _ELSEWHERE = {
     "Trainer": {
         "model": "write Trainer(...).fit(model, (x, y))",
         "x y data validation validation_data": "give it to fit(model, data, validation)",
-        "verbose": "write callbacks=[ProgressBar()]",
+        "verbose": "write progress=False for no bar, callbacks=[ProgressBar()] for a log",
         "train": "write trainer.fit(model, (x, y))",
         "test score": "write trainer.evaluate(model, (x, y))",
         "compile": "leave it out: Trainer(...) has the settings",
@@ -174,7 +174,7 @@ _ELSEWHERE = {
         "x y X inputs targets": _DATA,
         "sample_weight weight": "it goes with the data, as the tuple (x, y, weight)",
         "loss optimizer batch_size shuffle metrics callbacks": "it is a setting of the Trainer",
-        "verbose": "write callbacks=[ProgressBar()] in Trainer(...)",
+        "verbose": "write Trainer(progress=False) for no bar, Trainer(callbacks=[ProgressBar()]) for a log",
         "class_weight": "write CrossEntropy(class_weights=...) or BinaryCrossEntropy(positive_weight=...)",
         "validation_split": "write validation=held_out, with train, held_out = split((x, y), 0.2)",
     },
@@ -197,6 +197,7 @@ _ELSEWHERE = {
         "reduction": "leave it out: a loss is a mean, and model.backward takes any gradient",
         "__call__ forward": "write value(self, prediction, target), from which it comes",
     },
+    "ProgressBar": {"batches": "leave it out: the batch is always shown"},
     "Callback": {
         "saves": "write writes = True, and the callback is called last",
         "model": "write run.model",

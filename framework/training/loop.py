@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from framework.arithmetic import limit_threads
+from framework.callbacks.progress import own_bars
 from framework.data.shares import every
 from framework.engines import Engine
 from framework.models import Model
@@ -37,7 +38,7 @@ def train(
         shared = trainer.strategy is not None and not (trainer.accumulate > 1 and mixing(run.model))
         with Session(
             run,
-            trainer.callbacks,
+            (*trainer.callbacks, *own_bars(trainer.callbacks, progress=trainer.progress)),
             lambda: source.rows_of(fit.position, shared=shared),
             flush_to_zero=trainer.flush_to_zero,
             workers=workers,

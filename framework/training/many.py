@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from framework.callbacks.progress import own_bars
 from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.pieces import Piece, Position
@@ -326,22 +327,33 @@ def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
     """Train all members; a member that diverges ends alone, another error ends all."""
     from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
 
-    engine = ManyEngine(plan, members[0].fit.step_rows, members[0].fit.trainer.figures)
+    first = members[0].fit
+    engine = ManyEngine(plan, first.step_rows, first.trainer.figures)
     runs = [member.run for member in members]
+    displays = [bar.display(first.run) for bar in own_bars((), progress=first.trainer.progress)]
     with _Interrupts() as interrupts:
+
+        def check() -> None:
+            interrupts.act(members)
+            for display in displays:
+                display.show(next((member.run for member in members if not member.ended), first.run))
+
         try:
             for member in members:
                 with member.alone():
                     member.begin()
             while active := [member for member in members if not member.ended]:
-                interrupts.act(members)
-                _epoch(engine, [member for member in active if _begins(member)], lambda: interrupts.act(members))
+                check()
+                _epoch(engine, [member for member in active if _begins(member)], check)
             interrupts.act(members)
         except BaseException as error:
             for member in members:
                 _end_after(member, error)
             error.runs = runs  # type: ignore[attr-defined]
             raise
+        finally:
+            for display in displays:
+                display.end(max(runs, key=lambda run: run.epoch))
     diverged = [run.error for run in runs if isinstance(run.error, DivergedError)]
     return _ended(runs, diverged)
 

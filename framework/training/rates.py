@@ -102,7 +102,11 @@ def searched(
     growth = (math.log(highest) - math.log(lowest)) / (steps - 1)
     schedule = ExponentialSchedule(initial=lowest, decay=math.exp(growth))
     short = trainer.replace(
-        optimizer=trainer.optimizer.replace(learning_rate=schedule), epochs=int(steps), callbacks=[record], metrics=()
+        optimizer=trainer.optimizer.replace(learning_rate=schedule),
+        epochs=int(steps),
+        callbacks=[record],
+        metrics=(),
+        progress=False,
     )
     try:
         train(short, model.copy(), data, None, None, None, name)

@@ -40,7 +40,7 @@ OWN = ("optimizer", "seed", "preprocess", "engine")
 def recipe_of(trainer: Component, data: str, validation: str | None, engine: str) -> dict[str, str]:
     """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
     settings = trainer.settings()
-    callbacks = settings.pop("callbacks")
+    callbacks, _ = settings.pop("callbacks"), settings.pop("progress")
     names, wanted = names_of(callbacks), settings["flush_to_zero"]
     return {
         **{name: shown(value) for name, value in settings.items() if value is not None},

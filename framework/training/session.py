@@ -13,6 +13,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
+from framework.callbacks.progress import ProgressBar
 from framework.data.pieces import Piece
 from framework.errors import CallbackError, DivergedError, nearest
 from framework.parallel.workers import Workers, failure_of, require_success
@@ -59,6 +60,7 @@ class Session:
             for hook in HOOKS
         }
         self._started: list[Callback] = []
+        self._shows: list[Callable[[Run], None]] = []  # the progress
         self._pieces: Generator[Piece] | None = None
         self._signal: int | None = None  # one that has come, and acts at the next batch boundary
         self._noted: int | None = None  # one that has come to this worker, of which the others may not know yet
@@ -87,6 +89,8 @@ class Session:
                     if id(callback) in hooks:
                         self._call(callback, hooks[id(callback)], "on_train_begin")
                     self._started.append(callback)
+                    if isinstance(callback, ProgressBar) and self._calls(callback):
+                        self._shows.append(self.run.live(callback)["display"].show)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -274,6 +278,7 @@ class Session:
                     if self.run.stop_reason is not None:
                         return
                     yield piece
+                    self._show()
         self.require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 
@@ -301,7 +306,13 @@ class Session:
             self.agree()
         self.run.finish_epoch(results)
         self.call("on_epoch_end")
+        self._show()
         self.run.require_savable()
+
+    def _show(self) -> None:
+        """Bring the progress up to date."""
+        for show in self._shows:
+            show(self.run)
 
     def _tick(self) -> None:
         now = time.perf_counter()

@@ -41,6 +41,7 @@ class TrainingSettings(Component):
     engine: Literal["auto", "numpy", "compiled", "jax"] = "numpy"
     flush_to_zero: bool = True
     strategy: DataParallel | None = None
+    progress: bool = True
 
     @field_validator("optimizer", mode="before")
     @classmethod

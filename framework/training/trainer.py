@@ -58,6 +58,8 @@ class Trainer(TrainingSettings):
         strategy: ``DataParallel(shards=8)`` trains on all the processes that ``mpiexec`` has started, with the same
             weights to the last bit on any number of them. NumPy or the compiled engine computes its gradients. None
             trains in this process alone.
+        progress: Whether a bar shows how far training is, if standard error is a terminal and it lasts over a second;
+            a ``ProgressBar`` among the callbacks takes its place.
 
     Raises:
         SettingsError: A setting is unknown or out of range, the optimizer is bound, or two metrics have one name.

@@ -54,7 +54,7 @@ def verify_resume(
     if epochs < 2:
         raise SettingsError(f"verify_resume: argument 'epochs' must be 2 or more; got {epochs!r}")
     callbacks = [callback for callback in trainer.callbacks if not callback.writes]
-    recipe = trainer.replace(epochs=epochs, callbacks=callbacks)
+    recipe = trainer.replace(epochs=epochs, callbacks=callbacks, progress=False)
     with tempfile.TemporaryDirectory() as folder:
         saving = recipe.replace(callbacks=[*callbacks, _SaveAtEdges(folder=folder)])
         straight = saving.fit(model.copy(), data, validation)

@@ -1,5 +1,6 @@
 """The progress bar on a terminal, in a notebook, in a pipe."""
 
+import contextlib
 import importlib
 import importlib.machinery
 import os
@@ -7,13 +8,15 @@ import re
 import struct
 import sys
 import types
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
 from left_out import hooks_differ
+from source_pieces import bits
 
 import framework.callbacks.progress
-from framework import MeanSquaredError, Neuron, ProgressBar, SGDOptimizer, Trainer, on
+from framework import Dense, MeanSquaredError, Neuron, ProgressBar, Sequential, SGDOptimizer, Trainer, on
 
 fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))
 
@@ -120,7 +123,7 @@ def test_the_bar_counts_epochs_and_shows_rate_time_and_the_newest_row(bars, term
     run = recipe(ProgressBar(), epochs=3).fit(Neuron(1), (X, Y), (X, Y))
     assert [(bar.n, bar.total) for bar in bars] == [(3, 3)]
     shown, row = final(terminal()), run.history[-1]
-    assert re.match(r"100%\|.+\| 3/3 \[00:00<00:00, +[\d.]+epoch/s, ", shown)
+    assert re.match(r"100%\|.+\| epoch 3/3 \[00:00<00:00, +[\d.]+epoch/s, ", shown)
     assert shown.endswith(f"loss={row['loss']:.4g}, val_loss={row['val_loss']:.4g}]")
 
 
@@ -144,21 +147,25 @@ def test_the_bar_is_as_wide_as_the_terminal_and_cuts_no_number(terminal, columns
         assert text == f"{run.history[-1][name]:.4g}"
 
 
-def test_a_second_bar_counts_the_batches_of_each_epoch(bars, terminal):
-    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
-    assert [(bar.n, bar.total, bar.desc) for bar in bars] == [(2, 2, ""), (3, 3, "epoch 1"), (3, 3, "epoch 2")]
-    assert [bar.leave for bar in bars] == [True, False, False]
-    assert "epoch 2:   0%" in terminal()
+def test_within_an_epoch_the_bar_shows_the_batch_and_the_mean_loss_so_far(terminal, clock):
+    losses = []
+    tick = on("batch_end")(lambda run: (clock.move(1.0), losses.append(run.batch_loss)))
+    run = recipe(tick, ProgressBar(), epochs=2).fit(Neuron(1), (X, Y))
+    shown = terminal()
+    for batch, percent in enumerate((17, 33, 50), 1):
+        mean = np.average(losses[:batch], weights=[2, 2, 1][:batch])
+        assert re.search(rf" {percent}%\|[^\r]*\| epoch 1/2, batch {batch}/3 [^\r]*, loss={mean:.4g}\]", shown)
+    assert run.history[0]["loss"] == np.average(losses[:3], weights=[2, 2, 1])
 
 
 @hooks_differ
 @pytest.mark.usefixtures("terminal")
 def test_the_bars_of_a_resumed_run_go_on(bars):
     stop = on("batch_end")(lambda run: run.stop("now") if run.step == 4 else None)
-    run = recipe(ProgressBar(batches=True), stop, epochs=2).fit(Neuron(1), (X, Y))
-    recipe(ProgressBar(batches=True), epochs=2).resume(run, (X, Y))
+    run = recipe(ProgressBar(), stop, epochs=2).fit(Neuron(1), (X, Y))
+    recipe(ProgressBar(), epochs=2).resume(run, (X, Y))
     counts = [(bar.initial, bar.n, bar.total) for bar in bars]
-    assert counts == [(0, 1, 2), (0, 3, 3), (0, 1, 3), (1, 2, 2), (1, 3, 3)]
+    assert counts == [(0, pytest.approx(4 / 3), 2), (pytest.approx(4 / 3), 2, 2)]
 
 
 @pytest.mark.parametrize("hook", ["batch_begin", "batch_end", "epoch_begin", "epoch_end", "train_end"])
@@ -172,7 +179,7 @@ def test_bars_are_closed_after_errors_too(bars, hook):
         raise OSError(run.step)
 
     with pytest.raises(OSError):  # noqa: PT011 (which step does not matter)
-        recipe(fail, ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
+        recipe(fail, ProgressBar(), epochs=2).fit(Neuron(1), (X, Y))
     assert closed == [False]
     assert all(bar.disable for bar in bars)
 
@@ -188,7 +195,7 @@ def test_tqdm_s_own_switch_turns_the_bars_off(terminal, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
         monkeypatch.delitem(sys.modules, name)  # tqdm reads it when it is imported
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
+    recipe(ProgressBar(), epochs=2).fit(Neuron(1), (X, Y))
     assert terminal() == ""
 
 
@@ -217,10 +224,10 @@ def test_lines_of_a_log_come_at_intervals_that_grow_with_the_time_so_far(pipe, c
 
 def test_lines_within_a_long_epoch_say_the_batch(pipe, clock):
     tick = on("batch_end")(lambda _: clock.move(6.0))
-    recipe(tick, ProgressBar(batches=True, seconds=6.0), epochs=2).fit(Neuron(1), (X, Y))
+    recipe(tick, ProgressBar(seconds=3.0), epochs=2).fit(Neuron(1), (X, Y))
     places = [line.partition(": ")[0] for line in pipe()]
-    assert places == ["epoch 1/2, batch 1/3", "epoch 1/2, batch 2/3", "epoch 1/2, batch 3/3", *places[3:]]
-    assert places[-1] == "epoch 2/2"
+    batches = [f"epoch {epoch}/2, batch {batch}/3" for epoch in (1, 2) for batch in (1, 2, 3)]
+    assert places == [*batches, "epoch 2/2"]
 
 
 def test_a_run_that_is_stopped_ends_with_its_newest_row_and_the_reason(pipe):
@@ -253,7 +260,7 @@ def test_names_and_reasons_command_no_terminal(pipe):
 
 def test_without_standard_error_nothing_is_written(monkeypatch):
     set_error_stream(monkeypatch, None)
-    assert recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y)).epoch == 2
+    assert recipe(ProgressBar(), epochs=2).fit(Neuron(1), (X, Y)).epoch == 2
 
 
 @pytest.fixture
@@ -266,7 +273,7 @@ def notebook(monkeypatch):
 @pytest.mark.usefixtures("notebook")
 def test_a_notebook_without_widgets_gets_one_bar_of_text(capsys, monkeypatch):
     monkeypatch.setattr(framework.callbacks.progress, "find_spec", lambda _: None)
-    recipe(ProgressBar(batches=True), epochs=2).fit(Neuron(1), (X, Y))
+    recipe(ProgressBar(), epochs=2).fit(Neuron(1), (X, Y))
     written = capsys.readouterr()
     assert "2/2" in final(written.out)
     assert written.err == ""
@@ -279,7 +286,7 @@ def test_a_notebook_is_written_to_twice_a_second_at_most(capsys, clock, monkeypa
     monkeypatch.setattr(framework.callbacks.progress, "find_spec", lambda _: None)
     monkeypatch.setattr(tqdm, "time", clock.monotonic)
     tick = on("batch_end")(lambda _: clock.move(0.3))
-    recipe(tick, ProgressBar(batches=True), batch_size=1, epochs=10).fit(Neuron(1), (X, Y))
+    recipe(tick, ProgressBar(), batch_size=1, epochs=10).fit(Neuron(1), (X, Y))
     written = capsys.readouterr().out
     assert "batch 3/5" in written
     assert written.count("\r") <= 15 / 0.5 + 3
@@ -299,21 +306,17 @@ def test_a_notebook_with_widgets_gets_those(monkeypatch):
 
         def __init__(self, **options):
             made.append(options)
-            self.last_print_t = self.mininterval = 0.0
+            self.n = 0
             self.format_dict = {"ncols": None}
-            self.text = ""
 
-        def _time(self):
-            return 1.0
+        def set_description_str(self, text, refresh):
+            assert text.startswith("epoch ")
 
         def set_postfix_str(self, text, refresh):
             made.append(text)
 
-        def update(self):
+        def update(self, count):
             made.append("update")
-
-        def refresh(self):
-            made.append("refresh")
 
         def close(self):
             made.append("close")
@@ -322,4 +325,151 @@ def test_a_notebook_with_widgets_gets_those(monkeypatch):
     run = recipe(ProgressBar()).fit(Neuron(1), (X, Y))
     row = f"loss={run.history[-1]['loss']:.4g}"
     assert made[0]["total"] == 1
-    assert made[1:] == [row, "update", row, "close"]
+    assert made[1:] == ["", "update", row, "update", "close"]
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Let the bar of a trainer without one appear without a delay."""
+    monkeypatch.setattr(framework.callbacks.progress, "DELAY", 0.0)
+
+
+@pytest.mark.parametrize(("engine", "needs"), [("numpy", "numpy"), ("compiled", "llvmlite"), ("jax", "jax")])
+@pytest.mark.usefixtures("at_once")
+def test_a_trainer_shows_a_bar_by_itself(terminal, engine, needs):
+    pytest.importorskip(needs)
+    run = recipe(epochs=3, engine=engine).fit(Neuron(1), (X, Y), (X, Y))
+    shown = final(terminal())
+    assert "| epoch 3/3 [" in shown
+    assert shown.endswith(f"loss={run.history[-1]['loss']:.4g}, val_loss={run.history[-1]['val_loss']:.4g}]")
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_short_training_shows_no_bar_by_itself(terminal, bars):
+    recipe(epochs=3).fit(Neuron(1), (X, Y))
+    assert (terminal(), bars) == ("", [])
+
+
+def test_the_bar_of_a_trainer_appears_after_a_second_with_the_time_from_the_start(terminal, clock, monkeypatch):
+    monkeypatch.setattr(pytest.importorskip("tqdm.std"), "time", clock.monotonic)
+    tick = on("epoch_end")(lambda _: clock.move(0.4))
+    recipe(tick, epochs=4).fit(Neuron(1), (X, Y))
+    shown = terminal()
+    assert "epoch 2/4" not in shown
+    assert "epoch 3/4 [00:01<00:00,  2.50epoch/s" in shown
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_trainer_without_progress_shows_none(terminal):
+    recipe(epochs=3, progress=False).fit(Neuron(1), (X, Y))
+    recipe().find_learning_rate(Neuron(1), (X, Y))
+    assert terminal() == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_trainer_shows_nothing_in_a_pipe(pipe):
+    recipe(epochs=3).fit(Neuron(1), (X, Y))
+    assert pipe() == []
+
+
+@pytest.mark.usefixtures("at_once", "terminal")
+def test_a_progress_bar_among_the_callbacks_takes_the_place_of_the_trainer_s(bars):
+    recipe(ProgressBar(keys=("loss",)), epochs=3).fit(Neuron(1), (X, Y))
+    assert len(bars) == 1
+
+
+@pytest.mark.usefixtures("at_once", "terminal")
+def test_the_bar_changes_neither_numbers_nor_the_record_of_the_run(bars):
+    shown, hidden = (recipe(epochs=3, progress=progress).fit(Neuron(1), (X, Y), (X, Y)) for progress in (True, False))
+    assert len(bars) == 1
+    assert bits(shown) == bits(hidden)
+    assert shown.recipe == hidden.recipe
+    assert shown.memories == hidden.memories == {}
+
+
+@pytest.mark.parametrize(("engine", "needs"), [("numpy", "numpy"), ("compiled", "llvmlite")])
+@pytest.mark.usefixtures("at_once", "terminal")
+def test_many_models_of_one_kernel_share_a_bar(bars, engine, needs):
+    pytest.importorskip(needs)
+    models = [Sequential(Dense(1, 2, seed=seed), Neuron(2)) for seed in range(3)]
+    recipe(epochs=4, engine=engine).fit_many(models, (X, Y))
+    assert [(bar.n, bar.total) for bar in bars] == [(4, 4)] * (1 if engine == "compiled" else 3)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_estimators_of_scikit_learn_show_no_bar(terminal):
+    pytest.importorskip("sklearn")
+    from framework.sklearn import NeuralRegressor
+
+    NeuralRegressor(epochs=2).fit(X, Y)
+    assert terminal() == ""
+
+
+@pytest.fixture
+def program(terminal, monkeypatch):
+    """A context in which the program's own text goes to the terminal too; what it gives reads the terminal."""
+    stream = framework.callbacks.progress.sys.stderr
+    monkeypatch.setattr(framework.callbacks.progress, "sys", sys)
+
+    @contextlib.contextmanager
+    def context():
+        with os.fdopen(os.dup(stream.fileno()), "w") as out, redirect_stdout(out), redirect_stderr(stream):
+            yield terminal
+            assert (sys.stdout, sys.stderr) == (out, stream)
+
+    return context
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_text_that_is_printed_meanwhile_stands_above_the_bar(program, clock, stream):
+    @on("epoch_end")
+    def say(run):
+        clock.move(1.0)
+        print("epoch", run.epoch, file=getattr(sys, stream))
+        print("it ", end="", file=getattr(sys, stream))
+        run.optimizer.learning_rate *= 0.5
+
+    @on("batch_end")
+    def go_on(run):
+        clock.move(1.0)
+        if run.batch == 2 and run.epoch:
+            print("goes on", file=getattr(sys, stream))
+
+    with program() as terminal:
+        recipe(say, go_on, epochs=3).fit(Neuron(1), (X, Y))
+    lines = screen(terminal())
+    assert lines[:-1] == ["epoch 1", "it goes on", "epoch 2", "it goes on", "epoch 3", "it"]
+    assert lines[-1].startswith("100%|")
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_bar_stays_above_the_text_of_an_error(program):
+    def fail(_):
+        raise ValueError("no")
+
+    with program() as terminal:
+        with pytest.raises(ValueError, match="no"):
+            recipe(on("epoch_end", every=2)(fail), epochs=3).fit(Neuron(1), (X, Y))
+        sys.stderr.write("Traceback\n")
+    bar, text = screen(terminal())
+    assert "| epoch 2/3 [" in bar
+    assert text == "Traceback"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_training_within_another_one_shows_no_second_bar(bars, program):
+    inner = on("epoch_end")(lambda _: recipe(epochs=2).fit(Neuron(1), (X, Y)))
+    with program():
+        recipe(inner, epochs=3).fit(Neuron(1), (X, Y))
+    assert len(bars) == 1
+
+
+def screen(text):
+    """The lines of a terminal to which a text was written."""
+    lines = []
+    for line in text.replace("\r\n", "\n").split("\n"):
+        cells = ""
+        for part in line.split("\r"):
+            cells = part + cells[len(part) :]
+        lines.append(cells.rstrip())
+    return lines[:-1] if lines[-1] == "" else lines

@@ -166,7 +166,8 @@ def test_callbacks_that_only_observe_are_not_told(tmp_path):
     run = recipe(*observers, TraceSteps()).fit(Neuron(2), (X, Y))
     recipe(TraceSteps(limit=1)).resume(run, (X, Y), epochs=1)
     recipe().resume(run, (X, Y), epochs=1)
-    recipe(ProgressBar(batches=True)).resume(run, (X, Y), epochs=1)
+    recipe().replace(progress=False).resume(run, (X, Y), epochs=1)
+    recipe(ProgressBar(seconds=3)).resume(run, (X, Y), epochs=1)
 
 
 @pytest.mark.parametrize("change", ["one value", "two rows exchanged", "a row more", "weights"])

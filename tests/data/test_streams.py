@@ -119,7 +119,7 @@ def test_a_run_resumes_bit_for_bit_from_every_step(rows, settings, read_ahead):
 
 def test_checkpoints_within_the_first_epoch_are_saved_though_its_length_is_not_known(tmp_path):
     saver = Checkpoint(folder=tmp_path / "run", every=5, keep=100)
-    bar = ProgressBar(batches=True)
+    bar = ProgressBar()
     whole = recipe(callbacks=[saver, bar]).fit(network(), Stream(batches(9)))
     assert (tmp_path / "run" / "step-000000005.safetensors").exists()
     run = recipe(callbacks=[bar]).resume(tmp_path / "run" / "step-000000005.safetensors", Stream(batches(9)))

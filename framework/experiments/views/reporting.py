@@ -113,7 +113,9 @@ def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:
     """Return a run of the first steps of the first epoch, which depend on the settings and the data alone."""
     enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == STEPS else None)
     experiment.model.preprocess = run.model.preprocess
-    trainer = experiment.trainer.replace(callbacks=[TraceSteps(limit=STEPS), enough], engine="numpy", metrics=[])
+    trainer = experiment.trainer.replace(
+        callbacks=[TraceSteps(limit=STEPS), enough], engine="numpy", metrics=[], progress=False
+    )
     try:
         return trainer.fit(experiment.model, data, epochs=1)
     except DivergedError as error:
