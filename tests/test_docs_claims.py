@@ -2,8 +2,11 @@
 
 import re
 import runpy
+import shlex
 import tomllib
 from pathlib import Path
+
+from framework.cli import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,3 +58,50 @@ def test_the_numbers_of_reliability_are_those_of_its_tests():
             name,
             number,
         )
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(program):
+    """The arguments of each call of a program in the shell blocks, the indented lines and the quotes of the pages."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        quotes = [quote.replace("\n", " ") for quote in re.findall(r"`([^`]+)`", prose)]
+        for line in [*"".join(blocks).splitlines(), *re.findall(r"^    (.*)", prose, re.MULTILINE), *quotes]:
+            if match := re.match(rf"(?:\$ |\w+=\w+ )*{program} (.*)", line):
+                yield page.name, shlex.split(match[1], comments=True)
+
+
+def test_the_commands_of_the_pages_have_their_options():
+    calls = [*commands("framework")]
+    assert len(calls) > 50
+    for page, (name, *arguments) in calls:
+        assert name in main.commands or name.startswith("-"), (page, name)
+        if name in main.commands and name != "launch":  # after which a script has options of its own
+            known = {option for parameter in main.commands[name].params for option in parameter.opts} | {"--help"}
+            options = {argument.partition("=")[0] for argument in arguments if re.match("--[a-z]", argument)}
+            assert options <= known, (page, name, arguments)
+
+
+def test_the_programs_that_the_pages_run_are_there():
+    calls = [*commands("python")]
+    assert len(calls) > 20
+    for page, arguments in calls:
+        words = " ".join(arguments)
+        if match := re.match(r"-m ((?:benchmarks|tests)[\w.]*)", words):
+            path = ROOT.joinpath(*match[1].split("."))
+            assert path.is_dir() or path.with_suffix(".py").exists(), (page, words)
+        elif match := re.match(r"\w+/\S+[.]py\b", words):
+            assert (ROOT / match[0]).exists(), (page, words)
+
+
+def test_the_workloads_that_the_pages_measure_are_there():
+    code = runpy.run_path(str(ROOT / "benchmarks" / "workloads.py"))
+    calls = [*commands("python -m benchmarks")]
+    assert len(calls) > 5
+    for page, arguments in calls:
+        first = next((place for place, text in enumerate(arguments) if text.startswith("-")), len(arguments))
+        assert {*arguments[:first]} <= {*code["WORKLOADS"], *code["GROUPS"]}, (page, arguments)
