@@ -1,6 +1,7 @@
 """How Sphinx builds the site. ``python docs/build.py`` prepares the pages and runs it."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from docutils.nodes import SkipNode
@@ -64,7 +65,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = "framework"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_js_files = ["copy.js"]
+html_js_files = ["site.js"]
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_sidebars = {"index": [], "start": [], "coming_from": [], "how_do_i": []}  # pages without others beside them
 html_show_sourcelink = False
 html_copy_source = False
@@ -74,7 +76,7 @@ html_theme_options = {
     "show_prev_next": True,
     "show_toc_level": 2,
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "footer_start": ["copyright"],
     "footer_end": [],
     "back_to_top_button": False,

@@ -240,6 +240,14 @@ class Snake(Activation):
         return h + np.sin(self.frequency * h) ** 2 / self.frequency
 
 
+def snake() -> Any:
+    """Draw the activation of docs/index.md."""
+    _, axis = plt.subplots(figsize=(4, 3), layout="constrained", facecolor="none")
+    Snake().plot(axis=axis, span=(-4, 4))
+    axis.get_legend().get_texts()[0].set_text("f")
+    return axis
+
+
 def training(epochs: Collection[int] = (*range(1, 20), *range(20, 40, 2), *range(40, 61, 5))) -> list[Image.Image]:
     """Return a frame after each of these epochs: an activation, its derivative, and what a model with it predicts."""
     data, classes = spirals(rows=50), ["first", "second", "third"]
@@ -294,6 +302,7 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "weights": weights,
     "graph": graph,
     "formula": formula,
+    "snake": snake,
     "training": training,
 }
 

@@ -20,6 +20,16 @@ def rows(page, heading):
     return cells[first + 2 : last]
 
 
+def test_the_speeds_of_the_front_page_are_those_of_the_benchmarks():
+    shown = rows("index.md", "JAX scan")
+    measured = {tuple(row[0].split(", ")): row for row in rows("benchmarks.md", "first epoch")}
+    scans = [measured[name, "a JAX scan over compiled"] for name in ("small", "own")]
+    assert [row[2] for row in shown] == [scan[column].partition(" ")[0] for scan in scans for column in (1, 4)]
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    first, further = re.findall(r"(\d+) and (\d+) times", text.partition("PyTorch eager takes")[2])[:2]
+    assert [row[3] for row in shown] == [first[0], further[0], first[1], further[1]]
+
+
 def test_the_classifiers_name_the_tested_systems_and_versions():
     classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
     tested = {row[0]: row[1] for row in rows("support.md", "tested")}

@@ -1,4 +1,4 @@
-"""docs/plots.md and docs/start.md: their figures are those that docs/figures.py makes."""
+"""docs/plots.md, docs/start.md and docs/index.md: their figures are those that docs/figures.py makes."""
 
 import re
 import runpy
@@ -17,7 +17,7 @@ SCRIPT = runpy.run_path(str(DOCS / "figures.py"))
 def test_the_page_shows_every_figure_of_the_script_and_no_other():
     made = {path.stem for path in DOCS.glob("plots_*")}
     assert made == {f"plots_{name}" for name in SCRIPT["FIGURES"]}
-    shown = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("plots.md", "start.md"))
+    shown = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("plots.md", "start.md", "index.md"))
     assert {*re.findall(r"\]\((plots_\w+)\.(?:png|gif)\)", shown)} == made
 
 

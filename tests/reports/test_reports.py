@@ -5,13 +5,12 @@ import copy
 import hashlib
 import math
 import re
-import shutil
-import subprocess
 from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import chromium, needs_chromium
 from report_pieces import Page
 from sklearn.metrics import confusion_matrix
 
@@ -380,34 +379,18 @@ def test_vendored_files_are_those_that_their_page_names():
         assert hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest() == digest
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-def chromium(path):
-    """Open a page, and return what Chromium printed: the document and its messages."""
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    command = [CHROMIUM, *flags.split(), "--disable-component-update", f"--user-data-dir={path.parent / 'profile'}"]
-    return subprocess.run(
-        [*command, "--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_chromium_draws_every_curve_without_an_error_or_a_request(page, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page.text, encoding="utf-8")
-    done = chromium(path)
+    done = chromium(path.as_uri())
     assert 'data-drawn="4"' in done.stdout
     assert done.stdout.count("<canvas") == 4
     assert "CONSOLE" not in done.stderr
     assert "b" not in [tag for tag, _ in Page(done.stdout).elements]  # the name of a curve stays text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_the_ticks_of_a_log_scale_are_the_powers_that_they_stand_at(run, tmp_path):
     long, row = copy.deepcopy(run), dict(run.history[-1])
     for epoch in range(7, 15):
@@ -419,7 +402,7 @@ def test_the_ticks_of_a_log_scale_are_the_powers_that_they_stand_at(run, tmp_pat
     )
     told = "<script>setTimeout(() => { document.title = texts.join(' '); });</script></body>"
     (tmp_path / "noting.html").write_text(page.replace(policy, noted).replace("</body>", told), encoding="utf-8")
-    title = re.search("<title>(.*)</title>", chromium(tmp_path / "noting.html").stdout)[1]
+    title = re.search("<title>(.*)</title>", chromium((tmp_path / "noting.html").as_uri()).stdout)[1]
     texts = title.split(" ")
     assert {"0.01", "1e-6", "1e-8"} <= {*texts}
     assert len([text for text in texts if text == "0"]) <= 2  # of accuracy and the learning rate

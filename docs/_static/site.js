@@ -39,3 +39,13 @@ document.addEventListener("DOMContentLoaded", () => {
     block.append(button);
   }
 });
+
+// Each cell of two programs side by side knows which program it is: a narrow screen shows that in place of the header.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll("table.sides")) {
+    const labels = [...table.querySelectorAll("th")].map((header) => header.textContent);
+    for (const row of table.rows) {
+      [...row.cells].forEach((cell, column) => { cell.dataset.label = labels[column]; });
+    }
+  }
+});
