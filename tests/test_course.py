@@ -148,6 +148,8 @@ def test_text_alternates_with_code_in_reasonable_pieces():
         assert lesson[-1].text, path
         assert all(a.text or b.text or a.tag or b.tag for a, b in pairwise(lesson)), path
         assert max(len(part.source.splitlines()) for part in lesson) < 50, path
+        wide = [line for part in lesson if not part.text for line in part.source.splitlines() if len(line) > 88]
+        assert not wide, "a cell of a notebook and of a page has 88 columns"
 
 
 @pytest.mark.parametrize("script", ["# %% [code]", '# %% tags=["hint"]', "x = 1\n# %%"])

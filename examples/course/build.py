@@ -96,8 +96,10 @@ def execute(made) -> None:
 
     with TemporaryDirectory() as work:  # for the files that a lesson writes
         resources = {"metadata": {"path": work}}
-        quiet = ["--log-level=ERROR"]  # ipykernel warns that other programs of this machine could listen
-        NotebookClient(made, timeout=120, resources=resources, extra_arguments=quiet).execute()
+        client = NotebookClient(made, timeout=120, resources=resources)
+        client.coalesce_streams = True  # what a cell prints is one output
+        client.extra_arguments = ["--log-level=ERROR"]  # ipykernel warns that other programs could listen
+        client.execute()
 
 
 def write_pages(folder: Path) -> list[Path]:

@@ -10,7 +10,15 @@
 # %%
 import numpy as np
 
-from framework import HalfSquaredError, Neuron, SGDOptimizer, Sigmoid, Trainer, compare_steps, trace_step
+from framework import (
+    HalfSquaredError,
+    Neuron,
+    SGDOptimizer,
+    Sigmoid,
+    Trainer,
+    compare_steps,
+    trace_step,
+)
 from framework.testing import check_function, check_written
 
 # %% [markdown]
@@ -41,7 +49,7 @@ print(f"h = {h:.4f}, answer = {answer:.4f}, error y - answer = {y - answer:.4f}"
 # %% [markdown]
 # ## Backward: which way to move the weights
 #
-# We measure how bad the answer is by the loss $L = \frac12 (\hat y - y)^2$. A weight should move in the direction
+# We measure how bad the answer is by the loss $L = \frac{1}{2} (\hat y - y)^2$. A weight should move in the direction
 # that makes $L$ smaller. How $L$ changes with $w_i$ is a chain of three links: $w_i$ changes $h$ by $x_i$, $h$
 # changes $\hat y$ by the slope $f'(h)$, and $\hat y$ changes $L$ by $\hat y - y$:
 #
@@ -75,7 +83,9 @@ print(trace_step(neuron, x, y, learning_rate=rate))
 # fast at first. Then it falls slowly, because both the error and the slope $f'(h)$ shrink.
 
 # %%
-trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=rate), epochs=100)
+trainer = Trainer(
+    loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=rate), epochs=100
+)
 run = trainer.fit(neuron.copy(), ([x], [y]))
 print(f"after {run.epoch} steps the neuron answers {run.model(x):.4f}")
 run.plot()
@@ -100,12 +110,14 @@ def error_term(x, w, b, y):
 
 # %% tags=["check"]
 def true_error_term(x, w, b, y):
-    return trace_step(Neuron.from_weights(w, bias=b, activation=Sigmoid()), x, y).error_term
+    neuron = Neuron.from_weights(w, bias=b, activation=Sigmoid())
+    return trace_step(neuron, x, y).error_term
 
 
 check_written("exercise 1", error_term)
 rng = np.random.default_rng(1)
-cases = [(x, w, b, y), *((rng.normal(size=3), rng.normal(size=3), rng.normal(), rng.random()) for _ in range(5))]
+cases = [(rng.normal(size=3), rng.normal(size=3), *rng.random(2)) for _ in range(5)]
+cases = [(x, w, b, y), *cases]
 print(f"Right: {check_function(error_term, true_error_term, cases)} cases.")
 
 # %% [markdown]
@@ -126,18 +138,20 @@ def step(x, w, b, y, rate):
 def step(x, w, b, y, rate):
     delta = error_term(x, w, b, y)
     new_w = w + rate * delta * x
-    new_b = b + rate * delta  # as if the bias were the weight of an input that is always 1
+    new_b = b + rate * delta  # as for the weight of an input that is always 1
     return [*new_w, new_b]
 
 
 # %% tags=["check"]
 def true_step(x, w, b, y, rate):
-    traced = trace_step(Neuron.from_weights(w, bias=b, activation=Sigmoid()), x, y, learning_rate=rate)
+    neuron = Neuron.from_weights(w, bias=b, activation=Sigmoid())
+    traced = trace_step(neuron, x, y, learning_rate=rate)
     return np.array([*traced.new_weights, traced.new_bias])
 
 
 check_written("exercise 2", step)
-print(f"Right: {check_function(step, true_step, [(*case, 0.5) for case in cases])} cases.")
+count = check_function(step, true_step, [(*case, 0.5) for case in cases])
+print(f"Right: {count} cases.")
 
 # %% [markdown]
 # ## Exercise 3: several examples
@@ -170,13 +184,24 @@ def one_step(x, y):
 
 # %% tags=["check"]
 check_written("exercise 3", one_step)
-examples = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [-1.0, 2.0]]), np.array([1.0, 0.0, 1.0, 1.0])
+examples = (
+    np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [-1.0, 2.0]]),
+    np.array([1.0, 0.0, 1.0, 1.0]),
+)
 weights = np.array([0.1, 0.2])  # so that this cell may be run again
-descent = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), batch_size=1, epochs=5)
-comparison = compare_steps(descent, one_step, model=neuron, data=examples, tolerance=1e-9)
+descent = Trainer(
+    loss=HalfSquaredError(),
+    optimizer=SGDOptimizer(learning_rate=0.5),
+    batch_size=1,
+    epochs=5,
+)
+comparison = compare_steps(
+    descent, one_step, model=neuron, data=examples, tolerance=1e-9
+)
 theirs, yours = comparison.values or (0, 0)
 assert yours == theirs, (
-    f"after step {comparison.first_step} of {comparison.steps} a weight must be {theirs:.6g}; yours is {yours:.6g}"
+    f"after step {comparison.first_step} of {comparison.steps} a weight must be "
+    f"{theirs:.6g}; yours is {yours:.6g}"
 )
 print(f"Right: the same weights over {comparison.steps} steps, up to rounding.")
 

@@ -29,13 +29,14 @@ from framework.testing import check_function, check_written
 # ## What a loss punishes
 #
 # The right answer is 1, and the model says $p$. Three losses see that differently. The absolute error grows evenly.
-# The squared error punishes a large error more than two small ones. The cross-entropy $-\log p$ has no limit: to be
+# The squared error punishes a large error more than two small ones. The cross-entropy $-\log(p)$ has no limit: to be
 # sure and wrong is as bad as it gets.
 
 # %%
 p = np.linspace(0.01, 1, 100)
 figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
-for loss, line in ((MeanAbsoluteError(), ":"), (MeanSquaredError(), "--"), (BinaryCrossEntropy(), "-")):
+losses = MeanAbsoluteError(), MeanSquaredError(), BinaryCrossEntropy()
+for loss, line in zip(losses, (":", "--", "-"), strict=True):
     axis.plot(p, [loss([each], [1.0]) for each in p], line, label=type(loss).__name__)
 axis.set(xlabel="prediction p", ylabel="loss, if 1 is right")
 _ = axis.legend()
@@ -64,16 +65,21 @@ def descend(rate, steps=10):
     neuron = Neuron.from_weights([-2.5, 3.0], activation=Sigmoid(), train_bias=False)
     path[:] = [neuron.parameters.vector.copy()]
     trainer = Trainer(
-        loss=loss, optimizer=SGDOptimizer(learning_rate=rate), epochs=steps, batch_size=len(y), callbacks=[remember]
+        loss=loss,
+        optimizer=SGDOptimizer(learning_rate=rate),
+        epochs=steps,
+        batch_size=len(y),
+        callbacks=[remember],
     )
     run = trainer.fit(neuron, data)
     return run, np.array(path)
 
 
-figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
 for axis, rate in zip(axes, (0.1, 3.0, 30.0), strict=True):
     run, steps = descend(rate)
-    plots.loss_surface(run.model, loss, data, steps, span=((-15, 1), (-14, 4)), axis=axis)
+    span = (-15, 1), (-14, 4)
+    plots.loss_surface(run.model, loss, data, steps, span=span, axis=axis)
     axis.set_xlabel(f"rate {rate}: loss {loss(run.model(data[0]), y):.3f}")
 
 # %% [markdown]
@@ -94,7 +100,7 @@ search.plot()
 # %% [markdown]
 # ## Exercise 1: the cross-entropy
 #
-# For a right answer $y$ of 0 or 1 and a prediction $p$, the loss is $-\log p$ if $y = 1$, and $-\log(1 - p)$ if $y =
+# For a right answer $y$ of 0 or 1 and a prediction $p$, the loss is $-\log(p)$ if $y = 1$, and $-\log(1 - p)$ if $y =
 # 0$. Write it for arrays, as the mean over all rows, in one line without `if`.
 
 
@@ -111,7 +117,9 @@ def cross_entropy(p, y):
 # %% tags=["check"]
 check_written("exercise 1", cross_entropy)
 rng = np.random.default_rng(0)
-cases = [(rng.uniform(0.05, 0.95, n), rng.integers(0, 2, n).astype(float)) for n in (1, 4, 7)]
+cases = [
+    (rng.uniform(0.05, 0.95, n), rng.integers(0, 2, n).astype(float)) for n in (1, 4, 7)
+]
 print(f"Right: {check_function(cross_entropy, BinaryCrossEntropy(), cases)} cases.")
 
 # %% [markdown]
@@ -147,12 +155,18 @@ def line_step(x, y):
 check_written("exercise 2", line_step)
 weights = np.zeros(2)  # so that this cell may be run again
 rows = rng.normal(size=(20, 2)), rng.normal(size=20)
-straight = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), batch_size=10, epochs=5)
+straight = Trainer(
+    loss=MeanSquaredError(),
+    optimizer=SGDOptimizer(learning_rate=0.1),
+    batch_size=10,
+    epochs=5,
+)
 line = Neuron.from_weights([0, 0], train_bias=False)
 comparison = compare_steps(straight, line_step, model=line, data=rows, tolerance=1e-9)
 theirs, yours = comparison.values or (0, 0)
 assert yours == theirs, (
-    f"after step {comparison.first_step} of {comparison.steps} a weight must be {theirs:.6g}; yours is {yours:.6g}"
+    f"after step {comparison.first_step} of {comparison.steps} a weight must be "
+    f"{theirs:.6g}; yours is {yours:.6g}"
 )
 print(f"Right: the same weights over {comparison.steps} steps, up to rounding.")
 
@@ -171,7 +185,10 @@ my_rate = 6.0
 check_written("exercise 3", my_rate)
 run, steps = descend(my_rate)
 reached = loss(run.model(data[0]), y)
-assert reached < 0.18, f"with the rate {my_rate} the loss is {reached:.4f} after 10 steps, which is not below 0.18"
+assert reached < 0.18, (
+    f"with the rate {my_rate} the loss is {reached:.4f} after 10 steps, "
+    "which is not below 0.18"
+)
 print(f"Right: {reached:.4f}")
 
 # %% [markdown]

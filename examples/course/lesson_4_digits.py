@@ -62,10 +62,17 @@ print(model.summary())
 # had its turn, an **epoch** is over. Small batches make many steps an epoch, so more is learnt from the same rows:
 
 # %%
-trainer = Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.01), epochs=3, metrics=[Accuracy()])
+trainer = Trainer(
+    loss=CrossEntropy(),
+    optimizer=AdamOptimizer(learning_rate=0.01),
+    epochs=3,
+    metrics=[Accuracy()],
+)
 for batch_size in (8, 32, 256, 1078):
-    run = trainer.replace(batch_size=batch_size).fit(model.copy(), train, validation=validation)
-    print(f"batches of {batch_size:4}: {run.step:3} steps, accuracy {run.history[-1]['val_accuracy']:.3f}")
+    batches = trainer.replace(batch_size=batch_size)
+    run = batches.fit(model.copy(), train, validation=validation)
+    reached = run.history[-1]["val_accuracy"]
+    print(f"batches of {batch_size:4}: {run.step:3} steps, accuracy {reached:.3f}")
 
 # %% [markdown]
 # ## By heart
@@ -89,7 +96,8 @@ by_heart.plot()
 
 # %%
 stopping = EarlyStopping(monitor="val_loss", patience=5, restore_best=True)
-run = trainer.replace(epochs=60, callbacks=[stopping]).fit(model, train, validation=validation)
+careful = trainer.replace(epochs=60, callbacks=[stopping])
+run = careful.fit(model, train, validation=validation)
 print(run.stop_reason)
 print(trainer.evaluate(model, test))
 
@@ -151,7 +159,8 @@ def last_epoch(losses, patience):
 # %% tags=["check"]
 def true_last_epoch(losses, patience):
     stopping = EarlyStopping(monitor="val_loss", patience=patience)
-    return heart.replace(callbacks=[stopping]).fit(model_by_heart.copy(), few, validation=validation).epoch
+    stopped = heart.replace(callbacks=[stopping])
+    return stopped.fit(model_by_heart.copy(), few, validation=validation).epoch
 
 
 check_written("exercise 2", last_epoch)
@@ -174,13 +183,14 @@ small = Sequential(Dense(64, 16, ReLU()), Dense(16, 10, Softmax()))
 # %% tags=["check"]
 check_written("exercise 3", small)
 assert isinstance(small, Sequential), f"small must be Sequential(...); it is {small}"
-assert small.parameters.vector.size <= 1500, (
-    f"the network has {small.parameters.vector.size} numbers, which is more than 1,500"
-)
+size = small.parameters.vector.size
+assert size <= 1500, f"the network has {size} numbers, which is more than 1,500"
 run = trainer.replace(epochs=15).fit(small.copy(), train, validation=validation)
 reached = run.history[-1]["val_accuracy"]
-assert reached >= 0.95, f"the network reads {100 * reached:.1f} % of the images, which is less than 95 %"
-print(f"Right: {small.parameters.vector.size} numbers read {100 * reached:.1f} % of the images.")
+assert reached >= 0.95, (
+    f"the network reads {100 * reached:.1f} % of the images, which is less than 95 %"
+)
+print(f"Right: {size} numbers read {100 * reached:.1f} % of the images.")
 
 # %% [markdown]
 # ## What to keep

@@ -46,7 +46,8 @@ table = pd.DataFrame(
         "weather": rng.choice(["sun", "rain", "snow"], rows, p=[0.6, 0.3, 0.1]),
     }
 )
-risk = table["distance"] / 150 - table["wait"] / 6 + 3 * (table["weather"] == "snow") - 0.5
+snow = table["weather"] == "snow"
+risk = table["distance"] / 150 - table["wait"] / 6 + 3 * snow - 0.5
 table["late"] = np.where(risk + rng.logistic(0, 0.5, rows) > 0, "yes", "no")
 table.loc[::20, "wait"] = np.nan
 table.loc[5::50, "weather"] = None
@@ -110,7 +111,13 @@ model.preprocess
 # So the model takes raw rows. They may be in another order of columns, and have a level that it has never seen.
 
 # %%
-new = pd.DataFrame({"weather": ["snow", "sun", "fog"], "wait": [3.0, 40.0, None], "distance": [300, 20, 500]})
+new = pd.DataFrame(
+    {
+        "weather": ["snow", "sun", "fog"],
+        "wait": [3.0, 40.0, None],
+        "distance": [300, 20, 500],
+    }
+)
 print(model.classify(new))
 print(model.predict(new).round(3))
 
@@ -132,12 +139,14 @@ def standardize(train, new):
 
 # %% tags=["check"]
 def true_standardize(train, new):
-    learnt = Preprocess(columns={"a": [Standardize()]}).fit((pd.DataFrame({"a": train, "y": 0.0}), "y"))
+    table = pd.DataFrame({"a": train, "y": 0.0})
+    learnt = Preprocess(columns={"a": [Standardize()]}).fit((table, "y"))
     return learnt.transform(pd.DataFrame({"a": new}))[:, 0]
 
 
 check_written("exercise 1", standardize)
-cases = [(rng.normal(5, 3, 50), rng.normal(5, 3, n)) for n in (2, 10)] + [(np.array([1.0, 2.0, 6.0]), np.zeros(2))]
+cases = [(rng.normal(5, 3, 50), rng.normal(5, 3, n)) for n in (2, 10)]
+cases.append((np.array([1.0, 2.0, 6.0]), np.zeros(2)))
 print(f"Right: {check_function(standardize, true_standardize, cases)} cases.")
 
 # %% [markdown]
@@ -161,7 +170,11 @@ my_columns = {"size": [...], "price": [...], "colour": [...]}
 my_target = [...]
 
 # %% tags=["solution"]
-my_columns = {"size": [Impute("median"), Standardize()], "price": [Standardize()], "colour": [OneHot()]}
+my_columns = {
+    "size": [Impute("median"), Standardize()],
+    "price": [Standardize()],
+    "colour": [OneHot()],
+}
 my_target = [Classes()]
 
 # %% tags=["check"]
@@ -169,14 +182,20 @@ check_written("exercise 2", my_columns, my_target)
 mine = Preprocess(columns=my_columns, target=my_target).fit((shop, "sold"))
 x = pd.DataFrame(mine.transform(shop.drop(columns="sold")), columns=mine.names)
 hot = {"colour=black", "colour=red", "colour=white"}
-assert hot <= {*mine.names}, f"colour must become a column for each level; the columns are {', '.join(mine.names)}"
-assert "size missing" in mine.names, "a column must say where the size was missing; does Impute come first?"
+assert hot <= {*mine.names}, (
+    f"colour must become a column for each level; the columns are {mine.names}"
+)
+assert "size missing" in mine.names, (
+    "a column must say where the size was missing; does Impute come first?"
+)
 for name in ("size", "price"):
-    close = np.allclose([x[name].mean(), x[name].std(ddof=0)], [0, 1])
-    assert close, (
-        f"{name} must have the mean 0 and the deviation 1; got {x[name].mean():.3g} and {x[name].std(ddof=0):.3g}"
+    mean, deviation = x[name].mean(), x[name].std(ddof=0)
+    assert np.allclose([mean, deviation], [0, 1]), (
+        f"{name} must have the mean 0 and the deviation 1; got {mean:.3g} and {deviation:.3g}"
     )
-assert mine.classes == {"sold": ("no", "yes")}, f"the target must have the classes no and yes; got {mine.classes}"
+assert mine.classes == {"sold": ("no", "yes")}, (
+    f"the target must have the classes no and yes; got {mine.classes}"
+)
 print("Right:", ", ".join(mine.names))
 
 # %% [markdown]

@@ -55,7 +55,8 @@ def distance(run):
     return np.sqrt(np.mean((run.model(grid) - signal(grid)) ** 2))
 
 
-trainer = Trainer(loss=MeanSquaredError(), optimizer=AdamOptimizer(learning_rate=0.01), epochs=60)
+adam = AdamOptimizer(learning_rate=0.01)
+trainer = Trainer(loss=MeanSquaredError(), optimizer=adam, epochs=60)
 run = trainer.fit(Sequential(Dense(1, 32, Tanh()), Neuron(32)), (x, y))
 print(f"Tanh, squared error: {distance(run):.2f}")
 
@@ -133,7 +134,8 @@ print(f"learnt beta, bounded loss: {distance(run):.2f}")
 
 # %%
 for engine in ("numpy", "compiled"):
-    run = robust.replace(engine=engine).fit(Sequential(Dense(1, 32, Snake(beta=2.0)), Neuron(32)), (x, y))
+    network = Sequential(Dense(1, 32, Snake(beta=2.0)), Neuron(32))
+    run = robust.replace(engine=engine).fit(network, (x, y))
     print(f"{run.engine}: distance {distance(run):.10f}")
 
 # %% [markdown]
@@ -173,7 +175,8 @@ class Soft(Activation):
 # %% tags=["check"]
 check_written("exercise 1", Soft.__call__)
 checks = check_component(Soft())
-check_function(Soft(), Softsign(), [(h,) for h in (0.0, 1.0, -3.0, np.array([[0.5, -0.5]]))])
+cases = [(0.0,), (1.0,), (-3.0,), (np.array([[0.5, -0.5]]),)]
+check_function(Soft(), Softsign(), cases)
 print(f"Right: {len(checks)} checks, and the values of Softsign.")
 
 # %% [markdown]
@@ -182,8 +185,8 @@ print(f"Right: {len(checks)} checks, and the values of Softsign.")
 # The loss of Huber is half the square near 0, and a straight line further out, where the error $e$ is larger than
 # $\delta$:
 #
-# $$\ell(e) = \tfrac12 e^2 \text{ if } |e| \le \delta, \quad
-# \delta \, (|e| - \tfrac12 \delta) \text{ if } |e| > \delta$$
+# $$\ell(e) = \frac{1}{2} e^2 \text{ if } |e| \le \delta, \quad
+# \delta \, (|e| - \frac{1}{2} \delta) \text{ if } |e| > \delta$$
 #
 # Write it with `np.where`. The setting `delta` is there.
 
@@ -217,7 +220,8 @@ class Robust(Loss):
 
     def value(self, prediction, target):
         error = np.abs(prediction - target)
-        return np.where(error <= self.delta, error**2 / 2, self.delta * (error - self.delta / 2))
+        line = self.delta * (error - self.delta / 2)
+        return np.where(error <= self.delta, error**2 / 2, line)
 
 
 # %% tags=["check"]
@@ -270,17 +274,18 @@ class WithVelocity(Optimizer):
 
 # %% tags=["check"]
 def trained_weights(optimizer):
-    made = Trainer(loss=MeanSquaredError(), optimizer=optimizer, epochs=2)
-    return made.fit(Sequential(Dense(1, 4, Tanh()), Neuron(4)), (x, y)).model.parameters.vector
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=optimizer, epochs=2)
+    run = trainer.fit(Sequential(Dense(1, 4, Tanh()), Neuron(4)), (x, y))
+    return run.model.parameters.vector
+
+
+def true_weights(optimizer):
+    return trained_weights(SGDOptimizer(learning_rate=0.01, momentum=optimizer.mu))
 
 
 check_written("exercise 3", WithVelocity.update)
 checks = check_component(WithVelocity(learning_rate=0.01))
-check_function(
-    trained_weights,
-    lambda given: trained_weights(SGDOptimizer(learning_rate=0.01, momentum=given.mu)),
-    [(WithVelocity(learning_rate=0.01),)],
-)
+check_function(trained_weights, true_weights, [(WithVelocity(learning_rate=0.01),)])
 print(f"Right: {len(checks)} checks, and the weights of SGDOptimizer(momentum=0.9).")
 
 # %% [markdown]

@@ -59,7 +59,8 @@ def make_rows(count):
 
 def words(steps):
     return [
-        "abcdef"[step[:LETTERS].argmax()] + (str(step[LETTERS:].argmax()) if step[LETTERS:].any() else "?")
+        "abcdef"[step[:LETTERS].argmax()]
+        + (str(step[LETTERS:].argmax()) if step[LETTERS:].any() else "?")
         for step in steps
     ]
 
@@ -83,7 +84,8 @@ for x, y in zip(test[0][:3], test[1][:3], strict=True):
 
 # %%
 def softmax(scores):
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))  # the maximum cancels, and exp cannot overflow
+    largest = scores.max(axis=-1, keepdims=True)  # it cancels; exp cannot overflow
+    powers = np.exp(scores - largest)
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
@@ -111,7 +113,8 @@ class SimpleAttention(Layer):
 # %%
 layer = SimpleAttention(units=4, inputs=LETTERS + DIGITS)
 layer(test[0][:1])  # so that it knows the number of steps
-print(check_gradients(layer, MeanSquaredError(), test[0][:3], rng.normal(size=(3, 5, 4))))
+some_x, some_y = test[0][:3], rng.normal(size=(3, 5, 4))
+print(check_gradients(layer, MeanSquaredError(), some_x, some_y))
 show(layer)
 
 # %% [markdown]
@@ -139,12 +142,19 @@ WIDTH = 16
 def block(attention):
     return (
         Residual(LayerNorm(WIDTH), attention),
-        Residual(LayerNorm(WIDTH), Dense(WIDTH, 2 * WIDTH, GELU()), Dense(2 * WIDTH, WIDTH)),
+        Residual(
+            LayerNorm(WIDTH), Dense(WIDTH, 2 * WIDTH, GELU()), Dense(2 * WIDTH, WIDTH)
+        ),
     )
 
 
 def network(attention):
-    return Sequential(Dense(LETTERS + DIGITS, WIDTH), *block(attention), LastStep(), Dense(WIDTH, DIGITS, Softmax()))
+    return Sequential(
+        Dense(LETTERS + DIGITS, WIDTH),
+        *block(attention),
+        LastStep(),
+        Dense(WIDTH, DIGITS, Softmax()),
+    )
 
 
 model = network(SimpleAttention(units=WIDTH))
@@ -156,11 +166,16 @@ print(model.summary())
 
 # %%
 trainer = Trainer(
-    loss=CrossEntropy(), optimizer=AdamOptimizer(learning_rate=0.01), epochs=4, batch_size=64, metrics=[Accuracy()]
+    loss=CrossEntropy(),
+    optimizer=AdamOptimizer(learning_rate=0.01),
+    epochs=4,
+    batch_size=64,
+    metrics=[Accuracy()],
 )
 run = trainer.fit(model, train, validation=test)
 blind = trainer.fit(network(Dense(WIDTH, WIDTH)), train, validation=test)
-print(f"with attention {run.history[-1]['val_accuracy']:.3f}, without {blind.history[-1]['val_accuracy']:.3f}")
+for name, trained in (("with", run), ("without", blind)):
+    print(f"{name} attention: {trained.history[-1]['val_accuracy']:.3f}")
 
 # %% [markdown]
 # Without attention the last step knows only the letter that is asked for. It cannot do better than guess: one in
@@ -207,7 +222,8 @@ def scores(q, k):
 # %% tags=["check"]
 def true_scores(q, k):
     rows = zip(q, k, strict=True)
-    return np.array([[[sum(a * b) / len(a) ** 0.5 for b in keys] for a in queries] for queries, keys in rows])
+    scores = [[[sum(a * b) for b in keys] for a in queries] for queries, keys in rows]
+    return np.array(scores) / q.shape[-1] ** 0.5
 
 
 check_written("exercise 1", scores)
@@ -246,8 +262,10 @@ class CausalAttention(SimpleAttention):
 # %% tags=["check"]
 def true_attention(x):
     theirs = MultiHeadAttention(heads=1, causal=True, inputs=4)
-    theirs.parameters["weights"][...] = np.concatenate([*layer.parameters.values()], axis=1)
-    theirs.parameters["output_weights"][...] = np.eye(4)  # theirs has a linear map behind the heads
+    weights = np.concatenate([*layer.parameters.values()], axis=1)
+    theirs.parameters["weights"][...] = weights
+    # Theirs has a linear map behind the heads.
+    theirs.parameters["output_weights"][...] = np.eye(4)
     return theirs(x)
 
 
@@ -279,7 +297,8 @@ def normalize(x, epsilon=1e-5):
 # %% tags=["check"]
 check_written("exercise 3", normalize)
 constant = np.ones((1, 1, 4))  # its variance is 0
-print(f"Right: {check_function(normalize, LayerNorm(4), [(x,), (0.001 * x,), (constant,)])} cases.")
+cases = [(x,), (0.001 * x,), (constant,)]
+print(f"Right: {check_function(normalize, LayerNorm(4), cases)} cases.")
 
 # %% [markdown]
 # ## What to keep
