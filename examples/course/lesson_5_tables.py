@@ -191,7 +191,8 @@ assert "size missing" in mine.names, (
 for name in ("size", "price"):
     mean, deviation = x[name].mean(), x[name].std(ddof=0)
     assert np.allclose([mean, deviation], [0, 1]), (
-        f"{name} must have the mean 0 and the deviation 1; got {mean:.3g} and {deviation:.3g}"
+        f"{name} must have the mean 0 and the deviation 1; "
+        f"got {mean:.3g} and {deviation:.3g}"
     )
 assert mine.classes == {"sold": ("no", "yes")}, (
     f"the target must have the classes no and yes; got {mine.classes}"
