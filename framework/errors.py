@@ -19,6 +19,7 @@ A message names the argument, what was expected, what came, and what to do next.
 from __future__ import annotations
 
 import difflib
+import re
 import traceback
 from collections.abc import Iterable
 
@@ -102,3 +103,17 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     found = [choice for choice in choices if str(choice).casefold() == str(name).casefold()]
     found = found or difflib.get_close_matches(str(name), choices, n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def misspelt(name: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that differs from ``name`` in one letter of four or more, or in two that changed places.
+
+    Example:
+        >>> misspelt("momentun", ["learning_rate", "momentum"]), misspelt("Conv3D", ["Conv1D"])
+        ('momentum', None)
+    """
+    for choice in difflib.get_close_matches(name, choices, n=3):
+        same = difflib.SequenceMatcher(None, choice, name).ratio() * (len(name) + len(choice)) / 2
+        if same >= max(len(name), len(choice), 4) - 1 and re.sub(r"\D", "", name) == re.sub(r"\D", "", choice):
+            return choice
+    return None

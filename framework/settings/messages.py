@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
@@ -15,7 +14,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origi
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
 
-from framework.errors import SettingsError, nearest
+from framework.errors import SettingsError, misspelt, nearest
+from framework.settings.other_libraries import ADVICE, DATA, SETTINGS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,112 +106,6 @@ def listed(names: Sequence[str]) -> str:
     return printable(shown if len(names) <= 20 else f"{shown}, ... ({len(names)} in all)")
 
 
-_OTHER_NAMES = {
-    "lr eta step_size learning_rate_init": "learning_rate",
-    "n_epochs num_epochs max_epochs max_iter": "epochs",
-    "in_features in_channels input_size input_shape": "inputs",
-    "input_dim": "inputs vocabulary",
-    "num_embeddings": "vocabulary",
-    "out_features hidden_size embed_dim num_features output_dim embedding_dim": "units",
-    "out_channels": "filters",
-    "kernel_size": "kernel window",
-    "pool_size": "window",
-    "num_heads": "heads",
-    "p": "rate",
-    "eps": "epsilon",
-    "betas": "beta1",
-    "validation_data": "validation",
-    "random_state": "seed",
-    "test_size": "fraction",
-    "criterion": "loss",
-    "filepath": "folder path",
-    "T_max": "length",
-}
-"""The names here of settings in other libraries: the first that fits."""
-
-_NO_GRADIENT_TO_CLEAR = "leave it out, backward overwrites the gradients"
-_DATA = "x and y go together, as the tuple (x, y)"
-
-_ELSEWHERE = {
-    "Model": {
-        "fit compile": "write Trainer(loss=..., optimizer=...).fit(model, (x, y))",
-        "train eval": "leave it out, forward(x) trains and model(x) predicts",
-        "save state_dict": "write save(run, path), with the run that fit returned",
-        "load_state_dict load_weights": "write load_model(path, into=model)",
-        "predict_proba": "write model.predict(x)",
-        "evaluate score": "write trainer.evaluate(model, (x, y))",
-        "get_weights set_weights named_parameters": "read and write model.parameters, arrays by name",
-        "to cuda cpu": "leave it out: NumPy computes on the processor",
-        "zero_grad": _NO_GRADIENT_TO_CLEAR,
-        "stop_training": "write run.stop('the reason') in a callback",
-        "trainable requires_grad requires_grad_ freeze": "write model.parameters.freeze(names), e.g. freeze('0.*')",
-    },
-    "Run": {
-        "stop_training should_stop stopped": "write run.stop('the reason')",
-        "learning_rate lr": "write run.optimizer.learning_rate = ...",
-    },
-    "framework": {
-        "fit compile train": "write Trainer(loss=..., optimizer=...).fit(model, (x, y))",
-        "zero_grad no_grad": "leave it out: model(x) records nothing, backward overwrites",
-        "tensor Tensor": "give NumPy arrays",
-        "DataLoader TensorDataset": "give fit (x, y), and Trainer batch_size",
-        "nn optim layers Module": "layers and optimizers are names of framework itself",
-        "MLPClassifier MLPRegressor": "import NeuralClassifier and NeuralRegressor from framework.sklearn",
-        "InputLayer": "leave it out: sizes that are not given come from the data",
-        "StandardScaler": "write Standardize() in a Preprocess for a table, or (x - x.mean(axis=0)) / x.std(axis=0)",
-        "manual_seed set_seed": "write seed=... in Trainer(...) and in the model",
-    },
-    "Trainer": {
-        "model": "write Trainer(...).fit(model, (x, y))",
-        "x y data validation validation_data": "give it to fit(model, data, validation)",
-        "verbose": "write progress=False for no bar, callbacks=[ProgressBar()] for a log",
-        "train": "write trainer.fit(model, (x, y))",
-        "test score": "write trainer.evaluate(model, (x, y))",
-        "compile": "leave it out: Trainer(...) has the settings",
-        "history": "fit returns a run, which has run.history",
-    },
-    "fit": {
-        "x y X inputs targets": _DATA,
-        "sample_weight weight": "it goes with the data, as the tuple (x, y, weight)",
-        "loss optimizer batch_size shuffle metrics callbacks": "it is a setting of the Trainer",
-        "verbose": "write Trainer(progress=False) for no bar, Trainer(callbacks=[ProgressBar()]) for a log",
-        "class_weight": "write CrossEntropy(class_weights=...) or BinaryCrossEntropy(positive_weight=...)",
-        "validation_split": "write validation=held_out, with train, held_out = split((x, y), 0.2)",
-    },
-    "split": {
-        "train_size": "write fraction=1 - train_size",
-        "shuffle": "rows are always shuffled; slice the arrays instead",
-    },
-    "Dense": {"units": "write Dense(64, 32), or Dense(units=32)"},
-    "Layer": {
-        "inputs": "declare inputs: int | None = None in the class",
-        "forward": "write formula(self, x, ...), from which it comes",
-        "name": "leave it out: a layer is named by its place",
-        "use_bias": "write layer.parameters.freeze('bias')",
-    },
-    "Composite": {"forward": "write children() and apply(self, x, values, record)"},
-    "Sequential": {"add append": "write Sequential(first, second, ...)", "weights bias": "write model.parameters"},
-    "Activation": {"inplace": "leave it out", "dim axis": "leave it out: rows lie along the last axis"},
-    "Loss": {
-        "from_logits": "leave it out: with its activation in the model, the loss works on the logits",
-        "reduction": "leave it out: a loss is a mean, and model.backward takes any gradient",
-        "__call__ forward": "write value(self, prediction, target), from which it comes",
-    },
-    "ProgressBar": {"batches": "leave it out: the batch is always shown"},
-    "Callback": {
-        "saves": "write writes = True, and the callback is called last",
-        "model": "write run.model",
-        "trainer": "write run, which has model, optimizer and history",
-    },
-    "DataParallel": {
-        "workers num_workers n_workers processes devices": "framework launch -n 4 SCRIPT starts four workers"
-    },
-    "Metric": {"__call__ forward": "write sums(self, prediction, target, weight=None) and result"},
-    "Optimizer": {"zero_grad": _NO_GRADIENT_TO_CLEAR, "minimize apply_gradients": "write optimizer.step()"},
-}
-"""Advice for the names of other libraries, by the class, function or module that was asked for them."""
-
-
 def elsewhere(owner: Any, name: str) -> str | None:
     """Return what to write instead of a name that such a class or function has in another library, or None.
 
@@ -220,8 +114,18 @@ def elsewhere(owner: Any, name: str) -> str | None:
         >>> elsewhere(Model, "eval")
         'leave it out, forward(x) trains and model(x) predicts'
     """
-    owners = (_ELSEWHERE.get(each.__name__, {}) for each in (owner.__mro__ if isinstance(owner, type) else [owner]))
-    return next((advice for known in owners for names, advice in known.items() if name in names.split()), None)
+    owners = (ADVICE.get(each.__name__, {}) for each in (owner.__mro__ if isinstance(owner, type) else [owner]))
+    return next(filter(None, (_meant(name, known) for known in owners)), None)
+
+
+def _meant(name: str, known: Mapping[str, str]) -> str | None:
+    """Return the value of the first key that has this name among its words."""
+    return next((meaning for names, meaning in known.items() if _bare(name) in map(_bare, names.split())), None)
+
+
+def _bare(name: str) -> str:
+    """Return a name without what libraries write differently, but with the underscores of ``__call__``."""
+    return name if name.startswith("__") else name.lower().replace("_", "")
 
 
 def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn]:
@@ -244,23 +148,30 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
 
 
 def _absent(module: str, name: str, choices: Iterable[str]) -> str:
-    found = closest(name, choices)
-    advice = elsewhere(sys.modules[module], name) or (found and f"write {found}")
+    advice = _meant(name, ADVICE[module])
+    if meant := closest(name, choices):
+        advice = f"write {meant}"
+    elif advice is None and name[0].isupper():
+        advice = "there is none; to write one, derive it from Layer, Activation, Loss, Metric, Schedule or Callback"
     return f"{module} has no {name!r}{f': {advice}' if advice else ''}"
 
 
 def closest(name: str, choices: Iterable[str]) -> str | None:
-    """Return the name that another library's name means here, or else the one most like it."""
-    known = {choice.lower(): choice for choice in choices}
-    known |= {key.removesuffix("optimizer").removesuffix("schedule"): choice for key, choice in known.items()}
-    short = name.lower().replace("_", "").removesuffix("loss").removesuffix("1d").removesuffix("2d")
-    like = [name.lower(), *_SHORT_NAMES.get(short, short).split(), *difflib.get_close_matches(name.lower(), known, n=1)]
-    return next((known[key] for key in like if key in known), None)
+    """Return the choice that another library's name means here, or else the one that it misspells."""
+    known = {_bare(choice): choice for choice in choices}
+    known |= {re.sub("(?<=.)(optimizer|schedule)$", "", key): choice for key, choice in known.items()}
+    bare = _bare(name)
+    if bare not in known and (meaning := _meant(name, ADVICE["framework"])) is not None:
+        names = [] if meaning[0].islower() and " " in meaning else meaning.split()  # advice in a sentence has others
+        return next((word for word in names if word in known.values()), None)
+    if same := known.get(bare) or known.get(bare.removesuffix("loss")):
+        return same
+    alike = misspelt(bare, known)
+    return alike and known[alike]
 
 
 def _translated(name: str, choices: Collection[str]) -> str | None:
-    others = next((others for names, others in _OTHER_NAMES.items() if name in names.split()), "")
-    return next((other for other in others.split() if other in choices), None)
+    return next((other for other in (_meant(name, SETTINGS) or "").split() if other in choices), None)
 
 
 _WORDS = {
@@ -357,11 +268,11 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
         placed = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
         got = len(args) - ("self" in signature.parameters)
         problem = f"the arguments without a name are {', '.join(placed)}; got {got}"
-        hint = f"; {_DATA}" if "data" in placed else ""
+        hint = f"; {DATA}" if "data" in placed else f"; settings go by name: {', '.join(names)}" if named else ""
     elif not hint:
         needed = [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
         if not name or name in needed:
-            hint = f"; write {called.__name__}({', '.join(needed)}){f'; {_DATA}' if 'data' in needed else ''}"
+            hint = f"; write {called.__name__}({', '.join(needed)}){f'; {DATA}' if 'data' in needed else ''}"
     raise SettingsError(f"{called.__name__}: {problem}{hint}") from None
 
 
@@ -386,8 +297,9 @@ def unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
         "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
     """
     names, kind = list(choices), "setting" if isinstance(owner, type) else "argument"
-    other, advice = _translated(name, names), elsewhere(owner, name)
-    hint = f"; did you mean {other!r}?" if other else f": {advice}." if advice else nearest(name, names) or "."
+    meant, advice = _translated(name, names), elsewhere(owner, name)
+    meant = meant if meant or advice else misspelt(name, names)
+    hint = f"; did you mean {meant!r}?" if meant else f": {advice}." if advice else "."
     return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 
 
@@ -443,22 +355,6 @@ _MAKERS = {
     "Schedule": "Schedule.of({})",
 }
 """The function that makes a component of each kind from a plain function."""
-
-_SHORT_NAMES = {
-    "bce": "binarycrossentropy",
-    "bcewithlogits": "binarycrossentropy",
-    "categoricalcrossentropy": "crossentropy",
-    "kldiv": "kldivergence",
-    "l1": "meanabsoluteerror",
-    "linear": "dense identity",
-    "mae": "meanabsoluteerror",
-    "modelcheckpoint": "checkpoint",
-    "mse": "meansquarederror",
-    "nll": "crossentropy",
-    "rmse": "rootmeansquarederror",
-    "sparsecategoricalcrossentropy": "crossentropy",
-    "traintestsplit": "split",
-}
 
 
 def _component_hint(given: object, kinds: list[str], components: Iterable[type]) -> str:
