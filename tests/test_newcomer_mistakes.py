@@ -225,7 +225,7 @@ class Sparse:
         ),
         (lambda: split((X, Y), stratify=Y), "argument 'stratify' must be True, for the classes y, or False; got array"),
         (lambda: split((X, Y), train_size=0.8), "unknown argument 'train_size': write fraction=1 - train_size."),
-        (Dropout, "Dropout: missing a required argument: 'rate'; write Dropout(rate)"),
+        (Dropout, "Dropout: setting 'rate' is missing; write rate=..."),
         (lambda: Sigmoid(X), "without a name; write Sigmoid()(...)"),
         (lambda: MaxPool(pool_size=2), "unknown setting 'pool_size'; did you mean 'window'? Settings: window, stride,"),
         (
@@ -234,8 +234,8 @@ class Sparse:
         ),
         (lambda: Embedding(input_dim=3, output_dim=2), "unknown setting 'input_dim'; did you mean 'vocabulary'?"),
         (
-            lambda: MaxPool((2, 2)),
-            "settings go by name: MaxPool(window=..., stride=..., padding=..., seed=..., dtype=...)",
+            lambda: MaxPool(2, 2),
+            "settings go by name: MaxPool(window=..., stride=..., padding=..., seed=..., dtype=...); got 2",
         ),
         (lambda: TRAINER.replace(loss="sparse_categorical_crossentropy"), "; write CrossEntropy()"),
         (lambda: Softmax(axis=1), "unknown setting 'axis': leave it out: rows lie along the last axis."),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from framework.activations.basic import Softmax
 from framework.errors import SettingsError
@@ -136,7 +137,7 @@ class PositionalEncoding(Layer):
         Vaswani et al., Attention is all you need (2017), section 3.5.
     """
 
-    base: Positive = 10000.0
+    base: Positive = Field(default=10000.0, kw_only=True)  # for 64, elsewhere, is the number of units
 
     @property
     def input_shape(self) -> Shape:

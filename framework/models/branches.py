@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import ConfigDict
@@ -15,7 +15,7 @@ from framework.errors import FrameworkError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.embedding import Embedding
-from framework.models.layer import Layer, LayerSettings
+from framework.models.layer import Layer
 from framework.models.sequential import Sequential
 from framework.settings.component import Count, require_named
 from framework.shapes import Shape, is_known, require_rows, shown
@@ -37,9 +37,6 @@ class Input(Layer):
     """
 
     inputs: Count | None = None
-
-    def __init__(self, inputs: int | None = None, **settings: Unpack[LayerSettings]) -> None:
-        super().__init__(inputs=inputs, **settings)
 
     def shape_after(self, shape: Shape) -> Shape:
         return shape

@@ -7,7 +7,7 @@ variance inside the formula is that of the numbers at hand, divided by their cou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -15,7 +15,7 @@ from pydantic import Field
 from framework.arrays import Array
 from framework.errors import SettingsError
 from framework.models.initializers import Constant, Initializer
-from framework.models.layer import Layer, LayerSettings
+from framework.models.layer import Layer
 from framework.settings.component import Count, Fraction, Positive
 from framework.shapes import Shape
 
@@ -74,11 +74,6 @@ class BatchNorm(_Normalization):
 
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
 
-    def __init__(
-        self, units: int, *, momentum: float = 0.1, epsilon: float = 1e-5, **settings: Unpack[LayerSettings]
-    ) -> None:
-        super().__init__(units=units, momentum=momentum, epsilon=epsilon, **settings)
-
     def initial_buffers(self) -> Mapping[str, Array]:
         return {"running_mean": np.zeros(self.units, self.dtype), "running_variance": np.ones(self.units, self.dtype)}
 
@@ -115,9 +110,6 @@ class LayerNorm(_Normalization):
     """
 
     leading_axes = True
-
-    def __init__(self, units: int, *, epsilon: float = 1e-5, **settings: Unpack[LayerSettings]) -> None:
-        super().__init__(units=units, epsilon=epsilon, **settings)
 
     def model_post_init(self, context: object) -> None:
         """Refuse a single unit."""
@@ -158,9 +150,6 @@ class Dropout(Layer):
     """
 
     rate: Fraction
-
-    def __init__(self, rate: float, **settings: Unpack[LayerSettings]) -> None:
-        super().__init__(rate=rate, **settings)
 
     def shape_after(self, shape: Shape) -> Shape:
         return shape

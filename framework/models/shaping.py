@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from framework.errors import SettingsError, ShapeError
-from framework.models.layer import Layer, LayerSettings
+from framework.models.layer import Layer
 from framework.settings.component import Count
 from framework.shapes import Shape, is_known, shown
 
@@ -33,9 +33,6 @@ class Flatten(Layer):
     """
 
     shape: tuple[Count, ...] | None = None
-
-    def __init__(self, shape: Any = None, **settings: Unpack[LayerSettings]) -> None:
-        super().__init__(shape=shape, **settings)
 
     @property
     def input_shape(self) -> Shape:
@@ -75,9 +72,6 @@ class Reshape(Layer):
     """
 
     shape: tuple[int, ...]
-
-    def __init__(self, shape: Any, **settings: Unpack[LayerSettings]) -> None:
-        super().__init__(shape=shape, **settings)
 
     def model_post_init(self, context: object) -> None:
         """Refuse sizes that say nothing."""
@@ -123,9 +117,6 @@ class Permute(Layer):
     """
 
     axes: tuple[Annotated[int, Field(ge=1)], ...]
-
-    def __init__(self, axes: Any, **settings: Unpack[LayerSettings]) -> None:
-        super().__init__(axes=axes, **settings)
 
     def model_post_init(self, context: object) -> None:
         """Check that the setting is an order of all axes."""

@@ -251,9 +251,6 @@ class Classes(_LevelStep):
 
     levels: Annotated[tuple[Level, ...], BeforeValidator(_plain)] = ()
 
-    def __init__(self, levels: Any = ()) -> None:
-        super().__init__(levels=levels)
-
     def model_post_init(self, context: object) -> None:
         """Check that no class comes twice, and that all are text, or numbers, or booleans."""
         super().model_post_init(context)

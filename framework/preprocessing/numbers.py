@@ -152,9 +152,6 @@ class Clip(ColumnStep):
 
     limit: Positive = 5.0
 
-    def __init__(self, limit: float = 5.0) -> None:
-        super().__init__(limit=limit)
-
     def formula(self, x: Array, place: int) -> Array:
         return np.clip(x, -self.limit, self.limit)
 

@@ -128,7 +128,7 @@ def propose(
         >>> table = pandas.DataFrame({"city": ["Rome", "Oslo"], "late": ["no", "yes"]})
         >>> [proposal], [goal] = propose(table, "late")
         >>> proposal.column, proposal.kind, proposal.steps[0].n, goal.steps
-        ('city', 'text', 20, (Classes(levels=()),))
+        ('city', 'text', 20, (Classes(),))
     """
     blocks = Blocks(data if target is None else (data, target), name)
     kinds, goals, _ = kinds_of(blocks)

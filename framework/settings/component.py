@@ -11,7 +11,9 @@ import json
 import numbers
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
+from itertools import combinations
 from types import FunctionType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, cast, get_args, get_origin
 from weakref import WeakValueDictionary
@@ -122,17 +124,27 @@ class ComponentType(ModelMetaclass):
     def __signature__(cls) -> inspect.Signature:
         """The settings with plain types, for help() and editors."""
         made: inspect.Signature = cls._signature
-        shown = [
-            parameter.replace(annotation=_Text(_type_text(parameter.annotation)))
-            for parameter in made.parameters.values()
-            if parameter.kind is not inspect.Parameter.VAR_POSITIONAL  # settings go by name
-        ]
-        return made.replace(parameters=shown, return_annotation=inspect.Signature.empty)
+        parameters = {
+            name: parameter.replace(annotation=_Text(_type_text(parameter.annotation)))
+            for name, parameter in made.parameters.items()
+        }
+        if parameters.pop("args", None) and (name := cls.obvious):
+            first = parameters.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            parameters = {name: first, **parameters}
+        return made.replace(parameters=[*parameters.values()], return_annotation=inspect.Signature.empty)
 
     @__signature__.setter
     def __signature__(cls, value: Any) -> None:
         """Take what pydantic makes of the fields."""
         type.__setattr__(cls, "_signature", value)
+
+    @property
+    def obvious(cls) -> str | None:
+        """The setting that may be given without its name: the only required one, or else the only one there is."""
+        fields: dict[str, Any] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+        own = {name: field for name, field in fields.items() if name not in ("seed", "dtype") and not field.kw_only}
+        names = [name for name, field in own.items() if field.is_required()] or [*own]
+        return names[0] if len(names) == 1 else None
 
     def __dir__(cls) -> list[str]:
         """Leave out what pydantic brings along: it is not part of this package's interface."""
@@ -151,14 +163,37 @@ class ComponentType(ModelMetaclass):
         except TypeError:
             require_arguments(cls, args, settings)
             raise
+        except SettingsError as error:
+            if "; write " in str(error) or not (named := cls._by_name(args, settings)):
+                raise
+            raise SettingsError(f"{error}; write {named}") from None
+
+    def _by_name(cls, args: tuple[Any, ...], settings: dict[str, Any]) -> str:
+        """Return how to write a refused call with names, if there is one way that works, or nothing.
+
+        A number fits many settings, so it is taken only for a required one.
+        """
+        fields: dict[str, Any] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+        names = [name for name in setting_names(cls) if name not in ("seed", "dtype", *settings)]
+        calls = []
+        for chosen in combinations(names, len(args)) if 0 < len(args) < 4 else ():
+            call = dict(zip(chosen, args, strict=True)) | settings
+            if any(isinstance(call[name], numbers.Number) and not fields[name].is_required() for name in chosen):
+                continue
+            with suppress(FrameworkError, TypeError):
+                super().__call__(**call)
+                calls.append(", ".join(f"{name}={brief(value)}" for name, value in call.items()))
+        return f"{cls.__name__}({calls[0]})" if len(calls) == 1 else ""
 
 
 class Component(BaseModel, metaclass=ComponentType):
     """The base of everything that has settings and no state.
 
     Settings go by name and are validated: numbers are any finite real Python or NumPy scalar (no bool, no text),
-    sequences become tuples, unknown names are refused. Components are frozen, compare and hash by class and
-    settings, their repr evaluates back, and their JSON is tagged with their class.
+    sequences become tuples, unknown names are refused. One setting may be given without its name: the only required
+    one, or the only setting of a class that requires none. ``Field(kw_only=True)`` forbids it. Components are frozen,
+    compare and hash by class and settings, and their JSON is tagged with their class. Their repr evaluates back, and
+    leaves out settings that have their default.
 
     Raises:
         SettingsError: A setting is unknown, missing or out of range; one line for each.
@@ -167,8 +202,8 @@ class Component(BaseModel, metaclass=ComponentType):
         >>> class Scaled(Component):
         ...     factor: Positive = 1.0
         >>> scaled = Scaled(factor=2)
-        >>> scaled, scaled == Scaled(factor=2.0)
-        (Scaled(factor=2.0), True)
+        >>> scaled, scaled == Scaled(2.0), Scaled()
+        (Scaled(factor=2.0), True, Scaled())
         >>> Component.from_json(scaled.to_json()) == scaled
         True
         >>> Scaled(facter=2)
@@ -192,11 +227,16 @@ class Component(BaseModel, metaclass=ComponentType):
 
     def __init__(self, /, *args: object, **settings: Any) -> None:
         """Validate ``settings``; see the fields of the class."""
-        if args:
+        obvious = type(self).obvious if args else None
+        if obvious in settings:
+            raise SettingsError(f"{type(self).__name__}: setting '{obvious}' is given twice; write it once")
+        if args[obvious is not None :]:
             names = ", ".join(f"{name}=..." for name in setting_names(type(self)))
             kind = type(self).__name__
             hint = f"; write {kind}()(...)" if callable(self) and not names else ""
-            raise SettingsError(f"settings go by name: {kind}({names}); got {brief(args[0])} without a name{hint}")
+            raise SettingsError(f"settings go by name: {kind}({names}); got {brief(args[-1])} without a name{hint}")
+        if obvious:
+            settings[obvious] = args[0]
         try:
             super().__init__(**settings)
         except ValidationError as error:
@@ -367,8 +407,12 @@ class Component(BaseModel, metaclass=ComponentType):
         return {name: _plain(_pairs(value) if name in cls.named else value) for name, value in settings.items()}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        named = type(self).named
-        return [(name, dict(value) if name in named else value) for name, value in super().__repr_args__()]
+        cls = type(self)
+        for name, value in super().__repr_args__():
+            field = cls.__pydantic_fields__.get(name or "")
+            default = ... if field is None or field.is_required() else field.get_default(call_default_factory=True)
+            if repr(value) != repr(default):
+                yield name, dict(value) if name in cls.named else value
 
 
 def _pairs(value: Any) -> Any:
@@ -410,7 +454,7 @@ def _type_text(annotation: Any) -> str:
 def _is_foreign(cls: type, name: str) -> bool:
     """Return whether a public name comes from pydantic."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)  # None: a setting of an instance
-    return owner is BaseModel or name.startswith("model_") or name in ("born", "births", "named")
+    return owner is BaseModel or name.startswith("model_") or name in ("born", "births", "named", "obvious")
 
 
 def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:

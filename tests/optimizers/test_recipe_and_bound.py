@@ -102,8 +102,7 @@ def test_settings_of_a_bound_optimizer_are_validated_on_assignment():
 def test_a_bound_optimizer_shows_its_recipe_its_model_and_its_updates():
     neuron, optimizer = made(learning_rate=0.1)
     step(neuron, optimizer, 1.0)
-    assert repr(optimizer).startswith("<SGDOptimizer(learning_rate=0.1,")
-    assert repr(optimizer).endswith(" bound to Neuron, 1 updates made>")
+    assert repr(optimizer) == "<SGDOptimizer(learning_rate=0.1) bound to Neuron, 1 updates made>"
     assert Optimizer.from_json(optimizer.recipe.to_json()) == optimizer.recipe
 
 

@@ -62,22 +62,22 @@ def hard_swish(h):  # PyTorch's own overflows at 1e308
 
 
 TABLE = {  # the function, and its derivative (None: PyTorch derives it)
-    "LeakyReLU(negative_slope=0.01)": (lambda h: functional.leaky_relu(h, 0.01), None),
+    "LeakyReLU()": (lambda h: functional.leaky_relu(h, 0.01), None),
     "LeakyReLU(negative_slope=0.3)": (lambda h: functional.leaky_relu(h, 0.3), None),
-    "ELU(alpha=1.0)": (functional.elu, None),
+    "ELU()": (functional.elu, None),
     "ELU(alpha=0.5)": (lambda h: functional.elu(h, 0.5), None),
     "SELU()": (functional.selu, None),
-    "CELU(alpha=1.0)": (functional.celu, None),
+    "CELU()": (functional.celu, None),
     "CELU(alpha=0.5)": (lambda h: functional.celu(h, 0.5), None),
     "CELU(alpha=2.0)": (lambda h: functional.celu(h, 2.0), None),
-    "GELU(approximate='none')": (exact_gelu, gelu_slope),
+    "GELU()": (exact_gelu, gelu_slope),
     "GELU(approximate='tanh')": (gelu_tanh, gelu_tanh_slope),
     "SiLU()": (functional.silu, swish_slope(1.0)),
-    "Swish(beta=1.0)": (functional.silu, swish_slope(1.0)),
+    "Swish()": (functional.silu, swish_slope(1.0)),
     "Swish(beta=0.5)": (swish(0.5), swish_slope(0.5)),
     "Swish(beta=3.0)": (swish(3.0), swish_slope(3.0)),
     "Mish()": (functional.mish, None),
-    "Softplus(beta=1.0)": (exact_softplus(1.0), softplus_slope(1.0)),
+    "Softplus()": (exact_softplus(1.0), softplus_slope(1.0)),
     "Softplus(beta=3.0)": (exact_softplus(3.0), softplus_slope(3.0)),
     "Softplus(beta=0.5)": (exact_softplus(0.5), softplus_slope(0.5)),
     "Softsign()": (functional.softsign, softsign_slope),
@@ -85,7 +85,7 @@ TABLE = {  # the function, and its derivative (None: PyTorch derives it)
     "HardSigmoid()": (hard_sigmoid, None),
     "HardTanh()": (functional.hardtanh, None),
     "HardSwish()": (hard_swish, None),
-    "Sine(frequency=30.0)": (lambda h: torch.sin(30.0 * h), None),
+    "Sine()": (lambda h: torch.sin(30.0 * h), None),
     "Sine(frequency=0.5)": (lambda h: torch.sin(0.5 * h), None),
 }
 

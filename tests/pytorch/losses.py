@@ -65,19 +65,19 @@ def focal(gamma, yes=1.0, no=1.0):
 
 TABLE = {  # the loss, its slope (None: PyTorch derives it), predictions, targets
     "MeanAbsoluteError()": (lambda p, t: functional.l1_loss(p, t, reduction="none"), None, LINE, [0, 0.7, -2]),
-    "Huber(delta=1.0)": (huber(1.0), None, LINE, [0, 0.7, -2]),
+    "Huber()": (huber(1.0), None, LINE, [0, 0.7, -2]),
     "Huber(delta=0.5)": (huber(0.5), None, LINE, [0, 0.7, -2]),
     "LogCosh()": (log_cosh, lambda p, t: torch.tanh(p - t), LINE, [0, 0.7, -2]),
-    "Cauchy(scale=1.0)": (cauchy(1.0), cauchy_slope(1.0), LINE, [0, 0.7]),
+    "Cauchy()": (cauchy(1.0), cauchy_slope(1.0), LINE, [0, 0.7]),
     "Cauchy(scale=2.0)": (cauchy(2.0), cauchy_slope(2.0), LINE, [0, 0.7]),
-    "Quantile(quantile=0.5)": (quantile(0.5), None, LINE, [0, 0.7]),
+    "Quantile()": (quantile(0.5), None, LINE, [0, 0.7]),
     "Quantile(quantile=0.9)": (quantile(0.9), None, LINE, [0, 0.7]),
     "Hinge()": (hinge, None, LINE, [-1, 1]),
     "SquaredHinge()": (lambda p, t: hinge(p, t) ** 2, None, SHORT, [-1, 1]),
     "Poisson()": (poisson, None, POSITIVE, [0, 0.7, 3]),
-    "Focal(gamma=2.0, alpha=None)": (focal(2.0), None, UNIT, [0, 1, 0.3]),
-    "Focal(gamma=0.0, alpha=None)": (focal(0.0), None, UNIT, [0, 1, 0.3]),
-    "Focal(gamma=0.5, alpha=None)": (focal(0.5), None, UNIT, [0, 1, 0.3]),
+    "Focal()": (focal(2.0), None, UNIT, [0, 1, 0.3]),
+    "Focal(gamma=0.0)": (focal(0.0), None, UNIT, [0, 1, 0.3]),
+    "Focal(gamma=0.5)": (focal(0.5), None, UNIT, [0, 1, 0.3]),
     "Focal(gamma=1.5, alpha=0.25)": (focal(1.5, 0.25, 0.75), None, UNIT, [0, 1, 0.4]),
 }
 

@@ -211,7 +211,6 @@ def test_dtypes_are_named_in_any_way(value):
         (lambda: Swish(bata=1.0), "Swish: unknown setting 'bata'; did you mean 'beta'.*Settings: beta"),
         (lambda: Swish(zzz=1.0), "Swish: unknown setting 'zzz'. Settings: beta"),
         (lambda: Sigmoid(beta=1.0), "unknown setting 'beta'. Settings: none"),
-        (lambda: Swish(2.0), r"settings go by name: Swish\(beta=\.\.\.\); got 2\.0"),
         (lambda: SGDOptimizer(momentum=0.9), "'learning_rate' is missing; write learning_rate=..."),
         (lambda: Dense(2, 3, activaton=ReLU()), "Dense: unknown setting 'activaton'; did you mean 'activation'"),
         (lambda: Dense(2), "Dense: setting 'units' is missing; write Dense"),
@@ -336,5 +335,5 @@ def test_settings_of_settings_are_replaced_by_a_path():
     assert trainer.optimizer == SGDOptimizer(learning_rate=0.1)
     with pytest.raises(SettingsError, match="SGDOptimizer: unknown setting 'lr'; did you mean 'learning_rate'"):
         trainer.replace(optimizer__lr=0.5)
-    with pytest.raises(SettingsError, match="Trainer: unknown setting 'epochs__x'; did you mean 'epochs'"):
+    with pytest.raises(SettingsError, match=r"Trainer: unknown setting 'epochs__x'\. Settings: loss, "):
         trainer.replace(epochs__x=1)

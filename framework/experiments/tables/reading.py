@@ -40,7 +40,7 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
 
     Example:
         >>> table_of("a.parquet", target="late")
-        Parquet(path='a.parquet', target='late', weight=None, columns=None, read_ahead=True)
+        Parquet(path='a.parquet', target='late')
     """
     kinds: dict[str, type[TableFile]] = {".csv": CSV, ".parquet": Parquet}
     ending = Path(path).suffix.lower()
