@@ -161,6 +161,7 @@ def stage() -> None:
 
 def _lessons() -> None:
     """Run the lessons of the course, and write their pages and notebooks."""
+    print("Running the lessons of the course. It takes half a minute.", flush=True)
     pages = run_path(str(COURSE / "build.py"))["write_pages"](SOURCE / "examples" / "course")
     with (SOURCE / "course.md").open("a", encoding="utf-8") as course:
         course.write("\n" + _toctree([f"/examples/course/{path.stem}" for path in pages], ":hidden:"))
