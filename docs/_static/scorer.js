@@ -1,10 +1,11 @@
-// The order of the search: first what has all words in its own title or name, at last the changelog and the lists of pages.
+// The order of the search: what has all words in its own title or name, then text, then the changelog and lists of pages.
 var Scorer = {
   score: ([page, title, , , score]) => {
     const query = new URLSearchParams(window.location.search).get("q") ?? "";
     const name = title.toLowerCase().split(/ > |\./).at(-1);
-    if (["CHANGELOG", "contents", "index", "parts"].includes(page)) return score - 100;
-    return query.toLowerCase().split(/\W+/).every((word) => name.includes(word)) ? score + 100 : score;
+    const named = query.toLowerCase().split(/\W+/).every((word) => name.includes(word));
+    const late = ["CHANGELOG", "contents", "index", "parts"].includes(page);
+    return score + (named ? 100 : 0) - (late ? 50 : 0);
   },
   // Sphinx's own figures
   objNameMatch: 11,
