@@ -236,7 +236,7 @@ def main() -> None:
     """Build the site, or exit with a message."""
     stage()
     print(f"Copied {len([*SOURCE.rglob('*.md')])} pages to {SOURCE.relative_to(ROOT)}.")
-    print("Running Sphinx: the scripts of the gallery, a page for each name, the HTML. It takes a minute.", flush=True)
+    print("Running Sphinx: the scripts of the gallery, a page for each name, the HTML, in a minute or two.", flush=True)
     shutil.rmtree(HTML, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "2", "-c", DOCS, "-d", SITE / "trees"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}  # small networks, many processes
