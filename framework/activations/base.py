@@ -16,7 +16,7 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array, numeric
 from framework.derivatives.formulas import Formula, check_activation
-from framework.emit.programs import Program, program_of, programs_of, require_current
+from framework.emit.programs import Program, program_of, programs_of, require_current, shown_row
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
@@ -148,7 +148,8 @@ class Activation(Formula):
 
     def shown(self) -> dict[str, Any]:
         """Return the formula and its derivative by label, for ``show``."""
-        return self.program().shown("f")
+        written = (lambda a, h: self.derivative_at(h, a)) if self.writes_derivative else None
+        return self.program(shown_row(self)).shown("f", written)
 
     def plot(self, *, span: tuple[float, float] = (-5.0, 5.0), axis: Axes | None = None) -> Axes:
         """Draw f and f' over h; see ``plots.activation``."""

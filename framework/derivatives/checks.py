@@ -18,7 +18,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
-from framework.emit.text import show
+from framework.emit.text import Shown
 from framework.errors import DerivativeError, DtypeError, FrameworkError, ShapeError
 from framework.graph.node import Node, needed
 from framework.settings.messages import require_formula
@@ -152,7 +152,8 @@ class Subject:
         if isinstance(self.traced, DerivativeError):
             lines.append(str(self.traced))
         elif self.traced is not None and self.traced.elementwise:
-            lines.append(f"derived from the formula: {show(self.owner).text.splitlines()[-1]}")
+            derived = Shown(self.traced.shown("value" if self.method.startswith("slope") else "f"))
+            lines.append(f"derived from the formula: {derived.text.splitlines()[-1]}")
         method = self.method.split(" ")[0]
         usual = f"leave {method} out and it is derived from the formula, or correct it"
         if isinstance(self.traced, DerivativeError):

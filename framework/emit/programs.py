@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
+from framework.arrays import Array
 from framework.emit.numpy import emit
+from framework.emit.readable import readable
+from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, ShapeError
 from framework.graph.gradient import gradients
 from framework.graph.lower import recognise
-from framework.graph.node import Node, needed
+from framework.graph.node import Node, needed, nodes_in
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.graph.reads import Reads
 from framework.graph.rows import mixing
+from framework.graph.symbol import symbol_of, value_of
 from framework.graph.tangent import derivative
+from framework.graph.textbook import tidied
 from framework.graph.trace import ROWS, Traced, trace
 from framework.settings.component import Component
 from framework.settings.messages import is_ours
@@ -141,13 +147,26 @@ class Program:
         gradient = self.traced.graph.input("gradient", shape)
         return gradient, gradients([(self.output, gradient)], [self.first])[0]
 
-    def shown(self, name: str) -> dict[str, Any]:
-        """Return the value and, of an elementwise formula, the derivative by label, for ``show``."""
-        arguments = f"({', '.join(self.inputs)})"
-        found = {f"{name}{arguments}": self.output}
-        if self.elementwise:
-            found[f"{name}'{arguments}"] = derivative(self.output, self.first, textbook=True)
-        return found
+    def shown(self, name: str, written: Callable[..., Any] | None = None) -> dict[str, Any]:
+        """Return the value and the derivative by label; ``written`` gives the class's own from (output, arguments)."""
+        inputs, slope = [*self.inputs.values()], None
+        if written is not None:
+            with suppress(DerivativeError):  # Python may do what the graph cannot
+                slope = value_of(written(*map(symbol_of, (self.output, *inputs))))
+        results = [self.output] if slope is None else [self.output, slope]
+        value, *slopes = readable([*results, *inputs], [(nodes_in(results), inputs)])
+        first, arguments = slopes[-len(inputs)], ", ".join(self.inputs)
+        labels = [f"{name}({arguments})", f"{name}'({arguments})"]
+        if slope is not None:
+            slope = slopes[0]
+        elif self.elementwise:
+            slope = derivative(value, first, textbook=True)
+        elif value.ndim < first.ndim:
+            slope = gradients([(value, 1.0)], [first])[0]
+        else:
+            labels[1] = f"backward(gradient, {arguments}, a)"
+            slope = gradients([(value, first.graph.input("gradient", value.shape))], [first])[0]
+        return dict(zip(labels, (tidied(part, {first}) for part in (value, slope)), strict=True))
 
     def _with_output(self, inputs: dict[str, Node]) -> dict[str, Node]:
         """Add the output to the inputs, so that it is not computed again."""
@@ -232,6 +251,12 @@ def tried_width(component: Component) -> int:
     """
     lengths = (len(value) for value in component.settings().values() if isinstance(value, tuple))
     return next((length for length in lengths if length > 1), _WIDTH)
+
+
+def shown_row(component: Component) -> Array:
+    """Return a row that a formula is traced with for ``show``: as long as its settings say, else of k numbers."""
+    width = tried_width(component)
+    return np.empty((1, CLASSES if width == _WIDTH else width))
 
 
 def one_width_error(component: Component, width: int, error: Exception) -> ShapeError:

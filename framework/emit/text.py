@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from itertools import chain, count
 from typing import Any
 
@@ -24,8 +25,23 @@ _GREEK = frozenset(
 _RIGHT = frozenset({"subtract", "multiply", "divide", "mod", "floor_divide", "matmul"})
 """Operations that group from the left, so that an argument on the right that binds as tightly needs brackets."""
 
+CLASSES = 1009
+"""The prime that stands for the length of a row, which is written as k: a number is often divided by it."""
+
+_EXACT = {
+    math.log(2.0): ("log(2)", r"\ln 2", 5),
+    math.pi: ("pi", r"\pi", 5),
+    2.0 * math.sqrt(2.0 / math.pi): ("2 * sqrt(2 / pi)", r"2 \sqrt{\frac{2}{\pi}}", 2),
+    1.0 / math.sqrt(math.pi): ("1 / sqrt(pi)", r"\frac{1}{\sqrt{\pi}}", 2),
+    1.0 / math.sqrt(2.0 * math.pi): ("1 / sqrt(2 * pi)", r"\frac{1}{\sqrt{2 \pi}}", 2),
+}
+"""Numbers that readers know by a name: text, LaTeX, and how tightly it binds."""
+
 _TRANSPOSE = ("transpose({0}, {axes})", r"\operatorname{{transpose}}_{{{axes}}}\left({0}\right)")
 """The text and LaTeX of a transpose that does more than exchange the last two axes."""
+
+_SOFTMAX = "exp({0}) / sum(exp({0}){along}, keepdims=True)", r"\frac{{e^{{{0}}}}}{{\sum{along} e^{{{0}}}}}"
+"""The text and LaTeX of a softmax that is shown by itself."""
 
 
 class Shown:
@@ -81,7 +97,7 @@ def show(formula: Any) -> Shown:
     Example:
         >>> from framework import Sigmoid
         >>> show(Sigmoid())
-        f(h) = 1 / (1 + exp(min(-h, 709.783)))
+        f(h) = 1 / (1 + exp(-h))
         f'(h) = a * (1 - a)  where a = f(h)
     """
     require_formula("show", formula, "shown", "an activation, a loss or a layer")
@@ -95,7 +111,9 @@ class _Writer:
         self.latex = form == "latex"
         self.outputs = outputs
         nodes = ordered(outputs.values())
-        self.taken = {node.name for node in nodes if node.op == "input"} | {*outputs}
+        inputs = [node for node in nodes if node.op == "input"]
+        self.taken = {*(node.name for node in inputs), *outputs}
+        self.row = next((node.name for node in inputs if node.shape[-1:] == (CLASSES,)), "")
 
     def lines(self) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
         """Return label, expression and legend of each output."""
@@ -111,6 +129,7 @@ class _Writer:
         """Return the expression of an output, and the names in it with their meaning."""
         if not isinstance(output, Node):
             return self._number(output)[0], []
+        self.counts = False  # whether a number has been written in terms of k
         steps = [node for node in _with_bodies(ordered([output], labels)) if plain(node) is node]
         uses = Counter(arg for node in steps if node not in labels for arg in map(plain, _read(node)))
         given = {part for node in steps if node.op == "loop" for part in node.attributes["body"].given}
@@ -147,6 +166,8 @@ class _Writer:
                 legend.append((name, made[0]))
                 made, sizes[node] = (name, 5), 1
             written[node] = made
+        if self.counts:
+            legend.append(("k", r"\text{the length of a row}" if self.latex else f"{self.row}.shape[-1]"))
         return written[output][0], legend
 
     def _written(self, node: Node, args: list[Any], parts: list[tuple[str, int]]) -> tuple[str, int]:
@@ -156,12 +177,15 @@ class _Writer:
         template, binding = row.latex if self.latex else row.text, row.binding
         if op == "transpose" and node.attributes["axes"][-2:] != (node.ndim - 1, node.ndim - 2):
             template, binding = _TRANSPOSE[self.latex], 5
+        if op == "softmax" and node in self.outputs.values():
+            template, binding = _SOFTMAX[self.latex], 2
         texts = []
         for place, (arg, (made, tightness)) in enumerate(zip(args, parts, strict=True)):
             inner = arg.op if isinstance(arg, Node) else ""
             bound = self._bound(op, template, place, inner, made)
             brackets = rf"\left({made}\right)" if self.latex else f"({made})"
             texts.append(brackets if tightness < bound else made)
+            binding = 2 if op == "negative" and bound == tightness == 2 else binding
         if self.latex and binding == 5 and not template.startswith("\\left"):
             binding = 1 if template.endswith(" {0}") else 4 if "^" in template[:4] or "}_" in template else binding
         return template.format(*texts, **self._fields(node, texts)), binding
@@ -169,6 +193,8 @@ class _Writer:
     def _bound(self, op: str, template: str, place: int, inner: str, made: str) -> int:
         """Return how tightly an argument, made by the operation ``inner``, must bind to go without brackets."""
         binding = OPERATIONS[op].binding
+        if op == "negative" and inner in ("multiply", "divide"):
+            return 2
         start = template.find(f"{{{place}}}")
         if start < 0 or (self.latex and template[start - 1 : start] == "{"):
             return 0  # enclosed, as in a fraction
@@ -203,6 +229,9 @@ class _Writer:
         if "times" in found:
             found["times"] = node.graph.size_text(node.attributes["times"] * node.graph.rows)
             found["times"] = rf"\text{{{found['times']}}}" if self.latex else found["times"]
+        if node.op == "constant":
+            numbers = node.attributes["value"].value
+            found["value"] = str(numbers.tolist()) if numbers.size <= 10 else self._name("constant")
         if "name" in found:
             found["name"] = self._name(found["name"])
         return {**found, "arguments": ", ".join(texts)}
@@ -217,11 +246,31 @@ class _Writer:
         if isinstance(value, bool):
             return (rf"\text{{{value}}}" if self.latex else str(value)), 5
         made = f"{value:.6g}"
+        if abs(value) < 1000 and not math.isclose(float(made), value, rel_tol=1e-14):
+            return self._long_number(value, made)
         if self.latex:
             mantissa, e, exponent = made.replace("inf", r"\infty").replace("nan", r"\text{nan}").partition("e")
             made = rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else mantissa
             return made, 3 if value < 0 else 2 if e else 5
         return made, 3 if value < 0 else 5
+
+    def _long_number(self, value: float, made: str) -> tuple[str, int]:
+        """Return a number of many digits by its name or as a quotient, if it has one."""
+        for number, (*names, binding) in _EXACT.items():
+            if math.isclose(value, number, rel_tol=1e-14):
+                return names[self.latex], binding
+        square = round(value * value) if value > 0 else 0
+        if math.isclose(square, value * value, rel_tol=1e-14):
+            return (rf"\sqrt{{{square}}}" if self.latex else f"sqrt({square})"), 5
+        over = f"{value * CLASSES:.6g}"
+        ratio = Fraction(value).limit_denominator(1000)
+        if self.row and math.isclose(float(over), value * CLASSES, rel_tol=1e-12):
+            top, bottom, self.counts = over, "k", True
+        elif math.isclose(ratio, value, rel_tol=1e-14):
+            top, bottom = str(ratio.numerator), str(ratio.denominator)
+        else:
+            return made, 3 if value < 0 else 5
+        return (rf"\frac{{{top}}}{{{bottom}}}" if self.latex else f"{top} / {bottom}"), 2
 
 
 def plain(value: Any) -> Any:

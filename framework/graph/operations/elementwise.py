@@ -81,7 +81,7 @@ _ROWS: dict[str, Operation] = {
     # exponentials and logarithms
     "exp": _row(lambda t, y, x: y * t, latex="e^{{{0}}}"),
     "exp2": _row(lambda t, y, x: y * t * math.log(2.0), latex="2^{{{0}}}"),
-    "expm1": _row(lambda t, y, x: np.exp(x) * t, latex=r"\left(e^{{{0}}} - 1\right)"),
+    "expm1": _row(lambda t, y, x: np.exp(x) * t, text="exp({0}) - 1", latex="e^{{{0}}} - 1", binding=1),
     "log": _row(lambda t, y, x: t / x, latex=r"\ln\left({0}\right)"),
     "log2": _row(lambda t, y, x: t / (x * math.log(2.0)), latex=r"\log_2\left({0}\right)"),
     "log10": _row(lambda t, y, x: t / (x * math.log(10.0)), latex=r"\log_{{10}}\left({0}\right)"),

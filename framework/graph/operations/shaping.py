@@ -82,7 +82,7 @@ def _windows_shape(graph: Any, shape: Shape, *, axes: Shape, window: Shape, step
 SHAPING: dict[str, Operation] = {
     # where values come from
     "input": Operation(given_shape, text="{name}", latex="{name}"),
-    "constant": Operation(given_shape, text="constant", latex=r"\text{{constant}}"),
+    "constant": Operation(given_shape, text="{value}", latex="{value}"),
     "rows": Operation(
         lambda _graph, **_: (), numpy="real({times})", text="{times}", latex="{times}", binding=2, kind="f"
     ),
