@@ -220,10 +220,6 @@ def _compared(
     return GradientRow(name, place, analytic, float(bounds.middle[0]), error), kinked
 
 
-_Distance = tuple[int, str, float, tuple[float, float]]
-"""A step, a parameter, its distance from the reference in ulps, and its worst element in both."""
-
-
 @dataclass(frozen=True)
 class StepComparison:
     """The result of ``compare_steps``.
@@ -298,7 +294,7 @@ def compare_steps(
         >>> print(compare_steps(trainer, notebook, model=neuron, data=([[1.0], [2.0]], [1.0, 2.0])))
         equal to the last bit over 4 steps
     """
-    pairs: list[_Distance] = []
+    pairs: list[tuple[int, str, float, tuple[float, float]]] = []
     if isinstance(loop, Trainer):
         if model is None or data is None:
             raise DataError("compare_steps: a Trainer needs model=... and data=...")
@@ -322,8 +318,10 @@ def compare_steps(
     return StepComparison(made, first, name, ulps, values, largest, tolerance)
 
 
-def _distances(ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int, tolerance: float) -> Iterator[_Distance]:
-    """Yield the distance of each parameter that the reference has, of 0 ulps within the tolerance."""
+def _distances(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], step: int, tolerance: float
+) -> Iterator[tuple[int, str, float, tuple[float, float]]]:
+    """Yield the step, each parameter, its distance in ulps, 0 within the tolerance, and its worst element in both."""
     if not isinstance(theirs, Mapping) or not theirs:
         given = "nothing; write return" if theirs is None else brief(theirs)
         raise DataError(f"compare_steps: the reference must return its parameters by name, as a dict; got {given}")
