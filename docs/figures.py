@@ -243,9 +243,7 @@ class Snake(Activation):
 def snake() -> Any:
     """Draw the activation of docs/index.md."""
     _, axis = plt.subplots(figsize=(4, 3), layout="constrained", facecolor="none")
-    Snake().plot(axis=axis, span=(-4, 4))
-    axis.get_legend().get_texts()[0].set_text("f")
-    return axis
+    return Snake().plot(axis=axis, span=(-4, 4))
 
 
 def training(epochs: Collection[int] = (*range(1, 20), *range(20, 40, 2), *range(40, 61, 5))) -> list[Image.Image]:
