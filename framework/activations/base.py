@@ -21,6 +21,7 @@ from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
 from framework.settings.component import belongs_to
+from framework.settings.messages import brief
 from framework.settings.plain_functions import PlainFunction, require_function
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ class Activation(Formula):
     ``backward(gradient, h, a)``. A written derivative is checked against the formula at first use.
 
     Attributes:
-        output_range: The interval of the outputs, so that a loss can refuse an activation that cannot serve it.
+        output_range: The interval of the outputs, so that a loss can refuse an activation that cannot serve it; a
+            property where it depends on a setting. None is not known.
         check: ``"off"`` for a derivative that differs from the formula's on purpose.
 
     Raises:
         DerivativeError: A written derivative is wrong, or the formula cannot be derived; at first use.
+        SettingsError: ``output_range`` is not an interval.
 
     Example:
         >>> class Cubic(Activation):
@@ -50,7 +53,12 @@ class Activation(Formula):
         (8.0, 12.0)
     """
 
-    output_range: ClassVar[tuple[float, float] | None] = None
+    if TYPE_CHECKING:  # so that a subclass may write a constant or a property
+
+        @property
+        def output_range(self) -> tuple[float, float] | None: ...
+    else:
+        output_range: ClassVar[tuple[float, float] | None] = None
     _formula: ClassVar[Callable[..., Any]]
     _method: ClassVar[str] = "_formula"
     _has_derivative: ClassVar[bool]
@@ -72,6 +80,18 @@ class Activation(Formula):
             if not belongs_to(cls, name, *source):
                 setattr(cls, name, getattr(Activation, name))
             setattr(cls, f"_has_{name}", getattr(cls, name) is not getattr(Activation, name))
+
+    def model_post_init(self, context: object) -> None:
+        """Check the range of the outputs."""
+        match self.output_range:
+            case None:
+                return
+            case (float() | int() as low, float() | int() as high) if low < high:
+                return
+        raise SettingsError(
+            f"{type(self).__name__}: output_range must be (low, high), the interval of the outputs, or None; got "
+            f"{brief(self.output_range)}"
+        )
 
     @staticmethod
     def of(function: Callable[[Any], Any]) -> Activation:

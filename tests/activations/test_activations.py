@@ -5,6 +5,7 @@ from oracles import jax, jax_gradients, jnp
 
 from framework import (
     Activation,
+    BinaryCrossEntropy,
     Dense,
     DerivativeError,
     DtypeError,
@@ -12,10 +13,13 @@ from framework import (
     Identity,
     Neuron,
     ReLU,
+    SettingsError,
+    SGDOptimizer,
     ShapeError,
     Sigmoid,
     Softmax,
     Tanh,
+    Trainer,
     check_gradients,
 )
 from framework.models.composite import ActivationLayer
@@ -356,3 +360,31 @@ def test_whole_numbers_and_truth_values_are_cast():
     assert prediction.dtype == np.float64
     assert prediction.tolist() == [[1.0, 0.0]]
     assert model.backward([[2.0, 3.0]]).tolist() == [[2.0, 3.0]]
+
+
+class Scaled(Activation):
+    top: float = 1.0
+
+    @property
+    def output_range(self):
+        return (0.0, self.top)
+
+    def __call__(self, h):
+        return self.top / (1.0 + np.exp(-h))
+
+
+def test_a_range_may_depend_on_a_setting():
+    trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1))
+    data = ([[0.0], [1.0]], [0, 1])
+    assert trainer.fit(Neuron(1, Scaled()), data).loss > 0
+    with pytest.raises(SettingsError, match=r"needs outputs in \[0, 1\]; Scaled\(top=2.0\) gives \[0, 2\]"):
+        trainer.fit(Neuron(1, Scaled(2.0)), data)
+
+
+@pytest.mark.parametrize("value", [3, (1.0, 0.0), (0.0, "1"), (0.0, 1.0, 2.0), lambda self: (0.0, self.top)])
+def test_a_range_that_is_no_interval_is_refused_with_the_class(value):
+    class Odd(Scaled):
+        output_range = value
+
+    with pytest.raises(SettingsError, match=r"^Odd: output_range must be \(low, high\), the interval of the outputs"):
+        Odd()

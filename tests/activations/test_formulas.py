@@ -152,6 +152,8 @@ def test_single_numbers_give_what_arrays_give(activation):
 @DTYPES
 @EVERY
 def test_outputs_lie_in_the_range_that_is_stated(activation, dtype):
+    name = type(activation).__name__
+    assert activation.output_range is not None, f"write output_range = (low, high) in the class {name}, as others do"
     low, high = activation.output_range
     a = activation(np.concatenate([GRIDS[dtype], np.linspace(-6, 6, 20_001).astype(dtype)]))
     assert (a >= low).all()

@@ -9,6 +9,7 @@ from framework import (
     Activation,
     Callback,
     Dense,
+    Dropout,
     HalfSquaredError,
     Layer,
     Loss,
@@ -41,7 +42,20 @@ class Swish(Activation):
         return h / (1.0 + np.exp(-self.beta * h))
 
 
+class Scaled(Activation):
+    top: Positive = 2.0
+
+    @property
+    def output_range(self) -> tuple[float, float]:
+        return (0.0, self.top)
+
+    def __call__(self, h: Array) -> Array:
+        return self.top / (1.0 + np.exp(-h))
+
+
 class Written(Activation):
+    output_range = (-1.0, 1.0)
+
     def __call__(self, h: Array) -> Array:
         return np.tanh(h)
 
@@ -113,12 +127,12 @@ def watch(run: Run) -> None:
 
 
 def train(x: Array, y: Array) -> float:
-    model = Sequential(Dense(2, 4, Swish()), Dense(4, 1, Written()))
+    model = Sequential(Dense(2, 4, Swish(2.0)), Dropout(0.5), Dense(4, 4, Scaled(3.0)), Dense(4, 1, Written()))
     trainer = Trainer(
         loss=Quartic(),
         optimizer=Momentum(learning_rate=Halved(initial=0.1)),
         metrics=(Largest(), MeanSquaredError()),
-        regularizers=(Quadratic(strength=0.1),),
+        regularizers=(Quadratic(0.1),),
         callbacks=(Printer(), watch),
     )
     train_data, test_data = split((x, y), 0.2)
