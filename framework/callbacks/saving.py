@@ -21,12 +21,15 @@ from framework.checkpoint import latest, save
 from framework.checkpoint.document import Document, take_apart
 from framework.checkpoint.file import checkpoints, read
 from framework.data.fingerprints import fingerprint
-from framework.errors import SettingsError
+from framework.errors import FrameworkError, SettingsError
 from framework.files import claimed, require_writable
 from framework.runs.run import Run
 from framework.settings.component import Count
 
 BEST = "best.safetensors"
+
+KEPT = "the run is saved: "
+"""How the note on an exception begins."""
 
 
 def _interval(every: object) -> object:
@@ -148,6 +151,11 @@ class Checkpoint(Callback):
         with run.live(self)["claim"]:
             if run.live(self)["saved"] != _state(run) and run.consistent and not run.lost:
                 self._save(run)
+            error = run.error
+            if error is None or isinstance(error, FrameworkError | OSError):  # whose cause a resume would meet again
+                return
+            if newest := latest(run.live(self)["folder"]):
+                error.add_note(f"{KEPT}trainer.resume(latest({self.folder!r}), data) continues from {newest.name}")
 
     def _is_best(self, run: Run, key: str) -> bool:
         """Return whether the newest row is the best of the history, also where earlier ones had another monitor."""

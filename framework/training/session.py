@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +15,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.callbacks.progress import ProgressBar
+from framework.callbacks.saving import KEPT
 from framework.data.pieces import Piece
 from framework.errors import CallbackError, DivergedError, nearest
 from framework.parallel.workers import Workers, failure_of, require_success
@@ -124,9 +126,23 @@ class Session:
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
         if run.error is not None:
+            if isinstance(run.error, KeyboardInterrupt | SystemExit) and not self._surrounded:
+                self._say_what_is_kept(run.error)
             run.error.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
         if error is None and run.error is not None:
             raise run.error
+
+    def _say_what_is_kept(self, error: BaseException) -> None:
+        """Add a note on the run, unless a Checkpoint did, and print it for SIGTERM, whose SystemExit shows nothing."""
+        notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(KEPT)]
+        if not notes and not hasattr(error, "run"):
+            notes.append(
+                "the run is not saved, but is error.run: trainer.resume(error.run, data) continues it; "
+                "Trainer(callbacks=[Checkpoint('checkpoints')]) saves it the next time"
+            )
+            error.add_note(notes[0])
+        if self._signal is not None and isinstance(error, SystemExit) and notes and self.workers.rank == 0:
+            sys.stderr.write(f"{self.run.stop_reason}; {notes[0]}\n")
 
     def _close_pieces(self) -> None:
         """End a thread that reads ahead."""

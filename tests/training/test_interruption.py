@@ -23,6 +23,7 @@ from framework import (
     Sigmoid,
     Tanh,
     Trainer,
+    latest,
     on,
 )
 
@@ -206,8 +207,8 @@ def test_beside_an_error_it_is_a_note_on_it(number, error):
 
 
 PROCESS = """
-import numpy as np, signal
-from framework import Dense, MeanSquaredError, SGDOptimizer, Trainer, on
+import numpy as np, signal, sys
+from framework import Checkpoint, Dense, MeanSquaredError, SGDOptimizer, Trainer, on
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background passes on an ignored one
 
 @on("batch_end")
@@ -217,7 +218,8 @@ def started(run):
 
 end = on("train_end")(lambda run: print(run.stop_reason, type(run.error).__name__, flush=True))
 sgd = SGDOptimizer(learning_rate=1e-6)
-trainer = Trainer(loss=MeanSquaredError(), optimizer=sgd, epochs=10**9, callbacks=[started, end])
+calls = [started, end, *(Checkpoint(folder) for folder in sys.argv[1:])]
+trainer = Trainer(loss=MeanSquaredError(), optimizer=sgd, epochs=10**9, callbacks=calls)
 trainer.fit(Dense(3, 1), (np.ones((100, 3)), np.ones(100)))
 """
 
@@ -226,9 +228,11 @@ ENDS = [("ended by SIGTERM SystemExit", 143), ("interrupted by Ctrl-C KeyboardIn
 
 
 @pytest.mark.share(1 / 3)
+@pytest.mark.parametrize("saves", [False, True])
 @pytest.mark.parametrize(("number", "told", "status"), [(signal.SIGTERM, *ENDS[0]), (signal.SIGINT, *ENDS[1])])
-def test_a_process_ends_in_order_with_the_status_that_shells_know(number, told, status):
-    command = [sys.executable, "-c", PROCESS]
+def test_a_process_ends_in_order_with_the_status_that_shells_know(tmp_path, number, told, status, saves):
+    folder = str(tmp_path / "a")
+    command = [sys.executable, "-c", PROCESS, *([folder] if saves else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "started\n"
@@ -238,6 +242,26 @@ def test_a_process_ends_in_order_with_the_status_that_shells_know(number, told, 
             process.kill()
     assert (process.returncode, out.strip()) == (status, told)
     assert ("Traceback" in err) == (number == signal.SIGINT)  # as Python does for Ctrl-C
+    if saves:
+        said = f"the run is saved: trainer.resume(latest({folder!r}), data) continues from {latest(folder).name}"
+    else:
+        said = "the run is not saved, but is error.run: trainer.resume(error.run, data) continues it; Trainer("
+    assert ("ended by SIGTERM; " if number == signal.SIGTERM else "") + said in err.splitlines()[-1]
+
+
+def test_any_error_of_a_users_part_says_where_the_run_is_kept(tmp_path, uninterrupted):
+    def fail(run):
+        if run.step == 3:
+            raise KeyError("missing")
+
+    with pytest.raises(KeyError) as caught:
+        fit(Checkpoint(str(tmp_path)), on("batch_end")(fail))
+    *_, note = caught.value.__notes__
+    assert note.startswith(f"the run is saved: trainer.resume(latest({str(tmp_path)!r}), data) continues from step-")
+    assert resumed(latest(tmp_path)) == uninterrupted
+    with pytest.raises(KeyError) as caught:
+        fit(on("batch_end")(fail))
+    assert [note for note in caught.value.__notes__ if "the run is" in note] == []  # it is no interruption
 
 
 @pytest.fixture

@@ -148,9 +148,7 @@ def test_an_error_keeps_its_type_and_says_where_it_happened(hook):
     with pytest.raises(KeyError, match="missing") as caught:
         train(Failing())
     run = caught.value.run
-    assert caught.value.__notes__ == [
-        f"in on_{hook} of Failing(depth=2), {run.epoch} epochs and {run.step} steps finished"
-    ]
+    assert caught.value.__notes__ == [f"in on_{hook} of Failing(), {run.epoch} epochs and {run.step} steps finished"]
     assert run.error is caught.value
     assert run.consistent
 
