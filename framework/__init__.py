@@ -86,6 +86,7 @@ from framework.optimizers import BoundOptimizer, Optimizer
 from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
 from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
 from framework.optimizers.descent import LionOptimizer, SGDOptimizer
+from framework.parallel.starting import rank
 from framework.parallel.strategy import DataParallel
 from framework.preprocessing import ColumnStep
 from framework.preprocessing.categories import Classes, Levels, OneHot
@@ -314,6 +315,7 @@ __all__ = [
     "numerical_gradient",
     "on",
     "random_generator",
+    "rank",
     "save",
     "save_torch",
     "show",

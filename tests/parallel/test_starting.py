@@ -1,4 +1,6 @@
 import sys
+from pathlib import Path
+from subprocess import run
 from threading import Event
 from types import SimpleNamespace
 
@@ -10,12 +12,49 @@ from framework.errors import UsageError
 from framework.experiments.experiment import Experiment
 from framework.experiments.sweeps.sweep import Sweep
 from framework.parallel import starting
-from framework.parallel.starting import RUN, workers
+from framework.parallel.starting import RUN, rank, workers
+
+STARTED = {
+    "PMI_SIZE": "PMI_RANK",
+    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
+    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
+    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
+}
+"""What MPICH, Open MPI, MVAPICH and Slurm set."""
 
 
-def test_a_process_by_itself_is_one_worker(monkeypatch):
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+@pytest.fixture
+def alone(monkeypatch):
+    for name in (*STARTED, *STARTED.values()):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("size", STARTED)
+def test_the_rank_is_that_of_the_launcher(monkeypatch, size):
+    assert rank() == 0
+    monkeypatch.setenv("SLURM_PROCID", "5")  # as in the script of a job, whose step has one task
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    monkeypatch.setenv(size, "4")
+    monkeypatch.setenv(STARTED[size], "3")
+    assert rank() == 3
+
+
+def test_each_launched_worker_has_its_rank_before_and_without_mpi4py(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        "import sys\nfrom framework import rank\n"
+        "found, alone = rank(), 'mpi4py' not in sys.modules\n"
+        "from mpi4py import MPI\n"
+        "print(f'{found == MPI.COMM_WORLD.rank} {alone} {found}\\n', end='', flush=True)\n"
+    )
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    done = run([mpiexec, "-n", "2", sys.executable, script], capture_output=True, text=True, check=True, timeout=100)
+    assert sorted(done.stdout.splitlines()) == ["True True 0", "True True 1"]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_process_by_itself_is_one_worker():
     found = workers()
     assert (found.rank, found.size, found.leaves(3)) == (0, 1, range(3))
     assert found.broadcast(5) == 5
