@@ -41,7 +41,7 @@ from framework.optimizers.adam import AdamOptimizer
 from framework.regularizers import Regularizer
 from framework.runs.run import Run
 from framework.settings.component import Component, Count
-from framework.settings.messages import brief
+from framework.settings.messages import brief, require_arguments
 from framework.training.trainer import Trainer
 
 try:
@@ -322,6 +322,12 @@ class _Neural(BaseEstimator):
     engine: str = "numpy"
     random_state: Any = None
 
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        """Refuse unknown parameters, and name ours for those of scikit-learn."""
+        require_arguments(cls, args, params)
+        made: Self = super().__new__(cls)
+        return made
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; with ``deep`` also the settings of components, such as ``optimizer__momentum``."""
         params: dict[str, Any] = super().get_params(deep)
@@ -354,8 +360,8 @@ class _Neural(BaseEstimator):
                 raise SettingsError(
                     f"{type(self).__name__}: parameter '{name}__{min(settings)}' is a setting of '{name}'; {advice}"
                 )
-        unknown = own.keys() - self._get_param_names()
-        super().set_params(**{name: own[name] for name in [*unknown, *own]})  # which raises at the first
+        require_arguments(type(self), (), own)
+        super().set_params(**own)
         return self
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> Self:

@@ -186,8 +186,29 @@ def test_a_component_and_its_settings_can_be_set_at_once_in_any_order():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"optimiser": 1}, "Invalid parameter 'optimiser'"),
-        ({"optimiser__learning_rate": 1}, "Invalid parameter 'optimiser'"),
+        (
+            {"hidden_layer_sizes": (64,), "max_iter": 200},
+            "'hidden_layer_sizes'; did you mean 'hidden'? Settings:",
+        ),
+        ({"max_iter": 200}, "unknown setting 'max_iter'; did you mean 'epochs'?"),
+        ({"solver": "adam"}, "unknown setting 'solver'; did you mean 'optimizer'?"),
+        ({"learning_rate_init": 0.1}, "'learning_rate_init': write optimizer=AdamOptimizer(learning_rate=...)."),
+        ({"alpha": 0.1}, "unknown setting 'alpha': write regularizers=[L2(...)]."),
+        ({"warm_start": True}, "unknown setting 'warm_start'. Settings: hidden, "),
+    ],
+)
+@pytest.mark.parametrize("estimator", [NeuralClassifier, NeuralRegressor])
+def test_a_parameter_of_scikit_learns_networks_is_answered_with_ours(estimator, params, message):
+    with pytest.raises(ValueError, match=f"^{estimator.__name__}: .*{re.escape(message)}"):
+        estimator(**params)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"optimiser": 1}, "NeuralClassifier: unknown setting 'optimiser'; did you mean 'optimizer'?"),
+        ({"optimiser__learning_rate": 1}, "NeuralClassifier: unknown setting 'optimiser'; did you mean 'optimizer'?"),
+        ({"max_iter": 200}, "NeuralClassifier: unknown setting 'max_iter'; did you mean 'epochs'?"),
         ({"optimizer__lr": 0.1}, "AdamOptimizer: unknown setting 'lr'; did you mean 'learning_rate'?"),
         ({"optimizer__learning_rate": -1.0}, "AdamOptimizer: setting 'learning_rate' must be greater than 0"),
         (

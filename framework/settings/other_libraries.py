@@ -229,6 +229,11 @@ ADVICE = {
         "kernel_regularizer": "write regularizers=[L2(...)] in Trainer(...)",
         "batch_first": "leave it out: the first axis of a batch is its rows",
     },
+    "_Neural": {
+        "learning_rate learning_rate_init lr": "write optimizer=AdamOptimizer(learning_rate=...)",
+        "alpha": "write regularizers=[L2(...)]",
+        "verbose": "write callbacks=[ProgressBar()]",
+    },
     "Composite": {"forward": "write children() and apply(self, x, values, record)"},
     "Sequential": {"add append": "write Sequential(first, second, ...)", "weights bias": "write model.parameters"},
     "Activation": {"inplace": "leave it out", "dim axis": "leave it out: rows lie along the last axis"},
