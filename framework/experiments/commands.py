@@ -27,10 +27,11 @@ from framework.experiments.predictions.one_file import write_predictions
 from framework.experiments.predictions.part_files import SHOWN, is_folder, write_parts
 from framework.experiments.processes.workers import work_together
 from framework.experiments.proposals.proposing import proposal
+from framework.experiments.sweeps.settings import SWEEP
 from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.sweep import Sweep
 from framework.experiments.tables.reading import require_not_read, table_of, with_flags
-from framework.experiments.views.reporting import report_runs
+from framework.experiments.views.reporting import report_runs, report_sweep
 from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
 from framework.files import leads_to, write_whole
@@ -439,11 +440,15 @@ def compare(folders: tuple[str, ...], as_json: bool) -> None:
 def report(folders: tuple[str, ...], out: str) -> None:
     """Write an HTML page about the runs of FOLDERs: curves, figures, model, columns, settings, confusion matrix.
 
-    The page holds all it needs, and loads nothing. Several runs are shown side by side.
+    The page holds all it needs, and loads nothing. Several runs are shown side by side, the best first. The folder of a
+    sweep gives its trials, the objective over each setting, and the best runs.
     """
     if Path(out).suffix.lower() not in (".html", ".htm"):
         raise click.ClickException(f"--out {out}: the page is HTML; give a name that ends in .html")
-    report_runs([RunFolder(folder) for folder in folders], out)
+    if len(folders) == 1 and leads_to(Path(folders[0], SWEEP)) == "file":
+        report_sweep(Sweep(folders[0]), out)
+    else:
+        report_runs([RunFolder(folder) for folder in folders], out)
     click.echo(f"wrote {out}")
 
 

@@ -50,12 +50,10 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
     axis = axes(axis, "trials")
     open_frame(axis)
     values = [row[setting] for row in rows]
-    numbers = _numbers(values)
-    if numbers is None:
-        names = [*dict.fromkeys(map(str, values))]
-        numbers = [float(names.index(str(value))) for value in values]
+    numbers, names, log = placed(values)
+    if names:
         axis.set_xticks(range(len(names)), [literal(name) for name in names])
-    elif min(numbers) > 0 and max(numbers) >= 100 * min(numbers):
+    elif log:
         axis.set_xscale("log")
     figures = [float(row[objective]) for row in rows]
     axis.plot(numbers, figures, "o", color=COLORS[0])
@@ -68,11 +66,18 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
     return axis
 
 
-def _numbers(values: Sequence[Any]) -> list[float] | None:
-    """Return values as numbers; None if one is not."""
-    if any(isinstance(value, bool) for value in values):
-        return None
+def placed(values: Sequence[Any]) -> tuple[list[float], list[str], bool]:
+    """Return the places of values on an axis, the names of values that are not numbers, and whether its scale is log.
+
+    Example:
+        >>> placed(["0.1", 0.001]), placed(["ReLU", "Tanh", "ReLU"])
+        (([0.1, 0.001], [], True), ([0.0, 1.0, 0.0], ['ReLU', 'Tanh'], False))
+    """
     try:
-        return [float(value) for value in values]
+        numbers = [math.nan if isinstance(value, bool) else float(value) for value in values]
     except (TypeError, ValueError):
-        return None
+        numbers = [math.nan]
+    if all(map(math.isfinite, numbers)):
+        return numbers, [], min(numbers) > 0 and max(numbers) >= 100 * min(numbers)
+    names = [*dict.fromkeys(map(str, values))]
+    return [float(names.index(str(value))) for value in values], names, False

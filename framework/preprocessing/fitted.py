@@ -328,14 +328,14 @@ class FittedPreprocess(Component):
 
 
 def shown(steps: Sequence[ColumnStep]) -> str:
-    """Return steps as code, without the settings that are the defaults.
+    """Return steps as code for readers, without the settings that are the defaults; numbers have six digits.
 
     Example:
         >>> from framework import Log, Standardize
-        >>> shown((Log(), Standardize())), shown(())
-        ('Log(), Standardize()', 'as it is')
+        >>> shown((Log(), Standardize(mean=[1 / 3], scale=[1.0]))), shown(())
+        ('Log(), Standardize(mean=[0.333333], scale=[1.0])', 'as it is')
     """
-    return ", ".join(map(step_code, steps)) or "as it is"
+    return ", ".join(step_code(step, digits=6) for step in steps) or "as it is"
 
 
 def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:

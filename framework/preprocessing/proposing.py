@@ -299,9 +299,11 @@ def _quoted(text: str) -> str:
     return f'"{shown[1:-1]}"' if shown[0] == "'" and '"' not in shown else shown
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, digits: int) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_written, value))}]"
+        return f"[{', '.join(_written(each, digits) for each in value)}]"
+    if isinstance(value, float):
+        value = float(f"{value:.{digits}g}")
     return _quoted(value) if isinstance(value, str) else repr(value)
 
 
@@ -309,18 +311,20 @@ def _listed(steps: Iterable[ColumnStep]) -> str:
     return f"[{', '.join(map(step_code, steps))}]"
 
 
-def step_code(step: ColumnStep) -> str:
-    """Return a step as code, without the settings that are the defaults.
+def step_code(step: ColumnStep, digits: int = 17) -> str:
+    """Return a step as code, without the settings that are the defaults; its numbers have some digits.
 
     Example:
         >>> step_code(OneHot(50)), step_code(Impute(0.0, flag=False)), step_code(Log())
         ('OneHot(50)', 'Impute(0.0, flag=False)', 'Log()')
+        >>> step_code(Log(unit=0.1234567), digits=4)
+        'Log(unit=0.1235)'
     """
     fields = type(step).model_fields
     positional = type(step).__init__ is not ColumnStep.__init__
     shown = []
     for place, (name, value) in enumerate(step.settings().items()):
         if value != fields[name].get_default():
-            text = _written(value)
+            text = _written(value, digits)
             shown.append(text if positional and place == 0 else f"{name}={text}")
     return f"{type(step).__name__}({', '.join(shown)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,17 @@ class Side:
     epochs: int
     complete: bool
     row: Mapping[str, Any]
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each setting's path; the whole path where two end alike.
+
+    Example:
+        >>> short_names(["trainer.epochs", "model.seed", "trainer.seed"])
+        {'trainer.epochs': 'epochs', 'model.seed': 'model.seed', 'trainer.seed': 'trainer.seed'}
+    """
+    ends = {path: path.rpartition(".")[2] for path in paths}
+    return {path: path if [*ends.values()].count(end) > 1 else end for path, end in ends.items()}
 
 
 def comparison(sides: Sequence[Side]) -> list[dict[str, Any]]:

@@ -58,7 +58,8 @@ class Contents:
         confusions: The confusion matrix of each output of classes on the validation data, by its name.
         unconfused: Why there is no confusion matrix, and what to do for one; empty where the model has no classes.
         steps: The quantities of the first steps, by name: of a ``TracedStep``, or of a ``TracedUpdate``.
-        alarms: What ended the run, or is missing on the page, and why.
+        notes: Why the run stopped without an error.
+        alarms: The error that ended the run, and what is missing on the page, and why.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Contents:
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
     unconfused: str = ""
     steps: Sequence[Mapping[str, Any]] = ()
+    notes: Sequence[str] = ()
     alarms: list[str] = field(default_factory=list)
 
     @property
@@ -98,10 +100,10 @@ def contents_of(run: Any, name: str) -> Contents:
     """
     history, model, recipe = run.history, run.model, dict(run.recipe)
     seconds = sum(value or 0.0 for value in history["seconds"]) if "seconds" in history.keys else 0.0
-    stopped = [f"Stopped: {run.stop_reason}"] if run.stop_reason else []
+    notes, alarms = [f"Stopped: {run.stop_reason}"] if run.stop_reason else [], []
     if run.error is not None:
-        notes = getattr(run.error, "__notes__", ())
-        stopped = ["\n".join([f"{type(run.error).__name__}: {run.error}", *notes])]
+        about = getattr(run.error, "__notes__", ())
+        notes, alarms = [], ["\n".join([f"{type(run.error).__name__}: {run.error}", *about])]
     versions = recipe.pop("versions", None)
     facts = [
         ("epochs", f"{run.epoch:,} of {run.target_epoch:,}"),
@@ -123,7 +125,8 @@ def contents_of(run: Any, name: str) -> Contents:
         data_of(model.preprocess),
         weights=epoch_of_weights(run),
         steps=first_steps(run),
-        alarms=stopped,
+        notes=notes,
+        alarms=alarms,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from framework.plots.trials import placed
 from framework.reports.contents import Contents
 from framework.tables import COUNTERS
 
@@ -28,9 +29,14 @@ def figures(runs: Sequence[Contents]) -> list[str]:
 
 
 def charts(runs: Sequence[Contents]) -> list[dict[str, Any]]:
-    """Return a chart for each figure: its title and its curves, those of training and validation together."""
+    """Return a chart for each figure: its title and its curves, those of training and validation together.
+
+    A learning rate that no run changes has none.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for name in figures(runs):
+        if name == "learning_rate" and all(len({*run.columns.get(name, ())}) < 2 for run in runs):
+            continue
         norms = next((kind for kind in NORMS if len(runs) == 1 and name.startswith(f"{kind}_")), None)
         series = [*_series(runs, name)]
         if norms is not None:  # those of all layers are one chart
@@ -39,6 +45,21 @@ def charts(runs: Sequence[Contents]) -> list[dict[str, Any]]:
             series = [curve | changed for curve in series]
         found.setdefault(norms or name, []).extend(series)
     return [{"title": title, "series": series} for title, series in found.items() if series]
+
+
+def scatters(rows: Sequence[Mapping[str, Any]], settings: Iterable[str], objective: str) -> list[dict[str, Any]]:
+    """Return a chart of the objective of some runs, the best first, over each setting that has several values."""
+    rows = [row for row in rows if math.isfinite(row.get(objective) or math.nan)]
+    drawn = []
+    for setting in settings if len(rows) > 1 else ():
+        x, names, log = placed([row[setting] for row in rows])
+        order = sorted(range(len(rows)), key=x.__getitem__)
+        y, best = ([rows[place][objective] if place <= last else None for place in order] for last in (len(rows), 0))
+        points = {"x": sorted(x), "dash": 0, "thin": False}
+        series = [{"name": "runs", "color": 0, "y": y, **points}, {"name": "the best", "color": 1, "y": best, **points}]
+        about = {"over": setting, "names": names, "log": log, "runs": [rows[place]["run"] for place in order]}
+        drawn += [{"title": f"{objective} over {setting}", "series": series, **about}] if len({*x}) > 1 else []
+    return drawn
 
 
 def _series(runs: Sequence[Contents], name: str) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,17 @@ MATRIX_CLASSES = 25
 PAIRS = 30
 ROWS = 500
 FEW = 12
+BESIDE = 7
 LONGEST = 100_000
 
 
-def write_report(path: str | os.PathLike[str], runs: Sequence[Contents], comparison: Sequence[Any] = ()) -> None:
+def write_report(path: str | os.PathLike[str], runs: Sequence[Contents], *several: Any) -> None:
     """Write a page about some runs; an earlier report of this path is replaced.
 
     Args:
         path: The file.
         runs: The runs, in the order in which they are shown.
-        comparison: A row for each run: a dict of settings and figures.
+        several: The further arguments of ``page``.
 
     Raises:
         SettingsError: The file cannot be written, or is something else than a report.
@@ -53,13 +53,20 @@ def write_report(path: str | os.PathLike[str], runs: Sequence[Contents], compari
             raise SettingsError(f"report: {os.fspath(path)!r} exists, and is not a report; give another path")
     except OSError as error:
         raise SettingsError(f"report: argument 'path' must be a file that can be read; {error}") from error
-    write_whole(file, page(runs, comparison))
+    write_whole(file, page(runs, *several))
 
 
-def page(runs: Sequence[Contents], comparison: Sequence[Any] = ()) -> str:
-    """Return the page as text."""
-    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    drawn = charts(runs)
+def page(runs: Sequence[Contents], rows: Sequence[Any] = (), over: Sequence[Any] = (), title: str = "") -> str:
+    """Return the page as text.
+
+    Args:
+        runs: The runs, in the order in which they are shown.
+        rows: The settings and figures of several runs, and of baselines behind them; empty for one run.
+        over: Charts of a figure over settings.
+        title: The title of several runs.
+    """
+    title = title or (f"{len(runs)} runs" if rows else runs[0].name)
+    drawn = [*over, *charts(runs)]
     styles = _asset("uPlot.min.css") + _asset("report.css")
     scripts = [f"/*!\n{_asset('LICENSE-uPlot')}*/\n{_asset('uPlot.iife.min.js')}", _asset("report.js")]
     policy = "; ".join(
@@ -80,7 +87,7 @@ def page(runs: Sequence[Contents], comparison: Sequence[Any] = ()) -> str:
             f"<title>{_text(title)}</title>\n<style>{styles}</style>\n</head>\n<body>\n<main>\n",
             f"<h1>{_text(title)}</h1>\n",
             f'<p class="soft">Written by framework at {dt.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}.</p>\n',
-            *_body(runs, comparison, drawn),
+            *_body(runs, rows, over, drawn),
             "</main>\n",
             f'<script type="application/json" id="data">{_json(drawn)}</script>\n',
             *(f"<script>{script}</script>\n" for script in scripts),
@@ -89,14 +96,14 @@ def page(runs: Sequence[Contents], comparison: Sequence[Any] = ()) -> str:
     )
 
 
-def _body(runs: Sequence[Contents], comparison: Sequence[Any], drawn: Sequence[Any]) -> Iterator[str]:
-    if len(runs) == 1:
-        yield from _results(runs[0])
-    else:
-        yield from _comparison(runs, comparison)
-    yield from _curves(runs, drawn)
+def _body(runs: Sequence[Contents], rows: Sequence[Any], over: Sequence[Any], drawn: Sequence[Any]) -> Iterator[str]:
+    yield from _comparison(runs, rows) if rows else _results(runs[0])
+    if over:
+        yield "<h2>Settings that vary</h2>\n"
+        yield from _places(over, 0)
+    yield from _curves(runs, drawn, len(over))
     for place, run in enumerate(runs):
-        if len(runs) == 1:
+        if not rows:
             yield from _details(run)
         else:
             mark = f'<span class="mark m{place % COLORS}"></span>'
@@ -106,27 +113,27 @@ def _body(runs: Sequence[Contents], comparison: Sequence[Any], drawn: Sequence[A
 
 
 def _results(run: Contents) -> Iterator[str]:
-    for alarm in run.alarms:
-        yield f'<p class="alarm">{_text(alarm)}</p>\n'
+    for kind, texts in (("note", run.notes), ("alarm", run.alarms)):
+        yield from (f'<p class="{kind}">{_text(text)}</p>\n' for text in texts)
     yield '<div class="pair"><section>\n'
     yield from _figures(run)
     yield f"</section><section>\n<h2>Run</h2>\n{_table(run.facts, 'run')}</section></div>\n"
 
 
 def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
-    """Give a table with a column for each run, and for each baseline behind them."""
+    """Give a table with a column for each run, and for each baseline behind them; of more runs, with a row for each."""
     yield "<h2>Side by side</h2>\n"
-    marks = [f'<span class="mark m{place % COLORS}"></span>' for place in range(len(runs))]
-    names = [*(run.name for run in runs), *(row["run"] for row in rows[len(runs) :])]
-    head = "".join(
-        f'<th scope="col">{mark}{_text(name)}</th>' for mark, name in zip_longest(marks, names, fillvalue="")
-    )
-    yield f"{_scrolling('runs side by side', 'text')}<thead><tr><td></td>{head}</tr></thead><tbody>\n"
-    for name in [name for name in rows[0] if name != "run"] if rows else []:
-        yield f'<tr><th scope="row">{_text(name)}</th>'
-        for value in (row[name] for row in rows):
-            yield f"<td>{_cut(value)}</td>" if isinstance(value, str) else f'<td class="number">{_cell(value)}</td>'
-        yield "</tr>\n"
+    marks = [*(f'<span class="mark m{place % COLORS}"></span>' for place in range(len(runs))), *[""] * len(rows)]
+    table: Any = [["", *(f"{mark}{_text(row['run'])}" for mark, row in zip(marks, rows[:ROWS], strict=False))]]
+    for key in [key for key in rows[0] if key != "run"]:
+        values = [row[key] for row in rows[:ROWS]]
+        table.append([_text(key), *(_cut(value) if isinstance(value, str) else _cell(value) for value in values)])
+    few = len(rows) <= BESIDE
+    head, *lines = table if few else zip(*table, strict=True)
+    heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    yield f"{_scrolling('runs side by side', 'text' * few)}<thead><tr>{heads}</tr></thead><tbody>\n"
+    for first, *cells in lines:
+        yield f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
     yield "</tbody></table></div>\n"
 
 
@@ -170,8 +177,9 @@ def _epoch(run: Contents, place: int) -> str:
     return _cell(run.columns["epoch"][place]) if "epoch" in run.columns else str(place + 1)
 
 
-def _curves(runs: Sequence[Contents], drawn: Sequence[Any]) -> Iterator[str]:
-    if not drawn:
+def _curves(runs: Sequence[Contents], drawn: Sequence[Any], first: int) -> Iterator[str]:
+    """Give the charts from the number ``first`` on, and the tables of epochs."""
+    if len(drawn) == first:
         return
     yield "<h2>Curves</h2>\n"
     yield "<noscript><p>The curves need JavaScript. The tables of epochs have their numbers.</p></noscript>\n"
@@ -187,18 +195,24 @@ def _curves(runs: Sequence[Contents], drawn: Sequence[Any]) -> Iterator[str]:
         if long
         else ""
     )
-    yield '</p>\n<div class="charts" hidden>\n'
-    for number, chart in enumerate(drawn):
+    yield "</p>\n"
+    yield from _places(drawn[first:], first)
+    for run in runs:
+        yield from _epochs(run, f" of {_text(run.name)}" if len(runs) > 1 else "")
+
+
+def _places(drawn: Sequence[Any], first: int) -> Iterator[str]:
+    """Give a place for each chart; the numbers of charts on the page begin with ``first``."""
+    yield '<div class="charts" hidden>\n'
+    for number, chart in enumerate(drawn, first):
         title = _text(chart["title"])
         yield (
             f'<figure class="chart" id="chart-{number}"><figcaption><span>{title}</span>'
             f'<button type="button" aria-pressed="false" aria-label="log scale of {title}">log</button>'
-            f'<button type="button" aria-label="all epochs of {title}">reset</button></figcaption>'
+            f'<button type="button" aria-label="all of {title}">reset</button></figcaption>'
             f'<div class="plot"></div></figure>\n'
         )
     yield "</div>\n"
-    for run in runs:
-        yield from _epochs(run, f" of {_text(run.name)}" if len(runs) > 1 else "")
 
 
 def _epochs(run: Contents, of: str) -> Iterator[str]:

@@ -49,29 +49,36 @@
       while (at > 0 && values[at] === undefined) at--;
       return values[at];
     };
+    const over = chart.over !== undefined;  // trials over a setting, else curves over epochs
+    const best = over ? chart.series[1].y.findIndex((value) => value !== null) : 0;  // what the legend shows without a cursor
+    const along = (log, range) => (u, low, high) => low == null ? [0, 1] : log ? uPlot.rangeLog(low, high, 10, false) : range(low, high);
+    const padded = (low, high) => { const room = chart.names?.length ? 0.5 : (high - low || 1) * 0.05; return [low - room, high + room]; };
     const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
     return new uPlot({
       width: box.clientWidth,
       height: 260,
-      cursor: { sync: { key: "epochs" }, points: { size: 7 } },
+      cursor: { ...(over ? {} : { sync: { key: "epochs" } }), points: { size: 7 } },
       scales: {
-        x: { time: false, range: (u, low, high) => low == null ? [0, 1] : low === high ? [low - 0.5, high + 0.5] : [low, high] },
+        x: { time: false, distr: over && chart.log ? 3 : 1, range: along(over && chart.log, over ? padded : (low, high) => low === high ? [low - 0.5, high + 0.5] : [low, high]) },
         y: log ? { distr: 3 } : {},
       },
       axes: [
-        { ...axis, incrs: whole, size: 34, values: ticks },
+        { ...axis, size: 34, ...(!over ? { incrs: whole, values: ticks } : chart.names.length ? { splits: () => chart.names.map((name, place) => place), values: () => chart.names } : { values: chart.log ? logTicks : ticks }) },
         { ...axis, size: 64, values: log ? logTicks : ticks, ...(chart.far || (log && chart.wide) ? { incrs: (u, axis, low, high) => [(high - low) / 4], splits: places(log), filter: (u, at) => at } : {}) },
       ],
       legend: { markers: { width: 3, dash: (u, place) => BORDERS[chart.series[place - 1].dash % 4] } },
       series: [
-        { label: "epoch", value: (u, value, series, index) => value == null ? chart.joined[0].at(-1) : value },
+        over
+          ? { label: chart.over, value: (u, value, series, index) => { const at = chart.joined[0][index ?? best]; return `${chart.names[at] ?? short(at)} (run ${chart.runs[index ?? best]})`; } }
+          : { label: "epoch", value: (u, value, series, index) => value == null ? chart.joined[0].at(-1) : value },
         ...chart.series.map((series, index) => ({
           label: series.name,
           stroke: color(`--c${series.color}`),
           dash: DASHES[series.dash % 4],
           width: series.thin ? 1 : 2.2,
-          points: { size: 5, fill: color(`--c${series.color}`) },
-          value: (u, value, place, at) => short(valueAt(index + 1, at)),
+          ...(over ? { paths: () => null } : {}),
+          points: { size: over ? 8 + 3 * index : 5, fill: color(`--c${series.color}`), ...(over ? { show: true } : {}) },
+          value: (u, value, place, at) => over ? short(chart.joined[index + 1][at ?? best] ?? undefined) : short(valueAt(index + 1, at)),
         })),
       ],
     }, chart.joined, box);
@@ -82,7 +89,8 @@
     const figure = document.getElementById(`chart-${number}`);
     const [log, reset] = figure.querySelectorAll("button");
     const box = figure.querySelector(".plot");
-    chart.joined = uPlot.join(chart.series.map((series) => [series.x, series.y]));
+    const curves = chart.series.map((series) => [series.x, series.y]);
+    chart.joined = chart.over === undefined ? uPlot.join(curves) : [curves[0][0], ...curves.map((curve) => curve[1])];
     const positive = chart.series.every((series) => series.y.every((value) => value == null || value > 0));
     // A curve over many powers of ten is a corner in a linear chart, which also has no ticks for the largest numbers.
     const values = chart.series.flatMap((series) => series.y).filter((value) => value != null);
@@ -90,7 +98,7 @@
     const high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     chart.wide = positive && high > 1e12 * low;
     chart.far = Math.max(Math.abs(low), Math.abs(high)) > 1e30;
-    const first = positive && high > 1e6 * low;
+    const first = positive && high > (chart.over === undefined ? 1e6 : 100) * low;
     log.setAttribute("aria-pressed", String(first));
     const state = { plot: draw(chart, box, first) };
     const again = () => {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium, needs_chromium
 from experiment_pieces import command
 from report_pieces import Page
 
@@ -21,11 +22,13 @@ from framework import (
     Neuron,
     Preprocess,
     Sigmoid,
+    Sweep,
     TraceSteps,
     Trainer,
     load,
 )
 from framework.experiments.folder import RunFolder
+from framework.tables import figure
 
 
 def table(path, seed=0):
@@ -113,20 +116,91 @@ def test_the_first_steps_of_a_neuron_are_made_again_to_the_same_numbers(trained)
         np.testing.assert_allclose(shown, step["new_weights"], rtol=1e-5)
 
 
-def test_several_runs_are_side_by_side_with_what_differs(trained):
+def test_several_runs_are_side_by_side_with_what_differs_and_the_best_first(trained):
     found = page(trained / "both.html")
     head, *rows = found.tables[0]
-    assert head[1:] == ["slow", "fast", "a linear model", "the commonest class alone"]
+    assert head[1:] == ["fast", "slow", "a linear model", "the commonest class alone"]
     rows = {row[0]: row[1:] for row in rows}
-    compared = json.loads(command("compare", trained / "slow", trained / "fast", "--json"))
-    assert rows["trainer.optimizer.learning_rate"] == ["0.01", "0.1", "", ""]
+    compared = json.loads(command("compare", trained / "fast", trained / "slow", "--json"))
+    assert compared[0]["val_loss"] < compared[1]["val_loss"]
+    assert "<title>2 runs, the smallest val_loss first</title>" in found.text
+    assert rows["trainer.optimizer.learning_rate"] == ["0.1", "0.01", "", ""]
     beside = [figures["accuracy"] for figures in RunFolder(trained / "slow").beside.values()]
     expected = [*(row["val_accuracy"] for row in compared), *beside]
     assert rows["val_accuracy"] == [f"{accuracy:.6g}" for accuracy in expected]
     assert [series["name"] for series in found.charts["loss"]] == [
-        f"{run}: {kind}" for run in ("slow", "fast") for kind in ("training", "validation")
+        f"{run}: {kind}"
+        for run in ("fast: learning_rate 0.1", "slow: learning_rate 0.01")
+        for kind in ("training", "validation")
     ]
     assert len({series["color"] for series in found.charts["loss"]}) == 2
+
+
+@pytest.fixture(scope="module")
+def sweep(trained):
+    """A sweep of eight trials, and its report."""
+    changes = ["trainer.optimizer.learning_rate=0.001,0.01,0.1,1.0", 'trainer.engine="numpy","auto"']
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)
+        sweep = Sweep.create("tried", experiment(0.1).moved(trained), [*changes, "trainer.batch_size=8"])
+        sweep.run()
+        command("report", "tried", "--out", "tried.html")
+    return sweep
+
+
+def test_the_report_of_a_sweep_has_its_trials_the_best_first(trained, sweep):
+    found, ranked = page(trained / "tried.html"), sweep.ranked()
+    assert "<title>tried, the smallest val_loss first</title>" in found.text
+    head, *rows = found.tables[0]
+    assert head == ["", "val_loss", "learning_rate", "engine", "epochs", "state"]
+    assert [row[0] for row in rows] == [row["run"] for row in ranked]
+    assert [row[1] for row in rows] == [figure(row["val_loss"]) for row in ranked]
+    assert [float(row[2]) for row in rows] == [row["trainer.optimizer.learning_rate"] for row in ranked]
+    assert [row[3] for row in rows] == [row["trainer.engine"] for row in ranked]
+
+
+def test_the_report_of_a_sweep_draws_the_objective_over_each_setting(trained, sweep):
+    raw = json.loads(page(trained / "tried.html").raw["script"][0])
+    rates, engines = raw[:2]
+    ranked = sweep.ranked()
+    assert (rates["title"], rates["log"], rates["names"]) == ("val_loss over learning_rate", True, [])
+    every, best = rates["series"]
+    expected = sorted((row["trainer.optimizer.learning_rate"], row["val_loss"]) for row in ranked)
+    assert sorted(zip(every["x"], every["y"], strict=True)) == expected
+    assert [value for value in best["y"] if value is not None] == [ranked[0]["val_loss"]]
+    assert rates["runs"][best["y"].index(ranked[0]["val_loss"])] == ranked[0]["run"]
+    assert engines["names"] == [*dict.fromkeys(row["trainer.engine"] for row in ranked)]
+    assert not engines["log"]
+
+
+def test_the_report_of_a_sweep_has_the_curves_of_the_best_runs_named_by_their_settings(trained, sweep):
+    found = page(trained / "tried.html")
+    best = [
+        f"{row['run']}: learning_rate {row['trainer.optimizer.learning_rate']:g}, engine {row['trainer.engine']}"
+        for row in sweep.ranked()[:5]
+    ]
+    assert [series["name"] for series in found.charts["loss"]] == [
+        f"{name}: {kind}" for name in best for kind in ("training", "validation")
+    ]
+
+
+def test_a_sweep_that_has_not_begun_has_a_report_without_charts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table("points.csv")
+    Sweep.create("new", experiment(0.1), ["trainer.optimizer.learning_rate=0.1,1.0"])
+    command("report", "new")
+    found = page("report.html")
+    assert found.tables[0][-1] == ["state", "new", "new"]
+    assert found.charts == {}
+
+
+@needs_chromium
+def test_chromium_draws_the_trials_without_an_error(trained, sweep):
+    done = chromium((trained / "tried.html").as_uri())
+    charts = len(json.loads(page(trained / "tried.html").raw["script"][0]))
+    assert f'data-drawn="{charts}"' in done.stdout
+    assert "CONSOLE" not in done.stderr
+    assert f"(run {sweep.ranked()[0]['run']})" in done.stdout  # the legend names the best without a cursor
 
 
 @pytest.mark.usefixtures("place")

@@ -17,6 +17,13 @@ def mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(finite) if len(finite) == len(values) else None
 
 
+def score(value: Any, mode: str) -> float:
+    """Return a number that is smaller for a better figure."""
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return float(-value if mode == "max" else value)
+
+
 def judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
     """Return the column by which runs of an experiment are judged, and its mode."""
     trainer = experiment.trainer

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +27,7 @@ from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import read_settings
 from framework.experiments.folder import RunFolder, compared, inside
 from framework.experiments.processes.claims import Claims
-from framework.experiments.sweeps.judging import averaged, mean
+from framework.experiments.sweeps.judging import averaged, mean, score
 from framework.experiments.sweeps.runs import FAILED, epochs_of, error_of, has_reached, is_begun, is_finished, train
 from framework.experiments.sweeps.settings import (
     BASE,
@@ -367,7 +367,11 @@ class Sweep:
         best = self.ranked()[0]
         if self._score(self._final(best)) == math.inf:
             raise SettingsError(f"the sweep {str(self.path)!r} has no complete run with a finite {self.objective} yet")
-        return self._folder(best["run"] if "folds" not in best else f"{best['run']}-0")
+        return self.folder_of(best)
+
+    def folder_of(self, row: Mapping[str, Any]) -> RunFolder:
+        """Return the run of a row of ``ranked``; with folds, the first one of the trial."""
+        return self._folder(row["run"] if "folds" not in row else f"{row['run']}-0")
 
     def ranked(self) -> list[dict[str, Any]]:
         """Return the results, the best first; of equal ones the first trial.
@@ -399,10 +403,7 @@ class Sweep:
         return plots.trials(self.ranked(), setting or self._space[0].setting, self.objective, axis=axis)
 
     def _score(self, value: Any) -> float:
-        """Return a number that is smaller for a better figure."""
-        if value is None or not math.isfinite(value):
-            return math.inf
-        return float(-value if self.settings["mode"] == "max" else value)
+        return score(value, self.settings["mode"])
 
     def _figure(self, name: str, until: int | None) -> Any:
         """Return the objective of a run at the end of an epoch, or that of its final weights if it ended before."""

@@ -13,8 +13,13 @@ from framework.checkpoint import load
 from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
+from framework.experiments.files.changes import without_found
 from framework.experiments.folder import SETTINGS, RunFolder, compared, named
+from framework.experiments.sweeps.judging import judged, score
+from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.sweep import Sweep
 from framework.files import read_text
+from framework.reports.comparing import FEW, differing_settings, short_names
 from framework.reports.contents import (
     STEPS,
     Cells,
@@ -24,20 +29,73 @@ from framework.reports.contents import (
     first_steps,
     outputs_of_classes,
 )
+from framework.reports.curves import scatters
 from framework.reports.page import write_report
 from framework.runs.run import Run
 from framework.settings.messages import is_ours
 from framework.trace import TraceSteps
 
+BEST = 5
+"""Of how many runs of a sweep a report has the curves."""
+
 
 def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
-    """Write a page about the runs of some folders; several are shown side by side.
+    """Write a page about the runs of some folders; several are shown side by side, the best first.
 
     Raises:
         SettingsError: The file cannot be written, or is something else than a report.
     """
-    runs = [_contents(folder, name) for name, folder in named(folders).items()]
-    write_report(path, runs, compared(folders, baselines=True) if len(folders) > 1 else ())
+    if len(folders) == 1:
+        write_report(path, [_contents(folders[0], folders[0].path.name)])
+        return
+    try:
+        objective, mode = judged(folders[0].experiment, None, None)
+    except (FrameworkError, ImportError):  # of classes that are not defined
+        objective, mode = "val_loss", "min"
+    rows = compared(folders)
+    order = sorted(range(len(rows)), key=lambda place: score(rows[place].get(objective), mode))
+    ranked = [folders[place] for place in order]
+    differing = dict(differing_settings([without_found(folder.settings) for folder in ranked]))
+    names = short_names(differing)
+    runs = [
+        _contents(folder, _named(label, {names[key]: values[place] for key, values in differing.items()}))
+        for place, (label, folder) in enumerate(named(ranked).items())
+    ]
+    write_report(path, runs, compared(ranked, baselines=True), (), _title(f"{len(runs)} runs", objective, mode))
+
+
+def report_sweep(sweep: Sweep, path: str | Path) -> None:
+    """Write a page about the runs of a sweep, the best first, with the curves of the best ones.
+
+    Raises:
+        SettingsError: The file cannot be written, or is something else than a report.
+    """
+    objective, ranked = sweep.objective, sweep.ranked()
+    names = short_names(each.setting for each in map(varied, sweep.settings["set"]) if each.size > 1)
+    further = [key for key in _SHOWN if any(row.get(key) is not None for row in ranked)]
+    keys = {"run": "run", objective: objective} | names | {key: key for key in further}
+    rows = [{name: row.get(key) for key, name in keys.items()} for row in ranked]
+    runs = [
+        _contents(sweep.folder_of(row), _named(row["run"], {name: row.get(key) for key, name in names.items()}))
+        for row in ranked[:BEST]
+        if row.get(objective) is not None
+    ]
+    title = _title(sweep.path.name, objective, sweep.settings["mode"])
+    write_report(path, runs, rows, scatters(rows, names.values(), objective), title)
+
+
+_SHOWN = ("deviation", "folds", "epochs", "state", "error")
+"""The columns of a sweep's report beside the settings and the objective."""
+
+
+def _title(name: str, objective: str, mode: str) -> str:
+    return f"{name}, the {'largest' if mode == 'max' else 'smallest'} {objective} first"
+
+
+def _named(name: str, settings: Mapping[str, Any]) -> str:
+    """Return a run's name with the first of the settings in which it differs from others."""
+    texts = [f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in settings.items()]
+    return f"{name}: {', '.join(text for text in texts[:FEW] if len(text) < 40)}".removesuffix(": ")
 
 
 def _contents(folder: RunFolder, name: str) -> Contents:
@@ -113,9 +171,8 @@ def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:
     """Return a run of the first steps of the first epoch, which depend on the settings and the data alone."""
     enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == STEPS else None)
     experiment.model.preprocess = run.model.preprocess
-    trainer = experiment.trainer.replace(
-        callbacks=[TraceSteps(limit=STEPS), enough], engine="numpy", metrics=[], progress=False
-    )
+    tracing = {"callbacks": [TraceSteps(limit=STEPS), enough], "engine": "numpy", "metrics": [], "progress": False}
+    trainer = experiment.trainer.replace(**tracing)
     try:
         return trainer.fit(experiment.model, data, epochs=1)
     except DivergedError as error:
