@@ -215,10 +215,14 @@ def test_nobody_is_told_to_install_this_package_from_an_index():
     assert lines_with(UNPUBLISHED, files) == [], "write pip install -e '.[extra]', in a clone"
 
 
+WRITTEN = (".py", ".md", ".pyc", ".typed", ".rst", ".css", ".js", ".toml")
+"""The suffixes of files that hold no data from elsewhere."""
+
+
 def test_every_data_file_has_its_origin_beside_it():
     folders = ("benchmarks", "docs", "examples", "framework", "tests")
     files = [path for name in folders for path in ROOT.glob(f"{name}/**/*") if path.is_file()]
-    data = [path for path in files if path.suffix not in (".py", ".md", ".pyc", ".typed", ".rst", ".css", ".js")]
+    data = [path for path in files if path.suffix not in WRITTEN]
     assert {"digits.csv.gz", "lstm.npz", "version_1.safetensors", "plots_descent.png"} <= {path.name for path in data}
     for path in data:
         pages = "".join(page.read_text(encoding="utf-8") for page in path.parent.glob("*.md"))

@@ -6,16 +6,17 @@ import functools
 import inspect
 import re
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dis import opmap
+from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
 
 from framework.errors import SettingsError, misspelt, nearest
-from framework.settings.other_libraries import ADVICE, DATA, SETTINGS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,6 +107,20 @@ def listed(names: Sequence[str]) -> str:
     return printable(shown if len(names) <= 20 else f"{shown}, ... ({len(names)} in all)")
 
 
+DATA = "x and y go together, as the tuple (x, y)"
+
+
+@functools.cache
+def other_libraries() -> dict[str, dict[str, str]]:
+    """Return what to write for names from elsewhere: for settings, and by the module, class or function asked for it.
+
+    Example:
+        >>> other_libraries()["framework"]["Concatenate Concat Merge"]
+        'Join'
+    """
+    return tomllib.loads(Path(__file__).with_name("other_libraries.toml").read_text(encoding="utf-8"))
+
+
 def elsewhere(owner: Any, name: str) -> str | None:
     """Return what to write instead of a name that such a class or function has in another library, or None.
 
@@ -114,7 +129,9 @@ def elsewhere(owner: Any, name: str) -> str | None:
         >>> elsewhere(Model, "eval")
         'leave it out, forward(x) trains and model(x) predicts'
     """
-    owners = (ADVICE.get(each.__name__, {}) for each in (owner.__mro__ if isinstance(owner, type) else [owner]))
+    owners = (
+        other_libraries().get(each.__name__, {}) for each in (owner.__mro__ if isinstance(owner, type) else [owner])
+    )
     return next(filter(None, (_meant(name, known) for known in owners)), None)
 
 
@@ -148,7 +165,7 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
 
 
 def _absent(module: str, name: str, choices: Iterable[str]) -> str:
-    advice = _meant(name, ADVICE[module])
+    advice = _meant(name, other_libraries()[module])
     if meant := closest(name, choices):
         advice = f"write {meant}"
     elif advice is None and name[0].isupper():
@@ -161,7 +178,7 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
     known = {_bare(choice): choice for choice in choices}
     known |= {re.sub("(?<=.)(optimizer|schedule)$", "", key): choice for key, choice in known.items()}
     bare = _bare(name)
-    if bare not in known and (meaning := _meant(name, ADVICE["framework"])) is not None:
+    if bare not in known and (meaning := _meant(name, other_libraries()["framework"])) is not None:
         names = [] if meaning[0].islower() and " " in meaning else meaning.split()  # advice in a sentence has others
         return next((word for word in names if word in known.values()), None)
     if same := known.get(bare) or known.get(bare.removesuffix("loss")):
@@ -171,7 +188,9 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
 
 
 def _translated(name: str, choices: Collection[str]) -> str | None:
-    return next((other for other in (_meant(name, SETTINGS) or "").split() if other in choices), None)
+    return next(
+        (other for other in (_meant(name, other_libraries()["settings"]) or "").split() if other in choices), None
+    )
 
 
 _WORDS = {

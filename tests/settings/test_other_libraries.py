@@ -24,8 +24,10 @@ from framework import (
     Trainer,
     on,
 )
-from framework.settings.messages import closest
-from framework.settings.other_libraries import ADVICE, SETTINGS
+from framework.settings.messages import closest, other_libraries
+
+SETTINGS = other_libraries()["settings"]
+ADVICE = {owner: known for owner, known in other_libraries().items() if owner != "settings"}
 
 ELSEWHERE = """
 AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveLogSoftmaxWithLoss AdaptiveMaxPool1d AdaptiveMaxPool2d
