@@ -28,12 +28,12 @@ from framework.datasets import load_digits
 def train(folder: str) -> Run:
     """Start, or resume from the newest file in the folder."""
     x, y = load_digits()
-    model = Sequential(Dense(64, 64, ReLU()), Dropout(rate=0.2), Dense(64, 10, Softmax()))
+    model = Sequential(Dense(64, 64, ReLU()), Dropout(0.2), Dense(64, 10, Softmax()))
     trainer = Trainer(
         loss=CrossEntropy(),
         optimizer=AdamOptimizer(learning_rate=0.001),
         epochs=30,
-        callbacks=[Checkpoint(folder=folder, every=20)],
+        callbacks=[Checkpoint(folder, every=20)],
     )
     newest = latest(folder)
     if newest is None:

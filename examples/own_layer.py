@@ -55,7 +55,7 @@ def network():
         Reshape((1, 8, 8)),
         Convolution(filters=16),
         ReLU(),
-        MaxPool(window=2),
+        MaxPool(2),
         Flatten(),
         Dense(units=10, activation=Softmax()),
     )

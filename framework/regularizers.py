@@ -79,7 +79,7 @@ class Regularizer(Formula):
 
         Example:
             >>> from framework import Dense, Sequential
-            >>> L2(strength=0.1).names(Sequential(Dense(3, 2), Dense(2, 1)).parameters)
+            >>> L2(0.1).names(Sequential(Dense(3, 2), Dense(2, 1)).parameters)
             ('0.weights', '1.weights')
         """
         return matching(self.parameters, tuple(parameters), f"{type(self).__name__}: setting 'parameters': ")
@@ -178,7 +178,7 @@ class L1(Regularizer):
     descent steps over the kink.
 
     Example:
-        >>> L1(strength=0.5).value(np.array([1.0, -2.0])), L1(strength=0.5).slope(np.array([1.0, -2.0]))
+        >>> L1(0.5).value(np.array([1.0, -2.0])), L1(0.5).slope(np.array([1.0, -2.0]))
         (np.float64(3.0), array([ 1., -1.]))
 
     Source:
@@ -197,7 +197,7 @@ class L2(Regularizer):
     Keras's L2(s), which has no 1/2, is strength 2 s. AdamWOptimizer's decoupled decay is not a penalty.
 
     Example:
-        >>> L2(strength=0.5).value(np.array([1.0, -2.0])), L2(strength=0.5).slope(np.array([1.0, -2.0]))
+        >>> L2(0.5).value(np.array([1.0, -2.0])), L2(0.5).slope(np.array([1.0, -2.0]))
         (np.float64(2.5), array([ 1., -2.]))
 
     Source:

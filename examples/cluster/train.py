@@ -29,7 +29,7 @@ def main(epochs: int) -> None:
         loss=CrossEntropy(),
         optimizer=AdamOptimizer(learning_rate=0.003),
         epochs=epochs,
-        callbacks=[Checkpoint(folder="checkpoints", every=20), JSONLog(path="history.jsonl")],
+        callbacks=[Checkpoint("checkpoints", every=20), JSONLog("history.jsonl")],
         strategy=DataParallel(shards=8, timeout=300),
     )
     newest = latest("checkpoints")

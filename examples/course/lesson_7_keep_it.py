@@ -74,7 +74,7 @@ straight.plot()
 # In real work, a callback saves after each epoch. After a crash, `latest` finds the newest file.
 
 # %%
-watched = trainer.replace(callbacks=[Checkpoint(folder="checkpoints")])
+watched = trainer.replace(callbacks=[Checkpoint("checkpoints")])
 run = watched.fit(network(), data, epochs=2)
 print(latest("checkpoints"))
 
@@ -177,7 +177,7 @@ def weights_after_cuts(*cuts):
     with TemporaryDirectory() as folder:
         for at in (*cuts, -1):
             saving = trainer.replace(
-                callbacks=[PowerCut(at=at), Checkpoint(folder=folder, every=20)]
+                callbacks=[PowerCut(at=at), Checkpoint(folder, every=20)]
             )
             with suppress(OSError):
                 run = start_or_resume(saving, folder)

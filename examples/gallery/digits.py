@@ -35,7 +35,7 @@ model = Sequential(
     Reshape((1, 8, 8)),
     Conv2D(filters=16, kernel=3),
     ReLU(),
-    MaxPool(window=2),
+    MaxPool(2),
     Flatten(),
     Dense(units=16, activation=ReLU()),
     Dense(units=10, activation=Softmax()),

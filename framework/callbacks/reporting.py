@@ -160,7 +160,7 @@ class CSVLog(_Log):
         SettingsError: The file cannot be written; before training starts.
 
     Example:
-        >>> CSVLog(path="log.csv").path
+        >>> CSVLog("log.csv").path
         'log.csv'
     """
 
@@ -195,7 +195,7 @@ class JSONLog(_Log):
         >>> trainer = Trainer(
         ...     loss=HalfSquaredError(),
         ...     optimizer=SGDOptimizer(learning_rate=0.5),
-        ...     callbacks=[JSONLog(path="history.jsonl")],
+        ...     callbacks=[JSONLog("history.jsonl")],
         ... )
         >>> run = trainer.fit(Neuron.from_weights([2.0]), ([[1.0]], [2.0]))
         >>> Path("history.jsonl").read_text()[:38]

@@ -63,7 +63,7 @@ class Checkpoint(Callback):
 
     Example:
         >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer, latest
-        >>> saver = Checkpoint(folder="checkpoints", every=100, keep=2, monitor="loss")
+        >>> saver = Checkpoint("checkpoints", every=100, keep=2, monitor="loss")
         >>> trainer = Trainer(
         ...     loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=3, callbacks=[saver]
         ... )

@@ -63,7 +63,7 @@ class TensorBoard(_Tracker):
         OSError: A file cannot be written, for instance because the disk is full.
 
     Example:
-        >>> TensorBoard(folder="runs", name="first").folder
+        >>> TensorBoard("runs", name="first").folder
         'runs'
 
     Source:

@@ -194,7 +194,7 @@ def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = N
 
     Example:
         >>> from framework import GRU
-        >>> layer = GRU(units=2, inputs=1)
+        >>> layer = GRU(2, inputs=1)
         >>> load_torch({"weight_ih_l0": np.ones((6, 1)), "weight_hh_l0": np.zeros((6, 3))}, into=layer)
         Traceback (most recent call last):
         framework.errors.CheckpointError: load_torch: names or shapes differ; nothing was changed

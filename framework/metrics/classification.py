@@ -75,7 +75,7 @@ class TopK(_Fraction):
     It is called ``top_5`` in a history when k is 5. TopK(k=1) is Accuracy.
 
     Example:
-        >>> TopK(k=2)([[0.1, 0.3, 0.6], [0.7, 0.2, 0.1]], [1, 2])
+        >>> TopK(2)([[0.1, 0.3, 0.6], [0.7, 0.2, 0.1]], [1, 2])
         0.5
     """
 

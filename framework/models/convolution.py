@@ -259,7 +259,7 @@ class MaxPool(_Pool):
 
     Example:
         >>> import numpy as np
-        >>> MaxPool(window=2)(np.arange(16.0).reshape(1, 1, 4, 4))
+        >>> MaxPool(2)(np.arange(16.0).reshape(1, 1, 4, 4))
         array([[[[ 5.,  7.],
                  [13., 15.]]]])
 
@@ -286,7 +286,7 @@ class AveragePool(_Pool):
 
     Example:
         >>> import numpy as np
-        >>> AveragePool(window=2)(np.arange(8.0).reshape(1, 1, 8))
+        >>> AveragePool(2)(np.arange(8.0).reshape(1, 1, 8))
         array([[[0.5, 2.5, 4.5, 6.5]]])
 
     Source:

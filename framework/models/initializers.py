@@ -50,7 +50,7 @@ class Constant(Initializer):
     """Every value ``value``.
 
     Example:
-        >>> Constant(value=0.5)((2,), np.random.default_rng(0))
+        >>> Constant(0.5)((2,), np.random.default_rng(0))
         array([0.5, 0.5])
     """
 

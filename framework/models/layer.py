@@ -83,7 +83,7 @@ class Layer(Model):
         ...         return {"scale": (self.units,)}
         ...
         ...     def initializers(self):
-        ...         return {"scale": Constant(value=1.0)}
+        ...         return {"scale": Constant(1.0)}
         ...
         ...     def formula(self, x, scale):
         ...         return x * scale

@@ -95,9 +95,9 @@ class SimpleRNN(_Recurrent):
 
     Example:
         >>> import numpy as np
-        >>> SimpleRNN(units=3, returns="all")
+        >>> SimpleRNN(3, returns="all")
         SimpleRNN(units=3, returns='all')
-        >>> SimpleRNN(units=3, inputs=2, returns="all")(np.zeros((4, 5, 2))).shape
+        >>> SimpleRNN(3, inputs=2, returns="all")(np.zeros((4, 5, 2))).shape
         (4, 5, 3)
 
     Source:
@@ -124,7 +124,7 @@ class GRU(_Recurrent):
 
     Example:
         >>> import numpy as np
-        >>> GRU(units=3, inputs=2)(np.zeros((4, 5, 2))).shape
+        >>> GRU(3, inputs=2)(np.zeros((4, 5, 2))).shape
         (4, 3)
 
     Source:
@@ -158,7 +158,7 @@ class LSTM(_Recurrent):
 
     Example:
         >>> import numpy as np
-        >>> LSTM(units=3, inputs=2)(np.zeros((4, 5, 2))).shape
+        >>> LSTM(3, inputs=2)(np.zeros((4, 5, 2))).shape
         (4, 3)
 
     Source:

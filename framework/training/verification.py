@@ -47,7 +47,7 @@ def verify_resume(
     Example:
         >>> from framework import AdamOptimizer, Dropout, Dense, MeanSquaredError, Sequential, Tanh
         >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=AdamOptimizer(learning_rate=0.1), batch_size=2)
-        >>> model = Sequential(Dense(1, 4, Tanh()), Dropout(rate=0.5), Dense(4, 1))
+        >>> model = Sequential(Dense(1, 4, Tanh()), Dropout(0.5), Dense(4, 1))
         >>> verify_resume(trainer, model, ([[0.0], [1.0], [2.0], [3.0], [4.0]], [0.0, 1.0, 4.0, 9.0, 16.0]))
         (1, 3, 5, 8)
     """
