@@ -182,25 +182,30 @@ def _navigation() -> None:
         index.write("\n" + _toctree([*menu, "gallery/index", "api/index"], ":hidden:"))
 
 
+def _short(name: str) -> str:
+    """Return what autosummary takes for a name that is shown without the package."""
+    return f"~{name}" if name.count(".") == 1 else name
+
+
 def _names() -> None:
-    """Write the pages of the public names: a list for each group, a page for each name by autosummary."""
+    """Write the pages of the public names: described lists of all and of each group, and a page each by autosummary."""
     folder = SOURCE / "api"
     folder.mkdir()
-    written = []
+    run_path(str(DOCS / "curves.py"))["write_formulas"](folder / "formulas")
+    index = ["API", "===", "", "Every public name, with an example that runs as a test.", ""]
+    menu = ["", ".. toctree::", "   :hidden:", ""]
     for title, names in groups().items():
         if names:
-            lines = [title, "=" * len(title), "", f"The page :doc:`/{API[title][0]}` explains them together.", ""]
-            lines += [
-                ".. autosummary::",
-                "   :toctree: names",
-                "   :nosignatures:",
-                "",
-                *(f"   {name}" for name in names),
-            ]
-            (folder / f"{_slug(title)}.rst").write_text("\n".join([*lines, ""]), encoding="utf-8")
-            written.append(_slug(title))
-    text = "# API\n\nEvery public name, with an example that runs as a test.\n\n"
-    (folder / "index.md").write_text(text + _toctree(written, ":maxdepth: 1"), encoding="utf-8")
+            lines = ["", title, "=" * len(title), "", f"The page :doc:`/{API[title][0]}` explains them together.", ""]
+            table, entries = (
+                [".. autosummary::", "   :nosignatures:"],
+                ["", *(f"   {_short(name)}" for name in names), ""],
+            )
+            text = "\n".join([*lines, *table, "   :toctree: names", *entries])
+            (folder / f"{_slug(title)}.rst").write_text(text, encoding="utf-8")
+            index += [*lines[:2], "-" * len(title), *lines[3:], *table, *entries]
+            menu.append(f"   {_slug(title)}")
+    (folder / "index.rst").write_text("\n".join([*index, *menu, ""]), encoding="utf-8")
 
 
 class Resources(HTMLParser):

@@ -1,6 +1,7 @@
 """How Sphinx builds the site. ``python docs/build.py`` prepares the pages and runs it."""
 
 import re
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import framework
+
+SOURCE = Path(__file__).resolve().parents[1] / ".cache" / "site" / "source"  # where build.py puts the pages
 
 project = "framework"
 author = "the framework authors"
@@ -34,6 +37,7 @@ smartquotes = False  # f'(h) is a derivative, not a quotation
 # Names: one page each, from the docstring.
 autosummary_generate = True
 autosummary_imported_members = True
+autosummary_context = {"formulas": {path.stem for path in (SOURCE / "api" / "formulas").glob("*.txt")}}
 autodoc_typehints = "none"  # docstrings say what may be given; the annotations are for mypy
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -93,15 +97,46 @@ def formula(self: Any, node: Any) -> None:
     raise SkipNode
 
 
-SPECIAL = re.compile(r"(^ *>>> .*?(?:\n\s*$|\Z)|``.+?``)|(?<!\\)([*|`]|(?<=\w)_(?!\w))", re.MULTILINE | re.DOTALL)
+DISPLAY = re.compile(r"(?<=\n\n)(?: {4}.*(?:\n|\Z))+")
+"""Indented lines, such as formulas, before the sections of a docstring."""
+
+SPECIAL = re.compile(
+    r"(^\.\. code-block:: text\n\n(?: {4}[^\n]*(?:\n|\Z))+|^ *>>> .*?(?:\n\s*$|\Z)|``.+?``)"
+    r"|(?<!\\)([*|`]|(?<=\w)_(?!\w))",
+    re.MULTILINE | re.DOTALL,
+)
 """An example or code, or a character that means something to reStructuredText."""
+
+
+ENTRY = re.compile(r"^    (\w+(?:, \w+)*): .*(?:\n {8}.*)*", re.MULTILINE)
+"""An argument in a docstring, with the lines that continue it."""
+
+
+def inherited(thing: type[framework.Component]) -> list[str]:
+    """Return the lines about settings of a component that only the classes that it derives from describe."""
+    described, lines = set[str](), list[str]()
+    for kind in thing.__mro__:
+        for entry in ENTRY.finditer(cleandoc(vars(kind).get("__doc__") or "")):
+            names = {*entry[1].split(", ")}
+            if kind is not thing and names <= thing.model_fields.keys() - described:
+                lines += entry[0].split("\n")
+            described |= names
+    return lines
 
 
 def plain(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Escape the characters of docstrings that mean something to reStructuredText, except in code."""
-    lines[:] = SPECIAL.sub(lambda match: match[1] or f"\\{match[2]}", "\n".join(lines)).split("\n")
     if what == "class" and issubclass(thing, framework.Component) and "Attributes:" in lines:
         lines[lines.index("Attributes:")] = "Args:"  # the settings of a component are the arguments of its class
+    if what == "class" and issubclass(thing, framework.Component) and (settings := inherited(thing)):
+        if "Args:" not in lines:
+            end = next((n for n, line in enumerate(lines) if line in ("Raises:", "Example:")), len(lines))
+            lines[end:end] = ["Args:", ""]
+        end = lines.index("", lines.index("Args:"))
+        lines[end:end] = settings
+    text, *sections = re.split(r"(?=^\w+:$)", "\n".join(lines), maxsplit=1, flags=re.MULTILINE)
+    lines[:] = "".join([DISPLAY.sub(r".. code-block:: text\n\n\g<0>", text), *sections]).split("\n")
+    lines[:] = SPECIAL.sub(lambda match: match[1] or f"\\{match[2]}", "\n".join(lines)).split("\n")
     if what in ("attribute", "data", "property"):
         lines[:0] = ["..", ""]  # napoleon takes a colon in the first line for the end of a type
 
