@@ -407,11 +407,14 @@ class Component(BaseModel, metaclass=ComponentType):
         return {name: _plain(_pairs(value) if name in cls.named else value) for name, value in settings.items()}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        cls = type(self)
+        cls, given = type(self), self.__dict__
+        defaults = {
+            name: repr(field.get_default(call_default_factory=True, validated_data=given))
+            for name, field in cls.__pydantic_fields__.items()
+            if not field.is_required()
+        }
         for name, value in super().__repr_args__():
-            field = cls.__pydantic_fields__.get(name or "")
-            default = ... if field is None or field.is_required() else field.get_default(call_default_factory=True)
-            if repr(value) != repr(default):
+            if name is None or repr(value) != defaults.get(name):
                 yield name, dict(value) if name in cls.named else value
 
 

@@ -204,5 +204,10 @@ def test_a_repr_leaves_out_defaults_and_makes_an_equal_component():
 def test_a_repr_shows_what_is_equal_to_the_default_and_yet_another_number():
     class Signed(Component):
         zero: float = 0.0
+        twice: float = Field(default_factory=lambda settings: 2 * settings["zero"])
 
-    assert (repr(Signed()), repr(Signed(zero=-0.0))) == ("Signed()", "Signed(zero=-0.0)")
+    assert (repr(Signed()), repr(Signed(zero=-0.0, twice=0.0))) == ("Signed()", "Signed(zero=-0.0, twice=0.0)")
+    assert (repr(Signed(zero=1.0)), repr(Signed(zero=1.0, twice=3.0))) == (
+        "Signed(zero=1.0)",
+        "Signed(zero=1.0, twice=3.0)",
+    )
