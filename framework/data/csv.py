@@ -22,6 +22,7 @@ from framework.data.table_files import Rows, TableFile, require_different, requi
 from framework.errors import DataError, SettingsError
 from framework.extras import required
 from framework.frames import LARGEST_WHOLE
+from framework.settings.component import Named
 from framework.settings.messages import brief
 
 CHUNK = 1 << 22
@@ -87,6 +88,8 @@ class CSV(TableFile):
         nulls: The cells, with or without quotes, that stand for a missing value.
         decimal: The decimal point of numbers, ``"."`` or ``","``.
         thousands: The character that groups digits, such as ``","`` in 1,234.5; None refuses such numbers.
+        units: The unit of the numbers of a column, such as ``{"price": "$", "weight": "kg"}``, which stands before or
+            after them and is left out. A column in which a cell has another unit is text.
         text: Columns that are text even if every cell is a number or a date, such as postal codes.
         dates: How dates are written that are not ISO 8601, such as ``"%m/%d/%Y"`` or ``"%d %b %Y %I:%M %p"``. A column
             whose cells all fit is read as dates; one of whole numbers, such as 20211231, if one format of digits
@@ -119,6 +122,7 @@ class CSV(TableFile):
     nulls: Annotated[tuple[str, ...], BeforeValidator(texts_of)] = NULLS
     decimal: Literal[".", ","] = "."
     thousands: str | None = None
+    units: Named[str] = ()
     text: Annotated[tuple[str, ...], BeforeValidator(texts_of)] = ()
     dates: Annotated[tuple[str, ...], BeforeValidator(texts_of)] = ()
     header: Annotated[tuple[str, ...] | None, BeforeValidator(texts_of)] = None
@@ -314,11 +318,12 @@ class _CSVRows(Rows):
 
     def _add_header(self, place: int, names: tuple[str, ...]) -> None:
         file, settings = self.files[place], self._settings
-        require_different("CSV", file, names)
+        require_different("CSV", file, names, settings.hint(names))
         if place == 0:
             self.names = names
             wanted = {*(settings.columns or names), *settings.targets, settings.weight}
-            self.types = {name: _Type(name, self.arrow, text=name in settings.text) for name in names if name in wanted}
+            units = dict(settings.units) | dict.fromkeys(settings.text, None)  # of None, the column is text
+            self.types = {name: _Type(name, self.arrow, units.get(name, "")) for name in names if name in wanted}
             settings.require(self)
         else:
             require_same_names("CSV", (self.files[0], self._headers[0]), (file, names))
@@ -443,10 +448,10 @@ class _Type:
         formats: The formats of digits alone that all whole numbers have.
     """
 
-    def __init__(self, name: str, arrow: Any, *, text: bool) -> None:
-        """Know nothing yet; a column may be text by a setting."""
+    def __init__(self, name: str, arrow: Any, unit: str | None) -> None:
+        """Know nothing yet; a column may have a unit, or be text by a setting, with None."""
         self.name, self.arrow, self.compute = name, arrow, required("pyarrow.compute", "CSV")
-        self.type = arrow.string() if text else arrow.null()
+        self.unit, self.type = unit, arrow.string() if unit is None else arrow.null()
         self.grouped: tuple[str, int] | None = None
         self.odd: tuple[str, int] | None = None
         self.long: tuple[str, int] | None = None
@@ -493,6 +498,7 @@ class _Type:
             digits = cells.cast(self.arrow.string())
             self.formats = [form for form in known if self._match(digits, pattern_of(form)).all()]
         if types.is_string(kind) and not types.is_string(before):
+            cells = self._without_unit(cells)
             durations = self._match(cells, DURATION).all()
             kind = self.arrow.duration("ns") if durations else self._number_in_text(cells, row, settings) or kind
         self.type = self._common(before, kind)
@@ -542,7 +548,7 @@ class _Type:
         if self.grouped is None:
             place = self.compute.index(self.compute.match_substring(cells, group), True).as_py()
             if place < 0:
-                return None
+                return self.arrow.float64() if self.unit else None
             self.grouped = cells[place].as_py(), row + place
         return self.arrow.float64()
 
@@ -587,7 +593,19 @@ class _Type:
     @property
     def read(self) -> Any:
         """The type that pyarrow reads."""
-        return self.arrow.string() if self.grouped or self.arrow.types.is_duration(self.whole) else self.whole
+        return self.arrow.string() if self._spelt or self.arrow.types.is_duration(self.whole) else self.whole
+
+    @property
+    def _spelt(self) -> bool:
+        """Whether cells are numbers only without a unit or the characters that group digits."""
+        return bool(self.grouped or (self.unit and self.arrow.types.is_float64(self.type)))
+
+    def _without_unit(self, cells: Any) -> Any:
+        if not self.unit:
+            return cells
+        unit = re.escape(self.unit)
+        cells = self.compute.replace_substring_regex(cells, rf"^\s*([+-]?)\s*{unit}\s*", r"\1")
+        return self.compute.replace_substring_regex(cells, rf"\s*{unit}\s*$", "")
 
     @property
     def whole(self) -> Any:
@@ -595,12 +613,14 @@ class _Type:
         return self.arrow.float64() if self.arrow.types.is_null(self.type) else self.type
 
     def converted(self, cells: Any, settings: CSV) -> Any:
-        """Return the cells as they are meant: durations, and numbers without the characters that group digits."""
+        """Return the cells as they are meant: durations, and numbers without units and characters that group digits."""
         if self.arrow.types.is_duration(self.whole):
             return self._durations(cells)
-        if not self.grouped:
+        if not self._spelt:
             return cells
-        plain = self.compute.replace_substring(cells, settings.thousands, "")
+        plain = self._without_unit(cells)
+        if settings.thousands is not None:
+            plain = self.compute.replace_substring(plain, settings.thousands, "")
         plain = self.compute.replace_substring(plain, settings.decimal, ".")
         return self.compute.utf8_trim_whitespace(plain).cast(self.whole)
 

@@ -243,12 +243,12 @@ def require_same_names(name: str, first: tuple[File, Sequence[str]], other: tupl
         raise DataError(f"{name}: {two.url} has a column {more[0]!r}, which {one.url} does not have")
 
 
-def require_different(name: str, file: File, names: Sequence[str]) -> None:
-    """Check that no two columns of a file have one name.
+def require_different(name: str, file: File, names: Sequence[str], hint: str = "") -> None:
+    """Check that no two columns of a file have one name; ``hint`` ends the message.
 
     Raises:
         DataError: Two have.
     """
     if len({*names}) < len(names):
         twice = next(each for each in names if names.count(each) > 1)
-        raise DataError(f"{name}: {file.url} has {names.count(twice)} columns {twice!r}; rename them")
+        raise DataError(f"{name}: {file.url} has {names.count(twice)} columns {twice!r}; rename them{hint}")

@@ -219,10 +219,25 @@ def test_text_nulls_encoding_and_delimiter_are_settings(here):
         ('v,k\n"1,234",1\n7,2\nx,3\n', {}, ["1,234", "7", "x"]),
         ('v,k\n"1,234",1\n7,2\nx,3\n', {"thousands": ","}, ["1,234", "7", "x"]),
         ('v,k\n"1,234",1\n7,2\n,3\n', {"text": ("v",)}, ["1,234", "7", None]),
+        ("v,k\n12 kg,1\n7.5kg,2\n -3 kg ,3\nNA,4\n", {"units": {"v": "kg"}}, [12.0, 7.5, -3.0, None]),
+        ("v,k\n$12,1\n-$7.5,2\n$ 3,3\n4,4\n", {"units": {"v": "$"}}, [12.0, -7.5, 3.0, 4.0]),
+        ("v,k\n1,1\n2,2\n3 %,3\n", {"units": {"v": "%", "w": "kg"}}, [1.0, 2.0, 3.0]),
+        ('v,k\n"$1,234.50",1\n$7,2\n', {"units": {"v": "$"}, "thousands": ","}, [1234.5, 7.0]),
+        (
+            "v;k\n1.234,5 €;1\n7 €;2\n",
+            {"units": {"v": "€"}, "thousands": ".", "decimal": ",", "delimiter": ";"},
+            [1234.5, 7.0],
+        ),
+        ("v,k\n12 kg,1\n7 g,2\n", {"units": {"v": "kg"}}, ["12 kg", "7 g"]),
+        ("v,k\n12 kg,1\nlight,2\n", {"units": {"v": "kg"}}, ["12 kg", "light"]),
+        ("v,k\n12 kg,1\n7 kg,2\n", {"units": {"v": "kg"}, "text": ("v",)}, ["12 kg", "7 kg"]),
+        ("v,k\n12 kg,1\n7 kg,2\n", {"units": {"k": "kg"}}, ["12 kg", "7 kg"]),
     ],
 )
 @pytest.mark.parametrize("chunk", [4, 1 << 20])
-def test_numbers_with_commas_are_read_where_a_setting_says_how(here, monkeypatch, text, settings, expected, chunk):
+def test_numbers_with_commas_and_units_are_read_where_a_setting_says_how(
+    here, monkeypatch, text, settings, expected, chunk
+):
     monkeypatch.setattr(framework.data.csv, "CHUNK", chunk)
     assert table(here, text, **settings)["v"] == expected
 

@@ -290,10 +290,51 @@ def test_new_says_on_the_terminal_which_column_a_few_cells_make_text():
     assert "read as text; 44 of 46 cells" in comment("rain")
 
 
-def test_new_names_numbers_with_a_unit():
-    written("rate", [f"{row % 50}.5 %" for row in range(100)])
+@pytest.mark.parametrize(("form", "unit"), [("{} %", "%"), ("{}%", "%"), ("${}", "$"), ("{} kg", "kg")])
+def test_new_reads_numbers_with_a_unit_as_numbers(form, unit):
+    numbers = [row % 50 + 0.5 for row in range(100)]
+    written("rate", map(form.format, numbers))
     command("new", "a.csv", "--target", "left")
-    assert 'read as text; 100 of 100 cells are numbers with a unit, such as "0.5 %", "1.5 %"' in comment("rate")
+    assert f'"{form.format(0.5)}", "{form.format(1.5)}"' in comment("rate")
+    assert "are read without their unit, which is in units" in comment("rate")
+    data = Experiment.read("a.toml").data
+    assert dict(data.units) == {"rate": unit}
+    assert data.frame().column("rate").to_pylist() == numbers
+
+
+def test_new_reads_grouped_digits_behind_a_unit_where_they_have_one_reading():
+    with Path("a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["rate", "left"], *([f"${row * 1000.5:,.2f}", row % 2] for row in range(100))])
+    command("new", "a.csv", "--target", "left")
+    assert Experiment.read("a.toml").data.frame().column("rate").to_pylist() == [row * 1000.5 for row in range(100)]
+
+
+def test_new_takes_columns_of_two_units_for_text_and_says_so():
+    written("rate", [f"{row % 50} {'kg' if row % 2 else 'g'}" for row in range(100)])
+    command("new", "a.csv", "--target", "left")
+    assert 'read as text; 100 of 100 cells are numbers with a unit, such as "0 g", "1 kg"' in comment("rate")
+    assert Experiment.read("a.toml").data.units == ()
+
+
+@pytest.mark.parametrize("first", ["5.1,3.5,1", "7,3,1", "2,4,2"])
+def test_new_refuses_a_first_line_of_numbers_with_a_command_that_names_the_columns(first):
+    Path("a.csv").write_text("".join([f"{first}\n", *(f"{row % 7}.5,{row},{row % 2}\n" for row in range(40))]))
+    last = first.rpartition(",")[2]
+    said = command("new", "a.csv", "--target", last, status=1)
+    if first == "2,4,2":  # two columns of one name, which CSV refuses
+        assert "rename them; if the file begins without a line of names, give them: --set 'data.header=" in said
+        return
+    assert f"the first line, '{first.replace(',', ', ')}', looks like a row of data" in said
+    (again,) = re.findall("framework (new .*)", said)
+    command(*shlex.split(again))
+    data = Experiment.read("a.toml").data
+    assert (data.header, data.target, len(data)) == (("column1", "column2", "column3"), "column3", 41)
+
+
+def test_new_takes_years_for_names():
+    Path("a.csv").write_text("2019,2020,2021\n" + "".join(f"{row}.5,{row * 2},{row * 3}\n" for row in range(40)))
+    command("new", "a.csv", "--target", "2021")
+    assert Experiment.read("a.toml").data.names == ("2019", "2020")
 
 
 def test_new_ends_a_list_of_examples_with_one_stop():

@@ -35,6 +35,7 @@ class Look:
         fitting: How many cells fit.
         present: How many cells are not missing.
         formats: Of dates: all formats that fit as many cells.
+        units: Of numbers with a unit: the units.
     """
 
     def __init__(self, kind: str, pattern: str, form: str = "") -> None:
@@ -43,6 +44,7 @@ class Look:
         self.odd: dict[str, int] = {}
         self.fitting = self.present = 0
         self.formats: tuple[str, ...] = ()
+        self.units: set[str] = set()
 
     def add(self, cells: Any, start: int) -> None:
         """Add cells of text, of which ``start`` is the first row."""
@@ -50,6 +52,8 @@ class Look:
         fits = compute.match_substring_regex(cells, self._pattern)
         self.present += len(cells) - cells.null_count
         self.fitting += compute.sum(fits).as_py() or 0
+        if self.kind == "unit" and len(self.units) < SHOWN:
+            self.units |= {*compute.replace_substring_regex(cells.filter(fits), r"[\s\d.,+-]", "").unique().to_pylist()}
         for kept, shown in ((self.cells, fits), (self.odd, compute.invert(fits))):
             rows = np.flatnonzero(shown.fill_null(False).to_numpy(zero_copy_only=False))
             for row in rows.tolist() if len(kept) <= SHOWN else ():

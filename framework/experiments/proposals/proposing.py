@@ -28,6 +28,7 @@ from framework.frames import Frame
 from framework.metrics.base import Metric
 from framework.metrics.classification import ROCAUC
 from framework.metrics.regression import R2
+from framework.plots.trials import placed
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import alike, propose, rules
@@ -101,6 +102,7 @@ def proposal(
     if not len(table):
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
     if isinstance(table, CSV):
+        _require_header(table, data)
         again = ["framework", "new", data, "--target", target]
         again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
         again += [part for change in changes for part in ("--set", change)]
@@ -159,6 +161,25 @@ holdout = {_quoted(held):<13} # {_comment(why_held)}
 [trainer.preprocess.columns]
 {"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
 {_model(head, size)}"""
+
+
+def _require_header(table: CSV, data: str) -> None:
+    """Refuse a first line of numbers, unless they are whole and rise, as those of years or wavelengths do.
+
+    Raises:
+        DataError: Gives the command that names the columns.
+    """
+    names = [name.strip() for name in table.rows.names]
+    if table.header is not None or placed(names)[1]:
+        return
+    if not (all(map(str.isdecimal, names)) and [*map(int, names)] == sorted({*map(int, names)})):
+        columns = [f"column{place}" for place in range(1, len(names) + 1)]
+        target = columns[names.index(table.targets[0].strip())]
+        command = ["framework", "new", data, "--target", target, "--set", f"data.header={json.dumps(columns)}"]
+        raise DataError(
+            f"{data}: the first line, {brief(', '.join(names))}, looks like a row of data; begin the file with a line "
+            f"of names, or give them: {shlex.join(command)}"
+        )
 
 
 def _comment(text: str) -> str:
@@ -245,7 +266,11 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
             if form not in table.dates and (exchanged(form) == form or exchanged(form) not in table.dates):
                 table = table.replace(dates=[*table.dates, form])
     table = table.replace(text=[*table.text, *(name for name, look in seen.items() if look.kind == "code")])
-    return table, [_of_cells(name, look, table, again) for name, look in seen.items()]
+    whole = {name: [*look.units] for name, look in seen.items() if look.kind == "unit" and look.fitting == look.present}
+    units = {name: found[0] for name, found in whole.items() if len(found) == 1} | dict(table.units)
+    read, told = _with_commas_read(table.replace(units=units) if units else table)
+    table = cast("CSV", read)
+    return table, told + [_of_cells(name, look, table, again) for name, look in seen.items()]
 
 
 def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
@@ -268,8 +293,10 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
         return f"# {_comment(name)}: {said}{_comment(but)}\n"
     begin = f"# {_comment(name)}: read as {'numbers' if look.format == DIGITS else 'text'}; "
     begin += f"{look.fitting:,} of {look.present:,} cells are"
+    if look.kind == "unit" and name in dict(table.units):
+        return f"# {_comment(name)}: numbers such as {cells} are read without their unit, which is in units.\n"
     if look.kind == "unit":
-        return f"{begin} numbers with a unit, such as {cells}. To make them numbers, remove the units from the file.\n"
+        return f"{begin} numbers with a unit, such as {cells}. To make them numbers, give all cells one unit.\n"
     nulls = {"nulls": [*table.nulls, *look.odd]} if look.odd else {}
     commands = [
         _flags(again, nulls | {"dates": [*(form for form in table.dates if form != exchanged(each)), each]})
@@ -408,7 +435,7 @@ def _short(value: Any) -> Any:
     """Leave out the settings that are the defaults of their class; a class alone is its name."""
     if isinstance(value, list):
         return [*map(_short, value)]
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or "type" not in value:
         return value
     fields = class_of(value["type"]).model_fields
     defaults = {name: field.get_default() for name, field in fields.items()}
