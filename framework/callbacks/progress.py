@@ -156,10 +156,8 @@ class Bar(Display):
 
     def draw(self, run: Run) -> None:
         self.due = time.monotonic() + (0.1 if self.on_terminal else 0.5)
-        if self.unfinished is None and (self.bar is not None or not isinstance(sys.stderr, _Above)):
-            self._draw(run)
-
-    def _draw(self, run: Run) -> None:
+        if self.unfinished is not None or (self.bar is None and isinstance(sys.stderr, _Above)):
+            return
         if self.bar is None:
             form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
             self.bar = _bar(total=run.target_epoch, initial=self.start, bar_format=form, **self.options)
@@ -177,7 +175,8 @@ class Bar(Display):
             return False
         if self.unfinished is not None:
             _write(self.unfinished, "")
-        self._draw(run)
+            self.unfinished = None
+        self.draw(run)
         self.bar.close()
         for name in ("stdout", "stderr"):
             if isinstance(stream := getattr(sys, name), _Above) and stream.bar is self:

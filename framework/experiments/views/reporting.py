@@ -52,9 +52,8 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
         objective, mode = judged(folders[0].experiment, None, None)
     except (FrameworkError, ImportError):  # of classes that are not defined
         objective, mode = "val_loss", "min"
-    rows = compared(folders)
-    order = sorted(range(len(rows)), key=lambda place: score(rows[place].get(objective), mode))
-    ranked = [folders[place] for place in order]
+    scores = [score(row.get(objective), mode) for row in compared(folders)]
+    ranked = [folders[place] for place in sorted(range(len(folders)), key=scores.__getitem__)]
     differing = dict(differing_settings([without_found(folder.settings) for folder in ranked]))
     names = short_names(differing)
     runs = [
