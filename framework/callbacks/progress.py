@@ -136,7 +136,8 @@ class Display(ABC):
         if run.batch and "loss" in run.sums:
             total, count = run.sums["loss"]
             row = {**row, "loss": total / count}
-        keys = self.keys or [key for key in row if key not in (*COUNTERS, "learning_rate")]
+        first = [key for key in ("loss", "val_loss") if key in row]  # a narrow terminal has no room for all
+        keys = self.keys or [key for key in dict.fromkeys([*first, *row]) if key not in (*COUNTERS, "learning_rate")]
         return [f"{printable(key)}={row[key]:.4g}" for key in keys if key in row]
 
 

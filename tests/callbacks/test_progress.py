@@ -16,7 +16,7 @@ from left_out import hooks_differ
 from source_pieces import bits
 
 import framework.callbacks.progress
-from framework import Dense, MeanSquaredError, Neuron, ProgressBar, Sequential, SGDOptimizer, Trainer, on
+from framework import R2, Dense, MeanSquaredError, Neuron, ProgressBar, Sequential, SGDOptimizer, Trainer, on
 
 fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))
 
@@ -145,6 +145,12 @@ def test_the_bar_is_as_wide_as_the_terminal_and_cuts_no_number(terminal, columns
     assert columns < 85 or figures
     for name, text in figures.items():
         assert text == f"{run.history[-1][name]:.4g}"
+
+
+def test_loss_and_val_loss_stand_before_other_figures(terminal):
+    run = recipe(ProgressBar(), metrics=[R2()]).fit(Neuron(1), (X, Y), (X, Y))
+    order = ("loss", "val_loss", "r2", "val_r2")
+    assert final(terminal()).endswith(", ".join(f"{key}={run.history[-1][key]:.4g}" for key in order) + "]")
 
 
 def test_within_an_epoch_the_bar_shows_the_batch_and_the_mean_loss_so_far(terminal, clock):
