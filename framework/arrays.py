@@ -7,7 +7,7 @@ array of the model's dtype. Anything else is refused, with the first value that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -19,6 +19,9 @@ from framework.frames import Frame, is_frame, is_series
 from framework.settings.messages import brief, warn
 
 Array = npt.NDArray[Any]
+
+Arrays = Mapping[str, Array]
+"""Arrays by name."""
 
 Batch = tuple[Any, Any, Array | None]
 """x and the targets, trees of arrays; the weights, where there are some."""

@@ -8,14 +8,13 @@ import math
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import BeforeValidator
 
-from framework.arrays import Array
+from framework.arrays import Arrays
 from framework.callbacks.base import Callback
 from framework.errors import SettingsError
 from framework.runs.run import Run
@@ -61,7 +60,7 @@ class LayerNorms(Callback):
             run.history[-1].update({f"{kind}_norm{layer and '_'}{layer}": norm for layer, norm in norms.items()})
 
 
-def _norms(arrays: Mapping[str, Array]) -> dict[str, float]:
+def _norms(arrays: Arrays) -> dict[str, float]:
     """Return the Euclidean norm over all arrays of each layer, by the layer's name."""
     found: dict[str, float] = {}
     for name, array in arrays.items():

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from framework.arrays import Array, real_array, require_finite
+from framework.arrays import Array, Arrays, real_array, require_finite
 from framework.checkpoint.file import array_of
 from framework.errors import CheckpointError, SettingsError, nearest
 from framework.files import reason, shown, write_whole
@@ -304,7 +304,7 @@ def _tensor(name: str, tensor: dict[str, Any]) -> Array:
     return array_of(name, tensor)
 
 
-def _require_fit(wanted: Mapping[str, Array], state: Mapping[str, Any], optional: set[str], place: str) -> None:
+def _require_fit(wanted: Arrays, state: Mapping[str, Any], optional: set[str], place: str) -> None:
     """Refuse a state_dict of other names or shapes; lists all of them, and advises with the place of a layer."""
     missing = [f"{name} {wanted[name].shape}" for name in wanted if name not in state and name not in optional]
     extra = [f"{name} {tuple(np.shape(state[name]))}" for name in state if name not in wanted]

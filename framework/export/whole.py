@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, Arrays
 from framework.errors import DerivativeError, FrameworkError, SettingsError
 from framework.graph.graph import KINDS, Graph
 from framework.graph.node import Node
@@ -129,7 +129,7 @@ def _keys(tree: Any, alone: str) -> list[str]:
 class _Walk:
     """Carries symbols through a model, layer after layer."""
 
-    def __init__(self, name: str, numbers: Mapping[str, Array]) -> None:
+    def __init__(self, name: str, numbers: Arrays) -> None:
         self.name, self.numbers = name, numbers
         self.symbols: Mapping[str, Symbol] = {}
         self.starts: list[tuple[int, str]] = []

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from framework.activations import Activation
 from framework.activations.basic import Identity
-from framework.arrays import Array, Record, real_array, require_finite
+from framework.arrays import Array, Arrays, Record, real_array, require_finite
 from framework.derivatives.checks import require_like
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
@@ -160,7 +160,7 @@ class Neuron(_Affine):
     def initializers(self) -> Mapping[str, Initializer]:
         return {"weights": self.initializer}
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Array, values: Arrays, record: Record) -> Array:
         """Return f(x . weights + bias), for a batch or one sample."""
         if x.ndim == 2:
             return super().apply(x, values, record)
@@ -172,9 +172,7 @@ class Neuron(_Affine):
         record["x"], record["a"], record.preactivation = x, a, h
         return a  # type: ignore[no-any-return]
 
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
+    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Array:
         """Fill dL/d(weights) = delta x and dL/d(bias) = delta, and return dL/dx = delta weights.
 
         One sample is written by hand: arrays of one number would take several times as long.

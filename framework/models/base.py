@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from framework import plots
-from framework.arrays import Array, Record, column_names
+from framework.arrays import Arrays, Record, column_names
 from framework.errors import DataError, DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
 from framework.forks import finish_before_forks
 from framework.frames import difference
@@ -212,13 +212,11 @@ class Model(Component):
         return None
 
     @abstractmethod
-    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Any:
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
         """Return the outputs for a batch, and leave in ``record`` what backward needs."""
 
     @abstractmethod
-    def apply_backward(
-        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Any:
+    def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
         """Fill ``gradients`` from dL/d(output), and return dL/dx, which has the form of x."""
 
     @abstractmethod
@@ -536,7 +534,11 @@ class Model(Component):
             self.require_columns(x, "x")
             x = real_tree(x, "x", dtype)
             if isinstance(x, dict):
-                sample = self._is_sample(x)
+                shapes = map_leaves(np.shape, x)
+                sample = fits(shapes, self.input_shape)
+                if not sample:
+                    self.require_batch(shapes, "x")
+                    rows_in(x)
                 flat = not sample and all(isinstance(leaf, np.ndarray) for leaf in x.values())
                 state.accepted = {name: leaf.shape for name, leaf in x.items()} if flat else ()
                 return x, sample
@@ -563,15 +565,6 @@ class Model(Component):
     def advice(self) -> str:
         """Further advice for an input of a wrong shape."""
         return ""
-
-    def _is_sample(self, x: Tree) -> bool:
-        """Return whether a tree is one sample and not a batch."""
-        shapes = map_leaves(np.shape, x)
-        sample = fits(shapes, self.input_shape)
-        if not sample:
-            self.require_batch(shapes, "x")
-            rows_in(x)
-        return sample
 
     def require_batch(self, shapes: Any, name: str) -> None:
         """Check that the leaves of a tree have the shapes of a batch.

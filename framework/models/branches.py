@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from framework.activations import Activation
-from framework.arrays import Array, Record
+from framework.arrays import Array, Arrays, Record
 from framework.errors import FrameworkError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
@@ -44,12 +44,10 @@ class Input(Layer):
     def formula(self, x: Any) -> Any:
         return x
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Array, values: Arrays, record: Record) -> Array:
         return x
 
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
+    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Array:
         return gradient
 
 
@@ -76,10 +74,6 @@ class _Branches(Composite):
 
     def branches(self, x: Any) -> Mapping[str, tuple[Model, Any]]:
         return {name: (part, self.given(name, x)) for name, part in self.parts.items()}
-
-    @abstractmethod
-    def takes(self, shape: Any) -> bool:
-        """Return whether samples may have this shape."""
 
     @property
     def advice(self) -> str:
@@ -153,7 +147,7 @@ class Join(_Branches):
         """Return what the model of an input is given: a column (rows,) as (rows, 1)."""
         return x[name][:, None] if _is_column(self._parts[name], x[name]) else x[name]
 
-    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Any, values: Arrays, record: Record) -> Array:
         outputs = {
             name: self.given(name, x)
             if type(part) is Input and record.training
@@ -172,9 +166,7 @@ class Join(_Branches):
         a = record.array("a", (*shapes[0][:-1], sum(each[-1] for each in shapes)))
         return np.concatenate([*outputs.values()], axis=-1, out=a)
 
-    def apply_backward(
-        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Any:
+    def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
         """Give each model its part of the gradient; return dL/dx by name."""
         found, stop, wanted = {}, 0, record.needs_input_gradient
         for name, output in record["outputs"].items():
@@ -252,14 +244,12 @@ class Heads(_Branches):
     def output_activation(self) -> Any:
         return {name: part.output_activation for name, part in self.parts.items()}
 
-    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Any:
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
         outputs = {name: self.forward_child(name, x, record) for name in self._parts}
         record.preactivation = {name: part.preactivation for name, part in zip(self._parts, record.parts, strict=False)}
         return outputs
 
-    def apply_backward(
-        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Any:
+    def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
         """Return dL/dx, the sum over the outputs."""
         fused: Any = record.fused
         wanted, total = record.needs_input_gradient, None

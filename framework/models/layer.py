@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.activations import Activation
-from framework.arrays import WHOLE_BATCH, Array, Record, require_finite, require_ids
+from framework.arrays import WHOLE_BATCH, Array, Arrays, Record, require_finite, require_ids
 from framework.derivatives.checks import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
@@ -100,7 +100,11 @@ class Layer(Model):
     dtype: Dtype = "float64"
 
     def __init__(self, *args: object, **settings: Any) -> None:
-        self._require_complete()
+        own = type(self)
+        missing = [name for name in ("apply", "apply_backward") if getattr(own, name) is getattr(Layer, name)]
+        if not self._derives and missing:
+            wanted = "'formula'" if len(missing) == 2 else f"'{missing[0]}', or a 'formula'"
+            raise SettingsError(f"{own.__name__} is not complete: write {wanted} in the class")
         super().__init__(*args, **settings)
         require_sizes(f"{type(self).__name__}.input_shape", self.input_shape)
         for count in self._cardinality("").values():
@@ -184,7 +188,7 @@ class Layer(Model):
         """Return what draws each parameter; of the others, matrices are drawn by Glorot and vectors start at 0."""
         return {}
 
-    def initial_buffers(self) -> Mapping[str, Array]:
+    def initial_buffers(self) -> Arrays:
         """Return the buffers' first values by name: numbers that are saved and that no optimizer sees."""
         return {}
 
@@ -400,7 +404,7 @@ class Layer(Model):
         for (_, training), program in programs_of(self).items():
             _ = training and program.of_shards
 
-    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Any, values: Arrays, record: Record) -> Array:
         given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
         program = self.program(shape, training=record.training)
         buffers, rows = (self._state or self._built()).buffers, len(given[0])
@@ -431,7 +435,7 @@ class Layer(Model):
         output: Array = results[0]
         return output
 
-    def _take_buffers(self, new: Mapping[str, Array], output: Array) -> None:
+    def _take_buffers(self, new: Arrays, output: Array) -> None:
         """Write the new buffers. Where the output is not finite they stay, and the loss raises.
 
         Raises:
@@ -447,9 +451,7 @@ class Layer(Model):
                 "inputs, or guard the formula with np.where"
             )
 
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Any:
+    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Any:
         """Fill ``gradients`` from dL/d(output), or from dL/dh when ``record.fused``, and return dL/dx."""
         program, x, given, extra, saved = record["passes"]
         emitted = program.backward(fused=record.fused, input_gradient=record.needs_input_gradient)
@@ -489,18 +491,6 @@ class Layer(Model):
             random_generator(seed, name, *counters).random(dtype=np.float32, out=numbers)
             found.append(numbers)
         return found
-
-    def _require_complete(self) -> None:
-        """Check that the class says how it computes.
-
-        Raises:
-            SettingsError: It has neither a formula nor both passes.
-        """
-        own = type(self)
-        missing = [name for name in ("apply", "apply_backward") if getattr(own, name) is getattr(Layer, name)]
-        if not self._derives and missing:
-            wanted = "'formula'" if len(missing) == 2 else f"'{missing[0]}', or a 'formula'"
-            raise SettingsError(f"{own.__name__} is not complete: write {wanted} in the class")
 
     def _require_settled(self) -> None:
         if self.settled:
@@ -646,7 +636,7 @@ def _is_shape(shape: Any) -> bool:
     )
 
 
-def _require_buffers(new: Any, buffers: Mapping[str, Array]) -> None:
+def _require_buffers(new: Any, buffers: Arrays) -> None:
     """Check that a formula returns a new value of the same shape for each buffer, of a kind that it can hold."""
     wanted = {name: np.shape(value) for name, value in buffers.items()}
     found = {name: np.shape(value) for name, value in new.items()} if isinstance(new, Mapping) else type(new).__name__

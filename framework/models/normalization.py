@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from framework.arrays import Array
+from framework.arrays import Arrays
 from framework.errors import SettingsError
 from framework.models.initializers import Constant, Initializer
 from framework.models.layer import Layer
@@ -74,7 +74,7 @@ class BatchNorm(_Normalization):
 
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
 
-    def initial_buffers(self) -> Mapping[str, Array]:
+    def initial_buffers(self) -> Arrays:
         return {"running_mean": np.zeros(self.units, self.dtype), "running_variance": np.ones(self.units, self.dtype)}
 
     def formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, Record, real_array
+from framework.arrays import Array, Arrays, Record, real_array
 from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
 from framework.preprocessing.fitted import FittedPreprocess
 
@@ -354,7 +354,7 @@ class State:
     def __init__(
         self,
         parameters: Parameters,
-        buffers: Mapping[str, Array],
+        buffers: Arrays,
         dtype: npt.DTypeLike,
         new_record: Callable[..., Record],
     ) -> None:

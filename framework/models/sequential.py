@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
-from framework.arrays import Array, Record
+from framework.arrays import Array, Arrays, Record
 from framework.errors import SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
@@ -137,7 +137,7 @@ class Sequential(Composite):
     def output_activation(self) -> Any:
         return [*self.parts.values()][-1].output_activation
 
-    def apply(self, x: Any, values: Mapping[str, Array], record: Record) -> Any:
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
         """Go through the layers; each finds its own values, as views of this model's."""
         a = x
         for place, layer in enumerate(self._parts.values()):
@@ -149,9 +149,7 @@ class Sequential(Composite):
         record.preactivation, record.softmax = record.parts[-1].preactivation, record.parts[-1].softmax
         return a
 
-    def apply_backward(
-        self, gradient: Any, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Any:
+    def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
         """Go back through the layers; each fills its own gradients, as views of this model's.
 
         Where dL/dx is not wanted, the first layers are left out that have nothing to learn.
@@ -249,13 +247,11 @@ class Residual(Composite):
             raise ShapeError(f"Residual: the layers must give the shape that they take, {taken}; they give {made}")
         return shape
 
-    def apply(self, x: Array, values: Mapping[str, Array], record: Record) -> Array:
+    def apply(self, x: Array, values: Arrays, record: Record) -> Array:
         a: Array = self.forward_child("block", x, record)
         return np.add(x, a, out=record.array("a", a.shape))  # not in place: the block's backward needs its own output
 
-    def apply_backward(
-        self, gradient: Array, values: Mapping[str, Array], record: Record, gradients: Mapping[str, Array]
-    ) -> Array:
+    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Array:
         """Return dL/dx = gradient + the block's dL/dx."""
         wanted = record.needs_input_gradient
         dx = self.backward_child("block", gradient, record, input_gradient=wanted)

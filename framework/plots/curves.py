@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from framework.arrays import place_of_best
+from framework.arrays import Arrays, place_of_best
 from framework.errors import DataError, SettingsError, nearest
 from framework.plots.style import (
     COLORS,
@@ -229,7 +229,7 @@ def _columns(thing: Any, name: str, argument: str) -> tuple[dict[str, Array], Ar
     return columns, columns.get("epoch", np.arange(1.0, len(history) + 1.0))
 
 
-def _require_column(columns: Mapping[str, Array], key: str, name: str) -> None:
+def _require_column(columns: Arrays, key: str, name: str) -> None:
     if key not in columns:
         raise SettingsError(
             f"plots.{name}: the history has no column {brief(key)}{nearest(str(key), columns) or '.'} Columns: "
@@ -237,7 +237,7 @@ def _require_column(columns: Mapping[str, Array], key: str, name: str) -> None:
         )
 
 
-def _best(columns: Mapping[str, Array], key: str, mode: Better | None) -> tuple[str, int] | None:
+def _best(columns: Arrays, key: str, mode: Better | None) -> tuple[str, int] | None:
     """Return the column and the row of the best value, or None where nothing says which is the best."""
     if mode is None and key != "loss":
         return None

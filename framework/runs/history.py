@@ -6,14 +6,14 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from framework import plots
-from framework.arrays import Array, place_of_best
+from framework.arrays import Array, Arrays, place_of_best
 from framework.errors import DataError, SettingsError, nearest
 from framework.runs.dicts import CheckedDict
 from framework.settings.component import parsed
@@ -59,7 +59,7 @@ class History(Sequence[dict[str, Any]]):
             self.append(row)
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, Array], rows: int) -> History:
+    def from_columns(cls, columns: Arrays, rows: int) -> History:
         """Return the history of which ``columns()`` gives these."""
         history = cls()
         history._columns = {key: array("d", column.tobytes()) for key, column in columns.items()}
