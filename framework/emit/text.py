@@ -249,7 +249,8 @@ class _Writer:
         if abs(value) < 1000 and not math.isclose(float(made), value, rel_tol=1e-14):
             return self._long_number(value, made)
         if self.latex:
-            mantissa, e, exponent = made.replace("inf", r"\infty").replace("nan", r"\text{nan}").partition("e")
+            mantissa, e, exponent = made.partition("e")
+            mantissa = mantissa.replace("inf", r"\infty").replace("nan", r"\text{nan}")
             made = rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else mantissa
             return made, 3 if value < 0 else 2 if e else 5
         return made, 3 if value < 0 else 5
@@ -259,8 +260,8 @@ class _Writer:
         for number, (*names, binding) in _EXACT.items():
             if math.isclose(value, number, rel_tol=1e-14):
                 return names[self.latex], binding
-        square = round(value * value) if value > 0 else 0
-        if math.isclose(square, value * value, rel_tol=1e-14):
+        square = round(value * value)
+        if value > 1 and math.isclose(square, value * value, rel_tol=1e-14):
             return (rf"\sqrt{{{square}}}" if self.latex else f"sqrt({square})"), 5
         over = f"{value * CLASSES:.6g}"
         ratio = Fraction(value).limit_denominator(1000)

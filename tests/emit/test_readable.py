@@ -216,3 +216,16 @@ def test_numbers_are_written_by_name_only_where_they_are_that_number():
         assert line == f"f(h) = {number:.6g} * h"
     assert show(Activation.of(lambda h: math.pi * h)).text.splitlines()[0] == "f(h) = pi * h"
     assert show(Activation.of(lambda h: 1.2345678e200 * h)).text.splitlines()[0] == "f(h) = 1.23457e+200 * h"
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "latex"), [(math.nan, "nan", r"\text{nan}"), (-math.inf, "-inf", r"-\infty")]
+)
+def test_what_is_not_finite_has_text_and_latex(number, text, latex):
+    shown = show(Activation.of(lambda h: np.where(h > 0, h, number)))
+    assert f"where(h > 0, h, {text})" in shown.text
+    assert latex in shown.latex
+
+
+def test_a_tiny_number_is_not_a_root():
+    assert show(Activation.of(lambda h: h / math.exp(-300.0))).text.startswith("f(h) = h / 5.14821e-131\n")
