@@ -20,7 +20,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import SettingsError
-from framework.export.source import HELPER_NAMES, Formula, Lines, helper, quoted
+from framework.export.source import HELPER_NAMES, HELPERS, Formula, Lines, helpers_in, quoted
 from framework.export.table_source import TABLE_HELPERS, TableSource
 from framework.export.whole import OnSymbols, sample_of, without_graph
 from framework.files import write_whole
@@ -31,9 +31,8 @@ from framework.graph.symbol import Symbol, value_of
 from framework.graph.trace import ROWS, trace
 from framework.models import Layer, Model
 from framework.models.affine import Neuron
-from framework.models.branches import Heads, Join
 from framework.models.rows import scores_of
-from framework.models.sequential import Residual, Sequential
+from framework.models.sequential import Sequential
 from framework.settings.component import belongs_to
 from framework.settings.messages import worded
 from framework.shapes import of_rows, shown
@@ -109,7 +108,7 @@ class _File:
         functions = [f"def predict(x):\n{self._summary()}\n{body}\n"]
         if self.model.preprocess is not None:
             functions = [*self._table(), functions[0].replace("def predict(", "def network(", 1)]
-        helpers = self.table.helpers | self.lines.helpers
+        helpers = helpers_in("\n".join(functions), HELPERS | TABLE_HELPERS)
         large = {name: value for name, value in self.numbers.items() if value.size > _SMALL}
         small = {name: value for name, value in self.numbers.items() if value.size <= _SMALL}
         parts = [
@@ -118,7 +117,7 @@ class _File:
             "from datetime import datetime\nfrom zoneinfo import ZoneInfo\n" if "date_of" in helpers else "",
             "import numpy as np\n\n",
             "\n\n".join(functions),
-            *(f"\n{TABLE_HELPERS.get(name) or helper(name)}" for name in sorted(helpers)),
+            *(f"\n{helpers[name]}" for name in sorted(helpers)),
             f"\n\n# parameters\n{_literals(small)}" if small else "",
             f"\n\n{_blob(large)}" if large else "",
         ]
@@ -151,7 +150,7 @@ class _File:
         """Write the lines that take x, and return the names of its leaves."""
         dtype = self.model.dtype
         if self.model.columns and self.model.preprocess is None and not isinstance(self.shape, dict):
-            self.lines.line(f"{self.lines.calls('require_columns')}(x, {[*self.model.columns]})")
+            self.lines.line(f"require_columns(x, {[*self.model.columns]})")
 
         def taken(shape: Any, limit: Any, text: str, wanted: str) -> Any:
             if isinstance(shape, dict):
@@ -164,7 +163,7 @@ class _File:
             self.lines.line(f'    raise ValueError(f{message}{{{name}.shape}}")')
             counts = np.unique(limit)
             if len(counts) == 1 and np.isfinite(counts[0]):
-                self.lines.line(f"{self.lines.calls('require_ids')}({name}, {int(counts[0])})")
+                self.lines.line(f"require_ids({name}, {int(counts[0])})")
             return name
 
         return taken(self.shape, self.model.cardinalities(self.shape), "x", "x")
@@ -185,21 +184,6 @@ class _File:
             for name, part in model.parts.items():
                 x, shape = self._through(part, x, shape, f"{path}{name}."), part.infer_shape(shape)
             return x
-        if type(model) is Residual:
-            inner = self._through(model.block, x, shape, f"{path}block.")
-            self._comment(place, "Residual: the input is added")
-            return self._assigned(place, f"{x} + {inner}", x, inner)
-        if type(model) is Heads:
-            return {name: self._through(part, x, shape, f"{path}{name}.") for name, part in model.parts.items()}
-        if type(model) is Join:
-            outputs = []
-            for name, part in model.parts.items():
-                given, size = x[name], shape[name]
-                if size == () and not part.takes(()):
-                    given, size = f"{given}[:, None]", (1,)
-                outputs.append(self._through(part, given, size, f"{path}{name}."))
-            self._comment(place, "Join: side by side")
-            return self._assigned(place, f"np.concatenate([{', '.join(outputs)}], axis=-1)", *outputs)
         return self._traced(model, x, shape, path)
 
     def _layer(self, layer: Layer, x: Any, shape: Any, place: str) -> Any:
@@ -285,13 +269,6 @@ class _File:
         self.lines.line("")
         self.lines.comment(f"{place} {text}")
         self.lines.lines += rest
-
-    def _assigned(self, place: str, text: str, *given: str) -> str:
-        """Write a line, of which the result is C contiguous, as the engine's is."""
-        text = f"np.ascontiguousarray({text})" if self.lines.strided.intersection(given) else text
-        name = self.lines.name(_identifier(f"a{place}"))
-        self.lines.line(f"{name} = {text}")
-        return name
 
 
 def _numbers(model: Model) -> dict[str, Array]:

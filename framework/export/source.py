@@ -82,24 +82,38 @@ def require_ids(x, count):
 """The functions that the lines may call, by name, as source."""
 
 
-SHARED: dict[str, tuple[tuple[str, ...], tuple[Callable[..., Any], ...]]] = {
-    "erf": (special.NUMBERS, special.PARTS),
-    "normal_deviate": (("_WA", "_WB", "_WC", "_WD"), (special.normal_deviate, special.ratio, special.polynomial)),
-    **{
-        each.__name__: ((), (each,))
-        for each in (windows, text_of, date_part, share_below, number_above, deviate_of, share_of)
-    },
+SHARED: dict[str, Callable[..., Any]] = {
+    "erf": special.erf_of,
+    "erfc": special.erfc_of,
+    **{each.__name__: each for each in (*special.PARTS, special.normal_deviate, special.ratio)},
+    **{each.__name__: each for each in (windows, text_of, date_part, share_below, number_above, deviate_of, share_of)},
 }
-"""Those that are functions of this package: the numbers and the functions that each needs, of which erf is two."""
+"""Those that are functions of this package, by their names in a file."""
+
+_NUMBERS = (*special.NUMBERS, "_WA", "_WB", "_WC", "_WD")
+"""The numbers that these read."""
+
+HELPER_NAMES = {*HELPERS, *SHARED, *_NUMBERS}
+"""The names that all these have in a file."""
 
 
-def helper(name: str) -> str:
-    """Return the source of a function that lines call."""
-    if name in HELPERS:
-        return HELPERS[name]
-    numbers, functions = SHARED[name]
-    lines = "\n".join(f"{number} = {getattr(special, number)!r}" for number in numbers)
-    return "\n\n".join(["", *([f"{lines}\n"] if lines else []), *map(_bare, functions)])[1:]
+def helpers_in(text: str, known: Mapping[str, str]) -> dict[str, str]:
+    """Return the source of each function that a text calls, and of what these need in turn, by name.
+
+    ``known`` has the functions that are known as source.
+    """
+    found: dict[str, str] = {}
+    texts = [text]
+    for each in texts:
+        for name in dict.fromkeys(re.findall(r"\b\w+(?=\()|\b_\w+|\b[A-Z_]+\b", each)):
+            if name in found or name not in {*known, *SHARED, *_NUMBERS}:
+                continue
+            if name in _NUMBERS:
+                found[name] = f"\n{name} = {getattr(special, name)!r}\n"
+            else:
+                found[name] = known[name] if name in known else _bare(SHARED[name])
+            texts.append(found[name])
+    return found
 
 
 def _bare(function: Callable[..., Any]) -> str:
@@ -107,14 +121,7 @@ def _bare(function: Callable[..., Any]) -> str:
     head, _, body = inspect.getsource(function).partition(":\n")
     body = re.sub(r'"""(.*?)(\n\n.*?)?"""', r'"""\1"""', body, count=1, flags=re.DOTALL)
     names = ", ".join(re.findall(r"(\w+):", head))
-    return re.sub(r"\b(erfc?)_of\(", r"\1(", f"def {function.__name__}({names}):\n{body}")
-
-
-HELPER_NAMES = {*HELPERS, *SHARED, "erfc"}.union(
-    *(numbers for numbers, _ in SHARED.values()),
-    *({function.__name__ for function in functions} for _, functions in SHARED.values()),
-)
-"""The names that these functions and their numbers have in a file."""
+    return re.sub(r"\b(erfc?)_of\(", r"\1(", f"\ndef {function.__name__}({names}):\n{body}")
 
 
 def quoted(text: str) -> str:
@@ -127,7 +134,6 @@ class Lines:
 
     Attributes:
         lines: The lines so far.
-        helpers: The functions that they call.
         constants: The arrays that they read, by name, apart from parameters.
         strided: The names of arrays between layers that are not C contiguous.
     """
@@ -135,7 +141,6 @@ class Lines:
     def __init__(self, taken: Iterable[str]) -> None:
         """Start empty; ``taken`` are names that no value may have."""
         self.lines: list[str] = []
-        self.helpers: set[str] = set()
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self.strided: set[str] = set()
         self.indent = "    "
@@ -167,11 +172,6 @@ class Lines:
     def free(self, name: str) -> None:
         """Let a name be taken again."""
         self._taken.discard(name)
-
-    def calls(self, name: str) -> str:
-        """Note that a helper is called, and return its name."""
-        self.helpers.add(name)
-        return name
 
 
 class Formula:
@@ -318,8 +318,6 @@ class Formula:
         if row.elementwise:
             if node.op not in _OPERATORS:
                 texts = self._cast(node)
-                if node.op in ("erf", "erfc"):
-                    self.lines.calls("erf")
                 return row.numpy.format(*texts, arguments=", ".join(texts), out=""), _TIGHT
             left, *right = self._cast(node, row.binding + (row.binding == 0))
             if right:  # what stands on the right must bind more tightly, so that the order stays
@@ -348,11 +346,11 @@ class Formula:
     def _reduce(self, node: Node) -> str:
         (x,), axes = node.args, node.attributes["axes"]
         if not self.exact and sums_over_rows(node, self.lives):
-            found = f"{self.lines.calls('sum_over_rows')}({self.text(x)}, {len(axes)})"
+            found = f"sum_over_rows({self.text(x)}, {len(axes)})"
             return f"{found}.reshape({self.graph.shape_text(node.shape)})" if node.attributes["keepdims"] else found
         if not self.exact and reduces_by_rows(node, self.lives):
-            names = {"sum": "row_sums", "max": "row_max", "min": "row_min"}
-            found = f"{self.lines.calls(names[node.op])}({self.text(x)})"
+            name = {"sum": "row_sums", "max": "row_max", "min": "row_min"}[node.op]
+            found = f"{name}({self.text(x)})"
             return f"{found}[..., None]" if node.attributes["keepdims"] else found
         ufunc = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}[node.op]
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
@@ -385,7 +383,7 @@ class Formula:
 
     def _windows(self, node: Node) -> str:
         axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
-        return f"{self.lines.calls('windows')}({self.text(node.args[0])}, {axes}, {window}, {steps})"
+        return f"windows({self.text(node.args[0])}, {axes}, {window}, {steps})"
 
     def _pad(self, node: Node) -> str:
         value = self._number(node.attributes["value"], "f", 0)

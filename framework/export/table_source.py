@@ -167,18 +167,6 @@ def present(x, name):
 }
 """The functions that the lines may call, by name, as source."""
 
-_CALLS = {
-    "numbers": ("column", "require"),
-    "seconds": ("column", "require", "time_of"),
-    "dates": ("column", "require", "date_of"),
-    "texts": ("column", "require"),
-    "categories": ("column", "text_of"),
-    "number_texts": ("text_of",),
-    "part_of": ("date_part",),
-    "deviate_of": ("normal_deviate",),
-    "share_of": ("erf",),
-}
-
 _SHORT, _LINE = 60, 112
 """The longest list of levels that stands in a call, and the longest line of a longer one."""
 
@@ -187,18 +175,12 @@ class TableSource:
     """Writes the functions ``predict(table)``, ``classify(table)`` and ``transform(table)``.
 
     Attributes:
-        lines: The lines of ``transform``, and what the lines of all three call and read.
+        lines: The lines of ``transform``, and what the lines of all three read.
         dates: How texts of dates are written that are not ISO 8601.
     """
 
     def __init__(self, fitted: FittedPreprocess, dtype: str, lines: Lines, dates: Sequence[str] = ()) -> None:
         self.fitted, self.dtype, self.lines, self.dates = fitted, dtype, lines, dates
-
-    def call(self, name: str, *arguments: str) -> str:
-        """Return the text of a call of a helper."""
-        for each in (*_CALLS.get(name, ()), name):
-            self.lines.calls(each)
-        return f"{name}({', '.join(arguments)})"
 
     def array(self, values: Iterable[float]) -> str:
         """Return the name of a stored array."""
@@ -241,7 +223,7 @@ class TableSource:
                 raise SettingsError(f"export_python: column {label!r}: {error}") from None
             if column.ids:
                 found[label] = column.ids
-            columns += [*(self.call("present", each, repr(label)) for each in column.numbers), *column.indicators]
+            columns += [*(f"present({each}, {label!r})" for each in column.numbers), *column.indicators]
             columns += column.flags
         self.lines.line("")
         if columns:
@@ -320,8 +302,8 @@ class TableSource:
     def inverse(self, step: ColumnStep, name: str) -> None:
         """Write the inverse of a step of a target, whose value keeps its name."""
         if isinstance(step, Quantiles):
-            share = name if step.to == "uniform" else self.call("share_of", name)
-            self.lines.line(f"{name} = {self.call('number_above', share, self.array(step.values[0]))}")
+            share = name if step.to == "uniform" else f"share_of({name})"
+            self.lines.line(f"{name} = number_above({share}, {self.array(step.values[0])})")
         else:
             self.formula(step, functools.partial(step.inverse, place=0), name, name)
 
@@ -372,10 +354,10 @@ class _Column:
             raise SettingsError(f"export_python: column {label!r} holds neither numbers nor text nor dates")
         readers = {"text": "texts", "category": "categories", "date": "dates", "duration": "seconds"}
         self.form = {"text": "texts", "category": "texts", "date": "dates"}.get(kind, "numbers")
-        further: list[str] = []
+        further = ""
         if kind == "date" and (source.dates or label in dict(source.fitted.zones)):
-            further = [repr([*source.dates]), repr(dict(source.fitted.zones).get(label))]
-        self.assign(self.name, source.call(readers.get(kind, "numbers"), "table", repr(label), *further))
+            further = f", {[*source.dates]}, {dict(source.fitted.zones).get(label)!r}"
+        self.assign(self.name, f"{readers.get(kind, 'numbers')}(table, {label!r}{further})")
         if self.form == "numbers":
             self.numbers = [self.name]
 
@@ -393,17 +375,17 @@ class _Column:
             return self.name
         for level in levels:
             number_of_level(level)
-        boolean = ["boolean=True"] if self.kind == "boolean" else []
-        self.assign(self.name, self.source.call("number_texts", self.numbers[0], *boolean))
+        boolean = ", boolean=True" if self.kind == "boolean" else ""
+        self.assign(self.name, f"number_texts({self.numbers[0]}{boolean})")
         self.numbers = []
         return self.name
 
 
 def _quantiles(column: _Column, step: Any) -> None:
     for name, values in zip(column.numbers, step.values, strict=True):
-        column.assign(name, column.source.call("share_below", name, column.source.array(values)))
+        column.assign(name, f"share_below({name}, {column.source.array(values)})")
         if step.to == "normal":
-            column.assign(name, column.source.call("deviate_of", name))
+            column.assign(name, f"deviate_of({name})")
 
 
 def _impute(column: _Column, step: Any) -> None:
@@ -424,20 +406,20 @@ def _impute(column: _Column, step: Any) -> None:
 def _one_hot(column: _Column, step: Any) -> None:
     options = ["other=True"] * bool(step.other_column) + ["missing=True"] * bool(step.missing_column)
     options += [] if step.other else [f"refused={column.label!r}"]
-    text = column.source.call("one_hot", column.texts(step.levels), column.source.listed(step.levels), *options)
-    column.assign(column.name, text)
+    given = column.texts(step.levels), column.source.listed(step.levels)
+    column.assign(column.name, f"one_hot({', '.join([*given, *options])})")
     column.indicators = [f"*{column.name}"]
 
 
 def _levels(column: _Column, step: Any) -> None:
     levels = step.levels or ()
-    column.assign(column.name, column.source.call("ids", column.texts(levels), column.source.listed(levels)))
+    column.assign(column.name, f"ids({column.texts(levels)}, {column.source.listed(levels)})")
     column.ids = column.name
 
 
 def _dates(column: _Column, step: Dates) -> None:
     for part in step.parts:
-        given = column.source.call("part_of", column.name, repr(part))
+        given = f"part_of({column.name}, {part!r})"
         for ending in step.numbers(part, np.zeros(1)):
             name = column.source.lines.name(f"{column.name}_{part}{f'_{ending}' if ending else ''}")
             column.source.formula(step, _named(step, part, ending), given, name)
