@@ -11,7 +11,7 @@ from framework import UsageError
 from framework.extras import EXTRAS, required
 
 PROJECT = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
-OURS = {"test", "torch", "site", "bench", "dev"}
+OURS = {"test", "torch", "site", "bench", "dev", "course", "release"}
 """Extras for work on this package, which no part of it asks for."""
 
 
