@@ -400,11 +400,6 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
                     member.end(error)
     for member in members:
         if not member.ended:
-            _finish(member)
-
-
-def _finish(member: Member) -> None:
-    """End an epoch of a model; one whose weights are not finite has diverged."""
-    with member.alone():
-        member.session.require_finite_weights()
-        member.session.end_epoch(member.fit.results(member.engine.strategy))
+            with member.alone():
+                member.session.require_finite_weights()
+                member.session.end_epoch(member.fit.results(member.engine.strategy))

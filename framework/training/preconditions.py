@@ -2,62 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
 from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
-from framework.losses.several import Figure
 from framework.models import Layer, Model
 from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.reading import Blocks
-from framework.preprocessing.recipe import Preprocess
 from framework.runs.run import Run
 from framework.settings.messages import brief
+from framework.training.settings import TrainingSettings
 
 
-def require_columns(callbacks: Iterable[Callback], keys: Sequence[str], name: str) -> None:
-    """Refuse a callback that reads a column which the history will not have.
+def require_columns(trainer: TrainingSettings, name: str, *, validated: bool) -> None:
+    """Refuse a metric and callbacks that the columns of the history cannot serve.
+
+    Args:
+        trainer: The settings.
+        name: The caller, for messages.
+        validated: Whether there is validation data.
 
     Raises:
-        SettingsError: Names the callback and the column, and lists those that there will be.
+        SettingsError: A metric needs all rows at once, but there is no validation data; a callback reads a column which
+            the history will not have; or it takes the worst value of a metric, a loss or the penalty for its best.
     """
-    for callback in callbacks:
+    figures, keys = trainer.figures, trainer.columns(validated=validated)
+    for metric in () if validated else figures.whole:
+        raise SettingsError(
+            f"{name}: metric '{metric.key}' needs all rows at once, so it is computed in validation only; "
+            f"give {name} validation=(x, y)"
+        )
+    better = {"penalty": "smaller"} | figures.better
+    for callback in trainer.callbacks:
         for key in callback.required_keys():
             if key not in keys:
-                unjudged = key.startswith("val_") and not any(other.startswith("val_") for other in keys)
+                unjudged = key.startswith("val_") and not validated
                 hint = f"; give {name} validation=(x, y)." if unjudged else nearest(key, keys) or "."
                 raise SettingsError(
                     f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint} "
                     f"Columns: {', '.join(keys)}"
                 )
-
-
-def require_validation(whole: Iterable[Figure], validated: bool, name: str) -> None:
-    """Refuse a metric that needs all rows at once where there is no validation data.
-
-    Raises:
-        SettingsError: Names the metric.
-    """
-    for metric in () if validated else whole:
-        raise SettingsError(
-            f"{name}: metric '{metric.key}' needs all rows at once, so it is computed in validation only; "
-            f"give {name} validation=(x, y)"
-        )
-
-
-def require_modes(callbacks: Iterable[Callback], better: Mapping[str, str | None], name: str) -> None:
-    """Refuse a callback that takes the worst value of a metric, a loss or the penalty for its best.
-
-    Raises:
-        SettingsError: Names the callback, the column and the mode to write.
-    """
-    known = {"penalty": "smaller"} | dict(better)
-    for callback in callbacks:
         for key, mode in callback.judged().items():
-            found = known.get(key.removeprefix("val_"))
+            found = better.get(key.removeprefix("val_"))
             wanted = {"greater": "max", "smaller": "min"}.get(found or "", mode)
             if mode != wanted:
                 raise SettingsError(
@@ -66,15 +53,23 @@ def require_modes(callbacks: Iterable[Callback], better: Mapping[str, str | None
                 )
 
 
-def require_classes(model: Model, preprocess: FittedPreprocess | None, validation: Any, name: str) -> None:
-    """Refuse a model that gives another number of outputs than a target has classes.
+def require_counts(model: Model, preprocess: FittedPreprocess | None, validation: Any, name: str) -> None:
+    """Refuse an Embedding of fewer ids than its column has, and outputs that are not as many as a target has classes.
 
     Raises:
-        ShapeError: Says both numbers.
+        SettingsError: Names the column and both numbers of ids.
+        ShapeError: Says how many outputs and classes there are.
         DataError: The validation data has a class that the training data lacks.
     """
     if preprocess is None:
         return
+    limits = model.cardinalities(preprocess.shape) if preprocess.vocabularies else {}
+    for column, count in preprocess.vocabularies.items():
+        if limits[column] < count:
+            raise SettingsError(
+                f"{name}: column {column!r} has {count} ids, and its Embedding takes {int(limits[column])}; write "
+                f"Embedding({count}, ...)"
+            )
     for target, classes in preprocess.classes.items():
         shape = model.output_shape
         shape = shape.get(target) if isinstance(shape, dict) else shape
@@ -112,52 +107,32 @@ def require_inputs(model: Model, preprocess: FittedPreprocess | None, name: str)
         )
 
 
-def require_vocabularies(model: Model, preprocess: FittedPreprocess | None, name: str) -> None:
-    """Refuse an Embedding of fewer ids than its column has.
+def fitted_preprocess(trainer: TrainingSettings, model: Model, data: Any, name: str) -> FittedPreprocess | None:
+    """Return the Preprocess that a model keeps, or the one that the recipe learns from the data.
 
     Raises:
-        SettingsError: Names the column and both numbers.
+        SettingsError: That of the model was fitted from another recipe, or it has none and its weights were trained
+            without it; says what to write.
     """
-    vocabularies = {} if preprocess is None else preprocess.vocabularies
-    limits = model.cardinalities(preprocess.shape) if preprocess is not None and vocabularies else {}
-    for column, count in vocabularies.items():
-        if limits[column] < count:
-            raise SettingsError(
-                f"{name}: column {column!r} has {count} ids, and its Embedding takes {int(limits[column])}; write "
-                f"Embedding({count}, ...)"
-            )
-
-
-def require_same_preprocess(kept: FittedPreprocess, recipe: Preprocess, name: str) -> None:
-    """Refuse a recipe that is not the one which the Preprocess of a model was fitted from.
-
-    Raises:
-        SettingsError: Says what to write.
-    """
-    if kept.recipe == recipe:
-        return
-    origin = (
-        "comes from another recipe than the trainer's" if kept.recipe else "does not say which recipe it comes from"
-    )
-    raise SettingsError(
-        f"{name}: the model's preprocess {origin}, and its weights belong to it; to keep it, leave preprocess out of "
-        "the trainer; to learn the trainer's, train a new model, or write model.preprocess = None if its weights are "
-        "untrained"
-    )
-
-
-def require_untrained(model: Model, name: str) -> None:
-    """Refuse to learn a Preprocess for weights that were trained without it.
-
-    Raises:
-        SettingsError: Says what to write.
-    """
+    kept = model.preprocess
+    if trainer.preprocess is None or (kept is not None and kept.recipe == trainer.preprocess):
+        return kept
+    if kept is not None:
+        origin = (
+            "comes from another recipe than the trainer's" if kept.recipe else "does not say which recipe it comes from"
+        )
+        raise SettingsError(
+            f"{name}: the model's preprocess {origin}, and its weights belong to it; to keep it, leave preprocess out "
+            "of the trainer; to learn the trainer's, train a new model, or write model.preprocess = None if its "
+            "weights are untrained"
+        )
     if not model.unsettled() and model._built().columns.trained:
         raise SettingsError(
             f"{name}: the model was trained without a Preprocess, and its weights belong to numbers that none has "
             "changed; train a new model, leave preprocess out of the trainer, or write model.preprocess = "
             "recipe.fit(data) to use one with these weights anyway"
         )
+    return trainer.preprocess.fit(data, name)
 
 
 def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str, *, learns: bool) -> None:
@@ -203,9 +178,10 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
         )
 
 
-def mixing(model: Model) -> bool:
-    """Return whether a layer of the model needs all rows of a batch, for its outputs or its buffers, as BatchNorm."""
-    return any(isinstance(part, Layer) and (part.mixes_rows or part._initial_buffers()) for _, part in model.placed())
+def mixing(model: Model) -> list[tuple[str, Layer]]:
+    """Return the layers that need all rows of a batch, for outputs or buffers, as BatchNorm, after their places."""
+    layers = ((place, part) for place, part in model.placed() if isinstance(part, Layer))
+    return [(place, layer) for place, layer in layers if layer.mixes_rows or layer._initial_buffers()]
 
 
 def require_shards(model: Model, strategy: DataParallel | None, name: str) -> None:
@@ -214,16 +190,12 @@ def require_shards(model: Model, strategy: DataParallel | None, name: str) -> No
     Raises:
         SettingsError: Names the layer.
     """
-    if strategy is None:
-        return
-    for place, part in model.placed():
-        if not isinstance(part, Layer) or not (part.mixes_rows or part._initial_buffers()):
-            continue
-        where = f"layer {place}, {type(part).__name__}," if place else type(part).__name__
+    for place, layer in [] if strategy is None else mixing(model):
+        where = f"layer {place}, {type(layer).__name__}," if place else type(layer).__name__
         try:
-            part.require_shards()
+            layer.require_shards()
         except DerivativeError as error:
-            what = "mixes the rows of a batch" if part.mixes_rows else "keeps buffers that a batch changes"
+            what = "mixes the rows of a batch" if layer.mixes_rows else "keeps buffers that a batch changes"
             raise SettingsError(
                 f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}: {error}; "
                 "or use a layer of each row alone, such as LayerNorm, or leave the strategy out"

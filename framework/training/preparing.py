@@ -22,24 +22,19 @@ from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.run import Run
 from framework.settings.messages import warn
 from framework.training.preconditions import (
+    fitted_preprocess,
     require_again,
-    require_classes,
     require_columns,
+    require_counts,
     require_inputs,
     require_last_batch,
-    require_modes,
-    require_same_preprocess,
     require_shards,
-    require_untrained,
-    require_validation,
-    require_vocabularies,
 )
 from framework.training.resuming import (
     recipe_of,
     require_alike,
     require_own,
     require_same_epoch,
-    set_end,
     tell_differences,
     tell_idle,
 )
@@ -96,9 +91,12 @@ class Fit:
             for callback in self.trainer.callbacks:
                 if workers.rank == 0 or not callback.writes:
                     callback.require(run)
-        set_end(run, recipe, self.trainer.epochs, epochs)
+        if epochs is not None:  # asking for more clears a pending stop
+            run.stop_reason, run.target_epoch = None, run.epoch + epochs
+        elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
+            run.target_epoch = self.trainer.epochs  # else keep the number of the fit that was cut off
         run.layout, run.engine = self.layout, engine
-        run.recipe = recipe | run.recipe
+        run.recipe = recipe | run.recipe | {"epochs": recipe["epochs"]}  # those of the trainer that set the end last
         if run.step == 0:
             state = model._built()
             trained = state.columns.trained and preprocess is model.preprocess
@@ -145,14 +143,13 @@ def prepared(
             data, validation = _both(data, validation, trainer.seed if run is None else run.seed, name)
             learns = run is None and trainer.preprocess is not None and model.preprocess is None
             require_again(data, validation, trainer.epochs if epochs is None else epochs, run, name, learns=learns)
-            preprocess = model.preprocess if run is not None else _fitted_preprocess(trainer, model, data, name)
+            preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, data, name)
             require_inputs(model, preprocess, name)
             settled.enter_context(settling(model, data, name, preprocess))
-            require_vocabularies(model, preprocess, name)
             for component in (trainer.loss, model, *trainer.regularizers):
                 refresh(component)
             figures.require_model(model.output_activation)
-            require_classes(model, preprocess, validation, name)
+            require_counts(model, preprocess, validation, name)
             if run is not None:
                 require_own(run, model, trainer.loss)
             plain = epochs is None or (type(epochs) is int and epochs >= 1)
@@ -161,10 +158,7 @@ def prepared(
             source, held_out = _sources(trainer, model, data, validation, name)
             for regularizer in trainer.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
-            require_validation(figures.whole, held_out is not None, name)
-            columns = trainer.columns(validated=held_out is not None)
-            require_columns(trainer.callbacks, columns, name)
-            require_modes(trainer.callbacks, figures.better, name)
+            require_columns(trainer, name, validated=held_out is not None)
             require_last_batch(source.rows, trainer.batch_size, model, name)
             require_shards(model, trainer.strategy, name)
             engine = _chosen(trainer, model, run)
@@ -192,17 +186,6 @@ def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
     if isinstance(validation, float) and known:
         return hold_out(data, validation, seed, f"{name}: argument 'validation'")
     return data, adapted(validation, f"{name}: validation")
-
-
-def _fitted_preprocess(trainer: TrainingSettings, model: Model, data: Any, name: str) -> FittedPreprocess | None:
-    """Return the Preprocess that a model keeps, or the one that the recipe learns from the data."""
-    if trainer.preprocess is None:
-        return model.preprocess
-    if model.preprocess is None:
-        require_untrained(model, name)
-        return trainer.preprocess.fit(data, name)
-    require_same_preprocess(model.preprocess, trainer.preprocess, name)
-    return model.preprocess
 
 
 def _load_engine(engine: str) -> None:

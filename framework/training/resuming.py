@@ -216,22 +216,6 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
         )
 
 
-def set_end(run: Run, recipe: Mapping[str, str], epochs: int, more: int | None) -> None:
-    """Set where the run ends now.
-
-    Args:
-        run: A new run, or one that is resumed.
-        recipe: What this training is made of.
-        epochs: The trainer's.
-        more: How many more epochs are asked for. Asking for more clears a pending stop.
-    """
-    if more is not None:
-        run.stop_reason, run.target_epoch = None, run.epoch + more
-    elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
-        run.target_epoch = epochs  # else keep the number of the fit that was cut off
-    run.recipe = run.recipe | {"epochs": recipe["epochs"]}  # those of the trainer that set the end last
-
-
 def _laid_out(layout: tuple[int, int, bool]) -> str:
     rows, size, shuffled = layout
     return f"{rows} rows in batches of {size}, {'shuffled' if shuffled else 'in order'}"
