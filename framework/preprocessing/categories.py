@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Self, TypeAlias
 
 import numpy as np
-from pydantic import BeforeValidator, FiniteFloat
+from pydantic import BeforeValidator, Field, FiniteFloat
 
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError
@@ -122,21 +122,10 @@ class OneHot(_LevelStep):
     """
 
     n: Count = 20
-    other: bool = True
-    levels: Texts = ()
-    other_column: bool | None = None
-    missing_column: bool | None = None
-
-    def __init__(
-        self,
-        n: int = 20,
-        other: bool = True,
-        *,
-        levels: Any = (),
-        other_column: bool | None = None,
-        missing_column: bool | None = None,
-    ) -> None:
-        super().__init__(n=n, other=other, levels=levels, other_column=other_column, missing_column=missing_column)
+    other: bool = Field(True, kw_only=True)
+    levels: Texts = Field((), kw_only=True)
+    other_column: bool | None = Field(None, kw_only=True)
+    missing_column: bool | None = Field(None, kw_only=True)
 
     @property
     def open(self) -> bool:
@@ -197,10 +186,7 @@ class Levels(_LevelStep):
     """
 
     n: Count = 50
-    levels: Texts | None = None
-
-    def __init__(self, n: int = 50, *, levels: Any = None) -> None:
-        super().__init__(n=n, levels=levels)
+    levels: Texts | None = Field(None, kw_only=True)
 
     @property
     def open(self) -> bool:

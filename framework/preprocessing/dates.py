@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
 from framework.arrays import Array
 from framework.errors import SettingsError
@@ -12,6 +13,7 @@ from framework.preprocessing.columns import Column
 from framework.preprocessing.steps import ColumnStep
 
 Part = Literal["days", "year", "month", "day", "dayofyear", "weekday", "hour", "minute", "second"]
+_Parts = Annotated[tuple[Part, ...], BeforeValidator(lambda parts: (parts,) if isinstance(parts, str) else parts)]
 
 _LENGTHS = {
     "month": 12.0,
@@ -52,11 +54,8 @@ class Dates(ColumnStep):
 
     takes = ("dates",)
 
-    parts: tuple[Part, ...] = ("year", "month", "day", "weekday", "hour")
-    cyclic: bool = True
-
-    def __init__(self, parts: Any = ("year", "month", "day", "weekday", "hour"), *, cyclic: bool = True) -> None:
-        super().__init__(parts=(parts,) if isinstance(parts, str) else parts, cyclic=cyclic)
+    parts: _Parts = ("year", "month", "day", "weekday", "hour")
+    cyclic: bool = Field(True, kw_only=True)
 
     def model_post_init(self, context: object) -> None:
         """Check that there are parts, and none twice."""

@@ -8,11 +8,12 @@ from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import Field
 
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError
 from framework.preprocessing.columns import Column
-from framework.preprocessing.statistics import Missing, Moments, Sketch
+from framework.preprocessing.statistics import LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import ColumnStep, Numbers
 from framework.settings.component import Count, Positive
 from framework.special import erfc, normal_deviate
@@ -205,11 +206,8 @@ class Quantiles(ColumnStep):
     """
 
     n: Count = 256
-    to: Literal["uniform", "normal"] = "uniform"
-    values: tuple[tuple[float, ...], ...] = ()
-
-    def __init__(self, n: int = 256, *, to: str = "uniform", values: Any = ()) -> None:
-        super().__init__(n=n, to=to, values=values)
+    to: Literal["uniform", "normal"] = Field("uniform", kw_only=True)
+    values: tuple[tuple[float, ...], ...] = Field((), kw_only=True)
 
     def model_post_init(self, context: object) -> None:
         """Check that the quantiles rise."""
@@ -291,14 +289,9 @@ class Impute(ColumnStep):
     missing = "filled"
 
     fill: float | str = "mean"
-    flag: bool = True
-    values: tuple[float | str, ...] = ()
-    missing_column: bool | None = None
-
-    def __init__(
-        self, fill: float | str = "mean", *, flag: bool = True, values: Any = (), missing_column: bool | None = None
-    ) -> None:
-        super().__init__(fill=fill, flag=flag, values=values, missing_column=missing_column)
+    flag: bool = Field(True, kw_only=True)
+    values: tuple[float | str, ...] = Field((), kw_only=True)
+    missing_column: bool | None = Field(None, kw_only=True)
 
     @property
     def open(self) -> bool:
@@ -315,7 +308,9 @@ class Impute(ColumnStep):
             )
 
     def statistic(self) -> Any:
-        return {"mean": Moments, "median": Sketch}.get(str(self.fill), Missing)()
+        if self.fill == "median":
+            return Sketch()
+        return LevelCounts() if isinstance(self.fill, str) and self.fill != "mean" else Moments()
 
     def gather(self, column: Column, statistics: Sequence[Any]) -> None:
         further = [column.levels] if column.form == "texts" else [column.weight] if self.fill == "mean" else []
@@ -328,7 +323,7 @@ class Impute(ColumnStep):
         return self.replace(values=values, missing_column=found if self.missing_column is None else self.missing_column)
 
     def _value(self, statistic: Any, where: str) -> float | str:
-        if isinstance(statistic, Missing):
+        if self.fill not in ("mean", "median"):
             return self.fill
         _require_values(statistic.count, where)
         value = statistic.mean if isinstance(statistic, Moments) else float(statistic.quantiles(np.array([0.5]))[0])

@@ -318,13 +318,12 @@ def step_code(step: ColumnStep, digits: int = 17) -> str:
         >>> step_code(OneHot(50)), step_code(Impute(0.0, flag=False)), step_code(Log())
         ('OneHot(50)', 'Impute(0.0, flag=False)', 'Log()')
         >>> step_code(Log(unit=0.1234567), digits=4)
-        'Log(unit=0.1235)'
+        'Log(0.1235)'
     """
-    fields = type(step).model_fields
-    positional = type(step).__init__ is not ColumnStep.__init__
-    shown = []
-    for place, (name, value) in enumerate(step.settings().items()):
-        if value != fields[name].get_default():
-            text = _written(value, digits)
-            shown.append(text if positional and place == 0 else f"{name}={text}")
-    return f"{type(step).__name__}({', '.join(shown)})"
+    cls = type(step)
+    shown = [
+        f"{'' if name == cls.obvious else f'{name}='}{_written(value, digits)}"
+        for name, value in step.settings().items()
+        if value != cls.model_fields[name].get_default()
+    ]
+    return f"{cls.__name__}({', '.join(shown)})"

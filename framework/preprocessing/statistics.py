@@ -23,24 +23,6 @@ LEVELS_KEPT = 65_536
 CHARACTERS_KEPT = 8_000_000
 
 
-class Missing:
-    """How many values are missing.
-
-    Example:
-        >>> missing = Missing()
-        >>> missing.add(np.array([1.0, np.nan]))
-        >>> missing.missing
-        1
-    """
-
-    def __init__(self) -> None:
-        self.missing = 0
-
-    def add(self, values: Array, levels: Any = None) -> None:
-        """Count the missing values: NaN among numbers, -1 among the codes of texts."""
-        self.missing += int(np.count_nonzero(np.isnan(values) if levels is None else values < 0))
-
-
 class Moments:
     """Number, mean, sum of squared deviations, minimum and maximum. With weights, the number is their sum.
 

@@ -27,7 +27,7 @@ COLUMNS = {
     "a long tail": (np.exp(RNG.normal(10, 1.5, ROWS)), '[Impute("median"), Log(), Standardize(), Clip()]'),
     "a long tail of small numbers": (
         np.exp(RNG.normal(-6, 1.5, ROWS)),
-        '[Impute("median"), Log(unit=0.0001), Standardize(), Clip()]',
+        '[Impute("median"), Log(0.0001), Standardize(), Clip()]',
     ),
     "few whole numbers": (RNG.integers(0, 5, ROWS), "[OneHot()]"),
     "many whole numbers": (RNG.integers(0, 50, ROWS), SCALED),
