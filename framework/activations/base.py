@@ -16,7 +16,8 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array, numeric
 from framework.derivatives.formulas import Formula, check_activation
-from framework.emit.programs import Program, program_of, programs_of, require_current, shown_row
+from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width
+from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
@@ -169,7 +170,7 @@ class Activation(Formula):
     def shown(self) -> dict[str, Any]:
         """Return the formula and its derivative by label, for ``show``."""
         written = (lambda a, h: self.derivative_at(h, a)) if self.writes_derivative else None
-        return self.program(shown_row(self)).shown("f", written)
+        return self.program(np.empty((1, tried_width(self, CLASSES)))).shown("f", written)
 
     def plot(self, *, span: tuple[float, float] = (-5.0, 5.0), axis: Axes | None = None) -> Axes:
         """Draw f and f' over h; see ``plots.activation``."""

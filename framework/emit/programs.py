@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
 from framework.emit.numpy import emit
 from framework.emit.readable import readable
-from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, ShapeError
 from framework.graph.gradient import gradients
 from framework.graph.lower import recognise
@@ -241,8 +239,8 @@ _shared_program = lru_cache(maxsize=256)(_new_program)
 """The same for the library's own components, which read settings alone: equal ones share a program."""
 
 
-def tried_width(component: Component) -> int:
-    """Return the width of the rows that a formula is tried with: the length of a tuple among the settings, or 4.
+def tried_width(component: Component, default: int = _WIDTH) -> int:
+    """Return the width of the rows that a formula is tried with: the length of a tuple among its settings, if any.
 
     Example:
         >>> from framework import CrossEntropy
@@ -250,13 +248,7 @@ def tried_width(component: Component) -> int:
         (4, 3)
     """
     lengths = (len(value) for value in component.settings().values() if isinstance(value, tuple))
-    return next((length for length in lengths if length > 1), _WIDTH)
-
-
-def shown_row(component: Component) -> Array:
-    """Return a row that a formula is traced with for ``show``: as long as its settings say, else of k numbers."""
-    width = tried_width(component)
-    return np.empty((1, CLASSES if width == _WIDTH else width))
+    return next((length for length in lengths if length > 1), default)
 
 
 def one_width_error(component: Component, width: int, error: Exception) -> ShapeError:

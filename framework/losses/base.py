@@ -22,7 +22,8 @@ import numpy as np
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
-from framework.emit.programs import Program, program_of, programs_of, require_current, shown_row
+from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width
+from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, ShapeError
 from framework.losses.requirements import (
     Output,
@@ -117,7 +118,9 @@ class Loss(Formula):
     def shown(self) -> dict[str, Any]:
         """Return the value and its slope by label, for ``show``."""
         written = type(self).slope is not Loss.slope
-        return self.program(shown_row(self)).shown("value", (lambda _, *pair: self.slope(*pair)) if written else None)
+        return self.program(np.empty((1, tried_width(self, CLASSES)))).shown(
+            "value", (lambda _, *pair: self.slope(*pair)) if written else None
+        )
 
     def check_derivative(self) -> None:
         check_loss(self, written=type(self).slope is not Loss.slope)
