@@ -250,7 +250,9 @@ class _CSVRows(Rows):
         for base, data, found in self._records(place, digest):
             starts = found
             if names is None and len(found):
-                names = self._names(place, data[found[0] : found[1] if len(found) > 1 else None])
+                line = self._decoded(place, data[found[0] : found[1] if len(found) > 1 else None], None)
+                cells = csv.reader(io.StringIO(line, newline=""), delimiter=self._settings.delimiter)
+                names = tuple(next(cells))
                 starts = found[1:]
             if len(starts) == 0:
                 continue
@@ -298,7 +300,11 @@ class _CSVRows(Rows):
 
     def _beginning(self, file: File, data: bytes) -> int:
         """Return where the rows begin: after a byte order mark, and after a first line such as ``sep=;``."""
-        _require_text(file, data)
+        for mark, problem in _UNREADABLE.items():
+            if data.startswith(mark):
+                raise DataError(f"CSV: {file.url} {problem.replace('FILE', file.url)}")
+        if b"\0" in data[:4096]:
+            raise DataError(f"CSV: {file.url} is not text: it has a zero byte; is it UTF-16, or another kind of file?")
         if (line := _EXCEL.match(data)) is None:
             return 3 if data.startswith(codecs.BOM_UTF8) else 0
         given = line[1].decode("latin-1")
@@ -311,10 +317,6 @@ class _CSVRows(Rows):
     def _row(self, place: int) -> int:
         """Return the number in its file of the row that comes next."""
         return self.rows - self._firsts[place]
-
-    def _names(self, place: int, header: bytes) -> tuple[str, ...]:
-        text = self._decoded(place, header, None)
-        return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=self._settings.delimiter)))
 
     def _add_header(self, place: int, names: tuple[str, ...]) -> None:
         file, settings = self.files[place], self._settings
@@ -712,11 +714,3 @@ def _starts(data: bytes, ends: Array) -> Array:
     blank = (lengths == 1) & ((first == _LINE_FEED) | (first == _RETURN)) | (lengths == 2) & (first == _RETURN)
     found: Array = starts[~blank]
     return found
-
-
-def _require_text(file: File, beginning: bytes) -> None:
-    for mark, problem in _UNREADABLE.items():
-        if beginning.startswith(mark):
-            raise DataError(f"CSV: {file.url} {problem.replace('FILE', file.url)}")
-    if b"\0" in beginning[:4096]:
-        raise DataError(f"CSV: {file.url} is not text: it has a zero byte; is it UTF-16, or another kind of file?")

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -138,23 +138,17 @@ class _File:
             raise DataError(f"NPY: {self.url} was changed after it was opened; make a new NPY(...)")
         cells = int(np.prod(self.shape[1:], dtype=np.int64))
         # In Fortran's order the numbers of a column follow one another: each is read by itself.
-        pieces, length = (cells, 1) if self._by_column else (1, cells)
+        pieces, width = (cells, self.dtype.itemsize) if self._by_column else (1, cells * self.dtype.itemsize)
+        read = []
         with self.file.open_plain() as opened:
-            data = b"".join(
-                self._bytes(opened, piece * self.shape[0] + start, stop - start, length) for piece in range(pieces)
-            )
+            for piece in range(pieces):
+                opened.seek(self._offset + (piece * self.shape[0] + start) * width)
+                read.append(opened.read((stop - start) * width))
+        data = b"".join(read)
         if len(data) != (stop - start) * cells * self.dtype.itemsize:
             raise DataError(f"NPY: {self.url} ends before row {stop}; is it complete?")
-        found = np.frombuffer(data, self.dtype)
-        if self._by_column:
-            return found.reshape(stop - start, *self.shape[1:], order="F")
-        return found.reshape(stop - start, *self.shape[1:])
-
-    def _bytes(self, opened: Any, place: int, count: int, length: int) -> bytes:
-        width = self.dtype.itemsize * length
-        opened.seek(self._offset + place * width)
-        data: bytes = opened.read(count * width)
-        return data
+        order: Literal["F", "C"] = "F" if self._by_column else "C"
+        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:], order=order)
 
 
 def _opened(part: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -93,8 +94,9 @@ class _ParquetRows(Rows):
         digest = hashlib.sha256()
         groups: list[tuple[int, int, int]] = []
         for place, file in enumerate(files):
-            found = self._opened(place)
-            fields = [each for each in found.schema_arrow if not _is_index(each.name)]
+            found = _opened(file)
+            # The index of a pandas frame that has no name is left out.
+            fields = [each for each in found.schema_arrow if not re.fullmatch("__index_level_.*__", each.name)]
             names = [each.name for each in fields]
             require_different("Parquet", file, names)
             schema = self.arrow.schema([each for each in fields if wanted is None or each.name in wanted])
@@ -116,9 +118,6 @@ class _ParquetRows(Rows):
         self._batches: Any = None
         self._rest: list[Any] = []  # decoded rows that begin at _place
 
-    def _opened(self, place: int) -> Any:
-        return _opened(self.files[place])
-
     def _read(self, start: int, stop: int) -> Any:
         parts: list[Any] = []
         try:
@@ -139,7 +138,7 @@ class _ParquetRows(Rows):
             group = self._groups[bisect_right(self.starts, row) - 1]
             self.require_unchanged(group.file)
             if self._file[0] != group.file:
-                self._file = group.file, self._opened(group.file)
+                self._file = group.file, _opened(self.files[group.file])
             names = self.schema.names
             rows = max(1, sizes.READ_NUMBERS // len(names))
             # One thread: the other processors are for the training, whose next rows are read meanwhile.
@@ -170,21 +169,14 @@ class _ParquetRows(Rows):
 
     def _require_same_types(self, file: File, schema: Any) -> None:
         for column in self.schema.names:
-            expected, got = (self._type(each.field(column)) for each in (self.schema, schema))
+            types = (each.field(column).type for each in (self.schema, schema))
+            # The codes of a dictionary may differ in width.
+            expected, got = (each.value_type if self.arrow.types.is_dictionary(each) else each for each in types)
             if got != expected:
                 raise DataError(
                     f"Parquet: column {column!r} must have one type in all files; got {got} in {file.url}, "
                     f"{expected} in {self.files[0].url}; write them alike, or leave the column out by columns=(...)"
                 )
-
-    def _type(self, field: Any) -> Any:
-        """Return the type of a column; of a dictionary that of its values, because codes may differ in width."""
-        return field.type.value_type if self.arrow.types.is_dictionary(field.type) else field.type
-
-
-def _is_index(name: str) -> bool:
-    """Return whether a column is the index of a pandas frame that has no name; it is left out."""
-    return name.startswith("__index_level_") and name.endswith("__")
 
 
 def _footer(file: File) -> bytes:

@@ -52,17 +52,11 @@ def row_sums(x):
     size = x.shape[-1]
     return x.reshape(np.prod(x.shape[:-1], dtype=int), size).dot(np.ones(size, x.dtype)).reshape(x.shape[:-1])
 ''',
-    "row_max": '''
-def row_max(x):
-    """Return the largest number of each row, column by column."""
+    "row_extremes": '''
+def row_extremes(x, extreme):
+    """Return the largest or the smallest number of each row, column by column."""
     columns = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
-    return np.maximum.reduce(columns, axis=0).reshape(x.shape[:-1])
-''',
-    "row_min": '''
-def row_min(x):
-    """Return the smallest number of each row, column by column."""
-    columns = np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T)
-    return np.minimum.reduce(columns, axis=0).reshape(x.shape[:-1])
+    return extreme.reduce(columns, axis=0).reshape(x.shape[:-1])
 ''',
     "require_columns": '''
 def require_columns(x, names):
@@ -348,11 +342,10 @@ class Formula:
         if not self.exact and sums_over_rows(node, self.lives):
             found = f"sum_over_rows({self.text(x)}, {len(axes)})"
             return f"{found}.reshape({self.graph.shape_text(node.shape)})" if node.attributes["keepdims"] else found
-        if not self.exact and reduces_by_rows(node, self.lives):
-            name = {"sum": "row_sums", "max": "row_max", "min": "row_min"}[node.op]
-            found = f"{name}({self.text(x)})"
-            return f"{found}[..., None]" if node.attributes["keepdims"] else found
         ufunc = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}[node.op]
+        if not self.exact and reduces_by_rows(node, self.lives):
+            found = f"row_sums({self.text(x)})" if node.op == "sum" else f"row_extremes({self.text(x)}, {ufunc})"
+            return f"{found}[..., None]" if node.attributes["keepdims"] else found
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
         axis = axes[0] if len(axes) == 1 else axes
         return f"{ufunc}.reduce({self.text(x)}, axis={axis}{keepdims})"

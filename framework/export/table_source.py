@@ -240,9 +240,9 @@ class TableSource:
 
     def predict(self, outputs: Any, scores: str) -> str:
         """Return the source of ``predict``, and of ``classify`` where the model gives ``scores`` of classes."""
-        named, one = isinstance(outputs, dict), "" in self._inputs()
-        rows = "x" if one else f"x[{next(iter(self._inputs()))!r}]"
-        part = "x[start:stop]" if one else "{name: each[start:stop] for name, each in x.items()}"
+        named, shape, rows, part = isinstance(outputs, dict), self.fitted.shape, "x", "x[start:stop]"
+        if isinstance(shape, dict):
+            rows, part = f"x[{next(iter(shape))!r}]", "{name: each[start:stop] for name, each in x.items()}"
         lines = [
             "def predict(table):",
             f'    """Return the predictions for the rows of a table: {self._described(scores)}.',
@@ -264,10 +264,6 @@ class TableSource:
             lines.append("    output = np.concatenate(parts)")
             lines += self._back("output", [*self.fitted.target], single=len(self.fitted.target) == 1)
         return "\n".join([*lines, "    return output", ""]) + (self._classify(outputs) if scores else "")
-
-    def _inputs(self) -> dict[str, Any]:
-        shape = self.fitted.shape
-        return shape if isinstance(shape, dict) else {"": shape}
 
     def _described(self, scores: str) -> str:
         """Return what ``predict`` gives, as one line of a docstring."""

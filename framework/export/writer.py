@@ -336,10 +336,6 @@ def _softmax_of(writer: Writer, node: Node) -> str:
     return writer.op("Softmax", *writer.args(node), axis=node.attributes["axes"][0])
 
 
-def _cumsum(writer: Writer, node: Node) -> str:
-    return writer.op("CumSum", *writer.args(node), writer.array(node.attributes["axis"], "i"))
-
-
 def _reshape(writer: Writer, node: Node) -> str:
     """Write a reshape; rows that stay the first axis are copied from the input's shape, by a 0."""
     (x,) = node.args
@@ -478,7 +474,7 @@ STRUCTURES: dict[str, Callable[[Writer, Node], str]] = {
     **dict.fromkeys(REDUCERS, _reduced),
     **dict.fromkeys(EXTREMES, _place_of_extreme),
     "softmax": _softmax_of,
-    "cumsum": _cumsum,
+    "cumsum": lambda writer, node: writer.op("CumSum", *writer.args(node), writer.array(node.attributes["axis"], "i")),
     # arrangement
     "reshape": _reshape,
     "broadcast_to": lambda writer, node: writer.op("Expand", *writer.args(node), writer.shape(node.shape)),

@@ -15,7 +15,7 @@ from framework.frames import Frame, Kind, is_frame
 from framework.preprocessing.categories import Classes, Level, Levels
 from framework.preprocessing.columns import HOLDS, Column
 from framework.preprocessing.proposing import step_code
-from framework.preprocessing.reading import empty_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
+from framework.preprocessing.reading import absent_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import Component, Named
@@ -144,7 +144,7 @@ class FittedPreprocess(Component):
     def _empty(self, prefix: str = "") -> Iterator[Column]:
         """Give each column after its steps, with no rows; ``prefix`` begins messages."""
         for (name, steps), kind in zip(self.columns, self.kinds, strict=True):
-            yield _through(steps, empty_column(name, kind, f"{prefix}column {name!r}"))
+            yield _through(steps, absent_column(name, f"{prefix}column {name!r}", kind, 0))
 
     def transform(
         self, table: Any, dtype: npt.DTypeLike = "float64", *, name: str = "transform", start: int = 0

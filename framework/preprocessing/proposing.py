@@ -138,7 +138,8 @@ def propose(
         _add(summaries, block.x, f"{name}: column", block.start)
         if block.y is not None:
             _add(targets, block.y, f"{name}: target", block.start)
-    pixels = _many_alike(summaries.values())
+    few = [each.whole and each.distinct <= 300 for each in summaries.values() if each.kind == "number"]
+    pixels = len(few) > 8 and sum(few) > len(few) / 2  # most are small whole numbers, which are then no categories
     found = [
         Proposal(label, each.kind, *_steps(label, each, pixels), each.ordered) for label, each in summaries.items()
     ]
@@ -153,12 +154,6 @@ def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int | 
             summary.add(
                 raw_column(frame, label, f"{where} {label!r}" if label else where, summary.kind, start), frame.rows
             )
-
-
-def _many_alike(summaries: Iterable[_Summary]) -> bool:
-    """Return whether most columns hold small whole numbers, as pixels do, which are then no categories."""
-    found = [each.whole and each.distinct <= 300 for each in summaries if each.kind == "number"]
-    return len(found) > 8 and sum(found) > len(found) / 2
 
 
 def _steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep, ...], str]:

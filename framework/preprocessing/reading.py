@@ -53,7 +53,7 @@ def raw_column(
     """
     found = frame.kind(label)
     if found != kind and found == "number" and np.isnan(values := frame.numbers(label)).all():
-        return _absent(label, where, kind, len(values), start)
+        return absent_column(label, where, kind, len(values), start)
     column = Column(where, label, "numbers", (label,), (), start=start)
     if kind in ("text", "category") and found in ("text", "category"):
         codes, levels = frame.texts(label)
@@ -104,7 +104,7 @@ def kept_advice(name: str) -> str:
     )
 
 
-def _absent(label: str, where: str, kind: Kind, rows: int, start: int | Array) -> Column:
+def absent_column(label: str, where: str, kind: Kind, rows: int, start: int | Array = 0) -> Column:
     """Return a column of some kind in which every value is missing."""
     column = Column(where, label, "numbers", (label,), (), start=start, boolean=kind == "boolean")
     if kind in ("text", "category"):
@@ -112,11 +112,6 @@ def _absent(label: str, where: str, kind: Kind, rows: int, start: int | Array) -
     if kind == "date":
         return column.replaced(form="dates", arrays=(np.zeros(rows, np.int64),), missing=np.ones(rows, bool))
     return column.replaced(arrays=(np.full(rows, np.nan),))
-
-
-def empty_column(label: str, kind: Kind, where: str) -> Column:
-    """Return a column without rows."""
-    return _absent(label, where, kind, 0, 0)
 
 
 def target_frame(y: Any, name: str) -> Frame:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from source_pieces import bits, classifier, numbers
 
+import framework.data.parquet
 import framework.data.sizes
 from framework import (
     Component,
@@ -99,7 +100,10 @@ def test_any_range_of_rows_can_be_read(folder):
 def test_rows_are_decoded_once_when_they_are_read_in_order(folder, monkeypatch):
     data, opened = Parquet(folder, "late"), []
     rows = data.rows
-    monkeypatch.setattr(rows, "_opened", lambda place, real=rows._opened: opened.append(place) or real(place))
+    real_open = framework.data.parquet._opened
+    monkeypatch.setattr(
+        framework.data.parquet, "_opened", lambda file: opened.append(rows.files.index(file)) or real_open(file)
+    )
     decoded, real = [], rows._next
     monkeypatch.setattr(rows, "_next", lambda most: decoded.append((part := real(most)).num_rows) or part)
     for start in range(0, ROWS, 64):
