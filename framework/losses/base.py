@@ -24,14 +24,13 @@ from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array,
 from framework.derivatives.formulas import Formula, check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width
 from framework.emit.text import CLASSES
-from framework.errors import DataError, DerivativeError, ShapeError
+from framework.errors import DataError, DerivativeError, ShapeError, UsageError
 from framework.losses.requirements import (
     Output,
     diverged,
-    record_of,
     require_one_output,
-    require_order,
     require_pair,
+    require_prediction_first,
     require_weights,
 )
 from framework.settings.component import belongs_to
@@ -70,7 +69,8 @@ class Loss(Formula):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         """Unpair a subclass that writes another value or slope: the fused form is that of the inherited formula."""
         super().__pydantic_init_subclass__(**options)
-        require_order(cls)
+        for method in ("value", "slope"):
+            require_prediction_first(f"{cls.__name__}.{method}", getattr(cls, method))
         if not belongs_to(cls, "slope", "value"):
             cls.slope = Loss.slope  # type: ignore[method-assign]  # derive it from the new value
         if cls.canonical is not None and not belongs_to(cls, "value_from_preactivation", "value", "slope"):
@@ -234,7 +234,7 @@ class Loss(Formula):
             DataError: A target or weight is not finite or out of range, or its shape does not fit.
             DivergedError: The loss is not finite; nothing was changed.
             SettingsError: The model's output activation cannot serve this loss.
-            UsageError: No forward has run.
+            UsageError: ``model`` is not a model, or no forward has run.
 
         Example:
             >>> from framework import HalfSquaredError, Neuron, Sigmoid
@@ -243,7 +243,9 @@ class Loss(Formula):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
-        record = record_of(model)
+        if not hasattr(model, "recorded"):
+            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
+        record = model.recorded()
         if record.accepted_by is not self:
             self.accept_output(record, model.output_activation)
         loss, delta = self.output_delta(record, target, weight, count, check=check)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from framework.arrays import Array, Record, first_place, real_array, require_finite
-from framework.errors import DataError, DivergedError, SettingsError, ShapeError, UsageError
+from framework.errors import DataError, DivergedError, SettingsError, ShapeError
 from framework.settings.component import Component
 from framework.settings.plain_functions import name_of, require_function
 
@@ -26,17 +26,6 @@ class Output(Protocol):
 
     def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> Any:
         """Fill the parameters' gradients from dL/da, or from dL/dh when fused; both by name for several outputs."""
-
-
-def record_of(model: Output) -> Record:
-    """Return the record of a model's last forward.
-
-    Raises:
-        UsageError: ``model`` is not a model, or no forward has run.
-    """
-    if not hasattr(model, "recorded"):
-        raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
-    return model.recorded()
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:
@@ -180,16 +169,6 @@ def require_distributions(name: str, target: Array) -> None:
         raise DataError(f"{name} must have rows that sum to 1; row {row} sums to {target[row].sum():g}")
 
 
-def require_order(cls: type[Any]) -> None:
-    """Refuse a formula whose first argument is named as the target: the order is (prediction, target).
-
-    Raises:
-        SettingsError: ``value`` or ``slope`` begins with ``y_true``, ``target`` or the like.
-    """
-    for method in ("value", "slope"):
-        _require_prediction_first(f"{cls.__name__}.{method}", getattr(cls, method))
-
-
 def require_pair(made_by: str, function: Any, *further: str) -> None:
     """Check that a plain function takes (prediction, target), in this order, and the further names.
 
@@ -198,10 +177,15 @@ def require_pair(made_by: str, function: Any, *further: str) -> None:
     """
     require_function(made_by, function, "prediction", "target", *further)
     if isinstance(function, FunctionType):
-        _require_prediction_first(f"{made_by}: {name_of(function)}", function)
+        require_prediction_first(f"{made_by}: {name_of(function)}", function)
 
 
-def _require_prediction_first(label: str, function: Any) -> None:
+def require_prediction_first(label: str, function: Any) -> None:
+    """Refuse a formula whose first argument is named as the target: the order is (prediction, target).
+
+    Raises:
+        SettingsError: It begins with ``y_true``, ``target`` or the like.
+    """
     names = [name for name in inspect.signature(function).parameters if name != "self"]
     if names and names[0] in {"y_true", "y", "true", "target", "targets", "label", "labels"}:
         raise SettingsError(f"{label} must take (prediction, target) in this order; got {tuple(names)}")
