@@ -55,7 +55,16 @@ def workers(timeout: float = 600.0) -> Workers:
         UsageError: Several processes were started, and mpi4py is not installed or finds fewer of them.
     """
     count = started()
-    return Workers() if count == 1 else _mpi_workers(count, timeout)
+    if count == 1:
+        return Workers()
+    if count not in _created:
+        if find_spec("mpi4py") is None:
+            raise UsageError(
+                f"this process is one of {count}, and training them together needs mpi4py: {installing('mpi4py')}; on "
+                f"a cluster install mpi4py alone, beside the MPI library of the site"
+            )
+        _created[count] = MPIWorkers(count, timeout)
+    return _created[count]
 
 
 _created = dict[int, Workers]()
@@ -63,18 +72,6 @@ _created = dict[int, Workers]()
 
 _known_alone = Event()
 """Set where it is known that this process trains by itself: that is intended, or a warning was given."""
-
-
-def _mpi_workers(count: int, timeout: float) -> Workers:
-    """Return the workers of MPI."""
-    if count in _created:
-        return _created[count]
-    if find_spec("mpi4py") is None:
-        raise UsageError(
-            f"this process is one of {count}, and training them together needs mpi4py: {installing('mpi4py')}; on a "
-            f"cluster install mpi4py alone, beside the MPI library of the site"
-        )
-    return _created.setdefault(count, MPIWorkers(count, timeout))
 
 
 def expect_alone() -> None:

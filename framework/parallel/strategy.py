@@ -196,8 +196,8 @@ class Sharded(Strategy):
         workers: Workers,
         *,
         mixed: int = 0,
-        noted: Callable[[], bool] = lambda: False,
-        agree: Callable[[Exception | None], None] | None = None,
+        noted: Callable[[], bool],
+        agree: Callable[[Exception | None], None],
     ) -> None:
         """Take a range of the shards.
 
@@ -206,10 +206,10 @@ class Sharded(Strategy):
             workers: The workers.
             mixed: How many rows layers mix at once; 0 where no layer does.
             noted: Returns whether a signal has come to this worker of which the others may not know.
-            agree: Sends the signal or an error to all workers, which raise the error; None raises it here alone.
+            agree: Sends the signal or an error to all workers, which raise the error.
         """
         self.shards = settings.shards if settings.deterministic else workers.size
-        self.workers, self._noted, self._agree = workers, noted, agree or _raised
+        self.workers, self._noted, self._agree = workers, noted, agree
         self._own = workers.leaves(self.shards)
         self._new: Callable[..., Tree | AllReduce] = partial(AllReduce, workers)
         if settings.deterministic:
@@ -455,8 +455,3 @@ def _advanced(shard: PhasesOfShard, phase: int) -> Array:
     if found is None:
         raise DivergedError("a number may not be finite")  # NumPy computes the batch again, and says which
     return found
-
-
-def _raised(error: Exception | None) -> None:
-    if error is not None:
-        raise error

@@ -90,7 +90,7 @@ def source_of(data):
 def worker(rank, size, shards=8):
     alone = Workers()
     alone.rank, alone.size = rank, size
-    return Sharded(DataParallel(shards=shards), alone)
+    return Sharded(DataParallel(shards=shards), alone, noted=bool, agree=alone.gather)
 
 
 def taken(source, size, start, order, own):
