@@ -127,16 +127,7 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
         columns, epochs = _columns(run, "compare_runs", f"runs[{name!r}]")
         _require_column(columns, key, f"compare_runs: run {name!r}")
         found[name] = epochs, columns[key]
-    axis = axes(axis, "compare_runs")
-    open_frame(axis)
-    handles = []
-    for place, (name, (epochs, values)) in enumerate(found.items()):
-        look = {"linestyle": DASHES[place % len(DASHES)], **line(place, len(epochs))}
-        handles += axis.plot(epochs, values, label=str(name), **look)
-    over_epochs(axis, max(len(epochs) for epochs, _ in found.values()))
-    axis.set_ylabel(literal(key))
-    legend(axis, handles)
-    return axis
+    return _apart(axes(axis, "compare_runs"), found, literal(key))
 
 
 def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis: Axes | None = None) -> Axes:
@@ -172,15 +163,21 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
             "which records them"
         )
     axis = axes(axis, "norms")
-    open_frame(axis)
-    handles = []
-    for place, (name, values) in enumerate(found.items()):
-        look = {"linestyle": DASHES[place % len(DASHES)], **line(place, len(epochs))}
-        handles += axis.plot(epochs, values, label=f"layer {name}" if name else "model", **look)
     if any((values[np.isfinite(values)] > 0).any() for values in found.values()):
         axis.set_yscale("log")
-    over_epochs(axis, len(epochs))
-    axis.set_ylabel(f"norm of the {'gradient' if of == 'gradient' else 'weights'}")
+    curves = {f"layer {name}" if name else "model": (epochs, values) for name, values in found.items()}
+    return _apart(axis, curves, f"norm of the {'gradient' if of == 'gradient' else 'weights'}")
+
+
+def _apart(axis: Axes, curves: Mapping[Any, tuple[Array, Array]], label: str) -> Axes:
+    """Draw epochs and values by name, each with a colour, a line style and a marker of its own."""
+    open_frame(axis)
+    handles = []
+    for place, (name, (epochs, values)) in enumerate(curves.items()):
+        look = {"linestyle": DASHES[place % len(DASHES)], **line(place, len(epochs))}
+        handles += axis.plot(epochs, values, label=str(name), **look)
+    over_epochs(axis, max(len(epochs) for epochs, _ in curves.values()))
+    axis.set_ylabel(label)
     legend(axis, handles)
     return axis
 
@@ -212,8 +209,7 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
     low, high = float(smoothed.min()), float(np.max(smoothed[: max(1, len(smoothed) // 10)]))
     room = (high - low) or abs(low) or 1.0
     axis.set_ylim(low - 0.15 * room, high + 0.6 * room)  # what lies above has diverged
-    axis.set_xlabel("learning rate")
-    axis.set_ylabel("loss")
+    axis.set(xlabel="learning rate", ylabel="loss")
     legend(axis, handles)
     return axis
 

@@ -12,7 +12,7 @@ from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
 from framework.parts import parts
-from framework.plots.ranges import Span, enclosing, two_spans
+from framework.plots.ranges import enclosing, two_spans
 from framework.plots.style import (
     COLORS,
     DASHED,
@@ -83,7 +83,12 @@ def decision_boundary(
     _require_given(model, data, span, resolution, name)
     given, target, _ = (None, None, None) if data is None else parts(data, name)
     labels, x, plane = _plane(model, given, name)
-    ranges = _enclosing(x, name) if span is None else two_spans(span, "decision_boundary")
+    if span is not None:
+        ranges = two_spans(span, "decision_boundary")
+    elif x is not None and len(whole := x[np.isfinite(x).all(axis=1)]):
+        ranges = enclosing(whole, 0.08)
+    else:
+        raise DataError(f"{name}: x has no row without missing values; give span=((low, high), (low, high))")
     horizontal, vertical = (np.linspace(*each, resolution) for each in ranges)
     scores = model.predict(plane(np.stack([each.reshape(-1) for each in np.meshgrid(horizontal, vertical)], axis=1)))
     if isinstance(scores, dict):
@@ -115,10 +120,7 @@ def decision_boundary(
         _draw_rows(axis, x, y, {place: names[place] for place in (seen if count > MOST else range(count))})
     else:
         _draw_values(axis, horizontal, vertical, grid[..., 0], x, y)
-    axis.set_xlim(*ranges[0])
-    axis.set_ylim(*ranges[1])
-    axis.set_xlabel(literal(labels[0]))
-    axis.set_ylabel(literal(labels[1]))
+    axis.set(xlim=ranges[0], ylim=ranges[1], xlabel=literal(labels[0]), ylabel=literal(labels[1]))
     return axis
 
 
@@ -173,8 +175,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     axis.set_xticks(range(count), names, rotation=45 if long else 0, ha="right" if long else "center")
     axis.set_yticks(range(count), names)
     axis.tick_params(length=0)
-    axis.set_xlabel("predicted class")
-    axis.set_ylabel("true class")
+    axis.set(xlabel="predicted class", ylabel="true class")
     colorbar(axis, drawn, "share of the true class")
     return axis
 
@@ -243,8 +244,7 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
     twin.set_ylabel("rows")
     handles = axis.plot([0, 1], [0, 1], color=INK, linestyle=DASHED, linewidth=1.2, label="perfectly calibrated")
     handles += axis.plot(said, was, **line(0, 1), label=f"model, calibration error {error:.3f}")
-    axis.set_xlim(-0.02, 1.02)
-    axis.set_ylim(-0.02, 1.02)
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axis.set_xlabel("probability of the likeliest class" if several else "predicted probability")
     axis.set_ylabel("share of rows that are right" if several else "share of rows of class 1")
     legend(axis, [*handles, bars])
@@ -265,13 +265,6 @@ def _require_given(model: Any, data: Any, span: Any, resolution: Any, name: str)
         raise SettingsError(f"{name}: give data=(x, y), or span=((low, high), (low, high))")
     if data is not None and (not isinstance(data, tuple | list) or len(data) not in (2, 3)):
         raise SettingsError(f"{name}: argument 'data' must be (x, y); got {brief(data)}")
-
-
-def _enclosing(x: Array | None, name: str) -> tuple[Span, Span]:
-    """Return the ranges that enclose the rows of x without missing values, with some room."""
-    if x is None or not len(whole := x[np.isfinite(x).all(axis=1)]):
-        raise DataError(f"{name}: x has no row without missing values; give span=((low, high), (low, high))")
-    return enclosing(whole, 0.08)
 
 
 def _plane(model: Any, x: Any, name: str) -> tuple[tuple[str, str], Array | None, Any]:

@@ -187,10 +187,7 @@ def loss_surface(
     )
     for drawn in handles:
         drawn.set_path_effects([stroke])
-    axis.set_xlim(*x_range)
-    axis.set_ylim(*y_range)
-    axis.set_xlabel(names[first])
-    axis.set_ylabel(names[second])
+    axis.set(xlim=x_range, ylim=y_range, xlabel=names[first], ylabel=names[second])
     legend(axis, handles)
     return axis
 

@@ -68,9 +68,7 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
         axis.plot(*zip(*arrow, strict=True), color=INK, linewidth=1.2)
         tip: dict[str, Any] = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", arrow[-1], arrow[-2], arrowprops=tip)
-    axis.set_xlim(-part.width / 2 - 0.1, part.width / 2 + 0.1)
-    axis.set_ylim(-part.height - 0.1, 0.1)
-    axis.set_aspect("equal")
+    axis.set(xlim=(-part.width / 2 - 0.1, part.width / 2 + 0.1), ylim=(-part.height - 0.1, 0.1), aspect="equal")
     axis.set_axis_off()
     return axis
 

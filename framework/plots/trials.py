@@ -60,8 +60,7 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
     if all(row.get("deviation") is not None for row in rows):
         axis.errorbar(numbers, figures, [row["deviation"] for row in rows], fmt="none", ecolor=COLORS[0], capsize=3)
     best = f"best {objective}: {figure(figures[0], digits=4)}, {setting.rpartition('.')[2]} {values[0]}"
-    axis.set_xlabel(literal(setting))
-    axis.set_ylabel(literal(objective))
+    axis.set(xlabel=literal(setting), ylabel=literal(objective))
     legend(axis, star(axis, numbers[0], figures[0], best))
     return axis
 

@@ -70,8 +70,7 @@ def weights(
     drawn = axis.imshow(
         np.ma.masked_invalid(grid), cmap="cividis", vmin=-largest, vmax=largest, interpolation="nearest"
     )
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.set_title(literal(name), color=INK, fontsize=10)
     colorbar(axis, drawn, "weight")

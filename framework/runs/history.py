@@ -8,7 +8,7 @@ import json
 from array import array
 from collections.abc import Iterator, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from framework.tables import as_html, as_text, bold, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from framework.plots.curves import Better
 
 _ABSENT_BITS = np.uint64(0x7FF8_0000_0000_07A2)
 _ABSENT = _ABSENT_BITS.view(np.float64).item()
@@ -111,11 +113,7 @@ class History(Sequence[dict[str, Any]]):
         return column.tolist() if plain else [_shown(key, value) for value in column.tolist()]
 
     def plot(
-        self,
-        *keys: str,
-        right: str | Sequence[str] = (),
-        mode: Literal["min", "max"] | None = None,
-        axis: Axes | None = None,
+        self, *keys: str, right: str | Sequence[str] = (), mode: Better | None = None, axis: Axes | None = None
     ) -> Axes:
         """Draw columns over the epochs, the loss unless others are named; see ``plots.learning_curves``."""
         return plots.learning_curves(self, *keys, right=right, mode=mode, axis=axis)

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from framework.trees import leaves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from framework.plots.curves import Better
 
 
 class Labelled(Protocol):
@@ -137,11 +139,7 @@ class Run(Progress):
         return self.epoch == self.target_epoch and not (self.active or self.stop_reason or self.error)
 
     def plot(
-        self,
-        *keys: str,
-        right: str | Sequence[str] = (),
-        mode: Literal["min", "max"] | None = None,
-        axis: Axes | None = None,
+        self, *keys: str, right: str | Sequence[str] = (), mode: Better | None = None, axis: Axes | None = None
     ) -> Axes:
         """Draw columns of the history over the epochs; see ``plots.learning_curves``."""
         return self.history.plot(*keys, right=right, mode=mode, axis=axis)
