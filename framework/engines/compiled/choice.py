@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from framework.engines.compiled.lower import keep_plan, lowered
+from framework.engines.compiled.lower import lowered
 from framework.engines.records import CannotLower
 from framework.errors import UsageError
 from framework.extras import installing
@@ -30,11 +30,12 @@ def choose(
     if wanted == "auto" and not available():
         return "numpy"
     try:
-        keep_plan(model, lowered(model, loss, optimizer, regularizers, shards=shards))
+        plan = lowered(model, loss, optimizer, regularizers, shards=shards)
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': falling back to NumPy: {reason}")
         return "numpy"
+    model._built().plan = plan  # for its first kernel, see kept_plan
     return "compiled"
 
 

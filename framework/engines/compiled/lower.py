@@ -206,11 +206,6 @@ def require_one_rate(optimizer: Optimizer) -> None:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
 
 
-def keep_plan(model: Model, plan: Plan) -> None:
-    """Keep the plan of a model that a run begins with, for its first kernel."""
-    model._built().plan = plan
-
-
 def kept_plan(
     model: Model,
     loss: Loss,

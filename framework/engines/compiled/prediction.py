@@ -124,7 +124,8 @@ class CompiledModel:
 
     def refresh(self) -> None:
         """Make the kernel if it is missing, or if the model or anything that its formulas read has changed."""
-        if self._kernel is None or self._kernel.is_changed():
+        kernel = self._kernel  # what has changed in place takes 0.1 ms for each formula of a user
+        if kernel is None or kernel.is_old() or any(reads.changed() is not None for reads in kernel.reads):
             self._kernel = self._made()
 
     def _made(self) -> _Kernel | None:
@@ -177,6 +178,7 @@ class _Kernel:
         dtype: That of the model.
         sample: The shape of the samples that it takes.
         output_shape: The shape of a prediction.
+        reads: What the formulas of users read.
         ready: By the shape of x, memory that no prediction uses at this moment.
     """
 
@@ -192,7 +194,7 @@ class _Kernel:
         wiring = _wiring(model)
         self.sample = (wiring.widths[0],)
         self.output_shape = model.infer_shape(self.sample)
-        self._reads = own_reads(wiring.operations)
+        self.reads = own_reads(wiring.operations)
         self._source = source = _Prediction(wiring, model.dtype, _ROWS)
         text = source.text()
         self._function = compiled(text, "predict", model.dtype)
@@ -211,11 +213,7 @@ class _Kernel:
         """Return whether the weights lie elsewhere now, or a name in a user's formula is bound to another object."""
         if self._parameters.version != self._version or self.model._state is not self.state:
             return True
-        return bool(self._reads) and any(reads.moved() for reads in self._reads)
-
-    def is_changed(self) -> bool:
-        """As ``is_old``, but also of what changed in place; this takes 0.1 ms for each formula of a user."""
-        return self.is_old() or any(reads.changed() is not None for reads in self._reads)
+        return bool(self.reads) and any(reads.moved() for reads in self.reads)
 
     def few(self, x: Array) -> Any:
         """Predict for a sample or a few rows, and keep the memory for the next ones of this shape."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from framework.arrays import Batch
 from framework.emit.programs import wholly_ours
 from framework.engines.records import CannotLower
 from framework.errors import DerivativeError
@@ -104,12 +105,7 @@ class StepGraph:
     """
 
     def __init__(
-        self,
-        model: Model,
-        loss: Loss,
-        regularizers: Sequence[Regularizer],
-        figures: Figures,
-        batch: tuple[Any, Any, Any],
+        self, model: Model, loss: Loss, regularizers: Sequence[Regularizer], figures: Figures, batch: Batch
     ) -> None:
         """Trace a step.
 
@@ -192,8 +188,8 @@ class _Walk:
         self.new = {name: symbols[f"number {name}"] for name in model.buffers}
         a = self.through(model, map_leaves(symbols.__getitem__, x), "", ())
         self.outputs = names(map_leaves(lambda _: None, a), "output")
-        graph = symbols["count"].graph
-        h = map_leaves(lambda part: _preactivation(graph, part), a)
+        calls = symbols["count"].graph.calls  # h is that of the activations that end the model, where they do
+        h = map_leaves(lambda part: Symbol(calls[part.node].argument) if part.node in calls else None, a)
         target, weight = map_leaves(symbols.__getitem__, y), symbols.get("weight")
         found = _LossOf(symbols["count"], weight)
         total = found.through(loss, model.output_activation, a, h, target, symbols["count"])
@@ -319,12 +315,6 @@ class _Walking(Following):
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """Return None: what is computed on symbols is written nowhere."""
         return None
-
-
-def _preactivation(graph: Graph, a: Symbol) -> Any:
-    """Return h of the activation that ends a model, or None."""
-    call = graph.calls.get(a.node)
-    return None if call is None else Symbol(call.argument)
 
 
 def _recognised(output: Any, start: set[Node]) -> Any:
