@@ -203,27 +203,22 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
     document = Document.from_text(text)
     # The model comes last: no number of it is made while something else may still be refused.
     history = history_of(document.history, arrays)
-    _require_agreement(document, len(history))
+    progress, epochs = document.progress, len(history)
+    finished = document.optimizer_steps == progress.step and epochs == progress.epoch
+    begun = progress.batch <= progress.batches or (progress.layout[0] == 0 == epochs)  # a stream of unknown length
+    if not (finished and begun) or (progress.batch and not progress.epoch_begun):  # a resume would never end
+        raise CheckpointError("its counts do not agree: it does not hold a run between two steps")
     memories = {name: Memory(name, unpack(memory, arrays)) for name, memory in document.memories.items()}
     optimizer, loss = _component(Optimizer, document.optimizer), _component(Loss, document.loss_function)
     model = model_of(document, arrays, optimizer.memory)
-    run = Run(model, optimizer.bind(model), loss, document.progress.seed)
+    run = Run(model, optimizer.bind(model), loss, progress.seed)
     bound = run.optimizer
     for name, array in bound.memory.items():
         array[...] = arrays[f"optimizer.{name}"]
     bound.steps, bound.last_rate = document.optimizer_steps, document.optimizer_rate
-    run.progress = document.progress
+    run.progress = progress
     run.history, run.memories = history, memories
     return run
-
-
-def _require_agreement(document: Document, epochs: int) -> None:
-    """Refuse counts that contradict one another: a resume would never end."""
-    progress = document.progress
-    finished = document.optimizer_steps == progress.step and epochs == progress.epoch
-    begun = progress.batch <= progress.batches or (progress.layout[0] == 0 == epochs)  # a stream of unknown length
-    if not (finished and begun) or (progress.batch and not progress.epoch_begun):
-        raise CheckpointError("its counts do not agree: it does not hold a run between two steps")
 
 
 def model_of(document: Document, arrays: dict[str, Array], memory: tuple[str, ...] | None = None) -> Model:

@@ -190,7 +190,7 @@ def check_elementwise(
     Raises:
         DerivativeError: They differ; says where, by how much, and what is probably meant.
     """
-    points = np.concatenate([points, _around(numbers_in(subject.traced))])
+    points = np.concatenate([points, _around(subject.traced)])
     if derived is None:
         points = points[(points == 0) | ((np.abs(points) >= 1e-9) & (np.abs(points) < 1e3))]
     subject.values(derivative, POINTS)  # so that a message about the shape does not depend on the grid
@@ -427,15 +427,11 @@ def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Arra
         raise subject.error(wide, place, given, f"in float64 it gives {expected[place]:.6g}", dtype="in float32 ")
 
 
-def numbers_in(program: Any) -> tuple[float, ...]:
-    """Return the absolute values of the constants of a traced formula."""
+def _around(program: Any) -> Array:
+    """Return points at the constants of a traced formula and around them: they may be thresholds or scales."""
     outputs = program.traced.outputs if hasattr(program, "traced") else ()
-    found = {abs(float(arg)) for node in needed(outputs) for arg in node.args if not isinstance(arg, Node | bool)}
-    return tuple(sorted(size for size in found if 0.0 < size < 1e150)[:8])
-
-
-def _around(numbers: tuple[float, ...]) -> Array:
-    """Return points at the constants of a formula and around them: they may be thresholds or scales."""
+    constants = {abs(float(arg)) for node in needed(outputs) for arg in node.args if not isinstance(arg, Node | bool)}
+    numbers = sorted(size for size in constants if 0.0 < size < 1e150)[:8]
     if not numbers:
         return np.empty(0)
     sizes = {size for number in numbers for size in (number, 1.0 / number)}

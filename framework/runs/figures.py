@@ -58,11 +58,6 @@ class Figures:
         return self.summed[len(self.of_outputs) :]
 
     @property
-    def summed_metrics(self) -> list[Metric | Loss]:
-        """The metrics that add up over batches, as they were given."""
-        return [metric for metric in self.metrics if metric.key in self.keys]
-
-    @property
     def keys(self) -> list[str]:
         """The columns that can be computed batch by batch."""
         return ["loss", *(figure.key for figure in self.summed)]
@@ -154,7 +149,9 @@ class Figures:
         """
         kept: list[Batch] = []
         # Where a metric or a prediction needs all rows at once, each worker computes all of them.
-        plan = Strategy() if strategy is None or self.whole or _mixes_in_prediction(model) else strategy
+        layers = [part for _, part in model.placed() if isinstance(part, Layer)]
+        alone = strategy is None or self.whole or any(layer.mixes_in_prediction for layer in layers)
+        plan = Strategy() if strategy is None or alone else strategy
 
         def sums() -> dict[int, Sums]:
             totals: dict[int, Sums] = {}
@@ -190,11 +187,6 @@ class Figures:
             outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
             return {"loss": self.loss.joined(outputs, a)} | sums
         return {"loss": self.loss.output_sums(model.output_activation, h, a, y, weight)} | sums
-
-
-def _mixes_in_prediction(model: Model) -> bool:
-    """Return whether a row's prediction depends on other rows."""
-    return any(isinstance(part, Layer) and part.mixes_in_prediction for _, part in model.placed())
 
 
 def _parts(source: Source, strategy: Strategy) -> Iterator[tuple[Batch, int]]:

@@ -201,8 +201,8 @@ def _sources(
 ) -> tuple[Source, Source | None]:
     """Return the checked data and the checked validation data."""
     figures = trainer.figures
-    chosen: Any = {"metrics": figures.summed_metrics, "sampling": trainer.sampling}
-    source = prepare(data, model, figures.losses, name, fingerprinted=True, **chosen)
+    chosen: Any = {"metrics": [each for each in trainer.metrics if each.key in figures.keys]}  # those of batches
+    source = prepare(data, model, figures.losses, name, fingerprinted=True, sampling=trainer.sampling, **chosen)
     if validation is None:
         return source, None
     where, seen = f"{name}: validation", source.columns
