@@ -89,16 +89,16 @@ class _Settings(Component):
         """Return whether training on so many rows stops early."""
         return rows >= _ENOUGH if self.early_stopping == "auto" else self.early_stopping
 
-    def model(self, head: Model, seed: int) -> Network:
-        """Return the network, with numbers that are drawn from the seed when it meets data."""
+    def model(self, targets: _Targets, dtype: str, seed: int) -> Network:
+        """Return the network, with numbers that are drawn from the seed when it meets data.
+
+        Its dtype is that of the given layers, else ``dtype``.
+        """
+        head = targets.head(next((part.dtype for part in self.layers or () if isinstance(part, Model)), dtype))
         if self.layers is None:
             parts = [Dense(units=units, activation=self.activation, dtype=head.dtype) for units in self.hidden]
             return Network(*parts, head, seed=seed)
         return Network(*(p.in_dtype(p.dtype) if isinstance(p, Model) else p for p in self.layers), head, seed=seed)
-
-    def dtype(self, default: str) -> str:
-        """Return the dtype of the given layers."""
-        return next((part.dtype for part in self.layers or () if isinstance(part, Model)), default)
 
 
 @dataclass(frozen=True)
@@ -427,7 +427,7 @@ class _Neural(BaseEstimator):
         rows = targets.encoded(*data), held_out and targets.encoded(*held_out)
         run = self._continued(trainer) if more else None
         try:
-            model = self.model_ if more else settings.model(targets.head(settings.dtype(X.dtype.name)), trainer.seed)
+            model = self.model_ if more else settings.model(targets, X.dtype.name, trainer.seed)
             with targets.training(model, fitted=more):
                 run = _fitted(trainer, model, *rows, epochs=1 if partial else None, run=run)
             targets.finish(run)
@@ -572,11 +572,9 @@ def _require_numbers(X: Any) -> None:
         raise DtypeError("X must have no masked values; got a masked array; fill or drop them first")
     types = {"": X.dtype} if hasattr(X, "dtype") else {}
     if is_frame(X):
-        schema = getattr(X, "schema", None)  # of polars and Arrow
-        if schema is None:
-            types = dict(zip(X.columns, X.dtypes, strict=True))
-        else:
-            types = dict(schema.items() if hasattr(schema, "items") else zip(schema.names, schema.types, strict=True))
+        arrow = hasattr(X, "column_names")
+        columns = (X.column_names, X.schema.types) if arrow else (X.columns, X.dtypes)
+        types = dict(zip(*columns, strict=True))
     for name, kind in types.items():
         if str(kind).lower().startswith(("date", "duration", "period", "time")):
             where = f" in column {name!r}" if name else ""

@@ -127,16 +127,12 @@ class Stream:
         Raises:
             DataError: The stream gives no rows in epoch 0, or an item of another form.
         """
-        items = self._items(0)
-        for part in items:
+        for part in self.parts(0):
             return part
         raise DataError(f"{self.name} must give at least one row; got none in epoch 0")
 
     def parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
         """Give x, y and weight of each batch of an epoch."""
-        return self._items(epoch)
-
-    def _items(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
         given = self.function(epoch)
         try:
             items = iter(given)
@@ -182,7 +178,7 @@ class BareStream(Stream):
         """x, y and weight of the first batch, which is kept."""
         if not self.once:
             return super().first
-        self._rest = self._items(0)
+        self._rest = super().parts(0)
         for part in self._rest:
             return part
         raise DataError(f"{self.name} must give at least one row; got none")

@@ -22,7 +22,7 @@ from framework.arrays import Array
 from framework.errors import SettingsError
 from framework.export.source import HELPER_NAMES, HELPERS, Formula, Lines, helpers_in, quoted
 from framework.export.table_source import TABLE_HELPERS, TableSource
-from framework.export.whole import OnSymbols, sample_of, without_graph
+from framework.export.whole import OnSymbols, numbers_of, sample_of, without_graph
 from framework.files import write_whole
 from framework.graph.graph import KINDS
 from framework.graph.lower import lower
@@ -194,7 +194,7 @@ class _File:
         program = layer.program(shape, training=False)
         inputs, results = program.prediction
         texts = dict(zip(program.leaves, leaves(x), strict=True))
-        texts |= {key: self._number(key, value, place) for key, value in _numbers(layer).items()}
+        texts |= {key: self._number(key, value, place) for key, value in numbers_of(layer).items()}
         given = {node: texts[key] for key, node in inputs.items()}
         graph = next(iter(inputs.values())).graph
         try:
@@ -215,7 +215,7 @@ class _File:
 
         Each call of a child ends what is written so far; the child's own lines come next.
         """
-        place, numbers, given = path.removesuffix("."), _numbers(model), flatten(shape)
+        place, numbers, given = path.removesuffix("."), numbers_of(model), flatten(shape)
         label = f"{place} {getattr(model, '_label', type(model).__name__)}".strip()
         record = _Calls(model)
         shapes = {leaf: (ROWS, *size) for leaf, size in given.items()} | {k: np.shape(v) for k, v in numbers.items()}
@@ -269,11 +269,6 @@ class _File:
         self.lines.line("")
         self.lines.comment(f"{place} {text}")
         self.lines.lines += rest
-
-
-def _numbers(model: Model) -> dict[str, Array]:
-    """Return the parameters and buffers of a model."""
-    return {key: np.asarray(value) for part in (model.parameters, model.buffers) for key, value in part.items()}
 
 
 class _Call(NamedTuple):

@@ -61,10 +61,6 @@ def _two_biases(bias: Array, reset: Array | None = None) -> tuple[Array, Array]:
     return bias, state
 
 
-def _one_bias(inputs: Array, state: Array) -> tuple[Array]:
-    return (inputs + state,)
-
-
 def _reset_bias(inputs: Array, state: Array) -> tuple[Array, Array]:
     """Return GRU's biases: r multiplies that of the state in the third gate, so it stays by itself."""
     units = len(state) // 3
@@ -75,6 +71,7 @@ _WEIGHTED = (_turned("weights", "weight"), _same("bias", "bias"))
 _NORMALIZED = (_same("scale", "weight"), _same("shift", "bias"))
 _RECURRENT = (_turned("weights", "weight_ih_l0"), _turned("recurrent", "weight_hh_l0"))
 _BIASES = ("bias_ih_l0", "bias_hh_l0")
+_ONE_BIAS = _Rule(("bias",), _BIASES, _two_biases, lambda inputs, state: (inputs + state,))
 
 _LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
     Dense: _WEIGHTED,
@@ -93,8 +90,8 @@ _LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
         _same("running_variance", "running_var"),
         _Rule((), ("num_batches_tracked",), lambda: (np.array(0),), lambda _: ()),  # momentum is a setting here
     ),
-    SimpleRNN: (*_RECURRENT, _Rule(("bias",), _BIASES, _two_biases, _one_bias)),
-    LSTM: (*_RECURRENT, _Rule(("bias",), _BIASES, _two_biases, _one_bias)),
+    SimpleRNN: (*_RECURRENT, _ONE_BIAS),
+    LSTM: (*_RECURRENT, _ONE_BIAS),
     GRU: (*_RECURRENT, _Rule(("bias", "reset_bias"), _BIASES, _two_biases, _reset_bias)),
     MultiHeadAttention: (
         _turned("weights", "in_proj_weight"),

@@ -61,8 +61,7 @@ def whole(model: Model, shape: Any = None, dtype: str | None = None, *, name: st
     """
     shape = sample_of(model, shape, name)
     dtype = dtype or model.dtype
-    parameters, buffers = model.parameters, model.buffers
-    numbers = {key: np.asarray(value) for part in (parameters, buffers) for key, value in part.items()}
+    numbers = numbers_of(model)
     kinds = {key: KINDS.get(value.dtype.kind, "f") for key, value in numbers.items()}
     ids = map_leaves(lambda part: bool(np.isfinite(part).all()), model.cardinalities(shape))
     given = flatten(shape)
@@ -119,6 +118,11 @@ def sample_of(model: Model, shape: Any, name: str) -> Any:
     return shape
 
 
+def numbers_of(model: Model) -> dict[str, Array]:
+    """Return the parameters and buffers of a model."""
+    return {key: np.asarray(value) for part in (model.parameters, model.buffers) for key, value in part.items()}
+
+
 def _keys(tree: Any, alone: str) -> list[str]:
     """Return the names of leaves as users know them, in the order of ``leaves``: ``city``; ``a.b`` inside another."""
     if not isinstance(tree, dict):
@@ -142,7 +146,7 @@ class _Walk:
                 x = self.through(part, x, f"{path}{name}.")
             return x
         label = f"{path.removesuffix('.')} {getattr(model, '_label', type(model).__name__)}".strip()
-        values = self._values(model, path)
+        values: dict[str, Any] = {key: self.symbols[f"{path}{key}"] for key in (*model.parameters, *model.buffers)}
         try:
             if not isinstance(model, Layer):
                 return model.apply(x, values, _Walking(self, model, path))
@@ -152,10 +156,6 @@ class _Walk:
             if error is not self.refusal:  # of a layer inside, which it names
                 self.refusal = SettingsError(f"{self.name}: layer {label} has no graph: {without_graph(error)}")
             raise self.refusal from None
-
-    def _values(self, model: Model, path: str) -> dict[str, Any]:
-        """Return the parameters of a model by the names that it knows them by."""
-        return {key: self.symbols[f"{path}{key}"] for key in (*model.parameters, *model.buffers)}
 
     def _layer(self, layer: Layer, x: Any, values: dict[str, Any]) -> Any:
         if not (layer._derives and belongs_to(type(layer), "apply", "formula")):

@@ -75,7 +75,8 @@ class _Builder:
 
     def setting(self, cls: type[Component], name: str, value: Any, path: KeyPath) -> Any:
         """Build every component in a setting of a class."""
-        annotation = _annotation(cls, name)
+        field = cls.model_fields.get(name)
+        annotation = chosen(cls) if field is None else field.annotation
         kinds = component_classes(annotation)
         if kinds and isinstance(value, str) and _takes_numbers(annotation):
             names = [sub.tag() for kind in kinds for sub in concrete(kind)]
@@ -179,11 +180,6 @@ def _imported(message: str, tag: str) -> str:
     module, colon, _ = tag.partition(":")
     advice = f"give --import {module}, the module that defines it" if colon else "write your own as module:Class"
     return message.replace("import the module that defines it first", advice)
-
-
-def _annotation(cls: type[Component], name: str) -> Any:
-    field = cls.model_fields.get(name)
-    return chosen(cls) if field is None else field.annotation
 
 
 def chosen(cls: type[Component]) -> Any:

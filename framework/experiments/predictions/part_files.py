@@ -101,7 +101,10 @@ def write_parts(
             f"{Path(out)}.csv"
         )
     files = located(table.path, ".parquet", "Parquet")
-    _require_apart(files, data, out)
+    folder = real_path(out)
+    within = Path(data).is_dir() and folder.is_relative_to(real_path(data))
+    if within or any(file.system is None and real_path(file.path).is_relative_to(folder) for file in files):
+        raise SettingsError(f"--out {out}: its parts would be read as files of {data}; give a folder outside of it")
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,14 +115,6 @@ def write_parts(
     parts = Parts(models_of(checkpoints), trained, Path(out), about, changes, overwrite, report)
     parts.write(files, checked=checked)
     return parts
-
-
-def _require_apart(files: Sequence[File], data: str, out: str) -> None:
-    """Refuse a folder whose parts would be read as data."""
-    folder = real_path(out)
-    within = Path(data).is_dir() and folder.is_relative_to(real_path(data))
-    if within or any(file.system is None and real_path(file.path).is_relative_to(folder) for file in files):
-        raise SettingsError(f"--out {out}: its parts would be read as files of {data}; give a folder outside of it")
 
 
 class _Part(NamedTuple):
