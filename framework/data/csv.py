@@ -226,7 +226,6 @@ class _CSVRows(Rows):
         self._settings, self._library = settings, required("pyarrow.csv", "CSV")
         self._compute = required("pyarrow.compute", "CSV")
         self._firsts: list[int] = []  # the first row of each file
-        self._kept: tuple[int, int, Any] = (0, 0, None)  # rows of which not all were asked for, from and up to
         self._headers: list[tuple[str, ...]] = []
         self._blocks: list[_Block] = []
         self.types: dict[str, _Type] = {}
@@ -399,31 +398,16 @@ class _CSVRows(Rows):
                 ) from None
             raise DataError(f"CSV: {file}: rows from {row} on cannot be read: {error}") from error
 
-    def _read(self, start: int, stop: int) -> Any:
-        parts: list[Any] = []
-        while start < stop:
-            if self._kept[0] <= start < self._kept[1]:  # a block that is read in several pieces
-                begin, end, table = self._kept
-                parts.append(table.slice(start - begin, min(stop, end) - start))
-                start = end
-                continue
-            first = bisect_right(self.starts, start) - 1
-            block = self._blocks[first]
-            last = first  # blocks of one file are read together, up to 16
-            while (
-                last + 1 < min(len(self._blocks), first + 16)
-                and self._blocks[last + 1].file == block.file
-                and self._blocks[last + 1].start < stop
-            ):
-                last += 1
-            table = self._block(block, self._blocks[last].end)
-            end = self._blocks[last + 1].start if last + 1 < len(self._blocks) else self.rows
-            if table.num_rows != end - block.start:
-                raise self.changed(block.file)
-            self._kept = (block.start, end, table) if stop < end else (0, 0, None)
-            parts.append(table.slice(start - block.start, min(stop, end) - start))
-            start = end
-        return self.arrow.concat_tables(parts) if parts else self.schema.empty_table()
+    def tables(self, row: int, stop: int) -> tuple[int, int, Iterator[Any]]:
+        """Return one: the block of the row, with those after it in the same file that are wanted too, up to 16."""
+        first = last = bisect_right(self.starts, row) - 1
+        block, ends = self._blocks[first], [*self.starts[first + 1 : first + 17], self.rows]
+        while ends[last - first] < stop and last < first + 15 and self._blocks[last + 1].file == block.file:
+            last += 1
+        table, end = self._block(block, self._blocks[last].end), ends[last - first]
+        if table.num_rows != end - block.start:
+            raise self.changed(block.file)
+        return block.start, end, iter([table])
 
     def _block(self, block: _Block, end: int) -> Any:
         """Return the rows of a block and of those after it, up to the byte ``end``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
@@ -86,7 +86,7 @@ class _Group(NamedTuple):
 
 
 class _ParquetRows(Rows):
-    """The row groups of some files, and the place in one of them up to which rows have been decoded."""
+    """The row groups of some files, each of which is decoded from its beginning."""
 
     def __init__(self, files: Sequence[File], wanted: set[str | None] | None) -> None:
         """Read the footers, and keep of each only how many rows its groups have."""
@@ -114,58 +114,26 @@ class _ParquetRows(Rows):
             _Group(file, number, start, rows) for (file, number, rows), start in zip(groups, ends, strict=False)
         ]
         self.starts, self.rows, self.digest = ends[:-1], ends[-1], digest.hexdigest()[:12]
-        self._place, self._end = 0, 0  # the next row that is decoded, and the end of its row group
-        self._batches: Any = None
-        self._rest: list[Any] = []  # decoded rows that begin at _place
 
-    def _read(self, start: int, stop: int) -> Any:
-        parts: list[Any] = []
+    def tables(self, row: int, stop: int) -> tuple[int, int, Iterator[Any]]:
+        """Return those of the row group."""
+        group = self._groups[bisect_right(self.starts, row) - 1]
+        self.require_unchanged(group.file)
+        if self._file[0] != group.file:
+            self._file = group.file, _opened(self.files[group.file])
+        return group.start, group.start + group.rows, self._decoded(group)
+
+    def _decoded(self, group: _Group) -> Iterator[Any]:
+        names = self.schema.names
+        rows = max(1, sizes.READ_NUMBERS // len(names))
         try:
-            while start < stop:
-                if start != self._place or start == self._end or self._file[1] is None:
-                    self._go_to(start)
-                part = self._next(stop - start)
-                parts.append(part)
-                start += part.num_rows
-        except BaseException:  # also an interrupt, after which rows may be decoded that _place does not count
-            self._place = self._end = 0
-            raise
-        return self.arrow.Table.from_batches(parts, self.schema)
-
-    def _go_to(self, row: int) -> None:
-        """Decode up to ``row``, from the beginning of its row group or from the current place in it."""
-        if not self._place < row < self._end or self._file[1] is None:
-            group = self._groups[bisect_right(self.starts, row) - 1]
-            self.require_unchanged(group.file)
-            if self._file[0] != group.file:
-                self._file = group.file, _opened(self.files[group.file])
-            names = self.schema.names
-            rows = max(1, sizes.READ_NUMBERS // len(names))
             # One thread: the other processors are for the training, whose next rows are read meanwhile.
-            self._batches = self._file[1].iter_batches(
-                rows, row_groups=[group.number], columns=names, use_threads=False
-            )
-            self._place, self._end, self._rest = group.start, group.start + group.rows, []
-        while self._place < row:
-            self._next(row - self._place)
-
-    def _next(self, most: int) -> Any:
-        """Return the next rows, at least one and ``most`` at most."""
-        if not self._rest:
-            try:
-                batch = next(self._batches)
-                if not batch.schema.equals(self.schema):  # another order, or codes of another width
-                    batch = batch.select(self.schema.names).cast(self.schema)
-                self._rest.append(batch)
-            except Exception as error:
-                file = self.files[self._file[0]].url
-                raise DataError(f"Parquet: rows of {file} cannot be read: {error}") from error
-        batch = self._rest.pop()
-        if batch.num_rows > most:
-            self._rest.append(batch.slice(most))
-            batch = batch.slice(0, most)
-        self._place += batch.num_rows
-        return batch
+            for batch in self._file[1].iter_batches(rows, row_groups=[group.number], columns=names, use_threads=False):
+                same = batch.schema.equals(self.schema)  # else another order, or codes of another width
+                yield self.arrow.Table.from_batches([batch if same else batch.select(names).cast(self.schema)])
+        except Exception as error:
+            raise DataError(f"Parquet: rows of {self.files[group.file].url} cannot be read: {error}") from error
+        raise DataError(f"Parquet: {self.files[group.file].url} has fewer rows than its footer says")
 
     def _require_same_types(self, file: File, schema: Any) -> None:
         for column in self.schema.names:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -63,6 +63,9 @@ class Rows:
         """Forget the file that is open."""
         self._lock = threading.Lock()
         self._file: tuple[int, Any] = (-1, None)  # the number of the file that is open, and what it was opened as
+        self._place = self._end = 0  # the next row that is decoded, and the end of the tables that go on from there
+        self._tables: Iterator[Any] = iter(())
+        self._rest: Any = None  # decoded rows that begin at _place
 
     def require_unchanged(self, place: int) -> None:
         """Check that a file is as it was when its rows were found; one that is elsewhere, only before it is opened.
@@ -82,12 +85,38 @@ class Rows:
 
     def read(self, start: int, stop: int) -> Any:
         """Return the rows start..stop as a pyarrow Table, as a slice of a list does."""
+        stop, parts = min(stop, self.rows), []
         with self._lock:
-            return self._read(start, min(stop, self.rows))
+            try:
+                while start < stop:
+                    if not self._place <= start < self._end:
+                        self._place, self._end, self._tables = self.tables(start, stop)
+                        self._rest = None
+                    while self._place < start:
+                        self._next(start - self._place)
+                    parts.append(self._next(stop - start))
+                    start = self._place
+                if self._place == self._end:
+                    self._tables = iter(())  # else the last table would stay in memory
+            except BaseException:  # also an interrupt, after which rows may be decoded that _place does not count
+                self._place = self._end = 0
+                raise
+        return self.arrow.concat_tables(parts) if parts else self.schema.empty_table()
+
+    def _next(self, most: int) -> Any:
+        """Return the next rows, at least one and ``most`` at most."""
+        table = next(self._tables) if self._rest is None else self._rest
+        self._rest = table.slice(most) if table.num_rows > most else None
+        table = table.slice(0, most)
+        self._place += table.num_rows
+        return table
 
     @abstractmethod
-    def _read(self, start: int, stop: int) -> Any:
-        """Return the rows start..stop; no other thread reads at the same time."""
+    def tables(self, row: int, stop: int) -> tuple[int, int, Iterator[Any]]:
+        """Return tables that follow one another and hold a row: the first row, the end, and the tables.
+
+        No other thread reads at the same time. ``stop`` is the end of the rows that are wanted.
+        """
 
 
 class TableFile(Component):

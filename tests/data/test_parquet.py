@@ -116,17 +116,17 @@ def test_no_row_is_lost_after_an_interrupt(folder, monkeypatch):
     monkeypatch.setattr(framework.data.sizes, "READ_NUMBERS", 50)  # 10 rows of 5 columns
     data = Parquet(folder, "late")
     data.frame(0, 10)
-    decoded = data.rows._batches
+    decoded = data.rows._tables
 
     class Interrupted:
         def __next__(self):
             next(decoded)
             raise KeyboardInterrupt
 
-    data.rows._batches = Interrupted()
+    data.rows._tables = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         data.frame(10, 20)
-    data.rows._batches = decoded
+    data.rows._tables = decoded
     assert data.frame(10, 20).equals(TABLE[10:20].select(data.names))
 
 
