@@ -130,7 +130,8 @@ class _ParquetRows(Rows):
             # One thread: the other processors are for the training, whose next rows are read meanwhile.
             for batch in self._file[1].iter_batches(rows, row_groups=[group.number], columns=names, use_threads=False):
                 same = batch.schema.equals(self.schema)  # else another order, or codes of another width
-                yield self.arrow.Table.from_batches([batch if same else batch.select(names).cast(self.schema)])
+                part = batch if same else batch.select(names).cast(self.schema)
+                yield self.arrow.Table.from_batches([part], self.schema)
         except Exception as error:
             raise DataError(f"Parquet: rows of {self.files[group.file].url} cannot be read: {error}") from error
         raise DataError(f"Parquet: {self.files[group.file].url} has fewer rows than its footer says")

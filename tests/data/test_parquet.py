@@ -112,6 +112,13 @@ def test_rows_are_decoded_once_when_they_are_read_in_order(folder, monkeypatch):
     assert sum(decoded) == ROWS
 
 
+def test_rows_do_not_carry_what_pandas_noted_on_its_index(tmp_path):
+    pd.DataFrame({"a": [1.0, 2.0]}, index=[7, 8]).to_parquet(tmp_path / "a.parquet")
+    frame = Parquet(tmp_path / "a.parquet").frame()
+    assert frame.schema.metadata is None
+    assert [*frame.to_pandas().index] == [0, 1]
+
+
 def test_no_row_is_lost_after_an_interrupt(folder, monkeypatch):
     monkeypatch.setattr(framework.data.sizes, "READ_NUMBERS", 50)  # 10 rows of 5 columns
     data = Parquet(folder, "late")
