@@ -42,6 +42,8 @@ class Engine:
         part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
         regularizers: The penalties whose slopes are added to the gradients.
         strategy: Shares out a batch to workers, and adds up their results.
+        watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
+        within: The hooks within a step that some callback has; NumPy then makes the update.
     """
 
     def __init__(
@@ -53,10 +55,12 @@ class Engine:
         part_rows: int,
         regularizers: Sequence[Regularizer] = (),
         strategy: Strategy | None = None,
+        watched: bool = False,
+        within: Sequence[str] = (),
     ) -> None:
         """Prepare for a run."""
         self.run, self.figures, self.call = run, figures, call
-        self.part_rows, self.regularizers = part_rows, regularizers
+        self.part_rows, self.regularizers, self.watched, self.within = part_rows, regularizers, watched, within
         self.strategy = Strategy() if strategy is None else strategy
         formulas = (run.loss_function, run.model, *regularizers)
         self._watched = [each for each in formulas if not wholly_ours(each)]  # the library's own read nothing else
@@ -149,28 +153,10 @@ class Engine:
 
 
 class ChunkEngine(Engine):
-    """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make.
+    """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make."""
 
-    Attributes:
-        watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
-        within: The hooks within a step that some callback has; NumPy then makes the update.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        figures: Figures,
-        call: Callable[[str], None],
-        *,
-        watched: bool = False,
-        within: Sequence[str] = (),
-        **options: Any,
-    ) -> None:
-        """Prepare for a run; ``options`` are those of the NumPy engine."""
-        super().__init__(run, figures, call, **options)
-        self.watched, self.within = watched, within
-        self._length = 1.0  # of a chunk, in batches; only time depends on it
-        self._plan: Any = None  # what a chunk is compiled from
+    _length = 1.0  # of a chunk, in batches; only time depends on it
+    _plan: Any = None  # what a chunk is compiled from
 
     def begin_epoch(self) -> None:
         super().begin_epoch()

@@ -73,7 +73,7 @@ def _engine(fit: Fit, session: Session) -> Engine:
     run, trainer = fit.run, fit.trainer
     hooks = [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)]
     options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
-    chunks = {"watched": session.hears("on_batch_end"), "within": hooks}
+    options |= {"watched": session.hears("on_batch_end"), "within": hooks}
     if trainer.strategy is not None:
         strategy = Sharded(
             trainer.strategy,
@@ -86,13 +86,11 @@ def _engine(fit: Fit, session: Session) -> Engine:
     if run.engine == "jax":
         from framework.engines.jax import JaxEngine  # noqa: PLC0415
 
-        options |= {**chunks, "lifted": session.flushing.lifted}
-        return JaxEngine(run, trainer.figures, session.call, **options)
+        return JaxEngine(run, trainer.figures, session.call, lifted=session.flushing.lifted, **options)
     if run.engine in ("compiled", "many"):
         from framework.engines.compiled import CompiledEngine  # noqa: PLC0415
 
-        options |= {**chunks, "quiet": trainer.engine == "auto"}
-        return CompiledEngine(run, trainer.figures, session.call, **options)
+        return CompiledEngine(run, trainer.figures, session.call, quiet=trainer.engine == "auto", **options)
     run.engine = "numpy"
     run.recipe.pop("products", None)
     return Engine(run, trainer.figures, session.call, **options)

@@ -15,7 +15,7 @@ from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.engines.base import CHUNK_SECONDS, GROWTH, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
-from framework.engines.compiled.lower import Plan, kept_plan
+from framework.engines.compiled.lower import kept_plan
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import Path, Wiring
 from framework.engines.records import CannotLower
@@ -51,7 +51,6 @@ class CompiledEngine(ChunkEngine):
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._recipe: Optimizer | None = None
         self._settings: dict[str, Any] | None = None
-        self._plan: Plan | None = None
         self._reason = ""  # why NumPy computes the form that was asked for last, if it does
 
     def advance(self, piece: Piece) -> None:
@@ -228,9 +227,7 @@ class CompiledEngine(ChunkEngine):
             within = "" if shards or not self.within else f"{', '.join(self.within)} must act within each step"
             plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards, within=within)
             require_rows(data, plan.wiring)
-            self._require_ids(plan.wiring)
-            if not self.strategy.mixes:
-                self._require_whole(plan.wiring, size)
+            self._require_form(plan.wiring, size)
             if plan.reason:
                 form = replace(form, part=True)
             source = kernel_source(plan, form, size)
@@ -252,14 +249,12 @@ class CompiledEngine(ChunkEngine):
             warn(f"engine='compiled': falling back to NumPy for the update: {plan.reason}")
         return kernel
 
-    def _require_ids(self, wiring: Wiring) -> None:
-        """Refuse ids that a hook may change: a kernel checks none."""
+    def _require_form(self, wiring: Wiring, size: int) -> None:
+        """Refuse ids that a hook may change, and layers whose result depends on how a batch is cut into parts."""
         if wiring.tables and "on_batch_begin" in self.within:
             raise CannotLower("on_batch_begin may change the ids of an Embedding, which a kernel does not check")
-
-    def _require_whole(self, wiring: Wiring, size: int) -> None:
-        """Refuse layers whose result depends on how a batch is cut into parts."""
-        for layer in (operation.layer for operation in wiring.operations) if self.part_rows < size else ():
+        cut = self.part_rows < size and not self.strategy.mixes
+        for layer in (operation.layer for operation in wiring.operations) if cut else ():
             if layer is not None and (layer.mixes_rows or type(layer).draws is not Layer.draws):
                 raise CannotLower(f"{type(layer).__name__} with accumulate: a kernel takes a batch as a whole")
 

@@ -108,7 +108,8 @@ class Loops:
             self.direction = "rows"
         elif strided or reduced or "row" in written or (not narrow and forms & {"row", "column", "classes"}):
             self.direction = "units"
-        self._require_forms()
+        if any(place.form != "full" and not self._is(value, place.form) for value, place in self.writes):
+            raise CannotLower("a result that is one number for all units has no form in a kernel")
         across = [node for node in self.nodes if self._is(node, "row") and node.op in REDUCTIONS]
         read = {arg for node in self.nodes for arg in nodes_in(arguments(node))}
         self.whole = any(node in read or node.op != "sum" for node in across)
@@ -142,11 +143,6 @@ class Loops:
         self.forms[node] = form
         later = node.op in REDUCTIONS or (node.op == "total" and form == "row")
         self.stage[node] = max((self.stage[arg] for arg in args), default=0) + later
-
-    def _require_forms(self) -> None:
-        for value, place in self.writes:
-            if place.form != "full" and not self._is(value, place.form):
-                raise CannotLower("a result that is one number for all units has no form in a kernel")
 
     def _is(self, value: Any, form: str) -> bool:
         return isinstance(value, Node) and self.forms[value] == form

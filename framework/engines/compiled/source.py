@@ -308,7 +308,9 @@ class Forward:
     def _direct(self, i: int) -> bool:
         """Return whether a product writes its matrix itself, as no activation comes between."""
         operation = self.wiring.operations[i]
-        return operation.affine and self.wiring.fills(i) is not None and _is_identity(self.passes[i])
+        passes = self.passes[i]
+        identity = passes is not None and passes.forward.outputs["a"] is passes.forward.inputs.get("h")
+        return operation.affine and self.wiring.fills(i) is not None and identity
 
     def _delta(self, i: int, kind: str = "s") -> str:
         """Return the array that a product writes ("x"), or that of dL/dh ("s")."""
@@ -792,7 +794,3 @@ class _Kernel(Forward):
 def _sums_of(passes: Passes) -> list[str]:
     """Return the names of the sums over all shards that the backward pass reads."""
     return [name for name in passes.forward.outputs if name.startswith("total_")]
-
-
-def _is_identity(passes: Passes | None) -> bool:
-    return passes is not None and passes.forward.outputs["a"] is passes.forward.inputs.get("h")

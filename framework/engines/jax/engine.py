@@ -50,6 +50,8 @@ def device() -> str:
 class JaxEngine(ChunkEngine):
     """Makes the steps of a run as one function that JAX compiles; NumPy makes a step that is not finite."""
 
+    _plan: Plan | None
+
     def __init__(
         self,
         run: Run,
@@ -63,7 +65,6 @@ class JaxEngine(ChunkEngine):
         super().__init__(run, figures, call, **options)
         self.jax, self._lifted = required("jax", "engine='jax'"), lifted
         self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
-        self._plan: Plan | None = None
         self._key: Any = None
         self._compiled: set[Any] = set()
         self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device

@@ -75,7 +75,6 @@ class Plan:
             *_reads((model, loss, *(each.formula for each in self.graph.metrics), *regularizers, optimizer.recipe))
         ]
         self._program = self._written()
-        self._programs: dict[tuple[int, int], Program] = {}
 
     def _updates(self, optimizer: BoundOptimizer) -> Iterator[tuple[float, Update, tuple[int, ...]]]:
         recipe = optimizer.recipe
@@ -110,9 +109,7 @@ class Plan:
 
     def program(self, rows: int, part: int) -> Program:
         """Return the program for batches of so many rows, of which so many go through the model at once."""
-        if (rows, part) not in self._programs:
-            self._programs[rows, part] = replace(self._program, rows=rows, part=part)
-        return self._programs[rows, part]
+        return replace(self._program, rows=rows, part=part)
 
     def state(self, optimizer: BoundOptimizer) -> State:
         """Return the state as it is: views of the model and of the optimizer's memory."""
