@@ -126,23 +126,22 @@ class Losses(Loss):
 
     def gradient(self, prediction: Any, target: Any, weight: Any = None) -> Any:
         """Return the exact derivative of ``loss(prediction, target, weight)``, by name."""
-        self.require_names(prediction, "argument 'prediction'")
-        self.require_names(target, "argument 'target'")
-        found = {}
-        for name, loss in self.losses.items():
-            with about(name):
-                found[name] = self.weight_of(name) * loss.gradient(prediction[name], target[name], weight)
-        return found
+        found = self._called("gradient", prediction, target, weight)
+        return {name: self.weight_of(name) * each for name, each in found.items()}
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)), which add up over batches before ``result`` divides."""
+        return self.joined(self._called("sums", prediction, target, weight), prediction)
+
+    def _called(self, method: str, prediction: Any, target: Any, weight: Any) -> dict[str, Any]:
+        """Return what a method of each loss gives for its output, by name."""
         self.require_names(prediction, "argument 'prediction'")
         self.require_names(target, "argument 'target'")
         found = {}
         for name, loss in self.losses.items():
             with about(name):
-                found[name] = loss.sums(prediction[name], target[name], weight)
-        return self.joined(found, prediction)
+                found[name] = getattr(loss, method)(prediction[name], target[name], weight)
+        return found
 
     def accept_output(self, record: Record, activation: Any) -> None:
         """Check the outputs of a model, and give each a record of its own, which keeps its memory from step to step."""

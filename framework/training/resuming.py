@@ -137,8 +137,26 @@ def require_alike(
     if workers.size == 1:
         return
     with workers.together():
-        state = _state_of(run, recipe, callbacks, epochs, engine)
-    workers.require_equal(state, "fit: ", _ADVICE)
+        model, optimizer, arrays = run.model, run.optimizer, dict[str, Array]()
+        state: dict[str, Any] = {
+            "model": shown(model),
+            "engine in use": engine,
+            **recipe,
+            "argument 'epochs'": epochs,
+            "frozen parameters": model.parameters.frozen,
+            **numbers_of(model),
+            "bound optimizer": shown(optimizer.recipe),
+            **{f"optimizer's {name}": memory for name, memory in optimizer.memory.items()},
+        }
+        for name, value in vars(run.progress).items():
+            if name not in _OF_ONE_WORKER:
+                state[f"run's {name}"] = value
+        names = names_of(callbacks)
+        for each in callbacks:
+            name = names[id(each)]
+            if name in run.memories and not (each.writes or each.observes):
+                state[f"memory of {name}"] = pack(dict(run.memories[name]), f"memory of {name}", arrays)
+    workers.require_equal(state | arrays, "fit: ", _ADVICE)
     run.identity = workers.broadcast(run.identity)
 
 
@@ -152,32 +170,6 @@ def tell_idle(workers: Workers, strategy: DataParallel | None, name: str) -> Non
                 f"{name}: only {strategy.shards} of {workers.size} workers compute, each a shard; start fewer workers, "
                 f"or begin a new run with DataParallel(shards={workers.size})"
             )
-
-
-def _state_of(
-    run: Run, recipe: Mapping[str, str], callbacks: Iterable[Callback], epochs: int | None, engine: str
-) -> dict[str, Any]:
-    """Return everything that decides a training, by name."""
-    model, optimizer, arrays = run.model, run.optimizer, dict[str, Array]()
-    found: dict[str, Any] = {
-        "model": shown(model),
-        "engine in use": engine,
-        **recipe,
-        "argument 'epochs'": epochs,
-        "frozen parameters": model.parameters.frozen,
-        **numbers_of(model),
-        "bound optimizer": shown(optimizer.recipe),
-        **{f"optimizer's {name}": memory for name, memory in optimizer.memory.items()},
-    }
-    for name, value in vars(run.progress).items():
-        if name not in _OF_ONE_WORKER:
-            found[f"run's {name}"] = value
-    names = names_of(callbacks)
-    for each in callbacks:
-        name = names[id(each)]
-        if name in run.memories and not (each.writes or each.observes):
-            found[f"memory of {name}"] = pack(dict(run.memories[name]), f"memory of {name}", arrays)
-    return found | arrays
 
 
 def numbers_of(model: Model) -> dict[str, Array]:
