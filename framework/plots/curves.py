@@ -71,8 +71,7 @@ def learning_curves(
     for key in (*keys, *right):
         _require_column(columns, key, "learning_curves")
     best = _best(columns, keys[0], mode)
-    axis = axes(axis, "learning_curves")
-    open_frame(axis)
+    axis = open_frame(axes(axis, "learning_curves"))
     twin = second(axis) if right else None
     handles = []
     for place, key in enumerate((*keys, *right)):
@@ -197,8 +196,7 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
             "plots.learning_rate_search: argument 'search' must be what trainer.find_learning_rate(model, data) "
             f"returns; got {brief(search)}"
         )
-    axis = axes(axis, "learning_rate_search")
-    open_frame(axis)
+    axis = open_frame(axes(axis, "learning_rate_search"))
     handles = axis.plot(search.rates, search.losses, ".", color=COLORS[1], markersize=4, label="loss of the batch")
     handles += axis.plot(search.rates, search.smoothed, color=COLORS[0], linewidth=1.8, label="smoothed")
     if search.suggestion is not None:

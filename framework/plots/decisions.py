@@ -234,8 +234,7 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
     said = np.bincount(place, chances, bins)[filled] / rows[filled]
     was = np.bincount(place, right, bins)[filled] / rows[filled]
     error = float(np.sum(rows[filled] * np.abs(said - was)) / len(chances))
-    axis = axes(axis, "calibration", width=5.4, height=4.8)
-    open_frame(axis)
+    axis = open_frame(axes(axis, "calibration", width=5.4, height=4.8))
     twin = second(axis)
     axis.set_zorder(twin.get_zorder() + 1)
     bars = twin.bar((np.arange(bins) + 0.5) / bins, rows, 0.9 / bins, color=INK, alpha=0.35, label="rows in the bin")

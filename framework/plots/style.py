@@ -94,11 +94,12 @@ def literal(text: Any) -> str:
     return str(text).replace("$", r"\$")
 
 
-def open_frame(axis: Axes) -> None:
-    """Leave a frame without its right and upper side, with a faint grid behind what is drawn."""
+def open_frame(axis: Axes) -> Axes:
+    """Return the axes with a frame without its right and upper side, and a faint grid behind what is drawn."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color=INK, alpha=0.25, linewidth=0.6)
     axis.set_axisbelow(True)
+    return axis
 
 
 def second(axis: Axes) -> Axes:

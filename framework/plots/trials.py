@@ -47,8 +47,7 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
     rows = [row for row in results if row[objective] is not None and math.isfinite(row[objective])]
     if not rows:
         raise DataError(f"plots.trials: argument 'results' must hold a trial with a finite {objective!r}")
-    axis = axes(axis, "trials")
-    open_frame(axis)
+    axis = open_frame(axes(axis, "trials"))
     values = [row[setting] for row in rows]
     numbers, names, log = placed(values)
     if names:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -161,9 +161,6 @@ class History(Sequence[dict[str, Any]]):
 
     def __len__(self) -> int:
         return self._settled + (self._newest is not None)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self._at, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         """Compare all rows; NaN equals NaN, as the same figure of the same training."""
