@@ -165,15 +165,10 @@ def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> 
         with new.open("wb") as file:
             for part in parts:
                 file.write(part)
-        _make_newest(new)
-
-
-def _make_newest(file: Path) -> None:
-    """Give a file a later time than the checkpoints beside it, also after the clock was set back."""
-    with contextlib.suppress(OSError):  # a file system that keeps no such times, or a file that is gone
-        newest = max((path.stat().st_mtime_ns for path in checkpoints(file.parent)), default=-1)
-        if newest >= file.stat().st_mtime_ns:
-            os.utime(file, ns=(newest + 1,) * 2)
+        with contextlib.suppress(OSError):  # a file system that keeps no such times, or a file that is gone
+            newest = max((path.stat().st_mtime_ns for path in checkpoints(new.parent)), default=-1)
+            if newest >= new.stat().st_mtime_ns:  # after the clock was set back
+                os.utime(new, ns=(newest + 1,) * 2)
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:

@@ -393,15 +393,8 @@ class BoundOptimizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as recipe, model and memory."""
-        return _restored, (self.recipe, self.model, self.memory, self.steps, self.last_rate, self.updating)
-
-
-def _restored(
-    recipe: Optimizer, model: Model, memory: dict[str, Array], steps: int, last_rate: float, updating: bool
-) -> BoundOptimizer:
-    bound = BoundOptimizer(recipe, model)
-    bound.memory, bound.steps, bound.last_rate, bound.updating = memory, steps, last_rate, updating
-    return bound
+        kept = {name: getattr(self, name) for name in ("memory", "steps", "last_rate", "updating")}
+        return BoundOptimizer, (self.recipe, self.model), (None, kept)
 
 
 def _rebound(update: Callable[..., None]) -> set[str]:

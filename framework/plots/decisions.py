@@ -361,7 +361,9 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
     palette = np.array([to_rgb(COLORS[place % len(COLORS)]) for place in range(count)])
     sure = (scores.max(axis=-1) - 1 / count) / (1 - 1 / count) if probable else np.ones(chosen.shape)
     image = np.concatenate([palette[chosen], 0.1 + 0.5 * np.clip(sure, 0, 1)[..., None]], axis=-1)
-    axis.imshow(image, origin="lower", extent=_extent(horizontal, vertical), aspect="auto", interpolation="nearest")
+    wide, high = ((each[1] - each[0]) / 2 for each in (horizontal, vertical))
+    edges = (horizontal[0] - wide, horizontal[-1] + wide, vertical[0] - high, vertical[-1] + high)  # of the pixels
+    axis.imshow(image, origin="lower", extent=edges, aspect="auto", interpolation="nearest")
     *_, second, best = np.moveaxis(np.partition(scores, count - 2, axis=-1), -1, 0)
     for place in np.unique(chosen).tolist() if count > 2 else [0]:
         margin = scores[..., place] - np.where(chosen == place, second, best)
@@ -406,14 +408,3 @@ def _draw_values(axis: Axes, horizontal: Array, vertical: Array, values: Array, 
         axis.scatter(
             x[:, 0], x[:, 1], c=y, cmap="cividis", vmin=levels[0], vmax=levels[-1], edgecolors="black", zorder=3
         )
-
-
-def _extent(horizontal: Array, vertical: Array) -> tuple[float, float, float, float]:
-    """Return the outer edges of the pixels whose centres these are."""
-    wide, high = horizontal[1] - horizontal[0], vertical[1] - vertical[0]
-    return (
-        float(horizontal[0] - wide / 2),
-        float(horizontal[-1] + wide / 2),
-        float(vertical[0] - high / 2),
-        float(vertical[-1] + high / 2),
-    )
