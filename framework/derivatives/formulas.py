@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -157,11 +158,18 @@ def check_loss(loss: Any, *, written: bool) -> None:
     if loss.by_row:
         h = np.resize(ROWS, (3, tried_width(loss)))
         predictions = np.exp(h) / np.exp(h).sum(axis=1, keepdims=True)
-        check, goals = _check_rows, _row_targets(h)
+        classes = h.shape[1]
+        soft = np.arange(1.0, classes + 1.0) + np.arange(3.0)[:, None]
+        hard = np.eye(classes)[[0, classes // 2, classes - 1]]
+        check, goals = _check_rows, [hard, soft / soft.sum(axis=1, keepdims=True), 60.0 * h - 7.0]
     else:
         h, predictions, check = MODERATE, ROWS, _check_elements
         goals = [np.full_like(ROWS, target) for target in TARGETS]
-    accepted = [goal for goal in goals if _accepts(loss, goal)]
+    accepted = []
+    for goal in goals:
+        with suppress(DataError):
+            loss.require_target(goal, "target")
+            accepted.append(goal)
     for goal in accepted:
         _require_values(loss, predictions, goal)
         check(loss, written, h, predictions, goal)
@@ -173,14 +181,6 @@ def check_loss(loss: Any, *, written: bool) -> None:
             )
 
 
-def _row_targets(h: Array) -> list[Array]:
-    """Return targets to try of the shape of some rows: classes, distributions and numbers."""
-    classes = h.shape[1]
-    soft = np.arange(1.0, classes + 1.0) + np.arange(3.0)[:, None]
-    hard = np.eye(classes)[[0, classes // 2, classes - 1]]
-    return [hard, soft / soft.sum(axis=1, keepdims=True), 60.0 * h - 7.0]
-
-
 def _require_values(loss: Any, predictions: Array, targets: Array) -> None:
     """Check that a loss gives a value for each element, or for each row, as its class says."""
     try:
@@ -190,15 +190,6 @@ def _require_values(loss: Any, predictions: Array, targets: Array) -> None:
         raise
     except Exception:  # noqa: BLE001 (a formula for rows of another width; its trace says so)
         return
-
-
-def _accepts(loss: Any, target: Array) -> bool:
-    """Return whether a loss takes a target."""
-    try:
-        loss.require_target(target, "target")
-    except DataError:
-        return False
-    return True
 
 
 def _check_elements(loss: Any, written: bool, h: Array, _predictions: Array, goal: Array) -> None:

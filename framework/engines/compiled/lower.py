@@ -425,7 +425,8 @@ def _output(
             delta = called(loss, "fused_slope", a, target)
         else:
             value = called(loss, "value", a, target)
-            slope = _loss_slope(loss, a, target)
+            written = type(loss).slope is not Loss.slope
+            slope = called(loss, "slope", a, target) if written else _derived(loss, "value", [a, target])
             delta = _row_backward(activation, slope, h, a) if coupled else slope * _slope(activation, h, a)
         if not isinstance(value, Symbol):
             raise CannotLower(f"{type(loss).__name__}.value is the same for every row")
@@ -556,13 +557,6 @@ def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
     if activation._has_derivative:
         return called(activation, "derivative", h)
     return _derived(activation, "_formula", [h])
-
-
-def _loss_slope(loss: Loss, a: Any, target: Symbol) -> Any:
-    """Return d(value)/d(prediction), written or derived."""
-    if type(loss).slope is not Loss.slope:
-        return called(loss, "slope", a, target)
-    return _derived(loss, "value", [a, target])
 
 
 def _row_backward(activation: Activation, gradient: Any, h: Symbol, a: Any) -> Any:
