@@ -11,7 +11,7 @@ import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
@@ -557,12 +557,10 @@ def _validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
 def _place_of_no_number(frame: Any) -> str | None:
     for label in getattr(frame, "column_names", frame.columns):
         for row, value in enumerate(np.asarray(frame[label]).tolist()):
-            try:
-                finite = math.isfinite(float(value))
-            except (TypeError, ValueError):
-                finite = False
-            if not finite:
-                return f"column {str(label)!r}, row {row}: {brief(value)}"
+            with suppress(TypeError, ValueError):
+                if math.isfinite(float(value)):
+                    continue
+            return f"column {str(label)!r}, row {row}: {brief(value)}"
     return None
 
 

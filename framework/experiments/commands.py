@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -164,7 +165,9 @@ def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
     """Train the experiment FILE, in a new folder that holds all there is to know of the run."""
     path = Path(file)
     experiment = _experiment_of(path, changes).moved(path.absolute().parent)
-    folder = RunFolder.create(out or _unused(path.stem), experiment, sys.argv[1:])
+    unused = (Path("runs", f"{path.stem}-{number}") for number in count(1))
+    out = out or str(next(run for run in unused if not run.exists()))
+    folder = RunFolder.create(out, experiment, sys.argv[1:])
     try:
         _run(folder, None)
     except Exception as error:
@@ -521,14 +524,6 @@ def _require_new(path: str | Path, overwrite: bool, argument: str = "--out") -> 
     """Refuse to replace a file without --overwrite."""
     if leads_to(path) and not overwrite:
         raise click.ClickException(f"{path} exists already; give {argument} another file, or --overwrite")
-
-
-def _unused(name: str) -> Path:
-    """Return the first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
-    number = 1
-    while (path := Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return path
 
 
 def _relative(path: Path) -> str:

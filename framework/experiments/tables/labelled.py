@@ -25,8 +25,10 @@ def labelled(table: TableFile) -> TableFile | Selection:
     """
     if table.target is None:
         return table
-    narrow = table if isinstance(table, CSV) else table.replace(columns=table.names[:1])  # a CSV file is parsed whole
-    blocks = [_absent(narrow, start) for start in range(0, len(table), BLOCK_ROWS)]
+    blocks = [
+        np.any([frame.column(name).to_native().is_null(nan_is_null=True) for name in frame.names], axis=0)
+        for frame in targets_of(table)
+    ]
     absent = np.concatenate([np.zeros(0, bool), *blocks])
     missing = int(absent.sum())
     if not missing:
@@ -36,14 +38,6 @@ def labelled(table: TableFile) -> TableFile | Selection:
         raise DataError(f"{what} is missing in all {missing:,} rows, so there is nothing to learn from")
     warn(f"{what} is missing in {missing:,} of {len(table):,} rows, first in row {absent.argmax()}; they are left out")
     return Selection(table, Mask(absent), f"{len(table) - missing} rows with a target", held=False)
-
-
-def _absent(table: TableFile, start: int) -> Array:
-    """Return which rows of a block have no target, or lack one of several."""
-    y = table.read(start, min(start + BLOCK_ROWS, len(table)))[1]
-    columns = [y] if isinstance(table.target, str) else y.columns
-    absent: Array = np.any([column.is_null(nan_is_null=True).to_numpy() for column in columns], axis=0)
-    return absent
 
 
 def classes_of(table: TableFile | Selection, most: float = math.inf) -> tuple[list[tuple[str, ...]], Array]:
@@ -64,7 +58,7 @@ def classes_of(table: TableFile | Selection, most: float = math.inf) -> tuple[li
 def targets_of(table: TableFile | Selection) -> Iterator[Frame]:
     """Give the targets of a table, in blocks."""
     file = table if isinstance(table, TableFile) else table.dataset
-    narrow = file.replace(columns=file.names[:1])
+    narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole
     rows = narrow if isinstance(table, TableFile) else Selection(narrow, table.draw, table.name, held=table.held)
     for start in range(0, len(rows), BLOCK_ROWS):
         yield Frame(rows.read(start, min(start + BLOCK_ROWS, len(rows)))[1], f"the target {file.targets[0]!r}")
