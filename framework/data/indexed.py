@@ -63,8 +63,6 @@ class Indexed:
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of the rows start..stop; see ``read_rows``."""
-        if hasattr(self.data, "with_format"):
-            return self._table(slice(start, min(stop, len(self))))
         return self.read_rows(range(start, min(stop, len(self))))
 
     def read_rows(self, rows: Sequence[int]) -> tuple[Any, ...]:
@@ -74,7 +72,7 @@ class Indexed:
             DataError: A row has another form than the first, or has no value of a name.
         """
         if hasattr(self.data, "with_format"):
-            return self._table([*rows])
+            return self._table(slice(rows.start, rows.stop) if isinstance(rows, range) else [*rows])
         many = getattr(self.data, "__getitems__", None)
         items = [self.data[row] for row in rows] if many is None else many([*rows])
         if items and isinstance(items[0], dict):

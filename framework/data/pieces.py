@@ -178,41 +178,24 @@ def filled(parts: Iterable[Batch], rows: int) -> Batch:
     place = 0
     for part in parts:
         if made is None:
-            made = _empty(part, rows)
-        _fill(made, place, part)
-        place += rows_in(part[1])
+            made = map_batch(lambda array: np.empty((rows, *array.shape[1:]), array.dtype), part)
+        stop = place + rows_in(part[1])
+        map_batch(lambda whole, given, own=slice(place, stop): np.copyto(whole[own], given), made, part)
+        place = stop
     assert made is not None
     return made
 
 
-def _empty(like: Batch, rows: int) -> Batch:
-    """Return memory for ``rows`` rows of the form of a batch."""
-    x, y, weight = like
-    return (
-        *(map_leaves(lambda leaf: np.empty((rows, *leaf.shape[1:]), leaf.dtype), tree) for tree in (x, y)),
-        None if weight is None else np.empty(rows, weight.dtype),
-    )
-
-
-def _fill(batch: Batch, place: int, part: Batch) -> None:
-    """Copy the rows of ``part`` into a batch, from the row ``place`` on."""
-    rows = slice(place, place + rows_in(part[1]))
-    for tree, of_part in zip(batch[:2], part[:2], strict=True):
-        map_leaves(lambda whole, given: np.copyto(whole[rows], given), tree, of_part)
-    if batch[2] is not None:
-        batch[2][rows] = part[2]
+def map_batch(function: Callable[..., Any], *batches: Batch) -> Batch:
+    """Return ``function`` of each array of batches of one form; without weights there are none."""
+    x, y, weights = zip(*batches, strict=True)
+    return map_leaves(function, *x), map_leaves(function, *y), None if weights[0] is None else function(*weights)
 
 
 def rows_of_batch(batch: Batch, rows: Any) -> Batch:
     """Return some rows of a batch, by a slice or by their numbers."""
     x, y, weight = batch
     return take(x, rows), take(y, rows), None if weight is None else weight[rows]
-
-
-def copied(batch: Batch) -> Batch:
-    """Return a batch in new memory."""
-    x, y, weight = batch
-    return map_leaves(np.copy, x), map_leaves(np.copy, y), None if weight is None else weight.copy()
 
 
 def read_only(array: Array) -> Array:
@@ -224,14 +207,7 @@ def read_only(array: Array) -> Array:
 
 def joined(parts: list[Batch]) -> Batch:
     """Join batches of one form into one."""
-    if len(parts) == 1:
-        return parts[0]
-    weights = [weight for _, _, weight in parts if weight is not None]
-    return (
-        map_leaves(lambda *leaves: np.concatenate(leaves), *(x for x, _, _ in parts)),
-        map_leaves(lambda *leaves: np.concatenate(leaves), *(y for _, y, _ in parts)),
-        np.concatenate(weights) if weights else None,
-    )
+    return parts[0] if len(parts) == 1 else map_batch(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:

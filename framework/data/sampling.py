@@ -82,7 +82,9 @@ def drawn(chances: Array, count: int, seed: int, epoch: int, *counters: int) -> 
         [1, 1, 1, 1]
     """
     steps = np.cumsum(chances)
-    places = np.searchsorted(steps, _generator(seed, epoch, *counters).random(count) * steps[-1], side="right")
+    places = np.searchsorted(
+        steps, random_generator(seed, "sample", epoch, *counters).random(count) * steps[-1], side="right"
+    )
     found: Array = np.minimum(places, np.flatnonzero(chances)[-1])  # a product may be rounded up to the last step
     return found
 
@@ -94,9 +96,5 @@ def shared_out(chances: Array, count: int, seed: int, epoch: int) -> Array:
         >>> shared_out(np.array([0.0, 2.0, 0.0]), 4, 0, 0).tolist()
         [0, 4, 0]
     """
-    counts: Array = _generator(seed, epoch).multinomial(count, chances / chances.sum())
+    counts: Array = random_generator(seed, "sample", epoch).multinomial(count, chances / chances.sum())
     return counts
-
-
-def _generator(seed: int, epoch: int, *counters: int) -> np.random.Generator:
-    return random_generator(seed, "sample", epoch, *counters)

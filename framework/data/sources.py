@@ -27,10 +27,10 @@ from framework.data.pieces import (
     Path,
     Piece,
     Position,
-    copied,
     cut,
     filled,
     joined,
+    map_batch,
     permutation,
     read_only,
     rows_of_batch,
@@ -48,7 +48,7 @@ from framework.models.parameters import Columns
 from framework.parts import parted, parts
 from framework.settings.messages import warn
 from framework.shapes import is_known
-from framework.trees import leaves, map_leaves, rows_in, sample_shape
+from framework.trees import leaves, rows_in, sample_shape
 
 
 @runtime_checkable
@@ -102,9 +102,8 @@ class ArraySource:
             digests: The fingerprints that are known.
             chances: By which rows are drawn; None uses each row once.
         """
-        x, y, weight = arrays
-        self.arrays = map_leaves(read_only, x), map_leaves(read_only, y), None if weight is None else read_only(weight)
-        self.rows, self.columns, self._digests = rows_in(y), columns, digests
+        self.arrays = map_batch(read_only, arrays)
+        self.rows, self.columns, self._digests = rows_in(arrays[1]), columns, digests
         self._memory: dict[Path, Array] = {}
         self._whole, self._chances = self.arrays, None
         if chances is not None:
@@ -231,7 +230,7 @@ class DatasetSource:
     def _whole(self, size: int, first: int, order: tuple[int, int] | None, place: int) -> Batch:
         """Return all rows of the batch that begins at a place after the row ``first`` of the order."""
         with closing(self._shared(size, first + place, order, every)) as pieces:
-            return copied(next(pieces).take())
+            return map_batch(np.copy, next(pieces).take())
 
     def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> SharedWindow:
         if order is None or self.chances is None:
@@ -448,7 +447,7 @@ class DatasetSource:
         if (rows := rows_in(batch[1])) != stop - start:
             raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
         if self._none is None:
-            self._none = copied(rows_of_batch(batch, slice(0)))
+            self._none = map_batch(np.copy, rows_of_batch(batch, slice(0)))
         return batch
 
     def _told_of(self, error: DataError) -> DataError:

@@ -21,10 +21,10 @@ from framework.data.pieces import (
     Piece,
     Position,
     Window,
-    copied,
     cut,
     filled,
     joined,
+    map_batch,
     permutation,
     rows_of_batch,
 )
@@ -286,7 +286,7 @@ class StreamSource:
             if rows:
                 batch = self.checks(part, self._name(item, epoch))
                 # A copy, because the function may fill the same memory for every batch.
-                held.append(copied(rows_of_batch(batch, slice(rows))))
+                held.append(map_batch(np.copy, rows_of_batch(batch, slice(rows))))
                 while _rows_in(held) >= size:
                     whole, held = _split(held, size)
                     yield window(whole)

@@ -13,7 +13,7 @@ import numpy as np
 from framework.activations.basic import Softmax
 from framework.arrays import Array, Batch
 from framework.checkpoint import load_model, save
-from framework.data.pieces import copied, joined
+from framework.data.pieces import joined, map_batch
 from framework.data.sources import batches, prepare
 from framework.data.splits import hold_out
 from framework.engines.prediction import outputs_of
@@ -131,7 +131,7 @@ def _rows(trainer: Trainer, model: Model, data: Any, most: int) -> Batch:
     if count > most:
         _, data = hold_out(data, most / count, trainer.seed, "baselines")
     with closing(batches(prepare(data, model, (trainer.loss,), "baselines"), EVALUATION_ROWS)) as parts:
-        return joined([*map(copied, parts)])
+        return joined([map_batch(np.copy, part) for part in parts])
 
 
 def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array | None) -> Array:

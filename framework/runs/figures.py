@@ -12,7 +12,7 @@ import numpy as np
 
 from framework.arithmetic import limit_threads
 from framework.arrays import Array, Batch, Record
-from framework.data.pieces import copied, joined, read_only, rows_of_batch
+from framework.data.pieces import joined, map_batch, read_only, rows_of_batch
 from framework.data.sources import Source, batches
 from framework.data.streams import StreamSource
 from framework.errors import SettingsError, nearest
@@ -164,7 +164,7 @@ class Figures:
                     found = self._output_sums(model, h, a, *batch[1:])
                 add_sums(totals.setdefault(part, {}), found)
                 if self.whole:
-                    kept.append(copied((a, *batch[1:])))
+                    kept.append(map_batch(np.copy, (a, *batch[1:])))
             model.keep_record(record, rows)
             return totals
 
