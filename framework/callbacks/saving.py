@@ -16,7 +16,6 @@ from pydantic import BeforeValidator
 
 from framework.callbacks.base import Callback
 from framework.callbacks.reporting import text_of_path
-from framework.callbacks.stopping import monitored
 from framework.checkpoint import latest, save
 from framework.checkpoint.document import Document, take_apart
 from framework.checkpoint.file import checkpoints, read
@@ -160,7 +159,7 @@ class Checkpoint(Callback):
     def _is_best(self, run: Run, key: str) -> bool:
         """Return whether the newest row is the best of the history, also where earlier ones had another monitor."""
         sign = 1.0 if self.mode == "min" else -1.0
-        value, live = sign * monitored(self, run, key), run.live(self)
+        value, live = sign * float(run.history[-1][key]), run.live(self)
         if "best" not in live:  # when training begins or resumes, the history tells
             earlier = sign * run.history.columns()[key][:-1]
             live["best"] = float(np.min(earlier, where=np.isfinite(earlier), initial=np.inf))

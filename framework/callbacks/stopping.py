@@ -8,30 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from framework.callbacks.base import Callback
-from framework.errors import SettingsError, nearest
+from framework.errors import SettingsError
 from framework.runs.run import Run
 from framework.schedules import Schedule
 from framework.settings.component import Count, NonNegative
 
 
-def monitored(callback: Callback, run: Run, key: str) -> float:
-    """Return a value of the newest row.
-
-    Raises:
-        SettingsError: The row has no such key; lists those it has.
-    """
-    row = run.history[-1]
-    if key not in row:
-        raise SettingsError(
-            f"{type(callback).__name__}: setting 'monitor' must be one of {', '.join(row)}; "
-            f"got {key!r}{nearest(key, row)}"
-        )
-    return float(row[key])
-
-
 def remember_best(callback: Any, run: Run) -> bool:
     """Remember a value of the newest row that is the best, or count the epochs since; return whether it is."""
-    value = monitored(callback, run, callback.monitor)
+    value = float(run.history[-1][callback.monitor])
     memory = run.memory(callback)
     best = memory.get("best")
     gain = math.inf if best is None else (best - value if callback.mode == "min" else value - best)
@@ -57,7 +42,7 @@ class EarlyStopping(Callback):
             run then continues from these weights.
 
     Raises:
-        SettingsError: The history has no such column; at ``fit`` where that can be known.
+        SettingsError: The history has no such column; at ``fit``.
 
     Example:
         >>> EarlyStopping(monitor="val_accuracy", mode="max", patience=3, restore_best=True).patience
@@ -179,7 +164,7 @@ class StopOnConvergence(Callback):
         patience: How many epochs in a row.
 
     Raises:
-        SettingsError: The history has no such column; at ``fit`` where that can be known.
+        SettingsError: The history has no such column; at ``fit``.
 
     Example:
         >>> StopOnConvergence(tolerance=1e-6).monitor
@@ -194,7 +179,7 @@ class StopOnConvergence(Callback):
         return (self.monitor,)
 
     def on_epoch_end(self, run: Run) -> None:
-        value = monitored(self, run, self.monitor)
+        value = float(run.history[-1][self.monitor])
         memory = run.memory(self)
         previous = memory.get("previous")
         memory["previous"] = value
