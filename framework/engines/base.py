@@ -8,6 +8,7 @@ that it cannot make.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,19 @@ class ChunkEngine(Engine):
 
     _length = 1.0  # of a chunk, in batches; only time depends on it
     _plan: Any = None  # what a chunk is compiled from
+
+    def _end_chunk(self, piece: Piece, size: int, batches: int, steps: int) -> None:
+        """Count the batches of a chunk, and the steps made in them, and call the hook that comes after the last one."""
+        run, optimizer = self.run, self.run.optimizer
+        run.batch += batches
+        run.step += steps
+        piece.place += batches * size
+        optimizer.steps += steps
+        optimizer.updating = False
+        if steps and (self.watched or piece.done):
+            run.current = partial(piece.part, piece.place - size, piece.place)
+        if steps and self.watched:
+            self.call("on_batch_end")
 
     def begin_epoch(self) -> None:
         super().begin_epoch()

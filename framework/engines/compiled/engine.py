@@ -155,15 +155,7 @@ class CompiledEngine(ChunkEngine):
             run.batch_loss, optimizer.last_rate = float(sums[2]), float(rates[made - 1])
         for batch_sums in metrics:
             add_sums(run.sums, batch_sums)
-        run.batch += stop - first
-        run.step += made
-        piece.place = stop * size
-        optimizer.steps += made
-        optimizer.updating = False
-        if made and (self.watched or piece.done):
-            run.current = partial(piece.part, (stop - 1) * size, stop * size)
-        if made and self.watched:
-            self.call("on_batch_end")
+        self._end_chunk(piece, size, stop - first, made)
         return stop > first
 
     def _of_outputs(self, kernel: Kernel, outputs: list[Any], sums: Array) -> Sums:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,7 +93,11 @@ class JaxEngine(ChunkEngine):
         begun = time.perf_counter()
         size = min(piece.size, piece.count - piece.place)  # the last batch may be smaller
         whole = 1 if size < piece.size else (piece.count - piece.place) // size
-        capacity = self._capacity_for(plan, piece) if size == piece.size else 1
+        if size == piece.size and not self._capacity:  # a compiled function has arrays of this many steps
+            room = KEPT_BYTES // max(1, plan.bytes_per_row * size)
+            batches = -(-piece.count // size)
+            self._capacity = max(1, min(LONGEST, room, 1 << (batches - 1).bit_length()))
+        capacity = self._capacity if size == piece.size else 1
         length = 1 if self.watched else max(1, int(self._length))
         rates = self.rates(min(length, whole, capacity))
         counts = self._counts(piece, size, len(rates))
@@ -135,15 +138,12 @@ class JaxEngine(ChunkEngine):
             self._length = 1.0
             return False
         self._commit(plan, state)
-        self._count(plan, piece, results, counts[:steps], rates, metrics, size)
+        self._add_up(plan, results, counts[:steps], rates, metrics)
         ended = time.perf_counter()
         copies = ended - begun - (computed - copied)
         seconds = max(CHUNK_SECONDS, COPIES * copies) * steps / max(computed - copied, 1e-9)
         self._length = min(seconds, GROWTH * steps)
-        if self.watched or piece.done:
-            run.current = partial(piece.part, piece.place - size, piece.place)
-        if self.watched:
-            self.call("on_batch_end")
+        self._end_chunk(piece, size, steps, steps)
         return True
 
     def _commit(self, plan: Plan, state: State) -> None:
@@ -164,10 +164,8 @@ class JaxEngine(ChunkEngine):
         for name, gradient in zip(plan.names, state.gradients, strict=True):
             model.parameters.gradients[name][...] = gradient
 
-    def _count(
-        self, plan: Plan, piece: Piece, results: Results, counts: Array, rates: Array, metrics: list[Sums], size: int
-    ) -> None:
-        """Count the steps of a chunk, and add up their sums one after another, as the NumPy engine does."""
+    def _add_up(self, plan: Plan, results: Results, counts: Array, rates: Array, metrics: list[Sums]) -> None:
+        """Add up the sums of the steps of a chunk one after another, as the NumPy engine does."""
         run, optimizer, steps = self.run, self.run.optimizer, len(counts)
         for (key, divisors), totals in zip(_divisors(plan, counts).items(), results.totals, strict=True):
             before = run.sums.get(key, (0.0, 0.0))
@@ -176,11 +174,6 @@ class JaxEngine(ChunkEngine):
         for sums in metrics:
             add_sums(run.sums, sums)
         run.batch_loss, optimizer.last_rate = float(results.totals[0][steps - 1] / counts[-1]), float(rates[steps - 1])
-        run.batch += steps
-        run.step += steps
-        piece.place += steps * size
-        optimizer.steps += steps
-        optimizer.updating = False
 
     def _metrics(self, plan: Plan, piece: Piece, outputs: tuple[Any, ...], size: int, steps: int) -> list[Sums]:
         """Return for each batch of a chunk the sums of the metrics that the step does not compute."""
@@ -247,14 +240,6 @@ class JaxEngine(ChunkEngine):
         if self._order[0] is not piece:
             self._order = (piece, self.jax.device_put(padded(piece.rows.astype(np.int32), self._room)))
         return self._order[1]
-
-    def _capacity_for(self, plan: Plan, piece: Piece) -> int:
-        """Return the most steps of a chunk; a compiled function has arrays of this many."""
-        if not self._capacity:
-            room = KEPT_BYTES // max(1, plan.bytes_per_row * piece.size)
-            batches = -(-piece.count // piece.size)
-            self._capacity = max(1, min(LONGEST, room, 1 << (batches - 1).bit_length()))
-        return self._capacity
 
     @contextmanager
     def _mode(self) -> Iterator[None]:

@@ -126,17 +126,17 @@ class StepGraph:
         shapes = {name: (ROWS, *array.shape[1:]) for name, array in given.items()}
         shapes |= {"count": ()} if weight is None else {"weight": (ROWS,), "count": ()}
         numbers = {key: np.asarray(value) for part in (parameters.views, buffers) for key, value in part.items()}
-        walk = _Walk(model, regularizers)
         for key, value in numbers.items():
             shapes[f"number {key}"] = value.shape
             kinds[f"number {key}"] = KINDS[value.dtype.kind]
         ours = all(map(wholly_ours, (model, loss, *regularizers)))
-        made: dict[Graph, tuple[Step, Penalties, list[tuple[Draw, Node]]]] = {}  # the formula may be called twice
+        made: dict[Graph, tuple[Step, Penalties, _Walk]] = {}  # the formula may be called twice
 
         def formula(**symbols: Symbol) -> Any:
-            found = walk.step(symbols, names(sample_shape(x), "x"), names(sample_shape(y), "y"), loss, figures)
+            walk = _Walk(model, regularizers, symbols)
+            found = walk.step(names(sample_shape(x), "x"), names(sample_shape(y), "y"), loss, figures)
             step, penalties = (map_parts(value_of, part) for part in (found, walk.penalties()))
-            made[symbols["count"].graph] = Step(*step), Penalties(*penalties), walk.drawn
+            made[symbols["count"].graph] = Step(*step), Penalties(*penalties), walk
             return tuple(map(symbol_of, nodes_in(flat((step, penalties)))))
 
         try:
@@ -145,12 +145,13 @@ class StepGraph:
             raise
         except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
             raise CannotLower(f"{type(model).__name__} and {type(loss).__name__}: {_said(error)}") from None
-        self.graph, self.outputs, self.metrics = traced.graph, walk.outputs, walk.metrics
-        self.step, penalties, drawn = made[self.graph]
+        self.graph = traced.graph
+        self.step, penalties, walk = made[self.graph]
+        self.outputs, self.metrics = walk.outputs, walk.metrics
         self.penalties = penalties if regularizers else None
         self.parameters = [traced.inputs[f"number {key}"] for key in parameters]
-        self.draws = [draw for draw, _ in drawn]
-        self.inputs = [*traced.inputs.values(), *(node for _, node in drawn)]
+        self.draws = [draw for draw, _ in walk.drawn]
+        self.inputs = [*traced.inputs.values(), *(node for _, node in walk.drawn)]
 
 
 def flat(step: Any) -> list[Any]:
@@ -171,21 +172,18 @@ def _said(error: Exception) -> str:
 class _Walk:
     """Carries symbols through a model in training, layer after layer."""
 
-    def __init__(self, model: Model, regularizers: Sequence[Regularizer]) -> None:
-        self.model, self.regularizers = model, regularizers
-        self.symbols: Mapping[str, Symbol] = {}
+    def __init__(self, model: Model, regularizers: Sequence[Regularizer], symbols: Mapping[str, Symbol]) -> None:
+        self.model, self.regularizers, self.symbols = model, regularizers, symbols
         self.drawn: list[tuple[Draw, Node]] = []
-        self.new: dict[str, Any] = {}
+        self.new: dict[str, Any] = {name: symbols[f"number {name}"] for name in model.buffers}
         self.sound: Any = True
         self.ends: set[Node] = set()
         self.outputs: Any = None
         self.metrics: list[Figure] = []
 
-    def step(self, symbols: Mapping[str, Symbol], x: Any, y: Any, loss: Loss, figures: Figures) -> Step:
+    def step(self, x: Any, y: Any, loss: Loss, figures: Figures) -> Step:
         """Return everything that a step computes, as symbols."""
-        self.symbols, self.drawn, self.sound = symbols, [], True
-        self.ends, self.metrics, model = set(), [], self.model
-        self.new = {name: symbols[f"number {name}"] for name in model.buffers}
+        symbols, model = self.symbols, self.model
         a = self.through(model, map_leaves(symbols.__getitem__, x), "", ())
         self.outputs = names(map_leaves(lambda _: None, a), "output")
         calls = symbols["count"].graph.calls  # h is that of the activations that end the model, where they do
