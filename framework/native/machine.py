@@ -31,19 +31,14 @@ def llvm() -> Any:
     binding = required("llvmlite.binding", 'engine="compiled"')
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    library = _mathematical_library()
+    try:  # the library of C that has sin, or the whole process where it is a part of that
+        library = ctypes.CDLL({"linux": "libm.so.6", "win32": "ucrtbase"}.get(sys.platform))
+    except OSError:  # a Linux of another C library than GNU's
+        library = ctypes.CDLL(None)
     for name in symbols():
         if (function := getattr(library, name, None)) is not None:
             binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     return binding
-
-
-def _mathematical_library() -> ctypes.CDLL:
-    """Return the library of C that has sin, or the whole process where it is a part of that."""
-    try:
-        return ctypes.CDLL({"linux": "libm.so.6", "win32": "ucrtbase"}.get(sys.platform))
-    except OSError:  # a Linux of another C library than GNU's
-        return ctypes.CDLL(None)
 
 
 class Processor(NamedTuple):

@@ -154,7 +154,10 @@ def prepared(
                 require_own(run, model, trainer.loss)
             plain = epochs is None or (type(epochs) is int and epochs >= 1)
             epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # raises the error of the setting
-            _load_engine(trainer.engine if run is None else run.engine)
+            if (trainer.engine if run is None else run.engine) in ("compiled", "many"):
+                from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
+
+                require_available()  # the checks of the data use the compiler too
             source, held_out = _sources(trainer, model, data, validation, name)
             for regularizer in trainer.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
@@ -186,14 +189,6 @@ def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
     if isinstance(validation, float) and known:
         return hold_out(data, validation, seed, f"{name}: argument 'validation'")
     return data, adapted(validation, f"{name}: validation")
-
-
-def _load_engine(engine: str) -> None:
-    """Load the compiler where it will be needed: the checks of the data use it too."""
-    if engine in ("compiled", "many"):
-        from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
-
-        require_available()
 
 
 def _sources(
