@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Machine:
     def __init__(self, folder, user):
         self.clone, self.bin, self.state = (folder / name for name in ("clone", "bin", "state"))
         shutil.copytree(ROOT / "scripts", self.clone / "scripts")
-        (self.clone / "pyproject.toml").write_text("[project]\n")
+        shutil.copy(ROOT / "pyproject.toml", self.clone)
         for path in (self.bin, self.state):
             path.mkdir()
         for tool in TOOLS:
@@ -150,9 +151,25 @@ def test_a_second_run_installs_only_after_a_change(root):
     assert root.lines("pip") == ["--quiet --editable .[dev]"]
     assert root.run("setup").returncode == 0
     assert root.lines("pip")[1:] == ["--quiet --editable ."]
-    (root.clone / "pyproject.toml").write_text("[project]\nname = 'another'\n")
+    with (root.clone / "pyproject.toml").open("a") as file:
+        file.write("\n")
     assert root.run("setup", "dev").returncode == 0
     assert root.lines("pip")[2:] == ["--quiet --editable .[dev]"]
+
+
+@pytest.mark.parametrize("extras", ["plto", "dev,plto", "name"])
+def test_an_unknown_extra_is_refused_with_the_list_of_extras(root, extras):
+    done = root.run("setup", extras)
+    assert done.returncode == 1
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert done.stderr == f"There is no extra {extras.rpartition(',')[2]}. Extras: {', '.join(known)}\n"
+    assert not (root.clone / ".venv").exists()
+
+
+def test_the_demo_prints_its_help_instead_of_running(root):
+    done = root.run("demo", "--help")
+    assert done.stdout == "Install this package into .venv, with what tables need, and train two small models.\n"
+    assert root.lines("pip") == []
 
 
 def test_a_folder_without_pip_is_left_alone(root):
