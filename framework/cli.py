@@ -18,6 +18,7 @@ from framework.experiments.commands import COMMANDS
 from framework.experiments.folder import CHECKPOINTS
 from framework.files import leads_to
 from framework.parallel.launching import launch
+from framework.settings.messages import elsewhere
 from framework.tables import as_text
 from framework.trace import LABELS
 
@@ -37,9 +38,6 @@ KINDS = {
     "schedules": framework.Schedule,
     "steps": framework.ColumnStep,
 }
-
-_OTHER_NAMES = {"fit": "train", "run": "train", "test": "evaluate", "eval": "evaluate", "continue": "resume"}
-"""Commands by names that they have elsewhere."""
 
 
 def _numbers(_context: click.Context, _option: click.Parameter, text: str) -> list[float]:
@@ -64,8 +62,8 @@ class _Commands(click.Group):
     """The commands; a name from elsewhere is answered with the name here."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _OTHER_NAMES and not ctx.resilient_parsing:  # which completes names
-            ctx.fail(f"No such command {cmd_name!r}; write framework {_OTHER_NAMES[cmd_name]}")
+        if (advice := elsewhere(_Commands, cmd_name)) and not ctx.resilient_parsing:  # which completes names
+            ctx.fail(f"No such command {cmd_name!r}; {advice}")
         return super().get_command(ctx, cmd_name)
 
 

@@ -304,6 +304,11 @@ class Frame:
             codes = np.array([*map(levels.__getitem__, written), -1], np.int64)[codes]
         return codes, tuple(levels)
 
+    def not_numbers(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return where a column of text has something that does not read as a number, (rows,)."""
+        codes, levels = self.texts(name)
+        return np.array([*(not _reads_as_number(level) for level in levels), False])[codes]
+
     def zone(self, name: str) -> str | None:
         """Return the time zone of a column of dates, or None where it has none."""
         array = self._array(name) if self.kind(name) == "date" else None
@@ -481,8 +486,7 @@ class Frame:
             words = f"{' and '.join([*types][:3]) or series.dtype} values"
             there = np.array([row for row in there if not _is_number(items[row])] or there, int)
         elif kind == "text" and len(there):
-            codes, levels = self.texts(name)
-            strange = np.array([not _reads_as_number(level) for level in levels])[codes] & (codes >= 0)
+            strange = self.not_numbers(name)
             there = np.flatnonzero(strange) if strange.any() else there
             advice = advice if strange.any() else "all of it reads as numbers: cast the column, or choose other steps"
         if not len(there):

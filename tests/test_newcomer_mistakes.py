@@ -43,6 +43,7 @@ from framework import (
     check_derivative,
     check_gradients,
     compare_steps,
+    datasets,
     latest,
     load_model,
     numerical_gradient,
@@ -81,6 +82,42 @@ def test_a_method_of_another_library_is_answered_with_the_call_here(name, advice
         getattr(network(), name)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "advice"),
+    [
+        (Dense(2, 3), "weight", "Dense has no 'weight': write layer.weights"),
+        (Embedding(2, 3), "weight", r"Embedding has no 'weight': write layer.parameters\['weights'\]"),
+        (network(), "count_params", "Sequential has no 'count_params': write model.parameters.vector.size"),
+        (datasets, "load_iris", "framework.datasets has no 'load_iris': import it from sklearn.datasets: fit takes"),
+        (datasets, "mnist", r"framework.datasets has no 'mnist': write load_digits\(\), images of 8 x 8 pixels"),
+        (datasets, "Titanic", "framework.datasets has no 'Titanic'$"),
+        (datasets, "load_digit", "framework.datasets has no 'load_digit': write load_digits$"),
+        (TRAINER.fit(network(), (X, Y)), "predict", r"Run has no 'predict': write run.model.predict\(x\)"),
+        (TRAINER.fit(network(), (X, Y)), "save", r"Run has no 'save': write save\(run, path\)"),
+        (TRAINER.fit(network(), (X, Y)), "evaluate", r"Run has no 'evaluate': write trainer.evaluate\(run.model, \(x"),
+        (TRAINER.fit(network(), (X, Y)), "nothing", "'Run' object has no attribute 'nothing'$"),
+    ],
+)
+def test_an_attribute_of_another_library_is_answered_with_the_name_here(owner, name, advice):
+    with pytest.raises(AttributeError, match=f"^{advice}"):
+        getattr(owner, name)
+
+
+def test_a_formula_under_the_name_of_another_library_is_renamed():
+    class Halved(Activation):
+        def forward(self, h):
+            return h / 2
+
+    class Doubled(Layer):
+        def call(self, x):
+            return 2 * x
+
+    with pytest.raises(SettingsError, match=r"^Halved is not complete: rename its formula to __call__$"):
+        Halved()
+    with pytest.raises(SettingsError, match=r"^Doubled is not complete: write formula\(self, x, ...\)"):
+        Doubled()
+
+
 def test_a_trainer_answers_the_methods_of_other_libraries():
     with pytest.raises(AttributeError, match="Trainer has no 'history': fit returns a run"):
         TRAINER.history  # noqa: B018
@@ -105,7 +142,11 @@ def test_no_advice_names_an_attribute_that_the_class_has():
     model, optimizer = network(), SGDOptimizer(network(), learning_rate=0.1)
     for thing in (model, model[0], Dropout(0.5), optimizer, Neuron(2)):
         assert not [
-            name for name in dir(thing) if elsewhere(type(thing), name) and name not in ("forward", "inputs", "units")
+            name
+            for name in dir(thing)
+            if elsewhere(type(thing), name)
+            and not name.startswith("_")
+            and name not in ("forward", "inputs", "units", "input_shape")
         ]
 
 
@@ -259,6 +300,17 @@ class Sparse:
             lambda: Conv2D(filters=2, kernel=3, inputs=8)(np.zeros((1, 8, 8, 1))),
             "does not fit into (8, 1); channels are the first axis of a sample",
         ),
+        (lambda: network().predict(X, batch_size=4), "predict: unknown argument 'batch_size': leave it out: the rows"),
+        (lambda: TRAINER.predict(network(), X, batch_size=4), "'batch_size': leave it out: the rows are predicted in"),
+        (
+            lambda: TRAINER.resume(latest("nofolder"), (X, Y)),
+            "got None; write the run that fit returned, or a path; la",
+        ),
+        (
+            lambda: save(network(), "model.safetensors"),
+            "must be a Run; got Sequential; write save(run, path), with the run that fit returned; after a loop by",
+        ),
+        (lambda: CrossEntropy()(Y, network()(X)), "; if the arguments are swapped, write loss(prediction, target)"),
         (lambda: Embedding(2**60, 3), "Embedding: float64 holds at most 9007199254740992 different ids"),
     ],
 )

@@ -235,6 +235,7 @@ def test_split_needs_a_tuple_and_a_number(arguments):
     ("call", "said"),
     [
         (lambda: split(X, Y, 0.25), "split: the arguments without a name are data, fraction; got 3; x and y go tog"),
+        (lambda: split(pd.DataFrame(X), 0.25), "; write split((table, 'target'))"),
         (lambda: split((X, Y), test_size=0.25), "split: unknown argument 'test_size'; did you mean 'fraction'?"),
         (lambda: TRAINER.evaluate(Neuron(2), X, Y), "evaluate: the arguments without a name are model, data; got 3"),
         (lambda: TRAINER.predict(Neuron(2), X, Y), "predict: the arguments without a name are model, x; got 3$"),

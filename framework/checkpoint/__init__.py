@@ -54,11 +54,9 @@ def save(run: Run, path: str | os.PathLike[str]) -> None:
         Pillai et al., All file systems are not created equal (OSDI 2014), on what a rename does and does not promise.
     """
     if not isinstance(run, Run):
-        hint = "after a loop by hand, Run(model, optimizer, loss, seed) makes one"
-        hint = hint if isinstance(run, Model) else "write save(run, path)"
-        raise CheckpointError(
-            f"save: argument 'run' must be a Run, as fit returns it; got {type(run).__name__}; {hint}"
-        )
+        by_hand = "; after a loop by hand, Run(model, optimizer, loss, seed) makes one"
+        hint = f"write save(run, path), with the run that fit returned{by_hand if isinstance(run, Model) else ''}"
+        raise CheckpointError(f"save: argument 'run' must be a Run; got {type(run).__name__}; {hint}")
     write(path, *take_apart(run))
 
 

@@ -171,7 +171,7 @@ class CSV(TableFile):
             held = re.match(r" held (\w+) in fit, and holds (text|numbers) now", after)
             form = held and held[1] in ("dates", "durations")
             if column and held and (why := self._other_form(name, *held.groups()) if form else self._advice(name)):
-                return f"{before}{column}{re.sub('; cast it before[^;]*', '', after)}; {why}"
+                return f"{before}{column}{re.sub('(?<= now).*; cast it before[^;]*', '', after)}; {why}"
         return message
 
     def _advice(self, column: str) -> str:

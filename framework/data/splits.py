@@ -60,7 +60,8 @@ def split(
         fraction, numbers.Real
     ):
         got = f"{type(data).__name__} and {brief(fraction)}"
-        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {got}")
+        hint = "; write split((table, 'target'))" if is_frame(data) else ""
+        raise SettingsError(f"split: give a tuple (x, y) and a fraction; got {got}{hint}")
     if not 0 < fraction < 1:
         raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {fraction!r}")
     trees = {} if whole else _trees(data, "split")

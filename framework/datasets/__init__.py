@@ -9,6 +9,8 @@ from importlib.resources import as_file, files
 import numpy as np
 from numpy.typing import NDArray
 
+from framework.settings.messages import answering as _answering
+
 __all__ = ["BREAST_CANCER_CLASSES", "BREAST_CANCER_FEATURES", "load_breast_cancer", "load_digits"]
 
 BREAST_CANCER_CLASSES = ("malignant", "benign")
@@ -77,3 +79,6 @@ def _read(name: str, header_lines: int) -> tuple[NDArray[np.float64], NDArray[np
     with as_file(files(__name__) / name) as path:
         table = np.loadtxt(path, delimiter=",", skiprows=header_lines)
     return table[:, :-1].copy(), table[:, -1].astype(np.int64)
+
+
+globals()["__getattr__"] = _answering(__name__, __all__)  # so, a type checker still reports unknown names

@@ -14,7 +14,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -350,6 +350,16 @@ class Loss(Formula):
         return array if record is None else array.astype(record.dtype, copy=False)
 
     def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+        """Return the arguments as the formulas take them; an error says if they would fit the other way round."""
+        try:
+            return self._fitting(prediction, target, weight)
+        except DataError as error:
+            with suppress(DataError):
+                self._fitting(target, prediction, weight)
+                error.args = (f"{error}; if the arguments are swapped, write loss(prediction, target)",)
+            raise
+
+    def _fitting(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         prediction, target = np.atleast_1d(floats(prediction, "prediction"), real_array(target, "target"))
         require_finite(prediction, "prediction")
         self.require_prediction(prediction)

@@ -30,7 +30,7 @@ from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import classified, predicted
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.component import Component
-from framework.settings.messages import brief
+from framework.settings.messages import brief, worded
 from framework.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
 from framework.tables import as_text
 from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
@@ -316,6 +316,7 @@ class Model(Component):
             self.settle(fitted.shape)
         self._built().columns = columns
 
+    @worded
     def predict(self, x: Any) -> Any:
         """Return the predictions for rows of x, (rows, ...), in the unit of the target; no rows give no predictions.
 

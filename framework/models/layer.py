@@ -31,7 +31,7 @@ from framework.models.initializers import Constant, Glorot, Initializer, Zeros
 from framework.models.parameters import Parameters, State
 from framework.random_streams import random_generator
 from framework.settings.component import Dtype, Seed, belongs_to
-from framework.settings.messages import brief, warn
+from framework.settings.messages import brief, elsewhere, warn
 from framework.settings.plain_functions import PlainFunction, require_function
 from framework.shapes import Shape, closed, is_known, require_sizes, shown
 from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
@@ -104,7 +104,8 @@ class Layer(Model):
         missing = [name for name in ("apply", "apply_backward") if getattr(own, name) is getattr(Layer, name)]
         if not self._derives and missing:
             wanted = "'formula'" if len(missing) == 2 else f"'{missing[0]}', or a 'formula'"
-            raise SettingsError(f"{own.__name__} is not complete: write {wanted} in the class")
+            advice = elsewhere(own, *vars(own).keys() & {"forward", "call"}) or f"write {wanted} in the class"
+            raise SettingsError(f"{own.__name__} is not complete: {advice}")
         super().__init__(*args, **settings)
         require_sizes(f"{type(self).__name__}.input_shape", self.input_shape)
         for count in self._cardinality("").values():

@@ -23,7 +23,7 @@ from framework.models.parameters import Parameters, matching, require_finite_gra
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
 from framework.settings.component import Component, NonNegative, Positive
-from framework.settings.messages import elsewhere, unknown_name
+from framework.settings.messages import elsewhere
 
 _vdot = inspect.unwrap(np.vdot)  # the bare function; unlike dot it does not warn where a square overflows
 _set = object.__setattr__  # past the check of names, which a step need not pay for
@@ -109,9 +109,9 @@ class Optimizer(Component):
         if model is None:
             return super().__new__(cls)
         if not isinstance(model, Model):
-            advice = (
-                "give the model" if isinstance(model, Parameters) else "settings go by name, e.g. learning_rate=0.1"
-            )
+            rate = model if isinstance(model, int | float) else 0.1
+            example = f"settings go by name; write {cls.__name__}(learning_rate={rate})"
+            advice = "give the model" if isinstance(model, Parameters) else example
             raise SettingsError(f"{cls.__name__}: argument 'model' must be a model; got {model!r}; {advice}")
         return cls(**settings).bind(model)
 
@@ -231,9 +231,6 @@ class BoundOptimizer:
         if name in BoundOptimizer.__slots__:
             _set(self, name, value)
             return
-        if name not in type(self.recipe).model_fields:
-            kind = type(self.recipe)
-            raise SettingsError(f"{kind.__name__}: {unknown_name(kind, name, kind.model_fields)}")
         self.recipe, self._version = self.recipe.replace(**{name: value}), -1
 
     def rate(self) -> float:

@@ -15,7 +15,7 @@ from framework.frames import WORDS, Frame, Kind, as_column, concatenated, is_fra
 from framework.parts import parts
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
-from framework.settings.messages import warn
+from framework.settings.messages import brief, warn
 
 
 def frame_of(table: Any, name: str, advice: str = "") -> Frame:
@@ -74,8 +74,11 @@ def raw_column(
     if kind == "other":
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
     example = f", such as by pandas.to_datetime(table[{label!r}])" if kind == "date" else ""
-    advice = f"; cast it before{example}{kept_advice(where.partition(':')[0])}"
-    raise DataError(f"{where} held {WORDS[kind]} in fit, and holds {WORDS[found]} now{advice}")
+    advice = f"cast it before{example}{kept_advice(where.partition(':')[0])}"
+    what = f"held {WORDS[kind]} in fit, and holds {WORDS[found]} now"
+    if kind == "number" and found == "text" and (odd := frame.not_numbers(label)).any():
+        column.refuse(odd, f"{what}, first {brief(frame.column(label).item(int(np.argmax(odd))))}", advice)
+    raise DataError(f"{where} {what}; {advice}")
 
 
 def tell_rounded(frame: Frame, label: str, column: Column) -> None:

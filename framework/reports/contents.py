@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,7 +173,7 @@ def _of_classes(activation: Any, shape: Any, loss: Loss, path: tuple[str, ...]) 
 
 
 def confusions_of(
-    model: Model, outputs: Sequence[tuple[str, ...]], source: Source, name: str, classes: Sequence[Any] | None = None
+    model: Model, outputs: Sequence[tuple[str, ...]], source: Source, name: str, classes: Iterable[Any] | None = None
 ) -> dict[str, Confusion]:
     """Return the confusion matrix of each of some outputs, by name.
 

@@ -26,7 +26,7 @@ from framework.runs.figures import add_sums
 from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.progress import Progress
-from framework.settings.messages import brief, shortened
+from framework.settings.messages import brief, elsewhere, shortened, worded
 from framework.tables import Markup, as_html, bold, folded, html
 from framework.trees import leaves
 
@@ -92,6 +92,14 @@ class Run(Progress):
         self._callbacks: tuple[Labelled, ...] = ()
         self._names: dict[int, str] = {}
         self._generators: dict[tuple[int, str | None, int, int], np.random.Generator] = {}
+
+    if not TYPE_CHECKING:  # so that a type checker still reports unknown attributes
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError; for a method of another library, say what to write here."""
+            if advice := elsewhere(type(self), name):
+                raise AttributeError(f"Run has no {name!r}: {advice}", name=name, obj=self)
+            return object.__getattribute__(self, name)
 
     @property
     def progress(self) -> Progress:
@@ -160,12 +168,13 @@ class Run(Progress):
         if self.stop_reason is None:
             self.stop_reason = reason
 
+    @worded
     def report(
         self,
         path: str | os.PathLike[str],
         validation: Any = None,
         *,
-        classes: Sequence[Any] | None = None,
+        classes: Iterable[Any] | None = None,
         title: str = "Training run",
         others: Mapping[str, Run] | None = None,
     ) -> None:
@@ -193,17 +202,8 @@ class Run(Progress):
             >>> data = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
             >>> trainer.fit(Neuron(1, Sigmoid()), data).report("report.html", data, classes=["low", "high"])
         """
-        if not isinstance(path, str | os.PathLike):
-            raise SettingsError(f"report: argument 'path' must be the path of the page to write; got {brief(path)}")
-        if not isinstance(title, str):
-            raise SettingsError(f"report: argument 'title' must be text; got {brief(title)}")
-        if not (
-            isinstance(others, Mapping | None)
-            and all(
-                isinstance(name, str) and name != title and isinstance(other, Run)
-                for name, other in (others or {}).items()
-            )
-        ):
+        named = (others or {}).items()
+        if not all(isinstance(name, str) and name != title and isinstance(other, Run) for name, other in named):
             raise SettingsError(
                 "report: argument 'others' must be a dict of runs by names other than the title, as "
                 f"others={{'wide': run}}; got {brief(others)}"
@@ -219,7 +219,7 @@ class Run(Progress):
                 each.unconfused = "It is counted on validation data: write run.report(path, validation)."
         write_report(path, contents, comparison([side_of(run, name) for name, run in runs.items()]) if others else ())
 
-    def _confusions(self, validation: Any, classes: Sequence[Any] | None) -> dict[str, Confusion]:
+    def _confusions(self, validation: Any, classes: Iterable[Any] | None) -> dict[str, Confusion]:
         if not (outputs := outputs_of_classes(self.model, self.loss_function)):
             raise SettingsError(
                 "report: argument 'validation' is for the confusion matrix of a model that ends in Softmax, or in one "

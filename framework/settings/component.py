@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 import json
 import numbers
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
+from operator import itemgetter
 from types import FunctionType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, cast, get_args, get_origin
 from weakref import WeakValueDictionary
@@ -27,12 +29,14 @@ from framework.settings.messages import (
     brief,
     class_message,
     closest,
+    component_hint,
     elsewhere,
     is_ours,
     require_arguments,
     setting_names,
     settings_message,
     type_of,
+    unknown_name,
 )
 
 if TYPE_CHECKING:
@@ -153,20 +157,20 @@ class ComponentType(ModelMetaclass):
     def __call__(cls, /, *args: Any, **settings: Any) -> Any:
         """Make an instance; an abstract class says which formula is missing."""
         if missing := sorted(cls.__abstractmethods__):
-            if missing[0].startswith("_") and missing[0] != "__call__":  # as those of Model
-                ours: type[Any] = next(base for base in cls.__mro__ if is_ours(base.__module__))
-                bases = " or ".join(each.__name__ for each in ours.__subclasses__() if is_ours(each.__module__))
-                raise SettingsError(f"{cls.__name__} is not complete: derive it from {bases}")
-            raise SettingsError(f"{cls.__name__} is not complete: write {', '.join(map(repr, missing))} in the class")
+            written = vars(cls).keys() & {"forward", "call"}
+            advice = elsewhere(cls, *written, missing[0]) or f"write {', '.join(map(repr, missing))} in the class"
+            hint = component_hint(args[0], [cls.__name__], _subclasses(cls)) if args else ""
+            raise SettingsError(f"{cls.__name__} is not complete{hint or f': {advice}'}")
         try:
-            return super().__call__(*args, **settings)
-        except TypeError:
-            require_arguments(cls, args, settings)
-            raise
-        except SettingsError as error:
-            if "; write " in str(error) or not (named := cls._by_name(args, settings)):
+            try:
+                return super().__call__(*args, **settings)
+            except TypeError:
+                require_arguments(cls, args, settings)
                 raise
-            raise SettingsError(f"{error}; write {named}") from None
+        except SettingsError as error:
+            if not (named := cls._by_name(args, settings)):
+                raise
+            raise SettingsError(f"{re.sub('; write .*', '', str(error))}; write {named}") from None
 
     def _by_name(cls, args: tuple[Any, ...], settings: dict[str, Any]) -> str:
         """Return how to write a refused call with names, if there is one way that works, or nothing.
@@ -176,11 +180,12 @@ class ComponentType(ModelMetaclass):
         fields: dict[str, Any] = cls.__pydantic_fields__  # type: ignore[attr-defined]
         names = [name for name in setting_names(cls) if name not in ("seed", "dtype", *settings)]
         calls = []
-        for chosen in combinations(names, len(args)) if 0 < len(args) < 4 else ():
+        for chosen in combinations(names, len(args)) if 0 < len(args) < 4 and fields.keys() >= settings.keys() else ():
             call = dict(zip(chosen, args, strict=True)) | settings
             if any(isinstance(call[name], numbers.Number) and not fields[name].is_required() for name in chosen):
                 continue
             with suppress(FrameworkError, TypeError):
+                call = {name: _from_text(fields[name].annotation, value) for name, value in call.items()}
                 super().__call__(**call)
                 calls.append(", ".join(f"{name}={brief(value)}" for name, value in call.items()))
         return f"{cls.__name__}({calls[0]})" if len(calls) == 1 else ""
@@ -231,10 +236,15 @@ class Component(BaseModel, metaclass=ComponentType):
         if obvious in settings:
             raise SettingsError(f"{type(self).__name__}: setting '{obvious}' is given twice; write it once")
         if args[obvious is not None :]:
-            names = ", ".join(f"{name}=..." for name in setting_names(type(self)))
-            kind = type(self).__name__
-            hint = f"; write {kind}()(...)" if callable(self) and not names else ""
-            raise SettingsError(f"settings go by name: {kind}({names}); got {brief(args[-1])} without a name{hint}")
+            kind, names = type(self).__name__, setting_names(type(self))
+            advice = f"write {kind}()(...)" if callable(self) and not names else None
+            advised = [(elsewhere(type(self), *(base.__name__ for base in type(arg).__mro__)), arg) for arg in args]
+            advice, arg = next(filter(itemgetter(0), advised), (advice, args[-1]))
+            unknown = [f"\n{kind}: {unknown_name(type(self), name, names)}" for name in settings if name not in names]
+            raise SettingsError(
+                f"settings go by name: {kind}({', '.join(f'{name}=...' for name in names)}); "
+                f"got {brief(arg)} without a name{f'; {advice}' if advice else ''}{''.join(unknown)}"
+            )
         if obvious:
             settings[obvious] = args[0]
         try:
@@ -256,11 +266,9 @@ class Component(BaseModel, metaclass=ComponentType):
         keeps = f"; {self.keeps}" if self.keeps else ""
         if name in type(self).model_fields or name in (getattr(self, "__pydantic_extra__", None) or {}):
             raise SettingsError(f"{kind} is frozen: use replace({name}={value!r}), which gives a new {kind}{keeps}")
-        if advice := elsewhere(type(self), name):
-            raise SettingsError(f"{kind} has no setting '{name}': {advice}")
-        hint = nearest(name, type(self).model_fields)
-        written = f"{name}: {type_of(value)} = ..."
-        raise SettingsError(f"{kind} has no setting '{name}'{hint}; write {written} in the class{keeps}")
+        hint = f"{nearest(name, type(self).model_fields)}; write {name}: {type_of(value)} = ... in the class{keeps}"
+        advice = elsewhere(type(self), name)
+        raise SettingsError(f"{kind} has no setting '{name}'{f': {advice}' if advice else hint}")
 
     if not TYPE_CHECKING:  # so that a type checker still reports unknown attributes
 
@@ -418,6 +426,13 @@ class Component(BaseModel, metaclass=ComponentType):
                 yield name, dict(value) if name in cls.named else value
 
 
+def _from_text(kind: Any, value: Any) -> Any:
+    """Return the component of this kind that a text names, such as ``ReLU()`` for "relu"; other values as they are."""
+    known = {cls.__name__: cls for cls in _subclasses(kind)} if isinstance(kind, ComponentType) else {}
+    meant = closest(value, known) if isinstance(value, str) else None
+    return known[meant]() if meant else value
+
+
 def _pairs(value: Any) -> Any:
     """Return a dict as pairs, but leave the JSON object of a component as it is."""
     is_pairs = isinstance(value, Mapping) and not isinstance(value.get("type"), str)
@@ -503,11 +518,8 @@ def belongs_to(cls: type, method: str, *formulas: str) -> bool:
         (True, False)
     """
     writer = next(base for base in cls.__mro__ if method in vars(base))
-    return all(_written(writer, formula) in (None, _written(cls, formula)) for formula in formulas)
-
-
-def _written(cls: type, name: str) -> Any:
-    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+    written = partial(inspect.getattr_static, default=None)
+    return all(written(writer, formula) in (None, written(cls, formula)) for formula in formulas)
 
 
 def _as_json(value: Any) -> Any:
@@ -559,7 +571,7 @@ def _build(data: Mapping[str, Any]) -> Component:
     return cls._made_of({name: _plain(value) for name, value in pairs.items()})
 
 
-def _subclasses(cls: type[Component]) -> Iterator[type[Component]]:
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
     for subclass in cls.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)

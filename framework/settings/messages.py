@@ -121,18 +121,17 @@ def other_libraries() -> dict[str, dict[str, str]]:
     return tomllib.loads(Path(__file__).with_name("other_libraries.toml").read_text(encoding="utf-8"))
 
 
-def elsewhere(owner: Any, name: str) -> str | None:
-    """Return what to write instead of a name that such a class or function has in another library, or None.
+def elsewhere(owner: Any, *names: str) -> str | None:
+    """Return what to write instead of the first of names that another library has for such a class or function.
 
     Example:
         >>> class Model: ...
         >>> elsewhere(Model, "eval")
         'leave it out, forward(x) trains and model(x) predicts'
     """
-    owners = (
-        other_libraries().get(each.__name__, {}) for each in (owner.__mro__ if isinstance(owner, type) else [owner])
-    )
-    return next(filter(None, (_meant(name, known) for known in owners)), None)
+    owners = owner.__mro__ if isinstance(owner, type) else [owner]
+    tables = [other_libraries().get(each.__name__, {}) for each in owners]
+    return next(filter(None, (_meant(name, known) for name in names for known in tables)), None)
 
 
 def _meant(name: str, known: Mapping[str, str]) -> str | None:
@@ -156,21 +155,17 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
     """
 
     def absent(name: str) -> NoReturn:
-        message, caller = _absent(module, name, choices), sys._getframe(1)
+        advice, caller = _meant(name, other_libraries()[module]), sys._getframe(1)
+        if meant := closest(name, choices):
+            advice = f"write {meant}"
+        elif advice is None and name[0].isupper() and module == "framework":
+            advice = "there is none; to write one, derive it from Layer, Activation, Loss, Metric, Schedule or Callback"
+        message = f"{module} has no {name!r}{f': {advice}' if advice else ''}"
         if caller.f_code.co_code[caller.f_lasti] == opmap["IMPORT_FROM"]:  # which hides what an AttributeError says
             raise ImportError(message)
         raise AttributeError(message, name=name)
 
     return absent
-
-
-def _absent(module: str, name: str, choices: Iterable[str]) -> str:
-    advice = _meant(name, other_libraries()[module])
-    if meant := closest(name, choices):
-        advice = f"write {meant}"
-    elif advice is None and name[0].isupper():
-        advice = "there is none; to write one, derive it from Layer, Activation, Loss, Metric, Schedule or Callback"
-    return f"{module} has no {name!r}{f': {advice}' if advice else ''}"
 
 
 def closest(name: str, choices: Iterable[str]) -> str | None:
@@ -207,7 +202,6 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
     """Word a validation error: one line for each setting; ``components`` are what a hint may name."""
     expected: dict[str, list[str]] = {}
     given: dict[str, object] = {}
-    kinds: dict[str, list[str]] = {}
     lines = []
     parts = error.errors(include_url=False)
     unknown = [str(part["loc"][0]) for part in parts if part["type"] == "extra_forbidden"]
@@ -231,12 +225,13 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
             if part["type"] == "tuple_type" and isinstance(part["input"], BaseModel):
                 wanted += f": write [{type(part['input']).__name__}(...)]"
             expected.setdefault(where, []).append(wanted)
-            kinds.setdefault(where, []).extend([kind] if kind else [])
             given[where] = part["input"]
     for where, wanted_list in expected.items():
         either = " or" if wanted_list[0].startswith("be of class") else " or a"
         wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", either).replace(" or be ", " or ")
-        hint = _component_hint(given[where], kinds[where], components)
+        kinds = [text.removeprefix("be of class ") for text in wanted_list if text.startswith("be of class ")]
+        advice = elsewhere(cls, where) if kinds else None
+        hint = f"; {advice}" if advice else component_hint(given[where], kinds, components)
         lines.append(f"setting '{where}' must {wanted}; got {brief(given[where])}{hint}")
     return "\n".join(f"{cls.__name__}: {line}" for line in lines)
 
@@ -275,7 +270,7 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
         for attribute in (name, f"{name}_"):  # as of a run, and of an estimator
             if isinstance(getattr(value, attribute, ...), classes[name]):
                 hint = f"; write {type(value).__name__.lower()}.{attribute}"
-        hint = hint or _component_hint(value, kinds, ())
+        hint = hint or component_hint(value, kinds, ())
     except TypeError as error:
         problem = str(error)
     parameters = [each for name, each in signature.parameters.items() if name != "self"]
@@ -290,7 +285,9 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
         hint = f"; {DATA}" if "data" in placed else f"; settings go by name: {', '.join(names)}" if named else ""
     elif not hint:
         needed = [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
-        if not name or name in needed:
+        if advice := elsewhere(called, name or "".join(re.findall(r"'(\w+)'$", problem))):
+            hint = f"; {advice}"
+        elif needed and (not name or name in needed):
             hint = f"; write {called.__name__}({', '.join(needed)}){f'; {DATA}' if 'data' in needed else ''}"
     raise SettingsError(f"{called.__name__}: {problem}{hint}") from None
 
@@ -316,9 +313,8 @@ def unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
         "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
     """
     names, kind = list(choices), "setting" if isinstance(owner, type) else "argument"
-    meant, advice = _translated(name, names), elsewhere(owner, name)
-    meant = meant if meant or advice else misspelt(name, names)
-    hint = f"; did you mean {meant!r}?" if meant else f": {advice}." if advice else "."
+    advice, meant = elsewhere(owner, name), _translated(name, names) or misspelt(name, names)
+    hint = f": {advice}." if advice else f"; did you mean {meant!r}?" if meant else "."
     return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 
 
@@ -327,11 +323,11 @@ def worded(function: Callable[P, R]) -> Callable[P, R]:
 
     Example:
         >>> @worded
-        ... def fit(x, validation=None):
+        ... def measure(x, unit=None):
         ...     return x
-        >>> fit(validation=2)
+        >>> measure(unit=2)
         Traceback (most recent call last):
-        framework.errors.SettingsError: fit: missing a required argument: 'x'; write fit(x)
+        framework.errors.SettingsError: measure: missing a required argument: 'x'; write measure(x)
     """
 
     @functools.wraps(function)
@@ -352,7 +348,7 @@ def worded(function: Callable[P, R]) -> Callable[P, R]:
 def require_formula(caller: str, formula: object, method: str, kinds: str) -> None:
     """Raise SettingsError for an argument without this method, such as a class or a function; say what to write."""
     if isinstance(formula, type) or not hasattr(formula, method):
-        hint = _component_hint(formula, ["Activation", "Loss"], ())
+        hint = component_hint(formula, ["Activation", "Loss"], ())
         raise SettingsError(f"{caller}: argument 'formula' must be {kinds}; got {brief(formula)}{hint}")
 
 
@@ -376,15 +372,17 @@ _MAKERS = {
 """The function that makes a component of each kind from a plain function."""
 
 
-def _component_hint(given: object, kinds: list[str], components: Iterable[type]) -> str:
+def component_hint(given: object, kinds: list[str], components: Iterable[type]) -> str:
     """Say what to write instead of a component's class or name, among the classes of the expected kinds."""
     if isinstance(given, type) and {each.__name__ for each in given.__mro__}.intersection(kinds):
         return f"; write {_made(given)} with its brackets"
-    fitting = [found for found in components if any(base.__name__ in kinds for base in found.__mro__)]
-    if isinstance(given, str) and fitting:
-        known = {found.__name__: found for found in fitting}
-        meant = closest(given, known)
-        return f"; write {_made(known[meant])}" if meant else ""
+    known = {cls.__name__: cls for cls in components if any(base.__name__ in kinds for base in cls.__mro__)}
+    if isinstance(given, str) and known:
+        if meant := closest(given, known):
+            return f"; write {_made(known[meant])}"
+        return (
+            f"; no {kinds[0]} has that name: define it first, derived from {kinds[0]}" if given.isidentifier() else ""
+        )
     if callable(given) and not isinstance(given, BaseModel):
         name = getattr(given, "__name__", "function").replace("<lambda>", "function")
         written = f"np.{name}" if type(given).__name__ == "ufunc" else name

@@ -72,12 +72,10 @@ def require_function(made_by: str, function: object, *arguments: str, names: Ite
         advice = f"; leave out {made_by}" if isinstance(function, Component) else ""
         raise SettingsError(f"{made_by}: the argument must be a function of ({wanted}); got {brief(function)}{advice}")
     try:
-        signature = inspect.signature(function)
+        inspect.signature(function).bind(*arguments, **dict.fromkeys(names))
     except ValueError:  # some built-in functions have none
         return
-    try:
-        signature.bind(*arguments, **dict.fromkeys(names))
     except TypeError:
         raise SettingsError(
-            f"{made_by}: the function must take ({wanted}); {name_of(function)} takes {signature}"
+            f"{made_by}: the function must take ({wanted}); {name_of(function)} takes {inspect.signature(function)}"
         ) from None

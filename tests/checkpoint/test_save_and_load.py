@@ -152,7 +152,7 @@ def test_a_setting_that_is_a_function_cannot_be_saved_and_nothing_is_written(pat
 
 
 def test_what_is_no_run_is_refused(path):
-    with pytest.raises(CheckpointError, match="argument 'run' must be a Run, as fit returns it; got Neuron"):
+    with pytest.raises(CheckpointError, match="argument 'run' must be a Run; got Neuron; write save"):
         save(Neuron(1), path)
     run = recipe().fit(Neuron(2), (X, Y))
     with pytest.raises(CheckpointError, match=r"7.5 cannot be written"):

@@ -280,13 +280,17 @@ def test_a_dataset_of_tables_trains_to_the_same_bits_as_the_table(trained):
         (lambda m: m.predict(np.ones((2, 5))), "a Preprocess takes a table"),
         (lambda m: TRAINER.evaluate(m, (np.ones((2, 5)), [0, 1])), "a Preprocess takes a table"),
         (lambda m: m.predict(HELD_OUT.assign(city=1)), "column 'city' held text in fit, and holds numbers now"),
-        (lambda m: m.predict(HELD_OUT.assign(age="old")), "column 'age' held numbers in fit, and holds text now"),
+        (
+            lambda m: m.predict(HELD_OUT.assign(age=["1", None, "old", *"3" * (len(HELD_OUT) - 3)])),
+            "column 'age' held numbers in fit, and holds text now, first 'old' in row 2; cast it before$",
+        ),
+        (lambda m: m.predict(HELD_OUT.assign(age="1")), "held numbers in fit, and holds text now; cast it before$"),
         (
             lambda m: TRAINER.evaluate(m, (classes(HELD_OUT).assign(late="maybe"), "late")),
             "target 'late' has 'maybe', which is not among the levels of fit, .* in row 0",
         ),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_does_not_fit_the_preprocess_is_refused_by_column(trained, call, message):
     with pytest.raises(DataError, match=message):

@@ -201,6 +201,9 @@ def test_a_name_from_elsewhere_has_a_true_hint_or_none():
         ("Normalization", "write Standardize() in a Preprocess for a table, or (x - x.mean(axis=0)) / x.std(axis=0)"),
         ("RAdam", "derive it from Optimizer, with its formula in update"),
         ("log_loss", "write CrossEntropy(), or for one output BinaryCrossEntropy()"),
+        ("load_digits", "import it from framework.datasets"),
+        ("to_categorical", "leave it out: CrossEntropy takes integer classes (rows,)"),
+        ("functional", "layers and optimizers are names of framework itself"),
     ],
 )
 def test_what_means_the_same_is_named(name, text):
@@ -227,8 +230,12 @@ def test_a_misspelt_name_is_answered_with_the_name(name, ours):
 def test_texts_for_components_are_answered_by_the_same_table():
     with pytest.raises(SettingsError, match=r"got 'linear'; write Identity\(\)"):
         Dense(2, 3, "linear")
-    with pytest.raises(SettingsError, match=r"got 'smooth_l1'$"):
+    with pytest.raises(SettingsError, match=r"got 'smooth_l1'; write Huber\(\)$"):
         Trainer(loss="smooth_l1", optimizer=AdamOptimizer())
+    with pytest.raises(SettingsError, match="got 'snake'; no Activation has that name: define it first, derived from"):
+        Dense(2, 3, "snake")
+    with pytest.raises(SettingsError, match=r"must be a number or a Schedule; got '0\.1'$"):
+        AdamOptimizer(learning_rate="0.1")
     assert closest("NLLLoss", ["Poisson", "CrossEntropy"]) == "CrossEntropy"
     assert closest("Lambda", ["Log", "Layer"]) is None
 
@@ -283,6 +290,28 @@ def test_advice_does_what_it_says():
             "unknown setting 'scheduler': it is a setting of the optimizer",
         ),
         (lambda: framework.Huber(beta=2.0), "did you mean 'delta'?"),
+        (lambda: framework.CSV("a.csv", "y", sep=";"), "did you mean 'delimiter'?"),
+        (lambda: Trainer(device="cuda"), "'device': leave it out: NumPy computes on the processor, and engine='jax'"),
+        (lambda: Dense(32, input_shape=(64,)), "'input_shape': write Dense(64, 32) for 64 inputs and 32 units, or"),
+        (lambda: Dense(32, inputs=(64,)), "multiple values for argument 'inputs'; write Dense(64, 32) for 64"),
+        (lambda: Neuron(2, inputs=2), "multiple values for argument 'inputs'; write Neuron(2) for 2 inputs"),
+        (lambda: Trainer(preprocess=True), "of class Preprocess; got True; write Preprocess.of((table, 'target'))"),
+        (lambda: Trainer(preprocess="auto"), "of class Preprocess; got 'auto'; write Preprocess.of((table, 'target'))"),
+        (framework.Preprocess, "argument: 'columns'; write Preprocess.of((table, 'target')), or Preproc"),
+        (
+            lambda: framework.Conv2D(32, 3, activation=0),
+            "got 3 without a name\nConv2D: unknown setting 'activation': wr",
+        ),
+        (
+            lambda: framework.EarlyStopping("val_loss", 3, restore_best_weights=True),
+            "got 3 without a name\nEarlyStopping: unknown setting 'restore_best_weights'; did you mean 'restore_best'?",
+        ),
+        (
+            lambda: Trainer(Sequential(Dense(2, 1)), MeanSquaredError(), AdamOptimizer()),
+            "got Sequential(Dense(inputs=2, units=1)) without a name; write Trainer(...).fit(model, (x, y))",
+        ),
+        (lambda: framework.Activation("relu"), "Activation is not complete; write ReLU()"),
+        (lambda: framework.Loss("mse"), "Loss is not complete; write MeanSquaredError()"),
     ],
 )
 def test_a_setting_from_elsewhere_has_a_true_hint_or_none(call, answer):

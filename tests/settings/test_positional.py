@@ -136,7 +136,13 @@ def test_users_classes_take_it_by_the_same_rule():
             lambda: Trainer(CrossEntropy(), AdamOptimizer()),
             "without a name; write Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer())",
         ),
-        (lambda: SGDOptimizer(0.1), "; write SGDOptimizer(learning_rate=0.1)"),
+        (lambda: Dense(64), "setting 'units' is missing; write Dense(units=64)"),
+        (lambda: Dense(64, activation=ReLU()), "'units' is missing; write Dense(units=64, activation=ReLU())"),
+        (lambda: Dense(64, activation="relu"), "got 'relu'; write Dense(units=64, activation=ReLU())"),
+        (lambda: Dense(32, inputs=64), "; write Dense(units=32, inputs=64)"),
+        (lambda: Trainer("mse", "adam"), "; write Trainer(loss=MeanSquaredError(), optimizer=AdamOptimizer())"),
+        (lambda: SGDOptimizer(0.2), "got 0.2; settings go by name; write SGDOptimizer(learning_rate=0.2)"),
+        (lambda: AdamOptimizer(0.003), "; write AdamOptimizer(learning_rate=0.003)"),
         (lambda: EarlyStopping("val_loss"), "without a name; write EarlyStopping(monitor='val_loss')"),
         (lambda: CosineSchedule(0.1, 100), "without a name; write CosineSchedule(initial=0.1, length=100)"),
         (lambda: StepSchedule(0.1, 10), "without a name; write StepSchedule(initial=0.1, every=10)"),
@@ -161,7 +167,6 @@ def test_a_refused_call_is_answered_with_the_names_that_work(call, answer):
         (lambda: Uniform(-1, 1), "Uniform(low=..., high=...); got 1 without a name"),
         (lambda: Dense(2, 1, Softmax()), "Softmax() over a row of 1 unit is constant: use Sigmoid for two classes"),
         (lambda: MaxPool(2, 2), "dtype=...); got 2 without a name"),  # stride, or padding
-        (lambda: AdamOptimizer(0.1), "settings go by name, e.g. learning_rate=0.1"),
         (
             lambda: SGDOptimizer(Neuron(2), 0.1),
             "the arguments without a name are model; got 2; settings go by name: lear",
