@@ -579,13 +579,8 @@ class Layer(Model):
         return _unpickle, (type(self), self.settings(), numbers)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Show the settings that differ from their defaults, the class's own first."""
-        fields = type(self).model_fields
-        inherited = Layer.model_fields
-        names = [name for name in fields if name not in inherited] + [name for name in fields if name in inherited]
-        return [
-            (n, getattr(self, n)) for n in names if fields[n].is_required() or getattr(self, n) != fields[n].default
-        ]
+        """Show the class's own settings first."""
+        return sorted(super().__repr_args__(), key=lambda setting: setting[0] in Layer.model_fields)
 
     def _summary_rows(self, prefix: str, sample: Shape) -> list[tuple[str, Shape, int]]:
         activation = self.output_activation

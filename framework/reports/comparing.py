@@ -75,7 +75,8 @@ def comparison(sides: Sequence[Side]) -> list[dict[str, Any]]:
 def side_of(run: Any, name: str) -> Side:
     """Return a run for a comparison; of one that has stopped within an epoch, the row is that of the epoch before."""
     epoch, history = epoch_of_weights(run) or run.epoch, run.history
-    settings = {"model": repr(run.model), **run.recipe}
+    short = {"model": repr(run.model), "loss": repr(run.loss_function), "optimizer": repr(run.optimizer.recipe)}
+    settings = {**short, **run.recipe, **short}
     ended = not run.active and run.error is None and (run.ended or run.epoch == run.target_epoch)
     return Side(name, settings, len(history), ended, history[epoch - 1] if 0 < epoch <= len(history) else {})
 

@@ -415,15 +415,41 @@ class Component(BaseModel, metaclass=ComponentType):
         return {name: _plain(_pairs(value) if name in cls.named else value) for name, value in settings.items()}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        cls, given = type(self), self.__dict__
-        defaults = {
-            name: repr(field.get_default(call_default_factory=True, validated_data=given))
-            for name, field in cls.__pydantic_fields__.items()
-            if not field.is_required()
-        }
-        for name, value in super().__repr_args__():
-            if name is None or repr(value) != defaults.get(name):
-                yield name, dict(value) if name in cls.named else value
+        named = type(self).named
+        return [(name, dict(value) if name in named else value) for name, value in super().__repr_args__()]
+
+    def __repr_str__(self, join_str: str) -> str:
+        shown = ((name, value) for name, value in self.__repr_args__() if not self._has_default(name))
+        return join_str.join(repr(value) if name is None else f"{name}={value!r}" for name, value in shown)
+
+    def _has_default(self, name: str | None) -> bool:
+        """Return whether a setting has its default, to the sign of a zero."""
+        field, settings = type(self).__pydantic_fields__.get(name or ""), self.__dict__
+        if name is None or field is None or field.is_required():
+            return False
+        default = field.default
+        if field.default_factory is not None:
+            default = field.get_default(call_default_factory=True, validated_data=settings)
+        value = settings[name]
+        return value is default or (type(value) is type(default) and repr(value) == repr(default))
+
+
+def full_repr(value: Any) -> str:
+    """Return the repr of a value with all settings of the components in it, defaults too.
+
+    Example:
+        >>> from framework import Huber
+        >>> repr((Huber(),)), full_repr((Huber(),))
+        ('(Huber(),)', '(Huber(delta=1.0),)')
+    """
+    if isinstance(value, Component) and type(value).__repr__ is BaseModel.__repr__:
+        parts = (f"{f'{name}=' if name else ''}{full_repr(part)}" for name, part in value.__repr_args__())
+        return f"{type(value).__name__}({', '.join(parts)})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {full_repr(part)}' for name, part in value.items())}}}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(full_repr, value))}{',' * (len(value) == 1)})"
+    return repr(value)
 
 
 def _from_text(kind: Any, value: Any) -> Any:

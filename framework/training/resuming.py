@@ -21,7 +21,7 @@ from framework.parallel.strategy import DataParallel
 from framework.parallel.workers import Workers
 from framework.runs.packing import pack
 from framework.runs.run import Run, names_of
-from framework.settings.component import Component
+from framework.settings.component import Component, full_repr
 from framework.settings.messages import printable, warn
 from framework.training.flushing import flushes
 
@@ -77,8 +77,8 @@ def _products() -> str:
 
 
 def shown(value: object) -> str:
-    """Return the repr without what differs from process to process."""
-    text = repr(value)
+    """Return the repr with every setting, whose default may change, and without what differs between processes."""
+    text = full_repr(value)
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text) if " at 0x" in text else text
 
 

@@ -22,6 +22,7 @@ from framework import (
     HalfSquaredError,
     Neuron,
     ProgressBar,
+    Regularizer,
     ResumeWarning,
     Sequential,
     SettingsError,
@@ -159,6 +160,33 @@ def test_another_callback_is_told(line, callbacks, path):
     save(recipe(*before).fit(Neuron(2), (X, Y)), path)
     with pytest.warns(ResumeWarning, match=line):
         recipe(*after).resume(path, (X, Y), epochs=1)
+
+
+def drift(default):
+    class Drift(Callback):
+        factor: float = default
+
+    return Drift()
+
+
+def ridge(default):
+    class Ridge(Regularizer):
+        strength: float = default
+
+        def value(self, values):
+            return (values**2).sum()
+
+    return Ridge()
+
+
+def test_a_changed_default_is_told(path):
+    save(recipe(drift(0.1), regularizers=[ridge(0.1)]).fit(Neuron(2), (X, Y)), path)
+    recipe(drift(0.1), regularizers=[ridge(0.1)]).resume(path, (X, Y), epochs=1)
+    with pytest.warns(ResumeWarning) as caught:
+        recipe(drift(50), regularizers=[ridge(50)]).resume(path, (X, Y), epochs=1)
+    _, regularizers, callback = str(caught[0].message).splitlines()
+    assert regularizers.startswith("regularizers: was (Ridge(strength=0.1, ")
+    assert callback == "callback Drift.0: was Drift(factor=0.1), now Drift(factor=50.0)"
 
 
 def test_callbacks_that_only_observe_are_not_told(tmp_path):

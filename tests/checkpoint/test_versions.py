@@ -31,6 +31,13 @@ def test_the_file_of_todays_version_loads_and_resumes_as_a_new_run_does():
     np.testing.assert_allclose(run.history["val_loss"], new.history["val_loss"], rtol=1e-6)
 
 
+def test_a_resume_of_todays_version_tells_only_what_the_machine_changes():
+    with pytest.warns(ResumeWarning) as caught:
+        trainer().resume(load(STORED[VERSION]), (X, Y), (X, Y))
+    _, *lines = str(caught[0].message).splitlines()
+    assert {line.partition(":")[0] for line in lines} <= {"versions", "flush_to_zero", "arithmetic"}
+
+
 @pytest.mark.parametrize("version", sorted(STORED.keys() - {VERSION}))
 def test_older_files_are_refused_by_their_version(version):
     with pytest.raises(
