@@ -178,7 +178,7 @@ def _difference(result: Any, right: Any, tolerance: float) -> str:
     if result is None:
         return "returns nothing; write return"
     try:
-        found, wanted = np.asarray(result, float), np.asarray(right, float)
+        found, wanted = np.asarray(result).astype(float, casting="same_kind"), np.asarray(right, float)
     except (TypeError, ValueError):
         return f"must give a number or an array; got {brief(result)}"
     if found.shape != wanted.shape:

@@ -267,6 +267,7 @@ def changes(h):
     [
         (lambda _: None, r"returns nothing; write return$"),
         (lambda _: "one", "must give a number or an array; got 'one'$"),
+        (lambda h: h.astype(str), r"must give a number or an array; got array\("),
         (lambda h: h[0], r"must give an array of the shape \(2, 2\); got an array of the shape \(2,\)$"),
         (lambda h: h[0, 0], r"must give an array of the shape \(2, 2\); got one number$"),
         (lambda h: np.where(h == 0.5, np.nan, h), r"must give 0.5 at \[1, 0\]; got nan$"),

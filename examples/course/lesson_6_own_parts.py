@@ -175,7 +175,7 @@ class Soft(Activation):
 # %% tags=["check"]
 check_written("exercise 1", Soft.__call__)
 checks = check_component(Soft())
-cases = [(0.0,), (1.0,), (-3.0,), (np.array([[0.5, -0.5]]),)]
+cases = [(0.0,), (2.0,), (-3.0,), (np.array([[0.5, -0.5]]),)]
 check_function(Soft(), Softsign(), cases)
 print(f"Right: {len(checks)} checks, and the values of Softsign.")
 
@@ -285,7 +285,8 @@ def true_weights(optimizer):
 
 check_written("exercise 3", WithVelocity.update)
 checks = check_component(WithVelocity(learning_rate=0.01))
-check_function(trained_weights, true_weights, [(WithVelocity(learning_rate=0.01),)])
+cases = [(WithVelocity(learning_rate=0.01, mu=mu),) for mu in (0.9, 0.5)]
+check_function(trained_weights, true_weights, cases)
 print(f"Right: {len(checks)} checks, and the weights of SGDOptimizer(momentum=0.9).")
 
 # %% [markdown]

@@ -99,6 +99,7 @@ WRONG = {
         [
             (("values -= rate", "values += rate"), "must give"),
             (("velocity += gradients", "velocity += (1 - self.mu) * gradients"), "must give"),
+            (("velocity *= self.mu", "velocity *= 0.9"), "must give"),
             (("values -= rate * velocity", "values = values - rate * velocity"), "write into the one given"),
         ],
     ],
