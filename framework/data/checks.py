@@ -211,8 +211,9 @@ def transformed(
     """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
     targets: tuple[str, ...] = ()
     if model.preprocess is not None:
-        x, y = model.preprocess.both(x, y, model.dtype, name, start)
-        targets = model.preprocess.targets
+        x = model.preprocess.transform(x, model.dtype, name=name, start=start)
+        targets = model.preprocess.targets  # without steps for them, y stays as it is
+        y = model.preprocess.transform_target(y, name=name, start=start) if targets else y
     if isinstance(losses[0], Losses):
         if is_frame(y):
             frame = Frame(y, f"{name}: argument 'y'")

@@ -288,8 +288,11 @@ class StreamSource:
                 # A copy, because the function may fill the same memory for every batch.
                 held.append(map_batch(np.copy, rows_of_batch(batch, slice(rows))))
                 while _rows_in(held) >= size:
-                    whole, held = _split(held, size)
-                    yield window(whole)
+                    *whole, last = held
+                    kept = size - _rows_in(whole)
+                    rest = rows_of_batch(last, slice(kept, None))
+                    held = [rest] if rows_in(rest[1]) else []
+                    yield window([*whole, rows_of_batch(last, slice(kept))])
             if total == self.stream.rows:
                 break
         self._require(total, start, epoch)
@@ -325,11 +328,3 @@ class StreamSource:
 
 def _rows_in(batches: list[Batch]) -> int:
     return sum(rows_in(y) for _, y, _ in batches)
-
-
-def _split(held: list[Batch], size: int) -> tuple[list[Batch], list[Batch]]:
-    """Return batches of ``size`` rows together, and those that are left."""
-    *whole, last = held
-    kept = size - _rows_in(whole)
-    rest = rows_of_batch(last, slice(kept, None))
-    return [*whole, rows_of_batch(last, slice(kept))], [rest] if rows_in(rest[1]) else []

@@ -196,11 +196,6 @@ class FittedPreprocess(Component):
         for start in range(0, frame.rows, BLOCK_ROWS) or [0]:
             yield self.transform(frame.slice(start, start + BLOCK_ROWS), dtype, name=name, start=start)
 
-    def both(self, x: Any, y: Any, dtype: npt.DTypeLike, name: str, start: int = 0) -> tuple[Tree, Any]:
-        """Return x and y as the model and the loss take them; y is as it was if the target has no steps."""
-        inputs = self.transform(x, dtype, name=name, start=start)
-        return inputs, self.transform_target(y, name=name, start=start) if self.target else y
-
     def require_outputs(self, name: str) -> None:
         """Refuse columns that do not end as numbers or ids, and a table of which nothing is left.
 

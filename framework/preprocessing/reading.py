@@ -161,6 +161,14 @@ class Block(NamedTuple):
     y: Frame | None
     weight: Array | None = None
 
+    def part(self, start: int, stop: int) -> Block:
+        """Return the rows start..stop of it; all of them are the same block."""
+        if stop - start == self.x.rows:
+            return self
+        y = None if self.y is None else self.y.slice(start, stop)
+        weight = None if self.weight is None else self.weight[start:stop]
+        return Block(self.start + start, self.x.slice(start, stop), y, weight)
+
 
 class Blocks:
     """Data in blocks of ``BLOCK_ROWS`` rows, which can be read again: (table, target), a table, a Dataset or a Stream.
@@ -178,16 +186,14 @@ class Blocks:
         """Take the data apart; a Dataset or a Stream is read later."""
         self.name, self.dataset = name, None
         self.target_name: str | None = None
-        self.weight: Array | None = None
         if is_frame(data):
-            self.x, self.y = frame_of(data, name), None
+            self.whole = Block(0, frame_of(data, name), None)
         elif isinstance(data, tuple | list) and len(data) in (2, 3):
             x, y, weight = parts(data, name)
             weight = None if weight is None else real_array(weight, f"{name}: argument 'weight'")
-            self.weight = weight if np.any(weight) else None  # 0 alone is refused later
-            self.x = frame_of(x, name)
+            weight = weight if np.any(weight) else None  # 0 alone is refused later
+            self.whole = Block(0, frame_of(x, name), target_frame(y, name), weight)
             self.target_name = data[1] if isinstance(data[1], str) else None  # a column of Arrow has no name
-            self.y = target_frame(y, name)
         elif hasattr(data, "parts") or (hasattr(data, "read") and hasattr(data, "__len__")):
             self.dataset = data
             self.target_name = target if isinstance(target := getattr(data, "target", None), str) else None
@@ -196,7 +202,7 @@ class Blocks:
                 f"{name}: argument 'data' must be (table, 'target'), (x, y), (x, y, weight), a Dataset or a Stream; "
                 f"got {type(data).__name__}"
             )
-        self.rows = self.x.rows if self.dataset is None else None if hasattr(data, "parts") else len(data)
+        self.rows = self.whole.x.rows if self.dataset is None else None if hasattr(data, "parts") else len(data)
 
     def __iter__(self) -> Iterator[Block]:
         """Give the blocks in order; the last one may have fewer rows."""
@@ -205,31 +211,25 @@ class Blocks:
             return
         for start in range(0, self.rows, BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, self.rows)
-            if self.dataset is not None:
-                yield self._read(start, stop)
-            else:
-                whole = stop - start == self.rows
-                x = self.x if whole else self.x.slice(start, stop)
-                y = self.y if whole or self.y is None else self.y.slice(start, stop)
-                yield self._weighed(start, x, y, None if self.weight is None else self.weight[start:stop])
+            yield self._weighed(self.whole.part(start, stop) if self.dataset is None else self._read(start, stop))
 
     def _read(self, start: int, stop: int) -> Block:
         dataset: Any = self.dataset
         if getattr(dataset, "target", "") is None and hasattr(dataset, "frame"):  # of which only the inputs are known
             return Block(start, frame_of(dataset.frame(start, stop), self.name), None)
         x, y, *weights = dataset.read(start, stop)
-        return self._weighed(start, frame_of(x, self.name), target_frame(y, self.name), *weights)
+        return Block(start, frame_of(x, self.name), target_frame(y, self.name), *weights)
 
     def _of_stream(self) -> Iterator[Block]:
         """Put the parts of epoch 0 of a Stream together to blocks."""
         stream: Any = self.dataset
-        held: list[tuple[Any, ...]] = []
+        held: list[Block] = []
         start = count = 0  # the rows that were given, and those of the parts that are held
         for x, y, given in stream.parts(0):
-            frame, target = frame_of(x, self.name), target_frame(y, self.name)
-            rows = frame.rows if stream.rows is None else min(frame.rows, stream.rows - start - count)
-            weight = None if given is None else real_array(given, f"{self.name}: argument 'weight'")[:rows]
-            held.append((frame.slice(0, rows).native, target.slice(0, rows).native, weight))
+            weight = None if given is None else real_array(given, f"{self.name}: argument 'weight'")
+            part = Block(0, frame_of(x, self.name), target_frame(y, self.name), weight)
+            rows = part.x.rows if stream.rows is None else min(part.x.rows, stream.rows - start - count)
+            held.append(part.part(0, rows))
             count += rows
             while count >= BLOCK_ROWS:
                 block, held = self._cut(held, start, BLOCK_ROWS)
@@ -240,17 +240,18 @@ class Blocks:
         if count:
             yield self._cut(held, start, count)[0]
 
-    def _cut(self, held: list[tuple[Any, ...]], start: int, rows: int) -> tuple[Block, list[tuple[Any, ...]]]:
+    def _cut(self, held: list[Block], start: int, rows: int) -> tuple[Block, list[Block]]:
         """Return the first rows of some parts as a block, and the others."""
-        *tables, weights = zip(*held, strict=True)
-        x, y = (Frame(concatenated(*each, name=f"{self.name}: the tables of a Stream"), self.name) for each in tables)
+        _, *tables, weights = zip(*held, strict=True)
+        name = f"{self.name}: the tables of a Stream"
+        x, y = (Frame(concatenated(*(each.native for each in frames), name=name), self.name) for frames in tables)
         weight = None if any(each is None for each in weights) else np.concatenate(weights)
-        rest = None if weight is None else weight[rows:]
-        block = self._weighed(start, x.slice(0, rows), y.slice(0, rows), None if weight is None else weight[:rows])
-        return block, [(x.slice(rows, x.rows).native, y.slice(rows, y.rows).native, rest)]
+        whole = Block(start, x, y, weight)
+        return self._weighed(whole.part(0, rows)), [whole.part(rows, x.rows)]
 
-    def _weighed(self, start: int, x: Frame, y: Frame | None, weight: Any = None) -> Block:
-        """Return a block of the rows whose weight is not 0."""
+    def _weighed(self, block: Block) -> Block:
+        """Return a block without the rows whose weight is 0."""
+        start, x, y, weight = block
         weight = None if weight is None else real_array(weight, f"{self.name}: argument 'weight'", "float64")
         if weight is None or weight.shape != (x.rows,):  # a weight of another shape is refused later
             return Block(start, x, y)
@@ -271,7 +272,7 @@ def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind], dict[str
     """
     kinds: tuple[dict[str, Kind], dict[str, Kind]] = ({}, {})
     zones: dict[str, str] = {}
-    for block in [Block(0, blocks.x, blocks.y)] if blocks.dataset is None else blocks:
+    for block in [blocks.whole] if blocks.dataset is None else blocks:
         unknown = False
         for known, frame in zip(kinds, (block.x, block.y), strict=True):
             if frame is None:
