@@ -273,27 +273,21 @@ class DatasetSource:
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
         """Return which rows of the data the next batch holds; it may span windows."""
         size, start, order, _ = position
-        parts: list[Array] = []
         size = min(size, self.rows - start)
         slots = Slots(size, size, every)
         found, stop = np.zeros(size, np.intp), 0
         for window, count in self._counted(order):
             first, stop = stop, stop + count
-            if stop > start:
-                rows = np.concatenate([np.arange(begin, end) for begin, end in window])
-                places: Any = np.arange(count)
-                if self.chances is not None and order is not None:
-                    places = self._read(window, count, order, None)[1]
-                elif order is not None:
-                    places = permutation(count, *order, *self._key(window))
-                places = places[max(0, start - first) : start + size - first]
-                parts.append(rows[places])
-                if shared and order is not None:
-                    arranged = slots.arranged(places, shuffled=True)
-                    found[arranged.slots] = rows[arranged.places]
+            if stop <= start:
+                continue
+            places = self._window(window, count, order).order()
+            places = (np.arange(count) if places is None else places)[max(0, start - first) : start + size - first]
+            arranged = slots.arranged(places, shuffled=shared and order is not None)
+            rows = np.concatenate([np.arange(begin, end) for begin, end in window])
+            found[arranged.slots] = rows[arranged.places]
             if stop >= start + size:
                 break
-        return found if shared and order is not None else np.concatenate(parts)
+        return found
 
     def fingerprint(self) -> str:
         """Return the Dataset's own fingerprint, or one of its class, its length, its first and its last block."""

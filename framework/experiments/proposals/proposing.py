@@ -151,7 +151,23 @@ holdout = {_quoted(held):<13} # {_comment(why_held)}
 
 # Paths are relative to this file.
 {"".join(told)}{to_toml({"data": _data(table, folder)})}
-{_trainer(head, size)}
+[trainer]
+seed = 0                # of the held-out rows and of the order of the others
+epochs = {size.epochs:<14} # at most: EarlyStopping ends training before
+batch_size = {size.batch_size}
+engine = "auto"         # compiled where llvmlite is installed, and NumPy where it is not; "numpy" is always NumPy
+loss = "{head.loss}"
+metrics = {head.metrics}
+optimizer = {{type = "AdamOptimizer", learning_rate = {size.learning_rate}}}
+callbacks = [
+    # Stop when the validation loss has not improved for some epochs, and keep the best weights.
+    {{type = "EarlyStopping", monitor = "val_loss", patience = {size.patience}, restore_best = true}},
+    "ProgressBar",
+    # What the run writes; these paths are relative to its folder.
+    {{type = "JSONLog", path = "history.jsonl"}},
+    {{type = "Checkpoint", folder = "checkpoints"}},
+]
+
 # The steps that convert each column to numbers, learnt from the training rows alone. A column takes the steps under its
 # name; else those of the first matching pattern, such as "income*"; else those of its kind, such as "<text>". Impute
 # fills missing values, also if only later rows have some. Clip cuts numbers off at 5 standard deviations, so that a
@@ -389,27 +405,6 @@ def _defined(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:
                 metric.require_targets(y, None, y.shape)
             return text
     return ""
-
-
-def _trainer(head: Head, size: Size) -> str:
-    return f"""\
-[trainer]
-seed = 0                # of the held-out rows and of the order of the others
-epochs = {size.epochs:<14} # at most: EarlyStopping ends training before
-batch_size = {size.batch_size}
-engine = "auto"         # compiled where llvmlite is installed, and NumPy where it is not; "numpy" is always NumPy
-loss = "{head.loss}"
-metrics = {head.metrics}
-optimizer = {{type = "AdamOptimizer", learning_rate = {size.learning_rate}}}
-callbacks = [
-    # Stop when the validation loss has not improved for some epochs, and keep the best weights.
-    {{type = "EarlyStopping", monitor = "val_loss", patience = {size.patience}, restore_best = true}},
-    "ProgressBar",
-    # What the run writes; these paths are relative to its folder.
-    {{type = "JSONLog", path = "history.jsonl"}},
-    {{type = "Checkpoint", folder = "checkpoints"}},
-]
-"""
 
 
 def _model(head: Head, size: Size) -> str:
