@@ -63,7 +63,7 @@ class Rows:
         """Forget the file that is open."""
         self._lock = threading.Lock()
         self._file: tuple[int, Any] = (-1, None)  # the number of the file that is open, and what it was opened as
-        self._place = self._end = 0  # the next row that is decoded, and the end of the tables that go on from there
+        self._place = self._end = 0  # the next row to decode, and the end of the rows being read
         self._tables: Iterator[Any] = iter(())
         self._rest: Any = None  # decoded rows that begin at _place
 
