@@ -41,7 +41,10 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
     """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
     settings = trainer.settings()
     callbacks, _ = settings.pop("callbacks"), settings.pop("progress")
-    names, wanted = names_of(callbacks), settings["flush_to_zero"]
+    names, wanted, strategy = names_of(callbacks), settings["flush_to_zero"], settings["strategy"]
+    spread = None  # the setting that decides the bits, whatever the number of workers
+    if strategy is not None:
+        spread = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
     return {
         **{name: shown(value) for name, value in settings.items() if value is not None},
         "flush_to_zero": "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted)),
@@ -49,16 +52,10 @@ def recipe_of(trainer: Component, data: str, validation: str | None, engine: str
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
-        **({} if (strategy := settings["strategy"]) is None else _spread(strategy)),
+        **({} if spread is None else {"strategy": f"DataParallel({spread})"}),
         **({"device": _device()} if engine == "jax" else {"arithmetic": arithmetic(compiled=engine != "numpy")}),
         **({"products": _products()} if engine == "compiled" else {}),
     }
-
-
-def _spread(strategy: DataParallel) -> dict[str, str]:
-    """Return the setting that decides the bits, whatever the number of workers."""
-    setting = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
-    return {"strategy": f"DataParallel({setting})"}
 
 
 def _device() -> str:

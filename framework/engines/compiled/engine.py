@@ -191,25 +191,16 @@ class CompiledEngine(ChunkEngine):
         if form not in self._kernels:
             self._kernels[form], self._reason = None, ""
             kernel = self._made(form, data, size)
-            if isinstance(self.strategy, Sharded):
-                self._require_everywhere(self.strategy.workers.gather(self._reason))
+            reasons = self.strategy.workers.gather(self._reason) if isinstance(self.strategy, Sharded) else []
+            for rank, reason in enumerate(reasons):
+                if reason and not all(reasons):
+                    raise UsageError(
+                        f"engine='compiled': worker {rank} has no kernel ({reason}), and worker {reasons.index('')} "
+                        "has one, so that the bits would depend on the number of workers; use one llvmlite everywhere, "
+                        "or train with engine='numpy'"
+                    )
             self._kernels[form] = kernel
         return self._kernels[form]
-
-    @staticmethod
-    def _require_everywhere(reasons: Sequence[str]) -> None:
-        """Refuse that some workers run kernels, and others NumPy for the given reasons.
-
-        Raises:
-            UsageError: They do, so that the bits would depend on the number of workers.
-        """
-        for rank, reason in enumerate(reasons):
-            if reason and not all(reasons):
-                raise UsageError(
-                    f"engine='compiled': worker {rank} has no kernel ({reason}), and worker {reasons.index('')} has "
-                    "one, so that the bits would depend on the number of workers; use one llvmlite everywhere, "
-                    "or train with engine='numpy'"
-                )
 
     def _made(self, form: Form, data: Batch, size: int) -> Kernel | None:
         """Return the kernel for the settings as they are now, or None where there can be none."""

@@ -483,7 +483,11 @@ def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: t
     for record in (forward, backward):
         _of_region(name, record)
     if given["x"].graph.dtype == "float64":
-        _require_drawn(name, [*forward.nodes, *backward.nodes], {given[each] for each in draws})
+        random = {given[each] for each in draws}
+        for node in (*forward.nodes, *backward.nodes):  # NumPy computes with random and plain numbers in float32
+            args = nodes_in(arguments(node))
+            if args and random.issuperset(args) and node.op not in {*COMPARISONS, "astype"}:
+                raise CannotLower(f"{name} computes with its random numbers alone, which are float32, in np.{node.op}")
     return Passes(*_sharing_totals(forward, backward), (program.parameters, draws, buffers))
 
 
@@ -506,18 +510,6 @@ def _sharing_totals(forward: Lowered, backward: Lowered) -> tuple[Lowered, Lower
     )
     forward = Lowered(forward.inputs, forward.outputs | {name: node for node, name in names.items()})
     return forward, Lowered(inputs, outputs)
-
-
-def _require_drawn(name: str, nodes: list[Node], drawn: set[Node]) -> None:
-    """Refuse operations that NumPy makes in float32, as on random numbers and plain numbers alone.
-
-    Raises:
-        CannotLower: A node is computed from random numbers and plain numbers alone.
-    """
-    for node in nodes:
-        args = nodes_in(arguments(node))
-        if args and drawn.issuperset(args) and node.op not in {*COMPARISONS, "astype"}:
-            raise CannotLower(f"{name} computes with its random numbers alone, which are float32, in np.{node.op}")
 
 
 def _simpler(new: Graph, node: Node, args: tuple[Any, ...], *, drawn: bool) -> Any:
