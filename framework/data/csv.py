@@ -643,6 +643,7 @@ def record_ends(data: bytes, delimiter: int, *, final: bool) -> Array:
         if not final and len(alone) and alone[-1] == len(raw) - 1:
             alone = alone[:-1]  # a line feed may come
         ends = np.sort(np.concatenate([ends, alone]))
+    closed = True
     if b'"' in data:
         quotes = np.flatnonzero(raw == _QUOTE)
         if _is_proper(raw, quotes, delimiter):
@@ -650,8 +651,6 @@ def record_ends(data: bytes, delimiter: int, *, final: bool) -> Array:
             closed = len(quotes) % 2 == 0
         else:
             ends, closed = _ends_by_steps(data, delimiter, final=final)
-    else:
-        closed = True
     ends = ends + 1
     if final and closed and len(data) and (len(ends) == 0 or ends[-1] < len(data)):
         ends = np.append(ends, len(data))

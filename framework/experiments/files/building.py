@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, get_args, get_type_hints
 
 from framework.errors import FrameworkError, SettingsError, nearest
@@ -120,7 +121,11 @@ class _Builder:
         try:
             return class_of(tag)
         except SettingsError as error:
-            said = _imported(str(error), tag)
+            module, colon, _ = tag.partition(":")
+            advice = (
+                f"give --import {module}, the module that defines it" if colon else "write your own as module:Class"
+            )
+            said = str(error).replace("import the module that defines it first", advice)
             return self.error(place, said if "did you mean" in said else said + _choices(kinds))
 
     def refuse(
@@ -175,13 +180,6 @@ def _name(path: KeyPath) -> str:
     return f"setting '{'.'.join(map(str, path))}'" if path else "the file"
 
 
-def _imported(message: str, tag: str) -> str:
-    """Say how a command gets a class of the user's."""
-    module, colon, _ = tag.partition(":")
-    advice = f"give --import {module}, the module that defines it" if colon else "write your own as module:Class"
-    return message.replace("import the module that defines it first", advice)
-
-
 def chosen(cls: type[Component]) -> Any:
     """Return the type of the settings whose names the user chooses, as those of a Join; None if there are none.
 
@@ -218,13 +216,7 @@ def concrete(kind: type[Component]) -> Iterator[type[Component]]:
     for cls in found:
         found += [sub for sub in cls.__subclasses__() if sub not in found]
         plain = issubclass(cls, PlainFunction)  # which no file can hold
-        if not (plain or cls.__abstractmethods__ or cls.__name__.startswith("_")) and _is_found(cls):
-            yield cls
-
-
-def _is_found(cls: type[Component]) -> bool:
-    """Return whether the tag of a class leads to it: that of a class defined again leads to the newest."""
-    try:
-        return class_of(cls.tag()) is cls
-    except SettingsError:
-        return False
+        if not (plain or cls.__abstractmethods__ or cls.__name__.startswith("_")):
+            with suppress(SettingsError):
+                if class_of(cls.tag()) is cls:  # the tag of a class defined again leads to the newest
+                    yield cls

@@ -138,6 +138,9 @@ def proposal(
     seed, strata = (None if held == "last" else 0), (y if held == "stratified" else None)
     held_out = hold_out((y, y), size.validation, seed, "validation", None, strata)
     head = _head(classes, [part for _, part in held_out])
+    layers = [(f'type = "Dense", units = {units}, activation = "ReLU"', "") for units in size.units]
+    layers.append((head.layer, f"  # {head.why}"))
+    lines = "".join(f'    {{{settings}, dtype = "float32"}},{why}\n' for settings, why in layers)
     return f"""\
 # {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
@@ -176,7 +179,12 @@ callbacks = [
 {_rule(target, [step], "" if classes else goal.reason)}
 [trainer.preprocess.columns]
 {"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
-{_model(head, size)}"""
+[model]
+type = "Sequential"
+seed = 0                # of the first weights
+layers = [              # in float32, which is faster than float64, the default, and precise enough for a table
+{lines}]
+"""
 
 
 def _require_header(table: CSV, data: str) -> None:
@@ -405,19 +413,6 @@ def _defined(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:
                 metric.require_targets(y, None, y.shape)
             return text
     return ""
-
-
-def _model(head: Head, size: Size) -> str:
-    layers = [(f'type = "Dense", units = {units}, activation = "ReLU"', "") for units in size.units]
-    layers.append((head.layer, f"  # {head.why}"))
-    lines = "".join(f'    {{{settings}, dtype = "float32"}},{why}\n' for settings, why in layers)
-    return f"""\
-[model]
-type = "Sequential"
-seed = 0                # of the first weights
-layers = [              # in float32, which is faster than float64, the default, and precise enough for a table
-{lines}]
-"""
 
 
 def _rule(key: str, steps: Sequence[ColumnStep], why: str) -> str:
