@@ -20,6 +20,7 @@ from framework.random_streams import random_generator
 from framework.runs.run import Run
 from framework.settings.messages import brief, worded
 from framework.tables import as_html, as_text, bold
+from framework.training.loop import train
 from framework.training.trainer import Trainer
 from framework.trees import flatten, map_leaves, real_tree, sample_shape
 
@@ -308,7 +309,7 @@ def compare_steps(
                 run.stop("compare_steps")
 
         trainer = loop.replace(callbacks=(*loop.callbacks, on("batch_end")(compare)))
-        made = trainer.fit(model.copy(), data).step
+        made = train(trainer, model.copy(), data).step
     else:
         made = steps
         for step in range(1, steps + 1):

@@ -42,6 +42,7 @@ from framework.regularizers import Regularizer
 from framework.runs.run import Run
 from framework.settings.component import Component, Count
 from framework.settings.messages import brief, require_arguments
+from framework.training.loop import train
 from framework.training.trainer import Trainer
 
 try:
@@ -454,7 +455,7 @@ class _Neural(BaseEstimator):
             given["hidden"] = (self.hidden,)
         given |= {"seed": seed, "loss": MeanSquaredError() if self.loss is None else self.loss}
         settings = self._component(_Settings, given)
-        return settings, self._component(Trainer, given | {"batch_size": settings.batch_size or 1, "progress": False})
+        return settings, self._component(Trainer, given | {"batch_size": settings.batch_size or 1})
 
     def _component(self, kind: type[C], given: dict[str, Any]) -> C:
         """Return a component of some parameters; an error names this class."""
@@ -595,7 +596,7 @@ def _divided(targets: _Targets, data: _Data, fraction: float, seed: int) -> tupl
 def _fitted(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings: Any) -> Run:
     """Train; an error says what to do here."""
     try:
-        return trainer.fit(model, data, held_out, **settings)
+        return train(trainer, model, data, held_out, **settings)
     except SettingsError as error:
         advice = "set early_stopping=True, or call fit(X, y, X_val=..., y_val=...)"
         for name in ("fit", "resume"):

@@ -26,11 +26,11 @@ class ProgressBar(Callback):
     A ``Trainer`` without one shows a bar by itself if standard error is a terminal and training lasts over a second;
     ``Trainer(progress=False)`` does not.
 
-    On a terminal it draws a bar of tqdm, as wide as the terminal: figures that do not fit are left out whole. What the
-    program prints meanwhile stands above the bar. In a notebook it is a widget if ipywidgets is installed, else a bar
-    of text. Anywhere else, as in a log file or a pipe, it writes lines: after the first and the last epoch, and in
-    between at most one in ``seconds``, and at most one in a twentieth of the time so far. All but a notebook's go to
-    standard error. It is brought up to date between chunks of steps, so it costs no engine its speed.
+    On a terminal it draws a bar of tqdm, as wide as the terminal: figures that do not fit are left out whole. Ten
+    times a second, between chunks of steps, it is brought up to date, and makes room for what hooks print. In a
+    notebook it is a widget if ipywidgets is installed, else a bar of text. Anywhere else, as in a log file or a pipe,
+    it writes lines: after the first and the last epoch, and in between at most one in ``seconds``, and at most one in a
+    twentieth of the time so far. All but a notebook's go to standard error.
 
     Attributes:
         keys: The columns shown; all of the row's when empty.
@@ -102,7 +102,8 @@ def _bar(*, widget: bool = False, **options: Any) -> Any:
     else:
         from tqdm import tqdm  # noqa: PLC0415
 
-    return tqdm(mininterval=0.0, miniters=0, unit="epoch", **options)  # the display says when to draw
+    # The display says when to draw. A bar within another one goes at its end.
+    return tqdm(mininterval=0.0, miniters=0, unit="epoch", leave=None, **options)
 
 
 class Display(ABC):
@@ -127,6 +128,10 @@ class Display(ABC):
         """Show it, and set when it is shown next."""
 
     @abstractmethod
+    def clear(self) -> None:
+        """Make room for text of the program, if the next ``show`` draws it again."""
+
+    @abstractmethod
     def end(self, run: Run) -> bool:
         """Show the last row; return whether anything was shown."""
 
@@ -142,64 +147,36 @@ class Display(ABC):
 
 
 class Bar(Display):
-    """A bar that appears after a delay. Text that the program writes to the terminal removes it until its next draw.
-
-    Attributes:
-        unfinished: The stream whose text has not ended its line, so that there is no room for the bar; None if none.
-    """
+    """A bar that appears after a delay."""
 
     def __init__(self, run: Run, keys: tuple[str, ...], delay: float, options: dict[str, Any]) -> None:
         super().__init__(run, keys, delay, options.get("file", sys.stdout))
-        self.options, self.since, self.unfinished = options, time.time(), None
-        self.on_terminal = self.stream is sys.stderr
+        self.options, self.since = options, time.time()
         self.bar: Any = None
         self.show(run)
 
     def draw(self, run: Run) -> None:
-        self.due = time.monotonic() + (0.1 if self.on_terminal else 0.5)
-        if self.unfinished is not None or (self.bar is None and isinstance(sys.stderr, _Above)):
-            return
+        self.due = time.monotonic() + (0.1 if self.stream is sys.stderr else 0.5)
         if self.bar is None:
             form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-            self.bar = _bar(total=run.target_epoch, initial=self.start, bar_format=form, **self.options)
+            self.options |= {"total": run.target_epoch, "initial": self.start, "desc": _position(run)}
+            self.bar = _bar(bar_format=form, **self.options)
             self.bar.start_t = self.bar.last_print_t = self.since
-            for name in ("stdout", "stderr") if self.on_terminal else ():
-                if (stream := getattr(sys, name)) is not None and stream.isatty():
-                    setattr(sys, name, _Above(stream, self))
         if not self.bar.disable:  # as TQDM_DISABLE=1 in the environment asks for
             self.bar.set_description_str(_position(run), refresh=False)
             _put(self.bar, self.pairs(run))
             self.bar.update(_finished(run) - self.bar.n)
 
+    def clear(self) -> None:
+        if self.bar is not None and time.monotonic() >= self.due:
+            self.bar.clear()
+
     def end(self, run: Run) -> bool:
         if self.bar is None:
             return False
-        if self.unfinished is not None:
-            _write(self.unfinished, "")
-            self.unfinished = None
         self.draw(run)
         self.bar.close()
-        for name in ("stdout", "stderr"):
-            if isinstance(stream := getattr(sys, name), _Above) and stream.bar is self:
-                setattr(sys, name, stream.stream)
         return True
-
-
-class _Above:
-    """A stream of the terminal that removes the bar before it writes."""
-
-    def __init__(self, stream: Any, bar: Bar) -> None:
-        self.stream, self.bar = stream, bar
-
-    def write(self, text: str) -> Any:
-        if text:
-            if self.bar.unfinished is None:
-                self.bar.bar.clear()
-            self.bar.unfinished = None if text.endswith("\n") else self.stream
-        return self.stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
 
 
 def _put(bar: Any, pairs: list[str]) -> None:
@@ -222,8 +199,11 @@ class Lines(Display):
         self.seconds, self.shown = seconds, _position(run)
 
     def show(self, run: Run) -> None:
-        if not run.batch or time.monotonic() >= self.due + self.seconds:
+        if self.shown != _position(run) and (not run.batch or time.monotonic() >= self.due + self.seconds):
             super().show(run)
+
+    def clear(self) -> None:
+        pass
 
     def draw(self, run: Run) -> None:
         now = time.monotonic()

@@ -30,6 +30,7 @@ from framework.regularizers import L2
 from framework.reports.contents import outputs_of_classes
 from framework.runs.run import Run
 from framework.schedules.formulas import CosineSchedule
+from framework.training.loop import train
 from framework.training.trainer import Trainer
 from framework.trees import at, leaves, rows_in
 
@@ -165,7 +166,7 @@ def _train(trainer: Trainer, linear: Model, rows: Batch) -> None:
     size = min(max(count // 50, 32), 512)
     epochs = max(20, 2_000 * size // count)
     rate = CosineSchedule(initial=0.03, length=epochs * -(-count // size))
-    Trainer(
+    short = Trainer(
         loss=trainer.loss,
         optimizer=AdamOptimizer(learning_rate=rate),
         epochs=epochs,
@@ -173,8 +174,8 @@ def _train(trainer: Trainer, linear: Model, rows: Batch) -> None:
         seed=trainer.seed,
         sampling=trainer.sampling,
         regularizers=[L2(strength=1 / count)],
-        progress=False,
-    ).fit(linear, rows if rows[2] is not None else rows[:2])
+    )
+    train(short, linear, rows if rows[2] is not None else rows[:2])
 
 
 def _save(trainer: Trainer, model: Model, baseline: Model, path: Path) -> None:

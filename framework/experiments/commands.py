@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import click
 from click.core import ParameterSource
 
+from framework.callbacks.progress import own_bars
 from framework.checkpoint import load_model
 from framework.data.csv import CSV
 from framework.errors import FrameworkError, SettingsError
@@ -206,7 +207,8 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
             advice = f" ({folder.stopped_early}); --epochs 5 trains up to five more, and counts the patience from there"
         raise click.ClickException(f"the run {shown} is complete{advice}")
     try:
-        run = folder.train(epochs=epochs)
+        trainer = folder.experiment.trainer
+        run = folder.train(epochs=epochs, callbacks=own_bars(trainer.callbacks, progress=trainer.progress))
     except (KeyboardInterrupt, SystemExit) as stop:
         click.echo(f"interrupted; to continue: framework resume {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)

@@ -43,6 +43,7 @@ from framework.models import Model
 from framework.parallel.starting import expect_alone, started
 from framework.reports.comparing import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
+from framework.training.loop import train
 
 SETTINGS = "experiment.toml"
 ABOUT = "run.json"
@@ -156,18 +157,17 @@ class RunFolder:
         stopped = epochs is not None and self.stopped_early is not None
         (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
         with rows_of_parts(experiment.validation):
-            if newest is None:
-                run = trainer.fit(experiment.model, data, validation, epochs=epochs)
-            else:
-                run = trainer.resume(_patient(newest) if stopped else newest, data, validation, epochs=epochs)
+            kept = None if newest is None else _patient(newest) if stopped else load(newest)
+            model = experiment.model if kept is None else kept.model
+            run = train(trainer, model, data, validation, epochs, kept)
         if run.lost:  # the other process writes them
             return run
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
-        kept: dict[str, Any] = {"epochs": run.epoch, "epoch": epoch_of_weights(run), "stop_reason": run.stop_reason}
-        kept["validation"] = figures
+        metrics: dict[str, Any] = {"epochs": run.epoch, "epoch": epoch_of_weights(run), "stop_reason": run.stop_reason}
+        metrics["validation"] = figures
         if baselines:
-            kept["baselines"] = beside(trainer, run.model, data, validation, self.path / BASELINES)
-        write_whole(self.path / METRICS, json.dumps(kept, indent=2) + "\n")
+            metrics["baselines"] = beside(trainer, run.model, data, validation, self.path / BASELINES)
+        write_whole(self.path / METRICS, json.dumps(metrics, indent=2) + "\n")
         return run
 
     def judge(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, dict[str, float]]:

@@ -28,9 +28,21 @@ WITHIN = ("on_batch_begin", "on_gradients", "on_batch_end")
 
 
 def train(
-    trainer: TrainingSettings, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str
+    trainer: TrainingSettings,
+    model: Model,
+    data: Any,
+    validation: Any = None,
+    epochs: int | None = None,
+    run: Run | None = None,
+    name: str | None = None,
+    *,
+    shown: bool = False,
 ) -> Run:
-    """Train as ``Trainer.fit`` does; ``name`` is the caller's, for messages."""
+    """Train as ``Trainer.fit`` does, and give its name in messages, unless the caller has another.
+
+    If the caller is ``shown``, it shows a bar, and says on an interruption how to resume.
+    """
+    name = name or ("fit" if run is None else "resume")
     with _workers(trainer.strategy) as workers, ExitStack() as threads:
         fit = prepared(trainer, model, data, validation, epochs, run, name, workers, threads)
         run, source = fit.run, fit.source
@@ -38,10 +50,11 @@ def train(
         shared = trainer.strategy is not None and not (trainer.accumulate > 1 and mixing(run.model))
         with Session(
             run,
-            (*trainer.callbacks, *own_bars(trainer.callbacks, progress=trainer.progress)),
+            (*trainer.callbacks, *own_bars(trainer.callbacks, progress=shown and trainer.progress)),
             lambda: source.rows_of(fit.position, shared=shared),
             flush_to_zero=trainer.flush_to_zero,
             workers=workers,
+            shown=shown,
         ) as session:
             engine = _engine(fit, session)
             read_whole = session.hears(*WITHIN)  # such a hook may read all rows of a batch

@@ -121,7 +121,7 @@ def _one_after_another(
     try:
         for trainer, model, (data, validation) in zip(trainers, models, parts, strict=True):
             try:
-                runs.append(train(trainer, model, data, validation, epochs, None, NAME))
+                runs.append(train(trainer, model, data, validation, epochs, None, NAME, shown=True))
             except DivergedError as error:
                 diverged.append(error)
                 runs.append(error.run)  # type: ignore[attr-defined]

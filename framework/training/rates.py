@@ -106,10 +106,9 @@ def searched(
         epochs=int(steps),
         callbacks=[record],
         metrics=(),
-        progress=False,
     )
     try:
-        train(short, model.copy(), data, None, None, None, name)
+        train(short, model.copy(), data, name=name)
     except DivergedError:
         if not losses:
             raise

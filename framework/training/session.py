@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
-from framework.callbacks.progress import ProgressBar
+from framework.callbacks.progress import Display, ProgressBar
 from framework.callbacks.saving import KEPT
 from framework.data.pieces import Piece
 from framework.errors import CallbackError, DivergedError, nearest
@@ -44,11 +44,12 @@ class Session:
         flush_to_zero: bool = False,
         workers: Workers | None = None,
         surrounded: bool = False,
+        shown: bool = False,
     ) -> None:
         """Order the callbacks: those that write come last; ``rows`` numbers the rows of the current batch.
 
         Where sessions of several runs are open at once, they are ``surrounded`` by what handles signals and NumPy's
-        warnings for all of them.
+        warnings for all of them. If the caller is ``shown``, an interruption says how to resume.
         """
         self.run, self.workers = run, Workers() if workers is None else workers
         self.flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
@@ -62,13 +63,13 @@ class Session:
             for hook in HOOKS
         }
         self._started: list[Callback] = []
-        self._shows: list[Callable[[Run], None]] = []  # the progress
+        self._displays: list[Display] = []  # the progress
         self._pieces: Generator[Piece] | None = None
         self._signal: int | None = None  # one that has come, and acts at the next batch boundary
         self._noted: int | None = None  # one that has come to this worker, of which the others may not know yet
         self._signals = 0
         self._ending = False
-        self._handlers, self._surrounded = Handlers(self._note_signal), surrounded
+        self._handlers, self._surrounded, self._shown = Handlers(self._note_signal), surrounded, shown
         self._since = time.perf_counter()
         # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
         self._errstate: AbstractContextManager[Any] = nullcontext() if surrounded else np.errstate(all="ignore")
@@ -92,7 +93,7 @@ class Session:
                         self._call(callback, hooks[id(callback)], "on_train_begin")
                     self._started.append(callback)
                     if isinstance(callback, ProgressBar) and self._calls(callback):
-                        self._shows.append(self.run.live(callback)["display"].show)
+                        self._displays.append(self.run.live(callback)["display"])
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -126,7 +127,7 @@ class Session:
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
         if run.error is not None:
-            if isinstance(run.error, KeyboardInterrupt | SystemExit) and not self._surrounded:
+            if isinstance(run.error, KeyboardInterrupt | SystemExit) and self._shown:
                 self._say_what_is_kept(run.error)
             run.error.run = run  # type: ignore[attr-defined]  # how an interrupted caller gets the run back
         if error is None and run.error is not None:
@@ -206,6 +207,8 @@ class Session:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         if hook not in self._heard:
             return
+        for display in self._displays:
+            display.clear()  # a callback may print
         with self.flushing.lifted(), self.together():
             calls = self._hooks[hook]
             for place, (callback, function) in enumerate(calls, 1):
@@ -282,6 +285,7 @@ class Session:
         if not run.epoch_begun:
             run.epoch_begun = True
             self.call("on_epoch_begin")
+        self._show()
         return True
 
     def unfinished(self, pieces: Generator[Piece]) -> Iterator[Piece]:
@@ -294,7 +298,8 @@ class Session:
                     if self.run.stop_reason is not None:
                         return
                     yield piece
-                    self._show()
+                    if self.run.batch != self.run.batches:  # else after the hooks, whose text needs room
+                        self._show()
         self.require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 
@@ -322,13 +327,12 @@ class Session:
             self.agree()
         self.run.finish_epoch(results)
         self.call("on_epoch_end")
-        self._show()
         self.run.require_savable()
 
     def _show(self) -> None:
         """Bring the progress up to date."""
-        for show in self._shows:
-            show(self.run)
+        for display in self._displays:
+            display.show(self.run)
 
     def _tick(self) -> None:
         now = time.perf_counter()

@@ -102,7 +102,7 @@ class Trainer(TrainingSettings):
         """
         if self.strategy is None:
             warn_if_alone()
-        return train(self, model, data, validation, epochs, run, "fit" if run is None else "resume")
+        return train(self, model, data, validation, epochs, run, shown=True)
 
     @worded
     def fit_many(

@@ -17,6 +17,7 @@ from framework.errors import CheckpointError, SettingsError
 from framework.models import Model
 from framework.runs.run import Run
 from framework.settings.messages import worded
+from framework.training.loop import train
 from framework.training.trainer import Trainer
 
 
@@ -54,10 +55,10 @@ def verify_resume(
     if epochs < 2:
         raise SettingsError(f"verify_resume: argument 'epochs' must be 2 or more; got {epochs!r}")
     callbacks = [callback for callback in trainer.callbacks if not callback.writes]
-    recipe = trainer.replace(epochs=epochs, callbacks=callbacks, progress=False)
+    recipe = trainer.replace(epochs=epochs, callbacks=callbacks)
     with tempfile.TemporaryDirectory() as folder:
         saving = recipe.replace(callbacks=[*callbacks, _SaveAtEdges(folder=folder)])
-        straight = saving.fit(model.copy(), data, validation)
+        straight = train(saving, model.copy(), data, validation)
         stops = tuple(step for step in _edges(straight) if _path(folder, step, "stopped").exists())
         _in_a_fresh_process(folder, recipe, model, data, validation, stops)
         for step in stops:
@@ -124,7 +125,8 @@ def _resume(folder: str) -> None:
     try:
         recipe, _, data, validation, stops = pickle.loads((Path(folder) / "arguments").read_bytes())
         for step in stops:
-            run = recipe.resume(_path(folder, step, "stopped"), data, validation)
+            run = load(_path(folder, step, "stopped"))
+            train(recipe, run.model, data, validation, run=run)
             save(run, _path(folder, step, "resumed"))
     except Exception:  # noqa: BLE001 (the process that asked raises it)
         (Path(folder) / "error.txt").write_text(traceback.format_exc(), "utf-8")

@@ -158,7 +158,7 @@ def test_within_an_epoch_the_bar_shows_the_batch_and_the_mean_loss_so_far(termin
     tick = on("batch_end")(lambda run: (clock.move(1.0), losses.append(run.batch_loss)))
     run = recipe(tick, ProgressBar(), epochs=2).fit(Neuron(1), (X, Y))
     shown = terminal()
-    for batch, percent in enumerate((17, 33, 50), 1):
+    for batch, percent in enumerate((17, 33), 1):
         mean = np.average(losses[:batch], weights=[2, 2, 1][:batch])
         assert re.search(rf" {percent}%\|[^\r]*\| epoch 1/2, batch {batch}/3 [^\r]*, loss={mean:.4g}\]", shown)
     assert run.history[0]["loss"] == np.average(losses[:3], weights=[2, 2, 1])
@@ -232,8 +232,8 @@ def test_lines_within_a_long_epoch_say_the_batch(pipe, clock):
     tick = on("batch_end")(lambda _: clock.move(6.0))
     recipe(tick, ProgressBar(seconds=3.0), epochs=2).fit(Neuron(1), (X, Y))
     places = [line.partition(": ")[0] for line in pipe()]
-    batches = [f"epoch {epoch}/2, batch {batch}/3" for epoch in (1, 2) for batch in (1, 2, 3)]
-    assert places == [*batches, "epoch 2/2"]
+    places_of = ("epoch {}/2, batch 1/3", "epoch {}/2, batch 2/3", "epoch {}/2")
+    assert places == [text.format(epoch) for epoch in (1, 2) for text in places_of]
 
 
 def test_a_run_that_is_stopped_ends_with_its_newest_row_and_the_reason(pipe):
@@ -419,33 +419,50 @@ def program(terminal, monkeypatch):
 
     @contextlib.contextmanager
     def context():
-        with os.fdopen(os.dup(stream.fileno()), "w") as out, redirect_stdout(out), redirect_stderr(stream):
+        with os.fdopen(os.dup(stream.fileno()), "w", buffering=1) as out, redirect_stdout(out), redirect_stderr(stream):
             yield terminal
-            assert (sys.stdout, sys.stderr) == (out, stream)
 
     return context
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_text_that_is_printed_meanwhile_stands_above_the_bar(program, clock, stream):
-    @on("epoch_end")
+def test_text_that_a_callback_prints_stands_above_the_bar(program, clock, stream):
     def say(run):
-        clock.move(1.0)
-        print("epoch", run.epoch, file=getattr(sys, stream))
-        print("it ", end="", file=getattr(sys, stream))
-        run.optimizer.learning_rate *= 0.5
+        print(run.hook, run.epoch, file=getattr(sys, stream))
 
-    @on("batch_end")
-    def go_on(run):
-        clock.move(1.0)
-        if run.batch == 2 and run.epoch:
-            print("goes on", file=getattr(sys, stream))
+    tick = on("batch_begin")(lambda _: clock.move(1.0))
+    with program() as terminal:
+        recipe(on("epoch_begin")(say), tick, on("epoch_end")(say), epochs=2).fit(Neuron(1), (X, Y))
+    *lines, bar = screen(terminal())
+    assert lines == ["on_epoch_begin 0", "on_epoch_end 1", "on_epoch_begin 1", "on_epoch_end 2"]
+    assert bar.startswith("100%|")
+
+
+def test_text_between_two_draws_of_the_bar_is_printed_whole(program, clock):
+    def say(run):
+        clock.move(0.02)
+        sys.stdout.write(f"step {run.step}\n")
 
     with program() as terminal:
-        recipe(say, go_on, epochs=3).fit(Neuron(1), (X, Y))
+        recipe(on("batch_end")(say), ProgressBar(), epochs=4).fit(Neuron(1), (X, Y))
     lines = screen(terminal())
-    assert lines[:-1] == ["epoch 1", "it goes on", "epoch 2", "it goes on", "epoch 3", "it"]
-    assert lines[-1].startswith("100%|")
+    assert [line.rpartition("]")[2] for line in lines] == [*(f"step {step}" for step in range(1, 13)), ""]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_streams_of_the_program_stay_its_own(bars, program):
+    with program():
+        before, seen = (sys.stdout, sys.stderr), []
+        look = on("epoch_end")(lambda _: seen.append((sys.stdout, sys.stderr)))
+        recipe(look, epochs=2).fit(Neuron(1), (X, Y))
+    assert len(bars) == 1
+    assert seen == [before] * 2
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_first_draw_of_the_bar_says_the_epoch(terminal):
+    recipe(epochs=3).fit(Neuron(1), (X, Y))
+    assert "| epoch 0/3 [" in terminal().split("\r")[1]
 
 
 @pytest.mark.usefixtures("at_once")
@@ -463,19 +480,27 @@ def test_the_bar_stays_above_the_text_of_an_error(program):
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_training_within_another_one_shows_no_second_bar(bars, program):
+def test_the_bar_of_a_training_within_another_one_goes_at_its_end(bars, program):
     inner = on("epoch_end")(lambda _: recipe(epochs=2).fit(Neuron(1), (X, Y)))
-    with program():
+    with program() as terminal:
         recipe(inner, epochs=3).fit(Neuron(1), (X, Y))
-    assert len(bars) == 1
+        (bar,) = [line for line in screen(terminal()) if line]
+    assert len(bars) == 4
+    assert "| epoch 3/3 [" in bar
 
 
 def screen(text):
     """The lines of a terminal to which a text was written."""
-    lines = []
-    for line in text.replace("\r\n", "\n").split("\n"):
-        cells = ""
-        for part in line.split("\r"):
-            cells = part + cells[len(part) :]
-        lines.append(cells.rstrip())
-    return lines[:-1] if lines[-1] == "" else lines
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[A|\r\n|[\r\n]|[^\x1b\r\n]+", text):
+        if part == "\x1b[A":
+            row -= 1
+        elif part in ("\r\n", "\n"):
+            row, column = row + 1, 0
+            lines += [""] * (row == len(lines))
+        elif part == "\r":
+            column = 0
+        else:
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in (lines if lines[-1] else lines[:-1])]

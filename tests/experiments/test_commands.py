@@ -303,12 +303,24 @@ def test_an_interrupted_run_says_how_to_continue(workplace, number, status):
     )
     (workplace / "stop.toml").write_text(FILE.replace("callbacks = [", f'callbacks = ["{module}:Stop", '))
     printed = command("train", "stop.toml", "--import", module, "--out", "a run", status=status)
-    assert printed.splitlines()[-1] == "interrupted; to continue: framework resume 'a run'"
+    assert printed == "interrupted; to continue: framework resume 'a run'\n"
     assert len(history("a run")) < 3
     command("resume", "a run", "--import", module)
     command("train", "points.toml", "--out", "whole")
     assert history("a run") == history("whole")
     assert np.array_equal(weights("a run"), weights("whole"))
+    vary = ("--import", module, "--set", "trainer.seed=1,2", "--out", "seeds")
+    assert command("sweep", "stop.toml", *vary, status=status) == "interrupted; to continue: framework sweep seeds\n"
+
+
+@pytest.mark.usefixtures("workplace")
+def test_on_a_terminal_one_training_shows_a_bar_and_a_sweep_none(monkeypatch):
+    monkeypatch.setattr("framework.callbacks.progress._is_terminal", lambda: True)
+    monkeypatch.setattr("framework.callbacks.progress.DELAY", 0.0)
+    assert "| epoch 3/3 [" in command("train", "points.toml", "--out", "run")
+    assert "| epoch 4/4 [" in command("resume", "run", "--epochs", 1)
+    assert "| epoch" not in command("sweep", "points.toml", "--set", "trainer.seed=1,2")
+    assert "| epoch" not in command("train", "points.toml", "--out", "quiet", "--set", "trainer.progress=false")
 
 
 @pytest.mark.usefixtures("workplace")
@@ -584,7 +596,7 @@ def test_a_complete_run_that_is_killed_while_it_trains_further_is_not_taken_for_
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("framework.training.trainer.Trainer.resume", kill)
+        patch.setattr("framework.experiments.folder.train", kill)
         command("resume", "run", "--epochs", 2, status=130)
     assert not Path("run/metrics.json").exists()
     assert command("resume", "run", "--epochs", 2).startswith("run: 3 epochs")

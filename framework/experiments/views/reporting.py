@@ -34,6 +34,7 @@ from framework.reports.page import write_report
 from framework.runs.run import Run
 from framework.settings.messages import is_ours
 from framework.trace import TraceSteps
+from framework.training.loop import train
 
 BEST = 5
 """Of how many runs of a sweep a report has the curves."""
@@ -170,10 +171,10 @@ def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:
     """Return a run of the first steps of the first epoch, which depend on the settings and the data alone."""
     enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == STEPS else None)
     experiment.model.preprocess = run.model.preprocess
-    tracing = {"callbacks": [TraceSteps(limit=STEPS), enough], "engine": "numpy", "metrics": [], "progress": False}
+    tracing = {"callbacks": [TraceSteps(limit=STEPS), enough], "engine": "numpy", "metrics": []}
     trainer = experiment.trainer.replace(**tracing)
     try:
-        return trainer.fit(experiment.model, data, epochs=1)
+        return train(trainer, experiment.model, data, epochs=1)
     except DivergedError as error:
         diverged: Run = vars(error)["run"]
         return diverged
