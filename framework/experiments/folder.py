@@ -285,7 +285,7 @@ class RunFolder:
         found, _ = read_settings(read_text(self.path / SETTINGS), str(self.path / SETTINGS))
         return found
 
-    def _side(self, name: str) -> Side:
+    def side(self, name: str) -> Side:
         """Return the run for a comparison, with the figures of the epoch of its final weights."""
         metrics, rows = self.metrics, self.history()
         row = rows[-1] if rows else {}
@@ -302,7 +302,7 @@ def compared(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[d
     The rows of ``baselines`` follow. One that differs from that of the first run has the name of its own run.
     """
     runs = named(folders)
-    rows = comparison([folder._side(name) for name, folder in runs.items()])
+    rows = comparison([folder.side(name) for name, folder in runs.items()])
     for name, folder in runs.items():
         for label, figures in folder.beside.items() if baselines else ():
             values = {f"val_{key}": value for key, value in figures.items()}

@@ -136,6 +136,14 @@ def test_several_runs_are_side_by_side_with_what_differs_and_the_best_first(trai
     assert len({series["color"] for series in found.charts["loss"]}) == 2
 
 
+def test_a_report_claims_no_order_where_no_run_has_a_figure(place):
+    for name in ("fast", "slow"):
+        (place / name / "history.jsonl").write_text("")
+        (place / name / "metrics.json").unlink()
+    command("report", "fast", "slow", "--out", "new.html")
+    assert "<title>2 runs</title>" in page("new.html").text
+
+
 @pytest.fixture(scope="module")
 def sweep(trained):
     """A sweep of eight trials, and its report."""
@@ -191,6 +199,7 @@ def test_a_sweep_that_has_not_begun_has_a_report_without_charts(tmp_path, monkey
     command("report", "new")
     found = page("report.html")
     assert found.tables[0][-1] == ["state", "new", "new"]
+    assert "<title>new</title>" in found.text
     assert found.charts == {}
 
 

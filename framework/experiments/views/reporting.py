@@ -13,13 +13,12 @@ from framework.checkpoint import load
 from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
-from framework.experiments.files.changes import without_found
-from framework.experiments.folder import SETTINGS, RunFolder, compared, named
+from framework.experiments.folder import SETTINGS, RunFolder, compared
 from framework.experiments.sweeps.judging import judged, score
 from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.sweep import Sweep
 from framework.files import read_text
-from framework.reports.comparing import FEW, differing_settings, short_names
+from framework.reports.comparing import FEW, short_names
 from framework.reports.contents import (
     STEPS,
     Cells,
@@ -53,15 +52,12 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
         objective, mode = judged(folders[0].experiment, None, None)
     except (FrameworkError, ImportError):  # of classes that are not defined
         objective, mode = "val_loss", "min"
-    scores = [score(row.get(objective), mode) for row in compared(folders)]
-    ranked = [folders[place] for place in sorted(range(len(folders)), key=scores.__getitem__)]
-    differing = dict(differing_settings([without_found(folder.settings) for folder in ranked]))
-    names = short_names(differing)
-    runs = [
-        _contents(folder, _named(label, {names[key]: values[place] for key, values in differing.items()}))
-        for place, (label, folder) in enumerate(named(ranked).items())
-    ]
-    write_report(path, runs, compared(ranked, baselines=True), (), _title(f"{len(runs)} runs", objective, mode))
+    ranked = sorted(folders, key=lambda folder: score(folder.side("").row.get(objective), mode))
+    rows = compared(ranked, baselines=True)
+    columns = [*rows[0]]
+    names = short_names(columns[1 : columns.index("epochs")])  # of the settings, which stand between those two
+    runs = [_contents(folder, _named(row, names)) for row, folder in zip(rows, ranked, strict=False)]
+    write_report(path, runs, rows, (), _title(f"{len(runs)} runs", rows[0], objective, mode))
 
 
 def report_sweep(sweep: Sweep, path: str | Path) -> None:
@@ -75,12 +71,9 @@ def report_sweep(sweep: Sweep, path: str | Path) -> None:
     further = [key for key in _SHOWN if any(row.get(key) is not None for row in ranked)]
     keys = {"run": "run", objective: objective} | names | {key: key for key in further}
     rows = [{name: row.get(key) for key, name in keys.items()} for row in ranked]
-    runs = [
-        _contents(sweep.folder_of(row), _named(row["run"], {name: row.get(key) for key, name in names.items()}))
-        for row in ranked[:BEST]
-        if row.get(objective) is not None
-    ]
-    title = _title(sweep.path.name, objective, sweep.settings["mode"])
+    best = [row for row in ranked[:BEST] if row.get(objective) is not None]
+    runs = [_contents(sweep.folder_of(row), _named(row, names)) for row in best]
+    title = _title(sweep.path.name, ranked[0], objective, sweep.settings["mode"])
     write_report(path, runs, rows, scatters(rows, names.values(), objective), title)
 
 
@@ -88,14 +81,17 @@ _SHOWN = ("deviation", "folds", "epochs", "state", "error")
 """The columns of a sweep's report beside the settings and the objective."""
 
 
-def _title(name: str, objective: str, mode: str) -> str:
-    return f"{name}, the {'largest' if mode == 'max' else 'smallest'} {objective} first"
+def _title(name: str, best: Mapping[str, Any], objective: str, mode: str) -> str:
+    """Return a title, which states the order if the best row has a finite figure, in a sweep that of a complete run."""
+    ordered = best.get("state", "complete") == "complete" and score(best.get(objective), mode) < math.inf
+    return f"{name}, the {'largest' if mode == 'max' else 'smallest'} {objective} first" if ordered else name
 
 
-def _named(name: str, settings: Mapping[str, Any]) -> str:
+def _named(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Return a run's name with the first of the settings in which it differs from others."""
-    texts = [f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in settings.items()]
-    return f"{name}: {', '.join(text for text in texts[:FEW] if len(text) < 40)}".removesuffix(": ")
+    values = [(name, row.get(key)) for key, name in names.items()]
+    texts = [f"{name} {f'{value:.4g}' if isinstance(value, float) else value}" for name, value in values]
+    return f"{row['run']}: {', '.join(text for text in texts[:FEW] if len(text) < 40)}".removesuffix(": ")
 
 
 def _contents(folder: RunFolder, name: str) -> Contents:
