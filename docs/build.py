@@ -64,7 +64,7 @@ API: dict[str, tuple[str, tuple[str, ...]]] = {
     "Data": ("data", ("data", "datasets")),
     "Preprocessing": ("preprocessing", ("preprocessing",)),
     "Formulas": ("formulas", ("emit", "derivatives", "graph", "special", "random_streams")),
-    "Other programs": ("parts", ("sklearn", "plots", "reports", "export")),
+    "Other programs": ("parts", ("sklearn", "plots", "export")),
     "Settings, errors, tests": ("components", ("settings", "errors", "testing")),
 }
 """The groups of public names: the page that explains them, and the folders of the package where they are written."""
@@ -72,7 +72,7 @@ API: dict[str, tuple[str, tuple[str, ...]]] = {
 CONSTANTS = {"HOOKS": "callbacks", "BREAST_CANCER_CLASSES": "datasets", "BREAST_CANCER_FEATURES": "datasets"}
 """Where public names that are neither classes nor functions belong; the others are annotations of settings."""
 
-SUBMODULES = ("datasets", "testing", "sklearn", "plots", "reports", "export")
+SUBMODULES = ("datasets", "testing", "sklearn", "plots")
 """Modules whose names are public, in addition to those of ``framework`` itself."""
 
 

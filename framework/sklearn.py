@@ -71,7 +71,7 @@ _DTYPES = [np.float64, np.float32]
 _Data: TypeAlias = "tuple[Array, Array, Array | None]"
 """Rows, codes of their targets, weights."""
 
-C = TypeVar("C", bound=Component)
+_C = TypeVar("_C", bound=Component)
 
 
 class _Settings(Component):
@@ -457,7 +457,7 @@ class _Neural(BaseEstimator):
         settings = self._component(_Settings, given)
         return settings, self._component(Trainer, given | {"batch_size": settings.batch_size or 1})
 
-    def _component(self, kind: type[C], given: dict[str, Any]) -> C:
+    def _component(self, kind: type[_C], given: dict[str, Any]) -> _C:
         """Return a component of some parameters; an error names this class."""
         try:
             return kind(**{name: given[name] for name in kind.model_fields if name in given})

@@ -5,10 +5,12 @@ The exit code is 1 if there are any. Needs the extra ``release``.
 """
 
 import sys
+from pathlib import Path
+from runpy import run_path
 
 import griffe
 
-SUBMODULES = ("datasets", "plots", "sklearn", "testing")
+SUBMODULES = run_path(str(Path(__file__).parents[1] / "docs" / "build.py"))["SUBMODULES"]
 
 
 def public_paths(package: griffe.Module) -> set[str]:
@@ -32,4 +34,4 @@ def main(commit: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1]) if len(sys.argv) == 2 else __doc__)

@@ -18,15 +18,14 @@ if [[ "$1 $2" == "-m venv" ]]; then
     [ -e "$STATE/ensurepip" ] || { echo "ensurepip is not available"; exit 1; }
     [ ! -e "$STATE/full" ] || { echo "no space left on device"; exit 1; }
     cp "$0" "$3/bin/python"
-    printf '#!/bin/bash\\necho framework "$@"\\n' > "$3/bin/framework"
-    printf '#!/bin/bash\\necho pytest "$@"\\n' > "$3/bin/pytest"
-    chmod +x "$3/bin/"*
 elif [[ $1 == -c ]]; then
     [[ $2 == *"(3, 11)"* && VERSION -ge 11 || $2 == *ensurepip* && -e $STATE/ensurepip ]]
 elif [[ $1 == --version ]]; then
     echo "Python 3.$VERSION.0"
 elif [[ "$1 $2 $3" == "-m pip install" ]]; then
     echo "${@:4}" >> "$STATE/pip"
+elif [[ "$1 $2" == "-m framework" || "$1 $2" == "-m pytest" ]]; then
+    echo "${@:2}"
 fi
 """
 APT_GET = """#!/bin/bash
