@@ -13,7 +13,8 @@ run and the report of a failure state it. In which rotations a case runs depends
 
 A Python block that starts with ``>>>`` is a doctest; any other ```` ```python ```` block is executed. The blocks of one
 document share a namespace, from top to bottom, as if typed into one session, in a temporary folder where they may write
-files. A ```` ```console ```` block holds commands, each after ``$``, and what they print, with ``...`` for any text.
+files. A ```` ```console ```` block holds commands, each after ``$``, and what they print, with ``...`` for any text. A
+command fails exactly where that has an ``Error: ``.
 """
 
 import gc
@@ -68,12 +69,14 @@ def console(example: Example) -> str | None:
     """Run the commands of a block, and return the first difference between what they print and what the page says."""
     for command, expected in re.findall(r"^\$ (.*\n)((?:(?!\$ ).*\n?)*)", example.parsed, re.MULTILINE):
         if command.startswith("framework "):
-            printed = CliRunner().invoke(main, shlex.split(command)[1:]).output
+            result = CliRunner().invoke(main, shlex.split(command)[1:])
+            printed, code = result.output, result.exit_code
         else:
             line = command.replace("python examples/", f"{shlex.quote(sys.executable)} {shlex.quote(str(examples))}/")
-            printed = subprocess.run(line, shell=True, check=False, capture_output=True, text=True).stdout
-        if not OutputChecker().check_output(expected, printed, ELLIPSIS):
-            return f"$ {command}expected:\n{expected}printed:\n{printed}"
+            done = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)
+            printed, code = done.stdout, done.returncode
+        if bool(code) != ("Error: " in expected) or not OutputChecker().check_output(expected, printed, ELLIPSIS):
+            return f"$ {command}expected:\n{expected}printed:\n{printed}exit code {code}"
     return None
 
 

@@ -62,6 +62,20 @@ def test_a_fifth_of_all_cases_all_of_them_and_those_that_are_named(select):
     assert select(1 / 10, arguments=["tests/a.py::test"]) == select(1 / 10, arguments=["docs/a.md"]) == everything
 
 
+@pytest.mark.parametrize(
+    ("block", "fits"),
+    [
+        ("$ echo a\n...\n", True),
+        ("$ echo a; exit 3\n...\n", False),
+        ("$ framework train missing.toml\n...\n", False),
+        ("$ framework train missing.toml\nError: ...\n", True),
+        ("$ echo 'Error: a'\nError: a\n", False),
+    ],
+)
+def test_a_command_of_a_page_fails_exactly_where_the_page_shows_an_error(conftest, block, fits):
+    assert (conftest.console(SimpleNamespace(parsed=block)) is None) == fits
+
+
 def test_the_rotation_is_the_number_of_commits_or_0_without_git(conftest, monkeypatch, tmp_path):
     monkeypatch.setattr(conftest, "root", tmp_path)
     assert conftest.count_commits() == 0
