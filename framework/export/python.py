@@ -105,14 +105,17 @@ class _File:
             inputs.append(f"    rows = len({leaves(x)[0]})")
         body = "\n".join([*inputs, *formula])
         self.numbers |= self.lines.constants
-        functions = [f"def predict(x):\n{self._summary()}\n{body}\n"]
+        gives, takes = (quoted(shown(of_rows(part))) for part in (self.model.shape_after(self.shape), self.shape))
+        said = f'"""Return the outputs, {gives},\n    for a batch x, {takes}, in {self.model.dtype}.\n    """'
+        functions = [f"def predict(x):\n    {said}\n{body}\n"]
         if self.model.preprocess is not None:
             functions = [*self._table(), functions[0].replace("def predict(", "def network(", 1)]
         helpers = helpers_in("\n".join(functions), HELPERS | TABLE_HELPERS)
         large = {name: value for name, value in self.numbers.items() if value.size > _SMALL}
         small = {name: value for name, value in self.numbers.items() if value.size <= _SMALL}
+        made = f"written by export_python of framework {metadata.version('framework')} with NumPy {np.__version__}"
         parts = [
-            self._docstring(),
+            f'"""A {type(self.model).__name__}, {made}.\n\n{quoted(self.model.summary())}\n"""\n',
             "import base64\nimport io\n" if large else "",
             "from datetime import datetime\nfrom zoneinfo import ZoneInfo\n" if "date_of" in helpers else "",
             "import numpy as np\n\n",
@@ -136,15 +139,6 @@ class _File:
         predict = source.predict(outputs, scores)
         self.numbers |= self.table.constants
         return [predict, transform]
-
-    def _docstring(self) -> str:
-        made = f"written by export_python of framework {metadata.version('framework')} with NumPy {np.__version__}"
-        return f'"""A {type(self.model).__name__}, {made}.\n\n{quoted(self.model.summary())}\n"""\n'
-
-    def _summary(self) -> str:
-        shapes = self.model.shape_after(self.shape), self.shape
-        found, given = (quoted(shown(of_rows(shape))) for shape in shapes)
-        return f'    """Return the outputs, {found},\n    for a batch x, {given}, in {self.model.dtype}.\n    """'
 
     def _inputs(self) -> Any:
         """Write the lines that take x, and return the names of its leaves."""

@@ -143,11 +143,10 @@ class Claim:
             return
         self._end.set()
         self._thread.join()
-        if self.before:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self.before:
                 self._write(f"{GIVEN_BACK}\n")
-        else:
-            with contextlib.suppress(OSError):  # on Windows an open file cannot be removed
+            else:  # on Windows an open file cannot be removed
                 self.path.unlink()
         self._file.close()
         if not self.before:

@@ -118,13 +118,12 @@ def with_flags(message: str, file: str | None = None) -> str:
         text = value if isinstance(value, str) and value.isprintable() else text
         return f"--set {shlex.quote(f'{table}.{found[1]}={text}')}"
 
-    message = message.replace(
-        "give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"
-    )
-    message = message.replace(
-        "split(data, stratify=True) leaves", 'validation = 0.2 with holdout = "stratified" in the file leaves'
-    )
-    message = message.replace("import the module that defines it first", "give --import MODULE, which defines it")
+    for in_python, in_commands in (
+        ("give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"),
+        ("split(data, stratify=True) leaves", 'validation = 0.2 with holdout = "stratified" in the file leaves'),
+        ("import the module that defines it first", "give --import MODULE, which defines it"),
+    ):
+        message = message.replace(in_python, in_commands)
     message = re.sub(r"make a new \w+\(\.\.\.\)", "start the command again", message)
     if file is not None and "no file has the path" in message:
         return f"{message}; if it was moved, write its new path in [{table}] of {file}"
