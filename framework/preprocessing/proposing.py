@@ -20,6 +20,7 @@ from framework.preprocessing.numbers import Clip, Drop, Impute, Log, MinMax, Sta
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import ColumnStep
+from framework.settings.component import obvious_setting
 
 FEW = 10
 """Up to this many different whole numbers are taken for categories."""
@@ -317,7 +318,7 @@ def step_code(step: ColumnStep, digits: int = 17) -> str:
     """
     cls = type(step)
     shown = [
-        f"{'' if name == cls.obvious else f'{name}='}{_written(value, digits)}"
+        f"{'' if name == obvious_setting(cls) else f'{name}='}{_written(value, digits)}"
         for name, value in step.settings().items()
         if value != cls.model_fields[name].get_default()
     ]

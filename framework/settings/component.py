@@ -132,7 +132,7 @@ class ComponentType(ModelMetaclass):
             name: parameter.replace(annotation=_Text(_type_text(parameter.annotation)))
             for name, parameter in made.parameters.items()
         }
-        if parameters.pop("args", None) and (name := cls.obvious):
+        if parameters.pop("args", None) and (name := obvious_setting(cls)):
             first = parameters.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
             parameters = {name: first, **parameters}
         return made.replace(parameters=[*parameters.values()], return_annotation=inspect.Signature.empty)
@@ -141,14 +141,6 @@ class ComponentType(ModelMetaclass):
     def __signature__(cls, value: Any) -> None:
         """Take what pydantic makes of the fields."""
         type.__setattr__(cls, "_signature", value)
-
-    @property
-    def obvious(cls) -> str | None:
-        """The setting that may be given without its name: the only required one, or else the only one there is."""
-        fields: dict[str, Any] = cls.__pydantic_fields__  # type: ignore[attr-defined]
-        own = {name: field for name, field in fields.items() if name not in ("seed", "dtype") and not field.kw_only}
-        names = [name for name, field in own.items() if field.is_required()] or [*own]
-        return names[0] if len(names) == 1 else None
 
     def __dir__(cls) -> list[str]:
         """Leave out what pydantic brings along: it is not part of this package's interface."""
@@ -175,20 +167,37 @@ class ComponentType(ModelMetaclass):
     def _by_name(cls, args: tuple[Any, ...], settings: dict[str, Any]) -> str:
         """Return how to write a refused call with names, if there is one way that works, or nothing.
 
-        A number fits many settings, so it is taken only for a required one.
+        A number fits many settings, so it is taken only for a required one. A user's class is not tried: its
+        constructor may do anything.
         """
         fields: dict[str, Any] = cls.__pydantic_fields__  # type: ignore[attr-defined]
         names = [name for name in setting_names(cls) if name not in ("seed", "dtype", *settings)]
         calls = []
-        for chosen in combinations(names, len(args)) if 0 < len(args) < 4 and fields.keys() >= settings.keys() else ():
+        known = is_ours(cls.__module__) and 0 < len(args) < 4 and fields.keys() >= settings.keys()
+        for chosen in combinations(names, len(args)) if known else ():
             call = dict(zip(chosen, args, strict=True)) | settings
             if any(isinstance(call[name], numbers.Number) and not fields[name].is_required() for name in chosen):
                 continue
-            with suppress(FrameworkError, TypeError):
+            with suppress(Exception):
                 call = {name: _from_text(fields[name].annotation, value) for name, value in call.items()}
                 super().__call__(**call)
                 calls.append(", ".join(f"{name}={brief(value)}" for name, value in call.items()))
         return f"{cls.__name__}({calls[0]})" if len(calls) == 1 else ""
+
+
+def obvious_setting(cls: Any) -> str | None:
+    """Return the setting that needs no name: the only required one, or else the only one; None if a base has another.
+
+    Example:
+        >>> from framework import EarlyStopping, Huber
+        >>> obvious_setting(Huber), obvious_setting(EarlyStopping)
+        ('delta', None)
+    """
+    fields: dict[str, Any] = cls.__pydantic_fields__
+    own = {name: field for name, field in fields.items() if name not in ("seed", "dtype") and not field.kw_only}
+    names = [name for name, field in own.items() if field.is_required()] or [*own]
+    bases = (base for base in cls.__mro__[1:] if isinstance(base, ComponentType) and not base.__abstractmethods__)
+    return names[0] if len(names) == 1 and {*map(obvious_setting, bases)} <= {None, *names} else None
 
 
 class Component(BaseModel, metaclass=ComponentType):
@@ -232,7 +241,7 @@ class Component(BaseModel, metaclass=ComponentType):
 
     def __init__(self, /, *args: object, **settings: Any) -> None:
         """Validate ``settings``; see the fields of the class."""
-        obvious = type(self).obvious if args else None
+        obvious = obvious_setting(type(self)) if args else None
         if obvious in settings:
             raise SettingsError(f"{type(self).__name__}: setting '{obvious}' is given twice; write it once")
         if args[obvious is not None :]:
@@ -498,7 +507,7 @@ def _type_text(annotation: Any) -> str:
 def _is_foreign(cls: type, name: str) -> bool:
     """Return whether a public name comes from pydantic."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)  # None: a setting of an instance
-    return owner is BaseModel or name.startswith("model_") or name in ("born", "births", "named", "obvious")
+    return owner is BaseModel or name.startswith("model_") or name in ("born", "births", "named")
 
 
 def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:

@@ -127,6 +127,58 @@ def test_users_classes_take_it_by_the_same_rule():
         Named(3)
 
 
+def test_a_subclass_never_gives_a_call_of_its_base_another_meaning():
+    class Base(Component):
+        a: float = 1.0
+
+    class Sub(Base):
+        b: float
+
+    class Same(Base):
+        a: float = 2.0
+
+    assert (Base(3).a, Same(3).a) == (3.0, 3.0)
+    with pytest.raises(SettingsError, match=r"settings go by name: Sub\(.*\); got 3 without a name"):
+        Sub(3)
+    assert str(inspect.signature(Sub)) == "(*, a: float = 1.0, b: float)"
+
+
+def test_a_setting_may_have_any_name_that_a_class_does_not_use():
+    class Plan(Component):
+        obvious: float = 1.0
+
+    assert Plan(3).obvious == 3.0
+
+
+def test_a_refused_call_of_a_users_class_makes_no_further_instance():
+    calls = []
+
+    class Base(Callback):
+        kind: str = "a"
+        steps: int = 1
+
+        def __init__(self, *args, **settings):
+            calls.append(settings)
+            super().__init__(*args, **settings)
+            raise KeyError("steps")
+
+    with pytest.raises(SettingsError, match=r"settings go by name: Base\(.*\); got 'b' without a name$"):
+        Base("b")
+    assert calls == [{}]
+
+
+def test_an_error_in_a_users_constructor_leaves_the_message_of_the_call():
+    class Fragile(Activation):
+        def __init__(self):
+            raise KeyError("fragile")
+
+        def __call__(self, h):
+            return h
+
+    with pytest.raises(SettingsError, match=r"^Dense: .*got 'fragile'"):
+        Dense(32, "fragile")
+
+
 @pytest.mark.parametrize(
     ("call", "answer"),
     [
