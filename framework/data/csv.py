@@ -427,8 +427,9 @@ class _Type:
 
     Attributes:
         type: The type of the rows so far; null where all were missing.
-        grouped: The first number with grouped digits or a decimal comma, and its row, while every cell of the pieces
-            that are not plain numbers is such a number; None where there is none.
+        grouped: The first number with grouped digits or another decimal point, and its row, while every cell of the
+            pieces that are not plain numbers is such a number; None where there is none.
+        marks: The decimal points, with what groups digits, by which all these cells are numbers.
         odd: The first cell of text among numbers, and its row; None where there is none.
         long: The first whole number of which a float would lose digits, and its row; None where there is none.
         formats: The formats of digits alone that all whole numbers have.
@@ -439,6 +440,7 @@ class _Type:
         self.name, self.arrow, self.compute = name, arrow, required("pyarrow.compute", "CSV")
         self.unit, self.type = unit, arrow.string() if unit is None else arrow.null()
         self.grouped: tuple[str, int] | None = None
+        self.marks: set[tuple[str, str | None]] = set()
         self.odd: tuple[str, int] | None = None
         self.long: tuple[str, int] | None = None
         self.formats: list[str] | None = None
@@ -491,7 +493,7 @@ class _Type:
         if types.is_string(self.type) and not types.is_string(before):
             self.grouped = None
             if types.is_string(cells.type):
-                self.odd = self._text_among_numbers(cells, row, before)
+                self.odd = self._text_among_numbers(cells, row, before, settings)
 
     def require_days(self, cells: Any, row: int, settings: CSV) -> None:
         """Refuse a day that no month has; ``cells`` are text.
@@ -513,34 +515,23 @@ class _Type:
         return self.compute.match_substring_regex(cells, rf"^\s*({pattern})$").fill_null(True).to_numpy()
 
     def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
-        """Return the type of numbers, where every cell is one when digits may be grouped."""
-        group = settings.thousands or {".": ",", ",": "."}[settings.decimal]
-        point, between = re.escape(settings.decimal), re.escape(group)
-        plain = rf"(\d+({point}\d*)?|{point}\d+)([eE][+-]?\d+)?"
-        pattern = rf"\d{{1,3}}({between}\d{{3}})*({point}\d*)?|{plain}"
-        grouped = self.compute.match_substring_regex(cells, rf"^\s*[+-]?({pattern})\s*$")
-        if not self.compute.all(grouped).as_py():
-            loose = self.compute.match_substring_regex(cells, rf"^\s*[+-]?({pattern}|\d+{between}\d+)\s*$")
-            if not self.compute.all(loose).as_py():
-                return None
-            if settings.thousands is not None:
-                place = self.compute.index(grouped, False).as_py()
-                cell = cells[place].as_py()
-                raise DataError(
-                    f"CSV: column {self.name!r} has {cell!r} in row {row + place}; {group!r} does not group three "
-                    f"digits; write decimal={group!r} if it is the decimal point, or "
-                    f"text=({self.name!r},) for text"
-                )
-        if self.grouped is None:
-            place = self.compute.index(self.compute.match_substring(cells, group), True).as_py()
-            if place < 0:
+        """Return the type of numbers, where every cell is one with some decimal point and grouped digits."""
+        own, before = (settings.decimal, settings.thousands), self.marks
+        if not self._match(cells, rf"[-+.,\deE{re.escape(settings.thousands or '')}]+\s*").all():
+            return None
+        fitting = {marks for marks in marks_of(settings) if self._match(cells, rf"{number_pattern(*marks)}\s*").all()}
+        self.marks = fitting & before if self.grouped else fitting
+        if self.marks and (self.grouped is None or own in before - self.marks):
+            plain = rf"{number_pattern(settings.decimal, None if own in self.marks else settings.thousands)}\s*"
+            unlike = np.flatnonzero(~self._match(cells, plain))
+            if not len(unlike):
                 return self.arrow.float64() if self.unit else None
-            self.grouped = cells[place].as_py(), row + place
-        return self.arrow.float64()
+            self.grouped = cells[int(unlike[0])].as_py(), row + int(unlike[0])
+        return self.arrow.float64() if self.marks else None
 
-    def _text_among_numbers(self, cells: Any, row: int, before: Any) -> tuple[str, int] | None:
+    def _text_among_numbers(self, cells: Any, row: int, before: Any, settings: CSV) -> tuple[str, int] | None:
         types, compute = self.arrow.types, self.compute
-        is_number = compute.match_substring_regex(cells, r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$")
+        is_number = compute.match_substring_regex(cells, rf"^\s*{number_pattern(*marks_of(settings)[0])}\s*$")
         place = compute.index(is_number, False).as_py()
         numbers = types.is_int64(before) or types.is_float64(before) or compute.any(is_number).as_py()
         return (cells[place].as_py(), row + place) if numbers and place >= 0 else None
@@ -562,19 +553,27 @@ class _Type:
         return self.arrow.string()
 
     def require_known(self, settings: CSV) -> None:
-        """Refuse numbers with grouped digits where no setting says what the commas mean.
+        """Refuse numbers that have another decimal point or grouped digits than the settings say.
 
         Raises:
-            DataError: There are some; names the column and the first row.
+            DataError: There are some; names the column, the first row, and the settings that fit all rows.
         """
-        if self.grouped and settings.thousands is None:
-            (cell, row), name = self.grouped, self.name
-            group = {".": ",", ",": "."}[settings.decimal]
-            raise DataError(
-                f"CSV: column {name!r} has numbers with {group!r}, first {cell!r} in row {row}; write "
-                f"thousands={group!r} if it groups digits, decimal={group!r} if it is the decimal point, or "
-                f"text=({name!r},) for text"
-            )
+        if not self.grouped or (settings.decimal, settings.thousands) in self.marks:
+            return
+        (cell, row), name, unlike = self.grouped, self.name, {".": ",", ",": "."}[settings.decimal]
+        options: dict[str, str] = {}
+        for decimal, thousands in marks_of(settings):
+            if (decimal, thousands) in self.marks:
+                changed = [f"decimal={decimal!r}"] * (decimal != settings.decimal)
+                changed += [f"thousands={thousands!r}"] * (thousands is not None)
+                number = cell.replace(thousands or "", "").replace(decimal, ".")
+                options.setdefault(decimal, f"{' and '.join(changed)} if it is {number}")
+        if settings.decimal == "," and "," in options:  # the user has set it
+            options.pop(".", None)
+        raise DataError(
+            f"CSV: column {name!r} has numbers with {unlike if unlike in cell else settings.decimal!r}, first {cell!r} "
+            f"in row {row}; write {', '.join(options.values())}, or text=({name!r},) for text"
+        )
 
     @property
     def read(self) -> Any:
@@ -589,9 +588,8 @@ class _Type:
     def _without_unit(self, cells: Any) -> Any:
         if not self.unit:
             return cells
-        unit = re.escape(self.unit)
-        cells = self.compute.replace_substring_regex(cells, rf"^\s*([+-]?)\s*{unit}\s*", r"\1")
-        return self.compute.replace_substring_regex(cells, rf"\s*{unit}\s*$", "")
+        unit = rf"\s*{re.escape(self.unit)}\s*"
+        return self.compute.replace_substring_regex(cells, rf"^\s*([+-]?){unit}|{unit}$", r"\1")
 
     @property
     def whole(self) -> Any:
@@ -604,9 +602,7 @@ class _Type:
             return self._durations(cells)
         if not self._spelt:
             return cells
-        plain = self._without_unit(cells)
-        if settings.thousands is not None:
-            plain = self.compute.replace_substring(plain, settings.thousands, "")
+        plain = self.compute.replace_substring(self._without_unit(cells), settings.thousands or " ", "")
         plain = self.compute.replace_substring(plain, settings.decimal, ".")
         return self.compute.utf8_trim_whitespace(plain).cast(self.whole)
 
@@ -619,6 +615,19 @@ class _Type:
             total = self.compute.add(total, self.compute.multiply(number, unit * 10**9))
         fraction = self.compute.utf8_rpad(self.compute.struct_field(parts, "fraction"), 9, "0")
         return self.compute.add(total, fraction.cast(self.arrow.int64())).cast(self.whole)
+
+
+def marks_of(settings: CSV) -> list[tuple[str, str | None]]:
+    """Return decimal points, each with what may group digits: first those of the settings."""
+    own: tuple[str, str | None] = (settings.decimal, settings.thousands)
+    return [*dict.fromkeys([own, (".", None), (".", ","), (",", None), (",", ".")])]
+
+
+def number_pattern(decimal: str, thousands: str | None) -> str:
+    """Return a regular expression of numbers with a decimal point, and perhaps a character that groups digits."""
+    point = re.escape(decimal)
+    grouped = "" if thousands is None else rf"\d{{1,3}}({re.escape(thousands)}\d{{3}})*({point}\d*)?|"
+    return rf"[+-]?({grouped}(\d+({point}\d*)?|{point}\d+)([eE][+-]?\d+)?)"
 
 
 def record_ends(data: bytes, delimiter: int, *, final: bool) -> Array:

@@ -21,6 +21,7 @@ from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import ColumnStep
 from framework.settings.component import obvious_setting
+from framework.settings.messages import warn
 
 FEW = 10
 """Up to this many different whole numbers are taken for categories."""
@@ -32,7 +33,11 @@ COUNTED = 4096
 """Up to this many different values are counted exactly."""
 
 _ID = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?)$", re.IGNORECASE)
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[/.]\d\d?[/.]\d{2,4}( .*)?")
+_CONVERT = "convert it first, as by pandas.to_numeric or pandas.to_datetime"
+_DOUBTS = {
+    "dates": re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[/.]\d\d?[/.]\d{2,4}( .*)?"),
+    "numbers": re.compile(r"[$€£¥]? ?[+-]?\d[\d,]*\.?\d*( ?[%$€£¥°]| [A-Za-z]{1,6})?"),
+}
 
 
 class Proposal(NamedTuple):
@@ -107,6 +112,15 @@ class _Summary:
         shared = self.products - self.places.count * self.places.mean * days.mean
         return shared**2 > 0.5 * self.places.squares * days.squares
 
+    def doubt(self, *, target: bool = False) -> str:
+        """Return what seems wrong: text of dates or numbers, or very many classes; "" for nothing."""
+        some, count = [*self.levels.counts][:50] if self.kind == "text" else [], self.distinct
+        if target and some and count > CLASSES and count > min(self.present / 2, 10 * CLASSES):
+            return f"{count:,} classes in {self.present:,} rows, such as {some[0]!r}, which may be numbers"
+        known = {} if all(map(str.isdigit, some)) else _DOUBTS  # digits alone may be codes
+        what = next((what for what, pattern in known.items() if all(map(pattern.fullmatch, some))), "")
+        return what and f"{what} as text, such as {some[0]!r}"
+
     @property
     def distinct(self) -> int:
         """How many different values there are; beyond ``COUNTED`` the sum over blocks, which may be too large."""
@@ -115,7 +129,7 @@ class _Summary:
 
 
 def propose(
-    data: Any, target: str | Sequence[str] | None = None, *, name: str = "propose"
+    data: Any, target: str | Sequence[str] | None = None, *, name: str = "propose", advice: str = _CONVERT
 ) -> tuple[list[Proposal], list[Proposal]]:
     """Return a proposal for each column of some data, and one for each target.
 
@@ -123,6 +137,7 @@ def propose(
         data: A table, (table, "target"), (table, y) or a Dataset of tables; read whole, in blocks.
         target: The name of the target's column, or of several, if data is a table.
         name: The caller, for messages.
+        advice: What a warning advises for a column of numbers or dates as text, or for very many classes.
 
     Example:
         >>> import pandas
@@ -139,6 +154,10 @@ def propose(
         _add(summaries, block.x, f"{name}: column", block.start)
         if block.y is not None:
             _add(targets, block.y, f"{name}: target", block.start)
+    for what, each in (("column", summaries), ("target", targets)):
+        for label, column in each.items():
+            if said := column.doubt(target=what == "target"):
+                warn(f"{name}: {what} {label or blocks.target_name!r} holds {said}; {advice}")
     few = [each.whole and each.distinct <= 300 for each in summaries.values() if each.kind == "number"]
     pixels = len(few) > 8 and sum(few) > len(few) / 2  # most are small whole numbers, which are then no categories
     found = [
@@ -172,14 +191,12 @@ def _steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[ColumnStep
 
 
 def _text_steps(label: str, column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
-    some = list(column.levels.counts)[:50]
-    dates = ", dates as text: parse them" if some and all(map(_DATE.fullmatch, some)) else ""
-    count = column.distinct
+    count, doubt = column.distinct, f", {column.doubt()}" if column.doubt() else ""
     shown = f"{'up to ' if count > COUNTED and column.rows > BLOCK_ROWS else ''}{count:,}"
     if column.present > 20 and (count > 0.9 * column.present or (count > 0.5 * column.present and _ID.search(label))):
-        return (Drop(),), f"{shown} different texts in {column.present:,} rows{dates}"
+        return (Drop(),), f"{shown} different texts in {column.present:,} rows{doubt}"
     missing = f", {column.missing:,} missing" if column.missing else ""
-    return (OneHot(),), f"{shown} level{'s' * (count != 1)}{missing}{dates}{alike(column.levels.counts)}"
+    return (OneHot(),), f"{shown} level{'s' * (count != 1)}{missing}{doubt}{alike(column.levels.counts)}"
 
 
 def alike(levels: Iterable[str]) -> str:

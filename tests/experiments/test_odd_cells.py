@@ -331,6 +331,62 @@ def test_new_refuses_a_first_line_of_numbers_with_a_command_that_names_the_colum
     assert (data.header, data.target, len(data)) == (("column1", "column2", "column3"), "column3", 41)
 
 
+@pytest.mark.parametrize("first", ["5.1,3.5,setosa", "1,2,setosa", "5.1,3.5,unknown"])
+def test_new_refuses_a_first_line_that_is_partly_a_row(first):
+    rows = "".join(f"{row % 7}.5,{row % 5},{'setosa' if row % 2 else 'virginica'}\n" for row in range(40))
+    Path("a.csv").write_text(f"{first}\n{rows}")
+    said = command("new", "a.csv", "--target", first.rpartition(",")[2], "--out", "b.toml", status=1)
+    (again,) = re.findall("framework (new .*)", said)
+    command(*shlex.split(again))
+    assert len(Experiment.read("b.toml").data) == 41
+
+
+@pytest.mark.parametrize("names", ["1100,1102.5,label", "3,1,label", "2019,2020,label", "x1,x2,label"])
+def test_new_takes_numbers_beside_text_for_names_if_they_rise_or_are_whole(names):
+    Path("a.csv").write_text(f"{names}\n" + "".join(f"{row}.5,{row * 2},{'ab'[row % 2]}\n" for row in range(40)))
+    command("new", "a.csv", "--target", "label")
+    assert Experiment.read("a.toml").data.names == tuple(names.split(",")[:2])
+
+
+def test_new_finds_the_delimiter_of_a_file_without_a_line_of_names():
+    Path("a.csv").write_text("".join(f"{row % 7},5;{row % 9},25;{'ab'[row % 2]}\n" for row in range(40)))
+    said = command("new", "a.csv", "--target", "a", status=1)
+    (again,) = re.findall("framework (new .*)", said)
+    command(*shlex.split(again))
+    data = Experiment.read("a.toml").data
+    assert (data.delimiter, data.decimal, len(data)) == (";", ",", 40)
+
+
+def test_new_warns_of_a_target_with_very_many_classes():
+    rows = [f"{row},{'€' if row % 7 else '$'}{row * 31},{'' if row % 2 else 'x'}" for row in range(100)]
+    Path("a.csv").write_text("\n".join(["x,price,left", *rows, ""]))
+    printed = command("new", "a.csv", "--target", "price")
+    assert "target 'price' holds 100 classes in 100 rows, such as '$0', which may be numbers; the new file" in printed
+    assert "# price: read as text; 100 of 100 cells are numbers with a unit" in Path("a.toml").read_text()
+
+
+def test_new_warns_of_numbers_and_dates_that_stay_text():
+    rows = [f"{row % 12 + 1}/{row % 11 + 1}/2021,{row % 9} {'kg' if row % 2 else 'g'},{row % 2}" for row in range(99)]
+    Path("a.csv").write_text("\n".join(["when,mass,left", *rows, ""]))
+    printed = command("new", "a.csv", "--target", "left")
+    assert "column 'when' holds dates as text, such as '1/1/2021'; the new file has a comment on it" in printed
+    assert "column 'mass' holds numbers as text, such as '0 g'; the new file has a comment on it" in printed
+
+
+def test_new_gives_the_command_where_the_only_column_holds_unclear_dates():
+    rows = [f"{row % 12 + 1}/{row % 11 + 1}/2021,{row % 2}" for row in range(80)]
+    Path("a.csv").write_text("\n".join(["when,left", *rows, ""]))
+    printed = command("new", "a.csv", "--target", "left", status=1)
+    assert "no column to learn from: when (80 different texts in 80 rows, dates as text" in printed
+    assert """framework new a.csv --target left --set 'data.dates=["%m/%d/%Y"]'""" in printed
+
+
+def test_new_says_why_numbers_of_many_digits_are_text():
+    written("x", ["12345678901234567890", "1.5", "2.5"] * 20)
+    command("new", "a.csv", "--target", "left")
+    assert comment("x") == "# x: read as text; a float has fewer digits than some of its numbers"
+
+
 def test_new_takes_years_for_names():
     Path("a.csv").write_text("2019,2020,2021\n" + "".join(f"{row}.5,{row * 2},{row * 3}\n" for row in range(40)))
     command("new", "a.csv", "--target", "2021")

@@ -41,7 +41,7 @@ def advised(printed):
 def test_new_reads_what_the_flags_of_its_errors_say(incomes):
     incomes("a.csv", encoding="latin-1", delimiter=";")
     arguments = ["new", "a.csv", "--target", "left"]
-    for expected in ("data.delimiter=;", "data.encoding=latin-1", "data.thousands=,"):
+    for expected in ("data.encoding=latin-1", "data.thousands=,"):
         flag = advised(command(*arguments, status=1))
         assert flag[1] == expected
         arguments += flag
@@ -66,7 +66,7 @@ def test_new_reads_commas_that_have_one_reading(tmp_path, monkeypatch, cells, se
     data = Experiment.read("a.toml").data
     assert getattr(data, setting) == ","
     assert data.read(0, 1)[0].column("size").to_pylist() == [value]
-    assert "# Commas in numbers " in Path("a.toml").read_text()
+    assert f"# {setting}: as all columns are written\n" in Path("a.toml").read_text()
 
 
 def test_new_reads_commas_by_the_decimal_points_of_another_column(tmp_path, monkeypatch):
@@ -75,6 +75,40 @@ def test_new_reads_commas_by_the_decimal_points_of_another_column(tmp_path, monk
     Path("a.csv").write_text("\n".join(["size,rate,kind", *rows, ""]))
     command("new", "a.csv", "--target", "kind")
     assert Experiment.read("a.toml").data.thousands == ","
+
+
+GERMAN = [f"{['Kiel', 'Köln'][row % 2]};{100 + row},{row % 10};480.874,{10 + row};200.{100 + row}" for row in range(80)]
+
+
+def test_new_finds_delimiter_decimal_point_and_grouped_digits_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("\n".join(["ort, Kreis;fläche;preis;einwohner", *GERMAN, ""]))
+    command("new", "a.csv", "--target", "preis")
+    data = Experiment.read("a.toml").data
+    assert (data.delimiter, data.decimal, data.thousands, data.units) == (";", ",", ".", ())
+    assert next(zip(*data.read(0, 1)[0].to_pydict().values(), strict=True)) == ("Kiel", 100.0, 200100.0)
+    text = Path("a.toml").read_text()
+    assert "# preis: a number\n" in text
+    assert "# delimiter, decimal, thousands: as all columns are written\n" in text
+    assert '# preis: numbers with grouped digits; "480.874,10" is 480874.10\n' in text
+    assert '# einwohner: numbers with grouped digits; "200.100" is 200100\n' in text
+    assert "\nunits = " not in text
+
+
+@pytest.mark.parametrize("change", ["data.decimal=.", "data.thousands=,"])
+def test_new_keeps_the_marks_of_numbers_that_are_set(tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("\n".join(["ort;fläche;preis;einwohner", *GERMAN, ""]))
+    printed = command("new", "a.csv", "--target", "preis", "--set", change, status=1)
+    assert "'fläche' has numbers with ',', first '100,0' in row 0; write --set data.decimal=, if it is 100.0" in printed
+
+
+def test_new_names_two_columns_with_different_decimal_points(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("\n".join(["size;price", *(f"{row}.5;480.874,{10 + row}" for row in range(60)), ""]))
+    printed = command("new", "a.csv", "--target", "price", status=1)
+    assert "column 'price' has numbers with ',', first '480.874,10' in row 0, but column 'size' has numbers " in printed
+    assert "first '0.5' in row 0; write all numbers of the file alike, or --set 'data.text=[\"price\"]'" in printed
 
 
 def test_evaluate_and_predict_read_another_kind_of_file(incomes):

@@ -135,3 +135,31 @@ def test_a_column_of_many_codes_is_not_called_dates():
     table = pd.DataFrame({"id": [f"C{row:06}" for row in range(5000)]})
     (proposal,), _ = propose(table)
     assert proposal.reason == "5,000 different texts in 5,000 rows"
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([f"${row:,}" for row in range(1000, 1100)], r"column 'raw' holds numbers as text, such as '\$1,000'; convert"),
+        (
+            [f"{row % 28 + 1}/3/2021" for row in range(100)],
+            "column 'raw' holds dates as text, such as '1/3/2021'; conv",
+        ),
+    ],
+)
+@pytest.mark.parametrize("frame", [pd.DataFrame, pa.table])
+def test_text_of_numbers_or_dates_is_warned_of(frame, column, message):
+    with pytest.warns(UserWarning, match=f"Preprocess.of: {message}"):
+        Preprocess.of((frame({"raw": column, "churned": ["no", "yes"] * 50}), "churned"))
+
+
+def test_a_target_of_very_many_classes_is_warned_of():
+    table = pd.DataFrame({"x": range(90), "price": [f"{row // 3} EUR per night" for row in range(90)]})
+    assert Preprocess.of(table, "price").target
+    table["price"] = [f"{row // 2 * 2 + row % 2} EUR per night" for row in range(90)]
+    with pytest.warns(UserWarning, match="target 'price' holds 90 classes in 90 rows, such as '0 EUR per night'"):
+        Preprocess.of(table, "price")
+
+
+def test_digits_that_are_text_are_codes():
+    assert Preprocess.of(pd.DataFrame({"zip": ["00663", "10115"] * 50})).columns

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
-from framework.data.csv import CSV
+from framework.data.csv import CSV, marks_of, number_pattern
 from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
 from framework.extras import required
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -78,14 +77,11 @@ def looks(table: CSV) -> dict[str, Look]:
     types = required("pyarrow", "CSV").types
     fields = [field for field in table.rows.schema if field.name not in (*table.text, table.weight)]
     whole = [field.name for field in fields if types.is_int64(field.type) and field.name not in table.targets]
-    number = rf"[+-]?(\d+{re.escape(table.decimal)}?\d*|{re.escape(table.decimal)}\d+)([eE][+-]?\d+)?"
-    if table.thousands is not None:
-        number += rf"|[+-]?\d{{1,3}}({re.escape(table.thousands)}\d{{3}})+({re.escape(table.decimal)}\d*)?"
-    patterns = {"number": number, "date": ISO, "unit": _WITH_UNIT}
+    numbers = [("number", number_pattern(*marks)) for marks in marks_of(table)]
     digits = rf"(?:19|20)\d\d{pattern_of('%m%d')}"
     every = {name: [Look("code", r"0\d+"), Look("date", digits, DIGITS)] for name in whole}
     every |= {
-        field.name: [Look(kind, pattern) for kind, pattern in patterns.items()]
+        field.name: [Look(kind, pattern) for kind, pattern in (*numbers, ("date", ISO), ("unit", _WITH_UNIT))]
         for field in fields
         if types.is_string(field.type)
     }

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.data.csv import CSV
+from framework.data.csv import CSV, marks_of
 from framework.data.date_formats import exchanged
+from framework.data.files import located
 from framework.data.splits import Selection, hold_out
 from framework.data.table_files import TableFile
-from framework.errors import DataError, FrameworkError
+from framework.errors import DataError
 from framework.experiments.files.text import to_toml
 from framework.experiments.proposals.cells import DIGITS, SHOWN, Look, looks
 from framework.experiments.tables.labelled import classes_of, labelled, targets_of
@@ -28,17 +30,17 @@ from framework.frames import Frame
 from framework.metrics.base import Metric
 from framework.metrics.classification import ROCAUC
 from framework.metrics.regression import R2
-from framework.plots.trials import placed
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import alike, propose, rules
 from framework.preprocessing.statistics import LevelCounts
 from framework.preprocessing.steps import ColumnStep
-from framework.settings.component import class_of
 from framework.settings.messages import brief, printable, warn
 
 TOO_MANY = 1000
 """More classes than this are an id or a text."""
+
+_COMMENTED = "the new file has a comment on it"
 
 RARE = 0.05
 """A class with this part of the rows or less deserves a word; of more than 10 classes, with half of an equal part."""
@@ -96,20 +98,18 @@ def proposal(
         DataError: The table cannot be read, has no such column, or its target cannot be learnt.
         SettingsError: The ending is neither .csv nor .parquet, or a setting is wrong.
     """
-    table, told = _with_commas_read(table_read_as(table_of(data, target=target), changes))
+    table, told = table_read_as(table_of(data, target=target), changes), list[str]()
+    if isinstance(table, CSV):
+        again = ["framework", "new", data, "--target", target]
+        again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
+        again += [part for change in changes for part in ("--set", change)]
+        table, told = _read_as_meant(table, again)
     if not table.names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
     if not len(table):
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
-    if isinstance(table, CSV):
-        _require_header(table, data)
-        again = ["framework", "new", data, "--target", target]
-        again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
-        again += [part for change in changes for part in ("--set", change)]
-        table, seen = _read_as_meant(table, again)
-        told += seen
     learnt = labelled(table)
-    found, [goal] = propose(learnt, name="new")
+    found, [goal] = propose(learnt, name="new", advice=_COMMENTED)
     rows = len(learnt)
     left_out = f"; {len(table) - rows:,} rows without it are left out" if rows < len(table) else ""
     size = next(size for size in SIZES if rows <= size.rows)
@@ -119,8 +119,9 @@ def proposal(
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
     if all(isinstance(step, Drop) for each in columns for step in each.steps[:1] or [None]):
+        said = "".join(f"; {line[2:].rstrip()}" for line in told)
         why = ", ".join(f"{each.column} ({each.reason})" for each in columns[:10])
-        raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}")
+        raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}{said}")
     classes, split, step = Counter[str](), "", cast("ColumnStep", Standardize())
     if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
         if isinstance(table, CSV) and goal.kind != "text":
@@ -187,22 +188,25 @@ layers = [              # in float32, which is faster than float64, the default,
 """
 
 
-def _require_header(table: CSV, data: str) -> None:
-    """Refuse a first line of numbers, unless they are whole and rise, as those of years or wavelengths do.
+def _require_header(table: CSV, again: Sequence[str]) -> None:
+    """Refuse a first line of numbers unless they are whole and rise, as years do; beside text, if they do neither.
 
     Raises:
-        DataError: Gives the command that names the columns.
+        DataError: It is so, or text of this line is in other rows too; gives the command that names the columns.
     """
-    names = [name.strip() for name in table.rows.names]
-    if table.header is not None or placed(names)[1]:
-        return
-    if not (all(map(str.isdecimal, names)) and [*map(int, names)] == sorted({*map(int, names)})):
+    names, rows = [*table.rows.names], table.rows.read(0, 1000)
+    numbers = [float(name.replace(",", ".")) for name in names if re.fullmatch(r"\s*[+-]?\d+([.,]\d+)?\s*", name)]
+    usual = [numbers == sorted({*numbers}), all(map(float.is_integer, numbers))]
+    enough = all(usual) if len(numbers) == len(names) else any(usual)
+    if (table.header is None and numbers) and (
+        not enough or any(name in rows.column(name).to_pylist() for name in rows.column_names)
+    ):
         columns = [f"column{place}" for place in range(1, len(names) + 1)]
-        target = columns[names.index(table.targets[0].strip())]
-        command = ["framework", "new", data, "--target", target, "--set", f"data.header={json.dumps(columns)}"]
+        command = [*again[:4], columns[names.index(table.targets[0])], *again[5:]]
+        settings = {"header": columns} | ({} if table.delimiter == "," else {"delimiter": table.delimiter})
         raise DataError(
-            f"{data}: the first line, {brief(', '.join(names))}, looks like a row of data; begin the file with a line "
-            f"of names, or give them: {shlex.join(command)}"
+            f"{again[2]}: the first line, {brief(', '.join(names))}, looks like a row of data; begin the file with a "
+            f"line of names, or give them: {_flags(command, settings)}"
         )
 
 
@@ -254,37 +258,58 @@ def _holdout(classes: bool, split: str, *, ordered: bool) -> tuple[str, str]:
 _DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
 
 
-def _with_commas_read(table: TableFile) -> tuple[TableFile, list[str]]:
-    """Return a table whose commas within numbers are read in the only way that they can be, and a comment that says so.
+def _delimiter(table: CSV) -> str:
+    """Return the delimiter by which the line of names has the target."""
+    with located(table.path, table.ending, "CSV")[0].open_plain() as file:
+        lines = bytes(file.read(1 << 16)).decode(table.encoding, "replace").removeprefix("\ufeff").splitlines()
+    for mark in f"{table.delimiter};\t|,":
+        if table.targets[0] in next(csv.reader(lines, delimiter=mark), []):
+            return mark
+    return table.delimiter
+
+
+def _with_numbers_read(table: CSV) -> CSV:
+    """Return a table as it is, or with the only decimal point and grouped digits that fit all columns.
 
     Raises:
-        DataError: The table cannot be read, or commas may group digits and be decimal points.
+        DataError: The table cannot be read, or numbers fit two decimal points or none.
     """
-    try:
-        table.rows  # noqa: B018 (opens the files)
-    except DataError:
-        readings: list[tuple[int, str, TableFile]] = []
-        for setting, use in (("thousands", "group digits"), ("decimal", "are decimal points")):
-            with suppress(FrameworkError):
-                read = table.replace(**{setting: ","})
-                readings.append((sum(str(kind) == "string" for kind in read.rows.schema.types), use, read))
-        readings.sort(key=itemgetter(0))
-        if not readings or (readings[0][0] == readings[-1][0] and len(readings) > 1):
-            raise
-        _, use, read = readings[0]  # with the fewest columns of text
-        return read, [f"# Commas in numbers {use}: they have no other reading.\n"]
-    return table, []
+    problems, readings = list[str](), dict[str, CSV]()
+    for decimal, thousands in marks_of(table):
+        read = table.replace(decimal=decimal, thousands=thousands)
+        try:
+            read.rows  # noqa: B018 (opens the files)
+        except DataError as problem:
+            problems.append(str(problem))
+            continue
+        if not problems:
+            return read
+        readings.setdefault(decimal, read)
+    if len(readings) == 1:
+        return readings.popitem()[1]
+    first, last = (problem.partition("; write")[0] for problem in (problems[0], problems[-1]))
+    alike = f"; write all numbers of the file alike, {problems[0].rpartition(', ')[2]}"
+    raise DataError(problems[0] if readings or first == last else f"{first}, but {last.removeprefix('CSV: ')}{alike}")
 
 
 def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
-    """Return a CSV file that is read with its codes as text and its dates as dates, and comments that say so.
+    """Return a CSV file that is read with its delimiter, numbers, codes and dates as meant, and comments that say so.
 
     Args:
         table: The file.
-        again: The command that writes the experiment; formats of dates that it has are not added to.
+        again: The command that writes the experiment; the delimiter, marks of numbers and dates that it has are kept.
+
+    Raises:
+        DataError: The table cannot be read, or in two ways, or its first line looks like a row.
     """
+    before, given = table, {part.partition("=")[0] for part in again}
+    with_numbers_read = (lambda each: each) if given & {"data.decimal", "data.thousands"} else _with_numbers_read
+    if "data.delimiter" not in given:
+        table = table.replace(delimiter=_delimiter(table))
+    table = with_numbers_read(table)
+    _require_header(table, again)
     seen = looks(table)
-    for look in seen.values() if not any(part.startswith("data.dates=") for part in again) else ():
+    for look in seen.values() if "data.dates" not in given else ():
         if len(look.formats) == 1 and look.fitting == look.present:
             (form,) = look.formats
             if form not in table.dates and (exchanged(form) == form or exchanged(form) not in table.dates):
@@ -292,9 +317,16 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
     table = table.replace(text=[*table.text, *(name for name, look in seen.items() if look.kind == "code")])
     whole = {name: [*look.units] for name, look in seen.items() if look.kind == "unit" and look.fitting == look.present}
     units = {name: found[0] for name, found in whole.items() if len(found) == 1} | dict(table.units)
-    read, told = _with_commas_read(table.replace(units=units) if units else table)
-    table = cast("CSV", read)
-    return table, told + [_of_cells(name, look, table, again) for name, look in seen.items()]
+    table = with_numbers_read(table.replace(units=units))
+    told, marks = [], ("delimiter", "decimal", "thousands")
+    if changed := [mark for mark in marks if getattr(table, mark) != getattr(before, mark)]:
+        told.append(f"# {', '.join(changed)}: as all columns are written\n")
+    types = cast("Any", table.rows).types.values()
+    for name, (cell, _) in [(kind.name, kind.grouped) for kind in types if kind.grouped]:
+        number = cell.replace(table.thousands or "", "").replace(table.decimal, ".")
+        told.append(f"# {_comment(name)}: numbers with grouped digits; {_quoted(cell)} is {number}\n")
+    told += [f"# {_comment(name)}: {_of_cells(name, look, table, again)}\n" for name, look in seen.items()]
+    return table, told
 
 
 def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
@@ -306,21 +338,21 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     cell, row = next(iter(look.cells.items()))
     if look.kind == "code":
         return (
-            f"# {_comment(name)}: digits with leading zeros, first {_quoted(cell)} in row {row}, are read as text, "
-            "because they are labels; delete the name in text if they are numbers.\n"
+            f"digits with leading zeros, first {_quoted(cell)} in row {row}, are read as text, because they are "
+            "labels; delete the name in text if they are numbers."
         )
     if look.fitting == look.present and (read_by := [form for form in look.formats if form in table.dates]):
         but = ", as in another column" if len(look.formats) > 1 else ""
         if look.format == DIGITS:
             but = f"; if they are numbers: {_flags(again, {'dates': []})}"
-        said = f"dates such as {_quoted(cell)} are read by {_quoted(read_by[0])} in dates"
-        return f"# {_comment(name)}: {said}{_comment(but)}\n"
-    begin = f"# {_comment(name)}: read as {'numbers' if look.format == DIGITS else 'text'}; "
-    begin += f"{look.fitting:,} of {look.present:,} cells are"
+        return f"dates such as {_quoted(cell)} are read by {_quoted(read_by[0])} in dates{_comment(but)}"
+    if look.kind == "number" and not look.odd:
+        return "read as text; a float has fewer digits than some of its numbers"
     if look.kind == "unit" and name in dict(table.units):
-        return f"# {_comment(name)}: numbers such as {cells} are read without their unit, which is in units.\n"
+        return f"numbers such as {cells} are read without their unit, which is in units."
+    begin = f"read as {'numbers' if look.format == DIGITS else 'text'}; {look.fitting:,} of {look.present:,} cells are"
     if look.kind == "unit":
-        return f"{begin} numbers with a unit, such as {cells}. To make them numbers, give all cells one unit.\n"
+        return f"{begin} numbers with a unit, such as {cells}. To make them numbers, give all cells one unit."
     nulls = {"nulls": [*table.nulls, *look.odd]} if look.odd else {}
     commands = [
         _flags(again, nulls | {"dates": [*(form for form in table.dates if form != exchanged(each)), each]})
@@ -328,26 +360,25 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     ]
     command = _comment(" or ".join(commands or [_flags(again, nulls)]))
     if not look.odd:
-        return f"{begin} dates, such as {cells}. To read them: {command}\n"
+        return f"{begin} dates, such as {cells}. To read them: {command}"
     cell, row = next(iter(look.odd.items()))
     count = f"{look.present - look.fitting:,} of {look.present:,} cells"
-    warn(f"column {name!r} holds text in {count}, first {brief(cell)} in row {row}; the new file has a comment on it")
-    said = f"{begin} {look.kind}s, but not {odd}, first in row {row}. Correct the cells"
-    if len(look.odd) > SHOWN:
-        return f"{said}.\n"
-    return f"{said}; or, if they stand for missing values: {command}\n"
+    warn(f"column {name!r} holds text in {count}, first {brief(cell)} in row {row}; {_COMMENTED}")
+    end = "." if len(look.odd) > SHOWN else f"; or, if they stand for missing values: {command}"
+    return f"{begin} {look.kind}s, but not {odd}, first in row {row}. Correct the cells{end}"
 
 
 def _quoted(cell: str) -> str:
     return json.dumps(printable(cell), ensure_ascii=False)
 
 
-def _flags(again: Sequence[str], settings: Mapping[str, Sequence[str]]) -> str:
+def _flags(again: Sequence[str], settings: Mapping[str, str | Sequence[str]]) -> str:
     """Return a command again, with settings of how the table is read."""
     begins = tuple(f"data.{setting}=" for setting in settings)
     kept = [part for n, part in enumerate(again) if not any(one.startswith(begins) for one in again[n : n + 2])]
-    for setting, values in settings.items():
-        kept += ["--set", f"data.{setting}={json.dumps([*dict.fromkeys(values)], ensure_ascii=False)}"]
+    for setting, value in settings.items():
+        text = value if isinstance(value, str) else json.dumps([*dict.fromkeys(value)], ensure_ascii=False)
+        kept += ["--set", f"data.{setting}={text}"]
     return shlex.join([*kept, "--overwrite"])
 
 
@@ -378,7 +409,7 @@ def _data(table: TableFile, folder: Path) -> dict[str, Any]:
             path = Path(os.path.relpath(path, folder)).as_posix()
         except ValueError:  # another drive of Windows
             path = Path(path).absolute().as_posix()
-    return dict(_short(json.loads(table.replace(path=path).to_json())))
+    return dict(_short(table.replace(path=path)))
 
 
 def _numbers(table: TableFile | Selection, kind: str) -> Array:
@@ -417,18 +448,12 @@ def _defined(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:
 
 def _rule(key: str, steps: Sequence[ColumnStep], why: str) -> str:
     """Return the line of a rule."""
-    line = to_toml({key: _short([json.loads(step.to_json()) for step in steps])}).rstrip("\n")
+    line = to_toml({key: [*map(_short, steps)]}).rstrip("\n")
     return f"{line}{f'  # {_comment(why)}' if why else ''}\n"
 
 
-def _short(value: Any) -> Any:
-    """Leave out the settings that are the defaults of their class; a class alone is its name."""
-    if isinstance(value, list):
-        return [*map(_short, value)]
-    if not isinstance(value, dict) or "type" not in value:
-        return value
-    fields = class_of(value["type"]).model_fields
-    defaults = {name: field.get_default() for name, field in fields.items()}
-    plain = {name: [*each] if isinstance(each, tuple) else each for name, each in defaults.items()}
-    given = {name: _short(item) for name, item in value.items() if name == "type" or item != plain[name]}
-    return value["type"] if len(given) == 1 else given
+def _short(component: TableFile | ColumnStep) -> Any:
+    """Return the settings that differ from the defaults of their class; a class alone is its name."""
+    settings = component.model_dump(mode="json", exclude_defaults=True)
+    settings |= {name: dict(settings[name]) for name in settings if name in type(component).named}
+    return {"type": component.tag(), **settings} if settings else component.tag()
