@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from framework.emit.numpy import emit
-from framework.emit.readable import readable
 from framework.errors import DerivativeError, ShapeError
 from framework.graph.gradient import gradients
+from framework.graph.graph import rewrite
 from framework.graph.lower import recognise
-from framework.graph.node import Node, needed, nodes_in
+from framework.graph.node import Node, needed
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import symbol_of, value_of
 from framework.graph.tangent import derivative
-from framework.graph.textbook import tidied
+from framework.graph.textbook import plainer, tidied
 from framework.graph.trace import ROWS, Traced, trace
 from framework.settings.component import Component
 from framework.settings.messages import is_ours
@@ -152,7 +152,7 @@ class Program:
             with suppress(DerivativeError):  # Python may do what the graph cannot
                 slope = value_of(written(*map(symbol_of, (self.output, *inputs))))
         results = [self.output] if slope is None else [self.output, slope]
-        value, *slopes = readable([*results, *inputs], [(nodes_in(results), inputs)])
+        value, *slopes = rewrite([*results, *inputs], plainer)
         first, arguments = slopes[-len(inputs)], ", ".join(self.inputs)
         labels = [f"{name}({arguments})", f"{name}'({arguments})"]
         if slope is not None:

@@ -245,15 +245,17 @@ class _Writer:
     def _number(self, value: Any) -> tuple[str, int]:
         if isinstance(value, bool):
             return (rf"\text{{{value}}}" if self.latex else str(value)), 5
+        if value < 0:
+            made, binding = self._number(-value)
+            return f"-{made}", min(binding, 3)
         made = f"{value:.6g}"
-        if abs(value) < 1000 and not math.isclose(float(made), value, rel_tol=1e-14):
+        if value < 1000 and not math.isclose(float(made), value, rel_tol=1e-14):
             return self._long_number(value, made)
         if self.latex:
             mantissa, e, exponent = made.partition("e")
             mantissa = mantissa.replace("inf", r"\infty").replace("nan", r"\text{nan}")
-            made = rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e else mantissa
-            return made, 3 if value < 0 else 2 if e else 5
-        return made, 3 if value < 0 else 5
+            return (rf"{mantissa} \cdot 10^{{{int(exponent)}}}", 2) if e else (mantissa, 5)
+        return made, 5
 
     def _long_number(self, value: float, made: str) -> tuple[str, int]:
         """Return a number of many digits by its name or as a quotient, if it has one."""
@@ -270,7 +272,7 @@ class _Writer:
         elif math.isclose(ratio, value, rel_tol=1e-14):
             top, bottom = str(ratio.numerator), str(ratio.denominator)
         else:
-            return made, 3 if value < 0 else 5
+            return made, 5
         return (rf"\frac{{{top}}}{{{bottom}}}" if self.latex else f"{top} / {bottom}"), 2
 
 

@@ -1,43 +1,194 @@
-"""Textbook: formulas and derivatives as readers write them, with the sign and the number in front of a product."""
+"""Textbook: formulas and derivatives as readers write them: without guards, with the number in front of a product.
+
+A guard keeps a formula from overflowing or from dividing by 0. ``FACTS`` and the rules in ``plainer`` leave guards out:
+each is an identity wherever all values on both sides are below 0.9 times the largest number of the dtype.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from functools import cache, partial
+from inspect import signature
 from typing import Any
+
+import numpy as np
 
 from framework.graph.graph import Graph, rewrite_node
 from framework.graph.node import Node, matching, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.symbol import symbol_of, value_of
+from framework.special import erf, erfc
+
+_DEEP = 6
+"""How far a rule looks into the arguments of an operation, so that the time grows linearly with the formula."""
+
+_TWO_WAYS = frozenset({"add", "multiply", "maximum", "minimum"})
+_sum: Callable[..., Any] = partial(np.sum, axis=-1, keepdims=True)
+_most: Callable[..., Any] = partial(np.max, axis=-1, keepdims=True)
+
+FACTS: tuple[Callable[..., tuple[Any, Any]], ...] = (
+    lambda x: (x * x, np.square(x)),
+    lambda x, c: (c * x * x, c * np.square(x)),
+    lambda x, c: (c * np.square(x) * x, c * x**3.0),
+    lambda x, y: (x / y / y, x / np.square(y)),
+    lambda x: (np.square(1.0 / x), 1.0 / np.square(x)),
+    lambda x, y: (-(x - y), y - x),
+    lambda x, y: (x - -y, x + y),
+    lambda x: (np.log1p(x), np.log(1.0 + x)),
+    lambda x: (np.square(np.hypot(1.0, x)), 1.0 + np.square(x)),
+    lambda x: (np.cosh(abs(x)), np.cosh(x)),
+    lambda x: (erfc(-x), 1.0 + erf(x)),
+    lambda x: (np.exp(x) / (1.0 + np.exp(x)), 1.0 / (1.0 + np.exp(-x))),
+    lambda x: (np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-abs(x))), 1.0 / (1.0 + np.exp(-x))),
+    lambda x: (np.maximum(x, 0.0) + np.log(1.0 + np.exp(-abs(x))), np.log(1.0 + np.exp(x))),
+    lambda x, s: (np.maximum(x, 0.0) + np.log(1.0 + np.exp(-abs(s * x))) / s, np.log(1.0 + np.exp(s * x)) / s),
+    lambda x: (np.minimum(x, 0.0) - np.log(1.0 + np.exp(-abs(x))), -np.log(1.0 + np.exp(-x))),
+    lambda x: (np.log(1.0 + 2.0 * np.square(np.sinh(0.5 * x))), np.log(np.cosh(x))),
+    lambda x: (abs(x) + (np.log(1.0 + np.exp(-2.0 * abs(x))) - math.log(2.0)), np.log(np.cosh(x))),
+    lambda x: (abs(x) + np.log(1.0 + np.exp(-2.0 * abs(x))) - math.log(2.0), np.log(np.cosh(x))),
+    lambda x: (
+        np.log(np.maximum(abs(x), 1.0)) + 0.5 * np.log(1.0 + (np.minimum(abs(x), 1.0) / np.maximum(abs(x), 1.0)) ** 2),
+        0.5 * np.log(1.0 + x**2),
+    ),
+    lambda x, c: (np.minimum(x, c) * (x - 0.5 * np.minimum(x, c)), np.where(x < c, 0.5 * x * x, c * (x - 0.5 * c))),
+    lambda x, y, s: (np.where(x > 0.0, y, np.expm1(np.minimum(x, s))), np.where(x > 0.0, y, np.expm1(x))),
+    lambda x, y, c, s: (np.where(x > 0.0, y, c * np.expm1(np.minimum(x, s))), np.where(x > 0.0, y, c * np.expm1(x))),
+    lambda x, y, c, s: (
+        np.where(x > 0.0, y, c * np.expm1(np.minimum(x, s) / s)),
+        np.where(x > 0.0, y, c * np.expm1(x / s)),
+    ),
+    lambda x, y, c: (np.where(x < c, np.log(np.cosh(np.minimum(x, c))), y), np.where(x < c, np.log(np.cosh(x)), y)),
+    lambda x, y, s: (np.where(x == 0.0, 0.0, x**s * y), x**s * y),
+    lambda x, y, c: (x / np.where(y == 0.0, c, y), x / y),
+    lambda x, y, c: (x / np.sqrt(np.where(y == 0.0, c, y)), x / np.sqrt(y)),
+    lambda x: (x / _most(abs(x)) / np.sqrt(_sum((x / _most(abs(x))) ** 2)), x / np.sqrt(_sum(x**2))),
+    lambda x, y: (y / np.sqrt(_sum((x / _most(abs(x))) ** 2)) / _most(abs(x)), y / np.sqrt(_sum(x**2))),
+    lambda x: (np.log(_sum(np.exp(x - _most(x)))) + _most(x), np.log(_sum(np.exp(x)))),
+    lambda x: (np.log(np.exp(x - _most(x)).sum(axis=-1)) + _most(x)[..., 0], np.log(np.exp(x).sum(axis=-1))),
+)
+"""Pairs of a form for computers and one for readers, of arrays x and y and numbers c and s, of which s is positive."""
 
 
-def plainer(graph: Graph, op: str, args: tuple[Any, ...]) -> Any:
-    """Return what readers know an operation as, where it was written for accuracy or speed; None for any other one."""
-    match op, args:
-        case "log1p", (Node("multiply", (2, Node("square", (Node("sinh", (Node("multiply", (0.5, x)),)),)))),):
-            return graph.add("log", graph.add("cosh", x))
-        # c (x - c/2) with c = min(x, limit): Huber's loss
-        case "multiply", (Node("minimum", (x, limit)) as c, Node("subtract", (y, Node("multiply", (0.5, d))))) if (
-            x is y and c is d
-        ):
-            square, line = graph.add("square", x), graph.add("subtract", x, 0.5 * limit)
-            sides = graph.add("multiply", 0.5, square), graph.add("multiply", limit, line)
-            return graph.add("where", graph.add("less", x, limit), *sides)
-        case "erfc", (Node("negative", (x,)),):
-            return graph.add("add", 1.0, graph.add("erf", x))
-        case "multiply", (Node("multiply", (c, Node() as x)), y) if x is y:
-            return graph.add("multiply", c, graph.add("square", x))
-        case "multiply", (Node("multiply", (c, Node("square", (x,)))), y) if x is y:
-            return graph.add("multiply", c, graph.add("power", x, 3.0))
-        case "divide", (Node("divide", (x, y)), z) if y is z:
-            return graph.add("divide", x, graph.add("square", y))
+@cache
+def _patterns() -> dict[str, list[tuple[Node, Node]]]:
+    """Return the facts as pairs of nodes, by the operation of the form for computers."""
+    patterns: dict[str, list[tuple[Node, Node]]] = {}
+    for fact in FACTS:
+        graph = Graph()
+        graph.simplifies = True
+        variables = [graph.input(name, () if name in "cs" else (2, 3)) for name in signature(fact).parameters]
+        left, right = map(value_of, fact(*map(symbol_of, variables)))
+        patterns.setdefault(left.op, []).append((left, right))
+    return patterns
+
+
+def plainer(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    """Return what readers write for an operation on these arguments; None for the operation itself."""
+    for left, right in _patterns().get(node.op, ()):
+        variables: dict[str, Any] = {}
+        if left.attributes == node.attributes and _match(left, args, variables):
+            return _instance(graph, right, variables)
+    number = np.finfo(graph.dtype)
+    match node.op, args:
+        case "exp" | "expm1", (x,):  # beyond, it overflows or is 0
+            inner = _within(graph, x, math.log(number.smallest_subnormal), math.log(0.9) + math.log(number.max))
+            return None if inner is x else _made(graph, node.op, inner)
+        case "multiply", (float() | int() as c, Node() as x) if abs(c) > 1.0:  # beyond, the product overflows
+            inner = _within(graph, x, -0.9 / abs(c) * float(number.max), 0.9 / abs(c) * float(number.max))
+            return None if inner is x else _made(graph, node.op, c, inner)
+        case "multiply", (Node() as x, Node() as y):  # where a factor is 0, the other one is of no account
+            factors = tuple(_replaced(graph, a, partial(_unless, _zeros(b))) for a, b in ((x, y), (y, x)))
+            return None if factors == args else _made(graph, node.op, *factors)
+        case "less", (Node("maximum", (x, float() | int() as c)), float() | int() as d) if c < d:
+            return graph.add("less", x, d)
         case "square", (Node("divide", (x, float() as c)),) if c % 1.0 and math.isclose(c * c, round(c * c)):
             return graph.add("divide", graph.add("square", x), float(round(c * c)))
-        case "square", (Node("hypot", (1, x)),):
-            return graph.add("add", 1.0, graph.add("square", x))
-        case "log1p", (x,):
-            return graph.add("log", graph.add("add", 1.0, x))
         case _:
             return None
+
+
+def _made(graph: Graph, op: str, *args: Any, **attributes: Any) -> Any:
+    """Return an operation as readers write it."""
+    made = graph.add(op, *args, **attributes)
+    better = plainer(graph, made, made.args) if isinstance(made, Node) else None
+    return made if better is None else better
+
+
+def _match(pattern: Node, args: tuple[Any, ...], variables: dict[str, Any]) -> bool:
+    """Return whether arguments are those of a pattern, and add what its variables stand for."""
+    for turned in (args, args[::-1]) if pattern.op in _TWO_WAYS else (args,):
+        tried = dict(variables)
+        if all(_fits(inner, arg, tried) for inner, arg in zip(pattern.args, turned, strict=True)):
+            variables |= tried
+            return True
+    return False
+
+
+def _fits(pattern: Any, value: Any, variables: dict[str, Any]) -> bool:
+    if isinstance(pattern, Node) and pattern.op != "input":
+        same = matching(value, pattern.op) and value.attributes == pattern.attributes
+        return same and _match(pattern, value.args, variables)
+    known = variables.setdefault(pattern.name, value) if isinstance(pattern, Node) else pattern
+    if isinstance(value, Node):
+        return known is value and pattern.name in "xy"
+    same = not isinstance(known, Node) and bool(known == value)
+    return same and (known is pattern or pattern.name != "s" or value > 0)
+
+
+def _instance(graph: Graph, pattern: Any, variables: dict[str, Any]) -> Any:
+    """Return a pattern with what its variables stand for."""
+    if not isinstance(pattern, Node):
+        return pattern
+    if pattern.op == "input":
+        return variables[pattern.name]
+    return _made(graph, pattern.op, *(_instance(graph, arg, variables) for arg in pattern.args), **pattern.attributes)
+
+
+def _within(graph: Graph, x: Any, low: float, high: float, deep: int = _DEEP) -> Any:
+    """Return what is equal to x where x lies between two numbers, and is on the same side of them elsewhere."""
+    ends, guard, inner = (low, high), False, x
+    match x:
+        case Node("minimum" | "maximum" as op, (y, float() | int() as c)):
+            guard = c >= high if op == "minimum" else c <= low
+        case Node("negative", (y,)):
+            ends = -high, -low
+        case Node("abs", (y,)):
+            ends = -high, high
+        case Node("multiply", (float() | int() as c, y)) if c:
+            ends = min(low / c, high / c), max(low / c, high / c)
+        case Node("divide", (Node() as y, float() | int() as c)) if c:
+            ends = min(low * c, high * c), max(low * c, high * c)
+        case Node("add", (y, Node("multiply", (float() as c, Node("power", (z, 3.0)))))) if y is z and c > 0.0:
+            ends = math.cbrt(min(low, 0.0) / c), math.cbrt(max(high, 0.0) / c)  # the sum is further from 0 than c y^3
+        case _:
+            return x
+    inner = _within(graph, y, *ends, deep - 1) if deep else y
+    return inner if guard else _replaced(graph, x, lambda node: inner if node is y else None)
+
+
+def _zeros(x: Node) -> set[tuple[Any, ...]]:
+    """Return pairs of values: where they are equal, x is 0."""
+    _, rest = _factors(x)
+    return {(rest, 0.0), *([rest.args[::-1]] if matching(rest, "subtract") else [])}
+
+
+def _unless(zeros: set[tuple[Any, ...]], x: Node) -> Any:
+    """Return what x is equal to where none of these pairs is equal, if x is a choice or sum by one."""
+    match x:
+        case Node("where", (Node("equal", pair), _, y)) | Node("add", (y, Node("equal", pair))) if pair in zeros:
+            return y if isinstance(y, Node) and y.shape == x.shape else None
+    return None
+
+
+def _replaced(graph: Graph, x: Any, replace: Callable[[Node], Any], deep: int = _DEEP) -> Any:
+    """Return x with nodes in it replaced."""
+    if not (deep and isinstance(x, Node)) or (made := replace(x)) is x:
+        return x
+    if made is None and OPERATIONS[x.op].elementwise:
+        args = tuple(_replaced(graph, arg, replace, deep - 1) for arg in x.args)
+        made = x if args == x.args else _made(graph, x.op, *args, **x.attributes)
+    return x if made is None else made
 
 
 def tidied(found: Any, given: Collection[Node]) -> Any:
@@ -50,8 +201,9 @@ def tidied(found: Any, given: Collection[Node]) -> Any:
 
 
 def _tidier(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-    tidy = _TIDIER.get(node.op)
-    return tidy(graph, *args) if tidy else plainer(graph, node.op, args)
+    if node.op == "multiply":
+        return _tidy_multiply(graph, *args)
+    return _tidy_divide(graph, *args) if node.op == "divide" else plainer(graph, node, args)
 
 
 def _factors(x: Any) -> tuple[float, Any]:
@@ -77,40 +229,14 @@ def _times(graph: Graph, number: float, rest: Any) -> Any:
 
 
 def _tidy_multiply(graph: Graph, a: Any, b: Any) -> Any:
-    if isinstance(a, Node) and a is b and (square := plainer(graph, "square", (a,))) is not None:
-        return square
     (c, x), (d, y) = _factors(a), _factors(b)
     if matching(y, "divide") and y.args[0] == 1:
-        return _times(graph, c * d, _divided(graph, x, y.args[1]))
-    return _times(graph, c * d, graph.add("multiply", x, y))
+        return _times(graph, c * d, _made(graph, "divide", x, y.args[1]))
+    return _times(graph, c * d, _made(graph, "multiply", x, y))
 
 
 def _tidy_divide(graph: Graph, a: Any, b: Any) -> Any:
-    if matching(a, "exp") and matching(b, "add") and b.args == (1, a):
-        return graph.add("divide", 1.0, graph.add("add", 1.0, graph.add("exp", graph.add("negative", *a.args))))
     (c, x), (d, y) = _factors(a), _factors(b)
     sign = math.copysign(1.0, c) * math.copysign(1.0, d)
     c, d = (1.0, 1.0) if abs(c) == abs(d) else (abs(c), abs(d))
-    return _times(graph, sign, _divided(graph, _times(graph, c, x), _times(graph, d, y)))
-
-
-def _divided(graph: Graph, x: Any, y: Any) -> Any:
-    return plainer(graph, "divide", (x, y)) or graph.add("divide", x, y)
-
-
-def _tidy_subtract(graph: Graph, a: Any, b: Any) -> Any:
-    return graph.add("add", a, b.args[0]) if matching(b, "negative") else graph.add("subtract", a, b)
-
-
-def _tidy_negative(graph: Graph, x: Any) -> Any:
-    return graph.add("subtract", *reversed(x.args)) if matching(x, "subtract") else None
-
-
-def _tidy_order(graph: Graph, a: Any, b: Any) -> Any:
-    """Return max(x, c) < b where c < b as x < b."""
-    held = matching(a, "maximum") and not isinstance(a.args[1], Node) and not isinstance(b, Node) and a.args[1] < b
-    return graph.add("less", a.args[0], b) if held else None
-
-
-_TIDIER: dict[str, Callable[..., Any]] = {"multiply": _tidy_multiply, "divide": _tidy_divide}
-_TIDIER |= {"subtract": _tidy_subtract, "negative": _tidy_negative, "less": _tidy_order}
+    return _times(graph, sign, _made(graph, "divide", _times(graph, c, x), _times(graph, d, y)))

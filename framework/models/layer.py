@@ -19,12 +19,12 @@ from framework.derivatives.checks import require_like
 from framework.derivatives.layers import check_layer
 from framework.emit.layers import LayerProgram, require_same
 from framework.emit.programs import programs_of, require_current, wholly_ours
-from framework.emit.readable import readable
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError, UsageError, nearest
-from framework.graph.graph import KINDS
+from framework.graph.graph import KINDS, rewrite
 from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol
+from framework.graph.textbook import plainer
 from framework.graph.trace import ROWS
 from framework.models.base import Model
 from framework.models.initializers import Constant, Glorot, Initializer, Zeros
@@ -475,8 +475,7 @@ class Layer(Model):
                 f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "
                 f"{give}fit its model, or call the layer on a sample first"
             )
-        output, calls = program.traced.output, program.traced.graph.calls.items()
-        return {"a": readable([output], [([a], [call.argument]) for a, call in calls])[0]}
+        return {"a": rewrite([program.traced.output], plainer)[0]}
 
     def _drawn(self, x: Any, sample: Any, record: Record) -> list[Array]:
         """Return the random numbers of this pass."""
