@@ -157,7 +157,10 @@ class RunFolder:
         stopped = epochs is not None and self.stopped_early is not None
         (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
         with rows_of_parts(experiment.validation):
-            kept = None if newest is None else _patient(newest) if stopped else load(newest)
+            kept = None if newest is None else load(newest)
+            for memory in kept.memories.values() if kept is not None and stopped else ():
+                if "waited" in memory:
+                    memory["waited"] = 0  # as if no epoch without improvement had been counted yet
             model = experiment.model if kept is None else kept.model
             run = train(trainer, model, data, validation, epochs, kept)
         if run.lost:  # the other process writes them
@@ -336,15 +339,6 @@ def require_one_process(experiment: Experiment) -> None:
             f"-n {count} script.py"
         )
     expect_alone()  # each process trains runs of its own
-
-
-def _patient(checkpoint: Path) -> Run:
-    """Return the run of a checkpoint, in which no epoch without improvement has been counted yet."""
-    run = load(checkpoint)
-    for memory in run.memories.values():
-        if "waited" in memory:
-            memory["waited"] = 0
-    return run
 
 
 def _with_savers(experiment: Experiment) -> Experiment:

@@ -92,7 +92,7 @@ def _engine(fit: Fit, session: Session) -> Engine:
             trainer.strategy,
             session.workers,
             mixed=trainer.batch_size if mixing(run.model) else 0,
-            noted=lambda: session.noted,
+            noted=lambda: session.noted is not None,
             agree=session.agree,
         )
         options |= {"strategy": strategy}

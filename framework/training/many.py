@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -256,21 +256,9 @@ class Member:
 class _Interrupts:
     """Handles Ctrl-C and SIGTERM for all models: the first acts between two steps, the second at once."""
 
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._handlers = Handlers(self._note)
-        self._errstate = np.errstate(all="ignore")
+    number: int | None = None
 
-    def __enter__(self) -> Self:
-        self._errstate.__enter__()
-        self._handlers.install()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._errstate.__exit__(kind, error, at)
-        self._handlers.restore()
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def note(self, number: int, _frame: FrameType | None) -> None:
         again, self.number = self.number is not None, number
         if again:
             raise error_of(number)
@@ -331,7 +319,8 @@ def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
     engine = ManyEngine(plan, first.step_rows, first.trainer.figures)
     runs = [member.run for member in members]
     displays = [bar.display(first.run) for bar in own_bars((), progress=first.trainer.progress)]
-    with _Interrupts() as interrupts:
+    interrupts = _Interrupts()
+    with np.errstate(all="ignore"), Handlers(interrupts.note):
 
         def check() -> None:
             interrupts.act(members)

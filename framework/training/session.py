@@ -66,7 +66,7 @@ class Session:
         self._displays: list[Display] = []  # the progress
         self._pieces: Generator[Piece] | None = None
         self._signal: int | None = None  # one that has come, and acts at the next batch boundary
-        self._noted: int | None = None  # one that has come to this worker, of which the others may not know yet
+        self.noted: int | None = None  # one that has come to this worker, of which the others may not know yet
         self._signals = 0
         self._ending = False
         self._handlers, self._surrounded, self._shown = Handlers(self._note_signal), surrounded, shown
@@ -86,7 +86,7 @@ class Session:
         hooks = {id(callback): function for callback, function in self._hooks["on_train_begin"]}
         try:
             if not self._surrounded:
-                self._handlers.install()
+                self._handlers.__enter__()
             with self.together():
                 for callback in self.callbacks:
                     if id(callback) in hooks:
@@ -108,7 +108,8 @@ class Session:
         self.flushing.__exit__()
         run.error = error
         try:
-            self._attempt(self._close_pieces)
+            if self._pieces is not None:  # a thread may read ahead
+                self._attempt(self._pieces.close)
             self._tick()
             if error is None:
                 self._attempt(self.require_finite_weights)
@@ -122,8 +123,8 @@ class Session:
             if error is None:  # after on_train_end, so that what is saved there still has the stop to come
                 run.ended = True
             self._errstate.__exit__(None, None, None)
-            self._handlers.restore()
-        self._signal = self._signal or self._noted
+            self._handlers.__exit__()
+        self._signal = self._signal or self.noted
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
         if run.error is not None:
@@ -144,11 +145,6 @@ class Session:
             error.add_note(notes[0])
         if self._signal is not None and isinstance(error, SystemExit) and notes and self.workers.rank == 0:
             sys.stderr.write(f"{self.run.stop_reason}; {notes[0]}\n")
-
-    def _close_pieces(self) -> None:
-        """End a thread that reads ahead."""
-        if self._pieces is not None:
-            self._pieces.close()
 
     def _end_together(self, error: BaseException | None) -> None:
         """Check that the run can be saved; an error of one worker's end is raised on all, if training had no error."""
@@ -219,11 +215,6 @@ class Session:
         """Return whether this worker calls a callback: one that writes is called by the first worker alone."""
         return self.workers.rank == 0 or not callback.writes
 
-    @property
-    def noted(self) -> bool:
-        """Whether a signal has come to this worker of which the others may not know."""
-        return self._noted is not None
-
     @contextmanager
     def together(self) -> Iterator[None]:
         """Do something on all workers; an error on one of them is raised on all."""
@@ -240,7 +231,7 @@ class Session:
     def agree(self, error: Exception | None = None) -> None:
         """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
         run, workers = self.run, self.workers
-        told = workers.gather((failure_of(error), run.stop_reason, self._noted))
+        told = workers.gather((failure_of(error), run.stop_reason, self.noted))
         reasons = [reason for _, reason, _ in told if reason is not None]
         signals = [number for _, _, number in told if number is not None]
         if reasons:
@@ -340,7 +331,7 @@ class Session:
         self._since = now
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        self._noted = number
+        self.noted = number
         if self.workers.size == 1:
             self._signal = number
         self._signals += 1

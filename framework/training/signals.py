@@ -19,7 +19,7 @@ class Handlers:
         self._note = note
         self._before: dict[int, Any] = {}
 
-    def install(self) -> None:
+    def __enter__(self) -> None:
         """Install training's handler, except for a signal that the program ignores."""
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may set handlers, and only it receives Ctrl-C
@@ -28,7 +28,7 @@ class Handlers:
             if handler is not None and handler is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
 
-    def restore(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Put the program's handlers back."""
         for number, handler in self._before.items():  # Ctrl-C's last: from there on it may act at once
             signal.signal(number, handler)

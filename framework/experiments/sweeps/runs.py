@@ -111,19 +111,15 @@ class _Claimed(Callback):
 
     successor: str
 
-    def on_train_begin(self, run: Run) -> None:
-        self._leave_if_lost(run)
-
     def on_epoch_end(self, run: Run) -> None:
-        self._leave_if_lost(run)
-
-    def on_train_end(self, run: Run) -> None:
-        run.lost = run.lost or Path(self.successor).exists()
-
-    def _leave_if_lost(self, run: Run) -> None:
         if Path(self.successor).exists():
             run.lost = True
             raise _Left
+
+    on_train_begin = on_epoch_end
+
+    def on_train_end(self, run: Run) -> None:
+        run.lost = run.lost or Path(self.successor).exists()
 
 
 class _Rung(Callback):
