@@ -115,10 +115,14 @@ def other_libraries() -> dict[str, dict[str, str]]:
     """Return what to write for names from elsewhere: for settings, and by the module, class or function asked for it.
 
     Example:
-        >>> other_libraries()["framework"]["Concatenate Concat Merge"]
+        >>> other_libraries()["framework"]["concat"]
         'Join'
     """
-    return tomllib.loads(Path(__file__).with_name("other_libraries.toml").read_text(encoding="utf-8"))
+    tables = tomllib.loads(Path(__file__).with_name("other_libraries.toml").read_text(encoding="utf-8"))
+    return {
+        owner: {_bare(name): meaning for names, meaning in table.items() for name in names.split()}
+        for owner, table in tables.items()
+    }
 
 
 def elsewhere(owner: Any, *names: str) -> str | None:
@@ -130,13 +134,9 @@ def elsewhere(owner: Any, *names: str) -> str | None:
         'leave it out, forward(x) trains and model(x) predicts'
     """
     owners = owner.__mro__ if isinstance(owner, type) else [owner]
-    tables = [other_libraries().get(each.__name__, {}) for each in owners]
-    return next(filter(None, (_meant(name, known) for name in names for known in tables)), None)
-
-
-def _meant(name: str, known: Mapping[str, str]) -> str | None:
-    """Return the value of the first key that has this name among its words."""
-    return next((meaning for names, meaning in known.items() if _bare(name) in map(_bare, names.split())), None)
+    known = other_libraries()
+    tables = [known[each.__name__] for each in owners if each.__name__ in known]
+    return next((table[bare] for bare in map(_bare, names) for table in tables if bare in table), None)
 
 
 def _bare(name: str) -> str:
@@ -155,11 +155,11 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
     """
 
     def absent(name: str) -> NoReturn:
-        advice, caller = _meant(name, other_libraries()[module]), sys._getframe(1)
+        advice, caller = other_libraries()[module].get(_bare(name)), sys._getframe(1)
         if meant := closest(name, choices):
             advice = f"write {meant}"
         elif advice is None and name[0].isupper() and module == "framework":
-            advice = "there is none; to write one, derive it from Layer, Activation, Loss, Metric, Schedule or Callback"
+            advice = "there is none"
         message = f"{module} has no {name!r}{f': {advice}' if advice else ''}"
         if caller.f_code.co_code[caller.f_lasti] == opmap["IMPORT_FROM"]:  # which hides what an AttributeError says
             raise ImportError(message)
@@ -173,7 +173,7 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
     known = {_bare(choice): choice for choice in choices}
     known |= {re.sub("(?<=.)(optimizer|schedule)$", "", key): choice for key, choice in known.items()}
     bare = _bare(name)
-    if bare not in known and (meaning := _meant(name, other_libraries()["framework"])) is not None:
+    if bare not in known and (meaning := other_libraries()["framework"].get(bare)):
         names = [] if meaning[0].islower() and " " in meaning else meaning.split()  # advice in a sentence has others
         return next((word for word in names if word in known.values()), None)
     if same := known.get(bare) or known.get(bare.removesuffix("loss")):
@@ -183,9 +183,8 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
 
 
 def _translated(name: str, choices: Collection[str]) -> str | None:
-    return next(
-        (other for other in (_meant(name, other_libraries()["settings"]) or "").split() if other in choices), None
-    )
+    meanings = other_libraries()["settings"].get(_bare(name), "").split()
+    return next((meaning for meaning in meanings if meaning in choices), None)
 
 
 _WORDS = {
@@ -380,6 +379,9 @@ def component_hint(given: object, kinds: list[str], components: Iterable[type]) 
     if isinstance(given, str) and known:
         if meant := closest(given, known):
             return f"; write {_made(known[meant])}"
+        advice = other_libraries()["framework"].get(_bare(given), "")
+        if advice.removeprefix("write ").partition("(")[0] in known:
+            return f"; {advice}"
         return (
             f"; no {kinds[0]} has that name: define it first, derived from {kinds[0]}" if given.isidentifier() else ""
         )

@@ -1,6 +1,9 @@
 """Names of other libraries: each hint is true, or there is none."""
 
+import importlib
 import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,10 +27,12 @@ from framework import (
     Trainer,
     on,
 )
-from framework.settings.messages import closest, other_libraries
+from framework.settings import messages
+from framework.settings.messages import closest
 
-SETTINGS = other_libraries()["settings"]
-ADVICE = {owner: known for owner, known in other_libraries().items() if owner != "settings"}
+TABLES = tomllib.loads(Path(messages.__file__).with_name("other_libraries.toml").read_text(encoding="utf-8"))
+SETTINGS = TABLES["settings"]
+ADVICE = {owner: known for owner, known in TABLES.items() if owner != "settings"}
 
 ELSEWHERE = """
 AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveLogSoftmaxWithLoss AdaptiveMaxPool1d AdaptiveMaxPool2d
@@ -203,6 +208,14 @@ def test_a_name_from_elsewhere_has_a_true_hint_or_none():
         ("log_loss", "write CrossEntropy(), or for one output BinaryCrossEntropy()"),
         ("load_digits", "import it from framework.datasets"),
         ("to_categorical", "leave it out: CrossEntropy takes integer classes (rows,)"),
+        ("SmoothL1Loss", "write Huber(delta=beta), which is beta times as large"),
+        ("GlorotUniform", "write Glorot"),
+        ("xavier_normal_", "write Glorot(distribution='normal')"),
+        ("HeNormal", "write He"),
+        ("kaiming_uniform_", "write He(distribution='uniform')"),
+        ("LecunUniform", "write LeCun(distribution='uniform')"),
+        ("Nesterov", "write SGDOptimizer(learning_rate=..., momentum=0.9, nesterov=True)"),
+        ("L2Regularizer", "write L2"),
         ("functional", "layers and optimizers are names of framework itself"),
     ],
 )
@@ -212,11 +225,37 @@ def test_what_means_the_same_is_named(name, text):
 
 @pytest.mark.parametrize(
     "name",
-    ["GroupNorm", "CTCLoss", "Conv3d", "Dropout2d", "BatchNorm2d", "ConvTranspose2d", "LinearLR", "SVC"],
+    [
+        "GroupNorm",
+        "CTCLoss",
+        "Conv3d",
+        "Dropout2d",
+        "BatchNorm2d",
+        "ConvTranspose2d",
+        "LinearLR",
+        "SVC",
+        "PCA",
+        "DataFrame",
+    ],
 )
 def test_what_is_missing_is_not_answered_with_something_else(name):
-    none = "there is none; to write one, derive it from Layer, Activation, Loss, Metric, Schedule or Callback"
-    assert hint(name) == none
+    assert hint(name) == "there is none"
+
+
+@pytest.mark.parametrize("home", ["datasets", "plots", "sklearn", "testing"])
+def test_a_name_of_a_submodule_is_answered_with_the_submodule(home):
+    module = importlib.import_module(f"framework.{home}")
+    names = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    public = {name for name in getattr(module, "__all__", names) if name[0] != "_"}
+    public -= {name for name in public if bare(name) in map(bare, dir(framework))}  # write Activation
+    assert public
+    assert {name: hint(name) for name in public} == dict.fromkeys(public, f"import it from framework.{home}")
+
+
+def test_a_table_has_each_name_once():
+    for table in TABLES.values():
+        names = [bare for names in table for bare in names.lower().replace("_", "").split()]
+        assert [name for name in names if names.count(name) > 1 and name != "call"] == []  # and __call__
 
 
 @pytest.mark.parametrize(
@@ -289,7 +328,11 @@ def test_advice_does_what_it_says():
             lambda: Trainer(scheduler=0),
             "unknown setting 'scheduler': it is a setting of the optimizer",
         ),
-        (lambda: framework.Huber(beta=2.0), "did you mean 'delta'?"),
+        (lambda: framework.Huber(beta=2.0), "'beta': write delta=beta, which makes the loss beta times as large."),
+        (lambda: CosineSchedule(lr=0.1, length=3), "'lr'; did you mean 'initial'?"),
+        (lambda: framework.StepSchedule(initial=0.1, step_size=3), "did you mean 'every'?"),
+        (lambda: framework.Checkpoint("runs", period=3), "'period': write every='epoch', or a number of steps."),
+        (lambda: Dense(2, 3, initializer="he_uniform"), "got 'he_uniform'; write He(distribution='uniform')"),
         (lambda: framework.CSV("a.csv", "y", sep=";"), "did you mean 'delimiter'?"),
         (lambda: Trainer(device="cuda"), "'device': leave it out: NumPy computes on the processor, and engine='jax'"),
         (lambda: Dense(32, input_shape=(64,)), "'input_shape': write Dense(64, 32) for 64 inputs and 32 units, or"),
