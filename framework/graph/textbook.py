@@ -85,9 +85,10 @@ def _patterns() -> dict[str, list[tuple[Node, Node]]]:
 
 def plainer(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
     """Return what readers write for an operation on these arguments; None for the operation itself."""
+    written = Node(graph, node.op, args, node.attributes, node.shape, node.kind)
     for left, right in _patterns().get(node.op, ()):
         variables: dict[str, Any] = {}
-        if left.attributes == node.attributes and _match(left, args, variables):
+        if _fits(left, written, variables):
             return _instance(graph, right, variables)
     number = np.finfo(graph.dtype)
     match node.op, args:
@@ -115,20 +116,17 @@ def _made(graph: Graph, op: str, *args: Any, **attributes: Any) -> Any:
     return made if better is None else better
 
 
-def _match(pattern: Node, args: tuple[Any, ...], variables: dict[str, Any]) -> bool:
-    """Return whether arguments are those of a pattern, and add what its variables stand for."""
-    for turned in (args, args[::-1]) if pattern.op in _TWO_WAYS else (args,):
-        tried = dict(variables)
-        if all(_fits(inner, arg, tried) for inner, arg in zip(pattern.args, turned, strict=True)):
-            variables |= tried
-            return True
-    return False
-
-
 def _fits(pattern: Any, value: Any, variables: dict[str, Any]) -> bool:
+    """Return whether a value has the form of a pattern, and add what its variables stand for."""
     if isinstance(pattern, Node) and pattern.op != "input":
-        same = matching(value, pattern.op) and value.attributes == pattern.attributes
-        return same and _match(pattern, value.args, variables)
+        if not matching(value, pattern.op) or value.attributes != pattern.attributes:
+            return False
+        for order in (1, -1) if pattern.op in _TWO_WAYS else (1,):
+            tried = dict(variables)
+            if all(_fits(inner, arg, tried) for inner, arg in zip(pattern.args, value.args[::order], strict=True)):
+                variables |= tried
+                return True
+        return False
     known = variables.setdefault(pattern.name, value) if isinstance(pattern, Node) else pattern
     if isinstance(value, Node):
         return known is value and pattern.name in "xy"
