@@ -517,7 +517,7 @@ class _Type:
     def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
         """Return the type of numbers, where every cell is one with some decimal point and grouped digits."""
         own, before = (settings.decimal, settings.thousands), self.marks
-        if not self._match(cells, rf"[-+.,\deE{re.escape(settings.thousands or '')}]+\s*").all():
+        if not self._match(cells, rf"[-+.,'\deE{re.escape(settings.thousands or '')}]+\s*").all():
             return None
         fitting = {marks for marks in marks_of(settings) if self._match(cells, rf"{number_pattern(*marks)}\s*").all()}
         self.marks = fitting & before if self.grouped else fitting
@@ -560,7 +560,8 @@ class _Type:
         """
         if not self.grouped or (settings.decimal, settings.thousands) in self.marks:
             return
-        (cell, row), name, unlike = self.grouped, self.name, {".": ",", ",": "."}[settings.decimal]
+        (cell, row), name = self.grouped, self.name
+        unlike = next(mark for mark in ({",": "."}.get(settings.decimal, ","), "'", settings.decimal) if mark in cell)
         options: dict[str, str] = {}
         for decimal, thousands in marks_of(settings):
             if (decimal, thousands) in self.marks:
@@ -571,8 +572,8 @@ class _Type:
         if settings.decimal == "," and "," in options:  # the user has set it
             options.pop(".", None)
         raise DataError(
-            f"CSV: column {name!r} has numbers with {unlike if unlike in cell else settings.decimal!r}, first {cell!r} "
-            f"in row {row}; write {', '.join(options.values())}, or text=({name!r},) for text"
+            f"CSV: column {name!r} has numbers with {unlike!r}, first {cell!r} in row {row}; write "
+            f"{', '.join(options.values())}, or text=({name!r},) for text"
         )
 
     @property
@@ -620,7 +621,7 @@ class _Type:
 def marks_of(settings: CSV) -> list[tuple[str, str | None]]:
     """Return decimal points, each with what may group digits: first those of the settings."""
     own: tuple[str, str | None] = (settings.decimal, settings.thousands)
-    return [*dict.fromkeys([own, (".", None), (".", ","), (",", None), (",", ".")])]
+    return [*dict.fromkeys([own, (".", None), (".", ","), (".", "'"), (",", None), (",", ".")])]
 
 
 def number_pattern(decimal: str, thousands: str | None) -> str:

@@ -290,6 +290,7 @@ def test_one_row_is_read_whatever_stands_around_it(here, text):
         ('x,y\n"7,777",2\n"1,5",2\n', {"thousands": ","}, r"'x' has numbers with ',', first '1,5' in row 1; write dec"),
         ('x,y\n"12,34",2\n', {"thousands": ","}, r"'12,34' in row 0; write decimal=',' if it is 12.34, or text="),
         ("x;y\n480.874,34;2\n", {"delimiter": ";"}, r"write decimal=',' and thousands='.' if it is 480874.34, or tex"),
+        ("x,y\n1'200.5,2\n", {}, r"has numbers with \"'\", .*; write thousands=\"'\" if it is 1200.5, or text="),
         ("x;y\n122,4;2\n", {"delimiter": ";"}, r"first '122,4' in row 0; write decimal=',' if it is 122.4, or text="),
         ("x;y\n200.295;2\n", {"delimiter": ";", "decimal": ","}, r"write thousands='.' if it is 200295, or text="),
         ("x;y\n1.5;2\n", {"delimiter": ";", "decimal": ","}, r"'x' has numbers with '.', .*; write decimal='.' if it"),

@@ -55,16 +55,17 @@ def test_new_reads_what_the_flags_of_its_errors_say(incomes):
     ("cells", "setting", "value"),
     [
         (["81,706", "1,204,311"], "thousands", 81706.0),  # a number has one decimal point
+        (["81'706.5", "0.5"], "thousands", 81706.5),  # as the Swiss write
         (["0,5", "81,706"], "decimal", 0.5),  # digits come in groups of three
     ],
 )
-def test_new_reads_commas_that_have_one_reading(tmp_path, monkeypatch, cells, setting, value):
+def test_new_reads_marks_that_have_one_reading(tmp_path, monkeypatch, cells, setting, value):
     monkeypatch.chdir(tmp_path)
     rows = [f'"{cells[i % 2]}",{"ab"[i % 3 == 0]}' for i in range(60)]
     Path("a.csv").write_text("\n".join(["size,kind", *rows, ""]))
     command("new", "a.csv", "--target", "kind")
     data = Experiment.read("a.toml").data
-    assert getattr(data, setting) == ","
+    assert getattr(data, setting) == ("'" if "'" in cells[0] else ",")
     assert data.read(0, 1)[0].column("size").to_pylist() == [value]
     assert f"# {setting}: as all columns are written\n" in Path("a.toml").read_text()
 

@@ -119,7 +119,7 @@ def proposal(
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
     if all(isinstance(step, Drop) for each in columns for step in each.steps[:1] or [None]):
-        said = "".join(f"; {line[2:].rstrip()}" for line in told)
+        said = "".join(f"; {line[2:].rstrip()}" for line in told if ": read as " in line)
         why = ", ".join(f"{each.column} ({each.reason})" for each in columns[:10])
         raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}{said}")
     classes, split, step = Counter[str](), "", cast("ColumnStep", Standardize())
