@@ -428,18 +428,17 @@ class Component(BaseModel, metaclass=ComponentType):
         return [(name, dict(value) if name in named else value) for name, value in super().__repr_args__()]
 
     def __repr_str__(self, join_str: str) -> str:
-        shown = ((name, value) for name, value in self.__repr_args__() if not self._has_default(name))
+        shown = ((name, value) for name, value in self.__repr_args__() if not self._has_default(name or ""))
         return join_str.join(repr(value) if name is None else f"{name}={value!r}" for name, value in shown)
 
-    def _has_default(self, name: str | None) -> bool:
+    def _has_default(self, name: str) -> bool:
         """Return whether a setting has its default, to the sign of a zero."""
-        field, settings = type(self).__pydantic_fields__.get(name or ""), self.__dict__
-        if name is None or field is None or field.is_required():
+        if (field := type(self).__pydantic_fields__.get(name)) is None:
             return False
-        default = field.default
+        default, values = field.default, self.__dict__
         if field.default_factory is not None:
-            default = field.get_default(call_default_factory=True, validated_data=settings)
-        value = settings[name]
+            default = field.get_default(call_default_factory=True, validated_data=values)
+        value = values[name]
         return value is default or (type(value) is type(default) and repr(value) == repr(default))
 
 
