@@ -302,6 +302,13 @@ def test_new_reads_numbers_with_a_unit_as_numbers(form, unit):
     assert data.frame().column("rate").to_pylist() == numbers
 
 
+def test_new_reads_a_sign_before_and_behind_a_unit():
+    numbers = [row % 50 - 25.5 for row in range(100)]
+    written("rate", [f"${number}" if number > -9 else f"-${-number}" for number in numbers])  # $-3.5 too
+    command("new", "a.csv", "--target", "left")
+    assert Experiment.read("a.toml").data.frame().column("rate").to_pylist() == numbers
+
+
 def test_new_reads_grouped_digits_behind_a_unit_where_they_have_one_reading():
     with Path("a.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["rate", "left"], *([f"${row * 1000.5:,.2f}", row % 2] for row in range(100))])

@@ -20,7 +20,7 @@ SHOWN = 5
 DIGITS = "%Y%m%d"
 """The format of dates that CSV files would hold as whole numbers."""
 
-_WITH_UNIT = r"[$€£¥] ?[+-]?\d[\d.,]*|[+-]?\d[\d.,]*( ?[%$€£¥°]| [A-Za-z]{1,6})"
+_WITH_UNIT = r"[+-]?[$€£¥] ?[+-]?\d[\d.,]*|[+-]?\d[\d.,]*( ?[%$€£¥°]| [A-Za-z]{1,6})"
 
 
 class Look:
