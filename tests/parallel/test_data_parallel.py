@@ -33,7 +33,7 @@ from framework import (
     load,
     on,
 )
-from framework.data.pieces import Piece
+from framework.data.pieces import Piece, rows_of_batch
 from framework.engines import Engine
 from framework.parallel.strategy import Strategy
 from framework.runs.figures import Figures
@@ -438,6 +438,9 @@ def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(
     class Half(Strategy):
         def own(self, rows):
             return slice(0, rows // 2)
+
+        def gradient(self, work):  # the other rows are undefined
+            return work.fill(work.model, rows_of_batch(work.batch, slice(0, 2)), work.count, work.key)
 
     gathered, seen = [], []
 
