@@ -248,6 +248,9 @@ class _Writer:
         if value < 0:
             made, binding = self._number(-value)
             return f"-{made}", min(binding, 3)
+        if self.row and value and value % CLASSES == 0:  # how long the rows of the trace are
+            self.counts = True
+            return ("k", 5) if value == CLASSES else (f"{value / CLASSES:.6g} {'' if self.latex else '* '}k", 2)
         made = f"{value:.6g}"
         if value < 1000 and not math.isclose(float(made), value, rel_tol=1e-14):
             return self._long_number(value, made)

@@ -228,7 +228,7 @@ def _times(graph: Graph, number: float, rest: Any) -> Any:
 
 def _tidy_multiply(graph: Graph, a: Any, b: Any) -> Any:
     (c, x), (d, y) = _factors(a), _factors(b)
-    if matching(y, "divide") and y.args[0] == 1:
+    if matching(y, "divide") and getattr(y.args[0], "fill", y.args[0]) == 1:
         return _times(graph, c * d, _made(graph, "divide", x, y.args[1]))
     return _times(graph, c * d, _made(graph, "multiply", x, y))
 

@@ -323,3 +323,15 @@ def test_the_time_of_show_grows_linearly_with_the_formula():
         return len(calls)
 
     assert count_calls(99) < 2.2 * count_calls(49)
+
+
+class RowMean(RowLoss):
+    def value(self, prediction, target):
+        return ((prediction - target) ** 2).mean(axis=-1)
+
+
+def test_the_length_of_a_row_is_shown_by_its_name():
+    centred = show(Activation.of(lambda h: 2 * (h - h.mean(axis=-1, keepdims=True))))
+    assert str(centred).endswith("2 * gradient - 2 * sum(gradient, axis=-1, keepdims=True) / k  where k = h.shape[-1]")
+    assert "1009" not in centred._repr_latex_()
+    assert str(show(RowMean())).endswith(" = 2 * (prediction - target) / k  where k = prediction.shape[-1]")
