@@ -88,7 +88,7 @@ print(latest("checkpoints"))
 model = load_model("half.safetensors")
 export_python(model, "digits.py")
 source = Path("digits.py").read_text()
-print(source[source.index("def predict") : source.index("def row_max")])
+print(source[source.index("def predict") : source.index("def row_extremes")])
 
 # %% [markdown]
 # Its `predict` makes the same calls of NumPy in the same order, so it gives the same bits.
