@@ -462,7 +462,8 @@ def full_repr(value: Any) -> str:
 
 def _from_text(kind: Any, value: Any) -> Any:
     """Return the component of this kind that a text names, such as ``ReLU()`` for "relu"; other values as they are."""
-    known = {cls.__name__: cls for cls in _subclasses(kind)} if isinstance(kind, ComponentType) else {}
+    classes = _subclasses(kind) if isinstance(kind, ComponentType) else ()
+    known = {cls.__name__: cls for cls in classes if is_ours(cls.__module__)}
     meant = closest(value, known) if isinstance(value, str) else None
     return known[meant]() if meant else value
 

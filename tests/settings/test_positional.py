@@ -167,16 +167,19 @@ def test_a_refused_call_of_a_users_class_makes_no_further_instance():
     assert calls == [{}]
 
 
-def test_an_error_in_a_users_constructor_leaves_the_message_of_the_call():
+def test_a_refused_call_with_the_name_of_a_users_class_makes_no_instance_of_it():
+    calls = []
+
     class Fragile(Activation):
         def __init__(self):
-            raise KeyError("fragile")
+            calls.append(self)
 
         def __call__(self, h):
             return h
 
     with pytest.raises(SettingsError, match=r"^Dense: .*got 'fragile'"):
         Dense(32, "fragile")
+    assert calls == []
 
 
 @pytest.mark.parametrize(
