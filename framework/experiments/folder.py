@@ -77,7 +77,7 @@ class RunFolder:
             if not there:
                 hint = f"; there is nothing of this name{hint}"
             if leads_to(self.path / "sweep.toml"):
-                hint = f"; it is a sweep: give one of its runs, such as {Path(path, 'runs', '0')}"
+                hint = f"; it is a sweep: give one of the runs in {Path(path, 'runs')}"
             raise SettingsError(f"{os.fspath(path)!r} is not the folder of a run: it has no {SETTINGS}{hint}")
 
     def __repr__(self) -> str:
