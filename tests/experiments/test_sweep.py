@@ -663,7 +663,7 @@ def test_a_sweep_of_one_setting_has_nothing_to_draw():
 
 def test_commands_for_a_run_name_the_runs_of_a_sweep():
     Sweep.create("sweeps/alone", Experiment.read("points.toml"), [])
-    with pytest.raises(SettingsError, match="it is a sweep: give one of the runs in sweeps/alone/runs$"):
+    with pytest.raises(SettingsError, match=r"it is a sweep: give one of the runs in sweeps/alone/runs$"):
         RunFolder("sweeps/alone")
 
 
