@@ -108,11 +108,13 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def misspelt(name: str, choices: Iterable[str]) -> str | None:
     """Return the choice that differs from ``name`` in one letter of four or more, or in two that changed places.
 
+    The first letter is the same: few people mistype it, and many short names differ in it alone.
+
     Example:
         >>> misspelt("momentun", ["learning_rate", "momentum"]), misspelt("Conv3D", ["Conv1D"])
         ('momentum', None)
     """
-    for choice in difflib.get_close_matches(name, choices, n=3):
+    for choice in difflib.get_close_matches(name, [choice for choice in choices if choice[:1] == name[:1]], n=3):
         same = difflib.SequenceMatcher(None, choice, name).ratio() * (len(name) + len(choice)) / 2
         if same >= max(len(name), len(choice), 4) - 1 and re.sub(r"\D", "", name) == re.sub(r"\D", "", choice):
             return choice

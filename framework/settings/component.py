@@ -110,6 +110,8 @@ class ComponentType(ModelMetaclass):
                 raise SettingsError(
                     f"{name}: setting 'type' has the name of the class's tag in JSON; choose another name"
                 )
+            if info.alias or info.validation_alias or info.serialization_alias:
+                raise SettingsError(f"{name}: setting '{field}' has an alias; leave it out, a setting has one name")
             if mutable := _mutable(info.annotation):
                 raise SettingsError(
                     f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
@@ -435,7 +437,8 @@ class Component(BaseModel, metaclass=ComponentType):
         """Return whether a setting has its default, to the sign of a zero."""
         if (field := type(self).__pydantic_fields__.get(name)) is None:
             return False
-        default, values = field.default, self.__dict__
+        parameter, values = type(self)._signature.parameters.get(name), self.__dict__
+        default = parameter.default if parameter else field.default  # a class may write its own __init__
         if field.default_factory is not None:
             default = field.get_default(call_default_factory=True, validated_data=values)
         value = values[name]

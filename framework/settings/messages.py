@@ -156,7 +156,7 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
 
     def absent(name: str) -> NoReturn:
         advice, caller = other_libraries()[module].get(_bare(name)), sys._getframe(1)
-        if meant := closest(name, choices):
+        if not _is_sentence(advice or "") and (meant := closest(name, choices)):
             advice = f"write {meant}"
         elif advice is None and name[0].isupper() and module == "framework":
             advice = "there is none"
@@ -174,12 +174,17 @@ def closest(name: str, choices: Iterable[str]) -> str | None:
     known |= {re.sub("(?<=.)(optimizer|schedule)$", "", key): choice for key, choice in known.items()}
     bare = _bare(name)
     if bare not in known and (meaning := other_libraries()["framework"].get(bare)):
-        names = [] if meaning[0].islower() and " " in meaning else meaning.split()  # advice in a sentence has others
+        names = [] if _is_sentence(meaning) else meaning.split()
         return next((word for word in names if word in known.values()), None)
     if same := known.get(bare) or known.get(bare.removesuffix("loss")):
         return same
     alike = misspelt(bare, known)
     return alike and known[alike]
+
+
+def _is_sentence(meaning: str) -> bool:
+    """Return whether a meaning is advice, and not names of ours."""
+    return meaning[:1].islower() and " " in meaning
 
 
 def _translated(name: str, choices: Collection[str]) -> str | None:

@@ -337,3 +337,18 @@ def test_settings_of_settings_are_replaced_by_a_path():
         trainer.replace(optimizer__lr=0.5)
     with pytest.raises(SettingsError, match=r"Trainer: unknown setting 'epochs__x'\. Settings: loss, "):
         trainer.replace(epochs__x=1)
+
+
+class Scaled(Activation):
+    factor: float = 1.0
+
+    def __init__(self, factor: float = 5.0):
+        super().__init__(factor=factor)
+
+    def __call__(self, h):
+        return self.factor * h
+
+
+def test_a_repr_leaves_out_what_the_constructor_of_the_class_has_for_a_default():
+    assert [repr(Scaled(factor)) for factor in (1.0, 5.0)] == ["Scaled(factor=1.0)", "Scaled()"]
+    assert eval(repr(Scaled(1.0))) == Scaled(1.0)

@@ -9,6 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
+from pydantic import Field
 
 from framework import (
     Accuracy,
@@ -78,6 +79,14 @@ def gives(value):
 def typed():
     class Typed(Activation):
         type: str = "mine"
+
+        def __call__(self, h):
+            return h
+
+
+def renamed():
+    class Renamed(Activation):
+        width: float = Field(default=1.0, alias="w")
 
         def __call__(self, h):
             return h
@@ -168,6 +177,7 @@ SETTINGS = [
     ("Given() must give a rate of 0 or more; got 100000", lambda: rate_at(gives(10**400), 3)),
     ("Given() must give a rate of 0 or more; got array([1., 1.]) at step 3", lambda: rate_at(gives(np.ones(2)), 3)),
     ("Given() must give a rate of 0 or more; got None", lambda: WarmupSchedule(schedule=gives(None), length=2)(1)),
+    ("Renamed: setting 'width' has an alias; leave it out, a setting has one name", renamed),
     ("Typed: setting 'type' has the name of the class's tag in JSON; choose another name", typed),
     ("Listed: setting 'weights' is a list, which could be changed in place; write a tuple", listed),
     ("Layer is not complete: write 'formula' in the class", lambda: Layer(seed=0)),
