@@ -201,7 +201,7 @@ def test_a_model_that_is_refused_leaves_the_sizes_of_its_layers_open():
 
 
 def test_dense_without_units_says_what_to_write():
-    with pytest.raises(SettingsError, match=r"'units' is missing; write Dense\(64, 32\), or Dense\(units=32\)"):
+    with pytest.raises(SettingsError, match=r"'units' is missing; write Dense\(units=4\)$"):
         Dense(4)
 
 
