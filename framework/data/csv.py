@@ -159,7 +159,8 @@ class CSV(TableFile):
         if found is not None:
             return f"; the line of names has no {self.delimiter!r}: write delimiter={found!r}"
         if self.header is None and any(re.fullmatch(r"[+-]?\d+([.,]\d+)*", name.strip()) for name in names):
-            return "; if the file begins without a line of names, give them: header=('first', 'second')"
+            header = tuple(f"column{n}" for n in range(1, len(names) + 1))
+            return f"; if the file begins without a line of names, give them: {header=}"
         return ""
 
     def explained(self, message: str) -> str:

@@ -302,6 +302,16 @@ def test_new_reads_numbers_with_a_unit_as_numbers(form, unit):
     assert data.frame().column("rate").to_pylist() == numbers
 
 
+def test_new_names_a_cell_that_makes_a_column_with_a_unit_text_and_a_command():
+    written("rate", ["free" if row == 49 else f"${row % 50}.5" for row in range(100)])
+    printed = command("new", "a.csv", "--target", "left")
+    assert "column 'rate' holds text in 1 of 100 cells, first 'free' in row 49; the new file has a" in printed
+    assert '99 of 100 cells are numbers with a unit, but not "free", first in row 49. Correct the' in comment("rate")
+    (again,) = re.findall("framework (new .*)", comment("rate"))
+    command(*shlex.split(again))
+    assert Experiment.read("a.toml").data.frame().column("rate").to_pylist()[48:51] == [48.5, None, 0.5]
+
+
 def test_new_reads_a_sign_before_and_behind_a_unit():
     numbers = [row % 50 - 25.5 for row in range(100)]
     written("rate", [f"${number}" if number > -9 else f"-${-number}" for number in numbers])  # $-3.5 too

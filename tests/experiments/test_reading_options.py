@@ -136,7 +136,7 @@ def test_a_file_without_a_line_of_names_gets_them_by_a_flag(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     Path("a.csv").write_text("".join(f"{n % 7},{n % 5}.5,{'no' if n % 2 else 'yes'}\n" for n in range(60)))
     printed = command("new", "a.csv", "--target", "left", status=1)
-    assert """give them: --set 'data.header=["first", "second"]'""" in printed
+    assert """give them: --set 'data.header=["column1", "column2", "column3"]'""" in printed
     command("new", "a.csv", "--target", "left", "--set", 'data.header=["x", "y", "left"]')
     assert Experiment.read("a.toml").data.header == ("x", "y", "left")
 

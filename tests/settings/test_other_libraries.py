@@ -273,8 +273,10 @@ def test_texts_for_components_are_answered_by_the_same_table():
         Dense(2, 3, "linear")
     with pytest.raises(SettingsError, match=r"got 'smooth_l1'; write Huber\(\)$"):
         Trainer(loss="smooth_l1", optimizer=AdamOptimizer())
-    with pytest.raises(SettingsError, match="got 'serpent'; no Activation has that name: define it first, derived from"):
-        Dense(2, 3, "serpent")
+    with pytest.raises(
+        SettingsError, match="got 'slither'; no Activation has that name: define it first, derived from"
+    ):
+        Dense(2, 3, "slither")
     with pytest.raises(SettingsError, match=r"must be a number or a Schedule; got '0\.1'$"):
         AdamOptimizer(learning_rate="0.1")
     assert closest("NLLLoss", ["Poisson", "CrossEntropy"]) == "CrossEntropy"

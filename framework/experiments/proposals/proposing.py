@@ -351,7 +351,7 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     if look.kind == "unit" and name in dict(table.units):
         return f"numbers such as {cells} are read without their unit, which is in units."
     begin = f"read as {'numbers' if look.format == DIGITS else 'text'}; {look.fitting:,} of {look.present:,} cells are"
-    if look.kind == "unit":
+    if look.kind == "unit" and not (look.odd and len(look.units) == 1):
         return f"{begin} numbers with a unit, such as {cells}. To make them numbers, give all cells one unit."
     nulls = {"nulls": [*table.nulls, *look.odd]} if look.odd else {}
     commands = [
@@ -365,7 +365,8 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     count = f"{look.present - look.fitting:,} of {look.present:,} cells"
     warn(f"column {name!r} holds text in {count}, first {brief(cell)} in row {row}; {_COMMENTED}")
     end = "." if len(look.odd) > SHOWN else f"; or, if they stand for missing values: {command}"
-    return f"{begin} {look.kind}s, but not {odd}, first in row {row}. Correct the cells{end}"
+    kinds = "numbers with a unit" if look.kind == "unit" else f"{look.kind}s"
+    return f"{begin} {kinds}, but not {odd}, first in row {row}. Correct the cells{end}"
 
 
 def _quoted(cell: str) -> str:
