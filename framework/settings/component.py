@@ -442,6 +442,7 @@ class Component(BaseModel, metaclass=ComponentType):
         if field.default_factory is not None:
             default = field.get_default(call_default_factory=True, validated_data=values)
         value = values[name]
+        default = float(default) if type(default) is int and type(value) is float else default
         return value is default or (type(value) is type(default) and repr(value) == repr(default))
 
 

@@ -352,3 +352,14 @@ class Scaled(Activation):
 def test_a_repr_leaves_out_what_the_constructor_of_the_class_has_for_a_default():
     assert [repr(Scaled(factor)) for factor in (1.0, 5.0)] == ["Scaled(factor=1.0)", "Scaled()"]
     assert eval(repr(Scaled(1.0))) == Scaled(1.0)
+
+
+class Gained(Layer):
+    gain: float = 1
+
+    def formula(self, x):
+        return self.gain * x
+
+
+def test_a_repr_leaves_out_a_whole_number_that_is_the_default_of_a_float():
+    assert [repr(Gained(gain=gain)) for gain in (1.0, 2.0)] == ["Gained()", "Gained(gain=2.0)"]
