@@ -235,7 +235,7 @@ class _CSVRows(Rows):
         for place in range(len(files)):
             self._scan(place, digest)
         self.starts, self.digest = [block.start for block in self._blocks], digest.hexdigest()[:12]
-        for found in self.types.values():
+        for found in sorted(self.types.values(), key=lambda each: bool(each.marks)):  # first those that nothing reads
             found.close()
             found.require_known(settings)
         self.schema = self.arrow.schema([(name, found.whole) for name, found in self.types.items()])
@@ -429,7 +429,8 @@ class _Type:
     Attributes:
         type: The type of the rows so far; null where all were missing.
         grouped: The first number with grouped digits or another decimal point, and its row, while every cell of the
-            pieces that are not plain numbers is such a number; None where there is none.
+            pieces that are not plain numbers is such a number; None where there is none. Where no marks read all
+            these cells, the first that none of the marks of the cells before it reads.
         marks: The decimal points, with what groups digits, by which all these cells are numbers.
         odd: The first cell of text among numbers, and its row; None where there is none.
         long: The first whole number of which a float would lose digits, and its row; None where there is none.
@@ -516,19 +517,20 @@ class _Type:
         return self.compute.match_substring_regex(cells, rf"^\s*({pattern})$").fill_null(True).to_numpy()
 
     def _number_in_text(self, cells: Any, row: int, settings: CSV) -> Any:
-        """Return the type of numbers, where every cell is one with some decimal point and grouped digits."""
-        own, before = (settings.decimal, settings.thousands), self.marks
-        if not self._match(cells, rf"[-+.,'\deE{re.escape(settings.thousands or '')}]+\s*").all():
+        """Return the type of numbers, where each cell is one with some decimal point and grouped digits."""
+        own = settings.decimal, settings.thousands
+        fits = {marks: self._match(cells, rf"{number_pattern(*marks)}\s*") for marks in marks_of(settings)}
+        if not np.any([*fits.values()], axis=0).all():
             return None
-        fitting = {marks for marks in marks_of(settings) if self._match(cells, rf"{number_pattern(*marks)}\s*").all()}
-        self.marks = fitting & before if self.grouped else fitting
-        if self.marks and (self.grouped is None or own in before - self.marks):
-            plain = rf"{number_pattern(settings.decimal, None if own in self.marks else settings.thousands)}\s*"
-            unlike = np.flatnonzero(~self._match(cells, plain))
-            if not len(unlike):
-                return self.arrow.float64() if self.unit else None
-            self.grouped = cells[int(unlike[0])].as_py(), row + int(unlike[0])
-        return self.arrow.float64() if self.marks else None
+        known, same = self.marks if self.grouped else {*fits}, np.array(True)
+        self.marks = {marks for marks in known if fits[marks].all()}
+        if known and not self.marks:
+            same = np.logical_or.reduce(np.logical_and.accumulate([fits[marks] for marks in known], axis=1))
+        elif self.grouped is None or own in known - self.marks:
+            same = self._match(cells, rf"{number_pattern(own[0], None)}\s*") if own in self.marks else fits[own]
+        if not same.all():
+            self.grouped = cells[int(same.argmin())].as_py(), row + int(same.argmin())
+        return self.arrow.float64() if self.grouped or self.unit else None
 
     def _text_among_numbers(self, cells: Any, row: int, before: Any, settings: CSV) -> tuple[str, int] | None:
         types, compute = self.arrow.types, self.compute
@@ -557,12 +559,13 @@ class _Type:
         """Refuse numbers that have another decimal point or grouped digits than the settings say.
 
         Raises:
-            DataError: There are some; names the column, the first row, and the settings that fit all rows.
+            DataError: There are some; names the column, the first row, and the settings that fit all rows, if any do.
         """
         if not self.grouped or (settings.decimal, settings.thousands) in self.marks:
             return
         (cell, row), name = self.grouped, self.name
-        unlike = next(mark for mark in ({",": "."}.get(settings.decimal, ","), "'", settings.decimal) if mark in cell)
+        signs = {",": "."}.get(settings.decimal, ","), "'", settings.decimal
+        form = f"with {next(sign for sign in signs if sign in cell)!r}" if self.marks else "that are not written alike"
         options: dict[str, str] = {}
         for decimal, thousands in marks_of(settings):
             if (decimal, thousands) in self.marks:
@@ -573,8 +576,8 @@ class _Type:
         if settings.decimal == "," and "," in options:  # the user has set it
             options.pop(".", None)
         raise DataError(
-            f"CSV: column {name!r} has numbers with {unlike!r}, first {cell!r} in row {row}; write "
-            f"{', '.join(options.values())}, or text=({name!r},) for text"
+            f"CSV: column {name!r} has numbers {form}, first {cell!r} in row {row}; write "
+            f"{', '.join(options.values()) or 'all of them alike'}, or text=({name!r},) for text"
         )
 
     @property

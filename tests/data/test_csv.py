@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -289,6 +290,11 @@ def test_one_row_is_read_whatever_stands_around_it(here, text):
         ("x;y\n1;2\n1.234,5;2\n", {"delimiter": ";", "decimal": ","}, r"numbers with '\.', first '1.234,5' in row 1"),
         ('x,y\n"7,777",2\n"1,5",2\n', {"thousands": ","}, r"'x' has numbers with ',', first '1,5' in row 1; write dec"),
         ('x,y\n"12,34",2\n', {"thousands": ","}, r"'12,34' in row 0; write decimal=',' if it is 12.34, or text="),
+        (
+            'x,y\n7,2\n"1,5",2\n',
+            {"thousands": ","},
+            r"column 'x' has numbers with ',', first '1,5' in row 1; write dec",
+        ),
         ("x;y\n480.874,34;2\n", {"delimiter": ";"}, r"write decimal=',' and thousands='.' if it is 480874.34, or tex"),
         ("x,y\n1'200.5,2\n", {}, r"has numbers with \"'\", .*; write thousands=\"'\" if it is 1200.5, or text="),
         ("x;y\n122,4;2\n", {"delimiter": ";"}, r"first '122,4' in row 0; write decimal=',' if it is 122.4, or text="),
@@ -303,6 +309,39 @@ def test_one_row_is_read_whatever_stands_around_it(here, text):
 def test_what_cannot_be_a_table_is_refused_with_file_row_and_column(here, content, settings, message):
     with pytest.raises(DataError, match=message):
         classifier(CSV(written(here, content), **{"target": "y"} | settings))
+
+
+@pytest.mark.parametrize(
+    ("cells", "row"),
+    [
+        (["1,500.5", "4,25"], 1),
+        (["4,25", "7", "1,500.5", "4,25"], 2),
+        (["1.23", "4,5"], 1),
+        (["1,500.5", "", "2,750.5", "4,25", "6,75"], 3),
+        (["1.5", "1,500", "1.234.567,5"], 2),
+        (["4,25", "1'234"], 1),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"thousands": ","}, {"thousands": " "}, {"decimal": ","}])
+@pytest.mark.parametrize("unit", ["", "kg"])
+def test_numbers_that_no_setting_reads_alike_are_refused(here, cells, row, settings, unit):
+    lines = [f'"1,5","{cell}{unit}"' if cell else '"1,5",' for cell in cells]
+    settings = settings | ({"units": {"x": unit}} if unit else {})
+    data = CSV(written(here, "\n".join(["y,x", *lines, ""])), **settings)
+    message = f"column 'x' has numbers that are not written alike, first {cells[row]!r} in row {row}; write all of "
+    with pytest.raises(DataError, match=re.escape(f"{message}them alike, or text=('x',) for text")):
+        len(data)
+    text = CSV("a.csv", **settings, text=("x", "y"))
+    assert text.frame().column("x").to_pylist() == [f"{cell}{unit}" if cell else None for cell in cells]
+
+
+@pytest.mark.parametrize("chunk", [4, 1 << 20])
+def test_pieces_of_numbers_that_no_setting_reads_alike_are_refused_unless_one_is_text(here, monkeypatch, chunk):
+    monkeypatch.setattr(framework.data.csv, "CHUNK", chunk)
+    lines = ["x;y", "1,500.5;1", "2,500.5;1", "4,25;2", "6,75;2"]
+    with pytest.raises(DataError, match="column 'x' has numbers that are not written alike, first '4,25' in row 2"):
+        table(here, "\n".join([*lines, ""]), delimiter=";", thousands=",")
+    assert table(here, "\n".join([*lines, "x;3", ""]), delimiter=";", thousands=",")["x"][2:] == ["4,25", "6,75", "x"]
 
 
 def test_files_must_have_the_same_columns(here):

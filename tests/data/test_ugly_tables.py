@@ -255,6 +255,10 @@ CSVS = {
         b'c,y\n"1,234",0\n2,1\n',
         "column 'c' has numbers with ',', first '1,234' in row 0; write thou",
     ),
+    "numbers with points and commas": (
+        b'c,y\n1.23,0\n"4,5",1\n',
+        "column 'c' has numbers that are not written alike, first '4,5' in row 1; write all of them alike, or text=",
+    ),
     "not UTF-8": (
         "c,y\ncafé,0\n2,1\n".encode("latin-1"),
         "t.csv must be utf-8 text; row 0 has the byte 0xe9; write the",

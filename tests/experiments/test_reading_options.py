@@ -112,6 +112,20 @@ def test_new_names_two_columns_with_different_decimal_points(tmp_path, monkeypat
     assert "first '0.5' in row 0; write all numbers of the file alike, or --set 'data.text=[\"price\"]'" in printed
 
 
+@pytest.mark.parametrize("unit", ["", " kg"])
+@pytest.mark.parametrize("cells", [("1,500.5", "4,25"), ("1.23", "4,5")])
+def test_new_refuses_numbers_that_no_setting_reads_alike_with_a_flag(tmp_path, monkeypatch, cells, unit):
+    monkeypatch.chdir(tmp_path)
+    lines = [f'"{row},5","{cells[row % 2]}{unit}",{"ab"[row % 3 == 0]}' for row in range(60)]
+    Path("a.csv").write_text("\n".join(["size,mass,kind", *lines, ""]))
+    printed = command("new", "a.csv", "--target", "kind", status=1)
+    assert f"column 'mass' has numbers that are not written alike, first '{cells[1]}' in row 1; write all of" in printed
+    assert "'size'" not in printed
+    command("new", "a.csv", "--target", "kind", *advised(printed))
+    data = Experiment.read("a.toml").data
+    assert (data.decimal, data.text) == (",", ("mass",))
+
+
 def test_evaluate_and_predict_read_another_kind_of_file(incomes):
     incomes("a.csv")
     command("new", "a.csv", "--target", "left", "--set", "data.thousands=,")
