@@ -1,7 +1,7 @@
 """Textbook: formulas and derivatives as readers write them: without guards, with the number in front of a product.
 
 A guard keeps a formula from overflowing or from dividing by 0. ``FACTS`` and the rules in ``plainer`` leave guards out:
-each is an identity wherever all values on both sides are below 0.9 times the largest number of the dtype.
+except at single points, each is an identity where all values are below 0.9 times the largest number of the dtype.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from framework.graph.graph import Graph, rewrite_node
-from framework.graph.node import Node, matching, ordered
+from framework.graph.node import Node, matching, needed, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import symbol_of, value_of
 from framework.special import erf, erfc
@@ -24,6 +24,7 @@ _DEEP = 6
 """How far a rule looks into the arguments of an operation, so that the time grows linearly with the formula."""
 
 _TWO_WAYS = frozenset({"add", "multiply", "maximum", "minimum"})
+_SMOOTH = ("input", "constant", "add", "subtract", "multiply", "divide", "square", "sqrt", "sum", "mean", "var")
 _sum: Callable[..., Any] = partial(np.sum, axis=-1, keepdims=True)
 _most: Callable[..., Any] = partial(np.max, axis=-1, keepdims=True)
 
@@ -99,8 +100,10 @@ def plainer(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
             inner = _within(graph, x, -0.9 / abs(c) * float(number.max), 0.9 / abs(c) * float(number.max))
             return None if inner is x else _made(graph, node.op, c, inner)
         case "multiply", (Node() as x, Node() as y):  # where a factor is 0, the other one is of no account
-            factors = tuple(_replaced(graph, a, partial(_unless, _zeros(b))) for a, b in ((x, y), (y, x)))
+            factors = tuple(_replaced(graph, a, partial(_unless, _factors(b)[1])) for a, b in ((x, y), (y, x)))
             return None if factors == args else _made(graph, node.op, *factors)
+        case "subtract", (x, float() | int() as c) if c < 0:
+            return graph.add("add", x, -c)
         case "less", (Node("maximum", (x, float() | int() as c)), float() | int() as d) if c < d:
             return graph.add("less", x, d)
         case "square", (Node("divide", (x, float() as c)),) if c % 1.0 and math.isclose(c * c, round(c * c)):
@@ -119,7 +122,8 @@ def _made(graph: Graph, op: str, *args: Any, **attributes: Any) -> Any:
 def _fits(pattern: Any, value: Any, variables: dict[str, Any]) -> bool:
     """Return whether a value has the form of a pattern, and add what its variables stand for."""
     if isinstance(pattern, Node) and pattern.op != "input":
-        if not matching(value, pattern.op) or value.attributes != pattern.attributes:
+        same = matching(value, pattern.op) and value.attributes == pattern.attributes
+        if not same or (value.op == "equal" and not _seldom(*value.args)):
             return False
         for order in (1, -1) if pattern.op in _TWO_WAYS else (1,):
             tried = dict(variables)
@@ -145,7 +149,7 @@ def _instance(graph: Graph, pattern: Any, variables: dict[str, Any]) -> Any:
 
 def _within(graph: Graph, x: Any, low: float, high: float, deep: int = _DEEP) -> Any:
     """Return what is equal to x where x lies between two numbers, and is on the same side of them elsewhere."""
-    ends, guard, inner = (low, high), False, x
+    ends, guard = (low, high), False
     match x:
         case Node("minimum" | "maximum" as op, (y, float() | int() as c)):
             guard = c >= high if op == "minimum" else c <= low
@@ -165,18 +169,23 @@ def _within(graph: Graph, x: Any, low: float, high: float, deep: int = _DEEP) ->
     return inner if guard else _replaced(graph, x, lambda node: inner if node is y else None)
 
 
-def _zeros(x: Node) -> set[tuple[Any, ...]]:
-    """Return pairs of values: where they are equal, x is 0."""
-    _, rest = _factors(x)
-    return {(rest, 0.0), *([rest.args[::-1]] if matching(rest, "subtract") else [])}
-
-
-def _unless(zeros: set[tuple[Any, ...]], x: Node) -> Any:
-    """Return what x is equal to where none of these pairs is equal, if x is a choice or sum by one."""
+def _unless(zero: Any, x: Node) -> Any:
+    """Return what x is equal to where another value is not 0, if x is a choice or sum by whether it is 0."""
     match x:
-        case Node("where", (Node("equal", pair), _, y)) | Node("add", (y, Node("equal", pair))) if pair in zeros:
-            return y if isinstance(y, Node) and y.shape == x.shape else None
-    return None
+        case Node("where", (Node("equal", pair), _, y)) | Node("add", (y, Node("equal", pair))):
+            same = pair == (zero, 0.0) or (matching(zero, "subtract") and zero.args in (pair, pair[::-1]))
+            return y if same and isinstance(y, Node) and y.shape == x.shape and _seldom(*pair) else None
+        case _:
+            return None
+
+
+def _seldom(x: Any, c: Any) -> bool:
+    """Return whether two values are equal at single points only, by their form."""
+    match x, c:
+        case Node("abs" | "max", (y,)) | Node("divide" | "hypot", (y, _)) | Node("sum", (Node("square", (y,)),)), 0.0:
+            return _seldom(y, c)
+        case _:
+            return all(node.op in _SMOOTH or OPERATIONS[node.op].view for node in needed([x, c]))
 
 
 def _replaced(graph: Graph, x: Any, replace: Callable[[Node], Any], deep: int = _DEEP) -> Any:
