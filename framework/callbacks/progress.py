@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from framework.callbacks.base import Callback
+from framework.callbacks.base import Callback, FunctionCallback
 from framework.runs.run import Run
 from framework.settings.component import NonNegative, Positive
-from framework.settings.messages import printable
+from framework.settings.messages import is_ours, printable
 from framework.tables import COUNTERS, duration, figure
 
 DELAY = 1.0
@@ -27,7 +27,7 @@ class ProgressBar(Callback):
     ``Trainer(progress=False)`` does not.
 
     On a terminal it draws a bar of tqdm, as wide as the terminal: figures that do not fit are left out whole. Ten
-    times a second, between chunks of steps, it is brought up to date, and makes room for what hooks print. In a
+    times a second, between chunks of steps, it is brought up to date, and makes room for what your hooks print. In a
     notebook it is a widget if ipywidgets is installed, else a bar of text. Anywhere else, as in a log file or a pipe,
     it writes lines: after the first and the last epoch, and in between at most one in ``seconds``, and at most one in a
     twentieth of the time so far. All but a notebook's go to standard error.
@@ -127,8 +127,8 @@ class Display(ABC):
     def draw(self, run: Run) -> None:
         """Show it, and set when it is shown next."""
 
-    def clear(self) -> None:  # noqa: B027 (lines need no room)
-        """Make room for text of the program, if the next ``show`` draws it again."""
+    def clear(self, callback: Callback) -> None:  # noqa: B027 (lines need no room)
+        """Make room for what a hook of this callback may print; a later ``show`` draws it again."""
 
     @abstractmethod
     def end(self, run: Run) -> bool:
@@ -152,6 +152,7 @@ class Bar(Display):
         super().__init__(run, keys, delay, options.get("file", sys.stdout))
         self.options, self.since = options, time.time()
         self.bar: Any = None
+        self.stands = False  # in the line that hooks print into
         self.show(run)
 
     def draw(self, run: Run) -> None:
@@ -165,10 +166,14 @@ class Bar(Display):
             self.bar.set_description_str(_position(run), refresh=False)
             _put(self.bar, self.pairs(run))
             self.bar.update(_finished(run) - self.bar.n)
+            self.stands = "file" in self.options  # a widget has a place of its own
 
-    def clear(self) -> None:
-        if self.bar is not None and time.monotonic() >= self.due:
+    def clear(self, callback: Callback) -> None:
+        own = is_ours(type(callback).__module__) and not isinstance(callback, FunctionCallback)
+        if self.stands and not own and (self.stream is sys.stderr or time.monotonic() >= self.due):
             self.bar.clear()
+            self.stands = False
+            self.due -= 0.08  # else it would be gone for most of the time
 
     def end(self, run: Run) -> bool:
         if self.bar is None:

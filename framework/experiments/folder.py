@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.callbacks import Callback
+from framework.callbacks.progress import ProgressBar
 from framework.callbacks.reporting import JSONLog, text_of_path
 from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping
@@ -136,14 +137,14 @@ class RunFolder:
         """The experiment as it ran; the paths of its callbacks are relative to the folder."""
         return Experiment.read(self.path / SETTINGS)
 
-    def train(self, *, epochs: int | None = None, callbacks: Sequence[Callback] = (), baselines: bool = True) -> Run:
+    def train(self, *, epochs: int | None = None, callbacks: Sequence[Callback] = (), swept: bool = False) -> Run:
         """Begin the run, or resume it from its newest checkpoint, bit for bit; then write the metrics.
 
         Args:
             epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
                 EarlyStopping has ended, it counts its patience again from there.
             callbacks: More callbacks than the experiment's.
-            baselines: Whether to make a constant and a linear model too, beside which the model is judged.
+            swept: Whether it is one of many, with no ``ProgressBar``, and no constant and linear model beside it.
 
         Raises:
             UsageError: The experiment has a strategy, and this process is one of several.
@@ -151,7 +152,8 @@ class RunFolder:
         experiment = self.experiment
         require_one_process(experiment)
         trainer = experiment.trainer
-        trainer = trainer.replace(callbacks=[*inside(trainer.callbacks, self.path), *callbacks])
+        own = [each for each in trainer.callbacks if not (swept and isinstance(each, ProgressBar))]
+        trainer = trainer.replace(callbacks=[*inside(own, self.path), *callbacks])
         data, validation = experiment.parts()
         newest = self.newest
         stopped = epochs is not None and self.stopped_early is not None
@@ -168,7 +170,7 @@ class RunFolder:
         figures = {} if validation is None else trainer.evaluate(run.model, validation)
         metrics: dict[str, Any] = {"epochs": run.epoch, "epoch": epoch_of_weights(run), "stop_reason": run.stop_reason}
         metrics["validation"] = figures
-        if baselines:
+        if not swept:
             metrics["baselines"] = beside(trainer, run.model, data, validation, self.path / BASELINES)
         write_whole(self.path / METRICS, json.dumps(metrics, indent=2) + "\n")
         return run

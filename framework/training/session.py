@@ -203,8 +203,6 @@ class Session:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         if hook not in self._heard:
             return
-        for display in self._displays:
-            display.clear()  # a callback may print
         with self.flushing.lifted(), self.together():
             calls = self._hooks[hook]
             for place, (callback, function) in enumerate(calls, 1):
@@ -241,6 +239,8 @@ class Session:
         require_success([failure for failure, _, _ in told], workers.rank, error)
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
+        for display in self._displays:
+            display.clear(callback)
         self.run.hook = hook
         names = len(vars(self.run))
         try:

@@ -16,7 +16,19 @@ from left_out import hooks_differ
 from source_pieces import bits
 
 import framework.callbacks.progress
-from framework import R2, Dense, MeanSquaredError, Neuron, ProgressBar, Sequential, SGDOptimizer, Trainer, on
+from framework import (
+    R2,
+    Callback,
+    Dense,
+    EarlyStopping,
+    MeanSquaredError,
+    Neuron,
+    ProgressBar,
+    Sequential,
+    SGDOptimizer,
+    Trainer,
+    on,
+)
 
 fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))
 
@@ -445,8 +457,31 @@ def test_text_between_two_draws_of_the_bar_is_printed_whole(program, clock):
 
     with program() as terminal:
         recipe(on("batch_end")(say), ProgressBar(), epochs=4).fit(Neuron(1), (X, Y))
-    lines = screen(terminal())
-    assert [line.rpartition("]")[2] for line in lines] == [*(f"step {step}" for step in range(1, 13)), ""]
+    *lines, bar = screen(terminal())
+    assert lines == [f"step {step}" for step in range(1, 13)]
+    assert bar.startswith("100%|")
+
+
+def test_text_of_the_end_of_training_is_printed_whole(program):
+    class Ending(Callback):
+        def on_train_end(self, run):
+            sys.stdout.write("the end\n")
+
+    with program() as terminal:
+        recipe(Ending(), ProgressBar()).fit(Neuron(1), (X, Y))
+    text, bar = screen(terminal())
+    assert text == "the end"
+    assert bar.startswith("100%|")
+
+
+@pytest.mark.usefixtures("clock", "terminal")
+def test_the_bar_stays_where_only_callbacks_of_the_library_are_called(bars, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(pytest.importorskip("tqdm").tqdm, "clear", lambda bar: cleared.append(bar.n))
+    recipe(EarlyStopping(monitor="loss"), ProgressBar(), epochs=3).fit(Neuron(1), (X, Y))
+    assert (len(bars), cleared) == (1, [])
+    recipe(on("epoch_end")(lambda _: None), ProgressBar(), epochs=3).fit(Neuron(1), (X, Y))
+    assert cleared == [0]  # once: no bar stands until it is drawn again
 
 
 @pytest.mark.usefixtures("at_once")

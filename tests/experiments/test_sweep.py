@@ -169,6 +169,14 @@ def test_random_trials_are_drawn_from_ranges():
         assert 1e-3 <= experiment.trainer.optimizer.learning_rate == row[RATE] <= 1
 
 
+def test_the_progress_of_a_run_does_not_disturb_the_lines_of_a_sweep(capfd):
+    Path("points.toml").write_text(FILE + 'callbacks = ["ProgressBar"]\n')
+    Sweep.create("quiet", Experiment.read("points.toml"), [f"{RATE}=0.1"]).run()
+    assert capfd.readouterr().err == ""
+    RunFolder.create("shown", Experiment.read("points.toml")).train()
+    assert "epoch 4/4" in capfd.readouterr().err
+
+
 def test_a_finished_run_is_not_repeated():
     flags = ("points.toml", "--set", f"{RATE}=0.1,0.01")
     first = table(*flags)

@@ -66,7 +66,7 @@ def train(path: Path, claim: Claim, until: int | None) -> None:
         _fail(path, f"{ATTEMPTS} processes ended while they trained it, after {epochs} epochs")
         return
     try:
-        run.train(callbacks=[_Claimed(successor=str(claim.successor)), _Rung(until=until)], baselines=False)
+        run.train(callbacks=[_Claimed(successor=str(claim.successor)), _Rung(until=until)], swept=True)
     except _Left:
         pass
     except Exception as error:
