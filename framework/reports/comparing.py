@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.settings.component import full_repr
 from framework.settings.messages import brief
 from framework.tables import COUNTERS
 
@@ -72,11 +73,13 @@ def comparison(sides: Sequence[Side]) -> list[dict[str, Any]]:
     return [{name: row.get(name) for name in columns} for row in rows]
 
 
-def side_of(run: Any, name: str) -> Side:
-    """Return a run for a comparison; of one that has stopped within an epoch, the row is that of the epoch before."""
+def side_of(run: Any, name: str, runs: Iterable[Any]) -> Side:
+    """Return one of the compared runs; of one that has stopped within an epoch, the row is that of the epoch before."""
     epoch, history = epoch_of_weights(run) or run.epoch, run.history
-    short = {"model": repr(run.model), "loss": repr(run.loss_function), "optimizer": repr(run.optimizer.recipe)}
-    settings = {**short, **run.recipe, **short}
+    short = {"model": repr(run.model), "loss": repr(run.loss_function)}
+    optimizer = {"optimizer": repr(run.optimizer.recipe)}  # a callback may have changed it, as its learning rate
+    changed = any(full_repr(each.optimizer.recipe) != each.recipe.get("optimizer") for each in runs)
+    settings = {**optimizer, **run.recipe, **short, **({} if changed else optimizer)}
     ended = not run.active and run.error is None and (run.ended or run.epoch == run.target_epoch)
     return Side(name, settings, len(history), ended, history[epoch - 1] if 0 < epoch <= len(history) else {})
 

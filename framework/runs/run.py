@@ -217,7 +217,8 @@ class Run(Progress):
                 each.confusions = run._confusions(validation, classes)
             elif outputs_of_classes(run.model, run.loss_function):
                 each.unconfused = "It is counted on validation data: write run.report(path, validation)."
-        write_report(path, contents, comparison([side_of(run, name) for name, run in runs.items()]) if others else ())
+        sides = [side_of(run, name, runs.values()) for name, run in runs.items()]
+        write_report(path, contents, comparison(sides) if others else ())
 
     def _confusions(self, validation: Any, classes: Iterable[Any] | None) -> dict[str, Confusion]:
         if not (outputs := outputs_of_classes(self.model, self.loss_function)):

@@ -302,6 +302,24 @@ def test_a_run_can_report_while_it_trains_and_from_its_checkpoint(tmp_path):
     assert len(page.charts["loss"][0]["y"]) == 4
 
 
+def test_runs_are_compared_by_the_optimizers_that_they_began_with(tmp_path):
+    @on("epoch_end")
+    def halve(run):
+        run.optimizer.learning_rate /= 2
+
+    plain, halved, fast = (
+        trainer(*callbacks, optimizer=SGDOptimizer(learning_rate=rate)).fit(Neuron(2, Sigmoid()), TRAIN)
+        for rate, callbacks in ((0.5, ()), (0.5, [halve]), (0.75, [halve]))
+    )
+    rows = [row[0] for row in read(plain, tmp_path / "report.html", others={"halved": halved}).tables[0]]
+    assert any("halve" in name for name in rows)
+    assert "optimizer" not in rows
+    rows = {row[0]: row[1:] for row in read(plain, tmp_path / "report.html", others={"fast": fast}).tables[0]}
+    assert [text.partition(",")[0] for text in rows["optimizer"]] == [
+        f"SGDOptimizer(learning_rate={rate}" for rate in (0.5, 0.75)
+    ]
+
+
 def test_other_runs_are_shown_side_by_side(run, tmp_path):
     wide = trainer(epochs=3).fit(Sequential(Dense(2, 3), Neuron(3, Sigmoid())), TRAIN, HELD_OUT)
     page = read(run, tmp_path / "report.html", HELD_OUT, title="neuron", others={"wide": wide})
