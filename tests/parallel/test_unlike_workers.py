@@ -15,7 +15,7 @@ pytestmark = pytest.mark.share(1 / 10, group="unlike workers")  # one process ru
 
 PROGRAM = Path(pieces.__file__).with_name("unlike.py")
 DIFFERENT = {
-    "another_model": "fit: model must be equal on all workers; worker 0 has 'Sequential(Dense(inputs=12, activation=R",
+    "another_model": 'fit: model must be equal on all workers; worker 0 has "Sequential(Dense(inputs=12, activation=R',
     "another_dtype": "fit: model must be equal on all workers",
     "a_weight": "fit: parameter 2.bias must be equal on all workers; worker 0 has float32 (3,)",
     "a_buffer": "fit: buffer 0.running_mean must be equal on all workers; worker 0 has float64 (12,)",
