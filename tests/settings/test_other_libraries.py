@@ -254,6 +254,12 @@ def test_a_name_of_a_submodule_is_answered_with_the_submodule(home):
     assert {name: hint(name) for name in public} == dict.fromkeys(public, f"import it from framework.{home}")
 
 
+@pytest.mark.parametrize("name", ["datasets", "plots", "sklearn", "testing"])
+def test_a_submodule_is_answered_with_its_import(name):
+    assert messages.other_libraries()["framework"][name] == f"it is a module: write import framework.{name}"
+    importlib.import_module(f"framework.{name}")
+
+
 def test_a_table_has_each_name_once():
     for table in TABLES.values():
         names = [bare for names in table for bare in names.lower().replace("_", "").split()]
