@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "schedule": framework.CosineSchedule(initial=0.1, length=80),
     "strength": 0.01,
 }
-"""What is given where a class has no default."""
+"""Values for settings without a default."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "CosineRestartsSchedule": {"length": 30},

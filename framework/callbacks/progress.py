@@ -17,7 +17,7 @@ from framework.settings.messages import is_ours, printable
 from framework.tables import COUNTERS, duration, figure
 
 DELAY = 1.0
-"""When the bar of a trainer appears that has none among its callbacks, in seconds."""
+"""After how many seconds the default bar of a trainer appears."""
 
 
 class ProgressBar(Callback):

@@ -235,10 +235,10 @@ class _CSVRows(Rows):
         for place in range(len(files)):
             self._scan(place, digest)
         self.starts, self.digest = [block.start for block in self._blocks], digest.hexdigest()[:12]
-        for found in sorted(self.types.values(), key=lambda each: bool(each.marks)):  # first those that nothing reads
-            found.close()
-            found.require_known(settings)
-        self.schema = self.arrow.schema([(name, found.whole) for name, found in self.types.items()])
+        for kind in sorted(self.types.values(), key=lambda kind: bool(kind.marks)):  # first those that nothing reads
+            kind.close()
+            kind.require_known(settings)
+        self.schema = self.arrow.schema([(name, kind.whole) for name, kind in self.types.items()])
 
     def _scan(self, place: int, digest: Any) -> None:
         """Find the header, the blocks and the types of one file."""

@@ -98,12 +98,12 @@ def proposal(
         DataError: The table cannot be read, has no such column, or its target cannot be learnt.
         SettingsError: The ending is neither .csv nor .parquet, or a setting is wrong.
     """
-    table, told = table_read_as(table_of(data, target=target), changes), list[str]()
+    table, comments = table_read_as(table_of(data, target=target), changes), list[str]()
     if isinstance(table, CSV):
         again = ["framework", "new", data, "--target", target]
         again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
         again += [part for change in changes for part in ("--set", change)]
-        table, told = _read_as_meant(table, again)
+        table, comments = _read_as_meant(table, again)
     if not table.names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
     if not len(table):
@@ -119,7 +119,7 @@ def proposal(
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
     if all(isinstance(step, Drop) for each in columns for step in each.steps[:1] or [None]):
-        said = "".join(f"; {line[2:].rstrip()}" for line in told if ": read as " in line)
+        said = "".join(f"; {line[2:].rstrip()}" for line in comments if ": read as " in line)
         why = ", ".join(f"{each.column} ({each.reason})" for each in columns[:10])
         raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}{said}")
     classes, split, step = Counter[str](), "", cast("ColumnStep", Standardize())
@@ -129,7 +129,7 @@ def proposal(
         classes, y, split = _classes(labelled(table), target, size.validation)
         step = _listed(classes, "text" if isinstance(table, CSV) else goal.kind)
     elif goal.kind not in ("number", "duration"):
-        cause = next((f"; {line[2:].rstrip()}" for line in told if line.startswith(f"# {_comment(target)}: ")), "")
+        cause = next((f"; {line[2:].rstrip()}" for line in comments if line.startswith(f"# {_comment(target)}: ")), "")
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
     else:
         y = _numbers(learnt, goal.kind)
@@ -154,7 +154,7 @@ validation = {size.validation}
 holdout = {_quoted(held):<13} # {_comment(why_held)}
 
 # Paths are relative to this file.
-{"".join(told)}{to_toml({"data": _data(table, folder)})}
+{"".join(comments)}{to_toml({"data": _data(table, folder)})}
 [trainer]
 seed = 0                # of the held-out rows and of the order of the others
 epochs = {size.epochs:<14} # at most: EarlyStopping ends training before
@@ -302,14 +302,14 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
     Raises:
         DataError: The table cannot be read, or in two ways, or its first line looks like a row.
     """
-    before, given = table, {part.partition("=")[0] for part in again}
-    with_numbers_read = (lambda each: each) if given & {"data.decimal", "data.thousands"} else _with_numbers_read
-    if "data.delimiter" not in given:
+    before, flags = table, {part.partition("=")[0] for part in again}
+    with_numbers_read = (lambda each: each) if flags & {"data.decimal", "data.thousands"} else _with_numbers_read
+    if "data.delimiter" not in flags:
         table = table.replace(delimiter=_delimiter(table))
     table = with_numbers_read(table)
     _require_header(table, again)
     seen = looks(table)
-    for look in seen.values() if "data.dates" not in given else ():
+    for look in seen.values() if "data.dates" not in flags else ():
         if len(look.formats) == 1 and look.fitting == look.present:
             (form,) = look.formats
             if form not in table.dates and (exchanged(form) == form or exchanged(form) not in table.dates):
@@ -318,15 +318,15 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
     whole = {name: [*look.units] for name, look in seen.items() if look.kind == "unit" and look.fitting == look.present}
     units = {name: found[0] for name, found in whole.items() if len(found) == 1} | dict(table.units)
     table = with_numbers_read(table.replace(units=units))
-    told, marks = [], ("delimiter", "decimal", "thousands")
+    comments, marks = [], ("delimiter", "decimal", "thousands")
     if changed := [mark for mark in marks if getattr(table, mark) != getattr(before, mark)]:
-        told.append(f"# {', '.join(changed)}: as all columns are written\n")
+        comments.append(f"# {', '.join(changed)}: as all columns are written\n")
     types = cast("Any", table.rows).types.values()
     for name, (cell, _) in [(kind.name, kind.grouped) for kind in types if kind.grouped]:
         number = cell.replace(table.thousands or "", "").replace(table.decimal, ".")
-        told.append(f"# {_comment(name)}: numbers with grouped digits; {_quoted(cell)} is {number}\n")
-    told += [f"# {_comment(name)}: {_of_cells(name, look, table, again)}\n" for name, look in seen.items()]
-    return table, told
+        comments.append(f"# {_comment(name)}: numbers with grouped digits; {_quoted(cell)} is {number}\n")
+    comments += [f"# {_comment(name)}: {_of_cells(name, look, table, again)}\n" for name, look in seen.items()]
+    return table, comments
 
 
 def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
