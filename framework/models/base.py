@@ -105,6 +105,9 @@ class Model(Component):
     def output_shape(self) -> Any:
         """The shape of one prediction. A dict of shapes by name for a model of several outputs."""
 
+    inferred: ClassVar[str] = "inputs"
+    """The setting that is the number of inputs."""
+
     leading_axes: ClassVar[bool] = False
     """Whether a sample may have further axes in front, such as steps; ``input_shape`` is then that of the last axes."""
 
@@ -164,7 +167,7 @@ class Model(Component):
                 gives = self._inferred(closed(shape, *axes), settle=settle)
             except (DerivativeError, ShapeError) as error:
                 return error, None
-            return gives, [layer.__dict__["inputs"] for layer in layers]
+            return gives, [layer.__dict__[layer.inferred] for layer in layers]
 
         (deeper, more), (plain, inputs) = attempt(7), attempt()
         if layers and (inputs is None or more not in (None, inputs)):  # the axes decide
@@ -199,7 +202,7 @@ class Model(Component):
     def unsettle(self, layers: list[Model]) -> None:
         """Forget the numbers of inputs that ``settle`` gave to these layers, and their parameters."""
         for layer in layers:
-            layer.__dict__["inputs"] = None
+            layer.__dict__[layer.inferred] = None
         object.__setattr__(self, "_state", None)
 
     @abstractmethod

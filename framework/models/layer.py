@@ -63,6 +63,7 @@ class Layer(Model):
     Written gradients are compared with differences of the outputs when the layer is first used.
 
     Attributes:
+        inferred: The setting that is the number of inputs, where it is not ``inputs``; None by default, as above.
         cardinality: How many ids there are, where x holds ids and not numbers; ``{"city": 5}`` for one of several
             inputs. Ids are checked, and have no gradient.
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
@@ -196,7 +197,7 @@ class Layer(Model):
     @property
     def input_shape(self) -> Any:
         """The shape of one sample: (inputs,), unless the class says otherwise; a dict of shapes for several inputs."""
-        return (getattr(self, "inputs", None),)
+        return (getattr(self, self.inferred, None),)
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
@@ -244,7 +245,7 @@ class Layer(Model):
         return {} if self.cardinality is None else flatten(self.cardinality, name)
 
     def unsettled(self) -> list[Model]:
-        return [] if getattr(self, "inputs", 0) is not None else [self]
+        return [] if getattr(self, self.inferred, 0) is not None else [self]
 
     def settle(self, shape: Any) -> Shape:
         """Take the number of inputs from the shape of a sample, where it was left out; return the output's shape.
@@ -255,7 +256,7 @@ class Layer(Model):
         expected = self.input_shape
         one_form = isinstance(shape, dict) == isinstance(expected, dict)
         if not self.settled and one_form and len(shape) >= len(expected):
-            self.__dict__["inputs"] = self.inputs_of(closed(shape))
+            self.__dict__[self.inferred] = self.inputs_of(closed(shape))
         self._require_taken(shape)
         return self.shape_after(shape)
 
@@ -271,7 +272,7 @@ class Layer(Model):
         """Return the number of inputs of samples of this shape: the size of the last axis."""
         if isinstance(shape, dict):
             raise SettingsError(
-                f"{type(self).__name__}: give inputs=..., or write inputs_of(shape) in the class; shape is "
+                f"{type(self).__name__}: give {self.inferred}=..., or write inputs_of(shape) in the class; shape is "
                 f"{shown(shape)}"
             )
         size: int | None = shape[-1]
@@ -470,7 +471,7 @@ class Layer(Model):
         """Return the formula by label, for ``show``."""
         program = self._any_program()
         if program is None:
-            give = "give inputs=..., " if getattr(self, "inputs", 0) is None else ""
+            give = "" if self.settled else f"give {self.inferred}=..., "
             raise UsageError(
                 f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "
                 f"{give}fit its model, or call the layer on a sample first"
@@ -495,7 +496,7 @@ class Layer(Model):
     def _require_settled(self) -> None:
         if self.settled:
             return
-        advice = "give inputs=..., or fit the model"
+        advice = f"give {self.inferred}=..., or fit the model"
         chain = {} if self._owner is None else self._owner.chain
         before = {after: before for before, after in pairwise(chain.values())}.get(self)
         if before is not None and before.settled and ":" in before.tag():

@@ -23,18 +23,16 @@ from framework.shapes import Shape
 class _Normalization(Layer):
     """The base of both: a = scale * (x - mean) / sqrt(variance + epsilon) + shift."""
 
-    units: Count
-    epsilon: Positive = 1e-5
+    inferred = "units"
 
-    @property
-    def input_shape(self) -> Shape:
-        return (self.units,)
+    units: Count | None = None
+    epsilon: Positive = Field(default=1e-5, kw_only=True)
 
     def shape_after(self, shape: Shape) -> Shape:
         return shape
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {"scale": (self.units,), "shift": (self.units,)}
+        return {"scale": (self.units or 0,), "shift": (self.units or 0,)}
 
     def initializers(self) -> Mapping[str, Initializer]:
         return {"scale": Constant(value=1.0)}
@@ -49,7 +47,7 @@ class BatchNorm(_Normalization):
     and they move on when scale and shift are frozen. Sample weights do not reach them.
 
     Args:
-        units: The number of inputs, and of outputs.
+        units: The number of inputs, and of outputs; left out, it comes from the layer before or from the data.
         momentum: The part of the running numbers that a batch replaces, in (0, 1]: PyTorch's meaning; Keras's is 1
             minus this.
         epsilon: Added to the variance, so that a constant unit is not divided by 0.
@@ -69,13 +67,15 @@ class BatchNorm(_Normalization):
         Ioffe and Szegedy, Batch normalization (2015), algorithm 1.
     """
 
+    leading_axes = False
     mixes_rows = True
     minimum_rows = 2
 
-    momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
+    momentum: Annotated[float, Field(gt=0, le=1, kw_only=True)] = 0.1
 
     def initial_buffers(self) -> Arrays:
-        return {"running_mean": np.zeros(self.units, self.dtype), "running_variance": np.ones(self.units, self.dtype)}
+        units = self.units or 0
+        return {"running_mean": np.zeros(units, self.dtype), "running_variance": np.ones(units, self.dtype)}
 
     def formula(self, x: Any, scale: Any, shift: Any, running_mean: Any, running_variance: Any) -> Any:
         mean, unbiased = x.mean(axis=0), x.var(axis=0, ddof=1)
@@ -95,7 +95,8 @@ class LayerNorm(_Normalization):
     Training and prediction are the same, and a row's output does not depend on the other rows.
 
     Args:
-        units: The number of inputs, and of outputs: 2 or more.
+        units: The number of inputs, and of outputs, 2 or more; left out, it comes from the layer before or from the
+            data.
         epsilon: Added to the variance, so that a constant row is not divided by 0.
 
     Raises:
@@ -109,12 +110,14 @@ class LayerNorm(_Normalization):
         Ba, Kiros and Hinton, Layer normalization (2016), equation 4.
     """
 
-    leading_axes = True
-
     def model_post_init(self, context: object) -> None:
         """Refuse a single unit."""
-        if self.units == 1:
+        self.inputs_of((self.units,))
+
+    def inputs_of(self, shape: Shape) -> int | None:
+        if shape[-1] == 1:
             raise SettingsError("LayerNorm: setting 'units' must be 2 or more; a row of 1 unit normalizes to 0")
+        return super().inputs_of(shape)
 
     def formula(self, x: Any, scale: Any, shift: Any) -> Any:
         deviation = x - x.mean(axis=-1, keepdims=True)

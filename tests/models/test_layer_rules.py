@@ -14,6 +14,7 @@ from framework import (
     Dropout,
     Embedding,
     Flatten,
+    HalfSquaredError,
     LayerNorm,
     ReLU,
     Residual,
@@ -24,6 +25,7 @@ from framework import (
     Sigmoid,
     Softmax,
     Tanh,
+    Trainer,
     UsageError,
 )
 
@@ -156,6 +158,36 @@ def test_constant_inputs_give_the_shift():
         layer.parameters["shift"][:] = 3.0
         assert np.array_equal(layer.forward(np.full((3, 4), 2.0)), np.full((3, 4), 3.0))
         assert np.isfinite(layer.backward(np.ones((3, 4)))).all()
+
+
+def test_normalizations_take_their_units_from_the_layer_before():
+    inferred = Sequential(Dense(4, 6), BatchNorm(momentum=0.2), Tanh(), LayerNorm(), Dense(units=2), seed=3)
+    written = Sequential(Dense(4, 6), BatchNorm(6, momentum=0.2), Tanh(), LayerNorm(6), Dense(6, 2), seed=3)
+    assert repr(inferred) == repr(written)
+    assert np.array_equal(inferred.forward(X), written.forward(X))
+    assert LayerNorm().infer_shape((..., 5), settle=True) == (..., 5)
+    steps = Sequential(Embedding(9, 4), LayerNorm(), Flatten(), BatchNorm(), Dense(units=2))
+    steps.settle((3,))
+    assert [steps[place].units for place in (1, 3)] == [4, 12]
+
+
+def test_normalizations_take_their_units_from_the_data_and_a_refused_fit_forgets_them():
+    model = Sequential(BatchNorm(), Dense(units=2), LayerNorm())
+    trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(ShapeError):
+        trainer.fit(model, (X, np.ones((7, 3))))
+    assert model.unsettled() == [model[0], model[1]]
+    assert trainer.fit(model, (X, np.ones((7, 2)))).model is model
+    assert [model[0].units, model[2].units] == [4, 2]
+
+
+def test_a_normalization_without_units_says_what_to_write():
+    with pytest.raises(UsageError, match=r"give units=\.\.\., or fit the model"):
+        BatchNorm().parameters  # noqa: B018
+    layer = LayerNorm()
+    with pytest.raises(SettingsError, match="2 or more"):
+        Sequential(Dense(4, 1), layer)
+    assert layer.units is None
 
 
 # embedding and flatten

@@ -11,6 +11,7 @@ from typing import Any
 
 from framework.errors import SettingsError
 from framework.experiments.files.text import KeyPath, Scanner
+from framework.settings.component import class_of
 
 
 def parse_change(text: str) -> tuple[KeyPath, Any]:
@@ -115,21 +116,25 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, An
 
 
 def without_found(settings: Any, follows: bool = False) -> Any:
-    """Return settings without the inputs of layers that follow others, whose units they are.
+    """Return settings without the numbers of inputs of layers that follow others, whose units they are.
 
     Example:
         >>> without_found({"layers": [{"inputs": 2, "units": 3}, {"inputs": 3, "units": 1}]})
         {'layers': [{'inputs': 2, 'units': 3}, {'units': 1}]}
+        >>> without_found({"layers": [{"type": "Dense", "units": 3}, {"type": "BatchNorm", "units": 3}]})
+        {'layers': [{'type': 'Dense', 'units': 3}, {'type': 'BatchNorm'}]}
     """
     if isinstance(settings, list):
         return [without_found(item, follows) for item in settings]
     if not isinstance(settings, dict):
         return settings
-    made = {}
+    made, inferred = {}, "inputs"
+    with suppress(KeyError, SettingsError):  # a run may have layers that this program does not define
+        inferred = getattr(class_of(settings["type"]), "inferred", inferred)
     for key, item in settings.items():
         if key == "layers" and isinstance(item, list):
             made[key] = [without_found(layer, follows or place > 0) for place, layer in enumerate(item)]
-        elif not (follows and key == "inputs"):
+        elif not (follows and key == inferred):
             made[key] = without_found(item, follows)
     return made
 
