@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,10 +10,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.random_streams import random_generator
-from framework.trees import map_leaves, rows_in, take
-
-Path: TypeAlias = tuple[str, ...]
-"""The names that lead to an array of a batch: ``("x", "city")``."""
+from framework.trees import leaves, map_leaves, rows_in, take
 
 UNREAD = (0, "")
 """No windows of a stream, and the digest of no rows."""
@@ -59,12 +55,12 @@ class Piece:
         size: int,
         place: int = 0,
         order: Array | None = None,
-        memory: dict[Path, Array] | None = None,
+        memory: list[Batch] | None = None,
     ) -> None:
         """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
         self.arrays, self.size, self.place, self._order = arrays, size, place, order
         self.count = rows_in(arrays[1]) if order is None else len(order)
-        self._memory: dict[Path, Array] = {} if memory is None else memory
+        self._memory: list[Batch] = [] if memory is None else memory
 
     @property
     def done(self) -> bool:
@@ -83,9 +79,9 @@ class Piece:
 
     def starting_at(self, place: int) -> Piece:
         """Return the same rows from another place on, with memory of its own for shuffled batches."""
-        found = copy(self)
-        found.place, found._memory, found.rows = place, {}, self.rows  # made once
-        return found
+        piece = Piece(self.arrays, self.size, place, self._order)
+        piece.rows = self.rows  # made once
+        return piece
 
     def part(self, start: int, stop: int) -> Batch:
         """Return some rows of the order of training: views in the data's own order, else copies.
@@ -103,37 +99,46 @@ class Piece:
         Args:
             own: The rows of it that will be used; the other rows of x and y are undefined. None is all of them.
         """
+        part = slice(self.place, self.place + self.size)
         self.place += self.size
-        return self.taken(own)
-
-    def taken(self, own: slice | None = None) -> Batch:
-        """Return the batch that was taken last; ``own`` is as in ``take``.
-
-        It is in the same memory, so that a change of it is trained on, unless rows have to be read again.
-        """
-        if own is None and self.reread is not None:
-            return self.reread(self.place - self.size)
-        x, y, weight = self.arrays
-        part = slice(self.place - self.size, self.place)
         if self._order is None:
             return rows_of_batch(self.arrays, part)
         rows = self._order[part]
-        if weight is not None:
-            weight = self._gather(("weight",), weight, rows) if self.weights is None else self.weights[part]
-        return self._gather(("x",), x, rows, own), self._gather(("y",), y, rows, own), weight
-
-    def _gather(self, path: Path, array: Any, rows: Array, own: slice | None = None) -> Any:
-        if type(array) is dict:
-            return {name: self._gather((*path, name), part, rows, own) for name, part in array.items()}
-        kept = self._memory.get(path)
-        if kept is None or len(kept) < len(rows):
-            kept = self._memory[path] = np.empty((self.size, *array.shape[1:]), array.dtype)
-        out = kept[: len(rows)]
+        batch, gathers = self._gathering
+        if (count := len(rows)) < self.size:
+            batch = rows_of_batch(batch, slice(count))
         if own is None:
-            array.take(rows, axis=0, out=out, mode="clip")  # "clip" because the default mode copies out first
-        else:
-            array.take(rows[own], axis=0, out=out[own], mode="clip")
-        return out
+            own = slice(count)
+        for array, memory in gathers:  # "clip" because the default mode copies out first
+            array.take(rows[own], axis=0, out=memory[own], mode="clip")
+        x, y, weight = batch
+        if self.weights is not None:
+            weight = self.weights[part]
+        elif weight is not None and self.arrays[2] is not None:
+            self.arrays[2].take(rows, axis=0, out=weight, mode="clip")
+        return x, y, weight
+
+    def take_again(self) -> Batch:
+        """Return all rows of the batch that was taken last.
+
+        It is in the same memory, so that a change of it is trained on, unless rows have to be read again.
+        """
+        if self.reread is not None:
+            return self.reread(self.place - self.size)
+        self.place -= self.size
+        return self.take()
+
+    @cached_property
+    def _gathering(self) -> tuple[Batch, list[tuple[Array, Array]]]:
+        """Memory for a shuffled batch, and each array of x and y with its own."""
+        if not self._memory or rows_in(self._memory[0][1]) < self.size:
+            self._memory[:] = [empty_like(self.arrays, self.size)]
+        memory = self._memory[0]
+        x, y = (
+            zip(leaves(array), leaves(space), strict=True)
+            for array, space in zip(self.arrays, memory[:2], strict=False)
+        )
+        return memory, [*x, *y]
 
 
 Window: TypeAlias = "tuple[int, Callable[[Batch | None], tuple[Batch, Array | None]]]"
@@ -149,7 +154,7 @@ def cut(windows: Iterable[Window], size: int, skip: int) -> Generator[Piece]:
 
     A window whose rows are all skipped is not read.
     """
-    memory: dict[Path, Array] = {}
+    memory: list[Batch] = []
     rest: Batch | None = None
     for rows, read in windows:
         if skip >= rows:
@@ -178,12 +183,17 @@ def filled(parts: Iterable[Batch], rows: int) -> Batch:
     place = 0
     for part in parts:
         if made is None:
-            made = map_batch(lambda array: np.empty((rows, *array.shape[1:]), array.dtype), part)
+            made = empty_like(part, rows)
         stop = place + rows_in(part[1])
         map_batch(lambda whole, given, own=slice(place, stop): np.copyto(whole[own], given), made, part)
         place = stop
     assert made is not None
     return made
+
+
+def empty_like(batch: Batch, rows: int) -> Batch:
+    """Return new memory for ``rows`` rows of the form of a batch."""
+    return map_batch(lambda array: np.empty((rows, *array.shape[1:]), array.dtype), batch)
 
 
 def map_batch(function: Callable[..., Any], *batches: Batch) -> Batch:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.pieces import Path, Piece, rows_of_batch
+from framework.data.pieces import Piece, rows_of_batch
 
 Own: TypeAlias = Callable[[int], slice]
 """Returns which rows of a batch a worker computes, given how many the batch has."""
@@ -123,7 +123,7 @@ def shared(windows: Iterable[SharedWindow], size: int, skip: int, total: int, ow
     Only the rows that ``own`` names are read; the others of a batch are undefined. A window whose rows are all skipped
     is not read.
     """
-    memory: dict[Path, Array] = {}
+    memory: list[Batch] = []
     slots = Slots(size, total - skip, own)
     rest: Batch | None = None
     rest_slots = np.zeros(0, np.intp)

@@ -24,7 +24,6 @@ from framework.data.checks import NO_COLUMNS, PartChecks, checked, read, target_
 from framework.data.fingerprints import fingerprints
 from framework.data.pieces import (
     UNREAD,
-    Path,
     Piece,
     Position,
     cut,
@@ -104,7 +103,7 @@ class ArraySource:
         """
         self.arrays = map_batch(read_only, arrays)
         self.rows, self.columns, self._digests = rows_in(arrays[1]), columns, digests
-        self._memory: dict[Path, Array] = {}
+        self._memory: list[Batch] = []
         self._whole, self._chances = self.arrays, None
         if chances is not None:
             chances.learn(self.arrays)

@@ -78,20 +78,21 @@ class Engine:
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
         run = self.run
-        self.strategy.complete(piece)
-        rows = piece.next_rows
-        own = self.strategy.own(rows)
+        own = self.strategy.rows_for(piece) if self.strategy.shared else None
         batch = piece.take(own)
         if batch[2] is not None and not batch[2].any():
             run.batch += 1
             return
-        run.begin_step(batch, None if own == slice(0, rows) else piece.taken)
-        self.call("on_batch_begin")
+        run.begin_step(batch, None if own is None else piece.take_again)
+        if self.within:
+            self.call("on_batch_begin")
         sums = self.gradient(batch)
-        self.call("on_gradients")
+        if self.within:
+            self.call("on_gradients")
         self.update()
         run.finish_step(sums)
-        self.call("on_batch_end")
+        if self.watched:
+            self.call("on_batch_end")
 
     def gradient(self, batch: Batch) -> Sums:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""

@@ -147,17 +147,16 @@ class Strategy:
     """Share out a batch to workers, and add up their results. In this base class one worker has all rows.
 
     Attributes:
+        shared: Whether a batch is shared out to workers.
         mixes: Whether a part of a batch needs sums over all rows.
     """
 
+    shared = False
     mixes = False
 
-    def own(self, rows: int) -> slice:
-        """Return which of the rows of a batch this worker needs."""
-        return slice(0, rows)
-
-    def complete(self, piece: Piece) -> None:
-        """Give a piece the weights of all its rows, if it holds those of this worker alone."""
+    def rows_for(self, piece: Piece) -> slice | None:
+        """Return which rows of the next batch this worker needs; None is all. The piece gets the weights of all."""
+        return None
 
     def parts(self, rows: int) -> Sequence[tuple[int, slice | None]]:
         """Return the number and the rows of each part of a batch that this worker computes."""
@@ -189,6 +188,8 @@ class Sharded(Strategy):
 
     The first number of each sum is above 0 if a worker has an error or a signal. Then all workers call ``agree``.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -226,18 +227,20 @@ class Sharded(Strategy):
         return -(-rows * shard // self.shards)
 
     def own(self, rows: int) -> slice:
+        """Return which of the rows of a batch this worker needs."""
         if 0 < self._mixed < rows:
             return slice(0, rows)  # a shard has rows of each part
         return slice(self._start(rows, self._own.start), self._start(rows, self._own.stop))
 
-    def complete(self, piece: Piece) -> None:
-        weight = piece.arrays[2]
-        if self.workers.size == 1 or weight is None or piece.reread is None or piece.weights is not None:
-            return
-        found = self.workers.gather((self._own, weight[piece.rows[self._mine(piece, self._own)]]))
-        piece.weights = np.empty(piece.count, weight.dtype)
-        for leaves, part in found:
-            piece.weights[self._mine(piece, leaves)] = part
+    def rows_for(self, piece: Piece) -> slice | None:
+        weight, rows = piece.arrays[2], piece.next_rows
+        if self.workers.size > 1 and weight is not None and piece.reread is not None and piece.weights is None:
+            found = self.workers.gather((self._own, weight[piece.rows[self._mine(piece, self._own)]]))
+            piece.weights = np.empty(piece.count, weight.dtype)
+            for leaves, part in found:
+                piece.weights[self._mine(piece, leaves)] = part
+        own = self.own(rows)
+        return None if own == slice(0, rows) else own
 
     def _mine(self, piece: Piece, leaves: range) -> Array:
         """Return for each row of a piece whether it is of these shards."""

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from operator import add
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +23,6 @@ from framework.random_streams import random_generator
 from framework.reports.comparing import comparison, side_of
 from framework.reports.contents import Confusion, confusions_of, contents_of, outputs_of_classes
 from framework.reports.page import write_report
-from framework.runs.figures import add_sums
 from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.progress import Progress
@@ -81,6 +81,7 @@ class Run(Progress):
         self.memories: dict[str, Memory] = {}
         self._current: Batch | None = None
         self._whole: Callable[[], Batch] | None = None  # gives all rows, where the current batch has not got them
+        self._buffered = bool(model.buffers)
         self.in_step = False
         self.kept: dict[str, Array] | None = None
         self.hook: str | None = None
@@ -303,7 +304,7 @@ class Run(Progress):
             whole: Fills the rows that are missing in it, and returns it; None where it has all of them.
         """
         self._current, self._whole, self.in_step = batch, whole, True
-        if self.model.buffers:
+        if self._buffered:
             self.kept = {name: array.copy() for name, array in self.model.buffers.items()}
 
     def put_back(self) -> None:
@@ -328,7 +329,10 @@ class Run(Progress):
     def finish_step(self, sums: Sums) -> None:
         """Count a step, and add its sums to those of the unfinished epoch."""
         self.kept = None  # first: interrupted between here and the last line, the run is not consistent
-        add_sums(self.sums, sums)
+        totals = self.sums
+        for name, values in sums.items():
+            before = totals.get(name)
+            totals[name] = values if before is None else tuple(map(add, before, values))
         self.batch += 1
         self.step += 1
         self.in_step = False

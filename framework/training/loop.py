@@ -58,7 +58,9 @@ def train(
         ) as session:
             engine = _engine(fit, session)
             read_whole = session.hears(*WITHIN)  # such a hook may read all rows of a batch
-            own = None if not shared else every if read_whole else engine.strategy.own
+            own = None
+            if shared:
+                own = every if read_whole or not isinstance(engine.strategy, Sharded) else engine.strategy.own
             while session.begin_epoch():
                 engine.begin_epoch()
                 for piece in session.unfinished(source.pieces(fit.position, run.read, own)):

@@ -281,15 +281,16 @@ class Session:
 
     def unfinished(self, pieces: Generator[Piece]) -> Iterator[Piece]:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
-        self._pieces = pieces
+        run, self._pieces = self.run, pieces
         for piece in self._read_together(pieces):
             with self.flushing:
-                while not piece.done:
-                    self._raise_signal()
-                    if self.run.stop_reason is not None:
+                while piece.place < piece.count:
+                    if self._signal is not None:
+                        self._raise_signal()
+                    if run.stop_reason is not None:
                         return
                     yield piece
-                    if self.run.batch != self.run.batches:  # else after the hooks, whose text needs room
+                    if self._displays and run.batch != run.batches:  # else after the hooks, whose text needs room
                         self._show()
         self.require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()

@@ -436,8 +436,10 @@ def test_an_error_names_the_row_of_the_whole_batch(settings):
 @pytest.mark.parametrize("reads", [False, True])
 def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(reads):
     class Half(Strategy):
-        def own(self, rows):
-            return slice(0, rows // 2)
+        shared = True
+
+        def rows_for(self, piece):
+            return slice(0, piece.next_rows // 2)
 
         def gradient(self, work):  # the other rows are undefined
             return work.fill(work.model, rows_of_batch(work.batch, slice(0, 2)), work.count, work.key)
@@ -456,7 +458,7 @@ def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(
         if reads and hook == "on_batch_end":
             seen.append(run.current[0][:, 0].tolist())
 
-    engine = Engine(run, Figures(loss, ()), look, part_rows=4, strategy=Half())
+    engine = Engine(run, Figures(loss, ()), look, part_rows=4, strategy=Half(), watched=True)
     x, order = np.arange(4.0)[:, None].view(Watched), np.array([3, 1, 0, 2])
     engine.advance(Piece((x, np.zeros(4), None), 4, 0, order))
     assert gathered == ([3, 1, 3, 1, 0, 2] if reads else [3, 1])

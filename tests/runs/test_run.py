@@ -24,8 +24,8 @@ from framework import (
     on,
     save,
 )
+from framework.runs.figures import add_sums
 from framework.runs.memory import Memory
-from framework.runs.run import add_sums
 
 DATA = (np.arange(4.0)[:, None], np.arange(4.0))  # 2 batches
 
