@@ -22,11 +22,11 @@ from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
 from framework.callbacks.trackers import MLflow, TensorBoard
 from framework.checkpoint import describe, latest, load, load_model, save
+from framework.data.blocks import Dataset
 from framework.data.csv import CSV
 from framework.data.indexed import Indexed
 from framework.data.npy import NPY
 from framework.data.parquet import Parquet
-from framework.data.sources import Dataset
 from framework.data.splits import split
 from framework.data.streams import Stream
 from framework.derivatives.checks import check_derivative

@@ -21,8 +21,7 @@ from framework.runs.divergence import not_finite
 from framework.runs.history import History
 from framework.runs.memory import Memory
 from framework.runs.packing import pack, unpack
-from framework.runs.progress import Progress
-from framework.runs.run import Run
+from framework.runs.run import Progress, Run
 from framework.settings.component import Component, parsed
 from framework.shapes import is_known
 from framework.trees import map_leaves

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
-from framework.data.adapting import adapted
+from framework.data.sources import adapted
 from framework.data.streams import Stream
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.frames import Frame, concatenated, is_frame, is_series

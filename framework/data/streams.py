@@ -14,8 +14,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
-from framework.data.checks import PartChecks
-from framework.data.fingerprints import fingerprints
+from framework.data.checks import PartChecks, fingerprints
 from framework.data.pieces import (
     UNREAD,
     Piece,

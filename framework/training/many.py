@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.callbacks.progress import own_bars
-from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.pieces import Piece, Position
-from framework.data.sources import ArraySource
+from framework.data.sources import ArraySource, adapted
 from framework.data.splits import taking
 from framework.emit.programs import refresh
 from framework.engines import Engine
@@ -26,9 +25,8 @@ from framework.settings.messages import brief
 from framework.training.loop import WITHIN, train
 from framework.training.preparing import Fit, prepared
 from framework.training.resuming import shown
-from framework.training.session import Session
+from framework.training.session import Handlers, Session, error_of, stop_by
 from framework.training.settings import TrainingSettings
-from framework.training.signals import Handlers, error_of, stop_by
 
 if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan

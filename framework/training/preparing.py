@@ -6,10 +6,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from framework.arithmetic import limit_threads
-from framework.data.adapting import adapted
 from framework.data.checks import settling
 from framework.data.pieces import Position
-from framework.data.sources import ArraySource, Source, prepare
+from framework.data.sources import ArraySource, Source, adapted, prepare
 from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream
 from framework.emit.programs import refresh

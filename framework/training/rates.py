@@ -12,7 +12,7 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array
 from framework.callbacks import on
-from framework.data.adapting import adapted
+from framework.data.sources import adapted
 from framework.data.streams import BareStream
 from framework.errors import DivergedError, SettingsError, UsageError
 from framework.models import Model

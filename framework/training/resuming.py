@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arithmetic import arithmetic
+from framework.arithmetic import arithmetic, flushes
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.errors import ResumeWarning, UsageError
@@ -23,7 +23,6 @@ from framework.runs.packing import pack
 from framework.runs.run import Run, names_of
 from framework.settings.component import Component, full_repr
 from framework.settings.messages import printable, warn
-from framework.training.flushing import flushes
 
 _SETTINGS = ("model", "argument 'epochs'", "loss", "optimizer", "epochs", "batch_size", "seed", "metrics", "strategy")
 _ADVICE = dict.fromkeys(_SETTINGS, "use the same settings on each worker") | dict.fromkeys(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from framework.arithmetic import Flushing
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.callbacks.progress import Display, ProgressBar
@@ -22,9 +25,7 @@ from framework.parallel.workers import Workers, failure_of, require_success
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.settings.messages import brief, elsewhere
-from framework.training.flushing import Flushing
 from framework.training.resuming import numbers_of
-from framework.training.signals import Handlers, error_of, stop_by
 
 
 class Session:
@@ -348,3 +349,38 @@ class Session:
         self._ending = True  # a further signal is noted, and acts when all is in order
         stop_by(self._signal, self.run)
         raise error_of(self._signal)
+
+
+class Handlers:
+    """The handlers of Ctrl-C and SIGTERM: training's own, and those of the program, which come back."""
+
+    def __init__(self, note: Callable[[int, FrameType | None], None]) -> None:
+        """Begin with the program's; ``note`` is training's."""
+        self._note = note
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        """Install training's handler, except for a signal that the program ignores."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may set handlers, and only it receives Ctrl-C
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if handler is not None and handler is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        """Put the program's handlers back."""
+        for number, handler in self._before.items():  # Ctrl-C's last: from there on it may act at once
+            signal.signal(number, handler)
+
+
+def stop_by(number: int, run: Run) -> None:
+    """Stop a run because of a signal. Unlike a stop that a callback asked for, this one is over at once."""
+    if run.stop_reason is None:
+        run.stop("interrupted by Ctrl-C" if number == signal.SIGINT else "ended by SIGTERM")
+        run.ended = True
+
+
+def error_of(number: int) -> BaseException:
+    """Return the error that a signal raises."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

@@ -22,11 +22,11 @@ from framework import (
     SGDOptimizer,
     Stream,
     Trainer,
+    arithmetic,
     on,
     save,
 )
-from framework.training import flushing as flushing_module
-from framework.training.flushing import Flushing, flushes
+from framework.arithmetic import Flushing, flushes
 from framework.training.session import Session
 
 pytestmark = pytest.mark.skipif(not flushes(wanted=True), reason="this platform has no flush to zero to set")
@@ -165,7 +165,7 @@ def test_the_mode_is_restored_wherever_ctrl_c_acts_at_once():
             code = frame.f_code
             if code is Session.__enter__.__code__:
                 session.append(code)
-            return line if session and (code in watched or code.co_filename == flushing_module.__file__) else None
+            return line if session and (code in watched or code.co_qualname.startswith("Flushing.")) else None
 
         sys.settrace(call)
         try:
@@ -305,7 +305,7 @@ def test_a_checkpoint_that_is_resumed_with_another_setting_says_so(tmp_path):
 
 
 def test_the_record_says_what_happened_where_the_platform_cannot_flush(monkeypatch):
-    monkeypatch.setattr(flushing_module, "_control", lambda: None)
+    monkeypatch.setattr(arithmetic, "_control", lambda: None)
     assert trainer().fit(Neuron(1), DATA).recipe["flush_to_zero"] == "False"
     assert set(modes) == {False}
 

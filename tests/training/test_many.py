@@ -45,7 +45,7 @@ from framework import (
     Trainer,
     on,
 )
-from framework.training.flushing import flushes
+from framework.arithmetic import flushes
 
 pytestmark = pytest.mark.share(1 / 3)
 

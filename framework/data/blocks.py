@@ -1,0 +1,404 @@
+"""Datasets: rows that are read in blocks, for data that need not fit in memory.
+
+The order of an epoch is a pure function of (seed, epoch): a seeded permutation of blocks, then of the rows within a
+window of blocks, so that a file of a billion rows is read in large pieces and never indexed whole. A Dataset that fits
+in one window is shuffled as arrays are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from functools import cached_property, partial
+from itertools import chain
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from framework.arrays import Array, Batch
+from framework.data import sizes
+from framework.data.ahead import ahead
+from framework.data.checks import PartChecks, fingerprints, read
+from framework.data.pieces import (
+    UNREAD,
+    Piece,
+    Position,
+    cut,
+    filled,
+    joined,
+    map_batch,
+    permutation,
+    rows_of_batch,
+)
+from framework.data.sampling import Chances, drawn, shared_out
+from framework.data.shares import Own, SharedWindow, Slots, every, shared
+from framework.errors import DataError, FrameworkError, ShapeError
+from framework.models.parameters import Columns
+from framework.parts import parted
+from framework.settings.messages import warn
+from framework.shapes import is_known
+from framework.trees import leaves, rows_in, sample_shape
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Data that need not fit in memory: write two methods.
+
+    Example:
+        >>> class Squares:
+        ...     def __len__(self):
+        ...         return 1_000_000
+        ...
+        ...     def read(self, start, stop):
+        ...         x = np.arange(start, stop)[:, None] / 1e6
+        ...         return x, x[:, 0] ** 2
+        >>> isinstance(Squares(), Dataset)
+        True
+    """
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def read(self, start: int, stop: int) -> tuple[Any, ...]:
+        """Return (x, y) or (x, y, weight) of the rows start..stop."""
+
+
+Ranges: TypeAlias = list[tuple[int, int]]
+"""Rows that are read one after another: where each block begins and ends."""
+
+
+def _rows_in(window: Ranges) -> int:
+    return sum(stop - start for start, stop in window)
+
+
+class DatasetSource:
+    """A Dataset, read in blocks and checked as it is read."""
+
+    def __init__(self, dataset: Dataset, checks: PartChecks, chances: Chances | None = None) -> None:
+        """Check the length; rows are checked when they are read.
+
+        Where they are drawn by ``chances``, all are read once before.
+        """
+        self.dataset, self.checks, self.chances = dataset, checks, chances
+        self._told = False
+        self._none: Batch | None = None  # no rows, in the form of those that were read
+        name = checks.name
+        try:
+            self.rows = len(dataset)
+        except FrameworkError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
+        if self.rows == 0:
+            raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
+        self._sums = {} if chances is None else self._learnt(chances)
+
+    def _learnt(self, chances: Chances) -> dict[int, float]:
+        """Return the sum of the chances in each block, by its first row."""
+        blocks = (block for window in self._windows(None) for block in window)
+        learnt = {start: chances.learn(self._read_block(start, stop)) for start, stop in blocks}
+        sums = {start: chances.total(each) for start, each in learnt.items()}
+        if not 0 < sum(sums.values()) < math.inf:
+            what = "a positive sum; all are 0" if not any(sums.values()) else "a sum that float64 holds; divide them"
+            raise DataError(f"{self.checks.name}: sampling='weighted' needs weights of {what}")
+        return sums
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the frames x and y."""
+        return self.checks.columns
+
+    def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
+        """Give a window after another; a batch that spans two windows is joined from both.
+
+        A Dataset whose ``read_ahead`` is true is read by a thread, a window ahead. With ``own`` the rows of each batch
+        are in the order of the windows, and only those that it names are read; all are where rows are drawn by chances.
+        """
+        size, start, order, _ = position
+        if order is not None:
+            self._tell_large_parts()
+        size = min(size, self.rows)
+        return self._ahead(self._pieces(size, start, order) if own is None else self._shared(size, start, order, own))
+
+    def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
+        """Give the rows start..stop in the data's own order; no others are read."""
+        return self._ahead(self._between(size, start, stop))
+
+    def _ahead(self, pieces: Generator[Piece]) -> Generator[Piece]:
+        return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
+
+    def _pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Generator[Piece]:
+        windows = ((count, partial(self._read, window, count, order)) for window, count in self._counted(order))
+        for piece in cut(windows, size, start):
+            if self.chances is not None:
+                piece.arrays = self.chances.without(piece.arrays)
+            yield piece
+
+    def _between(self, size: int, start: int, stop: int) -> Generator[Piece]:
+        clipped = (
+            [(max(first, start), min(last, stop)) for first, last in window if first < stop and last > start]
+            for window in self._windows(None)
+        )
+        windows = ((_rows_in(window), partial(self._read, window, 0, None)) for window in clipped if window)
+        yield from cut(windows, size, 0)
+
+    def _shared(self, size: int, start: int, order: tuple[int, int] | None, own: Own) -> Generator[Piece]:
+        if self._none is None:
+            self._read_block(0, 1)
+        if self.chances is not None:  # which the order depends on
+            own = every
+        windows = (self._window(window, count, order) for window, count in self._counted(order))
+        done = start
+        for piece in shared(windows, size, start, self.rows, own):
+            if self.chances is not None:
+                piece.arrays = self.chances.without(piece.arrays)
+            if own is not every:
+                piece.reread = partial(self._whole, size, done, order)
+            done += piece.count
+            yield piece
+
+    def _whole(self, size: int, first: int, order: tuple[int, int] | None, place: int) -> Batch:
+        """Return all rows of the batch that begins at a place after the row ``first`` of the order."""
+        with closing(self._shared(size, first + place, order, every)) as pieces:
+            return map_batch(np.copy, next(pieces).take())
+
+    def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> SharedWindow:
+        if order is None or self.chances is None:
+            places = partial(permutation, count, *(order or ()), *self._key(window))
+            return SharedWindow(count, (lambda: None) if order is None else places, partial(self._read_some, window))
+        held: list[Batch] = []  # rows that had to be read to know the order
+
+        def drawn_places() -> Array | None:
+            batch, places = self._read(window, count, order, None)
+            held.append(batch)
+            return places
+
+        def read(rest: Batch | None, _: Array | None) -> tuple[Batch, Array]:
+            batch = held.pop()
+            places = np.arange(rows_in(batch[1]))
+            return (batch if rest is None else joined([rest, batch])), places
+
+        return SharedWindow(count, drawn_places, read)
+
+    def _tell_large_parts(self) -> None:
+        """Warn, once, of parts whose rows are not mixed over the whole part."""
+        largest = int(np.diff(np.append(self._parts, self.rows)).max())
+        if largest > self._window_rows and not self._fits and not self._told:
+            self._told = True
+            kind = type(self.dataset).__name__
+            warn(
+                f"{self.checks.name}: {kind}: {largest:,} rows are read in order from their beginning, and shuffled "
+                f"within {self._window_rows:,} only; write parts, such as row groups, of no more rows"
+            )
+
+    def _counted(self, order: tuple[int, int] | None) -> Iterator[tuple[Ranges, int]]:
+        """Give each window, and how many rows an epoch uses of it."""
+        if self.chances is None or order is None:
+            yield from ((window, _rows_in(window)) for window in self._windows(order))
+            return
+        windows = [*self._windows(order)]
+        sums = np.array([sum(self._sums[start] for start, _ in window) for window in windows])
+        yield from zip(windows, map(int, shared_out(sums, self.rows, *order)), strict=True)
+
+    def rows_of(self, position: Position, *, shared: bool = False) -> Array:
+        """Return which rows of the data the next batch holds; it may span windows."""
+        size, start, order, _ = position
+        size = min(size, self.rows - start)
+        slots = Slots(size, size, every)
+        found, stop = np.zeros(size, np.intp), 0
+        for window, count in self._counted(order):
+            first, stop = stop, stop + count
+            if stop <= start:
+                continue
+            places = self._window(window, count, order).order()
+            places = (np.arange(count) if places is None else places)[max(0, start - first) : start + size - first]
+            arranged = slots.arranged(places, shuffled=shared and order is not None)
+            rows = np.concatenate([np.arange(begin, end) for begin, end in window])
+            found[arranged.slots] = rows[arranged.places]
+            if stop >= start + size:
+                break
+        return found
+
+    def fingerprint(self) -> str:
+        """Return the Dataset's own fingerprint, or one of its class, its length, its first and its last block."""
+        if hasattr(self.dataset, "fingerprint") and (text := self.dataset.fingerprint()) is not None:
+            self._read_block(0, 1)  # for the names of the columns
+            return str(text)
+        rows = sizes.BLOCK_ROWS
+        starts = dict.fromkeys((0, (self.rows - 1) // rows * rows))
+        ends = [self._read_block(start, min(start + rows, self.rows)) for start in starts]
+        return f"{type(self.dataset).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
+
+    @cached_property
+    def _width(self) -> int:
+        """The numbers of x in a row."""
+        shapes = leaves(self.checks.model.input_shape)
+        if not all(map(is_known, shapes)):
+            shapes = leaves(sample_shape(self._read_block(0, 1)[0]))
+        return max(1, sum(map(math.prod, shapes)))
+
+    @property
+    def _window_rows(self) -> int:
+        """The most rows that are in memory together."""
+        return max(1, min(sizes.WINDOW_NUMBERS // self._width, sizes.WINDOW_ROWS))
+
+    @property
+    def _parts(self) -> Array:
+        """The first rows of the parts that are read from their beginning."""
+        return starts_of(self.dataset, self.rows, self._block_rows)
+
+    @property
+    def _block_rows(self) -> int:
+        return max(1, min(sizes.BLOCK_ROWS, self._window_rows // sizes.WINDOW_BLOCKS))
+
+    def _windows(self, order: tuple[int, int] | None) -> Iterator[Ranges]:
+        """Give the blocks of each window: as many as may be in memory together.
+
+        Parts that the Dataset reads from their beginning are shuffled as a whole, and cut into blocks.
+        """
+        starts = self._parts
+        ends = np.append(starts[1:], self.rows)
+        places = range(len(starts)) if order is None or self._fits else permutation(len(starts), *order)
+        most, block = self._window_rows, self._block_rows
+        window: Ranges = []
+        held = 0
+        for place in places:
+            for start in range(starts[place], ends[place], block):
+                stop = min(start + block, int(ends[place]))
+                if held + stop - start > most:
+                    yield window
+                    window, held = [], 0
+                window.append((start, stop))
+                held += stop - start
+        yield window
+
+    @property
+    def _fits(self) -> bool:
+        """Whether all rows are one window, which is then shuffled as arrays are."""
+        return self.rows <= self._window_rows
+
+    def _key(self, window: Ranges) -> list[int]:
+        """Return what tells the random numbers of a window from those of others."""
+        return [] if self._fits else [window[0][0]]
+
+    def _read(
+        self, window: Ranges, count: int, order: tuple[int, int] | None, rest: Batch | None
+    ) -> tuple[Batch, Array | None]:
+        """Return the rows of a window, after those that are left from the one before, and their order."""
+        reads = self._runs(window) if hasattr(self.dataset, "starts") else window
+        blocks = (self._read_block(start, stop) for start, stop in reads)
+        held = 0 if rest is None else rows_in(rest[1])
+        batch = filled(chain([] if rest is None else [rest], blocks), held + _rows_in(window))
+        if order is None:
+            return batch, None
+        if self.chances is None:
+            return batch, permutation(count, *order, *self._key(window))
+        chances = self.chances.of(rows_of_batch(batch, slice(held, None)))
+        return batch, drawn(chances, count, *order, *self._key(window))
+
+    def _read_some(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array]:
+        """Return rows that are left, then rows of a window, and which places of the window these are; None is all.
+
+        Of each block the rows between the first and the last place are read, and with ``read_rows`` only those at the
+        places.
+        """
+        if places is None:
+            return self._read(window, 0, None, rest)[0], np.arange(_rows_in(window))
+        if not len(places):
+            assert self._none is not None
+            return (self._none if rest is None else rest), places
+        numbered = hasattr(self.dataset, "read_rows")
+        chunks: list[Array] = []
+        held: list[Array] = []
+        at, before = 0, -1
+        for start, stop in window:
+            first, last = np.searchsorted(places, (at, at + stop - start))
+            rows = places[first:last] + (start - at)
+            if len(rows):
+                rows = rows if numbered else np.arange(rows[0], rows[-1] + 1)
+                held.append(rows + (at - start))
+                joins = start == before and (numbered or rows[0] == chunks[-1][-1] + 1)
+                if joins and rows[-1] - chunks[-1][0] < self._most:
+                    chunks[-1] = np.concatenate([chunks[-1], rows])
+                else:
+                    chunks.append(rows)
+                before = stop if hasattr(self.dataset, "starts") else -1
+            at += stop - start
+        found = np.concatenate(held)
+        whole = len(found) + (0 if rest is None else rows_in(rest[1]))
+        return filled(chain([] if rest is None else [rest], map(self._read_rows, chunks)), whole), found
+
+    def _read_rows(self, rows: Array) -> Batch:
+        """Return some rows, ascending."""
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        if stop - start == len(rows):
+            return self._read_block(start, stop)
+        name = f"{type(self.dataset).__name__}.read_rows of rows from {start} to {stop - 1}"
+        dataset: Any = self.dataset
+        part = parted(dataset.read_rows(rows.tolist()), f"{self.checks.name}: {name}")
+        try:
+            batch = self.checks(part, name)
+        except DataError:
+            for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                self._read_block(int(run[0]), int(run[-1]) + 1)  # raises the error that names the row
+            raise
+        if (found := rows_in(batch[1])) != len(rows):
+            raise ShapeError(f"{self.checks.name}: {name} must return {len(rows)} rows; got {found}")
+        return batch
+
+    @property
+    def _most(self) -> int:
+        """The most rows that are read at once."""
+        return sizes.READ_NUMBERS // self._width
+
+    def _runs(self, window: Ranges) -> Iterator[tuple[int, int]]:
+        """Join blocks that follow one another: a table of many columns is read faster so."""
+        first, last = window[0]
+        for start, stop in window[1:]:
+            if start != last or stop - first > self._most:
+                yield first, last
+                first = start
+            last = stop
+        yield first, last
+
+    def _read_block(self, start: int, stop: int) -> Batch:
+        name = f"{type(self.dataset).__name__}.read({start}, {stop})"
+        part = read(self.dataset, start, stop, self.checks.name)
+        try:
+            batch = self.checks(part, name, start)
+        except DataError as error:
+            raise self._told_of(error) from None
+        if (rows := rows_in(batch[1])) != stop - start:
+            raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
+        if self._none is None:
+            self._none = map_batch(np.copy, rows_of_batch(batch, slice(0)))
+        return batch
+
+    def _told_of(self, error: DataError) -> DataError:
+        """Return the error with what the dataset knows: the target's name, and why a column is text."""
+        text, target = str(error), getattr(self.dataset, "target", None)
+        if isinstance(target, str) and "argument 'y': column" not in text:
+            text = text.replace("argument 'y'", f"argument 'y': column {target!r}")
+        if hasattr(self.dataset, "explained"):
+            text = self.dataset.explained(text)
+        return type(error)(text) if text != str(error) else error
+
+
+def starts_of(dataset: Any, rows: int, least: int | None = None) -> Array:
+    """Return the first rows of the parts that a Dataset reads as a whole, each of ``least`` rows at least: of a block.
+
+    They are those of its attribute ``starts``, where it has one; smaller neighbours are put together.
+
+    Example:
+        >>> starts_of(range(10_000), 10_000).tolist()
+        [0, 4096, 8192]
+    """
+    starts, least = getattr(dataset, "starts", None), least or sizes.BLOCK_ROWS
+    if starts is None:
+        return np.arange(0, rows, least)
+    kept = [0]
+    for start in starts:
+        if start - kept[-1] >= least:
+            kept.append(int(start))
+    return np.array(kept)
