@@ -56,7 +56,7 @@ def main():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((STEPS * BATCH, 784), dtype=np.float32)
     y = rng.integers(0, 10, len(x))
-    model = Sequential(Dense(784, 128, ReLU(), dtype="float32"), Dense(128, 10, Softmax(), dtype="float32"))
+    model = Sequential(Dense(784, 128, ReLU()), Dense(128, 10, Softmax()), dtype="float32")
     optimizer, loss = SGDOptimizer(model, learning_rate=0.01), CrossEntropy()
 
     def steps():

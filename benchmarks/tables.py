@@ -78,7 +78,7 @@ def measure(path: Path, source: str, units: int, seconds: float) -> dict[str, fl
             y[start : start + GROUP] = label
         data = (x, y)
     layers = framework.Dense(COLUMNS, units, framework.ReLU()), framework.Dense(units, 10, framework.Softmax())
-    model = framework.Sequential(*layers).in_dtype("float32")
+    model = framework.Sequential(*layers, dtype="float32")
     trainer = framework.Trainer(
         loss=framework.CrossEntropy(), optimizer=framework.SGDOptimizer(learning_rate=0.1), batch_size=256
     )

@@ -42,11 +42,7 @@ def read_part(folder, part):
 
 def network(seed):
     """Return an untrained network."""
-    return Sequential(
-        Dense(784, 128, ReLU(), dtype="float32"),
-        Dense(128, 10, Softmax(), dtype="float32"),
-        seed=seed,
-    )
+    return Sequential(Dense(784, 128, ReLU()), Dense(128, 10, Softmax()), seed=seed, dtype="float32")
 
 
 def main():

@@ -95,11 +95,11 @@ class _Settings(Component):
 
         Its dtype is that of the given layers, else ``dtype``.
         """
-        head = targets.head(next((part.dtype for part in self.layers or () if isinstance(part, Model)), dtype))
-        if self.layers is None:
-            parts = [Dense(units=units, activation=self.activation, dtype=head.dtype) for units in self.hidden]
-            return Network(*parts, head, seed=seed)
-        return Network(*(p.in_dtype(p.dtype) if isinstance(p, Model) else p for p in self.layers), head, seed=seed)
+        layers: list[Any] = [Dense(units=units, activation=self.activation) for units in self.hidden]
+        if self.layers is not None:
+            layers = [part.in_dtype(part.dtype) if isinstance(part, Model) else part for part in self.layers]
+            dtype = min((part.dtype for part in layers if isinstance(part, Model)), default=dtype)
+        return Network(*layers, targets.head(), seed=seed, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,9 @@ class _Targets:
     output: Activation
     units: int | None
 
-    def head(self, dtype: str) -> Model:
+    def head(self) -> Model:
         """Return the last layer."""
-        if self.units is None:
-            return Neuron(activation=self.output, dtype=dtype)
-        return Dense(units=self.units, activation=self.output, dtype=dtype)
+        return Neuron(activation=self.output) if self.units is None else Dense(units=self.units, activation=self.output)
 
     def codes(self, y: Array, name: str) -> Array:
         """Return checked targets in the form that ``encode`` takes."""

@@ -102,26 +102,25 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
 def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:
     """Return a model of one layer, and the layer that gives each output by the names that lead to it."""
     shape: Any = model.input_shape if model.preprocess is None else model.preprocess.shape
-    activation, outputs, dtype = model.output_activation, model.output_shape, model.dtype
+    activation, outputs = model.output_activation, model.output_shape
     if any(len(each) > 1 for each in (*leaves(outputs), *leaves(shape))):
         raise DataError(f"a linear model takes columns and gives numbers; got samples {shape} and outputs {outputs}")
 
     def end(kind: Any, units: tuple[int, ...]) -> Any:
-        return Dense(units=units[0], activation=kind, dtype=dtype) if units else Neuron(activation=kind, dtype=dtype)
+        return Dense(units=units[0], activation=kind) if units else Neuron(activation=kind)
 
     layers: list[Model] = []
     ends: dict[tuple[str, ...], Any] = {}
     if isinstance(shape, dict) and model.preprocess is not None:
         ids = model.preprocess.vocabularies
-        parts = {name: Embedding(ids[name], 8, dtype=dtype) if name in ids else Input(dtype=dtype) for name in shape}
-        layers.append(Join(**parts))
+        layers.append(Join(**{name: Embedding(ids[name], 8) if name in ids else Input() for name in shape}))
     if isinstance(outputs, dict):
         heads = {name: end(activation[name], outputs[name]) for name in outputs}
         ends |= {(name,): head for name, head in heads.items()}
         layers.append(Heads(**heads))
     else:
         layers.append(ends.setdefault((), end(activation, outputs)))
-    linear = Sequential(*layers)
+    linear = Sequential(*layers, dtype=model.dtype)
     linear.settle(shape)
     return linear, ends
 

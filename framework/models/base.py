@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from framework import plots
-from framework.arrays import Arrays, Record, column_names
+from framework.arrays import Arrays, Record, column_names, require_finite
+from framework.emit.programs import programs_of
 from framework.errors import DataError, DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
 from framework.forks import finish_before_forks
 from framework.frames import difference
@@ -29,7 +31,7 @@ from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import classified, predicted
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.settings.component import Component
+from framework.settings.component import Component, require_dtype
 from framework.settings.messages import brief, worded
 from framework.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
 from framework.tables import as_text
@@ -241,8 +243,45 @@ class Model(Component):
 
     def in_dtype(self, dtype: str) -> Self:
         """Return a model of the same settings and of this dtype, with newly drawn numbers."""
-        settings = self.settings() | ({"dtype": dtype} if "dtype" in type(self).model_fields else {})
-        return self._made_of(with_models(settings, lambda model: model.in_dtype(dtype)))
+        made = self._made_of(with_models(self.settings(), lambda model: model.in_dtype(dtype)))
+        made._set_dtype(dtype)
+        return made
+
+    def astype(self, dtype: npt.DTypeLike) -> Self:
+        """Return a copy in another dtype, with the same settings and the same numbers, rounded to it.
+
+        Args:
+            dtype: "float64" or "float32".
+
+        Raises:
+            SettingsError: It is another dtype, or a layer cannot have it.
+            DataError: A parameter is beyond float32.
+
+        Example:
+            >>> from framework import Dense
+            >>> layer = Dense.from_weights([[0.1, 0.5]]).astype("float32")
+            >>> layer.dtype, layer.weights
+            ('float32', array([[0.1, 0.5]], dtype=float32))
+        """
+        twin = self.copy()
+        twin._set_dtype(require_dtype("astype: argument 'dtype'", dtype))
+        return twin
+
+    def _set_dtype(self, dtype: str) -> None:
+        """Cast this model, which no other one owns, and the models inside."""
+        if self.dtype == dtype:
+            return
+        for _, model in reversed([*self.placed()]):  # the inner ones first, of which the outer ones are laid out
+            if "dtype" in type(model).model_fields:
+                model.__dict__["dtype"] = model._made_of(model.settings() | {"dtype": dtype}).dtype  # which checks it
+            programs_of(model).clear()
+            if (state := model._state) is not None:
+                cast_state = model._laid_out(draw=False)
+                cast_state.parameters.lay_out()
+                cast_state.fill(state.parameters.vector, state.buffers, state.parameters.frozen, state.columns)
+                for name, value in cast_state.parameters.items():
+                    require_finite(value, f"{model._label} in {dtype}: parameter '{name}'")
+                object.__setattr__(model, "_state", cast_state)
 
     @abstractmethod
     def _laid_out(self, *place: int, draw: bool = True) -> State:

@@ -62,8 +62,7 @@ class _Branches(Composite):
 
     def __init__(self, /, *models: object, **branches: Model | Activation | None) -> None:
         require_named(type(self), self.kind, self.written, models, branches)
-        dtype = next((each.dtype for each in branches.values() if isinstance(each, Model)), "float64")
-        super().__init__(**{name: Input(dtype=dtype) if each is None else each for name, each in branches.items()})
+        super().__init__(**{name: Input() if each is None else each for name, each in branches.items()})
 
     def children(self) -> Mapping[str, Model | Activation]:
         return dict(self.__pydantic_extra__)

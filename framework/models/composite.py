@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
@@ -18,6 +19,7 @@ from framework.errors import FrameworkError, SettingsError, ShapeError, UsageErr
 from framework.models.base import Model, with_models
 from framework.models.layer import Layer, require_checked
 from framework.models.parameters import Columns, Parameters, State
+from framework.settings.component import require_dtype
 from framework.settings.messages import brief
 from framework.shapes import Shape, is_known, require_sizes, shown
 from framework.trees import leaves, map_leaves, rows_in, sample_shape, take
@@ -113,12 +115,13 @@ class Composite(Model):
         _places: dict[str, int] = PrivateAttr()
 
     def __init__(self, *args: object, **settings: Any) -> None:
-        """Take the children in.
+        """Take the children in, and cast them where a ``dtype`` is given.
 
         Raises:
             SettingsError: The children have different dtypes.
             UsageError: A child already belongs to a model, or an optimizer is bound to it.
         """
+        wanted = None if isinstance(settings.get("dtype"), Model | Activation) else settings.pop("dtype", None)
         super().__init__(*args, **settings)
         children = self.children()
         if not isinstance(children, Mapping) or any("." in str(name) for name in children):
@@ -132,11 +135,10 @@ class Composite(Model):
                 f"{type(self).__name__}: models may be nested {_DEEPEST} deep; put the layers into one Sequential"
             )
         self._require_free(children)
-        own = [model for model in models if not _follows(model)]
-        if len({model.dtype for model in own}) > 1:
-            dtypes = ", ".join(model.dtype for model in own)
-            raise SettingsError(f"{type(self).__name__}: layers must have one dtype; got {dtypes}")
-        dtype = (own or models)[0].dtype if models else "float64"
+        dtype = self._common_dtype(wanted, {n: child for n, child in children.items() if isinstance(child, Model)})
+        for model in models:
+            if model.dtype != dtype:
+                model.astype(dtype)  # which raises before anything is changed
         parts = {
             name: child if isinstance(child, Model) else ActivationLayer(activation=child, dtype=dtype)
             for name, child in children.items()
@@ -151,24 +153,26 @@ class Composite(Model):
             raise
         require_sizes(f"{type(self).__name__}.input_shape", self.input_shape)
         for part in parts.values():
+            part._set_dtype(dtype)
             object.__setattr__(part, "_owner", self)
-        self._follow(dtype)
 
-    def _follow(self, dtype: str) -> None:
-        """Give the models inside that are made of activations alone the dtype of the model around them."""
-        for name, child in self.children().items():
-            if isinstance(child, Composite) and _follows(child):
-                child._follow(dtype)
-            elif isinstance(child, Activation) and self._parts[name].dtype != dtype:
-                self._parts[name] = part = ActivationLayer(activation=child, dtype=dtype)
-                object.__setattr__(part, "_owner", self)
-                object.__setattr__(self, "_state", None)
+    def _common_dtype(self, wanted: npt.DTypeLike | None, models: Mapping[str, Model]) -> str:
+        """Return the dtype that all models get: layers without numbers follow, and with ``wanted`` float64 does too.
 
-    def in_dtype(self, dtype: str) -> Self:
-        """Return a model of the same settings and of this dtype, with newly drawn numbers."""
-        made = super().in_dtype(dtype)
-        made._follow(dtype)
-        return made
+        Raises:
+            SettingsError: The others differ; names them.
+        """
+        kind = type(self).__name__
+        dtype = None if wanted is None else require_dtype(f"{kind}: argument 'dtype'", wanted)
+        own = {f"{name} {type(model).__name__}": model for name, model in models.items() if not _follows(model)}
+        narrow = [label for label, model in own.items() if model.dtype == "float32"]
+        wide = [label for label in own if label not in narrow] if dtype is None else [f"dtype={dtype!r}"]
+        if narrow and wide and dtype != "float32":
+            raise SettingsError(
+                f"{kind}: layers must have one dtype; got float64 ({', '.join(wide)}) and float32 "
+                f"({', '.join(narrow)}); write {kind}(..., dtype='float32'), or layer.astype('float64') for the latter"
+            )
+        return dtype or min((model.dtype for model in (own or models).values()), default="float64")
 
     def _require_free(self, children: Mapping[str, Model | Activation]) -> None:
         seen: set[Model] = set()
@@ -393,8 +397,8 @@ class Composite(Model):
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed; models that stay are copied with their numbers."""
         twin = self._made_of(with_models(self.settings(), _twin_of) | changes)
-        if _follows(self):
-            twin._follow(self.dtype)
+        if _follows(twin):
+            twin._set_dtype(self.dtype)
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -467,10 +471,8 @@ class _Trial(Following):
 
 
 def _follows(model: Model) -> bool:
-    """Return whether a model is made of activations alone, so that its dtype is that of the model around it."""
-    if not isinstance(model, Composite):
-        return False
-    return all(isinstance(child, Activation) or _follows(child) for child in model.children().values())
+    """Return whether a model has no numbers, so that its dtype is that of the model around it."""
+    return not any(isinstance(layer, Layer) and layer._has_numbers for _, layer in model.placed())
 
 
 def _depth(model: Model) -> int:

@@ -70,7 +70,7 @@ class Layer(Model):
         mixes_rows: Whether a row's output depends on the other rows of its batch, as in BatchNorm.
         seed: The seed of the first values; None is 0, or in a model its seed and the layer's position. So equal layers
             with seed=None that stand alone start alike. A layer of the library that draws nothing refuses a seed.
-        dtype: "float64" or "float32".
+        dtype: "float64" or "float32". A model's dtype replaces "float64", and every dtype of a layer without numbers.
 
     Raises:
         DerivativeError: The formula cannot be traced, or a written gradient is wrong; at first use.
@@ -277,6 +277,11 @@ class Layer(Model):
             )
         size: int | None = shape[-1]
         return size
+
+    @property
+    def _has_numbers(self) -> bool:
+        """Whether it has parameters or buffers, as far as the class says."""
+        return type(self).shapes is not Layer.shapes or type(self).initial_buffers is not Layer.initial_buffers
 
     @property
     def _derives(self) -> bool:
@@ -596,6 +601,10 @@ class _FunctionLayer(PlainFunction, Layer):
 
     parameter_shapes: tuple[tuple[str, tuple[int, ...]], ...]
     drawn: tuple[tuple[str, Initializer], ...]
+
+    @property
+    def _has_numbers(self) -> bool:
+        return bool(self.parameter_shapes)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return dict(self.parameter_shapes)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
@@ -31,6 +32,7 @@ class Sequential(Composite):
         seed: The seed of the layers that have none of their own; None is 0, or the place in the model that
             takes this one in. Models of the same layers with seed=None start with the same weights: give each model of
             an ensemble its own seed.
+        dtype: "float64" or "float32", which the layers become; None is that of the layers.
 
     Raises:
         SettingsError: There is no layer, or the dtypes differ.
@@ -54,12 +56,14 @@ class Sequential(Composite):
     layers: tuple[Model | Activation, ...]
     seed: Seed | None = None
 
-    def __init__(self, *layers: Model | Activation, seed: int | None = None) -> None:
+    def __init__(
+        self, *layers: Model | Activation, seed: int | None = None, dtype: npt.DTypeLike | None = None
+    ) -> None:
         if not layers:
             raise SettingsError("Sequential: give one layer or more, e.g. Sequential(Dense(4, 8, ReLU()), Dense(8, 1))")
         if len(layers) == 1 and isinstance(layers[0], list | tuple):
             raise SettingsError("Sequential: give the layers one by one, without a list: Sequential(*layers)")
-        super().__init__(layers=layers, seed=seed)
+        super().__init__(layers=layers, seed=seed, dtype=dtype)
 
     @classmethod
     def _made_of(cls, settings: Mapping[str, Any]) -> Self:
@@ -193,6 +197,7 @@ class Residual(Composite):
     Args:
         *layers: One layer or more. A single Sequential is taken as the block, which is how to give a seed:
             ``Residual(Sequential(Dense(4, 4), seed=1))``.
+        dtype: "float64" or "float32", which the layers become; None is that of the layers.
 
     Raises:
         SettingsError: There is no layer, or the dtypes differ.
@@ -213,11 +218,12 @@ class Residual(Composite):
 
     block: Sequential
 
-    def __init__(self, *layers: Model | Activation) -> None:
+    def __init__(self, *layers: Model | Activation, dtype: npt.DTypeLike | None = None) -> None:
         if not layers:
             raise SettingsError("Residual: give one layer or more, e.g. Residual(Dense(8, 8, ReLU()), Dense(8, 8))")
         alone = layers[0] if len(layers) == 1 else None
-        super().__init__(block=alone if isinstance(alone, Sequential) else Sequential(*layers))
+        block = alone if isinstance(alone, Sequential) else Sequential(*layers, dtype=dtype)
+        super().__init__(block=block, dtype=dtype)
 
     @classmethod
     def _made_of(cls, settings: Mapping[str, Any]) -> Self:

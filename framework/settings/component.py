@@ -61,6 +61,21 @@ def _dtype_name(value: Any) -> Any:
 Dtype = Annotated[Literal["float32", "float64"], BeforeValidator(_dtype_name)]
 
 
+def require_dtype(name: str, value: Any) -> str:
+    """Return the name of a dtype; ``name`` begins the message.
+
+    Raises:
+        SettingsError: It is neither float32 nor float64.
+
+    Example:
+        >>> require_dtype("astype: argument 'dtype'", np.float32)
+        'float32'
+    """
+    if (dtype := _dtype_name(value)) not in ("float32", "float64"):
+        raise SettingsError(f"{name} must be 'float32' or 'float64'; got {value!r}")
+    return str(dtype)
+
+
 class _Named:
     """Marks a setting that is written as a dict, and kept as a tuple of pairs, which cannot change."""
 

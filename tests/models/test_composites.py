@@ -403,5 +403,5 @@ def test_a_model_of_activations_alone_has_the_dtype_of_the_model_around_it():
     for each in (model, model.copy(), Sequential.from_json(model.to_json())):
         assert {each.dtype, each(X).dtype.name, *(part.dtype for part in each.parts.values())} == {"float32"}
     assert model.in_dtype("float64")(X).dtype == "float64"
-    with pytest.raises(SettingsError, match="layers must have one dtype; got float32, float64"):
+    with pytest.raises(SettingsError, match=r"got float64 \(1 Residual\) and float32 \(0 Dense\)"):
         Sequential(Dense(2, 2, dtype="float32"), Residual(Dense(2, 2)))

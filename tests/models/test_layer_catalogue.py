@@ -117,7 +117,7 @@ def test_frozen_parameters_stay(layers, shape):
 def test_float32_stays_float32_and_is_close_to_float64(layers, shape):
     x, y = data_for(shape)
     wide = Sequential(*layers())
-    narrow = Sequential(*(layer.replace(dtype="float32") for layer in layers()))
+    narrow = Sequential(*layers(), dtype="float32")
     for model in (wide, narrow):
         model.settle(shape)
     narrow.parameters.vector[:] = wide.parameters.vector

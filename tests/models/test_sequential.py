@@ -121,7 +121,11 @@ def test_a_model_within_a_model_computes_the_same():
         ((), SettingsError, "give one layer or more"),
         ((Dense(2, 3), Dense(4, 1)), ShapeError, r"layer 0 gives \(3,\) but layer 1 takes \(4,\)"),
         ((Neuron(2), Dense(1, 1)), ShapeError, r"layer 0 gives \(\) but layer 1 takes \(1,\)"),
-        ((Dense(2, 3), Dense(3, 1, dtype="float32")), SettingsError, "one dtype; got float64, float32"),
+        (
+            (Dense(2, 3), Dense(3, 1, dtype="float32")),
+            SettingsError,
+            r"one dtype; got float64 \(0 Dense\) and",
+        ),
         ((Dense(2, 3), Accuracy()), SettingsError, r"'layers' must be of class Model or Activation; got Accuracy\("),
         ((Dense,), SettingsError, r"write Dense\(\.\.\.\) with its brackets"),
     ],
