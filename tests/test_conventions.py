@@ -73,7 +73,7 @@ def test_every_complete_component_is_exported():
         found += [sub for sub in cls.__subclasses__() if sub.__module__.startswith("framework.") and sub not in found]
     found = [cls for cls in found if hasattr(sys.modules[cls.__module__], cls.__name__)]  # not those of docstrings
     complete = {cls.__name__ for cls in found if cls.__name__[0] != "_" and not inspect.isabstract(cls)}
-    internal = {"ActivationLayer", "FunctionCallback", "PlainFunction", "TrainingSettings"}
+    internal = {"ActivationLayer", "FunctionCallback", "PlainFunction"}
     assert complete - internal <= set(framework.__all__), "export it in framework/__init__.py"
 
 

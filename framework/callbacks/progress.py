@@ -70,9 +70,9 @@ class ProgressBar(Callback):
             _write(display.stream, f"stopped: {printable(run.stop_reason)}")
 
 
-def own_bars(callbacks: Sequence[Callback], *, progress: bool) -> list[ProgressBar]:
-    """Return the bar of a trainer that has none among its callbacks, if it is wanted and there is a terminal."""
-    wanted = progress and _is_terminal() and not any(isinstance(callback, ProgressBar) for callback in callbacks)
+def own_bars(callbacks: Sequence[Callback]) -> list[ProgressBar]:
+    """Return the bar of a trainer that has none among its callbacks, if there is a terminal."""
+    wanted = _is_terminal() and not any(isinstance(callback, ProgressBar) for callback in callbacks)
     return [ProgressBar(delay=DELAY)] if wanted else []
 
 

@@ -208,7 +208,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
         raise click.ClickException(f"the run {shown} is complete{advice}")
     try:
         trainer = folder.experiment.trainer
-        run = folder.train(epochs=epochs, callbacks=own_bars(trainer.callbacks, progress=trainer.progress))
+        run = folder.train(epochs=epochs, callbacks=own_bars(trainer.callbacks) if trainer.progress else [])
     except (KeyboardInterrupt, SystemExit) as stop:
         click.echo(f"interrupted; to continue: framework resume {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)

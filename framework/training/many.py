@@ -22,20 +22,19 @@ from framework.optimizers import Optimizer
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
-from framework.training.loop import WITHIN, train
-from framework.training.preparing import Fit, prepared
-from framework.training.resuming import shown
+from framework.training.loop import WITHIN, Fit, prepared, train
+from framework.training.preconditions import shown
 from framework.training.session import Handlers, Session, error_of, stop_by
-from framework.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan
+    from framework.training.trainer import Trainer
 
 NAME = "fit_many"
 
 
 def fit_many(
-    trainer: TrainingSettings,
+    trainer: Trainer,
     models: Iterable[Model],
     data: Any,
     validation: Any,
@@ -79,7 +78,7 @@ def fit_many(
         return _trained(members, plan)
 
 
-def _with(trainer: TrainingSettings, setting: str, value: Any, argument: str, place: int) -> TrainingSettings:
+def _with(trainer: Trainer, setting: str, value: Any, argument: str, place: int) -> Trainer:
     """Return a trainer with an optimizer or a seed of its own."""
     try:
         return trainer.replace(**{setting: value})
@@ -111,7 +110,7 @@ def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int)
 
 
 def _one_after_another(
-    trainers: Sequence[TrainingSettings], models: Sequence[Model], parts: Sequence[tuple[Any, Any]], epochs: int | None
+    trainers: Sequence[Trainer], models: Sequence[Model], parts: Sequence[tuple[Any, Any]], epochs: int | None
 ) -> list[Run]:
     """Train one model after another, with an engine that has no kernel for many models."""
     runs: list[Run] = []
@@ -142,7 +141,7 @@ def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
     raise error
 
 
-def _plan(trainers: Sequence[TrainingSettings], models: Sequence[Model]) -> Plan:
+def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     """Check that one kernel can train all models, and return its plan.
 
     Raises:
@@ -183,7 +182,7 @@ def _refusal(reason: str, instead: str = INSTEAD) -> SettingsError:
     return SettingsError(f"{NAME}: the kernel for many models has no form for this training: {reason}; {instead}")
 
 
-def _require_trainer(trainer: TrainingSettings) -> None:
+def _require_trainer(trainer: Trainer) -> None:
     """Refuse settings that the kernel for many models does not know."""
     for callback in trainer.callbacks:
         if hooks := [hook for hook in WITHIN if hook in callback.hooks()]:
@@ -272,7 +271,7 @@ class _Interrupts:
 
 
 def _members(
-    trainers: Sequence[TrainingSettings],
+    trainers: Sequence[Trainer],
     models: Sequence[Model],
     parts: Sequence[tuple[Any, Any]],
     epochs: int | None,
@@ -316,7 +315,7 @@ def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
     first = members[0].fit
     engine = ManyEngine(plan, first.step_rows, first.trainer.figures)
     runs = [member.run for member in members]
-    displays = [bar.display(first.run) for bar in own_bars((), progress=first.trainer.progress)]
+    displays = [bar.display(first.run) for bar in (own_bars(()) if first.trainer.progress else ())]
     interrupts = _Interrupts()
     with np.errstate(all="ignore"), Handlers(interrupts.note):
 

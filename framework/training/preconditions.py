@@ -1,21 +1,31 @@
-"""Preconditions: what training refuses before anything changes."""
+"""Preconditions: what training refuses before anything changes, and the recipe that a resume compares."""
 
 from __future__ import annotations
 
-from typing import Any
+import platform
+import re
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from framework.arithmetic import arithmetic, flushes
 from framework.data.streams import BareStream, Stream
 from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
 from framework.models import Layer, Model
 from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.reading import Blocks
-from framework.runs.run import Run
+from framework.runs.run import Run, names_of
+from framework.settings.component import full_repr
 from framework.settings.messages import brief
-from framework.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from framework.training.trainer import Trainer
 
 
-def require_columns(trainer: TrainingSettings, name: str, *, validated: bool) -> None:
+def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
     """Refuse a metric and callbacks that the columns of the history cannot serve.
 
     Args:
@@ -107,7 +117,7 @@ def require_inputs(model: Model, preprocess: FittedPreprocess | None, name: str)
         )
 
 
-def fitted_preprocess(trainer: TrainingSettings, model: Model, data: Any, name: str) -> FittedPreprocess | None:
+def fitted_preprocess(trainer: Trainer, model: Model, data: Any, name: str) -> FittedPreprocess | None:
     """Return the Preprocess that a model keeps, or the one that the recipe learns from the data.
 
     Raises:
@@ -200,3 +210,54 @@ def require_shards(model: Model, strategy: DataParallel | None, name: str) -> No
                 f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}: {error}; "
                 "or use a layer of each row alone, such as LayerNorm, or leave the strategy out"
             ) from None
+
+
+def recipe_of(trainer: Trainer, data: str, validation: str | None, engine: str) -> dict[str, str]:
+    """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
+    settings = trainer.settings()
+    callbacks, _ = settings.pop("callbacks"), settings.pop("progress")
+    names, wanted, strategy = names_of(callbacks), settings["flush_to_zero"], settings["strategy"]
+    spread = None  # the setting that decides the bits, whatever the number of workers
+    if strategy is not None:
+        spread = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
+    return {
+        **{name: shown(value) for name, value in settings.items() if value is not None},
+        "flush_to_zero": "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted)),
+        **{f"callback {names[id(callback)]}": shown(callback) for callback in callbacks if not callback.observes},
+        "data": data,
+        "validation": validation or "none",
+        "versions": _versions(),
+        **({} if spread is None else {"strategy": f"DataParallel({spread})"}),
+        **({"device": _device()} if engine == "jax" else {"arithmetic": arithmetic(compiled=engine != "numpy")}),
+        **({"products": _products()} if engine == "compiled" else {}),
+    }
+
+
+def _device() -> str:
+    from framework.engines.jax import device  # noqa: PLC0415 (slow, and seldom needed)
+
+    return device()
+
+
+def _products() -> str:
+    from framework.native import products  # noqa: PLC0415
+
+    try:
+        return products()
+    except ImportError:  # a broken llvmlite: the first step falls back to NumPy, and says why
+        return "none"
+
+
+def shown(value: object) -> str:
+    """Return the repr with every setting, whose default may change, and without what differs between processes."""
+    text = full_repr(value)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text) if " at 0x" in text else text
+
+
+@cache
+def _versions() -> str:
+    try:
+        own = metadata.version("framework")
+    except metadata.PackageNotFoundError:  # the folder is used without being installed
+        own = "not installed"
+    return f"framework {own}, NumPy {np.__version__}, {platform.machine()}"

@@ -20,10 +20,11 @@ from framework.runs.run import Run
 from framework.schedules.formulas import ExponentialSchedule
 from framework.settings.messages import brief
 from framework.training.loop import train
-from framework.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from framework.training.trainer import Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class LearningRateSearch:
 
 
 def searched(
-    trainer: TrainingSettings, model: Model, data: Any, lowest: float, highest: float, steps: int
+    trainer: Trainer, model: Model, data: Any, lowest: float, highest: float, steps: int
 ) -> LearningRateSearch:
     """Train a copy of the model with growing rates, and return what was found; see ``Trainer.find_learning_rate``."""
     name = "find_learning_rate"

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib import metadata
 from typing import Any
 
-import numpy as np
-
-from framework.arithmetic import arithmetic, flushes
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.errors import ResumeWarning, UsageError
@@ -21,8 +14,8 @@ from framework.parallel.strategy import DataParallel
 from framework.parallel.workers import Workers
 from framework.runs.packing import pack
 from framework.runs.run import Run, names_of
-from framework.settings.component import Component, full_repr
 from framework.settings.messages import printable, warn
+from framework.training.preconditions import shown
 
 _SETTINGS = ("model", "argument 'epochs'", "loss", "optimizer", "epochs", "batch_size", "seed", "metrics", "strategy")
 _ADVICE = dict.fromkeys(_SETTINGS, "use the same settings on each worker") | dict.fromkeys(
@@ -34,57 +27,6 @@ _OF_ONE_WORKER = ("identity", "seconds", "recipe")
 
 OWN = ("optimizer", "seed", "preprocess", "engine")
 """Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""
-
-
-def recipe_of(trainer: Component, data: str, validation: str | None, engine: str) -> dict[str, str]:
-    """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
-    settings = trainer.settings()
-    callbacks, _ = settings.pop("callbacks"), settings.pop("progress")
-    names, wanted, strategy = names_of(callbacks), settings["flush_to_zero"], settings["strategy"]
-    spread = None  # the setting that decides the bits, whatever the number of workers
-    if strategy is not None:
-        spread = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
-    return {
-        **{name: shown(value) for name, value in settings.items() if value is not None},
-        "flush_to_zero": "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted)),
-        **{f"callback {names[id(callback)]}": shown(callback) for callback in callbacks if not callback.observes},
-        "data": data,
-        "validation": validation or "none",
-        "versions": _versions(),
-        **({} if spread is None else {"strategy": f"DataParallel({spread})"}),
-        **({"device": _device()} if engine == "jax" else {"arithmetic": arithmetic(compiled=engine != "numpy")}),
-        **({"products": _products()} if engine == "compiled" else {}),
-    }
-
-
-def _device() -> str:
-    from framework.engines.jax import device  # noqa: PLC0415 (slow, and seldom needed)
-
-    return device()
-
-
-def _products() -> str:
-    from framework.native import products  # noqa: PLC0415
-
-    try:
-        return products()
-    except ImportError:  # a broken llvmlite: the first step falls back to NumPy, and says why
-        return "none"
-
-
-def shown(value: object) -> str:
-    """Return the repr with every setting, whose default may change, and without what differs between processes."""
-    text = full_repr(value)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text) if " at 0x" in text else text
-
-
-@cache
-def _versions() -> str:
-    try:
-        own = metadata.version("framework")
-    except metadata.PackageNotFoundError:  # the folder is used without being installed
-        own = "not installed"
-    return f"framework {own}, NumPy {np.__version__}, {platform.machine()}"
 
 
 def require_own(run: Run, model: Model, loss: Loss) -> None:
@@ -130,8 +72,6 @@ def require_alike(
     Raises:
         UsageError: They differ; says in what.
     """
-    if workers.size == 1:
-        return
     with workers.together():
         model, optimizer, arrays = run.model, run.optimizer, dict[str, Array]()
         state: dict[str, Any] = {

@@ -57,8 +57,9 @@ class Session:
         self._rows = rows
         self.callbacks = sorted(callbacks, key=lambda callback: callback.writes)
         found = [(callback, callback.hooks()) for callback in self.callbacks]
-        heard = self.workers.gather({hook for _, hooks in found for hook in hooks})
-        self._heard = {hook for hooks in heard for hook in hooks}  # of all workers: they call a hook together
+        self._heard = {hook for _, hooks in found for hook in hooks}
+        if self.workers.size > 1:  # they call a hook together
+            self._heard = set().union(*self.workers.gather(self._heard))
         self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
             hook: [(callback, hooks[hook]) for callback, hooks in found if hook in hooks and self._calls(callback)]
             for hook in HOOKS
@@ -78,7 +79,7 @@ class Session:
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
         try:
-            with self.workers.together():
+            with self.workers.together() if self.workers.size > 1 else nullcontext():
                 self.run.begin(self.callbacks)
         except BaseException:
             self.run.end()
@@ -152,7 +153,8 @@ class Session:
         if self.run.error is None:
             self._attempt(self.run.require_savable)
         late = self.run.error
-        if error is None and (late is None or isinstance(late, Exception)):  # else the others may still be in a step
+        # Otherwise the others may still be in a step.
+        if self.workers.size > 1 and error is None and (late is None or isinstance(late, Exception)):
             self.agree(late)
 
     def _tell(self, error: BaseException | None) -> None:
@@ -298,6 +300,9 @@ class Session:
 
     def _read_together(self, pieces: Generator[Piece]) -> Iterator[Piece]:
         """Give the pieces, of which all workers have equally many rows; an error of one reader is raised on all."""
+        if self.workers.size == 1:
+            yield from pieces
+            return
         while True:
             with self.workers.together():
                 piece = next(pieces, None)
