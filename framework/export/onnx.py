@@ -21,6 +21,7 @@ from framework.graph.node import Node
 from framework.models import Model
 from framework.models.rows import classes_of, scores_of
 from framework.preprocessing.categories import Classes
+from framework.settings.component import require_dtype
 from framework.settings.messages import brief, worded
 from framework.trees import leaves
 
@@ -69,9 +70,8 @@ def export_onnx(
         The ONNX specification, IR version 10, opset 21.
     """
     required("onnx", "export_onnx")
-    if dtype not in (None, "float32", "float64"):
-        raise SettingsError(f"export_onnx: argument 'dtype' must be 'float32' or 'float64'; got {dtype!r}")
-    write_whole(path, _written(model, shape, dtype or model.dtype, classes).SerializeToString())
+    dtype = require_dtype("export_onnx: argument 'dtype'", model.dtype if dtype is None else dtype)
+    write_whole(path, _written(model, shape, dtype, classes).SerializeToString())
 
 
 def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None) -> Any:

@@ -150,7 +150,7 @@ def test_every_comment_of_a_new_file_stays_true(tables, tmp_path, monkeypatch):
     assert 'clinic = ["OneHot"]  # 3 levels, ' in text
     settings, lines = read_settings(text, "cancer.toml")
     assert text.splitlines()[lines["trainer", "loss"] - 1] == 'loss = "BinaryCrossEntropy"'
-    assert settings["model"]["layers"][-1] == {"type": "Neuron", "activation": "Sigmoid", "dtype": "float32"}
+    assert settings["model"]["layers"][-1] == {"type": "Neuron", "activation": "Sigmoid"}
     assert settings["trainer"]["engine"] == "auto"
     assert not [*tmp_path.iterdir()]
 

@@ -129,7 +129,7 @@ def without_found(settings: Any, follows: bool = False) -> Any:
     if not isinstance(settings, dict):
         return settings
     made, inferred = {}, "inputs"
-    with suppress(KeyError, SettingsError):  # a run may have layers that this program does not define
+    with suppress(KeyError, TypeError, SettingsError):  # not a layer, or one that this program does not define
         inferred = getattr(class_of(settings["type"]), "inferred", inferred)
     for key, item in settings.items():
         if key == "layers" and isinstance(item, list):

@@ -141,7 +141,7 @@ def proposal(
     head = _head(classes, [part for _, part in held_out])
     layers = [(f'type = "Dense", units = {units}, activation = "ReLU"', "") for units in size.units]
     layers.append((head.layer, f"  # {head.why}"))
-    lines = "".join(f'    {{{settings}, dtype = "float32"}},{why}\n' for settings, why in layers)
+    lines = "".join(f"    {{{settings}}},{why}\n" for settings, why in layers)
     return f"""\
 # {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
@@ -183,7 +183,8 @@ callbacks = [
 [model]
 type = "Sequential"
 seed = 0                # of the first weights
-layers = [              # in float32, which is faster than float64, the default, and precise enough for a table
+dtype = "float32"       # faster than float64, the default, and precise enough for a table
+layers = [
 {lines}]
 """
 
