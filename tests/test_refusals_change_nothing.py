@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from eleven_rows import DATES, INF, LABELS, NAN, X, Y, put
 
-import framework.data.sizes
+import framework.data.blocks
 from framework import (
     Accuracy,
     BinaryCrossEntropy,
@@ -40,7 +40,7 @@ MASKED = np.ma.MaskedArray(X, X == 0)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 6 rows: two reads for 11 rows."""
-    monkeypatch.setattr(framework.data.sizes, "BLOCK_ROWS", 6)
+    monkeypatch.setattr(framework.data.blocks, "BLOCK_ROWS", 6)
 
 
 class Rows:
@@ -232,7 +232,7 @@ def test_a_dataset_that_changes_its_form_is_refused_before_the_step_that_would_u
 
 
 def test_the_columns_of_a_dataset_of_frames_are_those_of_its_first_block(monkeypatch):
-    monkeypatch.setattr(framework.data.sizes, "BLOCK_ROWS", 6)
+    monkeypatch.setattr(framework.data.blocks, "BLOCK_ROWS", 6)
 
     class Frames:
         def __init__(self, later):

@@ -19,8 +19,7 @@ from framework.optimizers import Optimizer
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.divergence import not_finite
 from framework.runs.history import History
-from framework.runs.memory import Memory
-from framework.runs.packing import pack, unpack
+from framework.runs.memory import Memory, pack, unpack
 from framework.runs.run import Progress, Run
 from framework.settings.component import Component, parsed
 from framework.shapes import is_known

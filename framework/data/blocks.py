@@ -17,7 +17,6 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data import sizes
 from framework.data.ahead import ahead
 from framework.data.checks import PartChecks, fingerprints, read
 from framework.data.pieces import (
@@ -39,6 +38,23 @@ from framework.parts import parted
 from framework.settings.messages import warn
 from framework.shapes import is_known
 from framework.trees import leaves, rows_in, sample_shape
+
+# Orders of rows depend on these sizes, so they are fixed.
+BLOCK_ROWS = 4096
+"""Rows of a Dataset that follow one another in its file, wherever an epoch puts them."""
+
+WINDOW_NUMBERS = 1 << 23
+"""Numbers of x that are in memory and shuffled together: 65,536 rows of 128 numbers. A Dataset that has no more is
+shuffled as arrays are."""
+
+WINDOW_ROWS = 1 << 20
+"""The most rows that are in memory and shuffled together."""
+
+WINDOW_BLOCKS = 16
+"""The fewest blocks of a window: those of wide rows have fewer than ``BLOCK_ROWS`` rows."""
+
+READ_NUMBERS = 1 << 21
+"""Numbers of x that are read at once from parts that are read from their beginning."""
 
 
 @runtime_checkable
@@ -225,7 +241,7 @@ class DatasetSource:
         if hasattr(self.dataset, "fingerprint") and (text := self.dataset.fingerprint()) is not None:
             self._read_block(0, 1)  # for the names of the columns
             return str(text)
-        rows = sizes.BLOCK_ROWS
+        rows = BLOCK_ROWS
         starts = dict.fromkeys((0, (self.rows - 1) // rows * rows))
         ends = [self._read_block(start, min(start + rows, self.rows)) for start in starts]
         return f"{type(self.dataset).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
@@ -241,7 +257,7 @@ class DatasetSource:
     @property
     def _window_rows(self) -> int:
         """The most rows that are in memory together."""
-        return max(1, min(sizes.WINDOW_NUMBERS // self._width, sizes.WINDOW_ROWS))
+        return max(1, min(WINDOW_NUMBERS // self._width, WINDOW_ROWS))
 
     @property
     def _parts(self) -> Array:
@@ -250,7 +266,7 @@ class DatasetSource:
 
     @property
     def _block_rows(self) -> int:
-        return max(1, min(sizes.BLOCK_ROWS, self._window_rows // sizes.WINDOW_BLOCKS))
+        return max(1, min(BLOCK_ROWS, self._window_rows // WINDOW_BLOCKS))
 
     def _windows(self, order: tuple[int, int] | None) -> Iterator[Ranges]:
         """Give the blocks of each window: as many as may be in memory together.
@@ -350,7 +366,7 @@ class DatasetSource:
     @property
     def _most(self) -> int:
         """The most rows that are read at once."""
-        return sizes.READ_NUMBERS // self._width
+        return READ_NUMBERS // self._width
 
     def _runs(self, window: Ranges) -> Iterator[tuple[int, int]]:
         """Join blocks that follow one another: a table of many columns is read faster so."""
@@ -394,7 +410,7 @@ def starts_of(dataset: Any, rows: int, least: int | None = None) -> Array:
         >>> starts_of(range(10_000), 10_000).tolist()
         [0, 4096, 8192]
     """
-    starts, least = getattr(dataset, "starts", None), least or sizes.BLOCK_ROWS
+    starts, least = getattr(dataset, "starts", None), least or BLOCK_ROWS
     if starts is None:
         return np.arange(0, rows, least)
     kept = [0]

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.arrays import Array
-from framework.data import sizes
+from framework.data import blocks
 from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
@@ -189,8 +189,8 @@ class CSV(TableFile):
         """Return what to do where cells of a column of dates or durations are of a form that is not read."""
         known = [ISO, *map(pattern_of, self.dates)] if kind == "dates" else [r"\d\d:\d\d(:\d\d)?", DURATION]
         compute = required("pyarrow.compute", "CSV")
-        for start in range(0, len(self), sizes.BLOCK_ROWS) if kind == "durations" or found == "text" else ():
-            cells = self.frame(start, min(start + sizes.BLOCK_ROWS, len(self))).column(column).cast("string")
+        for start in range(0, len(self), blocks.BLOCK_ROWS) if kind == "durations" or found == "text" else ():
+            cells = self.frame(start, min(start + blocks.BLOCK_ROWS, len(self))).column(column).cast("string")
             fits = compute.match_substring_regex(cells, rf"^\s*({'|'.join(known)})$")
             if (place := compute.index(fits, False).as_py()) < 0:
                 continue
@@ -259,7 +259,7 @@ class _CSVRows(Rows):
             assert names is not None
             if len(self._headers) == place:
                 self._add_header(place, names)
-            due = np.flatnonzero((self._row(place) + np.arange(len(starts))) % sizes.BLOCK_ROWS == 0)
+            due = np.flatnonzero((self._row(place) + np.arange(len(starts))) % blocks.BLOCK_ROWS == 0)
             begins += [base + int(starts[each]) for each in due]
             self._learn(place, data[starts[0] :], starts - starts[0])
             self.rows += len(starts)
@@ -270,7 +270,7 @@ class _CSVRows(Rows):
             self._add_header(place, names)
         for number, begin in enumerate(begins):
             stop = begins[number + 1] if number + 1 < len(begins) else end
-            self._blocks.append(_Block(place, first + number * sizes.BLOCK_ROWS, begin, stop))
+            self._blocks.append(_Block(place, first + number * blocks.BLOCK_ROWS, begin, stop))
 
     def _records(self, place: int, digest: Any) -> Iterator[tuple[int, bytes, Array]]:
         """Give a file in pieces of whole rows: their offset, their bytes, and where rows that are not blank begin."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
-from framework.data import sizes
+from framework.data import blocks
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names
 from framework.errors import DataError
@@ -125,7 +125,7 @@ class _ParquetRows(Rows):
 
     def _decoded(self, group: _Group) -> Iterator[Any]:
         names = self.schema.names
-        rows = max(1, sizes.READ_NUMBERS // len(names))
+        rows = max(1, blocks.READ_NUMBERS // len(names))
         try:
             # One thread: the other processors are for the training, whose next rows are read meanwhile.
             for batch in self._file[1].iter_batches(rows, row_groups=[group.number], columns=names, use_threads=False):

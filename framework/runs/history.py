@@ -15,7 +15,7 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array, Arrays, place_of_best
 from framework.errors import DataError, SettingsError, nearest
-from framework.runs.dicts import CheckedDict
+from framework.runs.memory import CheckedDict
 from framework.settings.component import parsed
 from framework.tables import as_html, as_text, bold, figure
 

@@ -12,7 +12,7 @@ from framework.losses import Loss
 from framework.models import Model
 from framework.parallel.strategy import DataParallel
 from framework.parallel.workers import Workers
-from framework.runs.packing import pack
+from framework.runs.memory import pack
 from framework.runs.run import Run, names_of
 from framework.settings.messages import printable, warn
 from framework.training.preconditions import shown

@@ -25,7 +25,7 @@ from framework import (
     Standardize,
     Trainer,
 )
-from framework.data import sizes
+from framework.data import blocks
 from framework.data.csv import record_ends
 
 ROWS = 200
@@ -42,7 +42,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 4 rows and chunks of 64 bytes, so that everything happens at a border of them."""
-    monkeypatch.setattr(sizes, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
     monkeypatch.setattr(framework.data.csv, "CHUNK", 64)
 
 
@@ -184,7 +184,7 @@ def test_quotes_open_at_the_beginning_of_a_cell_alone():
 def test_a_type_holds_for_all_rows_of_the_file(here, monkeypatch, cells, expected, apart):
     if apart:  # each row is looked at by itself
         monkeypatch.setattr(framework.data.csv, "CHUNK", 8)
-        monkeypatch.setattr(sizes, "BLOCK_ROWS", 1)
+        monkeypatch.setattr(blocks, "BLOCK_ROWS", 1)
     got = table(here, "k,v\n" + "".join(f"0,{cell}\n" for cell in cells))["v"]
     shown = [f"{each:%Y-%m-%d %H:%M:%S}" if hasattr(each, "hour") else each for each in got]
     assert shown == expected
@@ -451,8 +451,8 @@ def test_errors_of_the_target_name_its_column(here):
 
 
 def test_rows_of_errors_are_those_of_the_data(here, monkeypatch):
-    monkeypatch.setattr(sizes, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
     data = CSV(written(here, "x,y\n" + "1,0\n" * 9 + ",0\n1,1\n"), "y", read_ahead=False)
-    monkeypatch.setattr(sizes, "READ_NUMBERS", 4)
+    monkeypatch.setattr(blocks, "READ_NUMBERS", 4)
     with pytest.raises(DataError, match=r"read\(8, 11\).* in column 'x', row 1 .*; rows count from row 8 of the data"):
         classifier(data, shuffle=False)

@@ -29,7 +29,7 @@ from framework import (
     latest,
     split,
 )
-from framework.data import sizes, splits
+from framework.data import blocks, splits
 from framework.data.splits import Selection, hold_out
 
 ROWS = 10_000
@@ -170,8 +170,8 @@ def test_a_block_takes_few_more_rows_than_its_part_of_the_data(table, monkeypatc
             return x.select(["x"]), y
 
     monkeypatch.setattr(splits, "SEGMENT_ROWS", 700)
-    monkeypatch.setattr(sizes, "BLOCK_ROWS", 50)
-    monkeypatch.setattr(sizes, "READ_NUMBERS", 50)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 50)
+    monkeypatch.setattr(blocks, "READ_NUMBERS", 50)
     run = TRAINER.replace(optimizer=SGDOptimizer(learning_rate=1e-8), epochs=1).fit(Neuron(), Watched(), 0.2)
     assert run.layout[0] == ROWS - 2000
     assert 200 < max(read) < 450  # 50 / 0.2 and a bit more

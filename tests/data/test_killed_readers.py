@@ -13,7 +13,7 @@ import pytest
 from left_out import hooks_differ
 
 from framework import latest
-from framework.data import sizes
+from framework.data import blocks
 
 ROWS, STEPS = 3000, 188  # of two epochs
 
@@ -23,7 +23,7 @@ ROWS, STEPS = 3000, 188  # of two epochs
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_a_killed_run_resumes_with_the_same_bits(tmp_path, monkeypatch):
     for constant in ("BLOCK_ROWS", "WINDOW_BLOCKS", "WINDOW_NUMBERS"):  # which train changes
-        monkeypatch.setattr(sizes, constant, getattr(sizes, constant))
+        monkeypatch.setattr(blocks, constant, getattr(blocks, constant))
     rng = np.random.default_rng(0)
     table = pa.table({f"x{n}": rng.standard_normal(ROWS) for n in range(3)} | {"label": rng.integers(0, 3, ROWS)})
     (tmp_path / "table").mkdir()

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from source_pieces import bits, classifier, numbers
 
+import framework.data.blocks
 import framework.data.parquet
-import framework.data.sizes
 from framework import (
     Component,
     DataError,
@@ -21,7 +21,7 @@ from framework import (
     Standardize,
     on,
 )
-from framework.data import sizes
+from framework.data import blocks
 
 ROWS = 2000
 X, LATE = numbers(ROWS)
@@ -120,7 +120,7 @@ def test_rows_do_not_carry_what_pandas_noted_on_its_index(tmp_path):
 
 
 def test_no_row_is_lost_after_an_interrupt(folder, monkeypatch):
-    monkeypatch.setattr(framework.data.sizes, "READ_NUMBERS", 50)  # 10 rows of 5 columns
+    monkeypatch.setattr(framework.data.blocks, "READ_NUMBERS", 50)  # 10 rows of 5 columns
     data = Parquet(folder, "late")
     data.frame(0, 10)
     decoded = data.rows._tables
@@ -302,7 +302,7 @@ def test_settings_travel_as_json_and_what_is_open_does_not(folder):
 def test_row_groups_are_shuffled_and_each_is_read_from_its_beginning(folder, monkeypatch):
     small = {"BLOCK_ROWS": 64, "WINDOW_BLOCKS": 4, "WINDOW_NUMBERS": 3 * 350, "READ_NUMBERS": 3 * 128}
     for constant, number in small.items():
-        monkeypatch.setattr(sizes, constant, number)
+        monkeypatch.setattr(blocks, constant, number)
     data, reads = Parquet(folder, "late", columns=("a", "b", "c")), []
 
     class Watched:

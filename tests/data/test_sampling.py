@@ -21,7 +21,7 @@ from framework import (
     UsageError,
     on,
 )
-from framework.data import sizes
+from framework.data import blocks
 from framework.data.pieces import Position
 from framework.data.sources import batches, prepare
 
@@ -44,9 +44,9 @@ class Rows:
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(sizes, "BLOCK_ROWS", 10)
-    monkeypatch.setattr(sizes, "WINDOW_NUMBERS", 30)
-    monkeypatch.setattr(sizes, "WINDOW_BLOCKS", 3)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(blocks, "WINDOW_NUMBERS", 30)
+    monkeypatch.setattr(blocks, "WINDOW_BLOCKS", 3)
 
 
 def epochs(data, sampling, count=60, model=None, loss=None, start=0):

@@ -17,7 +17,7 @@ from framework import (
     Trainer,
     split,
 )
-from framework.data import sizes
+from framework.data import blocks
 from framework.data.pieces import Position
 from framework.data.shares import every
 from framework.data.sources import batches, prepare
@@ -74,9 +74,9 @@ KINDS = pytest.mark.parametrize("kind", [Blocks, ByNumber, Groups, Items])
 
 @pytest.fixture
 def small_windows(monkeypatch):
-    monkeypatch.setattr(sizes, "BLOCK_ROWS", 3)
-    monkeypatch.setattr(sizes, "WINDOW_NUMBERS", 12)
-    monkeypatch.setattr(sizes, "WINDOW_BLOCKS", 2)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(blocks, "WINDOW_NUMBERS", 12)
+    monkeypatch.setattr(blocks, "WINDOW_BLOCKS", 2)
 
 
 def source_of(data):
@@ -146,7 +146,7 @@ def test_of_rows_by_number_each_is_read_by_one_worker(kind, order, count):
 @pytest.mark.parametrize("kind", [Blocks, Groups])
 @pytest.mark.filterwarnings("ignore:.*rows are read in order from their beginning:UserWarning")
 def test_of_blocks_a_worker_reads_its_part_and_some_more(kind, count, monkeypatch):
-    monkeypatch.setattr(sizes, "WINDOW_ROWS", 70_000)  # three windows; two batches span two of them
+    monkeypatch.setattr(blocks, "WINDOW_ROWS", 70_000)  # three windows; two batches span two of them
     for rank in range(count):
         data = kind(200_000)
         for _ in source_of(data).pieces(Position(1200, 0, (0, 0)), own=worker(rank, count).own):

@@ -24,7 +24,7 @@ from framework import (
     on,
     split,
 )
-from framework.data import sizes
+from framework.data import blocks
 from framework.data.pieces import Piece, Position, permutation
 from framework.data.sources import batches, prepare
 
@@ -58,9 +58,9 @@ class Rows:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 3 rows and windows of 2 blocks: 8 blocks and 4 windows."""
-    monkeypatch.setattr(sizes, "BLOCK_ROWS", 3)
-    monkeypatch.setattr(sizes, "WINDOW_NUMBERS", 6)
-    monkeypatch.setattr(sizes, "WINDOW_BLOCKS", 2)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(blocks, "WINDOW_NUMBERS", 6)
+    monkeypatch.setattr(blocks, "WINDOW_BLOCKS", 2)
 
 
 def recipe(**settings):
@@ -330,7 +330,7 @@ def test_splits_that_make_no_sense_are_refused(data, settings, error, message):
 @pytest.mark.parametrize("width", [1, 40])
 def test_what_fits_in_a_window_is_shuffled_as_arrays_are(monkeypatch, width):
     for constant, number in (("BLOCK_ROWS", 4096), ("WINDOW_BLOCKS", 16), ("WINDOW_NUMBERS", 1 << 23)):
-        monkeypatch.setattr(sizes, constant, number)
+        monkeypatch.setattr(blocks, constant, number)
     rows = (1 << 23) // 40 if width == 40 else 200_000
     x, y = np.zeros((rows, width), "float32"), np.arange(float(rows), dtype="float32")
     model = Dense(width, 1, dtype="float32")

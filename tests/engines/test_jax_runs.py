@@ -36,7 +36,7 @@ from framework import (
     on,
     save,
 )
-from framework.data import sizes
+from framework.data import blocks
 from framework.engines.jax import engine as jax_engine
 from framework.engines.jax import program
 from framework.training.verification import differences
@@ -174,7 +174,7 @@ def test_a_metric_that_fails_ends_the_run_at_the_same_step():
 
 
 def test_a_dataset_trains_like_its_arrays_and_its_windows_share_a_program(monkeypatch):
-    monkeypatch.setattr(sizes, "WINDOW_ROWS", 10_000)
+    monkeypatch.setattr(blocks, "WINDOW_ROWS", 10_000)
     functions = []
 
     def compiled(given):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from framework import DataError
-from framework.runs.packing import DEPTH, pack, unpack
+from framework.runs.memory import DEPTH, pack, unpack
 
 VALUES = {
     "numbers": [0, -1, 2**70, 0.1, -0.0, True, None],

@@ -39,7 +39,7 @@ from framework import (
     SGDOptimizer,
     on,
 )
-from framework.data import sizes
+from framework.data import blocks
 from framework.data.pieces import Position
 from framework.data.sources import batches, prepare
 from framework.runs import divergence
@@ -246,9 +246,9 @@ def test_ids_have_no_gradient_but_their_rows_are_found():
 @pytest.mark.parametrize("size", [1, 7, 12, 100])
 @pytest.mark.parametrize("form", [pair, Rows])
 def test_rows_of_a_batch_are_those_that_the_batch_holds(monkeypatch, shuffle, rows, size, form):
-    monkeypatch.setattr(sizes, "BLOCK_ROWS", 4)
-    monkeypatch.setattr(sizes, "WINDOW_NUMBERS", 12)
-    monkeypatch.setattr(sizes, "WINDOW_BLOCKS", 3)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(blocks, "WINDOW_NUMBERS", 12)
+    monkeypatch.setattr(blocks, "WINDOW_BLOCKS", 3)
     numbers = np.arange(float(rows))
     source = prepare(form(numbers[:, None], numbers), Neuron(1), (MeanSquaredError(),), "fit")
     order = (3, 1) if shuffle else None

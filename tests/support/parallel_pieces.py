@@ -53,7 +53,7 @@ from framework import (
     load,
     on,
 )
-from framework.data import sizes
+from framework.data import blocks
 from framework.parallel.starting import workers
 
 ROWS = 203
@@ -296,12 +296,12 @@ class ByNumber(Asked):
 @contextmanager
 def small_windows():
     """Blocks of 10 rows and windows of 60, so that batches span windows."""
-    before = sizes.BLOCK_ROWS, sizes.WINDOW_NUMBERS
-    sizes.BLOCK_ROWS, sizes.WINDOW_NUMBERS = 10, 60 * X.shape[1]
+    before = blocks.BLOCK_ROWS, blocks.WINDOW_NUMBERS
+    blocks.BLOCK_ROWS, blocks.WINDOW_NUMBERS = 10, 60 * X.shape[1]
     try:
         yield
     finally:
-        sizes.BLOCK_ROWS, sizes.WINDOW_NUMBERS = before
+        blocks.BLOCK_ROWS, blocks.WINDOW_NUMBERS = before
 
 
 def a_dataset_in_windows(kind=Asked, **settings):

@@ -16,12 +16,12 @@ from framework import (
     latest,
     on,
 )
-from framework.data import sizes
+from framework.data import blocks
 
 
 def train(folder, **settings):
     """Train from the newest checkpoint, where there is one; windows have 256 rows, which hold parts of row groups."""
-    sizes.BLOCK_ROWS, sizes.WINDOW_BLOCKS, sizes.WINDOW_NUMBERS = 64, 4, 3 * 256
+    blocks.BLOCK_ROWS, blocks.WINDOW_BLOCKS, blocks.WINDOW_NUMBERS = 64, 4, 3 * 256
     trainer = Trainer(loss=CrossEntropy(), optimizer=AdamOptimizer(), epochs=2, **settings)
     data, newest = Parquet(f"{folder}/table", "label"), latest(f"{folder}/run")
     if newest is not None:
