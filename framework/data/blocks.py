@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -21,9 +21,13 @@ from framework.data.ahead import ahead
 from framework.data.checks import PartChecks, fingerprints, read
 from framework.data.pieces import (
     UNREAD,
+    Own,
     Piece,
     Position,
+    Slots,
+    Window,
     cut,
+    every,
     filled,
     joined,
     map_batch,
@@ -31,7 +35,6 @@ from framework.data.pieces import (
     rows_of_batch,
 )
 from framework.data.sampling import Chances, drawn, shared_out
-from framework.data.shares import Own, SharedWindow, Slots, every, shared
 from framework.errors import DataError, FrameworkError, ShapeError
 from framework.models.parameters import Columns
 from framework.parts import parted
@@ -135,7 +138,7 @@ class DatasetSource:
         if order is not None:
             self._tell_large_parts()
         size = min(size, self.rows)
-        return self._ahead(self._pieces(size, start, order) if own is None else self._shared(size, start, order, own))
+        return self._ahead(self._pieces(size, start, order, own))
 
     def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
         """Give the rows start..stop in the data's own order; no others are read."""
@@ -144,11 +147,19 @@ class DatasetSource:
     def _ahead(self, pieces: Generator[Piece]) -> Generator[Piece]:
         return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
 
-    def _pieces(self, size: int, start: int, order: tuple[int, int] | None) -> Generator[Piece]:
-        windows = ((count, partial(self._read, window, count, order)) for window, count in self._counted(order))
-        for piece in cut(windows, size, start):
+    def _pieces(self, size: int, start: int, order: tuple[int, int] | None, own: Own | None) -> Generator[Piece]:
+        if own is not None and self._none is None:
+            self._read_block(0, 1)
+        if own is not None and self.chances is not None:  # which the order depends on
+            own = every
+        windows = (self._window(window, count, order) for window, count in self._counted(order))
+        done = start
+        for piece in cut(windows, size, start, own, self.rows):
             if self.chances is not None:
                 piece.arrays = self.chances.without(piece.arrays)
+            if own is not None and own is not every:
+                piece.reread = partial(self._whole, size, done, order)
+            done += piece.count
             yield piece
 
     def _between(self, size: int, start: int, stop: int) -> Generator[Piece]:
@@ -156,46 +167,27 @@ class DatasetSource:
             [(max(first, start), min(last, stop)) for first, last in window if first < stop and last > start]
             for window in self._windows(None)
         )
-        windows = ((_rows_in(window), partial(self._read, window, 0, None)) for window in clipped if window)
-        yield from cut(windows, size, 0)
-
-    def _shared(self, size: int, start: int, order: tuple[int, int] | None, own: Own) -> Generator[Piece]:
-        if self._none is None:
-            self._read_block(0, 1)
-        if self.chances is not None:  # which the order depends on
-            own = every
-        windows = (self._window(window, count, order) for window, count in self._counted(order))
-        done = start
-        for piece in shared(windows, size, start, self.rows, own):
-            if self.chances is not None:
-                piece.arrays = self.chances.without(piece.arrays)
-            if own is not every:
-                piece.reread = partial(self._whole, size, done, order)
-            done += piece.count
-            yield piece
+        yield from cut((self._window(window, _rows_in(window), None) for window in clipped if window), size, 0)
 
     def _whole(self, size: int, first: int, order: tuple[int, int] | None, place: int) -> Batch:
         """Return all rows of the batch that begins at a place after the row ``first`` of the order."""
-        with closing(self._shared(size, first + place, order, every)) as pieces:
+        with closing(self._pieces(size, first + place, order, every)) as pieces:
             return map_batch(np.copy, next(pieces).take())
 
-    def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> SharedWindow:
-        if order is None or self.chances is None:
-            places = partial(permutation, count, *(order or ()), *self._key(window))
-            return SharedWindow(count, (lambda: None) if order is None else places, partial(self._read_some, window))
+    def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> Window:
+        """Return some blocks as a window of which an epoch uses ``count`` rows."""
+        chances, read = self.chances, partial(self._read, window)
+        if order is None:
+            return Window(count, lambda: None, read)
+        if chances is None:
+            return Window(count, partial(permutation, count, *order, *self._key(window)), read)
         held: list[Batch] = []  # rows that had to be read to know the order
 
-        def drawn_places() -> Array | None:
-            batch, places = self._read(window, count, order, None)
-            held.append(batch)
-            return places
+        def draw() -> Array:
+            held.append(read(None, None)[0])
+            return drawn(chances.of(held[0]), count, *order, *self._key(window))
 
-        def read(rest: Batch | None, _: Array | None) -> tuple[Batch, Array]:
-            batch = held.pop()
-            places = np.arange(rows_in(batch[1]))
-            return (batch if rest is None else joined([rest, batch])), places
-
-        return SharedWindow(count, drawn_places, read)
+        return Window(count, draw, lambda rest, _: (joined([*([] if rest is None else [rest]), held.pop()]), None))
 
     def _tell_large_parts(self) -> None:
         """Warn, once, of parts whose rows are not mixed over the whole part."""
@@ -298,52 +290,38 @@ class DatasetSource:
         """Return what tells the random numbers of a window from those of others."""
         return [] if self._fits else [window[0][0]]
 
-    def _read(
-        self, window: Ranges, count: int, order: tuple[int, int] | None, rest: Batch | None
-    ) -> tuple[Batch, Array | None]:
-        """Return the rows of a window, after those that are left from the one before, and their order."""
-        reads = self._runs(window) if hasattr(self.dataset, "starts") else window
-        blocks = (self._read_block(start, stop) for start, stop in reads)
-        held = 0 if rest is None else rows_in(rest[1])
-        batch = filled(chain([] if rest is None else [rest], blocks), held + _rows_in(window))
-        if order is None:
-            return batch, None
-        if self.chances is None:
-            return batch, permutation(count, *order, *self._key(window))
-        chances = self.chances.of(rows_of_batch(batch, slice(held, None)))
-        return batch, drawn(chances, count, *order, *self._key(window))
-
-    def _read_some(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array]:
+    def _read(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array | None]:
         """Return rows that are left, then rows of a window, and which places of the window these are; None is all.
 
         Of each block the rows between the first and the last place are read, and with ``read_rows`` only those at the
         places.
         """
+        before, length = [] if rest is None else [rest], 0 if rest is None else rows_in(rest[1])
         if places is None:
-            return self._read(window, 0, None, rest)[0], np.arange(_rows_in(window))
+            reads = self._runs(window) if hasattr(self.dataset, "starts") else window
+            return filled(chain(before, starmap(self._read_block, reads)), length + _rows_in(window)), None
         if not len(places):
             assert self._none is not None
             return (self._none if rest is None else rest), places
         numbered = hasattr(self.dataset, "read_rows")
         chunks: list[Array] = []
         held: list[Array] = []
-        at, before = 0, -1
+        at, end = 0, -1
         for start, stop in window:
             first, last = np.searchsorted(places, (at, at + stop - start))
             rows = places[first:last] + (start - at)
             if len(rows):
                 rows = rows if numbered else np.arange(rows[0], rows[-1] + 1)
                 held.append(rows + (at - start))
-                joins = start == before and (numbered or rows[0] == chunks[-1][-1] + 1)
+                joins = start == end and (numbered or rows[0] == chunks[-1][-1] + 1)
                 if joins and rows[-1] - chunks[-1][0] < self._most:
                     chunks[-1] = np.concatenate([chunks[-1], rows])
                 else:
                     chunks.append(rows)
-                before = stop if hasattr(self.dataset, "starts") else -1
+                end = stop if hasattr(self.dataset, "starts") else -1
             at += stop - start
         found = np.concatenate(held)
-        whole = len(found) + (0 if rest is None else rows_in(rest[1]))
-        return filled(chain([] if rest is None else [rest], map(self._read_rows, chunks)), whole), found
+        return filled(chain(before, map(self._read_rows, chunks)), length + len(found)), found
 
     def _read_rows(self, rows: Array) -> Batch:
         """Return some rows, ascending."""

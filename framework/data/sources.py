@@ -12,9 +12,18 @@ from framework.arrays import Array, Batch, column_names
 from framework.data.blocks import Dataset, DatasetSource
 from framework.data.checks import NO_COLUMNS, PartChecks, checked, fingerprints, target_shape, transformed
 from framework.data.indexed import Indexed
-from framework.data.pieces import UNREAD, Piece, Position, map_batch, permutation, read_only, rows_of_batch
+from framework.data.pieces import (
+    UNREAD,
+    Own,
+    Piece,
+    Position,
+    by_place,
+    map_batch,
+    permutation,
+    read_only,
+    rows_of_batch,
+)
 from framework.data.sampling import Chances, Sampling, drawn
-from framework.data.shares import Own, by_place
 from framework.data.streams import BareStream, Stream, StreamSource
 from framework.errors import DataError
 from framework.frames import is_frame, is_series

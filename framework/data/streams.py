@@ -17,6 +17,7 @@ from framework.data.ahead import ahead
 from framework.data.checks import PartChecks, fingerprints
 from framework.data.pieces import (
     UNREAD,
+    Own,
     Piece,
     Position,
     Window,
@@ -28,7 +29,6 @@ from framework.data.pieces import (
     rows_of_batch,
 )
 from framework.data.sampling import Sampling
-from framework.data.shares import Own
 from framework.errors import DataError, ResumeWarning, SettingsError, UsageError
 from framework.models.parameters import Columns
 from framework.parts import parted, rows_in_part, stacked
@@ -276,7 +276,9 @@ class StreamSource:
                 if self._before[0] == number + 1:
                     self._differs = self._before[1] != digest
             number += 1
-            return _rows_in(batches), partial(self._read, batches, order, number - 1)
+            rows = _rows_in(batches)
+            places = (lambda: None) if order is None else partial(permutation, rows, *order, number - 1)
+            return Window(rows, places, partial(_filled, batches))
 
         for item, part in enumerate(self.stream.parts(epoch)):
             rows = rows_in_part(part, self._name(item, epoch))
@@ -315,14 +317,10 @@ class StreamSource:
     def _name(self, item: int, epoch: int) -> str:
         return f"{self.stream.name}, item {item} of epoch {epoch}"
 
-    @staticmethod
-    def _read(
-        window: list[Batch], order: tuple[int, int] | None, number: int, rest: Batch | None
-    ) -> tuple[Batch, Array | None]:
-        rows = _rows_in(window)
-        before = [] if rest is None else [rest]
-        batch = filled([*before, *window], rows + _rows_in(before))
-        return batch, None if order is None else permutation(rows, *order, number)
+
+def _filled(batches: list[Batch], rest: Batch | None, _: Array | None) -> tuple[Batch, None]:
+    parts = [*([] if rest is None else [rest]), *batches]
+    return filled(parts, _rows_in(parts)), None
 
 
 def _rows_in(batches: list[Batch]) -> int:

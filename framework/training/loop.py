@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from framework.arithmetic import limit_threads
 from framework.callbacks.progress import own_bars
 from framework.data.checks import settling
-from framework.data.pieces import Position
-from framework.data.shares import every
+from framework.data.pieces import Position, every
 from framework.data.sources import ArraySource, Source, adapted, prepare
 from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream

@@ -18,8 +18,7 @@ from framework import (
     split,
 )
 from framework.data import blocks
-from framework.data.pieces import Position
-from framework.data.shares import every
+from framework.data.pieces import Position, every
 from framework.data.sources import batches, prepare
 from framework.models.rows import EVALUATION_ROWS
 from framework.parallel.strategy import Sharded
