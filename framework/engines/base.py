@@ -18,7 +18,7 @@ from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
 from framework.errors import DerivativeError, DivergedError
 from framework.models import Model
-from framework.parallel.strategy import Strategy, Sums, Work
+from framework.parallel.strategy import Sharded, Sums, Work
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
@@ -42,7 +42,7 @@ class Engine:
         call: Calls a hook of every callback, by its name.
         part_rows: Rows that go through the model at once. A larger batch goes through it in parts.
         regularizers: The penalties whose slopes are added to the gradients.
-        strategy: Shares out a batch to workers, and adds up their results.
+        strategy: Shares out a batch to workers, and adds up their results; None computes all of it here.
         watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
         within: The hooks within a step that some callback has; NumPy then makes the update.
     """
@@ -55,14 +55,14 @@ class Engine:
         *,
         part_rows: int,
         regularizers: Sequence[Regularizer] = (),
-        strategy: Strategy | None = None,
+        strategy: Sharded | None = None,
         watched: bool = False,
         within: Sequence[str] = (),
     ) -> None:
         """Prepare for a run."""
         self.run, self.figures, self.call = run, figures, call
         self.part_rows, self.regularizers, self.watched, self.within = part_rows, regularizers, watched, within
-        self.strategy = Strategy() if strategy is None else strategy
+        self.strategy = strategy
         formulas = (run.loss_function, run.model, *regularizers)
         self._watched = [each for each in formulas if not wholly_ours(each)]  # the library's own read nothing else
 
@@ -78,7 +78,7 @@ class Engine:
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
         run = self.run
-        own = self.strategy.rows_for(piece) if self.strategy.shared else None
+        own = None if self.strategy is None else self.strategy.rows_for(piece)
         batch = piece.take(own)
         if batch[2] is not None and not batch[2].any():
             run.batch += 1
@@ -108,6 +108,8 @@ class Engine:
 
     def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
         """Fill the model's gradients with those of all rows, and return the sums of the loss and the metrics."""
+        if self.strategy is None:
+            return self._of_rows(model, batch, count, self.run.key)
         return self.strategy.gradient(Work(self._of_rows, model, batch, count, self.run.key))
 
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:

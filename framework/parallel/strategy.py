@@ -143,34 +143,6 @@ class Work:
     several: Several | None = None
 
 
-class Strategy:
-    """Share out a batch to workers, and add up their results. In this base class one worker has all rows.
-
-    Attributes:
-        shared: Whether a batch is shared out to workers.
-        mixes: Whether a part of a batch needs sums over all rows.
-    """
-
-    shared = False
-    mixes = False
-
-    def rows_for(self, piece: Piece) -> slice | None:
-        """Return which rows of the next batch this worker needs; None is all. The piece gets the weights of all."""
-        return None
-
-    def parts(self, rows: int) -> Sequence[tuple[int, slice | None]]:
-        """Return the number and the rows of each part of a batch that this worker computes."""
-        return [(0, None)]
-
-    def gradient(self, work: Work) -> Sums:
-        """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures."""
-        return work.fill(work.model, work.batch, work.count, work.key)
-
-    def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
-        """Return the sum of the sums of all parts of all workers; ``sums`` computes those of this one by part."""
-        return sums().get(0, {})
-
-
 class _Planned(NamedTuple):
     """A sum over all shards, which each step fills again.
 
@@ -183,13 +155,16 @@ class _Planned(NamedTuple):
     layout: Sequence[tuple[str, int]]
 
 
-class Sharded(Strategy):
+class Sharded:
     """The shards of ``DataParallel``, of which a worker computes a range.
 
     The first number of each sum is above 0 if a worker has an error or a signal. Then all workers call ``agree``.
-    """
 
-    shared = True
+    Attributes:
+        shards: The parts of a batch.
+        workers: The workers.
+        mixes: Whether a part of a batch needs sums over all rows.
+    """
 
     def __init__(
         self,
@@ -233,6 +208,7 @@ class Sharded(Strategy):
         return slice(self._start(rows, self._own.start), self._start(rows, self._own.stop))
 
     def rows_for(self, piece: Piece) -> slice | None:
+        """Return which rows of the next batch this worker needs; None is all. The piece gets the weights of all."""
         weight, rows = piece.arrays[2], piece.next_rows
         if self.workers.size > 1 and weight is not None and piece.reread is not None and piece.weights is None:
             found = self.workers.gather((self._own, weight[piece.rows[self._mine(piece, self._own)]]))
@@ -252,11 +228,13 @@ class Sharded(Strategy):
         return mine
 
     def parts(self, rows: int) -> list[tuple[int, slice]]:
+        """Return the number and the rows of each part of a batch that this worker computes."""
         bounds = [self._start(rows, shard) for shard in range(self._own.start, self._own.stop + 1)]
         places = zip(self._own, bounds, bounds[1:], strict=False)
         return [(shard, slice(start, stop)) for shard, start, stop in places if start < stop]
 
     def gradient(self, work: Work) -> Sums:
+        """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures."""
         model, rows = work.model, rows_in(work.batch[1])
         if 0 < self._mixed < rows:
             return self._by_parts(work)
@@ -393,6 +371,7 @@ class Sharded(Strategy):
             yield _Computed(shard, found.get(shard, {}), each.parameters.gradient, each.buffers.values(), error)
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
+        """Return the sum of the sums of all parts of all workers; ``sums`` computes those of this one by part."""
         error, found = None, dict[int, Sums]()
         try:
             found = dict(sums())

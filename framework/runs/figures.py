@@ -24,7 +24,7 @@ from framework.metrics.base import one_number
 from framework.metrics.outputs import OutputMetric
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
-from framework.parallel.strategy import Strategy, Sums
+from framework.parallel.strategy import Sharded, Sums
 from framework.trees import at, leaves, map_leaves, rows_in, sample_shape
 
 
@@ -137,7 +137,7 @@ class Figures:
         model: Model,
         source: Source,
         compute: Callable[[Any], tuple[Any, Any]] | None = None,
-        strategy: Strategy | None = None,
+        strategy: Sharded | None = None,
     ) -> dict[str, float]:
         """Return every figure of a model over a source of data.
 
@@ -150,8 +150,8 @@ class Figures:
         kept: list[Batch] = []
         # Where a metric or a prediction needs all rows at once, each worker computes all of them.
         layers = [part for _, part in model.placed() if isinstance(part, Layer)]
-        alone = strategy is None or self.whole or any(layer.mixes_in_prediction for layer in layers)
-        plan = Strategy() if strategy is None or alone else strategy
+        alone = self.whole or any(layer.mixes_in_prediction for layer in layers)
+        plan = None if alone else strategy
 
         def sums() -> dict[int, Sums]:
             totals: dict[int, Sums] = {}
@@ -168,7 +168,7 @@ class Figures:
             model.keep_record(record, rows)
             return totals
 
-        totals = plan.total(sums)
+        totals = sums().get(0, {}) if plan is None else plan.total(sums)
         if not self.whole:
             return self.results(totals)
         a, y, weight = joined(kept)
@@ -189,19 +189,22 @@ class Figures:
         return {"loss": self.loss.output_sums(model.output_activation, h, a, y, weight)} | sums
 
 
-def _parts(source: Source, strategy: Strategy) -> Iterator[tuple[Batch, int]]:
+def _parts(source: Source, strategy: Sharded | None) -> Iterator[tuple[Batch, int]]:
     """Give the batches that this worker computes, and the part of the data that each is of.
 
     The parts are those of the whole data, so that a worker reads only its own; of a stream, those of each batch.
     """
+
+    def parts(rows: int) -> list[tuple[int, slice]]:
+        return [(0, slice(0, rows))] if strategy is None else strategy.parts(rows)
+
     if isinstance(source, StreamSource):
         for batch in batches(source, EVALUATION_ROWS):
-            for number, rows in strategy.parts(rows_in(batch[1])):
-                yield batch if rows is None else rows_of_batch(batch, rows), number
+            for number, rows in parts(rows_in(batch[1])):
+                yield rows_of_batch(batch, rows), number
         return
-    for number, rows in strategy.parts(source.rows):
-        start, stop = (0, source.rows) if rows is None else (rows.start, rows.stop)
-        with closing(source.between(EVALUATION_ROWS, start, stop)) as pieces:
+    for number, rows in parts(source.rows):
+        with closing(source.between(EVALUATION_ROWS, rows.start, rows.stop)) as pieces:
             for piece in pieces:
                 while not piece.done:
                     yield piece.take(), number

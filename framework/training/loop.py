@@ -21,7 +21,7 @@ from framework.engines.prediction import outputs_of
 from framework.models import Model
 from framework.models.rows import multiply_adds
 from framework.parallel import starting
-from framework.parallel.strategy import DataParallel, Sharded, Strategy
+from framework.parallel.strategy import DataParallel, Sharded
 from framework.parallel.workers import Workers
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.run import Run
@@ -94,7 +94,7 @@ def train(
                     engine.advance(piece)
                 run.layout = fit.layout
                 if run.batch == run.batches > 0:
-                    session.end_epoch(fit.results(engine.strategy))
+                    session.end_epoch(fit.results(strategy))
     return run
 
 
@@ -104,7 +104,7 @@ def _sharded(fit: Fit, session: Session, strategy: DataParallel) -> Sharded:
     return Sharded(strategy, session.workers, mixed=mixed, noted=lambda: session.noted is not None, agree=session.agree)
 
 
-def _engine(fit: Fit, session: Session, strategy: Strategy | None) -> Engine:
+def _engine(fit: Fit, session: Session, strategy: Sharded | None) -> Engine:
     """Return the engine that makes the steps."""
     run, trainer = fit.run, fit.trainer
     options: dict[str, Any] = {
@@ -187,7 +187,7 @@ class Fit:
         known = {name: value for name, value in self.source.columns._asdict().items() if value}  # names, and a shape
         state.columns = state.columns._replace(**known)
 
-    def results(self, strategy: Strategy) -> dict[str, float]:
+    def results(self, strategy: Sharded | None = None) -> dict[str, float]:
         """Return the columns of a finished epoch."""
         trainer, run, held_out = self.trainer, self.run, self.held_out
         results = trainer.figures.results(run.sums)
@@ -197,7 +197,7 @@ class Fit:
             return results
         compiled = run.engine in ("compiled", "many")
         outputs = outputs_of(run.model, "auto") if compiled else None
-        if compiled and isinstance(strategy, Sharded):
+        if compiled and strategy is not None:
             strategy.workers.require_equal({"the engine of the validation": "numpy" if outputs is None else "compiled"})
         validated = trainer.figures.evaluated(run.model, held_out, outputs, strategy)
         return results | {f"val_{key}": value for key, value in validated.items()}

@@ -388,4 +388,4 @@ def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) ->
         if not member.ended:
             with member.alone():
                 member.session.require_finite_weights()
-                member.session.end_epoch(member.fit.results(member.engine.strategy))
+                member.session.end_epoch(member.fit.results())

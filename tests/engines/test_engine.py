@@ -24,7 +24,6 @@ from framework import (
 from framework.data.pieces import rows_of_batch
 from framework.data.sources import batches, prepare
 from framework.engines import Engine
-from framework.parallel.strategy import Strategy
 from framework.runs.figures import Figures
 from framework.runs.run import Run
 
@@ -104,7 +103,7 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
     assert results == {key: fitted.history[0][key] for key in ("loss", "accuracy")}
 
 
-class Halves(Strategy):
+class Halves:
     """Two workers with half of the rows each, one after the other in this process."""
 
     def gradient(self, work):

@@ -35,7 +35,6 @@ from framework import (
 )
 from framework.data.pieces import Piece, rows_of_batch
 from framework.engines import Engine
-from framework.parallel.strategy import Strategy
 from framework.runs.figures import Figures
 
 needs_mpi = pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is not installed")
@@ -435,9 +434,7 @@ def test_an_error_names_the_row_of_the_whole_batch(settings):
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(reads):
-    class Half(Strategy):
-        shared = True
-
+    class Half:
         def rows_for(self, piece):
             return slice(0, piece.next_rows // 2)
 

@@ -25,7 +25,7 @@ from framework.losses.several import Losses
 from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Phases, PhasesOfShard, Sharded, Sums, Work
+from framework.parallel.strategy import Phases, PhasesOfShard, Sums, Work
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
@@ -45,6 +45,7 @@ class CompiledEngine(ChunkEngine):
         """Prepare for a run; ``quiet`` falls back without a warning if no kernel can be compiled at its first step."""
         super().__init__(run, figures, call, **options)
         self.quiet = quiet
+        self._mixes = self.strategy is not None and self.strategy.mixes
         self._part: Kernel | None = None  # the kernel that computes gradients alone
         self._twins: tuple[Kernel | None, dict[int, Kernel]] = None, {}  # a kernel, and its twin for each own shard
         self._kernels: dict[Form, Kernel | None] = {}
@@ -55,7 +56,7 @@ class CompiledEngine(ChunkEngine):
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps in the kernel, or one with NumPy, for which the kernel may compute the gradients."""
-        shards = self.strategy.shards if isinstance(self.strategy, Sharded) else 1
+        shards = 1 if self.strategy is None else self.strategy.shards
         kernel = self._kernel(piece.arrays, -(-piece.size // shards))  # on each worker, also on one without rows
         self._part = kernel if kernel is not None and kernel.form.part else None
         if kernel is None or kernel.form.part or not self._chunk(piece, kernel):
@@ -66,8 +67,11 @@ class CompiledEngine(ChunkEngine):
         if kernel is None:
             return super()._summed(model, batch, count)
         work = partial(Work, self._of_rows, model, batch, count, self.run.key)
-        if not strategy.mixes:
-            sums = strategy.gradient(work(several=self._of_shards))
+        if strategy is None or not strategy.mixes:
+            if strategy is None:
+                sums = self._of_rows(model, batch, count, self.run.key)
+            else:
+                sums = strategy.gradient(work(several=self._of_shards))
             for gradient in model.parameters.frozen_gradients:
                 gradient[...] = 0.0
             return sums
@@ -86,7 +90,7 @@ class CompiledEngine(ChunkEngine):
     def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
         """Fill the gradients in the kernel; NumPy does it where they may not be finite."""
         kernel = self._part
-        if kernel is not None and not self.strategy.mixes:
+        if kernel is not None and not self._mixes:
             shard = _PhasesOfShard(self, kernel, batch, (count, rows_in(batch[1])), key)
             if shard.advance(0) is not None:
                 return shard.sums
@@ -186,12 +190,12 @@ class CompiledEngine(ChunkEngine):
             classes=classes_of(self.run.loss_function, data[1]),
             weighted=data[2] is not None,
             keeps=bool(self.figures.of_metrics),
-            part=isinstance(self.strategy, Sharded),
+            part=self.strategy is not None,
         )
         if form not in self._kernels:
             self._kernels[form], self._reason = None, ""
             kernel = self._made(form, data, size)
-            reasons = self.strategy.workers.gather(self._reason) if isinstance(self.strategy, Sharded) else []
+            reasons = [] if self.strategy is None else self.strategy.workers.gather(self._reason)
             for rank, reason in enumerate(reasons):
                 if reason and not all(reasons):
                     raise UsageError(
@@ -206,7 +210,7 @@ class CompiledEngine(ChunkEngine):
         """Return the kernel for the settings as they are now, or None where there can be none."""
         run = self.run
         try:
-            recipe, shards = run.optimizer.recipe, isinstance(self.strategy, Sharded)
+            recipe, shards = run.optimizer.recipe, self.strategy is not None
             within = "" if shards or not self.within else f"{', '.join(self.within)} must act within each step"
             plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards, within=within)
             require_rows(data, plan.wiring)
@@ -236,7 +240,7 @@ class CompiledEngine(ChunkEngine):
         """Refuse ids that a hook may change, and layers whose result depends on how a batch is cut into parts."""
         if wiring.tables and "on_batch_begin" in self.within:
             raise CannotLower("on_batch_begin may change the ids of an Embedding, which a kernel does not check")
-        cut = self.part_rows < size and not self.strategy.mixes
+        cut = self.part_rows < size and not self._mixes
         for layer in (operation.layer for operation in wiring.operations) if cut else ():
             if layer is not None and (layer.mixes_rows or type(layer).draws is not Layer.draws):
                 raise CannotLower(f"{type(layer).__name__} with accumulate: a kernel takes a batch as a whole")
