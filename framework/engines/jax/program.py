@@ -161,7 +161,8 @@ class Program:
         parameters = [next(values) if trained else next(rest) for trained in self.trained]
 
         def part(buffers: Any, batch: Any, draws: Any) -> Any:
-            found = step(*batch, count, *parameters, *buffers, *draws)
+            drawn = (draw.astype(count.dtype) for draw in draws)  # else a formula computes with them in float32
+            found = step(*batch, count, *parameters, *buffers, *drawn)
             stop = 2 + self.totals
             last = stop + len(state.values)
             sums = (found[: stop - 1], found[stop:last])
