@@ -1,0 +1,160 @@
+"""A step by hand is the step of the NumPy engine, to the bit, and its gradients are those of the loss's formula.
+
+The models are drawn at random; those of each rotation are others.
+"""
+
+import numpy as np
+import pytest
+from whole_models import WholeModel
+
+from framework import on
+from framework.arithmetic import limit_threads
+from framework.derivatives.differences import resolved_bounds, slope_along
+from framework.trees import flatten, map_leaves
+
+TOLERANCES = {"float64": 1e-11, "float32": 1e-4}
+EACH = 10
+"""How many models a case has."""
+
+
+def drawn_models(start, rotation, dtype="float64"):
+    return [WholeModel(rotation, 1, start + place, dtype=dtype) for place in range(EACH)]
+
+
+def rows_of(tree, rows):
+    return map_leaves(lambda leaf: leaf[rows], tree)
+
+
+def by_hand(drawn):
+    """Train as the documentation does it by hand; return the model, the optimizer and the loss of each batch."""
+    model, loss, size = drawn.model.copy(), drawn.loss, drawn.size
+    optimizer = drawn.settings["optimizer"].bind(model)
+    losses = []
+    for start in range(0, drawn.rows, drawn.batch):
+        rows = slice(start, min(start + drawn.batch, drawn.rows))
+        y, weight = rows_of(drawn.y, rows), None if drawn.weight is None else drawn.weight[rows]
+        if weight is not None and not weight.any():
+            continue
+        key = (drawn.settings["seed"], 0, len(losses))
+        if drawn.batch == size:
+            model.forward(rows_of(drawn.x, rows), key=key)
+            losses.append(loss.backward(model, y, weight))
+        else:
+            losses.append(in_parts(drawn, model, rows, y, weight, key))
+        for regularizer in drawn.settings["regularizers"]:
+            regularizer.backward(model)
+        optimizer.step()
+    return model, optimizer, losses
+
+
+def in_parts(drawn, model, rows, y, weight, key):
+    """Fill the gradients from a batch that goes through the model in parts, and return its loss."""
+    shape = (rows.stop - rows.start,) if isinstance(y, dict) else y.shape
+    weight = None if weight is None else weight.astype(model.dtype)
+    count, total = drawn.loss.count(shape, weight), 0.0
+    for number, start in enumerate(range(rows.start, rows.stop, drawn.size)):
+        part = slice(start, min(start + drawn.size, rows.stop))
+        inside = slice(part.start - rows.start, part.stop - rows.start)
+        model.forward(rows_of(drawn.x, part), key=(*key, number) if number else key)
+        own = None if weight is None else weight[inside]
+        settings = {"count": count, "accumulate": number > 0}
+        total += count * drawn.loss.backward(model, rows_of(y, inside), own, **settings)
+    return total / count
+
+
+def bits(model, optimizer):
+    arrays = {f"parameter {name}": value for name, value in model.parameters.items()}
+    arrays |= {f"gradient {name}": value for name, value in model.parameters.gradients.items()}
+    arrays |= {f"buffer {name}": value for name, value in model.buffers.items()}
+    arrays |= {f"memory {name}": value for name, value in optimizer.memory.items()}
+    return {name: (value.dtype, value.tobytes()) for name, value in arrays.items()}
+
+
+@pytest.mark.share(1 / 10)
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("start", range(0, 100, EACH))
+def test_a_loop_by_hand_gives_the_bits_of_the_numpy_engine(start, dtype, pytestconfig):
+    for drawn in drawn_models(start, pytestconfig.option.rotation, dtype):
+        with limit_threads():  # as in the engine: the last bits of a product depend on them
+            model, optimizer, losses = by_hand(drawn)
+        seen = []
+        trainer = drawn.trainer(engine="numpy", shuffle=False, flush_to_zero=False)
+        plain = trainer.fit(drawn.model.copy(), drawn.data)
+        hooked = trainer.replace(callbacks=[on("batch_end")(lambda run, seen=seen: seen.append(run.batch_loss))])
+        hooked = hooked.fit(drawn.model.copy(), drawn.data)
+        for run in (plain, hooked):
+            differing = [
+                name for name, value in bits(run.model, run.optimizer).items() if value != bits(model, optimizer)[name]
+            ]
+            assert not differing, (drawn, differing)
+        assert seen == losses, drawn
+
+
+def by_gradient(drawn, eps, turn):
+    """Return the gradients from the loss's gradient by the prediction, which is rounded ``turn`` times anew."""
+    model, rng = drawn.model.copy(), np.random.default_rng(turn)
+
+    def rounded(leaf):
+        return (leaf * (1.0 - turn * eps * rng.random(leaf.shape))).astype(leaf.dtype)  # a probability stays below 1
+
+    prediction = map_leaves(rounded, model.forward(drawn.x, key=(0, 0, 0)))
+    with np.errstate(all="ignore"):  # without h, a saturated output has no finite slope
+        model.backward(drawn.loss.gradient(prediction, drawn.y, drawn.weight))
+    return model.parameters.gradients
+
+
+@pytest.mark.share(1 / 10)
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("start", range(0, 100, EACH))
+def test_the_gradient_of_a_loss_by_itself_gives_the_gradients_of_its_backward(start, dtype, pytestconfig):
+    compared, eps = 0, float(np.finfo(dtype).eps)
+    for drawn in drawn_models(start, pytestconfig.option.rotation, dtype):
+        model = drawn.model.copy()  # a forward moves buffers
+        model.forward(drawn.x, key=(0, 0, 0))
+        drawn.loss.backward(model, drawn.y, drawn.weight)
+        found, *close = (by_gradient(drawn, eps, turn) for turn in range(3))
+        whole = np.abs(model.parameters.gradient).max(initial=0.0)
+        for name, gradient in model.parameters.gradients.items():
+            if not np.isfinite(found[name]).all():
+                break
+            spread = max(np.abs(found[name] - other[name]).max(initial=0.0) for other in close)
+            allowed = TOLERANCES[dtype] * np.abs(gradient).max(initial=0.0) + 200.0 * eps * whole + 10.0 * spread
+            assert np.abs(found[name] - gradient).max(initial=0.0) <= allowed, (drawn, name)
+        else:
+            compared += 1
+    assert compared >= EACH // 2
+
+
+@pytest.mark.share(1 / 10)
+@pytest.mark.parametrize("start", range(0, 100, EACH))
+def test_backward_returns_the_slope_by_the_inputs(start, pytestconfig):
+    for drawn in drawn_models(start, pytestconfig.option.rotation):
+        if "Step()" in repr(drawn.model):  # whose gradients pass straight through
+            continue
+        model, x = drawn.model, map_leaves(np.copy, drawn.x)
+        buffers = {name: value.copy() for name, value in model.buffers.items()}
+
+        def predict(model=model, x=x, buffers=buffers):
+            for name, value in buffers.items():
+                model.buffers[name][...] = value
+            return model.forward(x, key=(0, 0, 0))
+
+        def loss(drawn=drawn, predict=predict):
+            return drawn.loss(predict(), drawn.y, drawn.weight)
+
+        prediction = predict()
+        slopes = flatten(model.backward(drawn.loss.gradient(prediction, drawn.y, drawn.weight)), "x")
+        assert slopes.keys() == flatten(x, "x").keys()
+        for name, leaf in flatten(x, "x").items():
+            slope = slopes[name]
+            assert slope.shape == leaf.shape
+            if leaf.dtype.kind != "f":
+                assert not slope.any(), (drawn, name)
+                continue
+            direction = np.random.default_rng(0).normal(size=leaf.shape)
+            value = np.array([np.sum(slope * direction)])
+            slack = 1e-6 * np.sum(np.abs(slope * direction)) + 1e-9
+            bounds = slope_along(loss, leaf, direction)
+            if not bounds.hold(value, slack)[0]:
+                bounds = slope_along(loss, leaf, direction, bounds=resolved_bounds)
+            assert bounds.hold(value, slack)[0] or not bounds.judged[0], (drawn, name)

@@ -1,0 +1,490 @@
+"""Whole models at random: layers, loss, optimizer, penalties and data, all drawn from a seed.
+
+The layers are those of the library and those of ``users_classes``.
+"""
+
+import numpy as np
+from catalogue import catalogue
+from layer_pieces import Gated
+from users_classes import (
+    Bent,
+    Chosen,
+    Compared,
+    Cubic,
+    Distance,
+    Logistic,
+    Looked,
+    Mixed,
+    Momentum,
+    Noisy,
+    Pairs,
+    Power,
+    Product,
+    Quadratic,
+    Quartic,
+    Repeated,
+    Scaled,
+    Scan,
+    Shares,
+    Squared,
+    Standardized,
+    Steps,
+    Tracked,
+    Twice,
+    Twins,
+)
+
+from framework import (
+    GRU,
+    L1,
+    L2,
+    LSTM,
+    RBF,
+    Accuracy,
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Bilinear,
+    BinaryCrossEntropy,
+    Cauchy,
+    Conv1D,
+    Conv2D,
+    CosineSchedule,
+    CosineSimilarity,
+    CrossEntropy,
+    Dense,
+    Dropout,
+    Embedding,
+    ExponentialSchedule,
+    Flatten,
+    Focal,
+    GlobalAverage,
+    HalfSquaredError,
+    Heads,
+    Hinge,
+    Huber,
+    Identity,
+    Join,
+    KLDivergence,
+    Layer,
+    LayerNorm,
+    LogCosh,
+    Losses,
+    MaxPool,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    MultiHeadAttention,
+    Neuron,
+    Optimizer,
+    Permute,
+    Poisson,
+    PositionalEncoding,
+    Quantile,
+    ReLU,
+    Reshape,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SimpleRNN,
+    Sine,
+    Softmax,
+    Softplus,
+    SquaredHinge,
+    Step,
+    Swish,
+    Tanh,
+    Trainer,
+    WarmupSchedule,
+)
+from framework.trees import map_leaves, sample_shape
+
+RATES = {"AdadeltaOptimizer": 1.0, "SGDOptimizer": 0.03, "Momentum": 0.03, "AdagradOptimizer": 0.02}
+"""Learning rates of about the same effect; those of the other optimizers are 0.005."""
+
+SETTINGS = {
+    "SGDOptimizer": [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True}, {"weight_decay": 0.1}],
+    "RMSPropOptimizer": [{}, {"centered": True, "momentum": 0.5}],
+    "AdagradOptimizer": [{}, {"initial": 0.1}],
+    "AdamOptimizer": [{}, {"weight_decay": 0.1}, {"epsilon": 1e-3}],
+    "LionOptimizer": [{}, {"weight_decay": 0.1}],
+}
+"""What is drawn for the own settings of an optimizer."""
+
+
+class WholeModel:
+    """A model with everything that a training needs, drawn from a seed.
+
+    Attributes:
+        model: The model, with its first numbers.
+        x: The inputs; ``y`` the targets, and ``weight`` the weights of the rows or None.
+        settings: Those of the trainer.
+    """
+
+    def __init__(self, *seed, dtype="float64"):
+        """Draw a model."""
+        self.seed, self.rng = seed, np.random.default_rng(seed)
+        self.size, parts = self.number(3, 7), self.pick(1, 1, 1, 1, 2, 3)
+        whole = self.size * parts
+        self.rows = 2 * whole + self.pick(*(rows for rows in range(2, whole) if rows % self.size != 1))
+        self.batch = whole
+        self.x, layers, shape, kind = self.inputs()
+        for _ in range(self.number(0, 4)):
+            layer, kind = self.layer(shape, kind)
+            layers.append(layer)
+            shape = shape_after(layer, shape)
+        ends, self.loss, self.y, metrics = self.outputs(shape, kind)
+        self.model = self.begun(Sequential(*layers, *ends), dtype)
+        self.weight = self.weights()
+        self.settings = {
+            "loss": self.loss,
+            "optimizer": self.optimizer(),
+            "batch_size": self.size,
+            "accumulate": parts,
+            "seed": self.number(0, 99),
+            "shuffle": self.chance(0.5),
+            "regularizers": self.regularizers(),
+            "metrics": metrics if self.chance(0.4) else [],
+        }
+
+    def trainer(self, **settings):
+        return Trainer(**self.settings | settings)
+
+    @property
+    def data(self):
+        return (self.x, self.y) if self.weight is None else (self.x, self.y, self.weight)
+
+    def __repr__(self):
+        shapes = map_leaves(lambda leaf: (leaf.dtype.name, leaf.shape), self.data[0])
+        frozen = ", ".join(self.model.parameters.frozen)
+        return (
+            f"WholeModel{self.seed}\nmodel: {self.model!r}\nx: {shapes}, frozen: [{frozen}], "
+            f"weight: {self.weight is not None}\n{self.trainer()!r}"
+        )
+
+    # what is drawn
+
+    def pick(self, *choices):
+        return choices[self.rng.integers(len(choices))]
+
+    def chance(self, share):
+        return bool(self.rng.random() < share)
+
+    def number(self, low, high):
+        return int(self.rng.integers(low, high + 1))
+
+    def normal(self, *shape):
+        return self.rng.normal(size=(self.rows, *shape))
+
+    def activation(self, width):
+        """Return an activation; some couple the units of a row."""
+        simple = [cls for cls in catalogue(Activation) if cls not in (Softmax, Sine, Step)]
+        coupled = [Softmax(), Standardized()] if width > 1 else []
+        own = [Bent(), Bent(bend=0.1), Cubic(), Swish(beta=1.3), Sine(frequency=3.0), Step(), *coupled]
+        return self.pick(*own) if self.chance(0.3) else self.pick(*simple)()
+
+    # from the inputs to the outputs
+
+    def inputs(self):
+        """Return x, the first layers, the shape of what they give, and its kind."""
+        kind = self.pick("row", "row", "sequence", "signal", "image", "ids", "several", "mixed")
+        if kind == "row":
+            width = self.number(2, 6)
+            return self.normal(width), [], (width,), "row"
+        if kind == "sequence":
+            steps, width = self.number(2, 5), self.number(2, 4)
+            x = self.normal(steps, width)
+            if self.chance(0.4):
+                x *= (np.arange(steps) < self.rng.integers(1, steps + 1, self.rows)[:, None])[..., None]
+            return x, [], (steps, width), "sequence"
+        if kind == "signal":
+            shape = self.number(1, 3), self.number(5, 9)
+            return self.normal(*shape), [], shape, "signal"
+        if kind == "image":
+            shape = self.number(1, 3), self.number(4, 7), self.number(4, 7)
+            return self.normal(*shape), [], shape, "image"
+        if kind == "ids":
+            steps, units = self.number(2, 4), self.number(2, 4)
+            x = self.rng.integers(0, 5, (self.rows, steps))
+            return x, [Embedding(5, units)], (steps, units), "sequence"
+        if kind == "mixed":
+            units = self.number(1, 4)
+            return {"left": self.normal(3), "right": self.normal(2)}, [Mixed(units=units)], (units,), "row"
+        return self.several()
+
+    def several(self):
+        """Return several inputs by name and a Join of them."""
+        x = {"numbers": self.normal(3), "city": self.rng.integers(0, 4, self.rows)}
+        branches = {
+            "numbers": self.pick(None, LayerNorm(3), Dense(3, 2, Tanh()), Sequential(BatchNorm(3), Dropout(0.2))),
+            "city": Embedding(4, self.number(1, 3)),
+        }
+        if self.chance(0.6):
+            x["age"], branches["age"] = self.normal(), self.pick(None, Dense(1, 2, Tanh()), Softplus())
+        if self.chance(0.4):
+            x["words"] = self.rng.integers(0, 6, (self.rows, 3))
+            branches["words"] = Sequential(Embedding(6, 2), self.pick(Flatten(), GRU(2), Scan(units=2, every=False)))
+        join = Join(**branches)
+        return x, [join], shape_after(join, sample_shape(x)), "row"
+
+    def layer(self, shape, kind):
+        """Return a layer for samples of a shape, and the kind of what it gives."""
+        layer, *after = self.pick(*getattr(self, f"_{kind}")(*shape))()
+        return layer, after[0] if after else kind
+
+    def _any(self, width):
+        """Return what suits samples of every kind."""
+        return [
+            lambda: (Dropout(self.pick(0.1, 0.5)),),
+            lambda: (self.activation(width),),
+            *([lambda: (LayerNorm(width),)] if width > 1 else []),
+            lambda: (Layer.of(lambda x, slope: np.where(x > 0.2, x, x * (0.5 + slope)), shapes={"slope": ()}),),
+        ]
+
+    def block(self, width, *more):
+        """Return a layer that gives rows of the same width."""
+        layers = [
+            *more,
+            lambda: Dense(width, width, self.activation(width)),
+            lambda: Sequential(Dense(units=width), self.activation(width)),
+            lambda: Sequential(Dense(units=width, activation=Tanh()), Dropout(0.3)),
+            Repeated,
+            Chosen,
+            Squared,
+            Noisy,
+            lambda: Product(units=width),
+            lambda: Scaled(units=width),
+        ]
+        return self.pick(*layers)()
+
+    def _row(self, width):
+        units = self.number(1, 5)
+
+        def norm():
+            return Sequential(Dense(units=width, activation=Tanh()), BatchNorm(width))
+
+        layers = [
+            *(lambda: (Dense(width, units, self.activation(units)),), lambda: (Dense(units=units),)) * 3,
+            lambda: (RBF(units, inputs=self.pick(None, width)),),
+            lambda: (BatchNorm(width),),
+            lambda: (Residual(self.block(width, Tracked, norm), *([self.block(width)] if self.chance(0.5) else [])),),
+            lambda: (Sequential(self.block(width), Sequential(Dense(units=units), self.activation(units))),),
+            lambda: (Gated(value=Dense(width, units), gate=self.gate(width, units)),),
+            lambda: (Twice(child=self.block(width)),),
+            lambda: (self.block(width, Tracked, norm),),
+            lambda: (self.block(width),),
+            lambda: (Product(units=units),),
+            lambda: (Quadratic(),),
+            lambda: (Looked(units=units),),
+            lambda: (
+                Sequential(
+                    Heads(a=Dense(width, 2), b=self.pick(None, Sequential(Dense(width, 3), Dropout(0.2)))),
+                    Join(a=None, b=Dense(units=units)),
+                ),
+            ),
+        ]
+        if width > 1:
+            layers.append(lambda: (Bilinear(units=units, first=self.number(1, width - 1)),))
+        if width <= 8:
+            layers.append(lambda: (Pairs(),))
+        if width % 2 == 0:
+            half = width // 2
+            child = self.pick(Dense(half, units, Tanh()), Sequential(Dense(half, units), Dropout(0.2)))
+            layers.append(lambda: (Twins(half=half, child=child, last=Dense(units, 3)),))
+            layers.append(lambda: (Reshape((half, 2)), "sequence"))
+        return self._any(width) + layers
+
+    def gate(self, width, units):
+        return self.pick(Dense(width, units, Sigmoid()), Sequential(Dropout(0.2), Dense(width, units), Sigmoid()))
+
+    def attention(self, steps, width):
+        heads = self.pick(*(heads for heads in (1, 2, 3) if width % heads == 0))
+        mask = tuple(tuple(bool(seen) for seen in row) for row in np.tri(steps, k=1))
+        settings = self.pick({}, {"causal": True}, {"masking": 0.0}, {"mask": mask}, {"units": 2 * heads})
+        return MultiHeadAttention(heads=heads, inputs=self.pick(None, width), **settings)
+
+    def _sequence(self, steps, width):
+        units = self.number(1, 4)
+        recurrent = self.pick(GRU, LSTM, SimpleRNN)
+        masking = self.pick(None, 0.0)
+        layers = [
+            lambda: (recurrent(units, returns="all", masking=masking),),
+            lambda: (recurrent(units, masking=masking), "row"),
+            lambda: (Scan(units=units),),
+            lambda: (Scan(units=units, every=False), "row"),
+            lambda: (Steps(),),
+            lambda: (Compared(),),
+            lambda: (Dense(width, units, self.activation(units)),),
+            lambda: (PositionalEncoding(),),
+            lambda: (self.attention(steps, width),),
+            lambda: (Residual(self.pick(Dropout(0.2), Tanh()), self.attention(steps, width)),),
+            lambda: (Permute((2, 1)), "signal"),
+            lambda: (Flatten(), "row"),
+            lambda: (Reshape((-1,)), "row"),
+            lambda: (GlobalAverage(), "row"),
+        ]
+        return self._any(width) + layers
+
+    def window(self, *sizes):
+        """Return kernel, stride, dilation and padding that fit into some sizes."""
+        kernel = tuple(self.number(1, min(3, size)) for size in sizes)
+        padding = tuple(self.number(0, width // 2) for width in kernel)
+        dilation = tuple(
+            self.number(1, 2) if 2 * (width - 1) < size else 1 for width, size in zip(kernel, sizes, strict=True)
+        )
+        return kernel, self.number(1, 2), dilation, padding
+
+    def convolution(self, kind, *sizes):
+        kernel, stride, dilation, padding = self.window(*sizes)
+        padding = self.pick("same", "valid", padding)
+        return kind(filters=self.number(1, 4), kernel=kernel, stride=stride, dilation=dilation, padding=padding)
+
+    def pool(self, *sizes):
+        window, stride, _, padding = self.window(*sizes)
+        return self.pick(MaxPool, AveragePool)(window=window, stride=self.pick(None, stride), padding=padding)
+
+    def _signal(self, channels, steps):
+        layers = [
+            lambda: (self.convolution(Conv1D, steps),),
+            lambda: (self.convolution(Conv1D, steps),),
+            lambda: (self.pool(steps),),
+            lambda: (Permute((2, 1)), "sequence"),
+            lambda: (Flatten((channels, steps)), "row"),
+            lambda: (GlobalAverage(), "row"),
+        ]
+        return self._any(steps) + layers
+
+    def _image(self, channels, height, width):
+        layers = [
+            lambda: (self.convolution(Conv2D, height, width),),
+            lambda: (self.convolution(Conv2D, height, width),),
+            lambda: (self.pool(height, width),),
+            lambda: (self.pool(height, width),),
+            lambda: (Residual(Conv2D(filters=channels, kernel=3, padding="same"), ReLU()),),
+            lambda: (Reshape((channels, -1)), "signal"),
+            lambda: (Flatten(), "row"),
+            lambda: (GlobalAverage(), "row"),
+        ]
+        return self._any(width) + layers
+
+    # the outputs and their losses
+
+    def outputs(self, shape, kind):
+        """Return the last layers, the loss, the targets and metrics."""
+        if len(shape) > 1 and self.chance(0.3):
+            y = self.normal(*shape)
+            return [self.activation(shape[-1])], self.numbers_loss(), y, [MeanSquaredError()]
+        layers = []
+        if len(shape) > 1:
+            layers = [self.pick(Flatten(), GlobalAverage())]
+            shape = shape_after(layers[0], shape)
+        (width,) = shape
+        if self.chance(0.75):
+            ends, loss, y, metrics = self.head(width)
+            return [*layers, *ends], loss, y, metrics
+        heads = {name: self.head(width) for name in self.pick(("a", "b"), ("late", "kind", "price"))}
+        ends = {name: ends[0] if len(ends) == 1 else Sequential(*ends) for name, (ends, *_) in heads.items()}
+        weights = {name: self.pick(0.0, 0.3, 2.0) for name in [*heads][1:] if self.chance(0.6)}
+        loss = Losses(weights=weights, **{name: loss for name, (_, loss, *_) in heads.items()})
+        return [*layers, Heads(**ends)], loss, {name: y for name, (_, _, y, _) in heads.items()}, []
+
+    def numbers_loss(self):
+        return self.pick(
+            *(MeanSquaredError(), HalfSquaredError(), MeanAbsoluteError(), LogCosh(), Power()),
+            *(Huber(delta=0.7), Cauchy(scale=0.8), Quantile(quantile=0.3)),
+        )
+
+    def head(self, width):
+        """Return the layers of an output, its loss, targets and metrics."""
+        units = self.number(2, 4)
+        kind = self.pick("binary", "classes", "rows", "margins", "counts", "numbers", "numbers")
+        if kind == "binary":
+            smooth = BinaryCrossEntropy(label_smoothing=self.pick(0.0, 0.1), positive_weight=self.pick(1.0, 3.0))
+            loss = self.pick(smooth, BinaryCrossEntropy(), Focal(), Focal(gamma=1.0, alpha=0.3))
+            if self.chance(0.4):
+                bounded = [Dense(width, 2, Tanh()), Neuron(2, Logistic())]
+                ends = self.pick([Neuron(width, Sigmoid())], bounded)
+                return ends, loss, self.normal() > 0.0, [Accuracy()]
+            y = self.rng.random((self.rows, units)) if self.chance(0.3) else (self.normal(units) > 0.0) * 1.0
+            return self.probabilities(width, units, Sigmoid(), Logistic()), loss, y, []
+        if kind == "classes":
+            weights = self.pick(None, tuple(self.rng.uniform(0.5, 2.0, units).round(2).tolist()))
+            loss = CrossEntropy(label_smoothing=self.pick(0.0, 0.1), class_weights=weights)
+            y, metrics = self.rng.integers(0, units, self.rows), [Accuracy()]
+            if self.chance(0.4):
+                loss, y, metrics = self.pick(loss, KLDivergence()), self.rng.dirichlet(np.ones(units), self.rows), []
+            return self.probabilities(width, units, Softmax(), Shares()), loss, y, metrics
+        if kind == "rows":
+            return [Dense(width, units)], self.pick(Distance(), CosineSimilarity()), self.normal(units), []
+        if kind == "margins":
+            y = np.where(self.normal(units) > 0.0, 1.0, -1.0)
+            loss = self.pick(Hinge(), SquaredHinge())
+            return self.ended(Dense(width, units), self.pick(Identity(), Tanh())), loss, y, []
+        if kind == "counts":
+            y = self.rng.poisson(2.0, (self.rows, units))
+            return self.ended(Dense(width, units), Softplus()), Poisson(), y, []
+        if self.chance(0.3):
+            return [Neuron(width, self.pick(Identity(), Tanh()))], self.numbers_loss(), self.normal(), []
+        last = self.pick(None, LayerNorm(units), BatchNorm(units), Residual(Dense(units, units)), Dropout(0.2))
+        ends = self.ended(Dense(width, units), self.activation(units)) + [last] * (last is not None)
+        return ends, self.numbers_loss(), self.normal(units), [MeanSquaredError()] if self.chance(0.3) else []
+
+    def probabilities(self, width, units, activation, other):
+        """Return a Dense with an activation on whose h the loss works, or bounded numbers with another one."""
+        if self.chance(0.7):
+            return self.ended(Dense(width, units), activation)
+        return [Dense(width, units, Tanh()), other]
+
+    def ended(self, layer, activation):
+        """Return a Dense with an activation, as one layer or as two."""
+        return [layer.replace(activation=activation)] if self.chance(0.6) else [layer, activation]
+
+    # numbers and settings
+
+    def begun(self, model, dtype):
+        """Return the model with its first numbers, some of them frozen."""
+        model.settle(sample_shape(self.x))
+        vector = model.parameters.vector
+        vector += self.rng.normal(scale=0.1, size=vector.shape)
+        model = model.astype(dtype)
+        names = [*model.parameters]
+        if len(names) > 2 and self.chance(0.3):
+            model.parameters.freeze(self.pick(*names))
+        return model
+
+    def weights(self):
+        weight = self.rng.random(self.rows) + 0.1
+        if self.chance(0.3):
+            weight[self.rng.random(self.rows) < 0.3] = 0.0
+            weight[0] = 1.0
+        return weight if self.chance(0.5) else None
+
+    def optimizer(self):
+        recipe = self.pick(*catalogue(Optimizer), Momentum)
+        rate = RATES.get(recipe.__name__, 0.005)
+        settings = self.pick(*SETTINGS.get(recipe.__name__, [{}]))
+        names = [*self.model.parameters]
+        if self.chance(0.3):
+            rate = self.pick(
+                CosineSchedule(initial=rate, length=5),
+                ExponentialSchedule(initial=rate, decay=0.5),
+                WarmupSchedule(schedule=CosineSchedule(initial=rate, length=9), length=2),
+            )
+        settings = settings | self.pick({}, {}, {"clip_norm": 0.2}, {"clip_value": 0.05})
+        if names and self.chance(0.25):
+            settings |= {"rate_factors": ((self.pick(*names), self.pick(0.1, 3.0)),)}
+        if names and settings.get("weight_decay") and self.chance(0.5):
+            settings |= {"decay_factors": ((self.pick(*names), self.pick(0.0, 2.0)),)}
+        return recipe(learning_rate=rate, **settings)
+
+    def regularizers(self):
+        names = [*self.model.parameters]
+        if not names or self.chance(0.6):
+            return []
+        name = self.pick("*", *names)
+        several = [L1(strength=0.05, parameters="*"), Quartic(strength=0.1, parameters=name)]
+        return self.pick([L2(strength=0.1, parameters=name)], several)
+
+
+def shape_after(layer, shape):
+    """Return the shape of what a layer gives for samples of a shape, without settling it."""
+    return shape if isinstance(layer, Activation) else layer.replace().infer_shape(shape, settle=True)
