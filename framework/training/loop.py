@@ -31,13 +31,17 @@ from framework.training.preconditions import (
     mixing,
     recipe_of,
     require_again,
+    require_alike,
     require_columns,
     require_counts,
     require_inputs,
     require_last_batch,
+    require_own,
+    require_same_epoch,
     require_shards,
+    tell_differences,
+    tell_idle,
 )
-from framework.training.resuming import require_alike, require_own, require_same_epoch, tell_differences, tell_idle
 from framework.training.session import Session
 from framework.trees import sample_shape
 

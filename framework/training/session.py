@@ -25,7 +25,7 @@ from framework.parallel.workers import Workers, failure_of, require_success
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.settings.messages import brief, elsewhere
-from framework.training.resuming import numbers_of
+from framework.training.preconditions import numbers_of
 
 
 class Session:
