@@ -24,7 +24,7 @@ from framework.runs.run import Run
 from framework.settings.messages import brief
 from framework.training.loop import WITHIN, Fit, prepared, train
 from framework.training.preconditions import shown
-from framework.training.session import Handlers, Session, error_of, stop_by
+from framework.training.session import Handlers, Session, interruption
 
 if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan
@@ -258,16 +258,12 @@ class _Interrupts:
     def note(self, number: int, _frame: FrameType | None) -> None:
         again, self.number = self.number is not None, number
         if again:
-            raise error_of(number)
+            raise interruption(number)
 
     def act(self, members: Iterable[Member]) -> None:
         """End training if a signal came."""
-        if self.number is None:
-            return
-        for member in members:
-            if not member.ended:
-                stop_by(self.number, member.run)
-        raise error_of(self.number)
+        if self.number is not None:
+            raise interruption(self.number, *(member.run for member in members if not member.ended))
 
 
 def _members(

@@ -349,11 +349,9 @@ class Session:
 
     def _raise_signal(self) -> None:
         """End training at this step boundary if a signal came."""
-        if self._signal is None:
-            return
-        self._ending = True  # a further signal is noted, and acts when all is in order
-        stop_by(self._signal, self.run)
-        raise error_of(self._signal)
+        if self._signal is not None:
+            self._ending = True  # a further signal is noted, and acts when all is in order
+            raise interruption(self._signal, self.run)
 
 
 class Handlers:
@@ -379,13 +377,10 @@ class Handlers:
             signal.signal(number, handler)
 
 
-def stop_by(number: int, run: Run) -> None:
-    """Stop a run because of a signal. Unlike a stop that a callback asked for, this one is over at once."""
-    if run.stop_reason is None:
-        run.stop("interrupted by Ctrl-C" if number == signal.SIGINT else "ended by SIGTERM")
-        run.ended = True
-
-
-def error_of(number: int) -> BaseException:
-    """Return the error that a signal raises."""
+def interruption(number: int, *runs: Run) -> BaseException:
+    """Stop runs because of a signal, and return its error. Unlike a stop of a callback, this one is over at once."""
+    for run in runs:
+        if run.stop_reason is None:
+            run.stop("interrupted by Ctrl-C" if number == signal.SIGINT else "ended by SIGTERM")
+            run.ended = True
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
