@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import chain, starmap
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from framework.data.pieces import (
     Own,
     Piece,
     Position,
-    Slots,
+    Ranges,
     Window,
     cut,
     every,
@@ -32,6 +32,7 @@ from framework.data.pieces import (
     joined,
     map_batch,
     permutation,
+    row_numbers,
     rows_of_batch,
 )
 from framework.data.sampling import Chances, drawn, shared_out
@@ -81,10 +82,6 @@ class Dataset(Protocol):
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of the rows start..stop."""
-
-
-Ranges: TypeAlias = list[tuple[int, int]]
-"""Rows that are read one after another: where each block begins and ends."""
 
 
 def _rows_in(window: Ranges) -> int:
@@ -212,21 +209,13 @@ class DatasetSource:
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
         """Return which rows of the data the next batch holds; it may span windows."""
         size, start, order, _ = position
-        size = min(size, self.rows - start)
-        slots = Slots(size, size, every)
-        found, stop = np.zeros(size, np.intp), 0
-        for window, count in self._counted(order):
-            first, stop = stop, stop + count
-            if stop <= start:
-                continue
-            places = self._window(window, count, order).order()
-            places = (np.arange(count) if places is None else places)[max(0, start - first) : start + size - first]
-            arranged = slots.arranged(places, shuffled=shared and order is not None)
-            rows = np.concatenate([np.arange(begin, end) for begin, end in window])
-            found[arranged.slots] = rows[arranged.places]
-            if stop >= start + size:
-                break
-        return found
+        windows = (
+            self._window(window, count, order)._replace(read=partial(row_numbers, window))
+            for window, count in self._counted(order)
+        )
+        pieces = cut(windows, min(size, self.rows), start, every if shared else None, self.rows)
+        numbers: Array = next(pieces).take()[1]
+        return numbers
 
     def fingerprint(self) -> str:
         """Return the Dataset's own fingerprint, or one of its class, its length, its first and its last block."""

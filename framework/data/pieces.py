@@ -249,6 +249,17 @@ class Window(NamedTuple):
     read: Callable[[Batch | None, Array | None], tuple[Batch, Array | None]]
 
 
+Ranges: TypeAlias = list[tuple[int, int]]
+"""Rows that are read one after another: where each block begins and ends."""
+
+
+def row_numbers(window: Ranges, rest: Batch | None, _: Array | None) -> tuple[Batch, None]:
+    """Return the numbers of rows in the place of a batch, as ``Window.read`` does."""
+    parts = [np.arange(start, stop) for start, stop in window]
+    numbers = np.concatenate(parts if rest is None else [rest[1], *parts])
+    return (numbers, numbers, None), None
+
+
 def cut(
     windows: Iterable[Window], size: int, skip: int, own: Own | None = None, total: int = sys.maxsize
 ) -> Generator[Piece]:

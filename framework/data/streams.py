@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import cached_property, partial
@@ -26,6 +27,7 @@ from framework.data.pieces import (
     joined,
     map_batch,
     permutation,
+    row_numbers,
     rows_of_batch,
 )
 from framework.data.sampling import Sampling
@@ -247,16 +249,19 @@ class StreamSource:
             yield piece
 
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
-        """Return which rows of the epoch the next batch holds; it may span windows."""
+        """Return which rows of the epoch the next batch holds; it may span windows.
+
+        While the number of rows is not known, all windows so far are full.
+        """
         size, start, order, _ = position
-        rows, window = self.rows or start + size, self.stream.window
-        parts: list[Array] = []
-        for number in range(start // window, -(-min(start + size, rows) // window)):
-            held = min(window, rows - number * window)
-            order_of = np.arange(held) if order is None else permutation(held, *order, number)
-            parts.append(number * window + order_of)
-        first = start % window
-        return np.concatenate(parts)[first : first + size]
+        rows = self.rows or sys.maxsize
+        ranges = ((first, min(first + self.stream.window, rows)) for first in range(0, rows, self.stream.window))
+        windows = (
+            Window(stop - first, _order(stop - first, order, number), partial(row_numbers, [(first, stop)]))
+            for number, (first, stop) in enumerate(ranges)
+        )
+        numbers: Array = next(cut(windows, size, start)).take()[1]
+        return numbers
 
     def fingerprint(self) -> str:
         """Return a text that changes with the function's name and the first batch."""
@@ -277,8 +282,7 @@ class StreamSource:
                     self._differs = self._before[1] != digest
             number += 1
             rows = _rows_in(batches)
-            places = (lambda: None) if order is None else partial(permutation, rows, *order, number - 1)
-            return Window(rows, places, partial(_filled, batches))
+            return Window(rows, _order(rows, order, number - 1), partial(_filled, batches))
 
         for item, part in enumerate(self.stream.parts(epoch)):
             rows = rows_in_part(part, self._name(item, epoch))
@@ -316,6 +320,11 @@ class StreamSource:
 
     def _name(self, item: int, epoch: int) -> str:
         return f"{self.stream.name}, item {item} of epoch {epoch}"
+
+
+def _order(rows: int, order: tuple[int, int] | None, number: int) -> Callable[[], Array | None]:
+    """Return what gives the order of a window's rows."""
+    return (lambda: None) if order is None else partial(permutation, rows, *order, number)
 
 
 def _filled(batches: list[Batch], rest: Batch | None, _: Array | None) -> tuple[Batch, None]:

@@ -37,6 +37,7 @@ from framework import (
     ReduceOnPlateau,
     Sequential,
     SGDOptimizer,
+    Stream,
     on,
 )
 from framework.data import blocks
@@ -241,10 +242,17 @@ def test_ids_have_no_gradient_but_their_rows_are_found():
     assert error.__notes__[1] == "layer 2 Dense(Spike) gives nan in 1 of 4 rows: row 2 of the data"
 
 
+def streamed(x, y):
+    """A stream of small batches, whose number of rows is not known before its end."""
+    return Stream(
+        lambda _epoch: [(x[start : start + 3], y[start : start + 3]) for start in range(0, len(y), 3)], window=10
+    )
+
+
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("rows", [1, 40, 53])
 @pytest.mark.parametrize("size", [1, 7, 12, 100])
-@pytest.mark.parametrize("form", [pair, Rows])
+@pytest.mark.parametrize("form", [pair, Rows, streamed])
 def test_rows_of_a_batch_are_those_that_the_batch_holds(monkeypatch, shuffle, rows, size, form):
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 4)
     monkeypatch.setattr(blocks, "WINDOW_NUMBERS", 12)
