@@ -97,7 +97,7 @@ class DatasetSource:
         Where they are drawn by ``chances``, all are read once before.
         """
         self.dataset, self.checks, self.chances = dataset, checks, chances
-        self._told = False
+        self._warned = False
         self._none: Batch | None = None  # no rows, in the form of those that were read
         name = checks.name
         try:
@@ -108,9 +108,9 @@ class DatasetSource:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
-        self._sums = {} if chances is None else self._learnt(chances)
+        self._sums = {} if chances is None else self._learn_chances(chances)
 
-    def _learnt(self, chances: Chances) -> dict[int, float]:
+    def _learn_chances(self, chances: Chances) -> dict[int, float]:
         """Return the sum of the chances in each block, by its first row."""
         blocks = (block for window in self._windows(None) for block in window)
         learnt = {start: chances.learn(self._read_block(start, stop)) for start, stop in blocks}
@@ -133,7 +133,7 @@ class DatasetSource:
         """
         size, start, order, _ = position
         if order is not None:
-            self._tell_large_parts()
+            self._warn_of_large_parts()
         size = min(size, self.rows)
         return self._ahead(self._pieces(size, start, order, own))
 
@@ -149,7 +149,7 @@ class DatasetSource:
             self._read_block(0, 1)
         if own is not None and self.chances is not None:  # which the order depends on
             own = every
-        windows = (self._window(window, count, order) for window, count in self._counted(order))
+        windows = (self._window(window, count, order) for window, count in self._counted_windows(order))
         done = start
         for piece in cut(windows, size, start, own, self.rows):
             if self.chances is not None:
@@ -186,18 +186,18 @@ class DatasetSource:
 
         return Window(count, draw, lambda rest, _: (joined([*([] if rest is None else [rest]), held.pop()]), None))
 
-    def _tell_large_parts(self) -> None:
+    def _warn_of_large_parts(self) -> None:
         """Warn, once, of parts whose rows are not mixed over the whole part."""
         largest = int(np.diff(np.append(self._parts, self.rows)).max())
-        if largest > self._window_rows and not self._fits and not self._told:
-            self._told = True
+        if largest > self._window_rows and not self._fits and not self._warned:
+            self._warned = True
             kind = type(self.dataset).__name__
             warn(
                 f"{self.checks.name}: {kind}: {largest:,} rows are read in order from their beginning, and shuffled "
                 f"within {self._window_rows:,} only; write parts, such as row groups, of no more rows"
             )
 
-    def _counted(self, order: tuple[int, int] | None) -> Iterator[tuple[Ranges, int]]:
+    def _counted_windows(self, order: tuple[int, int] | None) -> Iterator[tuple[Ranges, int]]:
         """Give each window, and how many rows an epoch uses of it."""
         if self.chances is None or order is None:
             yield from ((window, _rows_in(window)) for window in self._windows(order))
@@ -211,7 +211,7 @@ class DatasetSource:
         size, start, order, _ = position
         windows = (
             self._window(window, count, order)._replace(read=partial(row_numbers, window))
-            for window, count in self._counted(order)
+            for window, count in self._counted_windows(order)
         )
         pieces = cut(windows, min(size, self.rows), start, every if shared else None, self.rows)
         numbers: Array = next(pieces).take()[1]
@@ -309,8 +309,8 @@ class DatasetSource:
                     chunks.append(rows)
                 end = stop if hasattr(self.dataset, "starts") else -1
             at += stop - start
-        found = np.concatenate(held)
-        return filled(chain(before, map(self._read_rows, chunks)), length + len(found)), found
+        rows = np.concatenate(held)
+        return filled(chain(before, map(self._read_rows, chunks)), length + len(rows)), rows
 
     def _read_rows(self, rows: Array) -> Batch:
         """Return some rows, ascending."""
@@ -326,8 +326,8 @@ class DatasetSource:
             for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
                 self._read_block(int(run[0]), int(run[-1]) + 1)  # raises the error that names the row
             raise
-        if (found := rows_in(batch[1])) != len(rows):
-            raise ShapeError(f"{self.checks.name}: {name} must return {len(rows)} rows; got {found}")
+        if (count := rows_in(batch[1])) != len(rows):
+            raise ShapeError(f"{self.checks.name}: {name} must return {len(rows)} rows; got {count}")
         return batch
 
     @property
@@ -351,14 +351,14 @@ class DatasetSource:
         try:
             batch = self.checks(part, name, start)
         except DataError as error:
-            raise self._told_of(error) from None
+            raise self._with_column_advice(error) from None
         if (rows := rows_in(batch[1])) != stop - start:
             raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
         if self._none is None:
             self._none = map_batch(np.copy, rows_of_batch(batch, slice(0)))
         return batch
 
-    def _told_of(self, error: DataError) -> DataError:
+    def _with_column_advice(self, error: DataError) -> DataError:
         """Return the error with what the dataset knows: the target's name, and why a column is text."""
         text, target = str(error), getattr(self.dataset, "target", None)
         if isinstance(target, str) and "argument 'y': column" not in text:

@@ -304,6 +304,6 @@ def fingerprints(x: Tree, y: Tree, weight: Array | None, known: Sequence[str] = 
         'x float64 (2, 3) 4c564769e8be, y float64 (2,) ...'
     """
     parts = [*flatten(x, "x").items(), *flatten(y, "y").items()] + ([] if weight is None else [("weight", weight)])
-    found = [*known, *(fingerprint(array) for _, array in parts[len(known) :])]
-    texts = (f"{name} {text}" for (name, _), text in zip(parts, found, strict=True))
+    digests = [*known, *(fingerprint(array) for _, array in parts[len(known) :])]
+    texts = (f"{name} {text}" for (name, _), text in zip(parts, digests, strict=True))
     return ", ".join(sorted(texts, key=lambda text: (text.startswith("weight"), text)))  # whatever a dict's order

@@ -197,7 +197,7 @@ class Slots:
 
     def arranged(self, places: Array, *, shuffled: bool) -> Arranged:
         """Return where the next rows come."""
-        found: list[tuple[Array, Array, Array]] = []
+        runs: list[tuple[Array, Array, Array]] = []
         done = at = 0
         while at < len(places):
             count = len(places) - at
@@ -208,7 +208,7 @@ class Slots:
                 mine[self._own(self.size)] = True
                 rows = places[at : at + count]
                 rows = by_place(rows, self.size) if shuffled else rows
-                found.append((rows, done + slots, np.tile(mine, count // self.size)))
+                runs.append((rows, done + slots, np.tile(mine, count // self.size)))
                 self._left -= count
                 done += count
             else:
@@ -219,10 +219,10 @@ class Slots:
                 slots, self._free = self._free[chosen], np.delete(self._free, chosen)
                 own, rows = self._own(self._length), places[at : at + count]
                 rows = np.sort(rows) if shuffled else rows
-                found.append((rows, done + slots, (own.start <= slots) & (slots < own.stop)))
+                runs.append((rows, done + slots, (own.start <= slots) & (slots < own.stop)))
                 done += 0 if len(self._free) else self._length
             at += count
-        rows, slots, mine = map(np.concatenate, zip(*found, strict=True))
+        rows, slots, mine = map(np.concatenate, zip(*runs, strict=True))
         return Arranged(rows, slots, mine, done)
 
     def _begun(self) -> Array:

@@ -114,7 +114,7 @@ def prepare(
     """Check ``data`` and make it a source of batches.
 
     Args:
-        data: (x, y), (x, y, weight), a Dataset or a Stream, or what ``adapted`` makes one of; x and y may be dicts of
+        data: (x, y), (x, y, weight), a Dataset or a Stream, or what ``adapt`` makes one of; x and y may be dicts of
             arrays by name.
         model: The model that takes the data.
         losses: The losses that take the targets: the trained one first, then metrics that are losses.
@@ -129,7 +129,7 @@ def prepare(
         ShapeError: Shapes do not fit the model or each other.
         DtypeError: Values are not real numbers.
     """
-    data = adapted(data, name)
+    data = adapt(data, name)
     chances = None if sampling is None else Chances(sampling, name)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         x, y, weight = parts(data, name)
@@ -177,7 +177,7 @@ def _require_metrics(metrics: Iterable[Any], arrays: Batch, model: Model, name: 
             raise type(error)(f"{name}: argument 'y': {error}") from None
 
 
-def adapted(data: Any, name: str) -> Any:
+def adapt(data: Any, name: str) -> Any:
     """Return a Dataset or a Stream for a dataset or a DataLoader of PyTorch, a dataset of Hugging Face, or an iterable.
 
     Anything else is returned as it is.
@@ -190,7 +190,7 @@ def adapted(data: Any, name: str) -> Any:
         DataError: It is a DataLoader that shuffles.
 
     Example:
-        >>> adapted((batch for batch in []), "fit").once
+        >>> adapt((batch for batch in []), "fit").once
         True
     """
     if isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "with_format"):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, real_array, require_finite
-from framework.data.sources import adapted
+from framework.data.sources import adapt
 from framework.data.streams import Stream
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.frames import Frame, concatenated, is_frame, is_series
@@ -54,7 +54,7 @@ def split(
         >>> train[0]["city"].tolist(), train[1]
         (['Rome', 'Bern'], 'city')
     """
-    data = adapted(data, "split")
+    data = adapt(data, "split")
     whole = hasattr(data, "read") and hasattr(data, "__len__")
     if not (whole or (isinstance(data, tuple | list) and 1 <= len(data) <= 3)) or not isinstance(
         fraction, numbers.Real

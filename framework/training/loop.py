@@ -12,7 +12,7 @@ from framework.arithmetic import limit_threads
 from framework.callbacks.progress import own_bars
 from framework.data.checks import settling
 from framework.data.pieces import Position, every
-from framework.data.sources import ArraySource, Source, adapted, prepare
+from framework.data.sources import ArraySource, Source, adapt, prepare
 from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream
 from framework.emit.programs import refresh
@@ -74,7 +74,7 @@ def train(
             workers = starting.workers(trainer.strategy.timeout)
             surroundings.enter_context(workers.guard(trainer.strategy.timeout))
             surroundings.enter_context(limit_threads())
-        fit = prepared(trainer, model, data, validation, epochs, run, name, workers, surroundings)
+        fit = prepare_fit(trainer, model, data, validation, epochs, run, name, workers, surroundings)
         run, source = fit.run, fit.source
         # Layers that mix the rows of each part of a batch need them in their order.
         shared = trainer.strategy is not None and not (trainer.accumulate > 1 and mixing(run.model))
@@ -207,7 +207,7 @@ class Fit:
         return results | {f"val_{key}": value for key, value in validated.items()}
 
 
-def prepared(
+def prepare_fit(
     trainer: Trainer,
     model: Model,
     data: Any,
@@ -276,11 +276,11 @@ def prepared(
 
 def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
     """Return the training data and the validation data, which may be a part of it."""
-    data = adapted(data, name)
+    data = adapt(data, name)
     known = isinstance(data, tuple | list | Stream) or hasattr(data, "read")  # anything else is refused later
     if isinstance(validation, float) and known:
         return hold_out(data, validation, seed, f"{name}: argument 'validation'")
-    return data, adapted(validation, f"{name}: validation")
+    return data, adapt(validation, f"{name}: validation")
 
 
 def _chosen(trainer: Trainer, model: Model, run: Run | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from framework.callbacks.progress import own_bars
 from framework.data.checks import settling
 from framework.data.pieces import Piece, Position
-from framework.data.sources import ArraySource, adapted
+from framework.data.sources import ArraySource, adapt
 from framework.data.splits import taking
 from framework.emit.programs import refresh
 from framework.engines import Engine
@@ -22,7 +22,7 @@ from framework.optimizers import Optimizer
 from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
-from framework.training.loop import WITHIN, Fit, prepared, train
+from framework.training.loop import WITHIN, Fit, prepare_fit, train
 from framework.training.preconditions import shown
 from framework.training.session import Handlers, Session, interruption
 
@@ -89,7 +89,7 @@ def _with(trainer: Trainer, setting: str, value: Any, argument: str, place: int)
 
 def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int) -> list[tuple[Any, Any]]:
     """Return the data and the validation data of each model; those that share data get the same objects."""
-    data = adapted(data, NAME)
+    data = adapt(data, NAME)
     if splits is None:
         return [(data, validation)] * count
     if validation is not None:
@@ -284,7 +284,7 @@ def _members(
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
         first = known.get(own)
         if first is None:
-            fit = prepared(trainer, model, *part, epochs, None, NAME, workers, threads)
+            fit = prepare_fit(trainer, model, *part, epochs, None, NAME, workers, threads)
             if not isinstance(fit.source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:

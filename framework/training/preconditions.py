@@ -71,12 +71,12 @@ def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
                     f"Columns: {', '.join(keys)}"
                 )
         for key, mode in callback.judged().items():
-            found = better.get(key.removeprefix("val_"))
-            wanted = {"greater": "max", "smaller": "min"}.get(found or "", mode)
+            kind = better.get(key.removeprefix("val_"))
+            wanted = {"greater": "max", "smaller": "min"}.get(kind or "", mode)
             if mode != wanted:
                 raise SettingsError(
                     f"{name}: {type(callback).__name__} judges {key!r} by mode={mode!r}, but it is better when it is "
-                    f"{found}; write mode={wanted!r}"
+                    f"{kind}; write mode={wanted!r}"
                 )
 
 

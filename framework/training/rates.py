@@ -12,7 +12,7 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array
 from framework.callbacks import on
-from framework.data.sources import adapted
+from framework.data.sources import adapt
 from framework.data.streams import BareStream
 from framework.errors import DivergedError, SettingsError, UsageError
 from framework.models import Model
@@ -60,14 +60,14 @@ class LearningRateSearch:
         return plots.learning_rate_search(self, axis=axis)
 
     def __repr__(self) -> str:
-        found = None if self.suggestion is None else float(f"{self.suggestion:.3g}")
-        return f"LearningRateSearch(suggestion={found}, {len(self.rates)} steps)"
+        rate = None if self.suggestion is None else float(f"{self.suggestion:.3g}")
+        return f"LearningRateSearch(suggestion={rate}, {len(self.rates)} steps)"
 
 
-def searched(
+def search_rate(
     trainer: Trainer, model: Model, data: Any, lowest: float, highest: float, steps: int
 ) -> LearningRateSearch:
-    """Train a copy of the model with growing rates, and return what was found; see ``Trainer.find_learning_rate``."""
+    """Train a copy of the model with growing rates, and return the losses; see ``Trainer.find_learning_rate``."""
     name = "find_learning_rate"
     for argument, value in (("lowest", lowest), ("highest", highest)):
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
@@ -77,10 +77,10 @@ def searched(
         raise SettingsError(f"{name}: argument 'lowest' must be at most half of 'highest', {highest:g}; got {lowest:g}")
     if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 20:
         raise SettingsError(f"{name}: argument 'steps' must be a whole number from 20; got {brief(steps)}")
-    if isinstance(found := adapted(data, name), BareStream) and found.once:
+    if isinstance(stream := adapt(data, name), BareStream) and stream.once:
         raise UsageError(
-            f"{name}: a {found.name} can be read once, and the search may need several epochs; write Stream(function), "
-            "where function(epoch) gives the same rows whenever it is called with the same epoch"
+            f"{name}: a {stream.name} can be read once, and the search may need several epochs; write "
+            "Stream(function), where function(epoch) gives the same rows whenever it is called with the same epoch"
         )
     rates: list[float] = []
     losses: list[float] = []

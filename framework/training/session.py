@@ -56,12 +56,12 @@ class Session:
         self.flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
         self._rows = rows
         self.callbacks = sorted(callbacks, key=lambda callback: callback.writes)
-        found = [(callback, callback.hooks()) for callback in self.callbacks]
-        self._heard = {hook for _, hooks in found for hook in hooks}
+        hooks_of = [(callback, callback.hooks()) for callback in self.callbacks]
+        self._heard = {hook for _, hooks in hooks_of for hook in hooks}
         if self.workers.size > 1:  # they call a hook together
             self._heard = set().union(*self.workers.gather(self._heard))
         self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
-            hook: [(callback, hooks[hook]) for callback, hooks in found if hook in hooks and self._calls(callback)]
+            hook: [(callback, hooks[hook]) for callback, hooks in hooks_of if hook in hooks and self._calls(callback)]
             for hook in HOOKS
         }
         self._started: list[Callback] = []

@@ -34,7 +34,7 @@ from framework.settings.component import Component, Count, Seed
 from framework.settings.messages import warn, worded
 from framework.training.loop import train
 from framework.training.many import fit_many
-from framework.training.rates import LearningRateSearch, searched
+from framework.training.rates import LearningRateSearch, search_rate
 
 
 class Trainer(Component):
@@ -299,7 +299,7 @@ class Trainer(Component):
         Source:
             Smith, Cyclical learning rates for training neural networks (2017), section 3.3.
         """
-        return searched(self, model, data, lowest, highest, steps)
+        return search_rate(self, model, data, lowest, highest, steps)
 
     @worded
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
