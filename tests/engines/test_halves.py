@@ -72,7 +72,7 @@ def bits(model, optimizer):
 
 @pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("start", range(0, 100, EACH))
+@pytest.mark.parametrize("start", range(0, 60, EACH))
 def test_a_loop_by_hand_gives_the_bits_of_the_numpy_engine(start, dtype, pytestconfig):
     for drawn in drawn_models(start, pytestconfig.option.rotation, dtype):
         with limit_threads():  # as in the engine: the last bits of a product depend on them
@@ -105,7 +105,7 @@ def by_gradient(drawn, eps, turn):
 
 @pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("start", range(0, 100, EACH))
+@pytest.mark.parametrize("start", range(0, 60, EACH))
 def test_the_gradient_of_a_loss_by_itself_gives_the_gradients_of_its_backward(start, dtype, pytestconfig):
     compared, eps = 0, float(np.finfo(dtype).eps)
     for drawn in drawn_models(start, pytestconfig.option.rotation, dtype):
@@ -126,7 +126,7 @@ def test_the_gradient_of_a_loss_by_itself_gives_the_gradients_of_its_backward(st
 
 
 @pytest.mark.share(1 / 10)
-@pytest.mark.parametrize("start", range(0, 100, EACH))
+@pytest.mark.parametrize("start", range(0, 60, EACH))
 def test_backward_returns_the_slope_by_the_inputs(start, pytestconfig):
     for drawn in drawn_models(start, pytestconfig.option.rotation):
         if "Step()" in repr(drawn.model):  # whose gradients pass straight through

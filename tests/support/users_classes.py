@@ -96,7 +96,7 @@ class Quadratic(Layer):
         return {"form": (self.inputs, self.inputs)}
 
     def formula(self, x, form):
-        return np.concatenate([x, np.einsum("ni,ij,nj->n", x, form, x)[:, None]], axis=1)
+        return np.concatenate([x, np.tanh(np.einsum("ni,ij,nj->n", x, form, x))[:, None]], axis=1)
 
 
 class Pairs(Layer):
@@ -194,15 +194,16 @@ class Noisy(Layer):
         return x
 
 
-class Squared(Layer):
+class Bowl(Layer):
     """Both passes by hand, without parameters."""
 
     def apply(self, x, values, record):
+        record["root"] = root = np.sqrt(1.0 + x * x)
         record["x"] = x
-        return x * x * 0.5 + x
+        return root - 0.5 * x
 
     def apply_backward(self, gradient, values, record, gradients):
-        return (record["x"] + 1.0) * gradient
+        return (record["x"] / record["root"] - 0.5) * gradient
 
 
 class Scaled(Layer):

@@ -8,6 +8,7 @@ from catalogue import catalogue
 from layer_pieces import Gated
 from users_classes import (
     Bent,
+    Bowl,
     Chosen,
     Compared,
     Cubic,
@@ -26,7 +27,6 @@ from users_classes import (
     Scaled,
     Scan,
     Shares,
-    Squared,
     Standardized,
     Steps,
     Tracked,
@@ -128,7 +128,7 @@ class WholeModel:
         self.rows = 2 * whole + self.pick(*(rows for rows in range(2, whole) if rows % self.size != 1))
         self.batch = whole
         self.x, layers, shape, kind = self.inputs()
-        for _ in range(self.number(0, 4)):
+        for _ in range(self.number(1, 5)):
             layer, kind = self.layer(shape, kind)
             layers.append(layer)
             shape = shape_after(layer, shape)
@@ -186,7 +186,7 @@ class WholeModel:
 
     def inputs(self):
         """Return x, the first layers, the shape of what they give, and its kind."""
-        kind = self.pick("row", "row", "sequence", "signal", "image", "ids", "several", "mixed")
+        kind = self.pick("row", "sequence", "sequence", "signal", "image", "image", "ids", "several", "mixed")
         if kind == "row":
             width = self.number(2, 6)
             return self.normal(width), [], (width,), "row"
@@ -228,17 +228,21 @@ class WholeModel:
 
     def layer(self, shape, kind):
         """Return a layer for samples of a shape, and the kind of what it gives."""
-        layer, *after = self.pick(*getattr(self, f"_{kind}")(*shape))()
-        return layer, after[0] if after else kind
+        stay, go = getattr(self, f"_{kind}")(*shape)
+        if go and self.chance(0.25):
+            make, kind = self.pick(*go)
+        else:
+            make = self.pick(*self._any(shape[-1]) if self.chance(0.2) else stay)
+        return make(), kind
 
     def _any(self, width):
-        """Return what suits samples of every kind."""
-        return [
-            lambda: (Dropout(self.pick(0.1, 0.5)),),
-            lambda: (self.activation(width),),
-            *([lambda: (LayerNorm(width),)] if width > 1 else []),
-            lambda: (Layer.of(lambda x, slope: np.where(x > 0.2, x, x * (0.5 + slope)), shapes={"slope": ()}),),
+        """Return what makes layers for samples of every kind."""
+        makers = [
+            lambda: Dropout(self.pick(0.1, 0.5)),
+            lambda: self.activation(width),
+            lambda: Layer.of(lambda x, slope: np.where(x > 0.2, x, x * (0.5 + slope)), shapes={"slope": ()}),
         ]
+        return makers + [lambda: LayerNorm(width)] * (width > 1)
 
     def block(self, width, *more):
         """Return a layer that gives rows of the same width."""
@@ -249,7 +253,7 @@ class WholeModel:
             lambda: Sequential(Dense(units=width, activation=Tanh()), Dropout(0.3)),
             Repeated,
             Chosen,
-            Squared,
+            Bowl,
             Noisy,
             lambda: Product(units=width),
             lambda: Scaled(units=width),
@@ -257,41 +261,39 @@ class WholeModel:
         return self.pick(*layers)()
 
     def _row(self, width):
+        """Return what makes layers that stay with samples of this kind, and others with what they give."""
         units = self.number(1, 5)
 
         def norm():
             return Sequential(Dense(units=width, activation=Tanh()), BatchNorm(width))
 
-        layers = [
-            *(lambda: (Dense(width, units, self.activation(units)),), lambda: (Dense(units=units),)) * 3,
-            lambda: (RBF(units, inputs=self.pick(None, width)),),
-            lambda: (BatchNorm(width),),
-            lambda: (Residual(self.block(width, Tracked, norm), *([self.block(width)] if self.chance(0.5) else [])),),
-            lambda: (Sequential(self.block(width), Sequential(Dense(units=units), self.activation(units))),),
-            lambda: (Gated(value=Dense(width, units), gate=self.gate(width, units)),),
-            lambda: (Twice(child=self.block(width)),),
-            lambda: (self.block(width, Tracked, norm),),
-            lambda: (self.block(width),),
-            lambda: (Product(units=units),),
-            lambda: (Quadratic(),),
-            lambda: (Looked(units=units),),
-            lambda: (
-                Sequential(
-                    Heads(a=Dense(width, 2), b=self.pick(None, Sequential(Dense(width, 3), Dropout(0.2)))),
-                    Join(a=None, b=Dense(units=units)),
-                ),
-            ),
+        def heads():
+            second = self.pick(None, Sequential(Dense(width, 3), Dropout(0.2)))
+            return Sequential(Heads(a=Dense(width, 2), b=second), Join(a=None, b=Dense(units=units)))
+
+        def twins():
+            child = self.pick(Dense(width // 2, units, Tanh()), Sequential(Dense(width // 2, units), Dropout(0.2)))
+            return Twins(half=width // 2, child=child, last=Dense(units, 3))
+
+        stay = [
+            lambda: Dense(width, units, self.activation(units)),
+            lambda: Dense(units=units),
+            lambda: RBF(units, inputs=self.pick(None, width)),
+            lambda: BatchNorm(width),
+            lambda: Residual(self.block(width, Tracked, norm), *([self.block(width)] if self.chance(0.5) else [])),
+            lambda: Sequential(self.block(width), Sequential(Dense(units=units), self.activation(units))),
+            lambda: Gated(value=Dense(width, units), gate=self.gate(width, units)),
+            lambda: Twice(child=self.block(width)),
+            lambda: self.block(width, Tracked, norm),
+            lambda: self.block(width),
+            lambda: Product(units=units),
+            Quadratic,
+            lambda: Looked(units=units),
+            heads,
         ]
-        if width > 1:
-            layers.append(lambda: (Bilinear(units=units, first=self.number(1, width - 1)),))
-        if width <= 8:
-            layers.append(lambda: (Pairs(),))
-        if width % 2 == 0:
-            half = width // 2
-            child = self.pick(Dense(half, units, Tanh()), Sequential(Dense(half, units), Dropout(0.2)))
-            layers.append(lambda: (Twins(half=half, child=child, last=Dense(units, 3)),))
-            layers.append(lambda: (Reshape((half, 2)), "sequence"))
-        return self._any(width) + layers
+        stay += [lambda: Bilinear(units=units, first=self.number(1, width - 1))] * (width > 1)
+        stay += [Pairs] * (width <= 8) + [twins] * (width % 2 == 0)
+        return stay, [(lambda: Reshape((width // 2, 2)), "sequence")] * (width % 2 == 0)
 
     def gate(self, width, units):
         return self.pick(Dense(width, units, Sigmoid()), Sequential(Dropout(0.2), Dense(width, units), Sigmoid()))
@@ -302,27 +304,31 @@ class WholeModel:
         settings = self.pick({}, {"causal": True}, {"masking": 0.0}, {"mask": mask}, {"units": 2 * heads})
         return MultiHeadAttention(heads=heads, inputs=self.pick(None, width), **settings)
 
+    def recurrent(self, returns):
+        kind = self.pick(GRU, LSTM, SimpleRNN)
+        return kind(self.number(1, 4), returns=returns, masking=self.pick(None, 0.0))
+
     def _sequence(self, steps, width):
         units = self.number(1, 4)
-        recurrent = self.pick(GRU, LSTM, SimpleRNN)
-        masking = self.pick(None, 0.0)
-        layers = [
-            lambda: (recurrent(units, returns="all", masking=masking),),
-            lambda: (recurrent(units, masking=masking), "row"),
-            lambda: (Scan(units=units),),
-            lambda: (Scan(units=units, every=False), "row"),
-            lambda: (Steps(),),
-            lambda: (Compared(),),
-            lambda: (Dense(width, units, self.activation(units)),),
-            lambda: (PositionalEncoding(),),
-            lambda: (self.attention(steps, width),),
-            lambda: (Residual(self.pick(Dropout(0.2), Tanh()), self.attention(steps, width)),),
-            lambda: (Permute((2, 1)), "signal"),
-            lambda: (Flatten(), "row"),
-            lambda: (Reshape((-1,)), "row"),
-            lambda: (GlobalAverage(), "row"),
+        stay = [
+            *[lambda: self.recurrent("all")] * 3,
+            *[lambda: self.attention(steps, width)] * 2,
+            lambda: Residual(self.pick(Dropout(0.2), Tanh()), self.attention(steps, width)),
+            lambda: Scan(units=units),
+            Steps,
+            Compared,
+            lambda: Dense(width, units, self.activation(units)),
+            PositionalEncoding,
         ]
-        return self._any(width) + layers
+        go = [
+            *[(lambda: self.recurrent("last"), "row")] * 3,
+            (lambda: Scan(units=units, every=False), "row"),
+            (lambda: Permute((2, 1)), "signal"),
+            (Flatten, "row"),
+            (lambda: Reshape((-1,)), "row"),
+            (GlobalAverage, "row"),
+        ]
+        return stay, go
 
     def window(self, *sizes):
         """Return kernel, stride, dilation and padding that fit into some sizes."""
@@ -343,28 +349,20 @@ class WholeModel:
         return self.pick(MaxPool, AveragePool)(window=window, stride=self.pick(None, stride), padding=padding)
 
     def _signal(self, channels, steps):
-        layers = [
-            lambda: (self.convolution(Conv1D, steps),),
-            lambda: (self.convolution(Conv1D, steps),),
-            lambda: (self.pool(steps),),
-            lambda: (Permute((2, 1)), "sequence"),
-            lambda: (Flatten((channels, steps)), "row"),
-            lambda: (GlobalAverage(), "row"),
+        go = [
+            (lambda: Permute((2, 1)), "sequence"),
+            (lambda: Flatten((channels, steps)), "row"),
+            (GlobalAverage, "row"),
         ]
-        return self._any(steps) + layers
+        return [lambda: self.convolution(Conv1D, steps), lambda: self.pool(steps)], go
 
     def _image(self, channels, height, width):
-        layers = [
-            lambda: (self.convolution(Conv2D, height, width),),
-            lambda: (self.convolution(Conv2D, height, width),),
-            lambda: (self.pool(height, width),),
-            lambda: (self.pool(height, width),),
-            lambda: (Residual(Conv2D(filters=channels, kernel=3, padding="same"), ReLU()),),
-            lambda: (Reshape((channels, -1)), "signal"),
-            lambda: (Flatten(), "row"),
-            lambda: (GlobalAverage(), "row"),
+        stay = [
+            *[lambda: self.convolution(Conv2D, height, width)] * 2,
+            *[lambda: self.pool(height, width)] * 2,
+            lambda: Residual(Conv2D(filters=channels, kernel=3, padding="same"), ReLU()),
         ]
-        return self._any(width) + layers
+        return stay, [(lambda: Reshape((channels, -1)), "signal"), (Flatten, "row"), (GlobalAverage, "row")]
 
     # the outputs and their losses
 
@@ -421,7 +419,7 @@ class WholeModel:
             return self.ended(Dense(width, units), self.pick(Identity(), Tanh())), loss, y, []
         if kind == "counts":
             y = self.rng.poisson(2.0, (self.rows, units))
-            return self.ended(Dense(width, units), Softplus()), Poisson(), y, []
+            return [Dense(width, units, Tanh()), Softplus()], Poisson(), y, []
         if self.chance(0.3):
             return [Neuron(width, self.pick(Identity(), Tanh()))], self.numbers_loss(), self.normal(), []
         last = self.pick(None, LayerNorm(units), BatchNorm(units), Residual(Dense(units, units)), Dropout(0.2))
