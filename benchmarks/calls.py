@@ -8,7 +8,8 @@ without callbacks. ``sys.setprofile`` sees every call of a Python function; thos
 functions that it emits and those that a dataclass makes. A generator counts each time it goes on.
 
 The calls of a step are those of an epoch of 60 batches less those of one of 40, divided by 20, so they are exact. The
-first update is over as soon as a parameter has changed.
+first update is over as soon as a parameter has changed. The bar for files is that of a later fit of the process, which
+finds the programs of the formulas ready.
 """
 
 import argparse
@@ -60,24 +61,29 @@ class Calls:
             self.files[f"{module.replace('.', '/')}.py"] += 1
 
 
+def warm() -> tuple[dict[str, float], Counter[str]]:
+    """Return the calls of a warm step by function, and those of a later fit up to the first update by file."""
+    short, long = Calls(STEPS), Calls(STEPS + MORE)
+    return {name: (count - short.functions[name]) / MORE for name, count in sorted(long.functions.items())}, short.files
+
+
 def main() -> None:
     """Count, and print the counts with their bars."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calls", description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true", help="name the functions of a step, and the files")
     options = parser.parse_args()
-    first, short, long = Calls(STEPS), Calls(STEPS), Calls(STEPS + MORE)
-    step = {name: (count - short.functions[name]) / MORE for name, count in sorted(long.functions.items())}
+    first, step, later = Calls(STEPS), *warm()
     print(f"a warm step: {sum(step.values()):g} calls; at most {CALLS}")
     print("from fit to the first update:")
-    print(f"  first fit of a process: {len(first.files)} files, {first.files.total():,} calls; at most {FILES} files")
-    print(f"  a later fit: {len(short.files)} files, {short.files.total():,} calls")
+    print(f"  first fit of a process: {len(first.files)} files, {first.files.total():,} calls")
+    print(f"  a later fit: {len(later)} files, {later.total():,} calls; at most {FILES} files")
     if options.list:
         print("\nThe calls of a warm step:")
         for name in filter(step.__getitem__, step):
             print(f"{step[name]:6g}  {name}")
         print("\nThe calls until the first update, in a later fit and in the first one:")
         for name in sorted(first.files):
-            print(f"{short.files[name]:6} {first.files[name]:6}  {name}")
+            print(f"{later[name]:6} {first.files[name]:6}  {name}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ np.asarray(b, like=x)                     np.array(b, like=x)
 HEAD = """# Operations that can be derived
 
 A [formula](formulas.md) may use the NumPy functions on this page. `python docs/operations.py` writes the page from the
-table that tracing, derivatives, NumPy source and kernels share (`framework/graph/operations`). A test keeps it true.
+table that tracing, derivatives, NumPy source and kernels share (`framework/graph/operations.py`). A test keeps it true.
 
 ## Elementwise
 

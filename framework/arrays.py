@@ -7,9 +7,8 @@ array of the model's dtype. Anything else is refused, with the first value that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,21 +28,6 @@ Batch = tuple[Any, Any, Array | None]
 BLOCK = 8192
 """Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
 
-
-class WholeBatch(NamedTuple):
-    """The batch of which a shard is a part.
-
-    Attributes:
-        rows: Its number of rows.
-        total: Adds up an array (n,) over all shards.
-    """
-
-    rows: int
-    total: Callable[[Array], Array]
-
-
-WHOLE_BATCH: ContextVar[WholeBatch | None] = ContextVar("whole batch", default=None)
-"""Where a shard is computed, its batch; None where a batch is computed whole."""
 
 LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 """The largest number of each dtype that formulas are computed in."""
@@ -83,7 +67,7 @@ def real_array(value: Any, name: str, dtype: npt.DTypeLike | None = None) -> Arr
         return value  # type: ignore[no-any-return]
     if is_frame(value):
         return _grid(Frame(value, name), dtype, name)
-    array = _column(value, name) if is_series(value) else _numbers(value, name)
+    array = _numbers(value, name)
     wanted = array.dtype.newbyteorder("=") if dtype is None else np.dtype(dtype)
     with np.errstate(over="ignore"):  # a value beyond the dtype becomes inf here and is refused by require_finite
         return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
@@ -116,13 +100,6 @@ def column_names(value: Any, name: str = "table") -> tuple[str, ...] | None:
     return Frame(value, name).names if is_frame(value) else None
 
 
-def _column(series: Any, name: str) -> Array:
-    frame = Frame(series, name)
-    array = frame.values()
-    _tell_rounded(frame, frame.names[0], array, name)
-    return array
-
-
 def _tell_rounded(frame: Frame, label: str, array: Array, name: str) -> None:
     """Warn of a column of whole numbers, whose values are ``array``, of which no float64 holds some."""
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and (lost := frame.rounded(label)):
@@ -147,6 +124,11 @@ def _grid(frame: Frame, dtype: npt.DTypeLike | None, name: str) -> Array:
 
 def _numbers(value: Any, name: str) -> Array:
     """Return ``value`` as an array of real numbers, of any dtype and order."""
+    if is_series(value):
+        frame = Frame(value, name)
+        column: Array = frame.values()
+        _tell_rounded(frame, frame.names[0], column, name)
+        return column
     if _is_masked(value):
         raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
     try:
@@ -423,29 +405,18 @@ def place_of_best(values: Any, mode: str = "min") -> int | None:
 
 
 class Record(dict[str, Any]):
-    """The arrays that a layer's forward keeps for its backward, by name, and the working memory of both.
+    """The arrays that a model whose passes are written by hand keeps from ``apply`` for ``apply_backward``, by name.
 
-    In training a layer has one record and ``array`` returns the same memory at every step. Predictions that are made
-    at the same time have records of their own.
+    A model in training has one record, and ``array`` returns the same memory at every step.
 
     Attributes:
         training: Whether this is a training pass.
         key: (seed, epoch, step, ..., place of the layer): the key of this pass's random numbers, or None.
-        fused: Whether backward starts from dL/dh of the output layer, not from dL/da; by name for several outputs.
-        needs_input_gradient: Whether backward's result, dL/dx, will be used.
-        outputs: The records of the outputs by name, for their losses, where there are several.
-        total: The sum of w l that the last backward of the loss found.
-        sample: Whether forward was given one sample, without a row axis.
-        ready: Whether forward has run and backward has not yet used this record up.
-        preactivation: h of the output layer, or None where it has no activation.
-        softmax: Where a softmax ends the model, h less its largest number in each row, and the sum of exp of that;
-            None elsewhere.
-        output: What forward computed.
-        accepted_by: The loss that last accepted the output activation.
-        fuses: Whether that loss works on the pre-activation; by name for several outputs.
-        parts: The records of a composed model's layers.
-        calls: The record of each call of a child in this forward, by the child's name.
-        adds: Whether a child's gradients of this pass are there already, so that further ones add to them.
+        dtype: The dtype of the model.
+        x: What ``apply`` was given.
+        calls: The passes of each child in this forward, by the child's name.
+        filled: The children whose gradients of this pass are there already, so that further ones add to them.
+        workspaces: The working memory of each call of a child.
 
     Example:
         >>> record = Record("float64", training=True)
@@ -453,57 +424,23 @@ class Record(dict[str, Any]):
         ((4, 2), True)
     """
 
-    __slots__ = (
-        "accepted_by",
-        "adds",
-        "calls",
-        "dtype",
-        "fused",
-        "fuses",
-        "key",
-        "needs_input_gradient",
-        "output",
-        "outputs",
-        "parts",
-        "preactivation",
-        "ready",
-        "sample",
-        "softmax",
-        "total",
-        "training",
-        "_buffers",
-        "_memories",
-    )
+    __slots__ = ("_buffers", "calls", "dtype", "filled", "key", "training", "workspaces", "x")
 
-    def __init__(self, dtype: npt.DTypeLike, *, training: bool, parts: tuple[Record, ...] = ()) -> None:
-        """Start empty; ``parts`` are the records of a composed model's layers."""
+    def __init__(self, dtype: npt.DTypeLike, *, training: bool) -> None:
+        """Start empty."""
         super().__init__()
         self.dtype = np.dtype(dtype)
         self.training = training
-        self.parts = parts
         self.key: tuple[int, ...] | None = None
-        self.fused: Any = False
-        self.needs_input_gradient = True
-        self.sample = False
-        self.ready = False
-        self.preactivation: Any = None
-        self.softmax: tuple[Array, Array] | None = None
-        self.output: Any = None
-        self.outputs: dict[str, Record] = {}
-        self.total = 0.0
-        self.accepted_by: object = None
-        self.fuses: Any = False
-        self.calls: dict[str, list[Record]] = {}
-        self.adds = False
+        self.workspaces: dict[Any, Any] = {}
         self._buffers: dict[str, Array] = {}
-        self._memories: dict[Any, Any] = {}
+        self.begin(None, None)
 
-    def memory(self, emitted: Any) -> Any:
-        """Return the working memory of an emitted function, which is kept."""
-        found = self._memories.get(emitted)
-        if found is None:
-            found = self._memories[emitted] = emitted.new_memory()
-        return found
+    def begin(self, x: Any, key: tuple[int, ...] | None) -> None:
+        """Begin a pass."""
+        self.x, self.key = x, key
+        self.calls: dict[str, list[Any]] = {}
+        self.filled: set[str] = set()
 
     def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike | None = None) -> Array:
         """Return uninitialised memory of this shape under this name; the first axis may shrink without a new one."""

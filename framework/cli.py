@@ -14,7 +14,7 @@ import numpy as np
 
 import framework
 from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
-from framework.experiments.commands import COMMANDS
+from framework.experiments.commands import COMMANDS, answering
 from framework.experiments.folder import CHECKPOINTS
 from framework.files import leads_to
 from framework.parallel.launching import launch
@@ -87,6 +87,7 @@ def main() -> None:
 )
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="sigmoid", show_default=True, help="f.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@answering()
 def step(x: list[float], w: list[float], b: float, y: float, learning_rate: float, activation: str, form: str) -> None:
     """Print one step of gradient descent on one neuron, number by number.
 
@@ -94,12 +95,9 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
     """
     if len(x) != len(w):
         raise click.ClickException(f"--w must have as many numbers as --x; got {len(w)}, and {len(x)} in --x")
-    try:
-        neuron = framework.Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
-        with np.errstate(all="ignore"):  # what is not finite is said below, in one line
-            traced = framework.trace_step(neuron, x, y, learning_rate=learning_rate)
-    except framework.FrameworkError as error:
-        raise click.ClickException(str(error)) from None
+    neuron = framework.Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
+    with np.errstate(all="ignore"):  # what is not finite is said below, in one line
+        traced = framework.trace_step(neuron, x, y, learning_rate=learning_rate)
     for name, value in traced.to_dict().items():
         if not np.isfinite(value).all():
             raise click.ClickException(f"the step overflows: '{LABELS[name]}' is {value}; give smaller numbers")
@@ -127,16 +125,14 @@ def list_parts(kind: str) -> None:
 
 @main.command(name="describe", short_help="Print what a checkpoint holds.")
 @click.argument("path")
+@answering()
 def describe_checkpoint(path: str) -> None:
     """Print what the checkpoint PATH holds, without building anything of it."""
-    try:
-        if leads_to(path) == "folder":
-            found = framework.latest(path) or framework.latest(Path(path, CHECKPOINTS))
-            hint = f"its newest is {found}" if found else "it has none"
-            raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
-        click.echo(framework.describe(path))
-    except framework.FrameworkError as error:
-        raise click.ClickException(str(error)) from None
+    if leads_to(path) == "folder":
+        found = framework.latest(path) or framework.latest(Path(path, CHECKPOINTS))
+        hint = f"its newest is {found}" if found else "it has none"
+        raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
+    click.echo(framework.describe(path))
 
 
 @main.command(short_help="Show a step, then train on the two data sets.")

@@ -15,9 +15,8 @@ import numpy as np
 from framework.arrays import Array
 from framework.derivatives.checks import Subject, check_rows
 from framework.derivatives.formulas import Formula
-from framework.emit.programs import Program, programs_of, require_current
+from framework.emit.programs import program_of
 from framework.errors import DerivativeError, DivergedError, ShapeError
-from framework.graph.reads import Reads
 from framework.models import Model
 from framework.models.parameters import Parameters, matching
 from framework.settings.component import Positive, belongs_to
@@ -69,7 +68,7 @@ class Regularizer(Formula):
         Raises:
             DerivativeError: The value cannot be traced; says why, and what to write.
         """
-        return self._program(values).derivative(values)
+        return program_of(self, "value", ("values",), values, whole=True).derivative(values)
 
     def names(self, parameters: Parameters) -> tuple[str, ...]:
         """Return the names that the pattern matches, frozen or not.
@@ -134,19 +133,6 @@ class Regularizer(Formula):
         written = type(self).slope is not Regularizer.slope
         it = Subject(self, "slope", "values", written=written, advice=advice)
         check_rows(it, value, slope, values.reshape(1, -1))
-
-    def _program(self, values: Array) -> Program:
-        """Return the traced ``value`` for arrays of this shape and dtype."""
-        programs, key = programs_of(self), ("value", values.dtype.name, values.shape)
-        if key not in programs:
-            reads = Reads([self.value], type(self))
-            try:
-                programs[key] = Program(self.value, ("values",), values.dtype.name, reads=reads, shape=values.shape)
-            except DerivativeError as error:
-                raise DerivativeError(f"{type(self).__name__}.value: {error}") from None
-        program: Program = programs[key]
-        require_current(self, program)
-        return program
 
     def _trainable(self, model: Model) -> tuple[str, ...]:
         frozen = model.parameters.frozen

@@ -15,7 +15,8 @@ import numpy as np
 
 from framework.arrays import real_array
 from framework.callbacks import Callback
-from framework.errors import SettingsError, ShapeError
+from framework.emit.step import Workspace
+from framework.errors import ShapeError
 from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
 from framework.models.affine import Neuron
@@ -128,6 +129,7 @@ LABELS = {name: hint.__metadata__[0] for name, hint in get_type_hints(TracedStep
 """The heading of each quantity in a table, in the order of the algorithm."""
 
 
+@worded
 def error_term(neuron: Neuron, x: Any, target: Any, loss: Loss | None = None) -> Any:
     """Return the textbook's error term, (y - f(h)) f'(h), for one sample or each row.
 
@@ -271,21 +273,21 @@ def _norms(arrays: Mapping[str, Any]) -> dict[str, float]:
 
 def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, Any]:
     """Return what is known before a step, without changing the neuron."""
-    if not isinstance(neuron, Neuron):
-        raise SettingsError(f"trace: the model must be a single Neuron; got {neuron!r}")
-    x, target = real_array(x, "x", neuron.dtype), real_array(target, "target", neuron.dtype)[()]
-    activation, parameters = neuron.activation, neuron.parameters
-    output = neuron(x)  # checks the shape of x
-    h = x.dot(parameters["weights"]) + parameters["bias"][()]
-    slope = activation.derivative_at(h, output)
+    x, alone = neuron._accept(x, neuron._built())
+    target = real_array(target, "target", neuron.dtype)[()]
+    done = neuron._run(x, None, Workspace(), training=True, sample=alone)
+    (output,), (h,) = done.a, done.h
+    slope = neuron.activation.derivative_at(h, output)
     if np.shape(target) != np.shape(output):
         raise ShapeError(f"target must have the shape of the output, {np.shape(output)}; got {np.shape(target)}")
+    program = loss._program_for(neuron, done, target, weighted=False)
+    _, (delta,) = program(done, target, output.dtype.type(1.0))
     # 0 - x and not -x, so that an error of 0 is not shown as -0
-    term = 0.0 - (loss.fused_slope(output, target) if loss.fuses(activation) else loss.slope(output, target) * slope)
+    term = 0.0 - (delta if program.pattern[0] else delta * slope)
     return {
         "x": x,
-        "weights": parameters["weights"].copy(),
-        "bias": parameters["bias"].copy(),
+        "weights": neuron.weights.copy(),
+        "bias": neuron.bias.copy(),
         "h": h,
         "output": output,
         "slope": slope,
@@ -297,7 +299,7 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
 
 def _traced(neuron: Neuron, before: dict[str, Any], rate: float) -> TracedStep:
     """Complete the quantities with those after the step."""
-    weights, bias = neuron.parameters["weights"].copy(), neuron.parameters["bias"].copy()
+    weights, bias = neuron.weights.copy(), neuron.bias.copy()
     output = neuron(before["x"])
     term = rate * before["error_term"]
     textbook = term * before["x"] if before["x"].ndim == 1 else before["x"].T.dot(term) / len(before["x"])

@@ -13,7 +13,8 @@ from forked import DEADLINE, end_child, fork, in_child, start_child
 from framework import CSV, NPY, Dense, Initializer, Parquet, Sequential, UsageError
 from framework.data.ahead import ahead
 from framework.data.files import File
-from framework.experiments.processes.claims import Claims
+from framework.emit.step import Passes
+from framework.experiments.processes import Claims
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -135,10 +136,10 @@ def test_a_child_ends_a_training_whose_data_a_thread_reads_and_cannot_continue_i
     assert [*made] == [1]
 
 
-def test_a_child_computes_what_a_thread_was_computing():  # until Python 3.12, cached_property held a lock meanwhile
+def test_a_child_computes_what_a_thread_was_computing(monkeypatch):
     models = [Dense(2, 2) for _ in range(2)]
-    state = models[0]._built()
-    paused = state._new_record = Paused(state._new_record)
+    paused = Paused(Passes.run)
+    monkeypatch.setattr(Passes, "run", paused)
     forward = [lambda model=model: model.forward([1.0, 2.0]) for model in models]
     assert while_paused(paused, *forward) == 0
 

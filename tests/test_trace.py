@@ -102,6 +102,18 @@ def test_the_error_term_of_a_weighted_or_smoothed_loss_is_minus_its_slope_by_h(n
     np.testing.assert_allclose(error_term(neuron, [1.0, 1.0], 1.0, loss), (down - up) / (2 * width), rtol=1e-8)
 
 
+def test_the_quantities_are_those_of_the_formula_of_the_class():
+    class Doubled(Neuron):
+        def formula(self, x, weights, bias):
+            return self.activation(2.0 * (x @ weights) + bias)
+
+    step = trace_step(Doubled.from_weights([0.1, 0.2], activation=Tanh()), [1.0, 1.0], 1.0)
+    assert step.h == 2.0 * (np.array([1.0, 1.0]) @ np.array([0.1, 0.2]))
+    assert step.output == np.tanh(step.h)
+    np.testing.assert_allclose(step.error_term, (1.0 - step.output) * (1.0 - step.output**2), rtol=1e-15)
+    np.testing.assert_allclose(step.increment, 2.0 * step.error_term * np.ones(2), rtol=1e-15)
+
+
 def test_a_batch_adds_the_mean_over_its_rows(neuron):
     x, y = np.array([[1.0, 1.0], [2.0, 0.5]]), np.array([1.0, 0.0])
     step = trace_step(neuron, x, y, learning_rate=0.5)
@@ -169,6 +181,8 @@ def test_the_steps_of_another_model_are_norms_by_parameter():
 def test_a_step_of_a_model_that_is_no_neuron_is_refused():
     with pytest.raises(SettingsError, match="argument 'neuron' must be a Neuron; got Dense"):
         trace_step(Dense(2, 1), [1.0, 1.0], [1.0])
+    with pytest.raises(SettingsError, match="argument 'neuron' must be a Neuron; got Dense"):
+        error_term(Dense(2, 1), [1.0, 1.0], [1.0])
 
 
 def test_the_first_steps_are_kept_and_later_ones_are_not_recorded():

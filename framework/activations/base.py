@@ -16,14 +16,13 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array, numeric
 from framework.derivatives.formulas import Formula, check_activation
-from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width
+from framework.emit.programs import Program, program_of, tried_width
 from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
-from framework.settings.component import belongs_to
+from framework.settings.component import PlainFunction, belongs_to, require_function
 from framework.settings.messages import brief
-from framework.settings.plain_functions import PlainFunction, require_function
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,9 +146,7 @@ class Activation(Formula):
             return self.derivative_from_output(a)
         if self._has_derivative:
             return self.derivative(h)
-        program = programs_of(self).get(type(h)) or self.program(h)
-        require_current(self, program)
-        return program.derivative_at(h, a)
+        return self.program(h).derivative_at(h, a)
 
     @property
     def writes_derivative(self) -> bool:

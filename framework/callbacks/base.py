@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from framework.errors import CallbackError, nearest
 from framework.runs.run import Run
-from framework.settings.component import Component, Count
-from framework.settings.plain_functions import PlainFunction
+from framework.settings.component import Component, Count, PlainFunction
+from framework.settings.messages import translated
 
 HOOKS = (
     "on_train_begin",
@@ -27,17 +27,6 @@ HOOKS = (
     "on_train_end",
 )
 """The hooks in the order in which they come."""
-
-_OTHER_HOOKS = {
-    "on_fit_start on_train_start": "on_train_begin",
-    "on_train_epoch_start on_epoch_start": "on_epoch_begin",
-    "on_train_batch_begin on_train_batch_start on_batch_start on_step_begin": "on_batch_begin",
-    "on_after_backward on_before_optimizer_step on_pre_optimizer_step": "on_gradients",
-    "on_train_batch_end on_step_end": "on_batch_end",
-    "on_train_epoch_end on_validation_end on_validation_epoch_end on_evaluate": "on_epoch_end",
-    "on_fit_end on_exception": "on_train_end",
-}
-"""The hooks here for those of other libraries."""
 
 
 class Callback(Component):
@@ -137,8 +126,7 @@ def _require_hook(cls: type[Callback], name: str) -> None:
     hooks = {_bare(hook): hook for hook in HOOKS}
     like = difflib.get_close_matches(_bare(name), hooks, n=1, cutoff=0.85)
     if name.startswith("on_") or like:
-        meant = next((hook for names, hook in _OTHER_HOOKS.items() if name in names.split()), None)
-        meant = meant or (hooks[like[0]] if like else None)
+        meant = translated(name, HOOKS) or (hooks[like[0]] if like else None)
         hint = f"; did you mean '{meant}'?" if meant else nearest(name, HOOKS) or "."
         raise CallbackError(f"{cls.__name__}.{name} is not a hook{hint} Hooks: {', '.join(HOOKS)}")
 

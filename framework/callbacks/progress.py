@@ -118,6 +118,11 @@ class Display(ABC):
         self.keys, self.stream, self.begun, self.start = keys, stream, time.monotonic(), _finished(run)
         self.due = self.begun + wait
 
+    def begin(self, run: Run) -> None:
+        """Say which layers Python runs; NumPy, a kernel and JAX run the others."""
+        if layers := run.recipe.get("python"):
+            _write(self.stream, f"Python runs the passes that are written by hand: layer {printable(layers)}")
+
     def show(self, run: Run) -> None:
         """Show it if it is due: called after every chunk of steps and every epoch."""
         if time.monotonic() >= self.due:
@@ -158,6 +163,7 @@ class Bar(Display):
     def draw(self, run: Run) -> None:
         self.due = time.monotonic() + (0.1 if self.stream is sys.stderr else 0.5)
         if self.bar is None:
+            self.begin(run)
             form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
             self.options |= {"total": run.target_epoch, "initial": self.start, "desc": _position(run)}
             self.bar = _bar(bar_format=form, **self.options)
@@ -201,6 +207,7 @@ class Lines(Display):
     def __init__(self, run: Run, keys: tuple[str, ...], seconds: float) -> None:
         super().__init__(run, keys, 0.0, sys.stderr)
         self.seconds, self.shown = seconds, _position(run)
+        self.begin(run)
 
     def show(self, run: Run) -> None:
         if self.shown != _position(run) and (not run.batch or time.monotonic() >= self.due + self.seconds):

@@ -6,20 +6,25 @@ JSON, and classes are looked up by name among those that the program has defined
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, overload
 
-from framework.checkpoint.describing import describe
-from framework.checkpoint.document import Document, model_of, put_together, take_apart
+import numpy as np
+
+from framework.arrays import Array
+from framework.checkpoint.document import Document, history_of, model_of, put_together, take_apart
 from framework.checkpoint.file import checkpoints, read, write
-from framework.checkpoint.partial import Loaded, fill
 from framework.errors import CheckpointError, FrameworkError, UsageError
 from framework.files import leads_to, shown
 from framework.models import Model
 from framework.runs.run import Run
-from framework.settings.messages import worded
+from framework.settings.messages import printable, worded
+from framework.tables import as_text
 
 __all__ = ["Loaded", "describe", "latest", "load", "load_model", "save"]
 
@@ -163,3 +168,129 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
         else:
             return path
     return None
+
+
+_GROUPS = ("parameters.", "buffers.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The result of ``load_model(path, into=model)``: names of parameters and buffers; it prints as a table.
+
+    Attributes:
+        loaded: Names whose numbers come from the file.
+        kept: Other names of the model, whose numbers stay.
+        unused: Other names in the file.
+
+    Example:
+        >>> print(Loaded(loaded=("0.weights", "0.bias"), kept=("1.weights",), unused=()))
+        loaded: 0.weights, 0.bias
+        kept:   1.weights
+        unused: nothing
+    """
+
+    loaded: tuple[str, ...]
+    kept: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        groups = (("loaded", self.loaded), ("kept", self.kept), ("unused", self.unused))
+        return "\n".join(f"{f'{name}:':<8}{', '.join(names) or 'nothing'}" for name, names in groups)
+
+
+def fill(model: Model, arrays: dict[str, Array], names: str | tuple[str, ...]) -> Loaded:
+    """Copy the arrays whose names fit into a model's parameters and buffers of the same names.
+
+    Raises:
+        CheckpointError: A shape differs, a number is too large for the model's dtype, or no name fits; nothing is
+            changed.
+    """
+    patterns = (names,) if isinstance(names, str) else tuple(names)
+    targets: dict[str, Array] = {**model.parameters.views, **model.buffers}
+    sources = {name.split(".", 1)[1]: array for name, array in arrays.items() if name.startswith(_GROUPS)}
+    chosen = [n for n in targets if n in sources and any(fnmatchcase(n, pattern) for pattern in patterns)]
+    if not chosen:
+        raise CheckpointError(
+            f"no parameter of both the file and the model has a name like {' or '.join(map(repr, patterns))}\n"
+            f"the file has: {', '.join(sorted(sources))}\nthe model has: {', '.join(targets)}"
+        )
+    if differing := [n for n in chosen if sources[n].shape != targets[n].shape]:
+        lines = [f"{n}: {targets[n].shape} in the model, {sources[n].shape} in the file" for n in differing]
+        raise CheckpointError("\n".join(["shapes differ; choose names without these:", *lines]))
+    with np.errstate(over="ignore"):
+        values = {n: sources[n].astype(targets[n].dtype) for n in chosen}
+    if large := [n for n in chosen if not np.isfinite(values[n]).all()]:
+        raise CheckpointError(f"{large[0]} holds numbers that are not finite in {targets[large[0]].dtype}")
+    for name, value in values.items():
+        targets[name][...] = value
+    return Loaded(
+        tuple(chosen),
+        tuple(n for n in targets if n not in values),
+        tuple(sorted(n for n in sources if n not in values)),
+    )
+
+
+_SHOWN_ABOVE = ("loss", "optimizer", "seed", "epochs")
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    r"""Return what a checkpoint holds, as text: counts, settings, arrays, the newest row. Nothing of it is built.
+
+    Raises:
+        CheckpointError: The file is not there, damaged, or no checkpoint.
+
+    Example:
+        >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer, save
+        >>> trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), shuffle=False)
+        >>> save(trainer.fit(Neuron.from_weights([1.0]), ([[1.0]], [2.0])), "run.safetensors")
+        >>> lines = describe("run.safetensors").splitlines()
+        >>> print("\n".join([*lines[:2], *lines[-3:]]))
+        run.safetensors: 1 of 1 epochs, 1 steps, 0 of 1 batches of the next epoch
+        engine: numpy; seed: 0
+          optimizer.velocity  float64 (2,)
+          parameters.bias     float64 ()
+          parameters.weights  float64 (1,)
+    """
+    arrays, text = read(path)
+    try:
+        lines = _lines(Document.from_text(text), arrays)
+    except (CheckpointError, RecursionError) as error:
+        raise CheckpointError(f"{shown(path)} cannot be described: {error}") from None
+    return printable(f"{os.fspath(path)}: " + "\n".join(lines))
+
+
+def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
+    progress = document.progress
+    finished = f"{progress.epoch} of {progress.target_epoch} epochs, {progress.step} steps"
+    return [
+        f"{finished}, {progress.batch} of {progress.batches} batches of the next epoch",
+        *([f"stopped: {progress.stop_reason}"] if progress.stop_reason else []),
+        f"engine: {progress.engine}; seed: {progress.seed}",
+        f"model: {_line(document.model)}",
+        *([f"frozen: {', '.join(document.frozen)}"] if document.frozen else []),
+        f"loss: {_line(document.loss_function)}",
+        f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
+        "started with:",
+        *(f"  {name}: {text}" for name, text in progress.recipe.items() if name not in _SHOWN_ABOVE),
+        *(f"newest row: {_pairs(row)}" for row in history_of(document.history, arrays)[-1:]),
+        *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
+        "arrays:",
+        as_text([(f"  {name}", f"{array.dtype.name} {array.shape}") for name, array in arrays.items()], left=2),
+    ]
+
+
+def _line(value: Any) -> str:
+    """Return JSON on one line, an object with a type as ``Type(name=value, ...)``."""
+    match value:
+        case {"type": str(kind), **settings}:
+            return f"{kind}({_pairs({str(name): item for name, item in settings.items() if item is not None})})"
+        case dict():
+            return f"{{{_pairs(value)}}}"
+        case list():
+            return f"[{', '.join(map(_line, value))}]"
+        case _:
+            return json.dumps(value)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_line(item)}" for name, item in values.items())

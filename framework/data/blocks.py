@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import cached_property, partial
-from itertools import chain, starmap
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,10 +35,11 @@ from framework.data.pieces import (
     row_numbers,
     rows_of_batch,
 )
-from framework.data.sampling import Chances, drawn, shared_out
+from framework.data.sampling import Chances, drawn
 from framework.errors import DataError, FrameworkError, ShapeError
 from framework.models.parameters import Columns
 from framework.parts import parted
+from framework.random_streams import random_generator
 from framework.settings.messages import warn
 from framework.shapes import is_known
 from framework.trees import leaves, rows_in, sample_shape
@@ -204,7 +205,8 @@ class DatasetSource:
             return
         windows = [*self._windows(order)]
         sums = np.array([sum(self._sums[start] for start, _ in window) for window in windows])
-        yield from zip(windows, map(int, shared_out(sums, self.rows, *order)), strict=True)
+        counts = random_generator(order[0], "sample", order[1]).multinomial(self.rows, sums / sums.sum())
+        yield from zip(windows, map(int, counts), strict=True)
 
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
         """Return which rows of the data the next batch holds; it may span windows."""
@@ -242,8 +244,14 @@ class DatasetSource:
 
     @property
     def _parts(self) -> Array:
-        """The first rows of the parts that are read from their beginning."""
-        return starts_of(self.dataset, self.rows, self._block_rows)
+        """The first rows of the parts that are read from their beginning; smaller neighbours are put together."""
+        starts, least, kept = getattr(self.dataset, "starts", None), self._block_rows, [0]
+        if starts is None:
+            return np.arange(0, self.rows, least)
+        for start in starts:
+            if start - kept[-1] >= least:
+                kept.append(int(start))
+        return np.array(kept)
 
     @property
     def _block_rows(self) -> int:
@@ -280,20 +288,19 @@ class DatasetSource:
         return [] if self._fits else [window[0][0]]
 
     def _read(self, window: Ranges, rest: Batch | None, places: Array | None) -> tuple[Batch, Array | None]:
-        """Return rows that are left, then rows of a window, and which places of the window these are; None is all.
+        """Return rows that are left, then rows of a window, and which places of the window these are.
 
         Of each block the rows between the first and the last place are read, and with ``read_rows`` only those at the
-        places.
+        places; None is all. Blocks that follow one another are read at once from parts that are read from their
+        beginning: a table of many columns is read faster so.
         """
         before, length = [] if rest is None else [rest], 0 if rest is None else rows_in(rest[1])
-        if places is None:
-            reads = self._runs(window) if hasattr(self.dataset, "starts") else window
-            return filled(chain(before, starmap(self._read_block, reads)), length + _rows_in(window)), None
+        places = np.arange(_rows_in(window)) if places is None else places
         if not len(places):
             assert self._none is not None
             return (self._none if rest is None else rest), places
         numbered = hasattr(self.dataset, "read_rows")
-        chunks: list[Array] = []
+        chunks: list[list[Array]] = []
         held: list[Array] = []
         at, end = 0, -1
         for start, stop in window:
@@ -302,15 +309,15 @@ class DatasetSource:
             if len(rows):
                 rows = rows if numbered else np.arange(rows[0], rows[-1] + 1)
                 held.append(rows + (at - start))
-                joins = start == end and (numbered or rows[0] == chunks[-1][-1] + 1)
-                if joins and rows[-1] - chunks[-1][0] < self._most:
-                    chunks[-1] = np.concatenate([chunks[-1], rows])
+                joins = start == end and (numbered or rows[0] == chunks[-1][-1][-1] + 1)
+                if joins and rows[-1] - chunks[-1][0][0] < self._most:
+                    chunks[-1].append(rows)
                 else:
-                    chunks.append(rows)
+                    chunks.append([rows])
                 end = stop if hasattr(self.dataset, "starts") else -1
             at += stop - start
         rows = np.concatenate(held)
-        return filled(chain(before, map(self._read_rows, chunks)), length + len(rows)), rows
+        return filled(chain(before, map(self._read_rows, map(np.concatenate, chunks))), length + len(rows)), rows
 
     def _read_rows(self, rows: Array) -> Batch:
         """Return some rows, ascending."""
@@ -335,16 +342,6 @@ class DatasetSource:
         """The most rows that are read at once."""
         return READ_NUMBERS // self._width
 
-    def _runs(self, window: Ranges) -> Iterator[tuple[int, int]]:
-        """Join blocks that follow one another: a table of many columns is read faster so."""
-        first, last = window[0]
-        for start, stop in window[1:]:
-            if start != last or stop - first > self._most:
-                yield first, last
-                first = start
-            last = stop
-        yield first, last
-
     def _read_block(self, start: int, stop: int) -> Batch:
         name = f"{type(self.dataset).__name__}.read({start}, {stop})"
         part = read(self.dataset, start, stop, self.checks.name)
@@ -366,22 +363,3 @@ class DatasetSource:
         if hasattr(self.dataset, "explained"):
             text = self.dataset.explained(text)
         return type(error)(text) if text != str(error) else error
-
-
-def starts_of(dataset: Any, rows: int, least: int | None = None) -> Array:
-    """Return the first rows of the parts that a Dataset reads as a whole, each of ``least`` rows at least: of a block.
-
-    They are those of its attribute ``starts``, where it has one; smaller neighbours are put together.
-
-    Example:
-        >>> starts_of(range(10_000), 10_000).tolist()
-        [0, 4096, 8192]
-    """
-    starts, least = getattr(dataset, "starts", None), least or BLOCK_ROWS
-    if starts is None:
-        return np.arange(0, rows, least)
-    kept = [0]
-    for start in starts:
-        if start - kept[-1] >= least:
-            kept.append(int(start))
-    return np.array(kept)

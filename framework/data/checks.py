@@ -15,7 +15,7 @@ from framework.arrays import Array, Batch, column_names, real_array, require_fin
 from framework.errors import DataError, ShapeError
 from framework.frames import Frame, is_frame
 from framework.losses import Loss
-from framework.losses.requirements import require_one_output, require_weights
+from framework.losses.requirements import require_weights
 from framework.losses.several import Figure, Losses
 from framework.models import Model
 from framework.models.parameters import Columns
@@ -190,14 +190,13 @@ def _cast(y: Tree, loss: Any, shape: Any, name: str, dtype: str, given: Any) -> 
     Raises:
         DataError: A number is not finite; or the model has one output and the targets are several, or the reverse.
     """
+    loss.require_outputs(shape)
     if isinstance(loss, Losses):
-        loss.require_outputs(shape)
         loss.require_names(y, name)
         return {
             key: _cast(y[key], each, shape[key], leaf_name(name, key), dtype, given[key])
             for key, each in loss.losses.items()
         }
-    require_one_output(loss, shape)
     if isinstance(y, dict):
         raise DataError(f"{name} must be one array, as the model has one output; got {brief(sorted(y))}")
     if not loss.by_row or y.shape == shape:

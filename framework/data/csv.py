@@ -225,7 +225,6 @@ class _CSVRows(Rows):
         """Read all files once."""
         super().__init__("CSV", files)
         self._settings, self._library = settings, required("pyarrow.csv", "CSV")
-        self._compute = required("pyarrow.compute", "CSV")
         self._firsts: list[int] = []  # the first row of each file
         self._headers: list[tuple[str, ...]] = []
         self._blocks: list[_Block] = []

@@ -78,7 +78,8 @@ class _Rows:
         first = arrays[0]
         for each in arrays:
             if len(each.shape) == 0:
-                raise ShapeError(f"NPY: argument {name!r} must have rows; got one number in {each.url}")
+                where = getattr(each, "url", "an array")
+                raise ShapeError(f"NPY: argument {name!r} must have rows; got one number in {where}")
             if each.shape[1:] != first.shape[1:] or each.dtype != first.dtype:
                 raise ShapeError(
                     f"NPY: argument {name!r} must have rows of one form; got {each.dtype} {each.shape[1:]} in "
@@ -91,7 +92,7 @@ class _Rows:
     def read(self, start: int, stop: int) -> Array:
         first = bisect_right(self.starts, start) - 1
         parts = [
-            array.read(max(start, begin) - begin, min(stop, end) - begin)
+            array[max(start, begin) - begin : min(stop, end) - begin]
             for array, (begin, end) in zip(self.arrays[first:], pairwise(self.starts[first:]), strict=True)
             if begin < stop
         ]
@@ -99,20 +100,8 @@ class _Rows:
         return parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
 
 
-class _Array:
-    """An array that is already open."""
-
-    url = "an array"
-
-    def __init__(self, array: Array) -> None:
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-    def read(self, start: int, stop: int) -> Array:
-        return self.array[start:stop]
-
-
 class _File:
-    """An array in a file, which is open while rows of it are read."""
+    """An array in a file, of which a slice reads some rows; the file is open meanwhile."""
 
     def __init__(self, file: File, name: str) -> None:
         """Read the header."""
@@ -133,7 +122,8 @@ class _File:
         if self.dtype.hasobject:
             raise DataError(f"NPY: argument {name!r}: {file.url} holds Python objects; save an array of real numbers")
 
-    def read(self, start: int, stop: int) -> Array:
+    def __getitem__(self, rows: slice) -> Array:
+        start, stop = rows.start, rows.stop
         if self.file.stamp() != self._stamp:
             raise DataError(f"NPY: {self.url} was changed after it was opened; make a new NPY(...)")
         cells = int(np.prod(self.shape[1:], dtype=np.int64))
@@ -155,7 +145,7 @@ def _opened(part: Any, name: str) -> Any:
     if isinstance(part, Mapping):
         return {key: _opened(each, leaf_name(name, key)) for key, each in part.items()}
     if isinstance(part, np.ndarray):
-        return _Rows([_Array(part)], name)
+        return _Rows([part], name)
     paths = [part] if isinstance(part, str | Path) else part
     if not isinstance(paths, list | tuple) or not all(isinstance(each, str | Path) for each in paths):
         raise SettingsError(f"NPY: argument {name!r} must be a path, a list of paths or an array; got {brief(part)}")

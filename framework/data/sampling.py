@@ -87,14 +87,3 @@ def drawn(chances: Array, count: int, seed: int, epoch: int, *counters: int) -> 
     )
     found: Array = np.minimum(places, np.flatnonzero(chances)[-1])  # a product may be rounded up to the last step
     return found
-
-
-def shared_out(chances: Array, count: int, seed: int, epoch: int) -> Array:
-    """Return how many of ``count`` rows are drawn from each block, by the sums of the chances in it.
-
-    Example:
-        >>> shared_out(np.array([0.0, 2.0, 0.0]), 4, 0, 0).tolist()
-        [0, 4, 0]
-    """
-    counts: Array = random_generator(seed, "sample", epoch).multinomial(count, chances / chances.sum())
-    return counts

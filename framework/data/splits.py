@@ -181,29 +181,28 @@ class Mask:
     def __init__(self, mask: Array) -> None:
         self._mask, self.count, self.starts = mask, len(mask), range(0, len(mask), SEGMENT_ROWS)
 
+    def mask(self, start: int, end: int) -> Array:
+        """Return whether each of the rows start..end is chosen."""
+        return self._mask[start:end]
+
     def size(self, start: int, *, held: bool) -> int:
         """Return how many rows of a segment are chosen, or how many are not."""
         return len(self.rows(start, held=held))
 
     def rows(self, start: int, *, held: bool) -> Array:
         """Return the rows of a segment that are chosen, or the others; ascending, counted from its start."""
-        return np.flatnonzero(self._mask[start : start + SEGMENT_ROWS] == held)
+        return np.flatnonzero(self.mask(start, self._end(start)) == held)
+
+    def _end(self, start: int) -> int:
+        return min(start + SEGMENT_ROWS, self.count)
 
 
-class Draw:
-    """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part, drawn when its rows are needed.
-
-    Attributes:
-        count: The number of rows.
-        starts: The first rows of the segments.
-    """
+class Draw(Mask):
+    """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part, drawn when its rows are needed."""
 
     def __init__(self, count: int, fraction: float, seed: int | None, fold: int | None) -> None:
         self.count, self.fraction, self.seed, self.fold = count, fraction, seed, fold
         self.starts = range(0, count, SEGMENT_ROWS)
-
-    def _end(self, start: int) -> int:
-        return min(start + SEGMENT_ROWS, self.count)
 
     def _held(self, start: int, end: int) -> slice:
         """Return the held-out places in the order of the rows start..end."""
@@ -231,10 +230,6 @@ class Draw:
         chosen = len(range(end - start)[self._held(start, end)])
         return chosen if held else end - start - chosen
 
-    def rows(self, start: int, *, held: bool) -> Array:
-        """Return the rows of a segment that are held out, or the others; ascending, counted from its start."""
-        return np.flatnonzero(self.mask(start, self._end(start)) == held)
-
 
 class Selection:
     """Some rows of a Dataset; a Dataset, see ``hold_out``.
@@ -246,7 +241,7 @@ class Selection:
         held: Whether these are the held-out rows, or the others.
     """
 
-    def __init__(self, dataset: Any, draw: Draw | Mask, name: str, *, held: bool) -> None:
+    def __init__(self, dataset: Any, draw: Mask, name: str, *, held: bool) -> None:
         self.dataset, self.draw, self.name, self.held = dataset, draw, name, held
         self.target = getattr(dataset, "target", "")
         self.read_ahead = getattr(dataset, "read_ahead", False)

@@ -171,18 +171,6 @@ class _Writer:
         x, value = map(self.text, node.args)
         return f"{x}.at[{index_text(node.attributes['index'])}].set({value})"
 
-    def pad(self, node: Node) -> str:
-        value = node.attributes["value"]
-        return f"jnp.pad({self.text(node.args[0])}, {node.attributes['width']}, constant_values={value!r})"
-
-    def windows(self, node: Node) -> str:
-        axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
-        return f"windows({self.text(node.args[0])}, {axes}, {window}, {steps})"
-
-    def fold(self, node: Node) -> str:
-        axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
-        return f"fold({self.shape(node)}, {self.text(node.args[0])}, {axes}, {window}, {steps})"
-
     def python(self, node: Node) -> str:
         raise DerivativeError(f"{node.attributes['name']} is a function of Python on arrays, which JAX cannot compile")
 
@@ -320,9 +308,6 @@ _WRITERS: dict[str, Callable[[_Writer, Node], str]] = {
     "gather": _Writer.gather,
     "place": _Writer.place,
     "set_index": _Writer.set_index,
-    "pad": _Writer.pad,
-    "windows": _Writer.windows,
-    "fold": _Writer.fold,
     "python": _Writer.python,
     "loop": _Writer.loop,
     "part": _Writer.part,

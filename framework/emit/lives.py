@@ -13,6 +13,8 @@ from framework.graph.operations import OPERATIONS
 Shape = tuple[int, ...]
 Home = Any
 """The node whose array holds a value; (loop, place) for a result of a loop."""
+_LOOSE = frozenset({"gather", "scatter_add", "python", "call", "call_back", "loop", "astype", "constant"})
+"""Operations whose results may have any strides."""
 _TALL = 64
 """A transposed matrix is worth a copy where it is multiplied by a matrix of at least this many rows."""
 
@@ -39,9 +41,12 @@ class Lives:
         for node in order:
             if node.op == "loop":
                 self._follow_body(node)
+            if node.op in ("call", "call_back", "python"):  # Python may keep what it is given, or return it
+                self.last |= {self.home.setdefault(arg, arg): math.inf for arg in nodes_in(node.args)}
             self.home[node], self.time[node] = self._home(node), self.clock
             for used in (node, *nodes_in(node.args)):
-                self.last[self.home.setdefault(used, used)] = self.read[used] = self.clock
+                home = self.home.setdefault(used, used)
+                self.read[used], self.last[home] = self.clock, max(self.clock, self.last.get(home, 0))
             self.clock += 1
 
     def _follow_body(self, loop: Node) -> None:
@@ -59,7 +64,7 @@ class Lives:
     def _home(self, node: Node) -> Home:
         if node.op == "part":
             loop, place = node.args[0], node.attributes["index"]
-            return loop, shared_stack(loop, place)
+            return (loop, shared_stack(loop, place)) if loop.op == "loop" else loop
         if is_columns(node):
             self.copies.add(node)
         self.strides[node] = strided(node.shape) if node in self.copies else self._strides(node)
@@ -71,8 +76,7 @@ class Lives:
     def _strides(self, node: Node) -> Shape | None:
         """Return the strides of a value, in elements, or None where they are not known."""
         if not OPERATIONS[node.op].view:
-            known = node.op not in ("gather", "scatter_add", "python", "loop", "part", "astype", "constant")
-            return strided(node.shape) if known else None
+            return None if node.op in _LOOSE else strided(node.shape)
         first = node.args[0]
         if not isinstance(first, Node):
             return (0,) * node.ndim

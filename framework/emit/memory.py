@@ -100,6 +100,10 @@ class Memory(dict[int, list[Array]]):
 
     It holds the results of a call until the next call with the same memory.
 
+    Attributes:
+        key: The key of the random numbers of layers that Python runs, or None.
+        records: Their records, by the number of the call.
+
     Example:
         >>> layout = Layout("float64", rows=10007)
         >>> layout.take((10007, 2), "f")
@@ -108,12 +112,14 @@ class Memory(dict[int, list[Array]]):
         [(3, 2)]
     """
 
-    __slots__ = ("_layout",)
+    __slots__ = ("_layout", "key", "records")
 
     def __init__(self, layout: Layout) -> None:
         """Start without arrays."""
         super().__init__()
         self._layout = layout
+        self.key: tuple[int, ...] | None = None
+        self.records: dict[int, Any] = {}
 
     def __missing__(self, rows: int) -> list[Array]:
         """Make the arrays for a number of rows."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from framework.emit.lives import Home, Lives, Shape, shared_stack
+from framework.emit.lives import Home, Lives, Shape, shared_stack, strided
 from framework.emit.memory import Layout, Memory
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
 from framework.emit.text import entry_text, gather_text
@@ -29,6 +29,7 @@ _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
 _TYPES = {"f": "real", "i": "np.int64", "b": "np.bool_"}
 _REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}
 _OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
+_OF_NUMBERS = _OPERATORS | {"divide"}
 _WITH_NUMBERS = frozenset({"add", "subtract", "multiply", "divide", "minimum", "maximum"})
 _NEVER = math.inf
 _WIDE = 256
@@ -44,12 +45,19 @@ class Emitted:
     Attributes:
         source: The function's source.
         function: The function: (memory, *inputs, *into), or (*inputs, *into) without memory.
+        waits: Whether it is a generator, because it needs totals over shards: it yields the numbers of each phase as
+            one array, and receives their totals.
         layout: The layout of its working arrays; None without memory.
+        contiguous: The nodes whose values are known to be C contiguous.
+        works: Whether the function reads its memory: one of plain numbers has no arrays.
     """
 
     source: str
     function: Callable[..., Any]
     layout: Layout | None
+    contiguous: frozenset[Node] = frozenset()
+    waits: bool = False
+    works: bool = True
 
     def new_memory(self) -> Memory:
         """Return working memory of its own, which is laid out when it is first used; for a function with memory."""
@@ -71,6 +79,7 @@ def emit(
     into: Mapping[str, str] | None = None,
     memory: bool = True,
     share: bool = False,
+    contiguous: Collection[Node] = (),
 ) -> Emitted:
     """Return a graph as a NumPy function.
 
@@ -86,6 +95,7 @@ def emit(
             contiguous, which the result is written into. It must not overlap other arguments.
         memory: Whether the function works in memory that the caller keeps, as its first argument.
         share: Whether results may be views of one array; otherwise each has an array of its own.
+        contiguous: The inputs that are known to be C contiguous.
 
     Raises:
         DerivativeError: The outputs need an input that is not given.
@@ -113,10 +123,13 @@ def emit(
         graph = next((node.graph for node in nodes_in(values)), graph)
     results, given = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
     writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
+    writer.lives.strides |= {node: strided(node.shape) for node in contiguous}
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
     namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
     exec(source, namespace)  # not compile(), whose first call in a process takes milliseconds
-    return Emitted(source, namespace[_safe(name, 0)], writer.layout)
+    known = frozenset(node for node in nodes_in(results) if writer.lives.contiguous(node))
+    works = "memory" in source.partition("\n")[2]
+    return Emitted(source, namespace[_safe(name, 0)], writer.layout, known, bool(writer.totals), works)
 
 
 def _safe(name: str, place: int) -> str:
@@ -191,9 +204,9 @@ class _Writer:
         self.names = {node: parameters[text] for text, node in inputs.items()}
         self.given = set(self.names)
         self.lives.home = {node: node for node in self.names}
-        self.lives.strides = dict.fromkeys(self.names)
+        self.lives.strides = dict.fromkeys(self.names) | self.lives.strides
         order = [node for node in ordered(outputs.values(), set(self.names)) if node not in self.names]
-        missing = [node.name for node in order if node.op == "input"]
+        missing = [node.name.partition(" ")[2].removesuffix(">") for node in order if node.op == "input"]
         if missing:
             raise DerivativeError(f"the results need the input '{missing[0]}', which is not among the inputs given")
         order = self._in_phases(order)
@@ -434,7 +447,8 @@ class _Writer:
 
     def _call(self, node: Node, args: list[str], reusable: Iterable[Any] = ()) -> None:
         """Write the template of the table; without memory an operator, which is faster on single numbers."""
-        text = OPERATIONS[node.op].text if self.layout is None and node.op in _OPERATORS else OPERATIONS[node.op].numpy
+        single = node.op in _OPERATORS if self.layout is None else not node.shape and node.op in _OF_NUMBERS
+        text = OPERATIONS[node.op].text if single else OPERATIONS[node.op].numpy
         if self.layout and node.op == "matmul" and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
             text = "{0}.dot({1}{out})"  # twice as fast as matmul for small matrices
         attributes = attribute_texts(node)
@@ -512,6 +526,15 @@ class _Writer:
             return
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
         self._define(node, f"{_REDUCERS[node.op]}.reduce({self._text(x)}, axis={axes}{keepdims}{self._out(node)})")
+
+    def _einsum(self, node: Node) -> None:
+        """Write a product of arrays; the sum of products along the last axis has a faster function."""
+        factors, _, output = node.attributes["subscripts"].partition("->")
+        if factors != f"{output}{factors[-1]},{output}{factors[-1]}":
+            self._call(node, [self._text(arg) for arg in node.args])
+            return
+        a, b = map(self._text, node.args)
+        self._define(node, f"np.vecdot({a}, {b}{self._out(node)})")
 
     def _astype(self, node: Node) -> None:
         x = self._text(node.args[0])
@@ -610,17 +633,26 @@ class _Writer:
         given = ", ".join(self._text(each.args[0]) for each in together)
         for each in together:
             self.names[each], self.values = f"v{self.values}", self.values + 1
-        self._line(f"{', '.join(self.names[each] for each in together)}, = total(real, {given})")
+        self._line(f"{', '.join(self.names[each] for each in together)}, = yield from total(real, {given})")
 
     def _python(self, node: Node) -> None:
         name = f"c{len(self.constants)}"
         self.constants[name] = node.attributes["function"]
         self._define(node, f"{name}({', '.join(map(self._text, node.args))})")
 
+    def _called(self, node: Node) -> None:
+        """Write a call of a model whose passes Python runs."""
+        called, back = node.attributes["called"], node.op == "call_back"
+        name = f"c{len(self.constants)}"
+        self.constants[name] = called.backward if back else called.forward
+        args = [*([] if back else ["memory"]), *map(self._text, node.args)]
+        self._define(node, f"{name}({', '.join(args)})")
+
     # loops
 
     def _part(self, node: Node) -> None:
-        self.names[node] = self.names[node.args[0], node.attributes["index"]]
+        whole, place = node.args[0], node.attributes["index"]
+        self.names[node] = self.names[whole, place] if whole.op == "loop" else f"{self.names[whole]}[{place}]"
 
 
 class _Loop:
@@ -728,6 +760,7 @@ _SPECIAL: dict[str, Callable[[_Writer, Node], None]] = {
     "where": _Writer._where,
     **dict.fromkeys(_REDUCERS, _Writer._reduce),
     "constant": lambda _writer, _node: None,  # it has a name
+    "einsum": _Writer._einsum,
     "astype": _Writer._astype,
     "broadcast_to": _Writer._broadcast_to,
     "reshape": _Writer._rearranged,
@@ -738,6 +771,8 @@ _SPECIAL: dict[str, Callable[[_Writer, Node], None]] = {
     "fold": _Writer._fold,
     "gather": _Writer._gather,
     "python": _Writer._python,
+    "call": _Writer._called,
+    "call_back": _Writer._called,
     "total": _Writer._total,
     "loop": lambda writer, node: _Loop(writer, node).write(),
     "part": _Writer._part,

@@ -15,32 +15,25 @@ from framework.graph.gradient import gradients
 from framework.graph.graph import rewrite
 from framework.graph.lower import recognise
 from framework.graph.node import Node, needed
-from framework.graph.operations import COMPARISONS, OPERATIONS
+from framework.graph.operations import OPERATIONS
 from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import symbol_of, value_of
 from framework.graph.tangent import derivative
 from framework.graph.textbook import plainer, tidied
 from framework.graph.trace import ROWS, Traced, trace
-from framework.settings.component import Component
+from framework.settings.component import Component, PlainFunction
 from framework.settings.messages import is_ours
-from framework.settings.plain_functions import PlainFunction
 
 _WIDTH = 4
 """The row length that a formula is traced with first; the result serves any shape if it is elementwise."""
 
 _FLOAT32 = np.dtype(np.float32)
-_CALM = COMPARISONS | {"input", "add", "subtract", "multiply", "negative", "tanh", "sin", "cos", "where", "bitwise_and"}
-_CALM |= {"maximum", "minimum", "abs", "sign", "broadcast_to"}
-"""Operations that overflow only where the formula itself does."""
 
 
 def _function(output: Any, inputs: dict[str, Node]) -> Callable[..., Any]:
     """Return a result as a function of arrays, without NumPy's warnings: a branch that is not taken may overflow."""
     function = emit({"result": output}, inputs, memory=False).function
-    given = {*inputs.values()}
-    if all(node.op in _CALM for node in needed([output], given) - given):
-        return function
 
     def quiet(*arguments: Any) -> Any:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -66,30 +59,29 @@ class Program:
         formula: Callable[..., Any],
         names: tuple[str, ...] = ("h",),
         dtype: str = "float64",
-        width: int = _WIDTH,
+        width: int | tuple[int, ...] = _WIDTH,
         reads: Reads | None = None,
         *,
-        shape: tuple[int, ...] | None = None,
         ours: bool = False,
     ) -> None:
-        """Trace a formula of arguments of one shape: (rows, width), unless ``shape`` is given.
+        """Trace a formula of arguments of one shape: (rows, width), or all of it if ``width`` is a tuple.
 
         Raises:
             DerivativeError: The formula cannot be traced; says why, and what to write.
         """
-        shapes = dict.fromkeys(names, (ROWS, width) if shape is None else shape)
+        whole = isinstance(width, tuple)
+        shapes = dict.fromkeys(names, width if isinstance(width, tuple) else (ROWS, width))
         traced = trace(lambda **named: formula(*named.values()), shapes, dtype, open_rows=not ours)
         self.elementwise = all(map(_elementwise, needed(traced.outputs)))
         if not self.elementwise:
-            if shape is None and (mixed := mixing(traced.output)):
+            if not whole and (mixed := mixing(traced.output)):
                 advice = "Use the last axis, axis=-1"
                 if names[0] == "prediction":
                     advice = "Return a value for each element, or for each row of a RowLoss; the mean is taken for you"
                 raise DerivativeError(
                     f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. {advice}"
                 )
-            output, *inputs = recognise([traced.output, *traced.inputs.values()])
-            traced = Traced(dict(zip(names, inputs, strict=True)), (output,))
+            traced = Traced(traced.inputs, (recognise(traced.output),))
         self.traced = traced
         self.reads = Reads([formula]) if reads is None else reads
 
@@ -180,7 +172,13 @@ def _elementwise(node: Node) -> bool:
 
 
 def program_of(
-    component: Component, method: str, names: tuple[str, ...], like: Any = None, *, rows: bool = False
+    component: Component,
+    method: str,
+    names: tuple[str, ...],
+    like: Any = None,
+    *,
+    rows: bool = False,
+    whole: bool = False,
 ) -> Program:
     """Return the program of a component's formula: traced once for its settings, the dtype and the width.
 
@@ -190,45 +188,37 @@ def program_of(
         names: The names of the formula's arguments.
         like: An example of the argument: float32 or else float64, and rows along the last axis.
         rows: Whether the formula is known to couple the elements of a row.
+        whole: Whether it is a formula of whole arrays, of the shape of ``like``.
 
     Raises:
         DerivativeError: The formula cannot be traced; names the class.
     """
     programs = programs_of(component)
     dtype = "float32" if getattr(like, "dtype", None) is _FLOAT32 else "float64"
-    known: Program | None = programs.get((method, dtype))
-    if known is not None and known.elementwise:
-        require_current(component, known)
-        if isinstance(like, np.floating):
-            programs[type(like)] = known  # found at once from then on, for the scripted step on one sample
-        return known
     tried = tried_width(component)
     width = np.shape(like)[-1] if np.ndim(like) else tried
 
-    def traced(width: int, *key: Any) -> Program:
-        program: Program | None = programs.get(key)
+    def traced(size: Any) -> Program:
+        program: Program | None = programs.get((method, dtype, size))
         if program is None:
             make = _shared_program if wholly_ours(component) else _new_program
             try:
-                program = programs[key] = make(component, method, names, dtype, width)
+                program = programs[method, dtype, size] = make(component, method, names, dtype, size)
             except DerivativeError as error:
                 name = "__call__" if method == "_formula" else method
                 raise DerivativeError(f"{type(component).__name__}.{name}: {error}") from None
             except (ValueError, IndexError) as error:
-                if width != tried:
+                if size != tried:
                     raise
-                raise one_width_error(component, width, error) from None
+                raise one_width_error(component, size, error) from None
         require_current(component, program)
         return program
 
-    if not rows:
-        program = traced(tried, method, dtype)
-        if program.elementwise or program.first.shape[-1] == width:
-            return program
-    return traced(width, method, dtype, width)
+    program = traced(like.shape if whole else width if rows else tried)
+    return program if whole or rows or program.elementwise else traced(width)
 
 
-def _new_program(component: Component, method: str, names: tuple[str, ...], dtype: str, width: int) -> Program:
+def _new_program(component: Component, method: str, names: tuple[str, ...], dtype: str, width: Any) -> Program:
     """Trace a formula."""
     formula = getattr(component, method)
     reads = Reads([formula], type(component))
@@ -258,6 +248,48 @@ def one_width_error(component: Component, width: int, error: Exception) -> Shape
         "If it serves one width, write a Layer, or take the width from a setting such as weights: tuple[float, ...]; a "
         "loss of that kind is a RowLoss"
     )
+
+
+_PROGRAMS: dict[Any, Any] = {}
+_KEPT_PROGRAMS = 256
+"""How many programs are kept for equal components, whose formulas have one graph."""
+
+
+def share_program(key: Any, make: Callable[[], Any], own: Callable[[Any], bool]) -> Any:
+    """Return the program of a key, made once; one that is ``own`` to its component is not kept.
+
+    Args:
+        key: What decides the program; see ``structure_of``.
+        make: Makes the program.
+        own: Returns whether a program is for one component alone.
+    """
+    try:
+        program = _PROGRAMS.get(key)
+    except TypeError:  # a setting that has no hash
+        return make()
+    if program is None:
+        program = make()
+        if not own(program):
+            if len(_PROGRAMS) >= _KEPT_PROGRAMS:
+                _PROGRAMS.pop(next(iter(tuple(_PROGRAMS))), None)  # a copy, as another thread may add one
+            _PROGRAMS[key] = program
+    return program
+
+
+def structure_of(component: Component, leave_out: Callable[[Any], bool] = lambda _value: False) -> tuple[Any, ...]:
+    """Return a key that is equal for components with the same formulas: the class and the settings.
+
+    The repr is a part of it, because 1, 1.0 and True are equal, and so are 0.0 and -0.0.
+
+    Args:
+        component: The component.
+        leave_out: Returns True for the value of a setting that formulas do not read.
+    """
+    unread = ("seed", "initializer", "recurrent_initializer") if ":" not in component.tag() else ()
+    settings = {
+        name: value for name, value in component.settings().items() if name not in unread and not leave_out(value)
+    }
+    return type(component), tuple(settings.items()), repr(settings)
 
 
 def refresh(component: Component) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
-
-from framework.arrays import WHOLE_BATCH
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -38,11 +37,9 @@ def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Arra
     return out
 
 
-def total(dtype: Any, *parts: Any) -> tuple[Array, ...]:
-    """Return the sums of some arrays over all shards of the batch, added up in one exchange."""
-    whole = WHOLE_BATCH.get()
-    assert whole is not None
-    sums, start, found = whole.total(np.concatenate([np.ravel(part) for part in parts], dtype=dtype)), 0, []
+def total(dtype: Any, *parts: Any) -> Generator[Array, Array, tuple[Array, ...]]:
+    """Yield some arrays as one, receive its sum over all shards, and return it as arrays of their shapes."""
+    sums, start, found = (yield np.concatenate([np.ravel(part) for part in parts], dtype=dtype)), 0, []
     for part in parts:
         stop = start + np.size(part)
         found.append(sums[start:stop].reshape(np.shape(part)))

@@ -16,9 +16,10 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
+from framework.emit.step import Slot, finish
+from framework.engines.step import NumPyStep
 from framework.errors import DerivativeError, DivergedError
-from framework.models import Model
-from framework.parallel.strategy import Sharded, Sums, Work
+from framework.parallel.strategy import Computation, Sharded, Sums, Work
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
@@ -63,6 +64,7 @@ class Engine:
         self.run, self.figures, self.call = run, figures, call
         self.part_rows, self.regularizers, self.watched, self.within = part_rows, regularizers, watched, within
         self.strategy = strategy
+        self._step, self._slot = NumPyStep(run.model, run.loss_function, figures), Slot.of(run.model)
         formulas = (run.loss_function, run.model, *regularizers)
         self._watched = [each for each in formulas if not wholly_ours(each)]  # the library's own read nothing else
 
@@ -98,7 +100,7 @@ class Engine:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
         run, model, y = self.run, self.run.model, batch[1]
         count = run.loss_function.count(y.shape if type(y) is np.ndarray else (rows_in(y),), batch[2])
-        sums = self._summed(model, batch, count)
+        sums = self._summed(batch, count)
         total = sums["loss"][0]
         sums["loss"] = total, count
         run.batch_loss = total / count
@@ -106,31 +108,34 @@ class Engine:
             regularizer.backward(model)
         return sums
 
-    def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
+    def _summed(self, batch: Batch, count: float) -> Sums:
         """Fill the model's gradients with those of all rows, and return the sums of the loss and the metrics."""
         if self.strategy is None:
-            return self._of_rows(model, batch, count, self.run.key)
-        return self.strategy.gradient(Work(self._of_rows, model, batch, count, self.run.key))
+            return finish(self._of_rows(count, batch, self.run.key, self._slot))
+        return self.strategy.gradient(Work(partial(self._of_rows, count), self.run.model, batch, self.run.key))
 
-    def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
-        """Fill the model's gradients with those of the sum of the loss over some rows, divided by ``count``.
+    def _of_rows(
+        self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None
+    ) -> Computation:
+        """Fill a slot with the gradients of the sum of the loss over some rows, divided by ``count``; see ``Fill``."""
+        if rows_in(batch[1]) <= self.part_rows:
+            return self._step(batch, count, key, slot, rows)
+        return self._of_parts(count, batch, key, slot)
 
-        Returns:
-            The sum of the loss, without ``count``, and the sums of the metrics.
-        """
-        loss, total = self.run.loss_function, 0.0
-        metrics: Sums = {}
-        for place, (x, y, weight) in enumerate(self._parts(batch, rows_in(batch[1]))):
-            model.forward(x, key=(*key, place) if place else key, copy=False)
-            record = model.recorded() if self.figures.summed else None
+    def _of_parts(self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Computation:
+        """Fill a slot from the rows that go through the model at once, then from the next ones."""
+        sums: Sums = {}
+        for place, start in enumerate(range(0, rows_in(batch[1]), self.part_rows)):
+            part = rows_of_batch(batch, slice(start, start + self.part_rows))
+            before = slot.gradient.copy() if place else None
             try:
-                total += count * loss.backward(model, y, weight, count=count, accumulate=place > 0, check=False)
+                add_sums(sums, (yield from self._step(part, count, (*key, place) if place else key, slot)))
             except DivergedError as error:
-                error.row += place * self.part_rows
+                error.row += start
                 raise
-            if record is not None:
-                add_sums(metrics, self.figures.training_sums(model, record, y, weight))
-        return {"loss": (total,)} | metrics
+            if before is not None:
+                np.add(slot.gradient, before, out=slot.gradient)
+        return sums
 
     def update(self) -> None:
         """Apply the gradients: one step of the optimizer."""
@@ -149,11 +154,6 @@ class Engine:
             except Exception:  # noqa: BLE001 (the schedule's own error, or an invalid rate)
                 return rates[:made]
         return rates
-
-    def _parts(self, batch: Batch, rows: int) -> Sequence[Batch]:
-        if rows <= self.part_rows:
-            return [batch]
-        return [rows_of_batch(batch, slice(start, start + self.part_rows)) for start in range(0, rows, self.part_rows)]
 
 
 class ChunkEngine(Engine):

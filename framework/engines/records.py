@@ -1,38 +1,34 @@
-"""Record a formula as a graph, for the engines that compile.
+"""Record an optimizer's update as a graph, for the engines that compile.
 
-A record is made by calling the formula on symbols of ``graph``. The compiled engine and the JAX engine share the record
-of an optimizer's update. Raise ``CannotLower`` if a formula cannot be recorded.
+A record is made by calling the formula on symbols of ``graph``. Raise ``CannotLower`` if it cannot be recorded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from framework.activations import Activation
 from framework.emit.numpy import emit
-from framework.emit.programs import wholly_ours
+from framework.emit.programs import parts_of, wholly_ours
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.node import Node, matching, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.reads import Reads
 from framework.graph.refuse import NO_RULE
-from framework.graph.symbol import Symbol, value_of
-from framework.losses import Loss
+from framework.graph.symbol import Symbol
 from framework.optimizers import Optimizer
-from framework.regularizers import Regularizer
 from framework.schedules import Schedule
 from framework.schedules.formulas import ConstantSchedule
 from framework.settings.component import Component
+from framework.settings.messages import is_ours
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
 """The relative and absolute tolerance between an update and its record."""
-
-REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 
 _VIEWS = frozenset({"broadcast_to", "reshape"})
 
@@ -58,11 +54,6 @@ class Lowered:
         """The operations in the order in which they must be computed, with their inputs; without views."""
         return [node for node in ordered(map(bare, self.outputs.values())) if bare(node) is node]
 
-    @property
-    def coupled(self) -> bool:
-        """Whether elements depend on one another."""
-        return any(node.op in REDUCTIONS for node in self.nodes)
-
     @cached_property
     def _signature(self) -> tuple[Any, ...]:
         return tuple(self.outputs), signature(self.outputs.values())
@@ -81,14 +72,8 @@ def bare(value: Any) -> Any:
     return value
 
 
-def arguments(node: Node) -> tuple[Any, ...]:
-    """Return a node's arguments without views."""
-    return tuple(map(bare, node.args))
-
-
-def recorded_from(component: Component) -> tuple[Any, ...]:
-    """Return the methods that are recorded and what a user's methods read: the key of a component's records."""
-    names = _names_of(type(component))
+def key_of(component: Component, *names: str) -> tuple[Any, ...]:
+    """Return the methods of these names, and what a user's methods read: the key of a component's records."""
     methods = tuple(getattr(type(component), name) for name in names)
     if wholly_ours(component):
         return methods
@@ -96,59 +81,23 @@ def recorded_from(component: Component) -> tuple[Any, ...]:
     return *methods, frozenset(reads.values.items())
 
 
-@lru_cache(maxsize=256)
-def _names_of(cls: type) -> tuple[str, ...]:
-    """Return the names of the recorded methods of a class."""
-    base = next(base for base in WRITTEN if issubclass(cls, base))
-    return *_FORMULA[base], *WRITTEN[base]
+_FORMULAS = (
+    *("_formula", "derivative", "derivative_from_output", "backward", "value", "slope", "value_from_preactivation"),
+    *("fused_slope", "update", "formula", "apply", "function"),
+)
+"""The methods of components that are traced."""
 
 
-_FORMULA: dict[type, tuple[str, ...]] = {
-    Activation: ("_formula",),
-    Loss: ("value",),
-    Regularizer: ("value",),
-    Optimizer: (),
-}
-"""The methods that are formulas."""
-
-WRITTEN: dict[type, tuple[str, ...]] = {
-    Activation: ("derivative", "derivative_from_output", "backward"),
-    Loss: ("slope", "value_from_preactivation", "fused_slope"),
-    Regularizer: ("slope",),
-    Optimizer: ("update",),
-}
-"""The further methods that are recorded; the programs of formulas watch what those read."""
-
-
-def fixed(value: Any) -> Any:
-    """Return a value as an argument of a formula, which the formula must not change."""
-    value = value_of(value)
-    return Symbol(value, fixed=True) if isinstance(value, Node) else value
-
-
-def called(component: Any, method: str, *arguments: Any, changes: bool = False) -> Any:
-    """Call a formula on symbols; an error names the formula.
-
-    Args:
-        component: The owner of the formula.
-        method: The formula's name.
-        arguments: Symbols and numbers.
-        changes: Whether the formula works in place and returns nothing.
-    """
-    name = name_of(component, method)
-    try:
-        with np.errstate(all="ignore"):
-            result = getattr(component, method)(*(arguments if changes else map(fixed, arguments)))
-    except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
-        raise CannotLower(reason(name, error)) from None
-    if not changes and not isinstance(result, Symbol | int | float | np.number):
-        raise CannotLower(f"{name} returns {type(result).__name__}; expected an array")
-    return result
-
-
-def name_of(component: Any, method: str) -> str:
-    """Return what a message calls a formula."""
-    return f"{type(component).__name__}.{method}".removesuffix("._formula")
+def reads_of(components: Iterable[Component]) -> Iterator[tuple[str, Reads]]:
+    """Give what the formulas of users' classes read, of components and the components among their settings."""
+    for component in components:
+        if not wholly_ours(component):
+            yield from reads_of(parts_of(component))
+        kind = type(component)
+        methods = [getattr(component, name) for name in _FORMULAS if hasattr(kind, name) or name in kind.model_fields]
+        own = [method for method in methods if callable(method) and not is_ours(getattr(method, "__module__", None))]
+        if own:
+            yield kind.__name__, Reads(own, kind)
 
 
 def reason(name: str, error: Exception) -> str:
@@ -159,15 +108,14 @@ def reason(name: str, error: Exception) -> str:
     return f"{name} cannot be recorded{' ' if text.startswith(start) else ': '}{text.removeprefix(start)}"
 
 
-def of_elements(component: Any, record: Lowered, method: str = "") -> Lowered:
-    """Return a record of which each element can be computed alone.
+def of_elements(name: str, record: Lowered) -> Lowered:
+    """Return a record of which each element can be computed alone; ``name`` is that of the formula.
 
     Raises:
         CannotLower: An operation works on several elements.
     """
     for node in record.nodes:
         if not is_single(node):
-            name = f"{type(component).__name__}{f'.{method}' if method else ''}"
             raise CannotLower(f"{name} cannot be recorded: {call_text(node)} works on several elements")
     return record
 
@@ -184,16 +132,13 @@ def call_text(node: Node) -> str:
     return f"np.{node.op}" if hasattr(np, node.op) else node.op
 
 
-# updates
-
-
 def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
     """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
 
     Raises:
         CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
     """
-    return _rehearsed(optimizer, dtype, recorded_from(optimizer))
+    return _rehearsed(optimizer, dtype, key_of(optimizer, "update"))
 
 
 @lru_cache(maxsize=64)
@@ -227,11 +172,16 @@ def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -
     shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
     shapes |= dict.fromkeys(memory, (graph.rows,))
     inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
-    arrays = {name: Symbol(node) for name, node in inputs.items()}
+    arrays: dict[str, Any] = {name: Symbol(node) for name, node in inputs.items()}
     recipe = optimizer.replace()
     recipe.__dict__["learning_rate"] = learning_rate
-    called(recipe, "update", *arrays.values(), changes=True)
+    name = f"{type(optimizer).__name__}.update"
+    try:
+        with np.errstate(all="ignore"):
+            recipe.update(*arrays.values())
+    except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
+        raise CannotLower(reason(name, error)) from None
     changed = {name: arrays[name].node for name in ("values", *memory)}
     if all(node is inputs[name] for name, node in changed.items()):
-        raise CannotLower(f"{type(optimizer).__name__}.update changes nothing in place")
-    return of_elements(optimizer, Lowered(inputs, changed), method="update")
+        raise CannotLower(f"{name} changes nothing in place")
+    return of_elements(name, Lowered(inputs, changed))

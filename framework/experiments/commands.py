@@ -23,16 +23,14 @@ from framework.data.csv import CSV
 from framework.errors import FrameworkError, SettingsError
 from framework.experiments.baselines import MODEL
 from framework.experiments.experiment import Experiment
-from framework.experiments.files.schema import schema_of
+from framework.experiments.files.building import schema_of
 from framework.experiments.folder import SETTINGS, RunFolder, compared
-from framework.experiments.predictions.one_file import write_predictions
-from framework.experiments.predictions.part_files import SHOWN, is_folder, write_parts
-from framework.experiments.processes.workers import work_together
-from framework.experiments.proposals.proposing import proposal
-from framework.experiments.sweeps.settings import SWEEP
-from framework.experiments.sweeps.space import varied
+from framework.experiments.predictions import SHOWN, is_folder, write_parts, write_predictions
+from framework.experiments.processes import work_together
+from framework.experiments.proposing import proposal
+from framework.experiments.sweeps.settings import SWEEP, varied
 from framework.experiments.sweeps.sweep import Sweep
-from framework.experiments.tables.reading import require_not_read, table_of, with_flags
+from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.views.reporting import report_runs, report_sweep
 from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
@@ -45,7 +43,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @contextmanager
-def _answering(file: str | None) -> Iterator[None]:
+def answering(file: str | None = None) -> Iterator[None]:
     """Turn errors into one message, and warnings into lines; ``file`` has the settings of a command without --set."""
     shown = set[str]()
 
@@ -102,7 +100,7 @@ def _command(function: Command) -> Command:
     def call(imports: tuple[str, ...], **options: Any) -> Any:
         settable = "changes" in options and options.get("data", "") is not None
         folder = None if settable else options.get("folder")
-        with _answering(None if folder is None else str(Path(folder) / SETTINGS)):
+        with answering(None if folder is None else str(Path(folder) / SETTINGS)):
             _require_given(options)
             _import(imports)
             return function(**options)
@@ -165,7 +163,15 @@ def new(
 def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
     """Train the experiment FILE, in a new folder that holds all there is to know of the run."""
     path = Path(file)
-    experiment = _experiment_of(path, changes).moved(path.absolute().parent)
+    try:
+        experiment = Experiment.read(path, changes).moved(path.absolute().parent)
+    except SettingsError as error:
+        for change in changes:
+            with suppress(SettingsError):
+                if f"--set {change}:" in str(error) and varied(change).size > 1:
+                    command = shlex.join(["framework", "sweep", str(path), "--set", change])
+                    error.add_note(f"To train with each of several values: {command}")
+        raise
     unused = (Path("runs", f"{path.stem}-{number}") for number in count(1))
     out = out or str(next(run for run in unused if not run.exists()))
     folder = RunFolder.create(out, experiment, sys.argv[1:])
@@ -174,19 +180,6 @@ def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
     except Exception as error:
         if not hasattr(error, "run"):  # one that fit found before it began
             folder.discard()
-        raise
-
-
-def _experiment_of(path: Path, changes: tuple[str, ...]) -> Experiment:
-    """Read an experiment; the error of a change with several values says which command takes them."""
-    try:
-        return Experiment.read(path, changes)
-    except SettingsError as error:
-        for change in changes:
-            with suppress(SettingsError):
-                if f"--set {change}:" in str(error) and varied(change).size > 1:
-                    command = shlex.join(["framework", "sweep", str(path), "--set", change])
-                    error.add_note(f"To train with each of several values: {command}")
         raise
 
 

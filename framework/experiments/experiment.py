@@ -15,10 +15,8 @@ from framework.data.splits import hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.files.building import build
-from framework.experiments.files.changes import changed, parse_change, places, without_found
-from framework.experiments.files.text import read_settings, to_toml
-from framework.experiments.tables.labelled import classes_of, labelled
-from framework.experiments.tables.reading import in_memory, read_alike
+from framework.experiments.files.text import changed, parse_change, places, read_settings, to_toml, without_found
+from framework.experiments.tables import classes_of, in_memory, labelled, read_alike
 from framework.files import leads_to, read_text, real_path, write_whole
 from framework.models import Model
 from framework.settings.component import Component

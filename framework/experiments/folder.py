@@ -35,14 +35,12 @@ from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError, UsageError
 from framework.experiments.baselines import MODEL, beside, judge, load_baselines
 from framework.experiments.experiment import Experiment
-from framework.experiments.files.changes import without_found
-from framework.experiments.files.text import read_settings
-from framework.experiments.tables.labelled import labelled
-from framework.experiments.tables.reading import as_trained, in_memory, require_trained, table_of, table_read_as
+from framework.experiments.files.text import read_settings, without_found
+from framework.experiments.tables import as_trained, in_memory, labelled, require_trained, table_of, table_read_as
 from framework.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.models import Model
 from framework.parallel.starting import expect_alone, started
-from framework.reports.comparing import Side, comparison, epoch_of_weights
+from framework.reports.contents import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 from framework.training.loop import train
 
@@ -103,10 +101,13 @@ class RunFolder:
         """
         require_one_process(experiment)
         folder = Path(path).absolute()
-        experiment = _with_savers(experiment)
-        inside(experiment.trainer.callbacks, folder)
-        text = experiment.to_toml()  # first: what it refuses leaves no folder behind
-        callbacks = experiment.trainer.callbacks
+        callbacks: list[Callback] = [*experiment.trainer.callbacks]
+        for kind, made in ((JSONLog, JSONLog(path=HISTORY)), (Checkpoint, Checkpoint(folder=CHECKPOINTS))):
+            if not any(isinstance(callback, kind) for callback in callbacks):
+                callbacks.append(made)
+        inside(callbacks, folder)
+        trainer = experiment.trainer.replace(callbacks=callbacks)
+        text = experiment.replace(model=experiment.model.copy(), trainer=trainer).to_toml()  # first: it may refuse
         about = {
             "history": next(each.path for each in callbacks if isinstance(each, JSONLog)),
             "checkpoints": next(each.folder for each in callbacks if isinstance(each, Checkpoint)),
@@ -212,7 +213,7 @@ class RunFolder:
         if it was stopped within an epoch. ``baselines`` has the figures of the baselines by name, and the number of
         rows from which they were made; or the error that kept them from being made.
         """
-        return _json_of(self.path / METRICS)
+        return json_of(self.path / METRICS)
 
     @property
     def beside(self) -> dict[str, dict[str, float]]:
@@ -232,7 +233,7 @@ class RunFolder:
         Raises:
             SettingsError: The file is not there, or was changed.
         """
-        found = _json_of(self.path / ABOUT)
+        found = json_of(self.path / ABOUT)
         if found is None or not all(isinstance(found.get(name), str) for name in ("history", "checkpoints")):
             raise SettingsError(
                 f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints; put it "
@@ -304,9 +305,11 @@ class RunFolder:
 def compared(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[dict[str, Any]]:
     """Return the comparison of some runs, for which their own classes need not be defined.
 
-    The rows of ``baselines`` follow. One that differs from that of the first run has the name of its own run.
+    Runs have the names of their folders, or their paths where two have the same name. The rows of
+    ``baselines`` follow. One that differs from that of the first run has the name of its own run.
     """
-    runs = named(folders)
+    names = {folder.path.name: folder for folder in folders}
+    runs = names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
     rows = comparison([folder.side(name) for name, folder in runs.items()])
     for name, folder in runs.items():
         for label, figures in folder.beside.items() if baselines else ():
@@ -317,13 +320,7 @@ def compared(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[d
     return rows
 
 
-def named(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
-    """Return folders by name, or by path where two have the same name."""
-    names = {folder.path.name: folder for folder in folders}
-    return names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
-
-
-def _json_of(path: Path) -> dict[str, Any] | None:
+def json_of(path: Path) -> dict[str, Any] | None:
     """Return the object of a JSON file, or None if the file has none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -341,15 +338,6 @@ def require_one_process(experiment: Experiment) -> None:
             f"-n {count} script.py"
         )
     expect_alone()  # each process trains runs of its own
-
-
-def _with_savers(experiment: Experiment) -> Experiment:
-    """Add what every run has and the file left out."""
-    callbacks: list[Callback] = [*experiment.trainer.callbacks]
-    for kind, made in ((JSONLog, JSONLog(path=HISTORY)), (Checkpoint, Checkpoint(folder=CHECKPOINTS))):
-        if not any(isinstance(callback, kind) for callback in callbacks):
-            callbacks.append(made)
-    return experiment.replace(model=experiment.model.copy(), trainer=experiment.trainer.replace(callbacks=callbacks))
 
 
 def inside(callbacks: Sequence[Callback], folder: Path) -> list[Callback]:

@@ -13,7 +13,7 @@ from framework.arrays import class_names
 from framework.errors import SettingsError
 from framework.export.columns import column_inputs, write_columns, write_inverse
 from framework.export.file import File
-from framework.export.whole import whole
+from framework.export.whole import graph_of, scope_of
 from framework.export.writer import Writer
 from framework.extras import required
 from framework.files import write_whole
@@ -76,27 +76,34 @@ def export_onnx(
 
 def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None) -> Any:
     """Return the ONNX model."""
-    found = whole(model, shape, dtype, name="export_onnx")
-    preprocess = model.preprocess
-    shapes = {key: node.shape[1:] for key, node in found.outputs.items()}
+    graph, preprocess = graph_of(model, shape, "export_onnx", dtype, ids=True), model.preprocess
+    takes = dict(zip(_names(graph.shape, "x"), graph.x.values(), strict=True))
+    gives = dict(zip(_names(graph.outputs, "output"), graph.a, strict=True))
+    numbers = {**model.parameters, **model.buffers}
+    shapes = {key: node.shape[1:] for key, node in gives.items()}
     classes_of_outputs = _classes(model, shapes, classes)
     outputs = _output_names(model, shapes, classes_of_outputs)
     labels = {key: "label" if len(shapes) == 1 else f"{key} label" for key in classes_of_outputs}
-    inputs = [*found.inputs] if preprocess is None else column_inputs(preprocess)
+    inputs = [*takes] if preprocess is None else column_inputs(preprocess)
     file = File(required("onnx", "export_onnx"), _distinct([*inputs, *outputs.values(), *labels.values()]))
-    writer = Writer(file, found.graph, found.numbers, found.layer_of)
+    writer = Writer(
+        file,
+        graph.graph,
+        {name: (node, numbers[name]) for name, node in graph.numbers.items()},
+        lambda node: getattr(scope_of(graph, node), "label", ""),
+    )
     refused = ""
     if preprocess is None:
-        names = {key: _input(writer, key, node) for key, node in found.inputs.items()}
+        names = {key: _input(writer, key, node) for key, node in takes.items()}
         if model.columns and len(names) == 1:
             file.note("columns", dict.fromkeys(model.columns, "number"))  # in the order of x
     else:
         names, refused = write_columns(file, preprocess, dtype)
         file.note("columns", dict(zip(preprocess.inputs, preprocess.kinds, strict=True)))
         file.note("zones", dict(preprocess.zones))
-    for key, node in found.inputs.items():
+    for key, node in takes.items():
         writer.name(node, names[key])
-    values = dict(zip(found.outputs, writer.write(found.outputs.values()), strict=True))
+    values = dict(zip(gives, writer.write(gives.values()), strict=True))
     if refused:
         values = {key: _without(file, refused, value, len(shapes[key]), dtype) for key, value in values.items()}
     named = {key: (value, shapes[key]) for key, value in values.items()}
@@ -109,6 +116,13 @@ def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None
     if classes_of_outputs:
         file.note("classes", classes_of_outputs if len(values) > 1 else next(iter(classes_of_outputs.values())))
     return file.model()
+
+
+def _names(tree: Any, alone: str) -> list[str]:
+    """Return the names of leaves as users know them, in the order of ``leaves``: ``city``; ``a.b`` inside another."""
+    if not isinstance(tree, dict):
+        return [alone]
+    return [f"{key}.{rest}" if rest else key for key, part in tree.items() for rest in _names(part, "")]
 
 
 def _distinct(names: list[str]) -> list[str]:

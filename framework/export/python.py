@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import builtins
 import io
-import itertools
 import json
 import keyword
 import math
@@ -14,7 +13,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,21 +21,16 @@ from framework.arrays import Array
 from framework.errors import SettingsError
 from framework.export.source import HELPER_NAMES, HELPERS, Formula, Lines, helpers_in, quoted
 from framework.export.table_source import TABLE_HELPERS, TableSource
-from framework.export.whole import OnSymbols, numbers_of, sample_of, without_graph
+from framework.export.whole import graph_of, scope_of
 from framework.files import write_whole
-from framework.graph.graph import KINDS
-from framework.graph.lower import lower
+from framework.graph.lower import Lowering
 from framework.graph.node import Node, ordered
-from framework.graph.symbol import Symbol, value_of
-from framework.graph.trace import ROWS, trace
+from framework.graph.step import ModelGraph
 from framework.models import Layer, Model
-from framework.models.affine import Neuron
 from framework.models.rows import scores_of
-from framework.models.sequential import Sequential
-from framework.settings.component import belongs_to
 from framework.settings.messages import worded
 from framework.shapes import of_rows, shown
-from framework.trees import flatten, leaves, map_leaves, names, sample_shape
+from framework.trees import leaves, map_leaves
 
 _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""
@@ -51,8 +45,8 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
 
     The function is the formula of the network, layer after layer, in NumPy. It gives the bits of ``model(x)`` for a
     batch x, with the same NumPy on the same machine, because it makes the same calls in the same order. Small
-    parameters stand in the file as numbers, larger ones as text at its end. A class with an ``apply`` of its own is
-    written from the graph of it, and its last bits may differ.
+    parameters stand in the file as numbers, larger ones as text at its end. A class that writes ``apply_backward`` is
+    written from the graph of its ``apply``, and its last bits may differ.
 
     A model with a ``preprocess`` gives ``predict(table)`` in place of it, and ``classify(table)`` where that of the
     model gives classes. A table is a dict of columns by name, or a list of records. They give what the methods of the
@@ -79,27 +73,24 @@ def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = No
         >>> bool((predict([[1.0, 2.0]]) == model([[1.0, 2.0]])).all())
         True
     """
-    write_whole(path, _File(model, sample_of(model, shape, "export_python"), dates).source())
+    write_whole(path, _File(model, graph_of(model, shape, "export_python"), dates).source())
 
 
 class _File:
     """Writes the file of one model."""
 
-    def __init__(self, model: Model, shape: Any, dates: Sequence[str]) -> None:
-        self.model, self.shape, self.dates = model, shape, dates
+    def __init__(self, model: Model, graph: ModelGraph, dates: Sequence[str]) -> None:
+        self.model, self.graph, self.shape, self.dates = model, graph, graph.shape, dates
         self.numbers: dict[str, Array] = {}  # the parameters, by their names in the file
-        self.stored: dict[tuple[str, str], str] = {}  # these names, by those in the model and its place
+        self.labels: dict[str, str] = {}  # of the layers, by their comments
         self.lines, self.table = Lines(_TAKEN), Lines([])
 
     def source(self) -> str:
         """Return the source of the file."""
         x = self._inputs()
         start = len(self.lines.lines)
-        output = self._through(self.model, x, self.shape, "")
-        given = set(leaves(x))
-        output = map_leaves(lambda name: f"np.array({name})" if name in given else name, output)
-        self.lines.line("")
-        self.lines.line(f"return {_shown(output)}")
+        output = self._formula(x)
+        self.lines.lines += ["", f"    return {_shown(output)}"]
         inputs, formula = self.lines.lines[:start], self.lines.lines[start:]
         if any(re.search(r"\brows\b", line) for line in formula):
             inputs.append(f"    rows = len({leaves(x)[0]})")
@@ -162,145 +153,50 @@ class _File:
 
         return taken(self.shape, self.model.cardinalities(self.shape), "x", "x")
 
-    def _through(self, model: Model, x: Any, shape: Any, path: str) -> Any:
-        """Write the lines of a model, and return the names of its outputs.
-
-        Args:
-            model: The model.
-            x: The names of its inputs.
-            shape: The shape of a sample of them.
-            path: The place of the model, as ``"0.block."``.
-        """
-        place = path.removesuffix(".")
-        if isinstance(model, Layer):
-            return self._layer(model, x, shape, place)
-        if isinstance(model, Sequential):
-            for name, part in model.parts.items():
-                x, shape = self._through(part, x, shape, f"{path}{name}."), part.infer_shape(shape)
-            return x
-        return self._traced(model, x, shape, path)
-
-    def _layer(self, layer: Layer, x: Any, shape: Any, place: str) -> Any:
-        label = f"{place} {layer._label}".strip()
-        if not (layer._derives and (belongs_to(type(layer), "apply", "formula") or type(layer) is Neuron)):
-            return self._traced(layer, x, shape, place and f"{place}.")
-        self._comment(place, repr(layer) if len(repr(layer)) <= 100 else type(layer).__name__)
-        program = layer.program(shape, training=False)
-        inputs, results = program.prediction
-        texts = dict(zip(program.leaves, leaves(x), strict=True))
-        texts |= {key: self._number(key, value, place) for key, value in numbers_of(layer).items()}
-        given = {node: texts[key] for key, node in inputs.items()}
-        graph = next(iter(inputs.values())).graph
+    def _formula(self, x: Any) -> Any:
+        """Write the lines of the network, and return the texts of its outputs; ``x`` are the names of its inputs."""
+        graph, values = self.graph, {**self.model.parameters, **self.model.buffers}
+        lowering = Lowering(graph.graph)
+        lowering.add(graph.inputs)
+        results, became = lowering.add(graph.a), lowering.known
+        names = {became[node]: name for node, name in zip(graph.x.values(), leaves(x), strict=True)}
+        read = {*ordered(results)}
+        for full, node in graph.numbers.items():
+            if became[node] in read:
+                path, _, key = full.rpartition(".")
+                name = names[became[node]] = self.lines.name(_identifier(f"{key}_{path}" if path else key))
+                self.numbers[name] = np.asarray(values[full])
+        wanted: dict[Any, str] = {}
+        for scope in graph.scopes:
+            for node in leaves(scope.output):
+                wanted.setdefault(became.get(node), _identifier(f"a{scope.path}"))
+                if node in graph.graph.calls:
+                    wanted.setdefault(became.get(graph.graph.calls[node].argument), _identifier(f"h{scope.path}"))
+        formula = Formula(self.lines, lowering.graph, names, results)
         try:
-            formula = Formula(self.lines, graph, given, results.values())
-            return formula.write(results["output"], results.get("h"), *(_identifier(f"{a}{place}") for a in "ah"))
+            texts = formula.write(wanted, self._headings(lowering))
         except SettingsError as error:
-            raise SettingsError(f"export_python: layer {label}: {error}") from None
+            raise SettingsError(f"export_python: layer {self.labels[self.lines.heading]}: {error}") from None
+        homes = map(formula.lives.home.get, results)  # x itself and views of it are copied
+        outputs = iter(
+            [f"np.array({text})" if home in names else text for home, text in zip(homes, texts, strict=True)]
+        )
+        return map_leaves(lambda _: next(outputs), graph.outputs)
 
-    def _number(self, key: str, value: Array, place: str) -> str:
-        """Store a parameter or buffer of the model at a place, and return its name in the file."""
-        if (key, place) not in self.stored:
-            name = self.stored[key, place] = self.lines.name(_identifier(f"{key}_{place}" if place else key))
-            self.numbers[name] = np.asarray(value)
-        return self.stored[key, place]
-
-    def _traced(self, model: Model, x: Any, shape: Any, path: str) -> Any:
-        """Write the lines of a model with an ``apply`` of its own, which is called on symbols.
-
-        Each call of a child ends what is written so far; the child's own lines come next.
-        """
-        place, numbers, given = path.removesuffix("."), numbers_of(model), flatten(shape)
-        label = f"{place} {getattr(model, '_label', type(model).__name__)}".strip()
-        record = _Calls(model)
-        shapes = {leaf: (ROWS, *size) for leaf, size in given.items()} | {k: np.shape(v) for k, v in numbers.items()}
-        kinds = {key: KINDS.get(value.dtype.kind, "f") for key, value in numbers.items()}
-
-        def formula(**symbols: Symbol) -> Any:
-            record.children.clear()
-            values: dict[str, Any] = {key: symbols[key] for key in numbers}
-            record.output = model.apply(map_leaves(symbols.__getitem__, names(shape)), values, record)
-            return tuple(leaves({"": record.output, **{name: call.x for name, call in record.children.items()}}))
-
-        try:
-            traced = trace(formula, shapes, model.dtype, kinds=kinds)
-        except SettingsError as error:
-            raise SettingsError(f"export_python: layer {label}: {error}") from None
-        except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
-            raise SettingsError(f"export_python: layer {label} has no graph: {without_graph(error)}") from None
-        inputs = {node.name: node for node in ordered(traced.outputs) if node.op == "input"}
-        lowered = lower([*traced.outputs, *inputs.values()], inputs.values(), exact=True)
-        nodes = dict(zip(inputs, lowered[len(traced.outputs) :], strict=True))
-        texts = dict(zip(given, leaves(x), strict=True))
-        texts |= {key: self._number(key, value, place) for key, value in numbers.items() if key in nodes}
-        known = {nodes[name]: text for name, text in texts.items() if name in nodes}
-        results = iter(lowered)
-
-        def written(tree: Any, name: str) -> Any:
-            """Write as many of the results as the tree has leaves; return it with their names."""
-            start = len(self.lines.lines)
-            found = map_leaves(lambda _: self._result(next(results), known, name), tree)
-            if self.lines.lines[start:]:
-                self._comment(place, type(model).__name__, start)
-            return found
-
-        output = [*itertools.islice(results, len(leaves(record.output)))]
-        for call in record.children.values():
-            x = written(call.x, _identifier(f"x_{path}{call.name}"))
-            found = self._through(call.child, x, call.shape, f"{path}{call.name}.")
-            known |= {nodes[n]: text for n, text in zip(call.outputs, leaves(found), strict=True) if n in nodes}
-        results = iter(output)
-        return written(record.output, _identifier(f"a{place}"))
-
-    def _result(self, node: Any, known: dict[Node, str], name: str) -> str:
-        """Write the lines of a node, unless its name is known, and return its name."""
-        if node not in known:
-            known[node] = Formula(self.lines, node.graph, known, [node], exact=True).write(node, None, name, name)
-        return known[node]
-
-    def _comment(self, place: str, text: str, start: int | None = None) -> None:
-        """Write an empty line and a comment, at the end or before the line ``start``."""
-        self.lines.lines, rest = self.lines.lines[:start], self.lines.lines[start:] if start is not None else []
-        self.lines.line("")
-        self.lines.comment(f"{place} {text}")
-        self.lines.lines += rest
-
-
-class _Call(NamedTuple):
-    """A call of a child in ``apply``.
-
-    Attributes:
-        name: The child's name.
-        child: The child.
-        x: What it is called on, as symbols.
-        shape: The shape of a sample of x.
-        outputs: The names of the inputs of the graph that stand for its outputs.
-    """
-
-    name: str
-    child: Model
-    x: Any
-    shape: Any
-    outputs: list[str]
-
-
-class _Calls(OnSymbols):
-    """A record in which the outputs of children are inputs of the graph."""
-
-    __slots__ = ("children", "output")
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        self.children: dict[str, _Call] = {}
-        self.output: Any = None
-
-    def called(self, name: str, child: Model, x: Any) -> Any:
-        shape, key = sample_shape(x), f"<{len(self.children)}>"
-        gives, graph = child.shape_after(shape), value_of(leaves(x)[0]).graph
-        if any(len(leaf) != graph.rows for leaf in leaves(x)):
-            raise SettingsError("it calls a child on other rows than those of x; use export_onnx")
-        outputs = {leaf: graph.input(f"{key}{leaf}", (graph.rows, *size)) for leaf, size in flatten(gives).items()}
-        self.children[key] = _Call(name, child, x, shape, [node.name for node in outputs.values()])
-        return map_leaves(lambda leaf: Symbol(outputs[leaf]), names(gives))
+    def _headings(self, lowering: Lowering) -> dict[Node, str]:
+        """Return the comment that each value of the lowered graph stands under: the layer that it was made in."""
+        models, heading = dict(self.model.placed()), ""
+        made_from = {new: old for old, new in reversed(lowering.known.items()) if isinstance(new, Node)}
+        headings = {}
+        for node in reversed(lowering.graph.nodes):  # those without an origin of their own belong to the next one
+            scope = scope_of(self.graph, made_from[node]) if node in made_from else None
+            if scope is not None:
+                model = models[scope.path]
+                text = repr(model) if isinstance(model, Layer) else ""
+                heading = f"{scope.path} {text if 0 < len(text) <= 100 else type(model).__name__}"
+                self.labels[heading] = scope.label
+            headings[node] = heading
+        return headings
 
 
 def _literals(arrays: dict[str, Array]) -> str:

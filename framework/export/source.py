@@ -129,20 +129,24 @@ class Lines:
     Attributes:
         lines: The lines so far.
         constants: The arrays that they read, by name, apart from parameters.
-        strided: The names of arrays between layers that are not C contiguous.
+        heading: The comment that the next lines stand under; "" for none.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
         """Start empty; ``taken`` are names that no value may have."""
         self.lines: list[str] = []
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
-        self.strided: set[str] = set()
         self.indent = "    "
         self._taken = {*taken}
         self._values = 0
+        self.heading = self._headed = ""
 
     def line(self, text: str) -> None:
         """Add a line."""
+        if text and self._headed != self.heading:
+            self._headed = self.heading
+            self.line("")
+            self.comment(self.heading)
         self.lines.append(self.indent + text if text else "")
 
     def name(self, wanted: str) -> str:
@@ -171,9 +175,7 @@ class Lines:
 class Formula:
     """Writes one graph, lowered for NumPy, as lines."""
 
-    def __init__(
-        self, lines: Lines, graph: Graph, names: Mapping[Node, str], results: Iterable[Any], *, exact: bool = False
-    ) -> None:
+    def __init__(self, lines: Lines, graph: Graph, names: Mapping[Node, str], results: Iterable[Any]) -> None:
         """Begin.
 
         Args:
@@ -181,37 +183,30 @@ class Formula:
             graph: The graph.
             names: The names of its inputs.
             results: Everything that the engine computes of it.
-            exact: Whether reductions and products keep the bits of NumPy's own functions.
         """
-        self.lines, self.graph, self.exact = lines, graph, exact
+        self.lines, self.graph, self.results = lines, graph, [*results]
         self.real = f"np.{graph.dtype}"
         self.names: dict[Any, str] = dict(names)
         self.binding: dict[Node, int] = {}
+        self.order = [node for node in ordered(self.results, self.names) if node not in names]
         self.lives = Lives()
         self.lives.home = {node: node for node in names}
         self.lives.strides = dict.fromkeys(names)
-        order = [node for node in ordered(nodes_in(results), set(names)) if node not in names]
-        self.lives.follow(order)
-        self.plain = {node for node, name in names.items() if name not in lines.strided}  # C contiguous values
-        self.strict: set[Node] = set()  # those that must be, as the engine's are: strides change last bits
-        self.uses: Counter[Node] = Counter()
+        self.lives.follow(self.order)
+        self.plain = {*names}  # C contiguous values
+        self.strict = {*nodes_in(self.results)}  # those that must be, as the engine's are: strides change last bits
+        self.uses = Counter(nodes_in(self.results))
+        self._count(self.order)
 
-    def write(self, output: Node, h: Node | None, name: str, h_name: str) -> str:
-        """Write the lines of an output, and return its name; h, the argument of its activation, has a name too."""
-        given = set(self.names)
-        order = [node for node in ordered([output], given) if node not in given]
-        self._count(order)
-        self.strict.add(output)
-        wanted = {output: name} | ({h: h_name} if h is not None and h in order and h is not output else {})
-        for node in wanted:
-            self.uses[node] += 2
-        chosen = self._write(order, wanted)
-        if output not in chosen:  # it is an input, a part of one, or the result of a loop
-            chosen[output] = self.lines.name(name)
-            self.lines.line(f"{chosen[output]} = {self.text(output)}")
-        if output not in self.plain:
-            self.lines.strided.add(chosen[output])
-        return chosen[output]
+    def write(self, wanted: Mapping[Node, str], headings: Mapping[Node, str] | None = None) -> list[str]:
+        """Write the lines, and return the text of each result.
+
+        Args:
+            wanted: The names of values that get a line of their own.
+            headings: The comment that the line of a value stands under.
+        """
+        self._write(self.order, wanted, headings or {})
+        return [self.text(result) for result in self.results]
 
     def _count(self, order: Iterable[Node]) -> None:
         for node in order:
@@ -225,12 +220,12 @@ class Formula:
                 self.uses.update(nodes_in(body.outputs))
                 self._count(body.order())
 
-    def _write(self, order: Iterable[Node], wanted: Mapping[Node, str]) -> dict[Node, str]:
-        """Write the lines of nodes in their order; return the names of those that are wanted under a name."""
-        chosen = {}
+    def _write(self, order: Iterable[Node], wanted: Mapping[Node, str], headings: Mapping[Node, str]) -> None:
+        """Write the lines of nodes in their order."""
         for node in order:
             if node in self.names or node.fill is not None:
                 continue
+            self.lines.heading = headings.get(node, self.lines.heading)
             text, binding = self._expression(node)
             if text is None:
                 continue
@@ -242,12 +237,8 @@ class Formula:
             if node not in wanted and self.uses[node] == 1 and len(text) <= _LONGEST and node.op not in _NAMED:
                 self.names[node], self.binding[node] = text, binding
             else:
-                name = self.lines.name(wanted[node]) if node in wanted else self.lines.value()
+                self.names[node] = name = self.lines.name(wanted[node]) if node in wanted else self.lines.value()
                 self.lines.line(f"{name} = {text}")
-                self.names[node] = name
-                if node in wanted:
-                    chosen[node] = name
-        return chosen
 
     def _is_plain(self, node: Node) -> bool:
         """Return whether NumPy gives a C contiguous array."""
@@ -291,9 +282,8 @@ class Formula:
         text = text.replace("inf", "np.inf").replace("nan", "np.nan")
         return f"({text})" if text.startswith("-") and binding > 1 else text
 
-    def _cast(self, node: Node, binding: int = 0) -> list[str]:
-        """Return the texts of the arguments; integers among floats must not make them float64."""
-        values = operands(node)
+    def _cast(self, node: Node, values: Iterable[Any], binding: int = 0) -> list[str]:
+        """Return the texts of arguments; integers among floats must not make them float64."""
         kinds = {value.kind for value in nodes_in(values)}
         cast = "" if node.kind != "f" else "i" if "f" in kinds else "ib"
         texts = []
@@ -310,40 +300,36 @@ class Formula:
             return _WRITERS[node.op](self, node), _TIGHT
         row = OPERATIONS[node.op]
         if row.elementwise:
+            values = operands(node)
             if node.op not in _OPERATORS:
-                texts = self._cast(node)
+                texts = self._cast(node, values)
                 return row.numpy.format(*texts, arguments=", ".join(texts), out=""), _TIGHT
-            left, *right = self._cast(node, row.binding + (row.binding == 0))
+            left, *right = self._cast(node, values, row.binding + (row.binding == 0))
             if right:  # what stands on the right must bind more tightly, so that the order stays
-                right = self._cast(node, row.binding + 1)[1:]
+                right = self._cast(node, values, row.binding + 1)[1:]
             return row.text.format(left, *right), row.binding
-        texts = [self.text(arg, _TIGHT if "{0}" in row.numpy else 0, kind_of(arg)) for arg in node.args]
+        texts = [self.text(arg, _TIGHT if row.numpy.startswith("{0}") else 0, kind_of(arg)) for arg in node.args]
         attributes = attribute_texts(node, _part)
+        attributes |= {key: self._number(value, "f", 0) for key, value in attributes.items() if type(value) is float}
         found = row.numpy.format(*texts, arguments=", ".join(texts), out="", **attributes)
         return found.replace("real(", f"{self.real}(") if node.op == "rows" else found, _TIGHT
 
     def _where(self, node: Node) -> str:
-        condition, a, b = operands(node)
-        texts = [self.text(part, 0, node.kind) for part in (a, b)]
-        if node.kind == "f" and not any(isinstance(part, Node) for part in (a, b)):
+        condition, *choices = operands(node)
+        texts = self._cast(node, choices)
+        if node.kind == "f" and not nodes_in(choices):
             if texts == ["1.0", "0.0"]:
                 return f"{self.text(condition, _TIGHT)}.astype({self.real})"
             texts = [f"{self.real}({text})" for text in texts]
-        texts = [
-            f"{self.text(part, _TIGHT)}.astype({self.real})"
-            if isinstance(part, Node) and part.kind != node.kind
-            else text
-            for part, text in zip((a, b), texts, strict=True)
-        ]
         return f"np.where({self.text(condition)}, {', '.join(texts)})"
 
     def _reduce(self, node: Node) -> str:
         (x,), axes = node.args, node.attributes["axes"]
-        if not self.exact and sums_over_rows(node, self.lives):
+        if sums_over_rows(node, self.lives):
             found = f"sum_over_rows({self.text(x)}, {len(axes)})"
             return f"{found}.reshape({self.graph.shape_text(node.shape)})" if node.attributes["keepdims"] else found
         ufunc = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}[node.op]
-        if not self.exact and reduces_by_rows(node, self.lives):
+        if reduces_by_rows(node, self.lives):
             found = f"row_sums({self.text(x)})" if node.op == "sum" else f"row_extremes({self.text(x)}, {ufunc})"
             return f"{found}[..., None]" if node.attributes["keepdims"] else found
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
@@ -352,7 +338,7 @@ class Formula:
 
     def _matmul(self, node: Node) -> str:
         a, b = node.args
-        if not self.exact and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
+        if all(x.ndim <= 2 and x.kind == "f" for x in node.args):
             return f"{self.text(a, _TIGHT)}.dot({self.text(b)})"
         return f"np.matmul({self.text(a)}, {self.text(b)})"
 
@@ -373,14 +359,6 @@ class Formula:
         if len(axes) == 1:
             return f"np.take({x}, {indices[0]}, axis={axes[0]})"
         return f"np.ascontiguousarray({x}[{gather_text(axes, indices)}])"
-
-    def _windows(self, node: Node) -> str:
-        axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
-        return f"windows({self.text(node.args[0])}, {axes}, {window}, {steps})"
-
-    def _pad(self, node: Node) -> str:
-        value = self._number(node.attributes["value"], "f", 0)
-        return f"np.pad({self.text(node.args[0])}, {node.attributes['width']}, constant_values={value})"
 
     def _place(self, node: Node) -> None:
         name = self.names[node] = self.lines.value()
@@ -420,7 +398,7 @@ class Formula:
         for entry, sequence in zip(body.entries, node.args[count:], strict=False):
             self.names[entry] = f"{self.text(sequence, _TIGHT)}[{step}]"
             self.plain.add(entry)
-        self._write(self.lives.orders[node], {})
+        self._write(self.lives.orders[node], {}, {})
         for place in range(count, count + body.stacked):
             if place in read:
                 lines.line(f"{self.names[node, place]}[{step}] = {self.text(body.outputs[place])}")
@@ -458,8 +436,6 @@ _WRITERS: dict[str, Callable[[Formula, Node], Any]] = {
     "reshape": Formula._rearranged,
     "transpose": Formula._rearranged,
     "gather": Formula._gather,
-    "windows": Formula._windows,
-    "pad": Formula._pad,
     "place": Formula._place,
     "set_index": Formula._set_index,
     "constant": lambda formula, node: formula.text(node),

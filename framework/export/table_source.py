@@ -322,7 +322,9 @@ class TableSource:
         if not isinstance(made, Node) or not all(OPERATIONS[n.op].elementwise or n is x for n in ordered([made])):
             raise SettingsError(f"the formula of {type(step).__name__} must work on each number alone")
         self.lines.free(name)
-        Formula(self.lines, graph, {x: given}, [made]).write(made, None, name, name)
+        (text,) = Formula(self.lines, graph, {x: given}, [made]).write({made: name})
+        if made is x:
+            self.lines.line(f"{self.lines.name(name)} = {text}")
 
     def _classify(self, outputs: Any) -> str:
         classes = self.fitted.classes

@@ -141,7 +141,7 @@ class Writer:
 
     def _written(self, node: Node) -> str:
         """Write a node, and return the name of its result."""
-        node = softmax_in(self.graph, node) or node
+        node = softmax_in(self.graph, node, node.args) or node
         kinds = {kind_of(arg) for arg in node.args}
         if kinds == {"b"} and node.op in LOGIC:
             return self.op(LOGIC[node.op], *self.args(node, "b"))

@@ -476,21 +476,14 @@ def _concatenate(arrays: Iterable[Any], axis: Any = 0, dtype: Any = None) -> Any
 
 
 @implements("array_split")
-def _array_split(x: Any, sections: Any, axis: int = 0) -> Any:
-    if isinstance(sections, int):
-        short, more = divmod(x.shape[axis], sections)
-        sections = [short * n + min(n, more) for n in range(1, sections)]
-    return _split(x, sections, axis)
-
-
-@implements("split")
-def _split(x: Any, sections: Any, axis: int = 0) -> Any:
+def _split(x: Any, sections: Any, axis: int = 0, *, equal: bool = False) -> Any:
     size = x.shape[axis]
     _require_no_rows(x, axis, "np.split")
     if isinstance(sections, int):
-        if size % sections:
+        short, more = divmod(size, sections)
+        if more and equal:
             raise ValueError(f"array split does not result in an equal division: {size} into {sections}")
-        sections = [size // sections * n for n in range(1, sections)]
+        sections = [short * n + min(n, more) for n in range(1, sections)]
     ends = [0, *map(int, sections), size]
     before = (slice(None),) * _axis(x, axis)
     return [x[(*before, slice(a, b))] for a, b in pairwise(ends)]
@@ -623,6 +616,7 @@ FUNCTIONS |= {  # written by the functions above
     **dict.fromkeys(("real", "conj", "real_if_close"), lambda x: x),
     "ravel": lambda x, order="C": _reshape(x, (-1,), order),
     "result_type": lambda *values: np.dtype(graph_of(*values).dtype),
+    "split": lambda x, sections, axis=0: _split(x, sections, axis, equal=True),
     "stack": lambda arrays, axis=0, dtype=None: _concatenate([np.expand_dims(x, axis) for x in arrays], axis),
     "std": lambda x, axis=None, dtype=None, ddof=0, keepdims=False: np.sqrt(
         np.var(x, axis, ddof=ddof, keepdims=keepdims)

@@ -13,6 +13,7 @@ from framework.graph.operations import OPERATIONS, unbroadcast
 from framework.graph.region import region_of
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.tangent import slope
+from framework.trees import leaves
 
 _PASSING = frozenset({"add", "subtract", "negative", "positive", "where", "maximum", "minimum", "fmax", "fmin"})
 """Operations whose rules pass a gradient on unchanged, or choose where it goes."""
@@ -87,9 +88,20 @@ class _Reverse:
                 found = reverse_loop(node, self.parts[node], gradients)
                 for arg, part in zip(node.args, found, strict=True):
                     self._give(arg, symbol_of(part))
+            elif node.op == "call" and node in self.parts:
+                self._call_back(node, self.parts[node])
             elif node in self.adjoints and node in self.reached and node.args and node not in self.given:
                 self._back(node, self.adjoints[node])
         return [self._gradient(node) for node in self.wrt]
+
+    def _call_back(self, call: Node, given: dict[int, Node]) -> None:
+        """Let Python carry the gradients of the outputs of a call back to its arguments."""
+        graph, rows = call.graph, call.args[0].shape[0]
+        shapes = enumerate(leaves(call.attributes["called"].outputs), 1)
+        parts = [given[place] if place in given else graph.filled(0.0, (rows, *shape)) for place, shape in shapes]
+        back = graph.made("call_back", (call, *parts), call.attributes, ())
+        for place, arg in enumerate(call.args):
+            self._give(arg, Symbol(graph.made("part", (back,), {"index": place}, arg.shape)))
 
     def _gradient(self, node: Node) -> Any:
         """Return the gradient of one of ``wrt`` as a node of its shape."""

@@ -112,6 +112,11 @@ class Graph:
             self.nodes.append(known)
         return known
 
+    def find(self, op: str, args: tuple[Any, ...], **attributes: Any) -> Node | None:
+        """Return the node of an operation on nodes that is known already, or None."""
+        shape = OPERATIONS[op].shape(self, *(arg.shape for arg in args), **attributes)
+        return self._known.get((op, args[0].kind, tuple(map(int, shape)), *args, *attributes.items()))
+
     def filled(self, value: Any, shape: tuple[int, ...], kind: str = "f") -> Node:
         """Return a number or a node, broadcast to a shape."""
         return self.made("broadcast_to", (value,), {"shape": shape}, shape, kind)

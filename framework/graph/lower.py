@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from framework.graph.graph import Graph, rewrite, rewrite_node
-from framework.graph.hoist import hoisted
-from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.graph import Call, Graph, rewrite_node
+from framework.graph.loop import Body, looped, node_of, part
+from framework.graph.node import Node, dependents, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 
 Shape = tuple[int, ...]
@@ -20,6 +20,8 @@ _SHORT = 8
 """An axis of at most this many elements is reduced by adding or comparing whole slices."""
 _TINY = 3
 """Last axes of at most this many elements, along which an argument is broadcast, are computed one index at a time."""
+_FEW = 16
+"""Products along a last axis of at most this many elements are made before they are summed."""
 _NARROW = 64
 """A sum over leading axes first sums the first one, in longer runs, if at most this many elements remain."""
 _WIDE = 96
@@ -28,10 +30,15 @@ _MANY = 16
 """A matrix product for each row pays if it has at least this many columns."""
 
 
-def recognise(outputs: Iterable[Any]) -> list[Any]:
-    """Return the outputs with exp(h - max(h)) / sum(exp(h - max(h))) as one node, for the derivation.
+def recognise(output: Node, given: Collection[Node] = ()) -> Any:
+    """Return an output with exp(h - max(h)) / sum(exp(h - max(h))) as one node, for the derivation.
 
-    So no gradient is computed through the maximum: its parts would add up to 0.
+    So no gradient is computed through the maximum: its parts would add up to 0. A formula with a loop, or with a call
+    whose derivative is written by hand, stays as it is.
+
+    Args:
+        output: The output.
+        given: Nodes that it starts from.
 
     Example:
         >>> import numpy as np
@@ -39,31 +46,34 @@ def recognise(outputs: Iterable[Any]) -> list[Any]:
         >>> def softmax(h):
         ...     e = np.exp(h - np.max(h, axis=-1, keepdims=True))
         ...     return e / np.sum(e, axis=-1, keepdims=True)
-        >>> recognise(trace(softmax, {"h": (ROWS, 3)}).outputs)
-        [softmax(v0)(10007, 3)]
+        >>> recognise(trace(softmax, {"h": (ROWS, 3)}).output)
+        softmax(v0)(10007, 3)
     """
-    return rewrite(outputs, _recognised)
+    graph = output.graph
+    order = [node for node in ordered([output], given) if node not in given and node.args]
+    calls = {node: call for node in order if (call := graph.calls.get(node)) is not None}
+    if any(node.op == "loop" for node in order) or any(call.pullback for call in calls.values()):
+        return output
+    known: dict[Node, Any] = {}
+    for node in order:
+        args = tuple(known.get(arg, arg) if isinstance(arg, Node) else arg for arg in node.args)
+        softmax = softmax_in(graph, node, args)
+        known[node] = graph.made(node.op, args, node.attributes, node.shape, node.kind) if softmax is None else softmax
+        if node in calls:
+            argument = calls[node].argument
+            graph.calls[known[node]] = Call(calls[node].activation, known.get(argument, argument), None)
+    return known.get(output, output)
 
 
-def softmax_in(graph: Graph, node: Node, args: tuple[Any, ...] | None = None) -> Any:
-    """Return the softmax that an operation computes, as one node; None where it computes something else.
-
-    Args:
-        graph: The graph of the arguments.
-        node: The operation.
-        args: Its arguments; None are those of the node.
-    """
-    return _recognised(graph, node, node.args if args is None else args)
-
-
-def _recognised(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+def softmax_in(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+    """Return the softmax that an operation on these arguments computes, as one node; None where it is another one."""
     match node.op, args:
         case "divide", (
             Node("exp", (Node("subtract", (h, Node("max", (x,)) as top)),)) as e,
             Node("sum", (y,)) as total,
         ):
             same = x is h and y is e and top.attributes == total.attributes and total.attributes["keepdims"]
-            return new.add("softmax", h, axes=total.attributes["axes"]) if same else None
+            return graph.add("softmax", h, axes=total.attributes["axes"]) if same else None
         case _:
             return None
 
@@ -82,33 +92,58 @@ def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = F
         >>> lower(traced.outputs)
         [divide(v1, 3)(10007,)]
     """
-    outputs = list(outputs)
-    given = dict.fromkeys(given)
-    order = ordered(outputs, given)
-    if not order:
-        return outputs
-    new = Graph(order[0].graph.dtype, order[0].graph.rows)
-    new.simplifies = new.lowered = True
-    known: dict[Node, Any] = {  # in brackets, so that no name is that of a state inside a loop
-        node: new.input(f"<{place}>", node.shape, node.kind) for place, node in enumerate(given)
-    }
-    uses = _uses(order, outputs)
-    rules = _EXACT if exact else _RULES
+    outputs, given = list(outputs), list(given)
+    nodes = nodes_in(outputs)
+    return Lowering(nodes[0].graph, given, exact=exact).add(outputs) if nodes else outputs
 
-    def rule(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-        if node.op in rules:
-            return rules[node.op](new, node, args, uses) if isinstance(args[0], Node) else None
-        return None if exact or not OPERATIONS[node.op].elementwise else _by_parts(new, node, args)
 
-    results: dict[Node, list[Any]] = {}  # of loops
-    for node in order:
-        if node.op == "loop" and not exact:
-            results[node] = hoisted(new, node, known, rule)
-        elif node.op == "part" and node.args[0] in results:
-            known[node] = results[node.args[0]][node.attributes["index"]]
-        elif node not in known:
-            rewrite_node(new, node, known, rule)
-    return [known[output] if isinstance(output, Node) else output for output in outputs]
+class Lowering:
+    """A graph that is lowered part by part; each part may read the ones before it.
+
+    Attributes:
+        graph: The new graph.
+        known: What each node became: a node of the new graph, or a number. A node that is given a value here stands
+            for it: so the loss of a step reads the outputs of the model.
+    """
+
+    def __init__(self, graph: Graph, given: Iterable[Node] = (), *, exact: bool = False, plain: bool = False) -> None:
+        """Begin a graph; see ``lower``. A ``plain`` one keeps the operations as they are."""
+        self.graph = Graph(graph.dtype, graph.rows)
+        self.graph.simplifies, self.graph.lowered = True, not plain
+        self.known: dict[Node, Any] = {}
+        self._inputs = 0
+        self._rules, self._exact, self._plain = {} if plain else _EXACT if exact else _RULES, exact or plain, plain
+        self._results: dict[Node, tuple[Any, ...]] = {}  # of loops
+        for node in dict.fromkeys(given):
+            self._input(node)
+
+    def _input(self, node: Node) -> None:
+        """Make a node an input; in brackets, so that its name is not that of a state inside a loop."""
+        name = f" {node.name}" if node.op == "input" else ""
+        self.known[node] = self.graph.input(f"<{self._inputs}{name}>", node.shape, node.kind)
+        self._inputs += 1
+
+    def add(self, outputs: Iterable[Any]) -> list[Any]:
+        """Return nodes of the old graph as they became, with everything that they need."""
+        outputs = list(outputs)
+        order = [node for node in ordered(outputs, self.known) if node not in self.known]
+        uses = _uses(order, outputs)
+
+        def rule(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+            if node.op in self._rules:
+                return self._rules[node.op](new, node, args, uses) if isinstance(args[0], Node) else None
+            return None if self._exact or not OPERATIONS[node.op].elementwise else _by_parts(new, node, args)
+
+        for node in order:
+            if node.op == "input":
+                self._input(node)
+            elif node.op == "loop" and not self._exact:
+                self.known[node] = self._results[node] = (*_hoisted(self.graph, node, self.known, rule),)
+            elif node.op == "part" and node.args[0] in self._results:
+                self.known[node] = self._results[node.args[0]][node.attributes["index"]]
+            else:
+                rewrite_node(self.graph, node, self.known, rule)
+        return [self.known[output] if isinstance(output, Node) else output for output in outputs]
 
 
 def is_columns(node: Node) -> bool:
@@ -156,13 +191,15 @@ def _extreme(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]
 def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
     x, axes = args[0], node.attributes["axes"]
     product = matching(x, "multiply") or matching(x, "square")
-    if product and uses[node.args[0]] == 1 and node.kind == "f" and 1 < x.ndim > len(axes):
+    if product and uses[node.args[0]] == 1 and node.kind == "f" and (1 < x.ndim > len(axes) or _is_vector(x)):
         a, b = x.args * 2 if x.op == "square" else x.args
         if isinstance(a, Node) and isinstance(b, Node) and a.shape == b.shape:
             return _sum_of_products(new, a, b, axes, node.shape)
     if 1 < len(axes) < x.ndim and axes == tuple(range(len(axes))) and math.prod(x.shape[len(axes) :]) <= _NARROW:
         lines = new.add("reshape", new.add("sum", x, axes=(0,), keepdims=True), shape=x.shape[1:])
         return new.add("reshape", new.add("sum", lines, axes=axes[:-1], keepdims=True), shape=node.shape)
+    if not node.attributes["keepdims"] and (twin := new.find("sum", (x,), axes=axes, keepdims=True)) is not None:
+        return new.add("reshape", twin, shape=node.shape)
     whole = math.prod(node.shape)
     if _tiny_axes(x, x.shape) == axes and all(isinstance(p, Node) and math.prod(p.shape) == whole for p in x.args):
         total = x.args[0]
@@ -180,10 +217,20 @@ def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> 
 
 
 def _sum_of_products(new: Graph, a: Node, b: Node, axes: Shape, shape: Shape) -> Any:
-    """Return sum(a * b) without an array for the product."""
+    """Return sum(a * b) without an array for the product, where NumPy is faster without it."""
+    if _is_vector(a):
+        return new.add("reshape", new.made("matmul", (a, b), {}, ()), shape=shape)
+    if axes == (a.ndim - 1,) and a.shape[-1] <= _FEW:
+        total = new.add("sum", new.add("multiply", a, b), axes=axes, keepdims=True)
+        return new.add("reshape", total, shape=shape)
     letters = "abcdefghijklmnopqrstuvwxyz"[: a.ndim]
     kept = "".join(letter for axis, letter in enumerate(letters) if axis not in axes)
     return new.add("reshape", new.add("einsum", a, b, subscripts=f"{letters},{letters}->{kept}"), shape=shape)
+
+
+def _is_vector(x: Node) -> bool:
+    """Return whether an array has one axis, which is not that of the rows."""
+    return x.ndim == 1 and not x.graph.rows_in(x.shape[0])
 
 
 def _reshape(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
@@ -462,6 +509,133 @@ def _fold_rows(new: Graph, node: Node, g: Node) -> Any:
 
 def _count(x: Node, axes: Shape) -> int:
     return math.prod(x.shape[axis] for axis in axes)
+
+
+# loops: matrix products move out, and become one product over all steps
+
+
+def _hoisted(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> list[Any]:
+    """Write a loop into a new graph, and return its results there.
+
+    The product of an entry, or of a result of each step, with a matrix that is the same in every step becomes one
+    product of the whole sequence. The sum over the steps of a' b, as in the gradient of a matrix, becomes one product
+    of the stacked a and b.
+
+    Args:
+        new: The graph to write into.
+        node: The loop.
+        known: The new node of each old one.
+        rule: The rule that rewrites each node of the body.
+    """
+    return _Loop(new, node, known, rule).results()
+
+
+class _Loop:
+    """A loop in the new graph, from which products move out."""
+
+    def __init__(self, new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> None:
+        self.new, self.node, self.body = new, node, node.attributes["body"]
+        args = [node_of(new, known[arg], arg) for arg in node.args]
+        count = len(self.body.states)
+        self.firsts, self.sequences = args[:count], args[count : count + len(self.body.entries)]
+        self.inner: dict[Node, Any] = {outside: known[outside] for outside in self.body.captured}
+        self.states = [self._input(state) for state in self.body.states]
+        self.entries = [self._input(entry) for entry in self.body.entries]
+        for inner in self.body.order():
+            if not self._made_before(inner):
+                rewrite_node(new, inner, self.inner, rule)
+        self.outputs = [node_of(new, self.inner[output], output) for output in self.body.outputs]
+        moving = {*self.states, *self.entries}
+        self.inside = dependents(ordered(self.outputs, moving), moving)  # what changes from step to step
+        self.stacks: list[Node] = []
+
+    def _input(self, node: Node) -> Node:
+        made = self.inner[node] = self.new.input(f"step_{len(self.new.nodes)}", node.shape, node.kind)
+        return made
+
+    def _made_before(self, product: Node) -> bool:
+        """Compute a node before the loop, and return True, if it is the product of an entry and a matrix."""
+        if product.op != "matmul":
+            return False
+        entry, matrix = product.args
+        if entry not in self.body.entries or matrix not in self.body.captured:
+            return False
+        sequence = self.sequences[self.body.entries.index(entry)]
+        if sequence.ndim != 3 or matrix.ndim != 2:
+            return False
+        self.sequences.append(self._product(sequence, self.inner[matrix]))
+        self.entries.append(self._input(product))
+        return True
+
+    def results(self) -> list[Any]:
+        """Return the new value of each output of the loop."""
+        count, stacked = len(self.states), len(self.states) + self.body.stacked
+        after = [
+            self._stacked_after(output) if place < stacked else self._summed_after(output)
+            for place, output in enumerate(self.outputs[count:], count)
+        ]
+        sums = [output for output, made in zip(self.outputs[count:], after, strict=True) if made is None]
+        outputs = [*self.outputs[:count], *self.stacks, *sums]
+        used = set(ordered(outputs))
+        pairs = [pair for pair in zip(self.entries, self.sequences, strict=True) if pair[0] in used]
+        body = Body(self.states, [entry for entry, _ in pairs], outputs, len(self.stacks))
+        moving = [*self.firsts, *(sequence for _, sequence in pairs)]
+        self.loop = looped(
+            self.new, body, moving, self.node.attributes["steps"], reverse=self.node.attributes["reverse"]
+        )
+        kept = iter(range(count + len(self.stacks), len(outputs)))
+        return [
+            *(part(self.loop, place) for place in range(count)),
+            *(part(self.loop, next(kept)) if made is None else made() for made in after),
+        ]
+
+    def _stacked_after(self, output: Node) -> Callable[[], Any]:
+        """Return a function that computes a stacked output after the loop."""
+        if matching(output, "matmul") and output.args[0] in self.inside and output.args[1] not in self.inside:
+            a, b = output.args
+            if a.ndim == 2:
+                self._stack(a)
+                return lambda: self._product(self._stack_of(a), b)
+        self._stack(output)
+        return lambda: self._stack_of(output)
+
+    def _summed_after(self, output: Node) -> Callable[[], Any] | None:
+        """Return a function that computes a sum over the steps after the loop, or None."""
+        base = output.args[0] if output.op == "reshape" else output
+        if matching(base, "matmul") and matching(base.args[0], "transpose") and base.ndim <= 2:
+            a, b = base.args[0].args[0], base.args[1]
+            if a in self.inside and b in self.inside:
+                self._stack(a)
+                self._stack(b)
+                return lambda: self._reshaped("matmul", self._flat(a, turned=True), self._flat(b), shape=output.shape)
+        if matching(base, "sum") and base.attributes["axes"] == (0,) and base.args[0].ndim == 2:
+            a = base.args[0]
+            self._stack(a)
+            return lambda: self._reshaped("sum", self._flat(a), shape=output.shape, axes=(0,), keepdims=True)
+        return None
+
+    def _stack(self, value: Node) -> None:
+        if value not in self.entries and value not in self.stacks:
+            self.stacks.append(value)
+
+    def _stack_of(self, value: Node) -> Any:
+        """Return the values of all steps."""
+        if value in self.entries:
+            return self.sequences[self.entries.index(value)]
+        return part(self.loop, len(self.states) + self.stacks.index(value))
+
+    def _flat(self, value: Node, *, turned: bool = False) -> Any:
+        """Return the values of all steps as one matrix, the steps below each other."""
+        stack = self._stack_of(value)
+        flat = self.new.add("reshape", stack, shape=(math.prod(stack.shape[:2]), *stack.shape[2:]))
+        return self.new.add("transpose", flat, axes=(1, 0)) if turned else flat
+
+    def _product(self, sequence: Node, matrix: Node) -> Any:
+        flat = self.new.add("reshape", sequence, shape=(math.prod(sequence.shape[:-1]), sequence.shape[-1]))
+        return self._reshaped("matmul", flat, matrix, shape=(*sequence.shape[:-1], matrix.shape[-1]))
+
+    def _reshaped(self, op: str, *args: Any, shape: tuple[int, ...], **attributes: Any) -> Any:
+        return self.new.add("reshape", self.new.add(op, *args, **attributes), shape=shape)
 
 
 _Rule = Callable[[Graph, Node, tuple[Any, ...], "Counter[Node]"], Any]

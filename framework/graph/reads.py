@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import chain
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,12 @@ _CALLED = (FunctionType, MethodType)
 _MISSING = object()
 _DEPTH = 3
 """How many attributes in a row are followed: ``settings.model.scale`` has two."""
+
+
+class Watched(NamedTuple):
+    """The values that a formula reads which is traced as a part of a larger graph."""
+
+    reads: Reads
 
 
 class Reads:

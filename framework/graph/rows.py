@@ -22,7 +22,12 @@ def mixing(*outputs: Node, summing: bool = True) -> str | None:
         >>> mixing(trace(lambda x: x - x.mean(axis=0), {"x": (ROWS, 3)}).output)
         'mean over the rows'
     """
-    for node in ordered(outputs):
+    return mixing_operation(ordered(outputs), summing=summing)
+
+
+def mixing_operation(nodes: Iterable[Node], *, summing: bool = True) -> str | None:
+    """Return what the first of these operations that mixes rows does, or None; see ``mixing``."""
+    for node in nodes:
         if _counts_rows(node):
             return "the places of the rows"
         found = mixing(*node.attributes["body"].outputs) if node.op == "loop" else _mixes(node)

@@ -29,7 +29,7 @@ STAND_INS = (STAND_IN, 10009, 10037, 10039, 10061, 10067, 10069, 10079)
 """Primes that may stand for the number of rows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Traced:
     """A formula as a graph.
 

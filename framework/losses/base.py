@@ -13,28 +13,36 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from framework.activations import Activation
-from framework.arrays import LARGEST, Array, Record, blocks, floats, real_array, require_finite
+from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
-from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width
+from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width, wholly_ours
+from framework.emit.step import LossProgram, Pass
 from framework.emit.text import CLASSES
-from framework.errors import DataError, DerivativeError, ShapeError, UsageError
+from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
+from framework.graph.gradient import gradients
+from framework.graph.lower import recognise
+from framework.graph.node import Node, nodes_in
+from framework.graph.reads import Reads, Watched
+from framework.graph.step import LossGraph
+from framework.graph.step import Output as OutputSymbols
+from framework.graph.symbol import Symbol, symbol_of, value_of
+from framework.graph.tangent import derivative
 from framework.losses.requirements import (
     Output,
     diverged,
-    require_one_output,
     require_pair,
     require_prediction_first,
     require_weights,
 )
-from framework.settings.component import belongs_to
-from framework.settings.plain_functions import PlainFunction, name_of
+from framework.settings.component import PlainFunction, belongs_to
+from framework.trees import flatten, leaves, map_leaves
 
 _IN_SESSION = nullcontext()
 """In training, warnings of NumPy are off already."""
@@ -107,9 +115,7 @@ class Loss(Formula):
         Raises:
             DerivativeError: The value cannot be traced; says why, and what to write.
         """
-        program = programs_of(self).get(type(prediction)) or self.program(prediction)
-        require_current(self, program)
-        return program.derivative(prediction, target)
+        return self.program(prediction).derivative(prediction, target)
 
     def program(self, like: Any = None) -> Program:
         """Return the traced ``value``, for the dtype and the rows of ``like``."""
@@ -125,6 +131,51 @@ class Loss(Formula):
     def check_derivative(self) -> None:
         check_loss(self, written=type(self).slope is not Loss.slope)
 
+    def trace(self, graph: LossGraph, output: OutputSymbols, target: Any, count: Any, path: tuple[str, ...]) -> Any:
+        """Add the sum of w l and its gradient to the graph of a step; return the sum.
+
+        Args:
+            graph: The graph of the loss of a step.
+            output: The output of the model.
+            target: The symbol of its target.
+            count: What the gradient is divided by; None leaves it out.
+            path: The names that lead to the output.
+        """
+        a, target = output.a, self.expand(target, output.a.shape).astype(float)
+        fused = self.fuses(output.activation) and output.h is not None
+        first, method = (output.h, "value_from_preactivation") if fused else (a, "value")
+        values = self._on_symbols(method, first, target, shape=a.shape[:1] if self.by_row else a.shape)
+        total = self._sum(values, a, graph.weight)
+        delta = None
+        if count is not None:
+            weights = 1.0 if graph.weight is None else np.reshape(graph.weight, (-1, *(1,) * (a.ndim - 1)))
+            slope = self._on_symbols("fused_slope", a, target) if fused else self._slope_of_symbols(a, target)
+            delta = np.broadcast_to(slope, a.shape) * (weights / count) if a.shape else slope * (weights / count)
+        return graph.add(path, total, output, delta, fused=fused)
+
+    def _on_symbols(self, method: str, a: Any, target: Any, shape: tuple[int, ...] | None = None) -> Any:
+        """Return what a formula makes of symbols; Python calls a written one on arrays if it cannot be traced."""
+        formula = getattr(self, method)
+        try:
+            return formula(a, target)
+        except DerivativeError:
+            if type(self).slope is Loss.slope:
+                raise
+            shape = a.shape if shape is None else shape
+            return a.record("python", target, function=formula, pullback=None, name=method, shape=shape)
+
+    def _slope_of_symbols(self, a: Symbol, target: Any) -> Any:
+        """Return d(value)/d(prediction), written or derived."""
+        if type(self).slope is not Loss.slope:
+            return self._on_symbols("slope", a, target)
+        value = value_of(self.value(a, target))
+        if not isinstance(value, Node):
+            return 0.0
+        if not self.by_row:
+            return symbol_of(derivative(value, a.node))
+        value = recognise(value, {a.node, *nodes_in([value_of(target)])})
+        return symbol_of(gradients([(value, 1.0)], [a.node], {a.node})[0])
+
     def fuses(self, activation: Any) -> bool:
         """Return whether the loss works on the pre-activation of this output activation: a subclass is another one."""
         return type(activation) is self.canonical
@@ -132,10 +183,6 @@ class Loss(Formula):
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
         raise DerivativeError(f"{type(self).__name__} names a canonical activation: write value_from_preactivation")
-
-    def formula_from(self, record: Record) -> Callable[[Any, Any], Any]:
-        """Return ``value_from_preactivation``, or one that uses what the record has of the activation."""
-        return self.value_from_preactivation
 
     def fused_slope(self, a: Any, target: Any) -> Any:
         """Return d(value)/dh at the canonical output a: the plain difference, unless settings change it."""
@@ -147,6 +194,19 @@ class Loss(Formula):
     def require_prediction(self, prediction: Array) -> None:
         """Refuse predictions that the formula has no meaning for, in calls of the loss by hand."""
 
+    def require_outputs(self, outputs: Any) -> None:
+        """Refuse the outputs of a model, or their activations, if they are several by name.
+
+        Raises:
+            SettingsError: They are.
+        """
+        if isinstance(outputs, dict):
+            written = ", ".join(f"{name}=..." for name in outputs)
+            raise SettingsError(
+                f"{type(self).__name__} is for one output, and the model has {', '.join(outputs)}: give each a loss, "
+                f"loss=Losses({written})"
+            )
+
     def require_output(self, activation: Any) -> None:
         """Refuse an output activation that cannot serve this loss; all can unless overridden."""
 
@@ -155,8 +215,9 @@ class Loss(Formula):
 
         Raises:
             DerivativeError: A written slope is wrong, or none is written and the value cannot be derived.
-            SettingsError: The output activation cannot serve this loss.
+            SettingsError: The output activation cannot serve this loss, or the model has several outputs.
         """
+        self.require_outputs(activation)
         self.require_derivative()
         self.require_output(activation)
 
@@ -187,8 +248,17 @@ class Loss(Formula):
         out: Array = np.empty_like(prediction)
         count = self.count(prediction.shape, weight)
         self.result(0.0, count)  # refuses a count of 0
+        scale: Any = 1.0 / count
+        if weight is not None:
+            scale = (weight / weight.dtype.type(count)).reshape(-1, *(1,) * (out.ndim - 1))
         with np.errstate(all="ignore"):
-            self._fill(self.slope, prediction, target, weight, count, out)
+            slope = self.slope(prediction, target)
+            if np.shape(slope) != out.shape:
+                raise ShapeError(
+                    f"{type(self).__name__}.slope must have the shape of the prediction, {out.shape}; "
+                    f"got {np.shape(slope)}"
+                )
+            np.multiply(slope, scale, out=out, casting="same_kind")
         return out.reshape(shape)
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
@@ -245,66 +315,80 @@ class Loss(Formula):
         """
         if not hasattr(model, "recorded"):
             raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
-        record = model.recorded()
-        if record.accepted_by is not self:
-            self.accept_output(record, model.output_activation)
-        loss, delta = self.output_delta(record, target, weight, count, check=check)
-        model.backpropagate(delta, fused=record.fuses, input_gradient=False, accumulate=accumulate)
+        done = model.recorded()
+        a = done.tree
+        weights: tuple[Any, ...] = ()
+        if done.sample and type(a) is not dict and not a.shape:  # one number: nothing is large, a weight cancels out
+            target = self._one_target(target, weight, a.dtype) if check else target
+            divisor = 1.0 if count is None else count / (1.0 if weight is None else float(np.reshape(weight, -1)[0]))
+            quiet: Any = _IN_SESSION
+        else:
+            if check:
+                self.require_outputs(a)
+                target = self.formed(target, a, sample=done.sample)
+                rows, dtype = len(done.a[0]), done.a[0].dtype
+                weight = None if weight is None else require_weights(weight, rows, "weight", dtype)
+            divisor = self.count(map_leaves(np.shape, a), weight) if count is None else count
+            if divisor <= 0:
+                raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
+            weights = () if weight is None else (weight,)
+            quiet = np.errstate(all="ignore") if check else _IN_SESSION
+        program = self._program_for(model, done, target, weighted=bool(weights))
+        given = leaves(target) if type(target) is dict else (target,)
+        with quiet:  # a loss that is not finite is found here, a gradient by the optimizer
+            totals, deltas = program(done, *given, *weights, done.passes.real(divisor))
+        loss, done.loss = totals[0] / divisor, (program.paths, totals)
+        if not math.isfinite(loss):
+            raise self.divergence(a, done.tree_of(program.fused(done)), target, done.totals)
+        model.backpropagate(program.pattern, deltas, input_gradient=False, accumulate=accumulate)
         return loss
 
-    def accept_output(self, record: Record, activation: Any) -> None:
-        """Check the outputs of a model, given its record and its output activation, once for ``output_delta``.
+    def _program_for(self, model: Output, done: Pass, target: Any, *, weighted: bool) -> LossProgram:
+        """Return the loss as a function of the outputs of a forward pass, traced once for the form of the targets.
 
         Raises:
-            SettingsError: They cannot serve this loss.
+            SettingsError: The model's output activation cannot serve this loss.
         """
-        require_one_output(self, record.output)
-        self.require_model(activation)
-        record.accepted_by, record.fuses = self, self.fuses(activation)
+        form = (target.shape[1:], target.dtype.kind) if type(target) is not dict else _form(target)
+        key = id(self), form, weighted
+        known = done.passes.losses.get(key)
+        if known is None or any(read not in programs_of(loss).values() for loss, read in known[2]):
+            self.require_model(model.output_activation)
+            program = self._equal_program(done.passes.losses, key) or LossProgram(
+                LossGraph(done.passes.graph, self, target, weighted=weighted), done.passes
+            )
+            if len(done.passes.losses) >= _KEPT_LOSSES:
+                done.passes.losses.clear()
+            known = done.passes.losses[key] = self, program, self.read
+        for loss, read in known[2]:
+            require_current(loss, read)
+        return known[1]
 
-    def output_delta(
-        self, record: Record, target: Any, weight: Any, count: float | None, *, check: bool
-    ) -> tuple[float, Any]:
-        """Return the loss at a model's last forward, and dL/da of its output, or dL/dh if ``record.fuses``.
+    def _equal_program(self, losses: Mapping[Any, Any], key: tuple[Any, ...]) -> LossProgram | None:
+        """Return the function of an equal loss of the library's: a loop may make its loss in each step."""
+        if not wholly_ours(self):
+            return None
+        kept = (known for (_, *form), known in losses.items() if form == [*key[1:]])
+        return next((program for loss, program, _ in kept if type(loss) is type(self) and loss == self), None)
 
-        See ``backward``. ``record.total`` is then the sum of w l.
-        """
-        fused, h, a = record.fuses, record.preactivation, record.output
-        if not a.shape:  # one number from one sample: no loops and no memory are needed
-            target = self._one_target(target, weight, a.dtype) if check else target
-            value = self.value_from_preactivation(h, target) if fused else self.value(a, target)
-            if not math.isfinite(value):
-                of = np.atleast_1d(h) if fused else None
-                raise diverged(self, np.atleast_1d(value), np.atleast_1d(a), of)
-            delta = self.fused_slope(a, target) if fused else self.slope(a, target)
-            if count is not None:
-                share = (1.0 if weight is None else float(np.reshape(weight, -1)[0])) / count
-                value, delta = value * share, delta * share
-            return float(value), delta
-        if check:
-            target = real_array(target, "target")
-            target = self.targets(target[None] if record.sample and target.ndim < a.ndim else target, a, record)
-            weight = None if weight is None else require_weights(weight, len(a), "weight", a.dtype)
-        else:
-            target = self.expand(target, a.shape, record)
-        divisor = self._divisor(a.shape, weight, count)
-        formula, first = (self.formula_from(record), h) if fused else (self.value, a)
-        delta = record.array("delta", a.shape)
-        # A loss that is not finite is found here, a gradient by the optimizer.
-        with np.errstate(all="ignore") if check else _IN_SESSION:
-            record.total = self._total(formula, first, target, weight)
-            loss = record.total / divisor
-            if not math.isfinite(loss):
-                raise diverged(self, formula(first, target), a, h if fused else None)
-            self._fill(self.fused_slope if fused else self.slope, a, target, weight, divisor, delta)
-        return loss, delta
+    @property
+    def read(self) -> list[tuple[Loss, Any]]:
+        """The losses whose formulas read values besides their settings, each with what they read."""
+        if wholly_ours(self):
+            return []
+        methods = [getattr(self, name) for name in ("value", "slope", "value_from_preactivation", "fused_slope")]
+        watched = programs_of(self).setdefault("step", Watched(Reads(methods, type(self))))
+        return [(self, watched)] if watched.reads.values else []
 
-    def _divisor(self, shape: Any, weight: Array | None, count: float | None) -> float:
-        """Return what ``backward`` divides the sum over a batch by."""
-        divisor = self.count(shape, weight) if count is None else count
-        if divisor <= 0:
-            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
-        return divisor
+    def divergence(
+        self, a: Any, h: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
+    ) -> DivergedError:
+        """Return the error of a loss that is not finite, given the outputs, h where it works on h, and targets."""
+        a, h, target = (None if part is None else np.atleast_1d(part) for part in (a, h, target))
+        with np.errstate(all="ignore"):
+            target = self.expand(target, a.shape)
+            values = self.value(a, target) if h is None else self.value_from_preactivation(h, target)
+        return diverged(self, values, a, h)
 
     def output_sums(
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any
@@ -314,19 +398,31 @@ class Loss(Formula):
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         return self._total(formula, first, self.expand(target, a.shape), weight), self.count(a.shape, weight)
 
-    def targets(self, target: Array, output: Array, record: Record | None = None) -> Array:
+    def targets(self, target: Array, output: Array) -> Array:
         """Return a caller's targets as the formulas take them, of the shape and dtype of the outputs.
 
         Raises:
             ShapeError: The shape does not fit the outputs.
             DataError: A target is not finite or out of range.
         """
+        expanded: Array = self.expand(self.formed(target, output), output.shape)
+        return expanded
+
+    def formed(self, target: Any, output: Any, *, sample: bool = False) -> Any:
+        """Return a caller's targets in the form that batches are cut from; of one ``sample``, as a batch.
+
+        Raises:
+            ShapeError: The shape does not fit the outputs.
+            DataError: A target is not finite or out of range.
+        """
+        target = real_array(target, "target")
+        target = target[None] if sample and target.ndim < output.ndim else target
         require_finite(target, "target")
         target = self.require_targets(target, output.shape, "target")
         if target.shape == output.shape and target.dtype != output.dtype:
             target = real_array(target, "target", output.dtype)
             require_finite(target, "target")  # again: it may be too large for float32
-        return self.expand(target, output.shape, record)
+        return target
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
         """Return targets in the form that batches are cut from; (rows,) and (rows, 1) are the same for one output.
@@ -343,11 +439,11 @@ class Loss(Formula):
         self.require_target(array, name)
         return array
 
-    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None = None) -> Array:
-        """Return checked targets of the outputs' shape, and of the dtype of a record, which has memory for them."""
+    def expand(self, array: Any, shape: tuple[int, ...]) -> Any:
+        """Return checked targets, an array or a symbol, in the outputs' shape."""
         if array.shape != shape:
             raise ShapeError(f"target must have the shape of the output, {shape}; got {array.shape}")
-        return array if record is None else array.astype(record.dtype, copy=False)
+        return array
 
     def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         """Return the arguments as the formulas take them; an error says if they would fit the other way round."""
@@ -403,15 +499,15 @@ class Loss(Formula):
         """
         parts = blocks(first)
         if len(parts) == 1:
-            return self._sum(formula(first, target), first, weight)
+            return float(self._sum(formula(first, target), first, weight))
         total = 0.0
         for part in parts:
             given = first[part]
-            total += self._sum(formula(given, target[part]), given, None if weight is None else weight[part])
+            total += float(self._sum(formula(given, target[part]), given, None if weight is None else weight[part]))
         return total
 
-    def _sum(self, values: Any, given: Any, weight: Array | None) -> float:
-        """Return the weighted sum of what the formula makes of some rows."""
+    def _sum(self, values: Any, given: Any, weight: Any) -> Any:
+        """Return the weighted sum of what the formula makes of some rows, arrays or symbols."""
         expected = given.shape[:1] if self.by_row else given.shape
         if getattr(values, "shape", ()) != expected:
             of = ("per element", "per row")
@@ -424,40 +520,22 @@ class Loss(Formula):
                 f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "
                 f"got {f'{values}: write return and the formula' if missing else np.shape(values)}{hint}"
             )
-        if weight is not None:
-            values = values * weight.reshape(-1, *(1,) * (len(expected) - 1))
-        return float(np.add.reduce(values, axis=None))
+        return np.sum(values if weight is None else values * np.reshape(weight, (-1, *(1,) * (len(expected) - 1))))
 
-    def _fill(
-        self, formula: Any, prediction: Array, target: Array, weight: Array | None, count: float, out: Array
-    ) -> None:
-        """Fill ``out`` with formula(prediction, target) * w / count, some rows at a time."""
-        scale: Any = 1.0 / count
-        parts = blocks(out)
-        for part in parts:
-            if len(parts) == 1:
-                slope, filled = formula(prediction, target), out
-            else:
-                slope, filled = formula(prediction[part], target[part]), out[part]
-            if getattr(slope, "shape", ()) != filled.shape:
-                raise ShapeError(
-                    f"{type(self).__name__}.slope must have the shape of the prediction, {filled.shape}; "
-                    f"got {np.shape(slope)}"
-                )
-            if weight is not None:
-                scale = (weight[part] / weight.dtype.type(count)).reshape(-1, *(1,) * (out.ndim - 1))
-            np.multiply(slope, scale, out=filled, casting="same_kind")
+
+_KEPT_LOSSES = 16
+"""How many losses a model keeps the functions of."""
+
+
+def _form(target: Any) -> tuple[Any, ...]:
+    """Return the form of targets by name."""
+    return tuple((name, leaf.shape[1:], leaf.dtype.kind) for name, leaf in flatten(target, "y").items())
 
 
 class _FunctionLoss(PlainFunction, Loss):
     """A plain function of (prediction, target); made by ``Loss.of``."""
 
     made_by = "Loss.of"
-
-    @property
-    def key(self) -> str:
-        """The function's name."""
-        return name_of(self.function)
 
     def value(self, prediction: Any, target: Any) -> Any:
         return self.function(prediction, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from framework.activations.basic import Sigmoid
 from framework.activations.stable import softplus, times_log
-from framework.arrays import BLOCK, Array, Record, first_place
+from framework.arrays import Array, first_place
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss
 from framework.losses.requirements import require_output_range, require_range
@@ -110,18 +109,7 @@ class CrossEntropy(DistributionLoss):
     def value_from_preactivation(self, h: Any, target: Any) -> Any:
         """Return log sum exp(h) sum(c t) - sum(c t h) for each row, the row's maximum subtracted first."""
         shifted = h - h.max(axis=-1, keepdims=True)
-        return self._value_from_softmax(shifted, np.exp(shifted).sum(axis=-1), target)
-
-    def formula_from(self, record: Record) -> Callable[[Any, Any], Any]:
-        inherited = type(self).value_from_preactivation is CrossEntropy.value_from_preactivation
-        if record.softmax is None or record.softmax[0].size > BLOCK or not inherited:
-            return self.value_from_preactivation
-        shifted, total = record.softmax
-        return lambda _, target: self._value_from_softmax(shifted, total[..., 0], target)
-
-    def _value_from_softmax(self, shifted: Any, total: Any, target: Any) -> Any:
-        """Return the value, given h less its largest number in the row, and the sum of exp of it."""
-        t, log_sum = self._weighted(target), np.log(total)
+        t, log_sum = self._weighted(target), np.log(np.exp(shifted).sum(axis=-1))
         if self.class_weights is not None:
             log_sum = log_sum * t.sum(axis=-1)
         return log_sum - (t * shifted).sum(axis=-1)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from types import FunctionType
 from typing import Any, Protocol
 
 import numpy as np
 
-from framework.arrays import Array, Record, first_place, real_array, require_finite
+from framework.arrays import Array, first_place, real_array, require_finite
+from framework.emit.step import Pass, Pattern
 from framework.errors import DataError, DivergedError, SettingsError, ShapeError
-from framework.settings.component import Component
-from framework.settings.plain_functions import name_of, require_function
+from framework.settings.component import Component, name_of, require_function
 
 
 class Output(Protocol):
@@ -21,11 +22,13 @@ class Output(Protocol):
     def output_activation(self) -> Any:
         """The activation of the output layer, or None."""
 
-    def recorded(self) -> Record:
-        """The record of the last forward."""
+    def recorded(self) -> Pass:
+        """Return the last forward pass."""
 
-    def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> Any:
-        """Fill the parameters' gradients from dL/da, or from dL/dh when fused; both by name for several outputs."""
+    def backpropagate(
+        self, pattern: Pattern, gradients: Sequence[Array], *, input_gradient: bool, accumulate: bool = False
+    ) -> Any:
+        """Fill the parameters' gradients from those of the outputs; see ``Model.backpropagate``."""
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:
@@ -72,20 +75,6 @@ def require_output_range(loss: Component, activation: Any, low: float, high: flo
         raise SettingsError(
             f"{type(loss).__name__} needs outputs in [{low:g}, {high:g}]; {activation!r} gives "
             f"[{output_range[0]:g}, {output_range[1]:g}]. {advice}"
-        )
-
-
-def require_one_output(loss: Component, outputs: Any) -> None:
-    """Refuse several outputs by name for a loss of one.
-
-    Raises:
-        SettingsError: There are several.
-    """
-    if isinstance(outputs, dict):
-        written = ", ".join(f"{name}=..." for name in outputs)
-        raise SettingsError(
-            f"{type(loss).__name__} is for one output, and the model has {', '.join(outputs)}: give each a loss, "
-            f"loss=Losses({written})"
         )
 
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from framework.activations.base import Activation
 from framework.activations.basic import Softmax
-from framework.arrays import BLOCK, Array, Record
+from framework.arrays import Array
 from framework.emit.programs import Program, program_of, tried_width
 from framework.errors import SettingsError, ShapeError
 from framework.losses.base import Loss, _FunctionLoss
 from framework.losses.requirements import require_classes, require_distributions, require_output_range, require_range
-
-_FEW_CLASSES = 64
-"""Up to this many classes, the one-hot row of each is kept."""
-
-
-@cache
-def _one_hot(classes: int, dtype: np.dtype[Any]) -> Array:
-    """Return the one-hot row of each class."""
-    return np.eye(classes, dtype=dtype)
 
 
 class RowLoss(Loss):
@@ -61,19 +51,9 @@ class RowLoss(Loss):
             )
         return require_classes(array.reshape(-1), shape[1], name)
 
-    def expand(self, array: Array, shape: tuple[int, ...], record: Record | None = None) -> Array:
+    def expand(self, array: Any, shape: tuple[int, ...]) -> Any:
         """Return checked targets as (rows, classes)."""
-        if array.shape == shape:
-            return array if record is None else array.astype(record.dtype, copy=False)
-        record = Record(np.float64, training=False) if record is None else record
-        out = record.array("one_hot", shape)
-        if shape[1] <= _FEW_CLASSES:
-            return _one_hot(shape[1], record.dtype).take(array, axis=0, out=out, mode="clip")  # others make a copy
-        out.fill(0.0)
-        for start in range(0, len(out), BLOCK):  # so that no temporary grows with the batch
-            part = array[start : start + BLOCK]
-            out[np.arange(start, start + len(part)), part] = 1.0
-        return out
+        return array if array.shape == shape else (array[:, None] == np.arange(shape[1])).astype(float)
 
 
 class DistributionLoss(RowLoss):

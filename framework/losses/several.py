@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict
 
-from framework.arrays import Array, Record
+from framework.arrays import Array
 from framework.errors import DataError, DivergedError, FrameworkError, SettingsError, UsageError, nearest
+from framework.graph.step import LossGraph, Output
 from framework.losses.base import Loss
-from framework.losses.requirements import require_weights
 from framework.settings.component import Named, NonNegative, require_named
 from framework.settings.messages import brief
-from framework.trees import at, leaf_name, leaves, map_leaves, rows_in
+from framework.trees import at, leaf_name, leaves, rows_in
+
+Error = TypeVar("Error", bound=FrameworkError)
 
 
 class Losses(Loss):
@@ -94,9 +96,21 @@ class Losses(Loss):
     def value(self, prediction: Any, target: Any) -> Any:
         """Return the weighted sum for each row, (rows,): of an elementwise loss the mean over the row's values."""
         total: Any = 0.0
-        for name, loss in self.losses.items():
+        for name, loss, share in self._weighted:
             each = np.asarray(loss.value(prediction[name], target[name]))
-            total = total + self.weight_of(name) * each.reshape(len(each), -1).mean(axis=1)
+            total = total + share * each.reshape(len(each), -1).mean(axis=1)
+        return total
+
+    def trace(self, graph: LossGraph, output: Output, target: Any, count: Any, path: tuple[str, ...]) -> Any:
+        total: Any = 0.0
+        graph.totals[path] = total  # before those of its outputs
+        for name, loss, share in self._weighted:
+            part = output.at(name)
+            per_row = 1.0 if isinstance(part.a, dict) else _per_row(loss, part.a)
+            divisor = count * (per_row / share) if share and count is not None else None
+            sum_of_part = loss.trace(graph, part, target[name], divisor, (*path, name))
+            total = total + sum_of_part * (share / per_row) if share else total
+        graph.totals[path] = total
         return total
 
     def check_derivative(self) -> None:
@@ -114,15 +128,11 @@ class Losses(Loss):
         """Refuse a model of other outputs, and an output activation that cannot serve its loss."""
         if activation is not None:
             self.require_outputs(activation)
-        for name, loss in self.losses.items():
-            with about(name):
-                loss.require_output(at(activation, (name,)))
+        self._for_each(lambda name, loss: loss.require_output(at(activation, (name,))))
 
     def require_model(self, activation: Any) -> None:
         self.require_output(activation)
-        for name, loss in self.losses.items():
-            with about(name):
-                loss.require_model(at(activation, (name,)))
+        self._for_each(lambda name, loss: loss.require_model(at(activation, (name,))))
 
     def gradient(self, prediction: Any, target: Any, weight: Any = None) -> Any:
         """Return the exact derivative of ``loss(prediction, target, weight)``, by name."""
@@ -137,51 +147,32 @@ class Losses(Loss):
         """Return what a method of each loss gives for its output, by name."""
         self.require_names(prediction, "argument 'prediction'")
         self.require_names(target, "argument 'target'")
+        return self._for_each(lambda name, loss: getattr(loss, method)(prediction[name], target[name], weight))
+
+    def _for_each(self, call: Callable[[str, Loss], Any]) -> dict[str, Any]:
+        """Return what a function gives for each loss, by name; an error names the output."""
         found = {}
         for name, loss in self.losses.items():
             with about(name):
-                found[name] = getattr(loss, method)(prediction[name], target[name], weight)
+                found[name] = call(name, loss)
         return found
 
-    def accept_output(self, record: Record, activation: Any) -> None:
-        """Check the outputs of a model, and give each a record of its own, which keeps its memory from step to step."""
-        self.require_outputs(record.output)
-        for name, loss in self.losses.items():
-            part = record.outputs[name] = Record(record.dtype, training=True)
-            part.output = record.output[name]
-            with about(name):
-                loss.accept_output(part, at(activation, (name,)))
-        record.accepted_by, record.fuses = self, {name: part.fuses for name, part in record.outputs.items()}
+    def formed(self, target: Any, output: Any, *, sample: bool = False) -> Any:
+        self.require_outputs(output)
+        self.require_names(target, "target")
+        return self._for_each(lambda name, loss: loss.formed(target[name], output[name], sample=sample))
 
-    def output_delta(
-        self, record: Record, target: Any, weight: Any, count: float | None, *, check: bool
-    ) -> tuple[float, Any]:
-        """Return the weighted sum at a model's last forward, and dL/da or dL/dh by name; see ``Loss.output_delta``."""
-        if check:
-            self.require_names(target, "target")
-        if check or count is None:
-            rows = rows_in(record.output)
-            weight = require_weights(weight, rows, "weight", record.dtype) if check and weight is not None else weight
-            count = self._divisor((rows,), weight, count)
-        total, deltas = 0.0, {}
-        for name, loss, share in self._weighted:
-            part = record.outputs[name]
-            part.sample, part.output = record.sample, record.output[name]
-            part.preactivation = at(record.preactivation, (name,))
-            per_row = _per_row(loss, part.output)
-            each = count * per_row / share if share else math.inf
-            try:
-                _, deltas[name] = loss.output_delta(part, target[name], weight, each, check=check)
-            except FrameworkError as error:
-                if share or not isinstance(error, DivergedError):
-                    raise _about(name, error) from None
-                part.total = math.nan
-            if share:
-                total += share * part.total / per_row
-            else:  # whatever the loss is, also if it is not finite
-                deltas[name] = map_leaves(np.zeros_like, part.output)
-        record.total = total
-        return total / count, deltas
+    @property
+    def read(self) -> list[tuple[Loss, Any]]:
+        return [part for loss in self.losses.values() for part in loss.read]
+
+    def divergence(
+        self, a: Any, h: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
+    ) -> DivergedError:
+        bad = (n for n, _, share in self._weighted if share and not math.isfinite(totals[*path, n]))
+        name = next(bad, next(iter(self.losses)))
+        inside = (a[name], at(h, (name,)), target[name], totals, (*path, name))
+        return _about(name, self.losses[name].divergence(*inside))
 
     def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) of a model's outputs."""
@@ -213,8 +204,8 @@ class Losses(Loss):
             key: loss.require_targets(array[key], shape[key], leaf_name(name, key)) for key, loss in self.losses.items()
         }
 
-    def expand(self, array: Any, shape: Any, record: Record | None = None) -> Any:
-        return {name: loss.expand(array[name], shape[name], None) for name, loss in self.losses.items()}
+    def expand(self, array: Any, shape: Any) -> Any:
+        return {name: loss.expand(array[name], shape[name]) for name, loss in self.losses.items()}
 
     def count(self, shape: Any, weight: Array | None) -> float:
         """Return sum(w) over rows; the shape may also be (rows,)."""
@@ -281,6 +272,12 @@ class Figure(NamedTuple):
         """Check the targets for a loss that serves as a metric; see ``Loss.require_targets``."""
         self.formula.require_targets(at(y, self.path), at(shape, self.path), reduce(leaf_name, self.path, name))
 
+    def divisor(self, y: Any, weight: Array | None) -> float:
+        """Return sum(w) of a loss, for targets in the form that batches are cut from; see ``Loss.count``."""
+        target = at(y, self.path)
+        count: float = self.formula.count((rows_in(target),) if isinstance(target, dict) else target.shape, weight)
+        return count
+
 
 @contextmanager
 def about(name: str) -> Iterator[None]:
@@ -301,10 +298,9 @@ def about(name: str) -> Iterator[None]:
         raise _about(name, error) from None
 
 
-def _about(name: str, error: FrameworkError) -> FrameworkError:
-    named = type(error)(f"output '{name}': {error}")
-    for note in getattr(error, "__notes__", ()):
-        named.add_note(note)
+def _about(name: str, error: Error) -> Error:
+    named = type(error)(f"output '{name}': {error.args[0]}")  # its row may change
+    vars(named).update(vars(error))  # the row, and notes
     return named
 
 

@@ -17,9 +17,8 @@ from framework.arrays import Array, floats, require_finite
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.losses.base import column_name
 from framework.losses.requirements import require_pair, require_weights
-from framework.settings.component import Component
+from framework.settings.component import Component, PlainFunction, name_of
 from framework.settings.messages import brief
-from framework.settings.plain_functions import PlainFunction, name_of
 
 
 class Metric(Component):
@@ -155,10 +154,6 @@ class _FunctionMetric(PlainFunction, WholeMetric):
     """A plain function of predictions and targets; made by ``Metric.of``."""
 
     made_by = "Metric.of"
-
-    @property
-    def key(self) -> str:
-        return name_of(self.function)
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
         """Refuse weights that the function does not take.

@@ -8,6 +8,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import DataError, ShapeError
+from framework.losses.regression import MeanSquaredError
 from framework.metrics.base import Metric
 
 
@@ -22,11 +23,8 @@ class RootMeanSquaredError(Metric):
     better = "smaller"
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
-        errors = np.square(prediction - _like(target, prediction), dtype=np.float64)
-        if weight is None:
-            return float(errors.sum()), float(errors.size)
-        each = errors.sum(axis=tuple(range(1, errors.ndim)))
-        return float(weight @ each), float(weight.sum(dtype=np.float64)) * errors[:1].size
+        exact = prediction.astype(np.float64, copy=False)
+        return MeanSquaredError().output_sums(None, None, exact, _like(target, prediction), weight)
 
     def result(self, *sums: float) -> float:
         total, count = sums

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, Unpack
 
-import numpy as np
 import numpy.typing as npt
 
 from framework.activations import Activation
 from framework.activations.basic import Identity
-from framework.arrays import Array, Arrays, Record, real_array, require_finite
-from framework.derivatives.checks import require_like
+from framework.arrays import Array, real_array, require_finite
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer, LayerSettings
@@ -159,34 +157,6 @@ class Neuron(_Affine):
 
     def initializers(self) -> Mapping[str, Initializer]:
         return {"weights": self.initializer}
-
-    def apply(self, x: Array, values: Arrays, record: Record) -> Array:
-        """Return f(x . weights + bias), for a batch or one sample."""
-        if x.ndim == 2:
-            return super().apply(x, values, record)
-        h = x.dot(values["weights"]) + values["bias"][()]
-        a = self.activation._formula(h)
-        if type(a) is not type(h):
-            require_like(self.activation, "__call__", a, ())
-            a = type(h)(a)
-        record["x"], record["a"], record.preactivation = x, a, h
-        return a  # type: ignore[no-any-return]
-
-    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Array:
-        """Fill dL/d(weights) = delta x and dL/d(bias) = delta, and return dL/dx = delta weights.
-
-        One sample is written by hand: arrays of one number would take several times as long.
-        """
-        if not record.sample:
-            dx: Array = super().apply_backward(gradient, values, record, gradients)
-            return dx
-        h, x = record.preactivation, record["x"]
-        delta = gradient if record.fused else gradient * self.activation.derivative_at(h, record["a"])
-        if type(delta) is not type(h):
-            require_like(self.activation, "derivative", delta, ())
-        np.multiply(x, delta, out=gradients["weights"])
-        gradients["bias"][...] = delta
-        return delta * values["weights"] if record.needs_input_gradient else delta
 
 
 class Dense(_Affine):

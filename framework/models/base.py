@@ -11,8 +11,9 @@ model of several outputs has a dict as its ``output_shape``, and gives dicts of 
 from __future__ import annotations
 
 import threading
+import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
@@ -20,22 +21,34 @@ import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from framework import plots
-from framework.arrays import Arrays, Record, column_names, require_finite
-from framework.emit.programs import programs_of
-from framework.errors import DataError, DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
+from framework.arrays import Array, Arrays, Record, column_names, require_finite
+from framework.derivatives.formulas import check_layer
+from framework.emit.programs import is_checked, programs_of, require_current, share_program, structure_of
+from framework.emit.step import Pass, Passes, Pattern, Workspace
+from framework.errors import (
+    DataError,
+    DerivativeError,
+    DivergedError,
+    FrameworkError,
+    SettingsError,
+    ShapeError,
+    UsageError,
+)
 from framework.forks import finish_before_forks
 from framework.frames import difference
 from framework.graph.refuse import refuse
+from framework.graph.step import ModelGraph
 from framework.graph.symbol import Symbol
+from framework.graph.walk import Walk, in_order
 from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import classified, predicted
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.settings.component import Component, require_dtype
-from framework.settings.messages import brief, worded
+from framework.settings.messages import brief, warn, worded
 from framework.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
 from framework.tables import as_text
-from framework.trees import Tree, leaves, map_leaves, real_tree, rows_in, take
+from framework.trees import Tree, flatten, leaves, map_leaves, names, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,10 +138,6 @@ class Model(Component):
         """The shape of one sample, with ``...`` where it may have further axes in front."""
         return map_leaves(lambda part: (..., *part), self.input_shape) if self.leading_axes else self.input_shape
 
-    def narrowed(self, shape: Any) -> Any:
-        """Return the shape of samples as this model takes them, where the layer before leaves their axes open."""
-        return narrowed(shape, self.open_shape)
-
     @abstractmethod
     def cardinalities(self, shape: Any) -> Any:
         """Return how many ids each number in a sample of this shape may be, as arrays; inf for other numbers."""
@@ -158,7 +167,7 @@ class Model(Component):
             ShapeError: The model does not take such samples.
             DerivativeError: A formula cannot be traced.
         """
-        shape, layers = self.narrowed(shape), self.unsettled()
+        shape, layers = narrowed(shape, self.open_shape), self.unsettled()
         if not is_open(shape) or (":" not in self.tag() and (self.chain or isinstance(shape, tuple))):
             return self._inferred(shape, settle=settle)
 
@@ -205,7 +214,9 @@ class Model(Component):
         """Forget the numbers of inputs that ``settle`` gave to these layers, and their parameters."""
         for layer in layers:
             layer.__dict__[layer.inferred] = None
-        object.__setattr__(self, "_state", None)
+        for _, model in self.placed():
+            if model.unsettled():  # the numbers of the others may have been given
+                object.__setattr__(model, "_state", None)
 
     @abstractmethod
     def settle(self, shape: Any) -> Any:
@@ -216,13 +227,35 @@ class Model(Component):
         """The activation that ends the model, where it has one; a dict of them by name for several outputs."""
         return None
 
+    @property
     @abstractmethod
-    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
-        """Return the outputs for a batch, and leave in ``record`` what backward needs."""
+    def by_hand(self) -> bool:
+        """Whether the class writes its passes, which Python runs; otherwise they are derived."""
 
     @abstractmethod
+    def trace(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+        """Return the output for symbols x, at a place of the model that is walked; see ``Walk.trace_model``."""
+
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
+        """Return the outputs for a batch; a class that writes this leaves in ``record`` what ``apply_backward`` needs.
+
+        The inherited method computes the formula of the class, and the inherited ``apply_backward`` its gradients.
+        """
+        done = self._derived(record, x)
+        record.calls[""] = [done]
+        return done.tree
+
     def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
         """Fill ``gradients`` from dL/d(output), and return dL/dx, which has the form of x."""
+        (done,) = record.calls.get("") or (self._derived(record, record.x, moves=False),)
+        given = leaves(in_order(done.tree, gradient))
+        dx = iter(done.backward(done.passes.plain, given, gradients, input_gradient=True))
+        return map_leaves(lambda _: next(dx), record.x)
+
+    def _derived(self, record: Record, x: Any, *, moves: bool = True) -> Pass:
+        """Return a forward pass of the formula of a class that writes passes too."""
+        workspace = record.workspaces.setdefault("", Workspace())
+        return self._run(x, record.key, workspace, training=record.training, derives=self, moves=moves)
 
     @abstractmethod
     def layout(self) -> dict[str, tuple[int, ...]]:
@@ -237,9 +270,10 @@ class Model(Component):
             {'0.weights': (2, 3), '0.bias': (3,)}
         """
 
-    @abstractmethod
     def _require_gradients(self) -> None:
         """Check the gradients that a user's class writes."""
+        if ":" in self.tag() and self.by_hand and is_checked(self):
+            _require_checked(self)
 
     def in_dtype(self, dtype: str) -> Self:
         """Return a model of the same settings and of this dtype, with newly drawn numbers."""
@@ -287,10 +321,6 @@ class Model(Component):
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         """Draw the numbers from the key ``place`` and lay them out; zeros without ``draw``, to be written into."""
 
-    @abstractmethod
-    def _new_record(self, *, training: bool) -> Record:
-        """Return an empty record with a part for each layer inside."""
-
     def _built(self, *place: int, draw: bool = True) -> State:
         """Return the numbers; they are drawn at first use, by the owner if there is one, which knows the place."""
         if self._state is None:
@@ -323,10 +353,6 @@ class Model(Component):
     @property
     def chain(self) -> Mapping[str, Model]:
         """The models inside by name, where each takes the output of the one before; otherwise none."""
-        return {}
-
-    def branches(self, x: Any) -> Mapping[str, tuple[Model, Any]]:
-        """Return the models inside by name that work side by side, each with its part of x; otherwise none."""
         return {}
 
     @property
@@ -430,37 +456,137 @@ class Model(Component):
         x, sample = self._accept(x, self._built())
         x = map_leaves(lambda leaf: leaf[None], x) if sample else x
         rows = rows_in(x)
-        record = self.take_record(rows)
-        _, a = self.output(x, record)
-        found = map_leaves(lambda leaf: leaf[0].copy() if sample else leaf.copy(), a)
-        self.keep_record(record, rows)
-        return found
+        workspace = self.take_workspace(rows)
+        _, a = self.output(x, workspace)
+        prediction = map_leaves(lambda leaf: leaf[0].copy() if sample else leaf.copy(), a)
+        self.keep_workspace(workspace, rows)
+        return prediction
 
-    def take_record(self, rows: int) -> Record:
-        """Return a record for predictions of up to this many rows, which no one else uses at this moment."""
-        kept = self._built().records
+    def take_workspace(self, rows: int) -> Workspace:
+        """Return memory for predictions of up to this many rows, which no one else uses at this moment."""
+        kept = self._built().workspaces
         try:
-            return kept.pop() if rows <= _FEW_ROWS else self._new_record(training=False)
+            return kept.pop() if rows <= _FEW_ROWS else Workspace()
         except IndexError:  # of the first prediction, or while others are made
-            return self._new_record(training=False)
+            return Workspace()
 
-    def keep_record(self, record: Record, rows: int) -> None:
-        """Keep the record of a prediction that has ended, whose outputs were copied, for the next one."""
+    def keep_workspace(self, workspace: Workspace, rows: int) -> None:
+        """Keep the memory of a prediction that has ended, whose outputs were copied, for the next one."""
         if rows <= _FEW_ROWS:
-            self._built().records.append(record)
+            self._built().workspaces.append(workspace)
 
-    def output(self, x: Tree, record: Record | None = None) -> tuple[Any, Any]:
+    def output(self, x: Tree, workspace: Workspace | None = None) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation.
 
-        Both are dicts by name for a model of several outputs. They may be views of x, or of the record's memory, which
-        the next call with it overwrites; None is a new record.
+        Both are dicts by name for a model of several outputs. They may be views of x, or of the memory, which the next
+        call with it overwrites; None is new memory.
         """
-        state = self._built()
-        record = self._new_record(training=False) if record is None else record
-        if record.calls:
-            record.calls = {}
-        a = self.apply(x, state.parameters.views, record)
-        return record.preactivation, map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
+        done = self._run(x, None, Workspace() if workspace is None else workspace, training=False)
+        return done.tree_of(done.h), done.tree
+
+    @property
+    def by_python(self) -> list[str]:
+        """The models inside whose passes Python runs, because their classes write them: ``1 Own``."""
+        written: dict[str, str] = {}
+        for path, model in self.placed():
+            if model.by_hand and not any(not outer or path.startswith(f"{outer}.") for outer in written):
+                written[path] = f"{path} {model._label}".strip()
+        return [*written.values()]
+
+    def structure(self) -> tuple[Any, ...]:
+        """Return a key that is equal for models with the same formulas and parameters."""
+        parts = ((path, part.by_hand, structure_of(part, _holds_model)) for path, part in self.placed())
+        buffers = ((name, value.shape) for name, value in self.buffers.items())
+        return (*parts, *self.layout().items(), *buffers, self.dtype, *self.parameters.frozen)
+
+    def passes(
+        self,
+        shape: Any,
+        *,
+        training: bool,
+        sample: bool = False,
+        derives: Any = False,
+        patterns: Iterable[Pattern] = (),
+    ) -> Passes:
+        """Return the passes for samples of this shape, traced once.
+
+        Args:
+            shape: The shape of a sample, or shapes by name.
+            training: Whether they are those of training.
+            sample: Whether x is one sample without an axis of rows.
+            derives: The model itself, if what its class writes by hand is left aside.
+            patterns: What a backward pass may start from; see ``Passes``.
+
+        Raises:
+            DerivativeError: A layer cannot be traced.
+        """
+        state = self._state or self._built()
+        form = shape if type(shape) is tuple else tuple(flatten(shape).items())
+        key = (form, training and state.parameters.frozen, sample, derives is self)
+        passes = state.passes.get(key)
+        if (
+            passes is None
+            or not all(map(passes.patterns.__contains__, patterns))
+            or any(program not in programs_of(part).values() for part, program in passes.graph.read)
+        ):
+            passes = self._make_passes((shape, training, sample, derives), patterns)
+            state.passes[key] = passes
+        for part, program in passes.graph.read:
+            require_current(part, program)
+        return passes
+
+    def _make_passes(self, form: tuple[Any, ...], patterns: Iterable[Pattern]) -> Passes:
+        shape, training, sample, derives = form
+        frozen = {*self.parameters.frozen}
+        trained = [name for name in self.parameters if name not in frozen]
+
+        def make() -> Passes:
+            graph = ModelGraph(self, shape, training=training, sample=sample, derives=derives)
+            return Passes(graph, trained, patterns)
+
+        shapes = tuple(flatten(shape).items())
+        key = (self.structure(), shapes, training, sample, derives is self, tuple(patterns))
+        return share_program(key, make, lambda passes: bool(passes.graph.calls or passes.graph.read))  # type: ignore[no-any-return]
+
+    def _run(
+        self,
+        x: Any,
+        key: tuple[int, ...] | None,
+        workspace: Workspace,
+        *,
+        training: bool,
+        sample: bool = False,
+        derives: Any = False,
+        moves: bool = True,
+    ) -> Pass:
+        """Return a forward pass for a batch, or for one sample; in training it changes the buffers, if it ``moves``."""
+        state = self._state or self._built()
+        shape = x.shape if sample else x.shape[1:] if type(x) is not dict else sample_shape(x)
+        passes: Passes | None = None
+        if type(shape) is tuple:
+            passes = state.passes.get((shape, training and state.parameters.frozen, sample, derives is self))
+        if passes is None or passes.graph.read:
+            passes = self.passes(shape, training=training, sample=sample, derives=derives)
+        buffers = state.buffers.values()  # the backward pass reads those before the step
+        kept = [value.copy() for value in buffers] if training and buffers else buffers
+        done: Pass = passes.run(workspace, key, x, [*state.parameters.views.values(), *kept])
+        done.version = state.parameters.version
+        if training and moves and passes.changed:
+            self._take_buffers(done)
+        return done
+
+    def _take_buffers(self, done: Pass) -> None:
+        """Write the new buffers. Where the output is not finite they stay, and the loss raises.
+
+        Raises:
+            DivergedError: A new buffer is not finite although the output is.
+        """
+        new = dict(zip(done.passes.changed, done.buffers, strict=True))
+        bad = [name for name, value in new.items() if not np.isfinite(value).all()]
+        if not bad:
+            self._set_buffers(new)
+        elif all(np.isfinite(leaf).all() for leaf in done.a):
+            raise unsound_buffer(self, bad[0])
 
     def forward(self, x: Any, key: tuple[int, ...] | None = None, *, copy: bool = True) -> Any:
         """Predict and record what ``backward`` needs.
@@ -481,44 +607,33 @@ class Model(Component):
             raise UsageError(f"forward: argument 'key' must be a tuple, (seed, epoch, step); got {key!r}")
         state = self._state or self._built()
         x, sample = self._accept(x, state)
-        record = state.record
-        record.ready = False
-        record.key = key
-        record.sample = sample
-        if record.calls:
-            record.calls = {}
-        if sample and not self.takes_a_sample:
-            x = map_leaves(lambda leaf: leaf[None], x)
-        record.output = a = self.apply(x, state.parameters.views, record)
-        record.ready = True
-        if type(a) is dict:
-            if any(type(leaf) is dict or leaf.dtype is not state.dtype for leaf in a.values()):
-                record.output = a = map_leaves(lambda leaf: leaf.astype(state.dtype, copy=False), a)
-            a = take(a, 0) if sample else a
-            return map_leaves(np.copy, a) if copy else a
-        if not a.shape:
+        alone = sample and self.takes_a_sample
+        x = map_leaves(lambda leaf: leaf[None], x) if sample and not alone else x
+        state.ready = False
+        done = state.done = self._run(x, key, state.workspace, training=True, sample=alone)
+        state.ready, done.sample = True, sample
+        a = done.tree
+        if alone:
             return a
-        if a.dtype is not state.dtype:
-            record.output = a = a.astype(state.dtype)
-        a = a[0] if sample else a
-        return a.copy() if copy else a
+        a = take(a, 0) if sample else a
+        return map_leaves(np.copy, a) if copy else a
 
     @property
     def preactivation(self) -> Any:
         """H of the output layer in the last forward, or None if it has no h; by name for several outputs."""
-        h: Any = (self._state or self._built()).record.preactivation
-        return h
+        done = (self._state or self._built()).done
+        return None if done is None else done.tree_of(done.h)
 
-    def recorded(self) -> Record:
-        """Return the record of the last forward.
+    def recorded(self) -> Pass:
+        """Return the last forward pass.
 
         Raises:
             UsageError: No forward has run since the last backward.
         """
         state = self._state
-        if state is None or not state.record.ready:
+        if state is None or not state.ready or state.done is None:
             raise UsageError(f"backward: call {type(self).__name__}.forward(x) first; each forward serves one backward")
-        return state.record
+        return state.done
 
     def backward(self, gradient: Any, *, accumulate: bool = False) -> Any:
         """Fill every parameter's gradient from dL/d(prediction), and return dL/dx, which has the form of x.
@@ -531,42 +646,59 @@ class Model(Component):
             ShapeError: The gradient has another shape than the prediction.
             UsageError: No forward has run since the last backward.
         """
-        record = self.recorded()
-        state = self._built()
+        done, state = self.recorded(), self._built()
         gradient = real_tree(gradient, "gradient", state.dtype)
-        single = record.sample and (isinstance(record.output, dict) or bool(record.output.shape))
-        expected = map_leaves(lambda leaf: leaf.shape[1:] if single else leaf.shape, record.output)
-        if (found := map_leaves(np.shape, gradient)) != expected:
-            raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {found}")
-        gradient = map_leaves(lambda leaf: leaf[None] if single else leaf[()], gradient)
-        result = self.backpropagate(gradient, fused=False, input_gradient=True, accumulate=accumulate)
-        result = map_leaves(lambda leaf: np.array(leaf, state.dtype), result)
+        single = done.sample and not self.takes_a_sample
+        expected = map_leaves(lambda leaf: leaf.shape[1:] if single else leaf.shape, done.tree)
+        if (got := map_leaves(np.shape, gradient)) != expected:
+            raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {got}")
+        gradient = map_leaves(lambda leaf: np.ascontiguousarray(leaf[None] if single else leaf), gradient)
+        given = leaves(map_leaves(lambda a, leaf: leaf.reshape(a.shape), done.tree, gradient))
+        dx = iter(self.backpropagate(done.passes.plain, given, input_gradient=True, accumulate=accumulate))
+        result = map_leaves(lambda _: np.array(next(dx), state.dtype), names(done.passes.graph.shape))
         return map_leaves(lambda leaf: leaf[0], result) if single else result
 
-    def backpropagate(self, gradient: Any, *, fused: Any, input_gradient: bool, accumulate: bool = False) -> Any:
-        """Carry a gradient of the last forward's shape back; see ``backward``, which checks it first.
+    def backpropagate(
+        self, pattern: Pattern, gradients: Sequence[Array], *, input_gradient: bool, accumulate: bool = False
+    ) -> tuple[Array, ...]:
+        """Carry gradients of the last forward's outputs back; see ``backward``, which checks them first.
 
         Args:
-            gradient: dL/da of the output, or dL/dh of the output layer when ``fused``.
-            fused: Whether the output activation's derivative is already in ``gradient``; by name for several outputs.
-            input_gradient: Whether dL/dx is wanted; what is returned otherwise means nothing.
+            pattern: For each leaf of the outputs, whether its gradient is that of the argument of its activation.
+            gradients: The gradients.
+            input_gradient: Whether dL/dx is wanted.
             accumulate: Whether to add to the parameters' gradients instead of overwriting them.
+
+        Returns:
+            dL/dx by leaf, in working memory.
         """
-        state = self._state or self._built()
-        record = state.record if state.record.ready else self.recorded()
-        record.ready = False
-        record.fused = fused
-        record.needs_input_gradient = input_gradient
-        parameters = state.parameters
+        done, state = self.recorded(), self._state or self._built()
+        parameters, state.ready = state.parameters, False
+        if done.version != parameters.version or pattern not in done.passes.patterns:
+            done = self._again(done, pattern)
         before = parameters.gradient.copy() if accumulate else None
-        if state.skips:
-            parameters.gradient[...] = 0.0
-        result = self.apply_backward(gradient, parameters.views, record, parameters.gradients)
+        dx = done.backward(pattern, gradients, parameters.gradients, input_gradient=input_gradient)
         if before is not None:
             parameters.gradient += before
         for frozen in parameters.frozen_gradients:
             frozen[...] = 0.0
-        return result
+        return dx
+
+    def _again(self, done: Pass, pattern: Pattern) -> Pass:
+        """Return a forward pass again, for a backward pass that its functions cannot make."""
+        graph, patterns = done.passes.graph, [*done.passes.patterns, pattern]
+        passes = self.passes(graph.shape, training=True, sample=graph.sample, patterns=patterns)
+        new = {name: buffer.copy() for name, buffer in self.buffers.items()}
+        numbers = dict(zip(passes.graph.numbers, done.arguments[len(passes.graph.x) :], strict=False))
+        self._set_buffers({name: numbers[name] for name in new})  # a layer that Python runs moves them once more
+        try:
+            return passes.again(done)
+        finally:
+            self._set_buffers(new)
+
+    def _set_buffers(self, values: Mapping[str, Array]) -> None:
+        for name, value in values.items():
+            self.buffers[name][...] = value
 
     def _accept(self, x: Any, state: State) -> tuple[Any, bool]:
         """Return x as contiguous arrays of the model's dtype, and whether it is one sample."""
@@ -679,6 +811,36 @@ class Model(Component):
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...
 
 
+_CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+"""The settings with which each class has passed its check. A class that is defined again is checked again."""
+
+
+def _require_checked(model: Model) -> None:
+    """Check the gradients of a class that writes them, once for each of its settings; warn where that cannot be done.
+
+    Raises:
+        DerivativeError: A gradient is wrong.
+    """
+    passed = _CHECKED.setdefault(type(model), set())
+    settings = repr(model.settings())
+    if settings not in passed:
+        if refusal := check_layer(model):
+            warn(
+                f"the gradients of {type(model).__name__} were not checked, because it raises {refusal!r} for a "
+                "made-up batch: write check_gradients(model, loss, x, y) with a real one, then check = 'off' in it"
+            )
+        passed.add(settings)
+
+
+def unsound_buffer(model: Model, name: str) -> DivergedError:
+    """Return the error of a new buffer that is not finite."""
+    path, _, own = name.rpartition(".")
+    return DivergedError(
+        f"{dict(model.placed())[path]._label}: the new value of buffer '{own}' is not finite, although the output is; "
+        "scale the inputs, or guard the formula with np.where"
+    )
+
+
 def _common(plain: Any, deeper: Any) -> Any:
     """Return the open shape that is ``plain`` without axes in front, and ``deeper`` with an axis of 7."""
     return (..., *plain) if deeper == (7, *plain) else plain if deeper == plain else (...,)
@@ -691,6 +853,13 @@ def _is_like(x: Any, shape: Any, dtype: np.dtype[Any]) -> bool:
     if type(x) is not dict or type(shape) is not dict or x.keys() != shape.keys():
         return False
     return all(type(leaf) is np.ndarray and _is_like(leaf, shape[name], dtype) for name, leaf in x.items())
+
+
+def _holds_model(value: Any) -> bool:
+    """Return whether a setting is a model, or holds one."""
+    if isinstance(value, dict | tuple):
+        return any(map(_holds_model, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Model)
 
 
 def with_models(value: Any, function: Callable[[Model], Model]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from framework.activations import Activation
-from framework.arrays import Array, Arrays, Record
+from framework.arrays import Arrays, Record
 from framework.errors import FrameworkError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
@@ -19,7 +18,7 @@ from framework.models.layer import Layer
 from framework.models.sequential import Sequential
 from framework.settings.component import Count, require_named
 from framework.shapes import Shape, is_known, require_rows, shown
-from framework.trees import leaf_name, map_leaves, sample_shape
+from framework.trees import leaf_name, sample_shape
 
 
 class Input(Layer):
@@ -44,12 +43,6 @@ class Input(Layer):
     def formula(self, x: Any) -> Any:
         return x
 
-    def apply(self, x: Array, values: Arrays, record: Record) -> Array:
-        return x
-
-    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Array:
-        return gradient
-
 
 class _Branches(Composite):
     """The base of Join and Heads: models under names that the user chooses."""
@@ -66,13 +59,6 @@ class _Branches(Composite):
 
     def children(self) -> Mapping[str, Model | Activation]:
         return dict(self.__pydantic_extra__)
-
-    @abstractmethod
-    def given(self, name: str, x: Any) -> Any:
-        """Return what the model of this name is given of x."""
-
-    def branches(self, x: Any) -> Mapping[str, tuple[Model, Any]]:
-        return {name: (part, self.given(name, x)) for name, part in self.parts.items()}
 
     @property
     def advice(self) -> str:
@@ -142,42 +128,17 @@ class Join(_Branches):
             found[name] = part.cardinalities((1,))[0] if column else part.cardinalities(shape[name])
         return found
 
-    def given(self, name: str, x: Any) -> Any:
-        """Return what the model of an input is given: a column (rows,) as (rows, 1)."""
-        return x[name][:, None] if _is_column(self._parts[name], x[name]) else x[name]
-
-    def apply(self, x: Any, values: Arrays, record: Record) -> Array:
-        outputs = {
-            name: self.given(name, x)
-            if type(part) is Input and record.training
-            else self.forward_child(name, self.given(name, x), record)
-            for name, part in self._parts.items()
-        }
-        shapes: list[Any] = [getattr(each, "shape", ()) for each in outputs.values()]
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
+        outputs = {name: self.forward_child(name, _given(part, x[name]), record) for name, part in self.parts.items()}
+        shapes: list[Any] = [getattr(output, "shape", ()) for output in outputs.values()]
         axes = shapes[0][1:-1]
-        if any(len(each) < 2 or each[1:-1] != axes for each in shapes):
-            got = ", ".join(f"{shown(sample_shape(each))} of '{name}'" for name, each in outputs.items())
+        if any(len(shape) < 2 or shape[1:-1] != axes for shape in shapes):
+            got = ", ".join(f"{shown(sample_shape(output))} of '{name}'" for name, output in outputs.items())
             raise ShapeError(
                 "the model of each input must give one array, and their shapes may differ in the last axis alone; got "
                 f"{got}; Sequential(..., Flatten()) makes one axis of several"
             )
-        record["outputs"], record["x"] = outputs, x
-        a = record.array("a", (*shapes[0][:-1], sum(each[-1] for each in shapes)))
-        return np.concatenate([*outputs.values()], axis=-1, out=a)
-
-    def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
-        """Give each model its part of the gradient; return dL/dx by name."""
-        found, stop, wanted = {}, 0, record.needs_input_gradient
-        for name, output in record["outputs"].items():
-            start, stop = stop, stop + output.shape[-1]
-            is_input = type(self._parts[name]) is Input
-            if is_input and not wanted:
-                continue
-            dx = np.ascontiguousarray(gradient[..., start:stop])
-            if not is_input:
-                dx = self.backward_child(name, dx, record, input_gradient=wanted)
-            found[name] = dx[:, 0] if wanted and _is_column(self._parts[name], record["x"][name]) else dx
-        return found
+        return np.concatenate([*outputs.values()], axis=-1)
 
 
 class Heads(_Branches):
@@ -205,9 +166,6 @@ class Heads(_Branches):
 
     kind = "output"
     written = "Heads(price=Dense(units=1), late=Dense(units=1, activation=Sigmoid()))"
-
-    def given(self, name: str, x: Any) -> Any:
-        return x
 
     def _connect(self) -> None:
         """Let a model that knows its inputs tell the others."""
@@ -244,23 +202,7 @@ class Heads(_Branches):
         return {name: part.output_activation for name, part in self.parts.items()}
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
-        outputs = {name: self.forward_child(name, x, record) for name in self._parts}
-        record.preactivation = {name: part.preactivation for name, part in zip(self._parts, record.parts, strict=False)}
-        return outputs
-
-    def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
-        """Return dL/dx, the sum over the outputs."""
-        fused: Any = record.fused
-        wanted, total = record.needs_input_gradient, None
-        for name in self._parts:
-            dx = self.backward_child(
-                name, gradient[name], record, fused=fused[name] if fused else False, input_gradient=wanted
-            )
-            if total is None or not wanted:
-                total = dx
-            else:
-                total = total + dx if isinstance(dx, np.ndarray) else map_leaves(np.add, total, dx)
-        return total
+        return {name: self.forward_child(name, x, record) for name in self._parts}
 
 
 def _embeds(part: Model) -> bool:
@@ -273,5 +215,6 @@ def _takes_numbers(part: Model, shape: Any) -> bool:
     return shape == () and (_embeds(part) or part.takes((1,)))
 
 
-def _is_column(part: Model, x: Any) -> bool:
-    return not isinstance(x, dict) and x.ndim == 1 and not _embeds(part)
+def _given(part: Model, x: Any) -> Any:
+    """Return what the model of an input is given: a column (rows,) as (rows, 1)."""
+    return x[:, None] if not isinstance(x, dict) and x.ndim == 1 and not _embeds(part) else x

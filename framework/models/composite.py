@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from operator import attrgetter
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,16 +12,19 @@ import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
-from framework.arrays import Record
-from framework.emit.programs import is_checked
-from framework.errors import FrameworkError, SettingsError, ShapeError, UsageError
+from framework.arrays import Arrays, Record
+from framework.emit.programs import programs_of
+from framework.emit.step import Workspace
+from framework.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
+from framework.graph.reads import Reads, Watched
+from framework.graph.walk import Following, Walk, in_order
 from framework.models.base import Model, with_models
-from framework.models.layer import Layer, require_checked
+from framework.models.layer import Layer
 from framework.models.parameters import Columns, Parameters, State
 from framework.settings.component import require_dtype
 from framework.settings.messages import brief
 from framework.shapes import Shape, is_known, require_sizes, shown
-from framework.trees import leaves, map_leaves, rows_in, sample_shape, take
+from framework.trees import leaves, map_leaves, names, rows_in, sample_shape, take
 
 
 class ActivationLayer(Layer):
@@ -75,11 +77,16 @@ class Composite(Model):
     """A model made of other models. Declare them as settings, name them, and write how an array goes through.
 
     ``children()`` names the models inside; an activation may be among them. ``apply`` calls ``self.forward_child(name,
-    x, record)`` and ``apply_backward`` calls ``self.backward_child(name, gradient, record)``; several calls of a child
-    share its weights. The children move in: their numbers become views of this model's vector, and no other model may
-    take them. The shapes of the children's inputs and of the output come from ``apply`` itself, which is tried on
+    x, record)`` and computes with NumPy functions; several calls of a child share its weights. It is traced, and the
+    gradients are derived: so it must not branch on numbers or on how many rows there are, and what it prints is printed
+    while it is traced. The children move in: their numbers become views of this model's vector, and no other model
+    may take them. The shapes of the children's inputs and of the output come from ``apply`` itself, which is tried on
     zeros. Samples have the shape that the first child takes; for another shape, or for several inputs, write
-    ``input_shape``. The gradients are checked against differences of the outputs when the model is first put to work.
+    ``input_shape``.
+
+    If ``apply`` cannot be traced, write ``apply_backward`` too, which calls ``self.backward_child(name, gradient,
+    record)`` and returns dL/dx. Python then runs both, and the gradients are checked against differences of the outputs
+    when the model is first put to work.
 
     Attributes:
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
@@ -94,14 +101,7 @@ class Composite(Model):
         ...         return {"value": self.value, "gate": self.gate}
         ...
         ...     def apply(self, x, values, record):
-        ...         record["parts"] = v, g = [self.forward_child(name, x, record) for name in ("value", "gate")]
-        ...         return v * g
-        ...
-        ...     def apply_backward(self, gradient, values, record, gradients):
-        ...         v, g = record["parts"]
-        ...         return self.backward_child("value", gradient * g, record) + self.backward_child(
-        ...             "gate", gradient * v, record
-        ...         )
+        ...         return self.forward_child("value", x, record) * self.forward_child("gate", x, record)
         >>> model = Gated(value=Dense(2, 3), gate=Dense(2, 3, Sigmoid()))
         >>> model([1.0, 2.0]).shape, list(model.parameters)
         ((3,), ['value.weights', 'value.bias', 'gate.weights', 'gate.bias'])
@@ -197,6 +197,23 @@ class Composite(Model):
         """Return the models and activations inside, by name."""
 
     @property
+    def by_hand(self) -> bool:
+        return type(self).apply_backward is not Composite.apply_backward
+
+    def trace(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+        if walk.runs_in_python(self):
+            return walk.call(self, x, path, place)
+        if walk.derives is True and walk.training and getattr(self, "check", "on") != "on":
+            raise DerivativeError("its gradients differ from the outputs' on purpose")
+        if ":" in self.tag():
+            walk.read.append((self, programs_of(self).setdefault("apply", Watched(Reads([self.apply], type(self))))))
+        return walk.trace_apply(self, x, path, place)
+
+    @abstractmethod
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
+        """Return the outputs for a batch, with ``forward_child`` for what the children make of arrays."""
+
+    @property
     def parts(self) -> Mapping[str, Model]:
         """The models inside by name, an activation as a layer."""
         return self._parts
@@ -205,23 +222,15 @@ class Composite(Model):
         """Return what a child makes of x; each call in a forward has a record of its own for its backward."""
         if isinstance(record, Following):
             return record.called(name, self._parts[name], x)
-        place = self._places[name]
-        child, part = self._parts[name], record.parts[place]
-        part.adds = False
-        calls = record.calls.setdefault(name, [])
-        if calls:
-            part = child._new_record(training=record.training)
-            place += len(calls) * len(self._parts)  # which gives the call random numbers of its own
-        calls.append(part)
-        part.key = None if record.key is None else self._child_key(record.key, place)
-        if part.calls:
-            part.calls = {}
-        return child.apply(x, child.parameters.views, part)
+        child, calls = self._parts[name], record.calls.setdefault(name, [])
+        place = self._places[name] + len(calls) * len(self._parts)  # each call has random numbers of its own
+        key = None if record.key is None else self._child_key(record.key, place)
+        workspace = record.workspaces.setdefault(place, Workspace())
+        calls.append(child._run(x, key, workspace, training=record.training))
+        return calls[-1].tree
 
-    def backward_child(
-        self, name: str, gradient: Any, record: Record, *, fused: Any = False, input_gradient: bool = True
-    ) -> Any:
-        """Fill a child's gradients from dL/d(its output), or from dL/dh when ``fused``; return dL/d(its input).
+    def backward_child(self, name: str, gradient: Any, record: Record) -> Any:
+        """Fill a child's gradients from dL/d(its output); return dL/d(its input).
 
         Where ``forward_child`` was called several times, each call needs its own ``backward_child``, the last call
         first; the child's gradients are the sum.
@@ -235,17 +244,14 @@ class Composite(Model):
                 f"{type(self).__name__}: each backward_child({name!r}) needs a forward_child({name!r}) in apply; "
                 "where an output is used twice, add its gradients first"
             )
-        child, first, part = self._parts[name], record.parts[self._places[name]], calls.pop()
-        part.fused, part.needs_input_gradient = fused, input_gradient
-        parameters = child.parameters
-        before = parameters.gradient.copy() if first.adds else None
-        if before is not None:
-            parameters.gradient[...] = 0.0  # this call may leave out a layer that the other one used
-        first.adds = True
-        result = child.apply_backward(gradient, parameters.views, part, parameters.gradients)
+        done, parameters = calls.pop(), self._parts[name].parameters
+        before = parameters.gradient.copy() if name in record.filled else None
+        record.filled.add(name)
+        gradients = [np.ascontiguousarray(leaf, self.dtype) for leaf in leaves(in_order(done.tree, gradient))]
+        dx = iter(done.backward(done.passes.plain, gradients, parameters.gradients, input_gradient=True))
         if before is not None:
             parameters.gradient += before
-        return result
+        return map_leaves(lambda _: next(dx), names(done.passes.graph.shape))
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -341,30 +347,18 @@ class Composite(Model):
     def unsettled(self) -> list[Model]:
         return [layer for part in self._parts.values() for layer in part.unsettled()]
 
-    def unsettle(self, layers: list[Model]) -> None:
-        super().unsettle(layers)
-        for part in self._parts.values():
-            if part.unsettled():  # the numbers of the others may have been given
-                part.unsettle([])
-
     def settle(self, shape: Any) -> Any:
         """Take the numbers of inputs that were left out from what ``apply`` gives to each child."""
         if self.unsettled():
             self._tried(shape, settle=True)
         return self.shape_after(shape)
 
-    @property
-    def minimum_rows(self) -> int:  # type: ignore[override]
-        """How many rows a batch must have in training: the largest number that a child needs."""
-        numbers: Iterable[int] = map(attrgetter("minimum_rows"), self._parts.values())
-        return max(numbers)
-
     def layout(self) -> dict[str, tuple[int, ...]]:
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
 
     def _require_gradients(self) -> None:
-        if ":" in self.tag() and is_checked(self) and sum(map(math.prod, self.layout().values())) <= _CHECKED_SIZE:
-            require_checked(self, at_once=True)
+        if sum(map(math.prod, self.layout().values())) <= _CHECKED_SIZE:
+            super()._require_gradients()
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:
         key = self._key(place)
@@ -372,9 +366,7 @@ class Composite(Model):
         states = {name: part._built(*self._child_key(key, n), draw=draw) for n, (name, part) in parts}
         parameters = Parameters.join({name: state.parameters for name, state in states.items()}, self.dtype)
         buffers = {f"{n}.{name}": value for n, state in states.items() for name, value in state.buffers.items()}
-        state = State(parameters, buffers, self.dtype, self._new_record)
-        state.skips = ":" in self.tag() or any(inside.skips for inside in states.values())
-        return state
+        return State(parameters, buffers, self.dtype)
 
     def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
         """Return the key that the children's numbers are drawn from."""
@@ -383,10 +375,6 @@ class Composite(Model):
     def _child_key(self, key: tuple[int, ...], place: int) -> tuple[int, ...]:
         """Return the key of a child's random numbers."""
         return (*key, place)
-
-    def _new_record(self, *, training: bool) -> Record:
-        parts = tuple(part._new_record(training=training) for part in self._parts.values())
-        return Record(self.dtype, training=training, parts=parts)
 
     def copy(self) -> Self:  # type: ignore[override]
         twin = self.replace()
@@ -432,31 +420,31 @@ class _OpenShape(Exception):  # noqa: N818 (not an error)
     """A child's output has a shape that is not known yet."""
 
 
-class Following(Record):
-    """The record of a call of ``apply`` that children take part in by ``called`` alone."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def called(self, name: str, child: Model, x: Any) -> Any:
-        """Return what a child makes of x."""
-
-
 class _Trial(Following):
-    """The record of a call of ``apply`` that only asks for shapes.
+    """The record of a call of ``apply`` on zeros, which only asks for shapes.
 
     Attributes:
         x: A batch of one sample of zeros; empty where the sizes are not known.
         given: What each call gave to a child, after the child's name.
     """
 
-    __slots__ = ("_settle", "given", "x")
+    __slots__ = ("_settle", "given", "output")
 
     def __init__(self, dtype: str, *, settle: bool) -> None:
-        super().__init__(dtype, training=False)
+        Record.__init__(self, dtype, training=False)
         self._settle = settle
         self.x: Any = {}
+        self.output: Any = None
         self.given: list[tuple[str, Any]] = []
+
+    @property
+    def key(self) -> Any:
+        """None: no random numbers are drawn."""
+        return None
+
+    @key.setter
+    def key(self, value: Any) -> None:
+        """Leave it out."""
 
     def called(self, name: str, child: Model, x: Any) -> Any:
         """Return zeros of the shape of a child's outputs; ``settle`` takes its numbers of inputs from x."""

@@ -1,12 +1,12 @@
-"""Layer: a model with arrays of its own, and the base of own layers."""
+"""Layer: a model with arrays of its own, and the base of own layers; LayerGraph: the formula of one."""
 
 from __future__ import annotations
 
 import inspect
 import math
-import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
@@ -14,30 +14,71 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.activations import Activation
-from framework.arrays import WHOLE_BATCH, Array, Arrays, Record, require_finite, require_ids
+from framework.arrays import Array, Arrays, Record, require_finite
 from framework.derivatives.checks import require_like
-from framework.derivatives.layers import check_layer
-from framework.emit.layers import LayerProgram, require_same
-from framework.emit.programs import programs_of, require_current, wholly_ours
-from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError, UsageError, nearest
-from framework.graph.graph import KINDS, rewrite
+from framework.emit.numpy import emit
+from framework.emit.programs import programs_of, require_current, share_program, structure_of, wholly_ours
+from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
+from framework.graph.graph import KINDS, Call, rewrite
+from framework.graph.node import Node, nodes_in
 from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol
 from framework.graph.textbook import plainer
-from framework.graph.trace import ROWS
+from framework.graph.trace import ROWS, Traced, trace
+from framework.graph.walk import Draw, Following, Ids, Walk
 from framework.models.base import Model
 from framework.models.initializers import Constant, Glorot, Initializer, Zeros
 from framework.models.parameters import Parameters, State
 from framework.random_streams import random_generator
-from framework.settings.component import Dtype, Seed, belongs_to
-from framework.settings.messages import brief, elsewhere, warn
-from framework.settings.plain_functions import PlainFunction, require_function
+from framework.settings.component import Dtype, PlainFunction, Seed, belongs_to, require_function
+from framework.settings.messages import brief, elsewhere
 from framework.shapes import Shape, closed, is_known, require_sizes, shown
-from framework.trees import flatten, leaves, map_leaves, names, rows_in, sample_shape
+from framework.trees import flatten, leaves, map_leaves, names
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
 """Up to here every whole number has a float of its own."""
+
+
+class LayerGraph:
+    """A layer's formula for one shape of samples.
+
+    Attributes:
+        traced: The formula as a graph: the leaves of x and the parameters, then the output and the new buffers.
+        call: The call of an activation that ends the formula, or None.
+        reads: The values that the formula reads besides its arguments and settings.
+    """
+
+    def __init__(self, traced: Traced, reads: Reads, *, mixes_rows: bool) -> None:
+        """Check a formula; ``mixes_rows`` says whether the output of a row may depend on other rows.
+
+        Raises:
+            DerivativeError: It returns something else, or it mixes rows.
+        """
+        output = traced.output
+        if not isinstance(output, Node) or not output.shape or traced.graph.rows_in(output.shape[0]) != 1:
+            found = traced.graph.shape_text(output.shape) if isinstance(output, Node) else repr(output)
+            raise DerivativeError(f"the formula must return an array with a row for each row of x; it returns {found}")
+        if not mixes_rows and (mixed := mixing(output)):
+            raise DerivativeError(
+                f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. Use another axis, "
+                "or set mixes_rows = True in the class, as BatchNorm does"
+            )
+        self.traced, self.reads = traced, reads
+        self.call: Call | None = traced.graph.calls.get(output)
+        self.sample_shape = output.shape[1:]
+
+    def require_shards(self) -> None:
+        """Check that the rows of a part of a batch can be computed apart, given sums over all rows.
+
+        Raises:
+            DerivativeError: The formula mixes rows by something else.
+        """
+        if mixed := mixing(*nodes_in(self.traced.outputs), summing=False):
+            raise DerivativeError(
+                f"the formula mixes rows, by {mixed}; parts of a batch can be computed apart where np.sum, np.mean, "
+                "np.var or np.std over the rows alone mix them"
+            )
 
 
 class LayerSettings(TypedDict, total=False):
@@ -132,7 +173,8 @@ class Layer(Model):
         if ":" in cls.tag() and ("apply" in own or "formula" in own) and "output_activation" not in own:
             cls.output_activation = Layer.output_activation  # type: ignore[method-assign]
         if "formula" in own and "apply" not in own and not belongs_to(cls, "apply", "formula"):
-            cls.apply, cls.apply_backward = Layer.apply, Layer.apply_backward  # type: ignore[method-assign]
+            cls.apply = Layer.apply  # type: ignore[method-assign]
+            cls.apply_backward = own.get("apply_backward", Layer.apply_backward)  # type: ignore[method-assign]
 
     @staticmethod
     def of(
@@ -223,14 +265,14 @@ class Layer(Model):
             return (...,)
         return self.program(shape).sample_shape
 
-    def _any_program(self) -> LayerProgram | None:
+    def _any_program(self) -> LayerGraph | None:
         """Return the newest program, or else that for samples of ``input_shape`` where all its sizes are known."""
-        newest: LayerProgram | None = next(reversed(programs_of(self).values()), None)
+        newest: LayerGraph | None = next(reversed(programs_of(self).values()), None)
         if newest is not None or not (self.settled and is_known(self.input_shape)):
             return newest
         return self._program_of_sizes()
 
-    def _program_of_sizes(self, *, training: bool = True) -> LayerProgram:
+    def _program_of_sizes(self, *, training: bool = True) -> LayerGraph:
         """Return the program for samples of ``input_shape``, or with more axes in front if the formula needs some."""
         for more in ((), (7,), (7, 7)) if self.leading_axes else ():
             with suppress(DerivativeError, ValueError, IndexError):
@@ -291,12 +333,10 @@ class Layer(Model):
     @property
     def output_activation(self) -> Activation | None:
         """The activation that ends the formula, or None."""
-        if type(self).apply is not Layer.apply:
-            return None
-        program = self._any_program()
+        program = None if type(self).apply is not Layer.apply else self._any_program()
         return None if program is None or program.call is None else program.call.activation
 
-    def program(self, shape: Any, *, training: bool = True) -> LayerProgram:
+    def program(self, shape: Any, *, training: bool = True) -> LayerGraph:
         """Return the formula's passes for samples of this shape, traced once.
 
         Args:
@@ -308,29 +348,19 @@ class Layer(Model):
         """
         training = training or type(self).predict_formula is Layer.predict_formula
         programs = programs_of(self)
-        key = (shape if type(shape) is tuple else _key(shape), training)
-        program = programs.get(key)
+        key = (shape if type(shape) is tuple else tuple(flatten(shape).items()), training)
+        program: LayerGraph | None = programs.get(key)
         if program is None:
             self._require_taken(shape)  # the layer before may give any size
             if any(0 in part for part in leaves(shape)):
                 raise ShapeError(f"{self._label} takes samples without an empty axis; got {shown(shape)}")
-            program = programs[key] = self._shared_program(shape, training=training)
+            structure = (structure_of(self), *key)
+            make = partial(self._traced, shape, training=training)
+            program = programs[key] = share_program(structure, make, lambda made: bool(made.reads.values))
         require_current(self, program)
         return program
 
-    def _shared_program(self, shape: Any, *, training: bool) -> LayerProgram:
-        """Return the program of an equal layer, or trace the formula."""
-        unread = ("seed", "initializer", "recurrent_initializer") if ":" not in self.tag() else ()
-        settings = {name: value for name, value in self.settings().items() if name not in unread}
-        # With the repr, because 1, 1.0 and True are equal, and so are 0.0 and -0.0; a component compares its own.
-        key = (tuple(settings.items()), repr(settings), _key(shape), training)
-        shared = _SHARED.setdefault(type(self), {})
-        program = shared.get(key)
-        if program is None or program.reads.changed() is not None:
-            program = shared[key] = self._traced(shape, training=training)
-        return program
-
-    def _traced(self, shape: Any, *, training: bool) -> LayerProgram:
+    def _traced(self, shape: Any, *, training: bool) -> LayerGraph:
         formula = self.formula if training else self.predict_formula
         parameters, buffers = self.layout(), self._initial_buffers()
         draws = self._declared("draws", _SHAPES, _is_shape, shape) if training else {}
@@ -358,6 +388,7 @@ class Layer(Model):
             **{name: (ROWS, *size) for name, size in draws.items()},
             **{name: np.shape(value) for name, value in buffers.items()},
         }
+        kinds = {name: KINDS.get(np.asarray(value).dtype.kind, "f") for name, value in buffers.items()}
 
         def flat(**given: Any) -> Any:
             x = map_leaves(given.pop, inputs)
@@ -370,19 +401,10 @@ class Layer(Model):
 
         ours = wholly_ours(self)
         try:
-            program = LayerProgram(
-                flat,
-                shapes,
-                self.dtype,
-                kinds={name: KINDS.get(np.asarray(value).dtype.kind, "f") for name, value in buffers.items()},
-                leaves=tuple(named),
-                parameters=tuple(parameters),
-                mixes_rows=self.mixes_rows,
-                reads=Reads([formula], type(self)),
-                ours=ours,
-            )
+            traced = trace(flat, shapes, self.dtype, kinds=kinds, open_rows=not ours)
+            program = LayerGraph(traced, Reads([formula], type(self)), mixes_rows=self.mixes_rows)
             if self.check == "on" and not ours and self.cardinality is None:
-                require_same(program, flat, shapes)
+                _require_same(program, flat, shapes)
         except (DerivativeError, ShapeError) as error:
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
         return program
@@ -392,12 +414,9 @@ class Layer(Model):
         """Whether a row's prediction depends on other rows, as far as the class or the sizes of ``input_shape`` say."""
         if not self.mixes_rows or type(self).predict_formula is Layer.predict_formula:
             return self.mixes_rows
-        if wholly_ours(self) and type(self).apply is Layer.apply:
-            return False
         if type(self).apply is not Layer.apply or not is_known(self.input_shape):
             return True
-        program = self._program_of_sizes(training=False)
-        return mixing(program.traced.output) is not None
+        return mixing(self._program_of_sizes(training=False).traced.output) is not None
 
     def require_shards(self) -> None:
         """Check that parts of a batch can be computed apart, where a shape of samples is known.
@@ -409,68 +428,49 @@ class Layer(Model):
             raise DerivativeError("it writes apply, and sums over all rows are found in a formula alone")
         self._any_program()
         for (_, training), program in programs_of(self).items():
-            _ = training and program.of_shards
+            if training:
+                program.require_shards()
 
-    def apply(self, x: Any, values: Arrays, record: Record) -> Array:
-        given, shape = ((x,), x.shape[1:]) if type(x) is not dict else (leaves(x), sample_shape(x))
-        program = self.program(shape, training=record.training)
-        buffers, rows = (self._state or self._built()).buffers, len(given[0])
-        if record.training and (self.mixes_rows or buffers) and (whole := WHOLE_BATCH.get()) is not None:
-            program, rows = program.of_shards, whole.rows
-        if record.training and rows < self.minimum_rows:
-            raise ShapeError(
-                f"{self._label} needs {self.minimum_rows} rows or more in training; got {rows}: choose a batch_size "
-                "that leaves no smaller batch at the end; model(x) predicts for one row"
-            )
-        if self.cardinality is not None:
-            name = f"{self._label}: argument 'x'"
-            arrays = flatten(x, name)
-            for leaf, count in self._cardinality(name).items():
-                require_ids(arrays[leaf], count, leaf)
-        extra = self._drawn(x, shape, record) if type(self).draws is not Layer.draws else []
-        if buffers:
-            extra += [value.copy() if record.training else value for value in buffers.values()]  # backward reads them
-        emitted = program.forward if record.training else program.predict
-        results = _several(emitted.function(record.memory(emitted), *given, *values.values(), *extra))
-        if record.training:
-            if buffers:
-                self._take_buffers(dict(zip(buffers, results[1 : len(buffers) + 1], strict=True)), results[0])
-            record["passes"] = (program, x, given, extra, [results[place] for place in program.kept])
-            record.softmax = tuple(results[-2:]) if program.ends_in_softmax else None
-        if program.call is not None:
-            record.preactivation = x if program.activates_input else results[len(buffers) + 1]
-        output: Array = results[0]
-        return output
+    @property
+    def by_hand(self) -> bool:
+        """Whether the class writes its passes."""
+        return type(self).apply is not Layer.apply or type(self).apply_backward is not Layer.apply_backward
 
-    def _take_buffers(self, new: Arrays, output: Array) -> None:
-        """Write the new buffers. Where the output is not finite they stay, and the loss raises.
+    def trace(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+        """Return the formula of symbols, or the call of passes that the class writes."""
+        formula_of = None if self.by_hand else self.program(walk.shape(x), training=walk.training)  # its checks
+        if formula_of is not None and formula_of.reads.values:
+            walk.read.append((self, formula_of))
+        name = f"{self._label}: argument 'x'"
+        symbols = flatten(x, name)
+        walk.ids += [Ids(leaf, count, symbols[leaf].node) for leaf, count in self._cardinality(name).items()]
+        if walk.runs_in_python(self):
+            return walk.call(self, x, path, place)
+        if walk.derives is True and walk.training and self.check != "on":
+            raise DerivativeError("its gradients differ from the outputs' on purpose")
+        if walk.derives is True and type(self).apply is not Layer.apply:
+            return walk.end_layer(walk.trace_apply(self, x, path, place))
+        return self._formula_of(walk, x, path, place)
 
-        Raises:
-            DivergedError: A new buffer is not finite although the output is.
-        """
-        bad = [name for name, value in new.items() if not np.isfinite(value).all()]
-        if not bad:
-            for name, value in new.items():
-                self.buffers[name][...] = value
-        elif np.isfinite(output).all():
-            raise DivergedError(
-                f"{self._label}: the new value of buffer '{bad[0]}' is not finite, although the output is; scale the "
-                "inputs, or guard the formula with np.where"
-            )
+    def _formula_of(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+        """Return the formula of symbols."""
+        values = walk.symbols_of(self.parameters, path)
+        if walk.training:
+            for name, shape in self.draws(walk.shape(x)).items():
+                values[name] = walk.draw(Draw(name, place, shape, type(self).__name__), x)
+        given = [*leaves(x), *values.values()]
+        values |= {name: walk.buffers[f"{path}{name}"] for name in self.buffers}  # an earlier call may change them
+        output = (self.formula if walk.training else self.predict_formula)(x, **values)
+        if self.buffers and isinstance(output, tuple):
+            output, new = output
+            walk.buffers |= {f"{path}{name}": value for name, value in new.items()} if walk.training else {}
+        return walk.end_layer(output, given)
 
-    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Any:
-        """Fill ``gradients`` from dL/d(output), or from dL/dh when ``record.fused``, and return dL/dx."""
-        program, x, given, extra, saved = record["passes"]
-        emitted = program.backward(fused=record.fused, input_gradient=record.needs_input_gradient)
-        found = emitted.function(
-            record.memory(emitted), gradient, *given, *values.values(), *extra, *saved, *gradients.values()
-        )
-        if not record.needs_input_gradient:
-            return gradient
-        if type(x) is not dict:
-            return _several(found)[0]
-        by_leaf = iter(_several(found))
-        return map_leaves(lambda _: next(by_leaf), x)
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
+        """Return the formula of a batch."""
+        if isinstance(record, Following):
+            return self._formula_of(record.walk, x, record.path, record.place)
+        return super().apply(x, values, record)
 
     def shown(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""
@@ -482,21 +482,6 @@ class Layer(Model):
                 f"{give}fit its model, or call the layer on a sample first"
             )
         return {"a": rewrite([program.traced.output], plainer)[0]}
-
-    def _drawn(self, x: Any, sample: Any, record: Record) -> list[Array]:
-        """Return the random numbers of this pass."""
-        draws = self.draws(sample) if record.training else {}
-        if draws and not record.key:
-            raise UsageError(
-                f"{type(self).__name__} draws random numbers in training: write forward(x, key=(seed, epoch, step))"
-            )
-        found = []
-        for name, shape in draws.items():
-            seed, *counters = record.key or (0,)
-            numbers = record.array(f"drawn {name}", (rows_in(x), *shape), np.float32)
-            random_generator(seed, name, *counters).random(dtype=np.float32, out=numbers)
-            found.append(numbers)
-        return found
 
     def _require_settled(self) -> None:
         if self.settled:
@@ -513,10 +498,6 @@ class Layer(Model):
     def layout(self) -> dict[str, tuple[int, ...]]:
         self._require_settled()
         return self._declared("shapes", _SHAPES, _is_shape)
-
-    def _require_gradients(self) -> None:
-        if self.check == "on" and ":" in self.tag() and type(self).apply is not Layer.apply:  # written by hand
-            require_checked(self)
 
     def _declared(self, method: str, form: str, fits: Callable[[Any], bool], *given: Any) -> dict[str, Any]:
         """Return what a method of the class gives for each name.
@@ -559,10 +540,7 @@ class Layer(Model):
             view[...] = _drawn(initializers[name], view.shape, rng)
         buffers = {name: np.array(value) for name, value in self._initial_buffers().items()}
         buffers = {n: value.astype(self.dtype) if value.dtype.kind == "f" else value for n, value in buffers.items()}
-        return State(parameters, buffers, self.dtype, self._new_record)
-
-    def _new_record(self, *, training: bool) -> Record:
-        return Record(self.dtype, training=training)
+        return State(parameters, buffers, self.dtype)
 
     def _built(self, *place: int, draw: bool = True) -> State:
         self._require_settled()
@@ -598,6 +576,7 @@ class _FunctionLayer(PlainFunction, Layer):
     """A plain function of x and parameters; made by ``Layer.of``."""
 
     made_by = "Layer.of"
+    __eq__, __hash__ = Model.__eq__, Model.__hash__
 
     parameter_shapes: tuple[tuple[str, tuple[int, ...]], ...]
     drawn: tuple[tuple[str, Initializer], ...]
@@ -635,6 +614,41 @@ _MATRICES, _VECTORS = Glorot(), Zeros()
 _SHAPES = "a tuple of sizes for each name, {'weights': (3,)}"
 
 
+_WHOLE = {"i": "int64", "b": "bool"}
+"""The dtype of made-up numbers of each kind."""
+
+
+def _require_same(program: LayerGraph, formula: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the graph of a formula computes what the formula itself does, for some numbers of rows.
+
+    Raises:
+        DerivativeError: It does not: the formula branches on the number of rows, or depends on something else that is
+            not in the graph.
+    """
+    dtype = program.traced.graph.dtype
+    predict = emit({"output": program.traced.output}, program.traced.inputs, name="predict")
+    for rows in (2, 5, 1):
+        sizes = [tuple(rows if size == ROWS else size for size in shape) for shape in shapes.values()]
+        arrays = [np.cos(np.arange(1.0, 1.0 + math.prod(size)) ** 1.3).reshape(size).astype(dtype) for size in sizes]
+        kinds = [node.kind for node in program.traced.inputs.values()]
+        arrays = [a if kind == "f" else (a > 0).astype(_WHOLE[kind]) for a, kind in zip(arrays, kinds, strict=True)]
+        with np.errstate(all="ignore"):
+            try:
+                expected, *_ = formula(**dict(zip(shapes, arrays, strict=True)))
+            except Exception:  # noqa: BLE001 (the made-up numbers are to blame)
+                return
+            found = predict(*arrays)
+        tolerance = 1e-9 if dtype == "float64" else 1e-3
+        if np.shape(expected) != found.shape or not np.allclose(
+            found, expected, rtol=tolerance, atol=tolerance * np.nanmax(np.abs(expected), initial=0.0), equal_nan=True
+        ):
+            count = "1 row" if rows == 1 else f"{rows} rows"
+            raise DerivativeError(
+                f"the graph of the formula gives other values than the formula itself for {count}: it depends on "
+                "the number of rows, or on something besides its arguments and settings"
+            )
+
+
 def _is_shape(shape: Any) -> bool:
     return isinstance(shape, tuple) and all(
         isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 0 for size in shape
@@ -657,40 +671,6 @@ def _require_buffers(new: Any, buffers: Arrays) -> None:
                 f"the new value of buffer '{name}' must be {kept}, as in initial_buffers; got {dtype}, which it cannot "
                 "hold: cast one of them"
             )
-
-
-_SHARED: weakref.WeakKeyDictionary[type, dict[Any, LayerProgram]] = weakref.WeakKeyDictionary()
-"""The programs of each class by settings, shape and whether they train: equal layers share them."""
-
-_CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
-"""The settings with which each class has passed its check. A class that is defined again is checked again."""
-
-
-def require_checked(model: Model, *, at_once: bool = False) -> None:
-    """Check the gradients of a class that writes them, once for each of its settings; warn where that cannot be done.
-
-    Raises:
-        DerivativeError: A gradient is wrong.
-    """
-    passed = _CHECKED.setdefault(type(model), set())
-    settings = repr(model.settings())
-    if settings not in passed:
-        if refusal := check_layer(model, at_once=at_once):
-            warn(
-                f"the gradients of {type(model).__name__} were not checked, because it raises {refusal!r} for a "
-                "made-up batch: write check_gradients(model, loss, x, y) with a real one, then check = 'off' in it"
-            )
-        passed.add(settings)
-
-
-def _key(shape: Any) -> Any:
-    """Return a hashable form of a shape or a tree of shapes."""
-    return shape if isinstance(shape, tuple) else tuple(flatten(shape).items())
-
-
-def _several(results: Any) -> tuple[Any, ...]:
-    """Return the results of an emitted function as a tuple; it returns a single one by itself."""
-    return results if isinstance(results, tuple) else (results,)
 
 
 def _unpickle(cls: type[Layer], settings: dict[str, Any], numbers: Any) -> Layer:

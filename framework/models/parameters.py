@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, Arrays, Record, real_array
+from framework.arrays import Array, Arrays, real_array
+from framework.emit.step import Pass, Passes, Workspace
 from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
 from framework.preprocessing.fitted import FittedPreprocess
 
@@ -65,6 +66,7 @@ class Parameters(Mapping[str, Array]):
         gradient: dL/d(vector), as the last backward left it; 0 where a parameter is frozen.
         gradients: A mapping from name to the view into ``gradient``.
         views: The same mapping as a plain dict, for hot loops.
+        frozen: The names of the frozen parameters, in order.
         frozen_gradients: The gradient views of the frozen parameters.
         bound: Whether an optimizer has been bound to these parameters.
         version: Counts freezing and unfreezing and moves into a larger model, after which views must be taken again.
@@ -81,6 +83,7 @@ class Parameters(Mapping[str, Array]):
 
     vector: Array
     gradient: Array
+    frozen: tuple[str, ...]
 
     __slots__ = (
         "_frozen",
@@ -88,6 +91,7 @@ class Parameters(Mapping[str, Array]):
         "_parts",
         "_shapes",
         "bound",
+        "frozen",
         "frozen_gradients",
         "gradient",
         "gradients",
@@ -145,12 +149,9 @@ class Parameters(Mapping[str, Array]):
         if self._parts:
             self._move(*(np.zeros(self._size, self.vector.dtype) for _ in range(2)))
 
-    def _of(self, gradient: Array) -> Iterator[tuple[Parameters, Array, Views]]:
-        """Return these parameters and their parts, each with its part of another flat gradient and its views."""
-        yield self, gradient, _views(self._shapes, gradient)
-        start = 0
-        for part in self._parts.values():
-            yield from part._of(gradient[start : (start := start + part._size)])
+    def views_of(self, vector: Array) -> Views:
+        """Return the views of the parameters into another flat array, such as a gradient, by name."""
+        return _views(self._shapes, vector)
 
     def _move(self, vector: Array, gradient: Array) -> None:
         """Copy the values into a part of a larger vector, and become a view of it."""
@@ -161,17 +162,6 @@ class Parameters(Mapping[str, Array]):
         if not self._parts:
             vector[...] = self.vector
         self._lay(self._shapes, vector, gradient)
-
-    def follow(self, other: Parameters) -> None:
-        """Become a view of the values of others that are laid out alike, with a gradient of its own."""
-        self._move(other.vector, np.zeros_like(self.gradient))
-
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """The names of the frozen parameters, in order."""
-        if not self._parts:
-            return tuple(name for name in self.views if name in self._frozen)
-        return tuple(f"{key}.{name}" for key, part in self._parts.items() for name in part.frozen)
 
     def freeze(self, *names: str) -> None:
         """Stop training these parameters; all of them when none is named.
@@ -214,6 +204,8 @@ class Parameters(Mapping[str, Array]):
 
     def _refresh(self) -> None:
         self.version += 1
+        inside = (f"{key}.{name}" for key, part in self._parts.items() for name in part.frozen)
+        self.frozen = (*inside, *(name for name in self.views if name in self._frozen))
         self.frozen_gradients = tuple(self.gradients[name] for name in self.frozen)
         for gradient in self.frozen_gradients:
             gradient[...] = 0.0
@@ -266,58 +258,6 @@ def _views(shapes: Mapping[str, tuple[int, ...]], vector: Array) -> Views:
     return Views(views)
 
 
-class OtherGradient:
-    """Another flat array for the gradient: within ``with``, it takes the place of ``parameters.gradient``.
-
-    At its first use ``parameters.gradient`` is cleared and must stay so: a gradient that is written there is lost.
-
-    Raises:
-        UsageError: At the first use, a layer writes into an array of ``parameters.gradients`` that it has kept.
-
-    Example:
-        >>> parameters, other = Parameters({"weights": (2,)}, "float64"), np.zeros(2)
-        >>> with OtherGradient(parameters, other):
-        ...     parameters.gradients["weights"][...] = [1.0, 2.0]
-        >>> other, parameters.gradient
-        (array([1., 2.]), array([0., 0.]))
-    """
-
-    def __init__(self, parameters: Parameters, gradient: Array) -> None:
-        """Make the views, which hold until ``parameters.version`` changes."""
-        self._held: list[tuple[Parameters, Array, Views, tuple[Array, ...]]] = [
-            (each, part, views, tuple(views[name] for name in each.frozen))
-            for each, part, views in parameters._of(gradient)
-        ]
-        self._parameters, self._checked = parameters, False
-
-    def __enter__(self) -> None:
-        """Take the gradient's place."""
-        if not self._checked:
-            self._parameters.gradient[...] = 0.0
-        self._exchange()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Give it back."""
-        self._exchange()
-        if self._checked or kind is not None:
-            return
-        if lost := [name for name, gradient in self._parameters.gradients.items() if gradient.any()]:
-            raise UsageError(
-                f"the gradient of {', '.join(lost)} was written into an array of parameters.gradients that a layer has "
-                "kept; with DataParallel the arrays change from shard to shard, so write into the argument 'gradients' "
-                "of apply_backward"
-            )
-        self._checked = True
-
-    def _exchange(self) -> None:
-        assign = object.__setattr__  # an assignment to ``gradient`` would copy into the array
-        for place, (each, gradient, views, frozen) in enumerate(self._held):
-            self._held[place] = each, each.gradient, each.gradients, each.frozen_gradients
-            assign(each, "gradient", gradient)
-            assign(each, "gradients", views)
-            assign(each, "frozen_gradients", frozen)
-
-
 class Columns(NamedTuple):
     """The names of the columns of the frames that a model was fitted with, and what makes numbers of them.
 
@@ -333,7 +273,7 @@ class Columns(NamedTuple):
 
 
 class State:
-    """The changing part of a model: its numbers, and the record of its last forward.
+    """The changing part of a model: its numbers, and its last forward.
 
     Attributes:
         parameters: The numbers that are learnt.
@@ -341,42 +281,33 @@ class State:
         dtype: That of all numbers.
         columns: Those of the frames that the model was fitted with.
         training: Held while the model is trained, which one run at a time may do.
-        skips: Whether a backward pass may leave out a layer, whose gradient is then 0.
         accepted: The shape of the last batch, or the shapes by name: a batch like it needs no further check.
         limits: How many ids the numbers in samples may be, None for samples without ids, by the shape of samples that
             were checked.
-        records: Those of predictions of few rows that have ended; as many as were ever made at the same time.
+        passes: The passes by the form of samples, and what is frozen.
+        done: The last forward, or None.
+        ready: Whether no backward has used it up yet.
+        workspace: The working memory of passes in training.
+        workspaces: Those of predictions of few rows that have ended; as many as were ever made at the same time.
         compiled: The model as ``compile_model`` returns it, or None.
         products: The multiply-adds of the largest product of a sample, by its shape.
-        plan: The plan of the kernel that is to train the model, from its choice to its first step; or None.
     """
 
-    def __init__(
-        self,
-        parameters: Parameters,
-        buffers: Arrays,
-        dtype: npt.DTypeLike,
-        new_record: Callable[..., Record],
-    ) -> None:
-        """Hold the numbers of a built model; its record is made at first use."""
+    def __init__(self, parameters: Parameters, buffers: Arrays, dtype: npt.DTypeLike) -> None:
+        """Hold the numbers of a built model."""
         self.parameters = parameters
         self.buffers = Views(buffers)
         self.dtype = np.dtype(dtype)
         self.columns = Columns()
         self.training = threading.Lock()
-        self.skips = False
         self.accepted: Any = ()
         self.limits: dict[Any, Any] = {}
-        self.records: list[Record] = []
+        self.passes: dict[Any, Passes] = {}
+        self.done: Pass | None = None
+        self.ready = False
+        self.workspace, self.workspaces = Workspace(), list[Workspace]()
         self.compiled: Any = None
         self.products: dict[Any, int] = {}
-        self.plan: Any = None
-        self._new_record = new_record
-
-    @cached_property
-    def record(self) -> Record:
-        """The record of the last forward; a layer inside a model uses its part of the model's record."""
-        return self._new_record(training=True)
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:
         """Write these numbers into the model's own arrays, and freeze what was frozen."""

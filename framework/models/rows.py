@@ -136,12 +136,12 @@ def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | No
             if output is not None:
                 found.append(output(rows))
                 continue
-            record = model.take_record(count)
+            workspace = model.take_workspace(count)
             for start in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
                 with np.errstate(all="ignore"):
-                    _, a = model.output(take(rows, slice(start, start + EVALUATION_ROWS)), record)
+                    _, a = model.output(take(rows, slice(start, start + EVALUATION_ROWS)), workspace)
                 found.append(map_leaves(lambda leaf: leaf.copy(), a))
-            model.keep_record(record, count)
+            model.keep_workspace(workspace, count)
     whole = found[0] if len(found) == 1 else map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
 

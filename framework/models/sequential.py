@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from framework.activations import Activation
-from framework.arrays import Array, Arrays, Record
+from framework.arrays import Arrays, Record
 from framework.errors import SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.settings.component import Seed
-from framework.shapes import Shape, closed, fits, is_open, shown
+from framework.shapes import Shape, closed, fits, is_open, narrowed, shown
 from framework.trees import map_leaves
 
 
@@ -91,7 +90,7 @@ class Sequential(Composite):
                     f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
                     f"{shown(part.input_shape)}{advice if several else ''}"
                 )
-            takes = part.narrowed(gives)
+            takes = narrowed(gives, part.open_shape)
             if same_axes and not is_open(takes):
                 front = takes[: len(takes) - len(gives) + 1]
             gives = part.infer_shape(gives, settle=True)
@@ -142,35 +141,9 @@ class Sequential(Composite):
         return [*self.parts.values()][-1].output_activation
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
-        """Go through the layers; each finds its own values, as views of this model's."""
-        a = x
-        for place, layer in enumerate(self._parts.values()):
-            part = record.parts[place]
-            part.key = None if record.key is None else self._child_key(record.key, place)
-            if part.calls:
-                part.calls = {}
-            a = layer.apply(a, layer.parameters.views, part)
-        record.preactivation, record.softmax = record.parts[-1].preactivation, record.parts[-1].softmax
-        return a
-
-    def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
-        """Go back through the layers; each fills its own gradients, as views of this model's.
-
-        Where dL/dx is not wanted, the first layers are left out that have nothing to learn.
-        """
-        layers, wanted = [*self._parts.values()], record.needs_input_gradient
-        first = record.get("first")
-        if first is None:
-            learning = (place for place, layer in enumerate(layers) if layer.parameters.vector.size)
-            first = record["first"] = next(learning, len(layers))
-        first = 0 if wanted else first
-        for place in range(len(layers) - 1, first - 1, -1):
-            layer, part = layers[place], record.parts[place]
-            parameters = layer.parameters
-            part.fused = place == len(layers) - 1 and record.fused
-            part.needs_input_gradient = wanted or place > first
-            gradient = layer.apply_backward(gradient, parameters.views, part, parameters.gradients)
-        return gradient
+        for name in self.parts:
+            x = self.forward_child(name, x, record)
+        return x
 
     def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
         return place or (0,) if self.seed is None else (self.seed,)
@@ -183,7 +156,7 @@ class Sequential(Composite):
         start = f"{prefix}." if prefix else ""
         rows = []
         for name, part in self.parts.items():
-            rows += part._summary_rows(f"{start}{name}", part.narrowed(sample))
+            rows += part._summary_rows(f"{start}{name}", narrowed(sample, part.open_shape))
             sample = part.infer_shape(sample)
         return rows
 
@@ -253,15 +226,8 @@ class Residual(Composite):
             raise ShapeError(f"Residual: the layers must give the shape that they take, {taken}; they give {made}")
         return shape
 
-    def apply(self, x: Array, values: Arrays, record: Record) -> Array:
-        a: Array = self.forward_child("block", x, record)
-        return np.add(x, a, out=record.array("a", a.shape))  # not in place: the block's backward needs its own output
-
-    def apply_backward(self, gradient: Array, values: Arrays, record: Record, gradients: Arrays) -> Array:
-        """Return dL/dx = gradient + the block's dL/dx."""
-        wanted = record.needs_input_gradient
-        dx = self.backward_child("block", gradient, record, input_gradient=wanted)
-        return np.add(gradient, dx, out=record.array("dx", dx.shape)) if wanted else gradient
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
+        return x + self.forward_child("block", x, record)
 
     def _child_key(self, key: tuple[int, ...], place: int) -> tuple[int, ...]:
         return key

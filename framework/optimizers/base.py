@@ -347,7 +347,7 @@ class BoundOptimizer:
         Raises:
             UsageError: A forward has run, and no backward after it; or the values would move without a gradient.
         """
-        forward, fills = self.model.outermost._built().record.ready, self.model.training_lock.locked()  # a kernel may
+        forward, fills = self.model.outermost._built().ready, self.model.training_lock.locked()  # a kernel may
         if forward and not fills and not self.parameters.gradient.any():
             raise UsageError(
                 f"{type(self.recipe).__name__}.step: there is no gradient yet; call loss.backward(model, y) after "

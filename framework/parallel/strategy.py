@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
+from framework.emit.step import Slot, Workspace, finish
 from framework.errors import DivergedError
 from framework.models import Model
-from framework.models.parameters import OtherGradient, Parameters
+from framework.parallel.lockstep import NOTHING, Lockstep
 from framework.parallel.sums import AllReduce, Tree
-from framework.parallel.turns import NOTHING, Exchange, Turns
 from framework.parallel.workers import Workers
 from framework.settings.component import Component, Count, Positive
 from framework.trees import rows_in
 
 Sums = dict[str, tuple[float, ...]]
 """The sums of some rows, by the name of the figure that is made of them."""
-
-_Jobs: TypeAlias = Mapping[int, Callable[[Model], Sums]]
-"""By shard, a function that fills a model's gradient with that of the shard's rows, and returns their sums."""
-
-
-class _Computed(NamedTuple):
-    """The results of a shard.
-
-    Attributes:
-        shard: Its number.
-        sums: The sums of its figures; empty if it has no rows or was not computed.
-        gradient: Its gradient.
-        buffers: The new buffers of its model.
-        error: An error of this worker so far.
-    """
-
-    shard: int
-    sums: Sums
-    gradient: Array = NOTHING
-    buffers: Iterable[Array] = ()
-    error: Exception | None = None
 
 
 class DataParallel(Component):
@@ -78,42 +55,22 @@ class DataParallel(Component):
     timeout: Positive = 600.0
 
 
-class PhasesOfShard(Protocol):
-    """The computation of a shard that is cut into phases, with a sum over all shards after each.
+Computation: TypeAlias = Generator[Array, Array, Sums]
+"""A step of some rows up to the gradients, which ends with the sums of its figures.
 
-    Attributes:
-        sums: The sums of its figures, after the last phase.
-    """
+A shard whose layers mix rows yields what it adds up, and receives the sum over all shards.
+"""
 
-    sums: Sums
+Fill: TypeAlias = Callable[[Batch, tuple[int, ...], Slot, int | None], Computation]
+"""Fills a slot, given some rows and the key of their random numbers.
 
-    def advance(self, phase: int) -> Array | None:
-        """Compute a phase, and return the numbers that their sums will replace, or None if that is not possible.
+The last argument is how many rows the whole batch has if these are a shard of it and layers mix rows; otherwise None.
+"""
 
-        The last phase returns an empty array.
-        """
-
-    def buffers(self) -> list[Array]:
-        """Return the new buffers, after the last phase."""
-
-
-class Phases(NamedTuple):
-    """How shards are computed in phases.
-
-    Attributes:
-        lengths: By phase but the last, how many numbers are summed up after it.
-        begin: Prepares the computation of a shard, given its number, its rows of the batch, how many the batch has, and
-            its key.
-    """
-
-    lengths: Sequence[int]
-    begin: Callable[[int, Batch, int, tuple[int, ...]], PhasesOfShard]
-
-
-Several: TypeAlias = Callable[[Batch, float, Sequence[tuple[int, ...]], Array], Sequence[Sums]]
+Several: TypeAlias = Callable[[Batch, Sequence[tuple[int, ...]], Slot, Array], Sequence[Sums]]
 """Fills the gradients of consecutive parts of a batch.
 
-Its arguments are the rows of the parts, what the loss is divided by, the key of each part, and for each part: its first
+Its arguments are the rows of the parts, the key of each part, the slot of the first one, and for each part: its first
 row, how many it has, the three numbers of ``Tree.places``, and the length of its gradient. It returns the sums of the
 parts before the first one that it cannot compute. The gradients before that one are added up as ``Tree.places`` says.
 """
@@ -124,23 +81,24 @@ class Work:
     """The gradient of a batch, of which each worker computes parts.
 
     Attributes:
-        fill: Called with a model, some rows, ``count`` and a key: fills the model's gradient with theirs, and returns
-            their sums.
+        fill: Computes a part.
         model: The model.
         batch: The batch.
-        count: What the loss of all rows is divided by.
         key: The key of the batch's random numbers. Of several parts, each adds its number to it.
-        phases: Where the strategy ``mixes``, how parts are computed in phases; None computes them in turns.
+        first: Where the strategy ``mixes``, another way to compute a part, tried first; or None.
         several: Where it does not, what computes all parts of this worker at once; None computes each by itself.
     """
 
-    fill: Callable[..., Sums]
+    fill: Fill
     model: Model
     batch: Batch
-    count: float
     key: tuple[int, ...]
-    phases: Phases | None = None
+    first: Fill | None = None
     several: Several | None = None
+
+
+_Computed: TypeAlias = tuple[int, Sums, Slot, Exception | None]
+"""The results of a shard: its number, its sums, which are empty where it was not computed, and an error so far."""
 
 
 class _Planned(NamedTuple):
@@ -191,11 +149,9 @@ class Sharded:
         if settings.deterministic:
             self._new = partial(Tree, workers, self.shards)
         self._planned: _Planned | None = None  # for gradients; their length is known at the first step
-        self._others = dict[int, tuple[int, OtherGradient]]()  # by the leaf's identity, with the parameters' version
-        self._mixed, self.mixes, self._twins = mixed, mixed > 0, dict[int, Model]()
-        self._threads = ThreadPoolExecutor(max(len(self._own) - 1, 1), "shard")  # which start when they are needed
-        self._exchanges = dict[tuple[int, ...], Exchange]()  # between phases, by their lengths; of turns, without
-        self._gradients = dict[int, Array]()  # of shards in phases
+        self._mixed, self.mixes = mixed, mixed > 0
+        self._slots = dict[int, Slot]()  # by shard; where no layer mixes rows, by the identity of the gradient
+        self._locksteps = dict[bool, tuple[int, Lockstep]]()  # by whether of ``Work.first``, with parameters.version
 
     def _start(self, rows: int, shard: int) -> int:
         """Return the first row of a shard. Shard 0 always has rows; its sums give the layout of all."""
@@ -238,18 +194,11 @@ class Sharded:
         model, rows = work.model, rows_in(work.batch[1])
         if 0 < self._mixed < rows:
             return self._by_parts(work)
-        jobs = {shard: partial(_shard, work, shard, part) for shard, part in self.parts(rows)}
         gradient, buffers = model.parameters.gradient, [*model.buffers.values()] if self._mixed else []
         planned, error = self._planned, None
-        computed: Iterable[_Computed] | None = None
-        if work.phases is not None:
-            computed = self._in_phases(work, work.phases)
-        if computed is None:
-            computed = self._together(jobs, model, rows) if self._mixed else self._one_by_one(work, jobs)
-        for each in computed:
-            planned = planned or self._plan(each.sums, gradient, buffers)
-            self._put(planned, each)
-            error = each.error
+        for shard, sums, slot, error in (self._in_lockstep if self._mixed else self._one_by_one)(work, rows):
+            planned = planned or self._plan(sums, gradient, buffers)
+            self._put(planned, shard, sums, error, slot)
         self._planned = planned = planned or self._plan({}, gradient, buffers)  # for more workers than shards
         return self._total(planned, gradient, error, buffers)
 
@@ -259,7 +208,7 @@ class Sharded:
         gradient, total = np.zeros_like(parameters.gradient), dict[str, tuple[float, ...]]()
         for place, start in enumerate(range(0, rows_in(batch[1]), self._mixed)):
             part = rows_of_batch(batch, slice(start, start + self._mixed))
-            of_part = replace(work, fill=partial(_part, work.fill, start), batch=part, key=(*work.key, place))
+            of_part = replace(work, fill=partial(_from_row, start, work.fill), batch=part, key=(*work.key, place))
             for name, found in self.gradient(of_part).items():
                 total[name] = tuple(map(sum, zip(found, total.get(name, (0.0,) * len(found)), strict=True)))
             gradient += parameters.gradient
@@ -275,18 +224,17 @@ class Sharded:
             (part.start - begin, part.stop - part.start, *place, len(vector))
             for (_, part), place in zip(parts, places, strict=True)
         ]
-        with self._other(work.model.parameters, vector):
-            rows = rows_of_batch(work.batch, slice(begin, parts[-1][1].stop))
-            return several(rows, work.count, keys, np.array(table, np.int64))
+        rows = rows_of_batch(work.batch, slice(begin, parts[-1][1].stop))
+        return several(rows, keys, self._slot(work.model, id(vector), vector), np.array(table, np.int64))
 
-    def _one_by_one(self, work: Work, jobs: _Jobs) -> Iterator[_Computed]:
-        """Compute one shard after another with the model itself, whose gradient lies in the tree meanwhile.
+    def _one_by_one(self, work: Work, rows: int) -> Iterator[_Computed]:
+        """Compute one shard after another, each straight into the tree.
 
         From the second step on, ``work.several`` computes shards at once, up to the first one that it cannot compute.
         """
-        planned, parameters, error = self._planned, work.model.parameters, None
+        planned, parts, error = self._planned, dict(self.parts(rows)), None
         done, added_up = list[Sums](), -1  # up to this place the vectors before a leaf are added up already
-        if work.several is not None and planned is not None and 0 < len(jobs) == len(self._own):
+        if work.several is not None and planned is not None and 0 < len(parts) == len(self._own):
             try:
                 done += self._at_once(work, work.several, planned.tree)
             except Exception as raised:  # noqa: BLE001 (as below)
@@ -294,81 +242,50 @@ class Sharded:
             added_up = len(done)
         for place, shard in enumerate(self._own):
             sums: Sums = {}
-            numbers = parameters.gradient
+            slot = Slot.of(work.model)
             if planned is not None:
-                numbers = planned.tree.leaf(shard, merged=place <= added_up).vector
+                vector = planned.tree.leaf(shard, merged=place <= added_up).vector
+                slot = self._slot(work.model, id(vector), vector)
             if place < len(done):
                 sums = done[place]
-            elif shard in jobs and error is None:
+            elif shard in parts and error is None:
                 try:
-                    with self._other(parameters, numbers):
-                        sums = jobs[shard](work.model)
+                    sums = finish(_of_shard(work, work.fill, shard, parts[shard], slot))
                 except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
                     error = raised
-            yield _Computed(shard, sums, numbers, error=error)
+            yield shard, sums, slot, error
 
-    def _other(self, parameters: Parameters, gradient: Array) -> AbstractContextManager[None]:
-        """Return what puts a leaf of the tree in the place of the gradient."""
-        if gradient is parameters.gradient:
-            return nullcontext()
-        known = self._others.get(id(gradient))
-        if known is None or known[0] != parameters.version:
-            known = self._others[id(gradient)] = parameters.version, OtherGradient(parameters, gradient)
-        return known[1]
+    def _slot(self, model: Model, number: int, gradient: Array | None = None) -> Slot:
+        """Return the slot of a number: the arrays of the model with another gradient, or arrays of its own."""
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = Slot.of(model)
+            if gradient is None:
+                gradient = np.zeros_like(slot.gradient)
+                slot = slot._replace(buffers={n: b.copy() for n, b in slot.buffers.items()}, workspace=Workspace())
+            slot = slot._replace(gradient=gradient, gradients=model.parameters.views_of(gradient))
+            self._slots[number] = slot
+        return slot
 
-    def _in_phases(self, work: Work, phases: Phases) -> list[_Computed] | None:
-        """Compute all shards of this worker in phases; None if a shard of any worker cannot."""
-        begun, parameters, rows = dict[int, PhasesOfShard](), work.model.parameters, rows_in(work.batch[1])
-        parts, exchange = dict(self.parts(rows)), self._exchange(phases.lengths)
-
-        def compute() -> None:
-            for shard, part in parts.items():
-                if shard not in self._gradients:
-                    self._gradients[shard] = np.zeros_like(parameters.gradient)
-                with self._other(parameters, self._gradients[shard]):
-                    begun[shard] = phases.begin(shard, rows_of_batch(work.batch, part), rows, (*work.key, shard))
-            phase = 0
-            while exchange.add_up({shard: _advanced(each, phase) for shard, each in begun.items()}):
-                phase += 1
-
-        done, _ = exchange.run(parts, compute)  # an error is raised again where the shards are computed in turns
-        if not done:
-            return None
-        return [
-            _Computed(shard, begun[shard].sums, self._gradients[shard], begun[shard].buffers() if shard == 0 else ())
-            if shard in begun
-            else _Computed(shard, {})
-            for shard in self._own
-        ]
-
-    def _exchange(self, lengths: Sequence[int] = ()) -> Exchange:
-        """Return the sums between phases of these lengths; without lengths, those between turns."""
-        if (known := tuple(lengths)) not in self._exchanges:
-            self._exchanges[known] = Exchange(self.workers, self._own, self._new)
-        return self._exchanges[known]
-
-    def _together(self, jobs: _Jobs, model: Model, rows: int) -> Iterator[_Computed]:
-        """Compute the shards in turns, the last one with the model itself."""
-        models = dict.fromkeys([*jobs][-1:], model)
-        for shard in [*jobs][:-1]:
-            twin = self._twins.get(shard)
-            if twin is None or twin.parameters.frozen != model.parameters.frozen:
-                twin = self._twins[shard] = model.copy()
-                twin.parameters.follow(model.parameters)
-            for name, buffer in model.buffers.items():
-                twin.buffers[name][...] = buffer
-            models[shard] = twin
-        found = dict[int, Sums]()
-
-        def compute(shard: int) -> None:
-            found[shard] = jobs[shard](models[shard])
-
-        exchange = self._exchange()
-        turns = Turns({shard: partial(compute, shard) for shard in jobs}, rows, exchange.add_up)
-        _, error = exchange.run(jobs, partial(turns.run, self._threads))
+    def _in_lockstep(self, work: Work, rows: int) -> Iterator[_Computed]:
+        """Compute all shards of this worker, in step with those of the others."""
+        parts = dict(self.parts(rows))
+        slots = {shard: self._slot(work.model, shard) for shard in parts}
+        results, error = None, None
+        for fill in (work.first, work.fill):
+            if fill is not None and results is None:  # an error of the first way comes again in the second one
+                shards = {shard: _of_shard(work, fill, shard, parts[shard], slots[shard], rows) for shard in parts}
+                results, error = self._lockstep(work.model.parameters.version, first=fill is work.first).run(shards)
         for shard in self._own:
-            each = models.get(shard, model)
-            yield _Computed(shard, found.get(shard, {}), each.parameters.gradient, each.buffers.values(), error)
+            sums = {} if results is None else results.get(shard, {})
+            yield shard, sums, slots.get(shard) or Slot.of(work.model), error
+
+    def _lockstep(self, version: int, *, first: bool) -> Lockstep:
+        """Return what leads the shards; other parameters that are frozen need other sums."""
+        known = self._locksteps.get(first)
+        if known is None or known[0] != version:
+            known = self._locksteps[first] = version, Lockstep(self.workers, self._own, self._new)
+        return known[1]
 
     def total(self, sums: Callable[[], Mapping[int, Sums]]) -> Sums:
         """Return the sum of the sums of all parts of all workers; ``sums`` computes those of this one by part."""
@@ -379,7 +296,7 @@ class Sharded:
             error = raised
         planned = self._plan(next(iter(found.values()), {}), NOTHING)
         for shard in self._own:
-            self._put(planned, _Computed(shard, found.get(shard, {}), error=error))
+            self._put(planned, shard, found.get(shard, {}), error)
         return self._total(planned, NOTHING, error)
 
     def _plan(self, sums: Sums, vector: Array, buffers: Iterable[Array] = ()) -> _Planned:
@@ -389,19 +306,21 @@ class Sharded:
         tail = 1 + sum(size for _, size in layout) + sum(buffer.size for buffer in buffers)
         return _Planned(self._new(vector.size, vector.dtype, tail), layout)
 
-    def _put(self, planned: _Planned, computed: _Computed) -> None:
+    def _put(
+        self, planned: _Planned, shard: int, sums: Sums, error: Exception | None, slot: Slot | None = None
+    ) -> None:
         """Write the results of a shard into the tree."""
-        vector, tail = planned.tree.leaf(computed.shard)
-        if computed.sums:
-            if vector is not computed.gradient:
-                vector[...] = computed.gradient
-            numbers = [value for key, _ in planned.layout for value in computed.sums[key]]
-            tail[1 : 1 + len(numbers)] = numbers
-            if computed.shard == 0 and (new := [buffer.ravel() for buffer in computed.buffers]):
-                tail[1 + len(numbers) :] = np.concatenate(new)
-        else:
+        vector, tail = planned.tree.leaf(shard)
+        tail[0] = error is not None or self._noted()
+        if not sums:
             vector[...] = 0
-        tail[0] = computed.error is not None or self._noted()
+            return
+        numbers = [value for key, _ in planned.layout for value in sums[key]]
+        tail[1 : 1 + len(numbers)] = numbers
+        if slot is not None and vector is not slot.gradient:
+            vector[...] = slot.gradient
+        if slot is not None and shard == 0 and slot.buffers:
+            tail[1 + len(numbers) :] = np.concatenate([buffer.ravel() for buffer in slot.buffers.values()])
 
     def _total(self, planned: _Planned, vector: Array, error: Exception | None, buffers: Iterable[Array] = ()) -> Sums:
         """Write the sums over all shards into ``vector`` and the buffers, and return those of the figures."""
@@ -418,22 +337,15 @@ class Sharded:
         return found
 
 
-def _part(fill: Callable[..., Sums], start: int, *arguments: Any) -> Sums:
-    """Call ``fill`` for the rows of a batch from ``start`` on; an error counts rows from the batch's first one."""
+def _of_shard(work: Work, fill: Fill, shard: int, part: slice, slot: Slot, rows: int | None = None) -> Computation:
+    """Return the computation of a shard."""
+    return _from_row(part.start, fill, rows_of_batch(work.batch, part), (*work.key, shard), slot, rows)
+
+
+def _from_row(start: int, fill: Fill, *arguments: Any) -> Computation:
+    """Compute the rows of a batch from ``start`` on; an error counts rows from the batch's first one."""
     try:
-        return fill(*arguments)
+        return (yield from fill(*arguments))
     except DivergedError as error:
         error.row += start
         raise
-
-
-def _shard(work: Work, shard: int, part: slice, model: Model) -> Sums:
-    """Fill the gradient of a model, which may be a copy, with that of a shard."""
-    return _part(work.fill, part.start, model, rows_of_batch(work.batch, part), work.count, (*work.key, shard))
-
-
-def _advanced(shard: PhasesOfShard, phase: int) -> Array:
-    found = shard.advance(phase)
-    if found is None:
-        raise DivergedError("a number may not be finite")  # NumPy computes the batch again, and says which
-    return found

@@ -7,7 +7,7 @@ not. A worker computes a consecutive range of leaves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
@@ -89,14 +89,17 @@ class Workers:
         raise error if self.rank == 0 else of_worker(0, error)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Do something on all workers; an error of one is raised on all of them."""
+    def together(self, agree: Callable[[Exception | None], None] | None = None) -> Iterator[None]:
+        """Do something on all workers; an error of one is raised on all of them, by ``agree`` if it is given."""
         error = None
         try:
             yield
         except Exception as raised:  # noqa: BLE001 (raised below)
             error = raised
-        require_success(self.gather(failure_of(error)), self.rank, error)
+        if agree is None:
+            require_success(self.gather(failure_of(error)), self.rank, error)
+        else:
+            agree(error)
 
     @contextmanager
     def guard(self, timeout: float) -> Iterator[None]:

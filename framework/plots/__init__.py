@@ -5,11 +5,10 @@ on has the style of these pictures: matplotlib's settings stay as they are. matp
 drawn, never before.
 """
 
-from framework.plots.curves import compare_runs, learning_curves, learning_rate_search, norms
+from framework.plots.curves import compare_runs, learning_curves, learning_rate_search, norms, trials
 from framework.plots.decisions import calibration, confusion_matrix, decision_boundary
 from framework.plots.functions import activation, loss_surface
 from framework.plots.graphs import graph
-from framework.plots.trials import trials
 from framework.plots.weights import weights
 
 __all__ = [

@@ -12,7 +12,6 @@ from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
 from framework.parts import parts
-from framework.plots.ranges import enclosing, two_spans
 from framework.plots.style import (
     COLORS,
     DASHED,
@@ -22,6 +21,7 @@ from framework.plots.style import (
     axes,
     colorbar,
     contours,
+    enclosing,
     legend,
     line,
     literal,
@@ -30,6 +30,7 @@ from framework.plots.style import (
     require_whole,
     second,
     size_of,
+    two_spans,
 )
 from framework.settings.messages import brief
 

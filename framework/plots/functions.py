@@ -10,7 +10,6 @@ import numpy as np
 from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, DerivativeError, SettingsError, ShapeError
 from framework.extras import required
-from framework.plots.ranges import enclosing, span_of, two_spans
 from framework.plots.style import (
     COLORS,
     DASHED,
@@ -18,10 +17,13 @@ from framework.plots.style import (
     INK,
     axes,
     contours,
+    enclosing,
     legend,
     open_frame,
     require_model,
     require_whole,
+    span_of,
+    two_spans,
 )
 from framework.settings.messages import brief
 from framework.tables import figure

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from framework.emit.text import Shown, plain
+from framework.errors import FrameworkError
 from framework.extras import required
-from framework.graph.node import Node, ordered
+from framework.graph.graph import Graph
+from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.symbol import Symbol, value_of
+from framework.graph.walk import Walk
 from framework.plots.style import COLORS, INK, axes, literal, require_model, size_of
 from framework.shapes import of_rows, shown
+from framework.trees import leaves, map_leaves, names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def graph(model: Any, *, axis: Axes | None = None) -> Axes:
-    r"""Draw the layers of a model, or the operations of a formula, as boxes from top to bottom.
+    r"""Draw the layers of a model, or the operations of a formula, as boxes: each below all those that it reads.
 
-    The box of a layer has the shape of its output and the number of its parameters. The models of a Join and of Heads
-    stand side by side, and a line beside a Residual's layers is its input, which is added to their output. Another
-    Composite is one box. The box of an operation begins with the name of its result.
+    The box of a layer has the shape of its output and the number of its parameters. A model that computes something
+    with the outputs of its layers, as a Residual adds its input, has a box for the result, with a short formula. It is
+    one box without its layers if its class writes ``apply_backward``. The box of an operation begins with the name of
+    its result.
 
     Args:
         model: A model; or an activation or a loss, whose formula is drawn as the framework has traced it.
@@ -43,18 +49,21 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
         ['input\n(rows, 4)', '0 Dense(ReLU)\n(rows, 8), 40 parameters', '1 Dense(Softmax)\n(rows, 3), 27 parameters']
     """
     formula = not isinstance(model, type) and hasattr(model, "program") and not hasattr(model, "input_shape")
-    part = _operations(model) if formula else _layers(model)
+    boxes = _operations(model) if formula else _Layers(model).boxes
+    rows = _arranged(boxes)
+    left, right = (side(box.x + sign * box.width / 2 for row in rows for box in row) for side, sign in _SIDES)
+    width, height = right - left, len(rows) * _STEP - _GAP
     inch = 1.0  # the scale at which the boxes fit into the axes
     if axis is not None and hasattr(axis, "get_position"):
         across, down = size_of(axis)
-        inch = min(across / part.width, down / part.height, 1.0)
-    axis = axes(axis, "graph", width=part.width + 0.2, height=part.height + 0.2)
+        inch = min(across / width, down / height, 1.0)
+    axis = axes(axis, "graph", width=width + 0.2, height=height + 0.2)
     patches = required("matplotlib.patches", "plots.graph")
     fill = required("matplotlib.colors", "plots.graph").to_rgba(COLORS[0], 0.18)
-    for box in part.boxes:
+    for box in boxes:
         axis.add_patch(
             patches.FancyBboxPatch(
-                (box.x - box.width / 2, box.y - _HIGH),
+                (box.x - box.width / 2, box.bottom),
                 box.width,
                 _HIGH,
                 boxstyle="round,pad=0,rounding_size=0.08",
@@ -63,12 +72,13 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
                 linewidth=1.2,
             )
         )
-        axis.text(box.x, box.y - _HIGH / 2, literal(box.text), color=INK, ha="center", va="center", fontsize=9 * inch)
-    for arrow in part.arrows:
+        text = literal(box.text)
+        axis.text(box.x, box.bottom + _HIGH / 2, text, color=INK, ha="center", va="center", fontsize=9 * inch)
+    for arrow in chain.from_iterable(map(_arrows, boxes)):
         axis.plot(*zip(*arrow, strict=True), color=INK, linewidth=1.2)
         tip: dict[str, Any] = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", arrow[-1], arrow[-2], arrowprops=tip)
-    axis.set(xlim=(-part.width / 2 - 0.1, part.width / 2 + 0.1), ylim=(-part.height - 0.1, 0.1), aspect="equal")
+    axis.set(xlim=(left - 0.1, right + 0.1), ylim=(-height - 0.1, 0.1), aspect="equal")
     axis.set_axis_off()
     return axis
 
@@ -76,182 +86,172 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
 _HIGH = 0.46
 """The height of a box, and between boxes, in inches."""
 _GAP = 0.3
+_STEP = _HIGH + _GAP
+"""From the top of a row to the top of the next."""
+_SIDES = (min, -1), (max, 1)
+_LONGEST = 40
+"""A longer formula for the outputs of layers is left out."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Box:
-    """A box: the middle of its upper side, its width, and its text."""
+    """A box; without a text, a place where an arrow passes a row.
 
-    x: float
-    y: float
-    width: float
+    Attributes:
+        text: Its lines.
+        above: The boxes that it reads, or the places in the row above where their arrows pass.
+        filled: Whether it has parameters.
+        row: Its row, from above.
+        x: The place of its middle.
+    """
+
     text: str
-    filled: bool
+    above: list[_Box]
+    filled: bool = False
+    row: int = 0
+    x: float = 0.0
+
+    @property
+    def width(self) -> float:
+        """The width in inches."""
+        return max(map(len, self.text.splitlines())) * 0.078 + 0.24 if self.text else 0.2
+
+    @property
+    def bottom(self) -> float:
+        """The place of the lower side."""
+        return -self.row * _STEP - _HIGH
+
+    @property
+    def wanted(self) -> float:
+        """The place below what it reads."""
+        above = [box.x for box in self.above if box.text] or [box.x for box in self.above] or [0.0]
+        return sum(above) / len(above)
 
 
-@dataclass
-class _Part:
-    """A part of a graph, which begins in the middle of its upper side, at (0, 0), and grows downwards."""
-
-    width: float
-    height: float
-    boxes: list[_Box] = field(default_factory=list)
-    arrows: list[list[tuple[float, float]]] = field(default_factory=list)
-    fans: bool = False  # whether it brings the arrows from the part above it
-
-    def take(self, other: _Part, x: float, y: float) -> None:
-        """Take the boxes and arrows of another part in, moved to (x, y)."""
-        self.boxes += [_Box(box.x + x, box.y + y, box.width, box.text, box.filled) for box in other.boxes]
-        self.arrows += [[(a + x, b + y) for a, b in arrow] for arrow in other.arrows]
-
-
-def _box(text: str, *, filled: bool = False) -> _Part:
-    width = max(map(len, text.splitlines())) * 0.078 + 0.24
-    return _Part(width, _HIGH, [_Box(0.0, 0.0, width, text, filled)])
-
-
-def _stacked(parts: list[_Part]) -> _Part:
-    """Return parts one below the other, with an arrow from each to the next."""
-    whole = _Part(max(part.width for part in parts), -_GAP)
-    for place, part in enumerate(parts):
-        if place and not part.fans:
-            whole.arrows.append([(0.0, -whole.height), (0.0, -whole.height - _GAP)])
-        whole.height += _GAP
-        whole.take(part, 0.0, -whole.height)
-        whole.height += part.height
-    return whole
+def _arranged(boxes: list[_Box]) -> list[list[_Box]]:
+    """Return boxes in rows, each below all that it reads, with the places where arrows pass a row."""
+    rows: list[list[_Box]] = []
+    for box in boxes:
+        box.row = max((above.row + 1 for above in box.above), default=0)
+        rows += [[] for _ in range(len(rows), box.row + 1)]
+        rows[box.row].append(box)
+        for place, above in enumerate(box.above):
+            for passed in range(above.row + 1, box.row):
+                box.above[place] = _Box("", [box.above[place]], row=passed)
+                rows[passed].append(box.above[place])
+    for row in rows:
+        row.sort(key=lambda box: box.wanted)
+        left = -math.inf
+        for box in row:
+            box.x = max(box.wanted, left + box.width / 2)
+            left = box.x + box.width / 2 + _GAP
+        moved = [box.x - box.wanted for box in row if box.text] or [0.0]
+        for box in row:
+            box.x -= sum(moved) / len(moved)
+    return rows
 
 
-def _beside(parts: list[_Part], *, fans: bool, joins: bool) -> _Part:
-    """Return parts side by side; arrows lead to each from above, or from each to the middle below."""
-    width = sum(part.width for part in parts) + _GAP * (len(parts) - 1)
-    tallest, top = max(part.height for part in parts), _GAP if fans else 0.0
-    whole = _Part(width, top + tallest + (_GAP if joins else 0.0), fans=fans)
-    left = -width / 2
-    for part in parts:
-        x = left + part.width / 2
-        whole.take(part, x, -top)
-        if fans:
-            whole.arrows.append([(0.0, _GAP), (x, -top)])
-        if joins:
-            whole.arrows.append([(x, -top - part.height), (x, -top - tallest), (0.0, -whole.height)])
-        left += part.width + _GAP
-    return whole
+def _arrows(box: _Box) -> list[list[tuple[float, float]]]:
+    """Return the points of the arrows that lead to a box, each straight through the rows between."""
+    arrows = []
+    for above in box.above:
+        points = [(box.x, box.bottom + _HIGH)]
+        while not above.text:
+            points += [(above.x, above.bottom), (above.x, above.bottom + _HIGH)]
+            above = above.above[0]  # noqa: PLW2901
+        arrows.append([(above.x, above.bottom), *reversed(points)])
+    return arrows
 
 
-def _layers(model: Any) -> _Part:
-    """Return a model and its input as a graph."""
-    require_model(model, "graph")
-    shape = model.known_shape
-    part = _drawn(model, "", shape)
-    if isinstance(shape, dict):  # the models of a Join draw their own
-        return part
-    return _stacked([_box(f"input\n{shown(of_rows(shape))}"), part])
+class _Layers(Walk):
+    """Walks through a model for the boxes of its layers: the output of each is an input of the graph.
+
+    Attributes:
+        boxes: The boxes, each after those that it reads.
+        graph: What models compute with the outputs of their layers.
+        sources: The boxes of its inputs, and of the results.
+        shapes: The shapes of samples of its inputs, in which sizes may be open.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Walk through a model."""
+        require_model(model, "graph")
+        numbers = {f"number {name}": np.shape(value) for name, value in {**model.parameters, **model.buffers}.items()}
+        self.boxes: list[_Box] = []
+        self.graph, shape = Graph(model.dtype), model.known_shape
+        self.sources: dict[Node, list[_Box]] = {}
+        self.shapes: dict[Node, Any] = {}
+        symbols = {name: Symbol(self.graph.input(name, size)) for name, size in numbers.items()}
+        super().__init__(model, symbols, training=False)
+
+        def given(name: str, part: Any) -> Symbol:
+            name = name.replace("['", " ").replace("']", "")
+            return self._input(name, part, [self._box(name, part, [])])
+
+        self.trace_model(model, map_leaves(given, names(shape, "input"), shape))
+
+    def trace_model(self, model: Any, x: Any, path: str = "", place: tuple[int, ...] = ()) -> Any:
+        """Return inputs of the graph for the output of a model, and make the boxes in it."""
+        path = path.removesuffix(".")
+        shape = map_leaves(lambda leaf: self.shapes.get(leaf.node, leaf.shape[1:]), x)
+        gives, before = model.infer_shape(shape), len(self.boxes)
+        label, output = f"{path} {model._label}".strip(), None
+        if not hasattr(model, "parts"):
+            label = model._summary_rows(path, shape)[0][0].removesuffix("()")
+        elif not self.runs_in_python(model):
+            inside = map_leaves(lambda name, leaf, part: self._input(name, part, self._read(leaf)), names(x), x, shape)
+            try:
+                output = super().trace_model(model, inside, path and f"{path}.", place)
+            except FrameworkError:  # it cannot be traced
+                del self.boxes[before:]
+        if output is None:
+            box = self._box(label, gives, self._read(x), sum(map(math.prod, model.layout().values())))
+            output = map_leaves(lambda part: self._input("", part, [box]), gives)
+        elif made := [node for node in nodes_in(map(value_of, leaves(output))) if node not in self.sources]:
+            formula = Shown({"a": made[0]}).text.removeprefix("a = ")
+            short = len(made) == 1 and len(formula) <= _LONGEST
+            box = self._box(f"{label}: {formula}" if short else label, gives, self._read(output))
+            self.sources |= {node: [box] for node in made}
+        of_x = isinstance(x, Symbol) and x.node.attributes.get("name") == "x"
+        child = path.rpartition(".")[2]
+        name = (child if child.isidentifier() else model._label) + ("(x)" if of_x else "")  # in the model's formula
+        return map_leaves(
+            lambda name, leaf, part: self._input(name, part, self._read(leaf)), names(gives, name), output, gives
+        )
+
+    def _read(self, x: Any) -> list[_Box]:
+        """Return the boxes that symbols are made of."""
+        order = ordered(map(value_of, leaves(x)), self.sources)
+        return [*dict.fromkeys(box for node in order for box in self.sources.get(node, ()))]
+
+    def _input(self, name: str, shape: Any, sources: list[_Box]) -> Symbol:
+        """Return a new input of the graph for samples of a shape, in which an open size counts as 1."""
+        sizes = (size if isinstance(size, int) else 1 for size in shape if size is not ...)
+        attributes = {"name": name, "number": len(self.sources)}  # each is another one
+        node = self.graph.made("input", (), attributes, (self.graph.rows, *sizes))
+        self.sources[node], self.shapes[node] = sources, shape
+        return Symbol(node, fixed=True)
+
+    def _box(self, label: str, shape: Any, above: list[_Box], numbers: int = 0) -> _Box:
+        counted = f", {numbers:,} parameters" if numbers else ""
+        self.boxes.append(_Box(f"{label}\n{shown(of_rows(shape))}{counted}", above, filled=numbers > 0))
+        return self.boxes[-1]
 
 
-def _drawn(model: Any, name: str, shape: Any) -> _Part:
-    """Return a model that samples of this shape go through as a part of a graph."""
-    start = f"{name}." if name else ""
-    rows = model._summary_rows(name, shape)
-    if branches := model.branches(_zeros(shape)):
-        joins = isinstance(shape, dict)
-        parts = []
-        for key, (part, _) in branches.items():
-            given = shape[key] if joins else part.narrowed(shape)
-            drawn = _drawn(part, start + key, (1,) if given == () and not part.takes(()) else given)
-            parts.append(_stacked([_box(f"input {key}\n{shown(of_rows(given))}"), drawn]) if joins else drawn)
-        side_by_side = _beside(parts, fans=not joins, joins=joins)
-        if not joins:
-            return side_by_side
-        joined = _box(f"{rows[0][0]}\n{shown(of_rows(rows[0][1]))}")
-        side_by_side.take(joined, 0.0, -side_by_side.height)
-        side_by_side.height += joined.height
-        side_by_side.width = max(side_by_side.width, joined.width)
-        return side_by_side
-    parts = []
-    for key, part in model.chain.items():
-        shape = part.narrowed(shape)
-        parts.append(_drawn(part, start + key, shape))
-        shape = part.infer_shape(shape)
-    if [*model.chain] == ["block"]:  # a Residual
-        return _with_bypass(parts[0], f"{name} Residual: x + block(x)\n{shown(of_rows(shape))}".strip())
-    return _stacked(parts) if parts else _layer(rows)
-
-
-def _with_bypass(block: _Part, text: str) -> _Part:
-    """Return a block, a box for the sum, and a line to that box from the arrow above the block."""
-    total = _box(text)
-    whole = _stacked([block, total])
-    right = whole.width / 2 + _GAP
-    whole.width = 2 * right
-    above, middle = _GAP / 2, _HIGH / 2 - whole.height
-    whole.arrows.append([(0.0, above), (right, above), (right, middle), (total.width / 2, middle)])
-    return whole
-
-
-def _layer(rows: list[tuple[str, Any, int]]) -> _Part:
-    """Return the box of a layer, or of a model whose inside is not drawn."""
-    numbers = sum(size for _, _, size in rows)
-    counted = f", {numbers:,} parameters" if numbers else ""
-    return _box(f"{rows[0][0].removesuffix('()')}\n{shown(of_rows(rows[0][1]))}{counted}", filled=numbers > 0)
-
-
-def _zeros(shape: Any) -> Any:
-    """Return a sample in a batch of its own; an open size counts as 1."""
-    if isinstance(shape, dict):
-        return {name: _zeros(each) for name, each in shape.items()}
-    return np.zeros((1, *(size if isinstance(size, int) else 1 for size in shape)))
-
-
-def _operations(formula: Any) -> _Part:
-    """Return the operations of a formula as a graph: each below all those that it reads."""
+def _operations(formula: Any) -> list[_Box]:
+    """Return the boxes of the operations of a formula."""
     output = plain(formula.program().output)
     if not isinstance(output, Node):
-        return _box(f"f = {output:g}")
+        return [_Box(f"f = {output:g}", [])]
     nodes = [node for node in ordered([output]) if plain(node) is node]
-    names = _names(nodes)
+    texts = _names(nodes)
     steps = [node for node in nodes if node.args]
-    lines = Shown({names[node]: node for node in steps}).text.splitlines() if steps else []
-    texts = names | dict(zip(steps, lines, strict=True))
-    depths: dict[Node, int] = {}
+    lines = Shown({texts[node]: node for node in steps}).text.splitlines() if steps else []
+    texts |= zip(steps, lines, strict=True)
+    boxes: dict[Node, _Box] = {}
     for node in nodes:
-        depths[node] = 1 + max((depths[arg] for arg in _read(node)), default=-1)
-    # Of each arrow, the places in the rows that it passes: (parent, node, row).
-    passing = {
-        (parent, node, row): row
-        for node in nodes
-        for parent in _read(node)
-        for row in range(depths[parent] + 1, depths[node])
-    }
-    whole = _Part(0.0, (max(depths.values()) + 1) * (_HIGH + _GAP) - _GAP)
-    places: dict[Any, float] = {}
-    for row in range(max(depths.values()) + 1):
-        items = [item for item, depth in (depths | passing).items() if depth == row]
-        items.sort(key=lambda item: _mean_of_parents(item, places))
-        parts = [_box(texts[item]) if item in texts else _Part(0.2, 0.0) for item in items]
-        width = sum(part.width for part in parts) + _GAP * (len(parts) - 1)
-        whole.width, left = max(whole.width, width), -width / 2
-        for item, part in zip(items, parts, strict=True):
-            places[item] = left + part.width / 2
-            whole.take(part, places[item], -row * (_HIGH + _GAP))
-            left += part.width + _GAP
-    for node in nodes:
-        whole.arrows += [_arrow(parent, node, depths, places) for parent in _read(node)]
-    return whole
-
-
-def _arrow(parent: Node, node: Node, depths: Mapping[Node, int], places: Mapping[Any, float]) -> list[Any]:
-    """Return the points of an arrow, which passes straight through the rows between."""
-    points = [(places[parent], -depths[parent] * (_HIGH + _GAP) - _HIGH)]
-    for row in range(depths[parent] + 1, depths[node]):
-        x, top = places[parent, node, row], -row * (_HIGH + _GAP)
-        points += [(x, top), (x, top - _HIGH)]
-    return [*points, (places[node], -depths[node] * (_HIGH + _GAP))]
-
-
-def _read(node: Node) -> list[Node]:
-    """Return the nodes that an operation reads, each once."""
-    return [*dict.fromkeys(arg for arg in map(plain, node.args) if isinstance(arg, Node))]
+        boxes[node] = _Box(texts[node], [boxes[arg] for arg in dict.fromkeys(nodes_in(map(plain, node.args)))])
+    return [*boxes.values()]
 
 
 def _names(nodes: list[Node]) -> dict[Node, str]:
@@ -259,12 +259,3 @@ def _names(nodes: list[Node]) -> dict[Node, str]:
     taken = {node.name for node in nodes if node.op == "input"}
     letters = (letter for letter in chain("uvwzpqrst", (f"u{n}" for n in count(1))) if letter not in taken)
     return {node: node.name if node.op == "input" else "f" if node is nodes[-1] else next(letters) for node in nodes}
-
-
-def _mean_of_parents(item: Any, places: Mapping[Any, float]) -> float:
-    """Return the mean place of what leads to a node, or to where an arrow passes a row."""
-    if isinstance(item, tuple):
-        parent, node, row = item
-        return places.get((parent, node, row - 1), places[parent])
-    above = [places[parent] for parent in _read(item)]
-    return sum(above) / len(above) if above else 0.0

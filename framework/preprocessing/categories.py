@@ -6,7 +6,7 @@ Whole numbers and booleans count as text too: their levels are ``3`` and ``True`
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from pydantic import BeforeValidator, Field, FiniteFloat
@@ -29,6 +29,8 @@ class _LevelStep(ColumnStep):
 
     takes = ("numbers", "texts")
     missing = "taken"
+    learns: ClassVar[tuple[str, ...]] = ("levels",)
+    statistic = LevelCounts
 
     def model_post_init(self, context: object) -> None:
         """Check that no level comes twice."""
@@ -36,9 +38,6 @@ class _LevelStep(ColumnStep):
         if len(set(levels)) < len(levels):
             twice = next(level for level in levels if levels.count(level) > 1)
             raise SettingsError(f"{type(self).__name__}: setting 'levels' must not hold {twice!r} twice")
-
-    def statistic(self) -> LevelCounts:
-        return LevelCounts()
 
     def gather(self, column: Column, statistics: Sequence[Any]) -> None:
         (counts,) = statistics
@@ -121,15 +120,13 @@ class OneHot(_LevelStep):
         {'city=Oslo': array([0., 1.]), 'city=Paris': array([0., 0.]), 'city other': array([1., 0.])}
     """
 
+    learns = ("other_column", "missing_column")
+
     n: Count = 20
     other: bool = Field(True, kw_only=True)
     levels: Texts = Field((), kw_only=True)
     other_column: bool | None = Field(None, kw_only=True)
     missing_column: bool | None = Field(None, kw_only=True)
-
-    @property
-    def open(self) -> bool:
-        return self.other_column is None or self.missing_column is None
 
     def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
         (counts,) = statistics
@@ -188,10 +185,6 @@ class Levels(_LevelStep):
     n: Count = 50
     levels: Texts | None = Field(None, kw_only=True)
 
-    @property
-    def open(self) -> bool:
-        return self.levels is None
-
     def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
         (counts,) = statistics
         _require_levels(counts, where)
@@ -248,10 +241,6 @@ class Classes(_LevelStep):
             raise SettingsError(
                 f"Classes: setting 'levels' must hold text, numbers or booleans alone; got {brief(list(self.levels))}"
             )
-
-    @property
-    def open(self) -> bool:
-        return not self.levels
 
     def gather(self, column: Column, statistics: Sequence[Any]) -> None:
         super().gather(column, statistics)

@@ -303,23 +303,20 @@ class FittedPreprocess(Component):
         columns = [_back(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
         return np.stack(columns, axis=1)
 
+    def summary_table(self) -> list[tuple[str, str, str, str]]:
+        """Return a row for each column: its name, its kind, its steps, and the columns of numbers that it gives."""
+        given = [*map(", ".join, self.became.values()), *["target"] * len(self.target)]
+        columns = zip(self.columns + self.target, self.kinds + self.target_kinds, given, strict=True)
+        return [(name, kind, shown(steps), gives) for (name, steps), kind, gives in columns]
+
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: each column with its steps, and the columns of numbers that it gives."""
-        given = [*map(", ".join, self.became.values()), *["target"] * len(self.target)]
-        rows = [
-            (name, kind, shortened(shown(steps)), shortened(gives) or "nothing")
-            for (name, steps), kind, gives in zip(
-                self.columns + self.target, self.kinds + self.target_kinds, given, strict=True
-            )
-        ]
+        table = self.summary_table()
+        rows = [(name, kind, shortened(steps), shortened(gives) or "nothing") for name, kind, steps, gives in table]
         return as_html([("column", "kind", "steps", "gives"), *rows], left=4)
 
     def __str__(self) -> str:
-        lines = [
-            f"{name} ({kind}): {shown(steps)}"
-            for (name, steps), kind in zip(self.columns + self.target, self.kinds + self.target_kinds, strict=True)
-        ]
-        return "\n".join(lines)
+        return "\n".join(f"{name} ({kind}): {steps}" for name, kind, steps, _ in self.summary_table())
 
 
 def shown(steps: Sequence[ColumnStep]) -> str:

@@ -50,6 +50,9 @@ class Standardize(ColumnStep):
         Standardize(mean=(10.0,), scale=(2.0,))
     """
 
+    learns = ("mean",)
+    statistic = Moments
+
     mean: Numbers = ()
     scale: Numbers = ()
 
@@ -57,13 +60,6 @@ class Standardize(ColumnStep):
         """Check that the numbers fit together."""
         if len(self.mean) != len(self.scale) or any(scale <= 0 for scale in self.scale):
             raise SettingsError("Standardize: give 'mean' and a positive 'scale' for each array, or neither")
-
-    @property
-    def open(self) -> bool:
-        return not self.mean
-
-    def statistic(self) -> Moments:
-        return Moments()
 
     def gather(self, column: Column, statistics: Sequence[Moments]) -> None:
         for moments, array in zip(statistics, column.arrays, strict=True):
@@ -107,6 +103,9 @@ class MinMax(ColumnStep):
         array([0. , 0.2])
     """
 
+    learns = ("low",)
+    statistic = Moments
+
     low: Numbers = ()
     high: Numbers = ()
 
@@ -114,13 +113,6 @@ class MinMax(ColumnStep):
         """Check that the numbers fit together."""
         if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=True)):
             raise SettingsError("MinMax: give 'low' and a larger 'high' for each array, or neither")
-
-    @property
-    def open(self) -> bool:
-        return not self.low
-
-    def statistic(self) -> Moments:
-        return Moments()
 
     def learnt(self, statistics: Sequence[Moments], where: str) -> Self:
         for moments in statistics:
@@ -205,6 +197,9 @@ class Quantiles(ColumnStep):
         scikit-learn's QuantileTransformer, which this step equals on up to 65,536 rows.
     """
 
+    learns = ("values",)
+    statistic = Sketch
+
     n: Count = 256
     to: Literal["uniform", "normal"] = Field("uniform", kw_only=True)
     values: tuple[tuple[float, ...], ...] = Field((), kw_only=True)
@@ -214,13 +209,6 @@ class Quantiles(ColumnStep):
         for values in self.values:
             if len(values) < 2 or any(a > b for a, b in pairwise(values)):
                 raise SettingsError("Quantiles: setting 'values' must hold 2 or more rising numbers for each array")
-
-    @property
-    def open(self) -> bool:
-        return not self.values
-
-    def statistic(self) -> Sketch:
-        return Sketch()
 
     def learnt(self, statistics: Sequence[Sketch], where: str) -> Self:
         for sketch in statistics:
@@ -308,6 +296,7 @@ class Impute(ColumnStep):
             )
 
     def statistic(self) -> Any:
+        """Return what gathers a column: sums for the mean, a sketch for the median, counts of levels."""
         if self.fill == "median":
             return Sketch()
         return LevelCounts() if isinstance(self.fill, str) and self.fill != "mean" else Moments()

@@ -7,7 +7,7 @@ component like any other, and you may write the numbers yourself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -32,7 +32,7 @@ class ColumnStep(Component):
 
     A subclass for numbers writes the formula ``formula(x, place)``, and ``inverse(y, place)`` if it can be undone;
     ``place`` counts the arrays of a column, of which only dates have more than one. A step that learns from the data
-    has ``open``, ``statistic`` and ``learnt`` too.
+    has ``learns``, ``statistic`` and ``learnt`` too.
 
     Example:
         >>> class Root(ColumnStep):
@@ -48,14 +48,16 @@ class ColumnStep(Component):
     missing: ClassVar[Literal["refused", "filled", "taken"]] = "refused"
     """How it takes missing values while it learns."""
 
+    learns: ClassVar[tuple[str, ...]] = ()
+    """The settings that it learns, which have their defaults until then."""
+
+    statistic: ClassVar[Callable[..., Any]]
+    """Makes an empty statistic of ``framework.preprocessing.statistics``, for each array of a column."""
+
     @property
     def open(self) -> bool:
         """Whether it has numbers to learn."""
-        return False
-
-    def statistic(self) -> Any:
-        """Return an empty statistic of ``framework.preprocessing.statistics``, for each array of a column."""
-        raise NotImplementedError
+        return any(getattr(self, name) == type(self).model_fields[name].default for name in self.learns)
 
     def learnt(self, statistics: Sequence[Any], where: str) -> Self:
         """Return this step with the numbers that follow from the statistics of all blocks.

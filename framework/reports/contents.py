@@ -1,4 +1,4 @@
-"""Contents: the parts of a page about one run, gathered from the run and from validation data."""
+"""Contents: what a page shows of a run, gathered from the run and from validation data, and of several side by side."""
 
 from __future__ import annotations
 
@@ -18,10 +18,135 @@ from framework.losses.several import Losses
 from framework.metrics.classification import ConfusionMatrix
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS, classes_of
-from framework.preprocessing.fitted import FittedPreprocess, shown
-from framework.reports.comparing import epoch_of_weights
-from framework.tables import duration
+from framework.settings.component import full_repr
+from framework.settings.messages import brief
+from framework.tables import COUNTERS, duration
 from framework.trees import at
+
+FEW = 3
+"""More names than this that only some runs have share a cell."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run in a comparison.
+
+    Attributes:
+        name: Its name.
+        settings: What it was started with: tables in tables, or texts by name.
+        epochs: How many epochs it has made.
+        complete: Whether it has ended, as planned or because it was told to stop.
+        row: The row of the history that is shown, of the epoch of the final weights.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    epochs: int
+    complete: bool
+    row: Mapping[str, Any]
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each setting's path; the whole path where two end alike.
+
+    Example:
+        >>> short_names(["trainer.epochs", "model.seed", "trainer.seed"])
+        {'trainer.epochs': 'epochs', 'model.seed': 'model.seed', 'trainer.seed': 'trainer.seed'}
+    """
+    ends = {path: path.rpartition(".")[2] for path in paths}
+    return {path: path if [*ends.values()].count(end) > 1 else end for path, end in ends.items()}
+
+
+def comparison(sides: Sequence[Side]) -> list[dict[str, Any]]:
+    """Return a row for each run: its name, the settings in which the runs differ, epochs, and figures.
+
+    All figures of a run are of one epoch, which is named.
+
+    Example:
+        >>> slow = Side("slow", {"seed": 0, "rate": 0.1}, 9, True, {"epoch": 9, "loss": 0.5})
+        >>> fast = Side("fast", {"seed": 0, "rate": 0.5}, 4, True, {"epoch": 3, "loss": 0.2})
+        >>> comparison([slow, fast])[1]
+        {'run': 'fast', 'rate': 0.5, 'epochs': 4, 'complete': True, 'epoch': 3, 'loss': 0.2}
+    """
+    differing = dict(differing_settings([side.settings for side in sides]))
+    rows = [
+        {
+            "run": side.name,
+            **{name: values[place] for name, values in differing.items()},
+            "epochs": side.epochs,
+            "complete": side.complete,
+            "epoch": side.row.get("epoch"),
+            **{name: value for name, value in side.row.items() if name not in (*COUNTERS, "learning_rate")},
+        }
+        for place, side in enumerate(sides)
+    ]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def side_of(run: Any, name: str, runs: Iterable[Any]) -> Side:
+    """Return one of the compared runs; of one that has stopped within an epoch, the row is that of the epoch before."""
+    epoch, history = epoch_of_weights(run) or run.epoch, run.history
+    short = {"model": repr(run.model), "loss": repr(run.loss_function)}
+    optimizer = {"optimizer": repr(run.optimizer.recipe)}  # a callback may have changed it, as its learning rate
+    changed = any(full_repr(each.optimizer.recipe) != each.recipe.get("optimizer") for each in runs)
+    settings = {**optimizer, **run.recipe, **short, **({} if changed else optimizer)}
+    ended = not run.active and run.error is None and (run.ended or run.epoch == run.target_epoch)
+    return Side(name, settings, len(history), ended, history[epoch - 1] if 0 < epoch <= len(history) else {})
+
+
+def epoch_of_weights(run: Any) -> int | None:
+    """Return the epoch at whose end a run had its weights: the best one after EarlyStopping has put them back.
+
+    None if the run has made steps since its last epoch.
+    """
+    stopping = (memory for name, memory in run.memories.items() if name.startswith("EarlyStopping."))
+    for memory in stopping:
+        if np.array_equal(memory.get("values", ()), run.model.parameters.vector):
+            return int(memory["best_epoch"])
+    return None if run.batch else int(run.epoch)
+
+
+def differing_settings(values: Sequence[Any], path: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """Give every setting that differs by its path, such as ``trainer.callbacks.EarlyStopping.patience``.
+
+    Of classes that differ, the settings that several runs have are compared. Many names that only some runs have, as
+    those of columns, share a cell.
+    """
+    tables = [_by_name(value) for value in values]
+    if all(value == values[0] for value in values):
+        return
+    if not all(isinstance(table, dict) for table in tables):
+        yield path, [_brief(value) for value in values]
+        return
+    kinds = [table.get("type") for table in tables]
+    keys = dict.fromkeys(key for table in tables for key in table)
+    some = [key for key in keys if not all(key in table for table in tables)]
+    if len({*kinds}) > 1:
+        yield path, kinds
+        keys = dict.fromkeys(key for key in keys if key != "type" and sum(key in table for table in tables) > 1)
+    elif len(some) > FEW and kinds[0] is None:
+        yield path or "settings", [_brief({key: None for key in some if key in table}) for table in tables]
+        keys = dict.fromkeys(key for key in keys if key not in some)
+    for key in keys:
+        yield from differing_settings([table.get(key) for table in tables], f"{path}.{key}" if path else str(key))
+
+
+def _by_name(value: Any) -> Any:
+    """Return an array of tables as a table: by their classes, if each has another, else by their places."""
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        return value
+    kinds = [item.get("type") for item in value]
+    named = None not in kinds and len({*kinds}) == len(kinds)
+    return dict(zip(kinds if named else range(len(value)), value, strict=True))
+
+
+def _brief(value: Any) -> Any:
+    """Return a setting as a cell: a class by its name, other tables and arrays by what is in them."""
+    if isinstance(value, dict):
+        return value["type"] if "type" in value else brief(", ".join(map(str, value))).strip("'")
+    return ", ".join(str(_brief(item)) for item in value) if isinstance(value, list) else value
+
 
 Cells = Sequence[Sequence[str]]
 """The rows of a table."""
@@ -122,25 +247,12 @@ def contents_of(run: Any, name: str) -> Contents:
         settings or [("loss", repr(run.loss_function)), ("optimizer", repr(run.optimizer.recipe))],
         repr(model),
         model.summary_table(),
-        data_of(model.preprocess),
+        model.preprocess.summary_table() if model.preprocess is not None else (),
         weights=epoch_of_weights(run),
         steps=first_steps(run),
         notes=notes,
         alarms=alarms,
     )
-
-
-def data_of(preprocess: FittedPreprocess | None) -> Cells:
-    """Return the rows of a table of a preprocess's columns."""
-    if preprocess is None:
-        return ()
-    became = preprocess.became
-    inputs = zip(preprocess.columns, preprocess.kinds, strict=True)
-    targets = zip(preprocess.target, preprocess.target_kinds, strict=True)
-    return [
-        *((name, kind, shown(steps), ", ".join(became[name])) for (name, steps), kind in inputs),
-        *((name, f"{kind}, the target", shown(steps), name) for (name, steps), kind in targets),
-    ]
 
 
 def first_steps(run: Any) -> list[Mapping[str, Any]]:

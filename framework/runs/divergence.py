@@ -1,29 +1,29 @@
 """Divergence: find the layer and the rows of the data in which a loss or gradient is no longer finite.
 
-A step only asks whether its loss and its gradient are finite. When one is not, the step is made once more on a copy of
-the model, layer by layer, to find the first place. This costs nothing in other steps and does not change the model.
+A step only asks whether its loss and its gradient are finite. When one is not, the graph of the step is computed once
+more, on a copy of the model, to find the first place. This costs nothing in other steps and does not change the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Batch, Record
+from framework.arrays import Array
+from framework.emit.numpy import emit
 from framework.errors import DivergedError
-from framework.losses import Loss
-from framework.losses.several import Losses
-from framework.models import Model
+from framework.graph.gradient import gradients
+from framework.graph.node import Node, nodes_in
+from framework.graph.step import StepGraph
+from framework.graph.walk import Scope
 from framework.runs.run import Run
-from framework.trees import at, flatten, map_leaves
+from framework.trees import flatten, leaf_name, leaves, map_leaves, rows_in
 
 SHOWN_ROWS = 5
 """How many rows a line lists; of the others it gives the number."""
-
-Place = tuple[Model, Record, str]
-"""A layer, its record, and its name in the whole model: ``"1"``, ``"2.block.0"``, or ``""`` for the model itself."""
 
 
 def explain(run: Run, rows: Callable[[], Array] | None = None) -> list[str]:
@@ -74,157 +74,141 @@ def not_finite(arrays: Any) -> list[str]:
 
 
 def _found(run: Run, rows: Callable[[], Array] | None) -> Iterator[str]:
-    assert run.current is not None
-    x, y, weight = run.current
-    loss, twin = run.loss_function, run.model.copy()
-    a = twin.forward(x, key=run.key, copy=False)
-    total, count = loss.output_sums(twin.output_activation, twin.preactivation, a, y, weight)
-    yield f"{place_of(run)}: the loss is {total / count:g}"
+    step = _Step(run, rows)
+    yield f"{place_of(run)}: the loss is {step.loss:g}"
     if not_finite(run.model.parameters):  # every layer and every row is to blame, and none
         yield kept(run)
         return
-    yield _cause(run, run.current, twin, a, total / count, None if rows is None else rows())
+    yield next(_causes(step))
     yield kept(run)
-    if not np.isfinite(total) or not_finite(twin.parameters.gradients):  # no hook did it
+    if not np.isfinite(step.loss) or not_finite(step.twin.parameters.gradients):  # no hook did it
         yield "the same step fails again from these weights: resume from earlier ones, or start over, with a lower rate"
 
 
-def _cause(run: Run, batch: Batch, twin: Model, a: Any, loss: float, numbers: Array | None) -> str:
-    """Return the first of these that is not finite: a layer's output, a row's loss, their sum, the gradient."""
-    x, y, weight = batch
-    record = twin.recorded()
-    if bad_layer := _forward(x, [(twin, record, "")]):
-        layer, outputs = bad_layer
-        return f"{layer} gives {_in_rows(outputs, numbers)}"
-    if bad_output := _first_bad(record.preactivation):
-        output, h = bad_output
-        return f"{output or _last(twin, record)}, before its activation, gives {_in_rows(h, numbers)}"
-    losses = _losses(run.loss_function, batch, twin, a)
-    if bad_output := _first_bad(losses):
-        output, values = bad_output
-        of = f" of {output}" if output else ""
-        return f"every layer's output is finite, but the loss{of} is {_in_rows(values, numbers)}"
-    each: Array = np.sum([*losses.values()], axis=0)
-    row = int(np.argmax(np.abs(each)))
-    largest = f"the largest loss is {each[row]:g}, in {_listed(np.array([row]), numbers)}"
-    if not np.isfinite(loss):
-        return f"each row's loss is finite, but their sum is not; {largest}"
-    bad = not_finite(run.model.parameters.gradients)
-    if not bad:
-        size = {name: np.abs(g).max(initial=0.0) for name, g in run.model.parameters.gradients.items()}
-        name = max(size, key=lambda name: float(size[name]))
-        return f"loss and gradient are finite; the largest gradient is {size[name]:g}, of {name}; {largest}"
-    run.loss_function.backward(twin, y, weight, check=False)
-    if not not_finite(twin.parameters.gradients):
-        return f"the loss gives {', '.join(bad)} a finite gradient, which a regularizer or an on_gradients hook changed"
-    delta: Any = _deltas(record, a)
-    if bad_output := _first_bad(delta):
-        output, slope = bad_output
-        of = f" of {output}" if output else ""
-        return f"the loss{of} is finite, but its slope is {_in_rows(slope, numbers)}"
-    places = [(twin, record, "")]
-    layer, outputs = _backward(delta, places, lambda: twin.forward(x, key=run.key, copy=False)) or ("", delta)
-    if bad_leaves := not_finite(flatten(outputs)):
-        what = f"for {bad_leaves[0]} " if isinstance(outputs, dict) else ""
-        return f"{layer} returns a gradient {what}of {_in_rows(flatten(outputs)[bad_leaves[0]], numbers)}"
-    return f"{layer} makes of finite numbers a gradient that is not, that of {', '.join(bad)}; {largest}"
+class _Step:
+    """The current step of a run as a graph, with a copy of the model that has made the forward pass again.
+
+    Attributes:
+        run: The run.
+        twin: The copy.
+        graph: The graph.
+        ends: The inputs and the outputs of all layers.
+        arrays: The values of nodes; where rows have no weights these are 1.
+        loss: The loss.
+    """
+
+    def __init__(self, run: Run, rows: Callable[[], Array] | None) -> None:
+        """Compute the inputs and the outputs of all layers, and the loss."""
+        assert run.current is not None
+        x, y, weight = run.current
+        weight = np.ones(rows_in(y), run.model.dtype) if weight is None else weight
+        self.run, self.twin, self._rows = run, run.model.copy(), None if rows is None else rows()
+        self.twin.forward(x, key=run.key, copy=False)
+        done, loss = self.twin.recorded(), run.loss_function
+        self.graph = StepGraph(self.twin, loss, (x, y, weight))
+        model, after = self.graph.model, self.graph.loss
+        inputs, count = [*model.inputs, *after.data.values()], loss.count(map_leaves(np.shape, done.tree), weight)
+        self.arrays: dict[Any, Any] = dict(zip(inputs, [*done.arguments, *leaves(y), weight, count], strict=True))
+        trees = (tree for scope in model.scopes for tree in (scope.input, scope.output))
+        self.ends = nodes_in(leaf for tree in trees for leaf in leaves(tree))
+        self.compute([*self.ends, *model.h])
+        links = zip([*after.a.values(), *after.h.values()], [*model.a, *model.h], strict=True)
+        self.arrays |= {node: self.arrays[end] for node, end in links if node}
+        self.compute([after.totals[()], *(delta for _, delta in after.deltas.values())])
+        self.loss = float(self.arrays[after.totals[()]]) / count
+
+    def compute(self, nodes: Iterable[Any]) -> None:
+        """Compute nodes from those that are known."""
+        outputs = {f"output{node.place}": node for node in nodes_in(nodes)}
+        function = emit(outputs | {"none": 0.0}, {f"input{node.place}": node for node in self.arrays}, share=True)
+        memory = function.new_memory()
+        memory.key = self.run.key
+        self.arrays |= zip(outputs.values(), function(*self.arrays.values(), memory=memory), strict=False)
+
+    def wrong(self, tree: Any, arrays: Mapping[Node, Any]) -> tuple[str, str] | None:
+        """Return the name of the first leaf that is not finite, and its rows; ``arrays`` are the values of nodes."""
+        values = {name: arrays[node] for name, node in flatten(tree).items() if isinstance(node, Node)}
+        return next(((name, self.in_rows(values[name])) for name in not_finite(values)), None)
+
+    def in_rows(self, values: Array) -> str:
+        """Return ``nan in 1 of 32 rows: row 517 of the data``."""
+        tests: dict[str, Any] = {"nan": np.isnan, "inf": np.isposinf, "-inf": np.isneginf}
+        kinds = [kind for kind, test in tests.items() if test(values).any()]
+        rows = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        return f"{' and '.join(kinds)} in {len(rows)} of {len(values)} rows: {self.listed(rows)}"
+
+    def listed(self, rows: Array) -> str:
+        """Return ``rows 517, 12 of the data``, given places in the batch, where the rows of the data are known."""
+        named = rows if self._rows is None else self._rows[rows]
+        more = f" and {len(named) - SHOWN_ROWS} more" if len(named) > SHOWN_ROWS else ""
+        text = ", ".join(str(number) for number in named[:SHOWN_ROWS])
+        return f"row{'s' * (len(named) > 1)} {text}{more} of the {'batch' if self._rows is None else 'data'}"
+
+    def label(self, scope: Scope) -> str:
+        """Return ``layer 1 Dense(ReLU)``, or ``Neuron(Sigmoid)`` when it is the model."""
+        layer = dict(self.twin.placed())[scope.path]
+        shown = layer._summary_rows(scope.path, layer.known_shape)[0][0].removesuffix("()")
+        return f"layer {shown}" if scope.path else shown
 
 
-def _inside(model: Model, record: Record, name: str) -> list[Place]:
-    """Return the layers of a model whose layers run one after another; none of any other."""
-    start = f"{name}." if name else ""
-    parts = zip(model.chain.items(), record.parts, strict=False)
-    return [(layer, part, f"{start}{child}") for (child, layer), part in parts]
+def _causes(step: _Step) -> Iterator[str]:
+    """Give what is not finite: a layer's output, a row's loss, their sum, the gradient."""
+    ends = dict(zip(step.graph.model.a, step.graph.model.h, strict=True))
+    for scope in step.graph.model.scopes:
+        for what, tree in (("", scope.output), (", before its activation,", map_leaves(ends.get, scope.output))):
+            if (wrong := step.wrong(tree, step.arrays)) and not step.wrong(scope.input, step.arrays):
+                yield f"{step.label(scope)}{what} gives {wrong[1]}"
+    yield from _causes_in_loss(step)
 
 
-def _forward(x: Any, places: list[Place]) -> tuple[str, Array] | None:
-    """Return the innermost layer that first gives something not finite, and what it gives."""
-    for layer, record, name in places:
-        record.calls = {}
-        before, x = x, layer.apply(x, layer.parameters.views, record)
-        if bad := not_finite(flatten(x)):
-            start = f"{name}." if name else ""
-            for (child, (part, given)), inside in zip(layer.branches(before).items(), record.parts, strict=False):
-                if found := _forward(given, [(part, inside, f"{start}{child}")]):
-                    return found
-            return _forward(before, _inside(layer, record, name)) or (_named(layer, name), flatten(x)[bad[0]])
-    return None
+def _causes_in_loss(step: _Step) -> Iterator[str]:
+    weight, deltas = step.graph.loss.data["weight"], step.graph.loss.deltas
+    slopes = {path: gradients([(total, 1.0)], [weight])[0] for path, total in step.graph.loss.totals.items()}
+    step.compute(slopes.values())
+    rows = {path: step.arrays[weight] * step.arrays[node] for path, node in slopes.items()}
+    trained = {path: deltas[name][1] for path in rows if (name := reduce(leaf_name, path, "output")) in deltas}
+    of = {path: f" of output '{'.'.join(path)}'" if path else "" for path in trained}
+    for path in trained:
+        if not np.isfinite(rows[path]).all():
+            yield f"every layer's output is finite, but the loss{of[path]} is {step.in_rows(rows[path])}"
+    row = np.argmax(np.abs(rows[()]), keepdims=True)
+    largest = f"the largest loss is {rows[()][row[0]]:g}, in {step.listed(row)}"
+    if not np.isfinite(step.loss):
+        yield f"each row's loss is finite, but their sum is not; {largest}"
+    own = step.run.model.parameters.gradients
+    if not (bad := ", ".join(not_finite(own))):
+        name = max(own, key=lambda name: float(np.abs(own[name]).max(initial=0.0)))
+        size = np.abs(own[name]).max()
+        yield f"loss and gradient are finite; the largest gradient is {size:g}, of {name}; {largest}"
+    step.run.loss_function.backward(step.twin, *step.run.current[1:], check=False)  # type: ignore[index]
+    if not not_finite(step.twin.parameters.gradients):
+        yield f"the loss gives {bad} a finite gradient, which a regularizer or an on_gradients hook changed"
+    for path, delta in trained.items():
+        if wrong := step.wrong(delta, step.arrays):
+            yield f"the loss{of[path]} is finite, but its slope is {wrong[1]}"
+    yield from _causes_in_backward(step, f"that of {bad}; {largest}")
+    yield f"the loss is finite, but {type(step.run.loss_function).__name__}.backward gives {bad} a gradient that is not"
 
 
-def _backward(gradient: Any, places: list[Place], forward: Callable[[], Any]) -> tuple[str, Any] | None:
-    """Return the innermost layer where the gradient first is not finite, and what it returns."""
-    gradient = map_leaves(np.copy, gradient)
-    forward()  # each serves one backward
-    for layer, record, name in reversed(places):
-        record.needs_input_gradient = True  # which shows the rows, in the first layer too
-        parameters = layer.parameters
-        before, gradient = gradient, layer.apply_backward(gradient, parameters.views, record, parameters.gradients)
-        if not_finite(flatten(gradient)) or not_finite(parameters.gradients):
-            return _backward(before, _inside(layer, record, name), forward) or (_named(layer, name), gradient)
-    return None
-
-
-def _last(model: Model, record: Record, name: str = "") -> str:
-    """Return the name of the output layer."""
-    inside = _inside(model, record, name)
-    return _last(*inside[-1]) if inside else _named(model, name)
-
-
-def _named(layer: Model, name: str) -> str:
-    """Return ``layer 1 Dense(ReLU)``, or ``Neuron(Sigmoid)`` when it is the model."""
-    shown = layer._summary_rows(name, layer.known_shape)[0][0].removesuffix("()")
-    return f"layer {shown}" if name else shown
-
-
-def _first_bad(tree: Any, name: str = "") -> tuple[str, Array] | None:
-    """Return the first output whose numbers are not finite, and them; the only one of a model has no name."""
-    if isinstance(tree, dict):
-        inside = (_first_bad(part, f"output '{key}'" if key else "") for key, part in tree.items())
-        return next(filter(None, inside), None)
-    return None if tree is None or np.isfinite(tree).all() else (name, tree)
-
-
-def _deltas(record: Record, a: Any) -> Any:
-    """Return what the last backward of the loss has left as dL/dh or dL/da."""
-    if isinstance(a, dict):
-        return {name: _deltas(record.outputs[name], part) for name, part in a.items()}
-    return record.array("delta", a.shape)
-
-
-def _losses(loss: Loss, batch: Batch, twin: Model, a: Any) -> dict[str, Array]:
-    """Return w l of each row by the name of the output; the only one of a model has the name ""."""
-    _, y, weight = batch
-    found = {}
-
-    def add(loss: Loss, path: tuple[str, ...], share: float) -> None:
-        if isinstance(loss, Losses):
-            for key, each in loss.losses.items():
-                add(each, (*path, key), share * loss.weight_of(key))
-            return
-        activation, h, output, target = (at(part, path) for part in (twin.output_activation, twin.preactivation, a, y))
-        target = loss.expand(target, output.shape)
-        values = loss.value_from_preactivation(h, target) if loss.fuses(activation) else loss.value(output, target)
-        rows = share * np.reshape(values, (len(output), -1)).sum(axis=1)
-        found[".".join(path)] = rows if weight is None else rows * weight
-
-    add(loss, (), 1.0)
-    return found
-
-
-def _in_rows(values: Array, numbers: Array | None) -> str:
-    """Return ``nan in 1 of 32 rows: row 517 of the data``."""
-    finite = np.isfinite(values)
-    wrong = values[~finite]
-    kinds = [
-        kind for kind, found in (("nan", np.isnan), ("inf", np.isposinf), ("-inf", np.isneginf)) if found(wrong).any()
-    ]
-    rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
-    return f"{' and '.join(kinds)} in {len(rows)} of {len(values)} rows: {_listed(rows, numbers)}"
-
-
-def _listed(rows: Array, numbers: Array | None) -> str:
-    """Return ``rows 517, 12 of the data``, given places in the batch and the data's numbers of all its rows."""
-    named = rows if numbers is None else numbers[rows]
-    more = f" and {len(named) - SHOWN_ROWS} more" if len(named) > SHOWN_ROWS else ""
-    text = ", ".join(str(number) for number in named[:SHOWN_ROWS])
-    return f"row{'s' * (len(named) > 1)} {text}{more} of the {'batch' if numbers is None else 'data'}"
+def _causes_in_backward(step: _Step, gradient: str) -> Iterator[str]:
+    model = step.graph.model
+    outputs: dict[str, Any] = dict(zip(leaves(model.outputs), zip(model.a, model.h, strict=True), strict=True))
+    deltas = step.graph.loss.deltas.items()
+    starts = {outputs[name][0]: (outputs[name][fused], delta) for name, (fused, delta) in deltas}
+    adjoints = dict(zip(step.ends, gradients(starts.values(), step.ends, ends=step.ends), strict=True))
+    step.compute(adjoints.values())
+    slopes = {node: step.arrays[adjoint] for node, adjoint in adjoints.items()}
+    bad = not_finite(step.twin.parameters.gradients)
+    for scope in sorted(model.scopes, key=lambda scope: -scope.start):  # inner ones stay before the outer ones
+        own = [model.numbers[name] for name in bad if name.startswith(scope.path and f"{scope.path}.")]
+        if (own or step.wrong(scope.input, slopes)) and not step.wrong(scope.output, slopes):
+            inputs = nodes_in(leaves(scope.input))
+            pairs = [starts.get(node, (node, adjoints[node])) for node in leaves(scope.output)]
+            backward = gradients(pairs, [*inputs, *own], inputs, step.ends)
+            step.compute(backward)
+            returned: dict[Any, Any] = dict(zip([*inputs, *own], map(step.arrays.get, backward), strict=True))
+            if wrong := step.wrong(scope.input, returned):
+                what = f"for {wrong[0]} " if isinstance(scope.input, dict) else ""
+                yield f"{step.label(scope)} returns a gradient {what}of {wrong[1]}"
+            if not_finite(returned):
+                yield f"{step.label(scope)} makes of finite numbers a gradient that is not, {gradient}"

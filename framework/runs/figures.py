@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import reduce
 from operator import add
 from typing import Any
 
 import numpy as np
 
 from framework.arithmetic import limit_threads
-from framework.arrays import Array, Batch, Record
+from framework.arrays import Array, Batch
 from framework.data.pieces import joined, map_batch, read_only, rows_of_batch
 from framework.data.sources import Source, batches
 from framework.data.streams import StreamSource
+from framework.emit.step import Pass
 from framework.errors import SettingsError, nearest
 from framework.losses import Loss
-from framework.losses.requirements import require_one_output
 from framework.losses.several import Figure, Losses, about
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import one_number
@@ -76,8 +75,6 @@ class Figures:
         Raises:
             SettingsError: An output activation does not fit, or a metric is not of one output.
         """
-        if not isinstance(self.loss, Losses):
-            require_one_output(self.loss, activation)
         self.loss.require_model(activation)
         for figure in (*self.summed, *self.whole):
             output = _output(activation, figure)
@@ -85,16 +82,11 @@ class Figures:
                 with about(".".join(figure.path)):
                     figure.formula.require_output(output)
 
-    def training_sums(self, model: Model, record: Record, y: Any, weight: Array | None) -> Sums:
+    def training_sums(self, model: Model, done: Pass, y: Any, weight: Array | None) -> Sums:
         """Return the sums of every figure over a batch after ``backward``, which has those of the losses of outputs."""
-        found: Sums = {}
-        for key, path, formula in self.of_outputs:
-            part = reduce(lambda whole, name: whole.outputs[name], path, record)
-            shape = (rows_in(y),) if isinstance(formula, Losses) else part.output.shape
-            found[key] = (part.total, formula.count(shape, weight))
-        metrics = self.of_metrics
-        if metrics:
-            found |= self.metric_sums(model, record.preactivation, record.output, y, weight, metrics)
+        found: Sums = {each.key: (done.totals[each.path], each.divisor(y, weight)) for each in self.of_outputs}
+        if metrics := self.of_metrics:
+            found |= self.metric_sums(model, done.tree_of(done.h), done.tree, y, weight, metrics)
         return found
 
     def inverse(self, model: Model, figure: Figure) -> Callable[[Any], Any] | None:
@@ -156,16 +148,16 @@ class Figures:
         def sums() -> dict[int, Sums]:
             totals: dict[int, Sums] = {}
             rows = source.rows or EVALUATION_ROWS
-            record = model.take_record(rows)
+            workspace = model.take_workspace(rows)
             for batch, part in _parts(source, plan):
                 work = multiply_adds(model, rows_in(batch[1]), sample_shape(batch[0]))
                 with limit_threads(work), np.errstate(all="ignore"):
-                    h, a = model.output(batch[0], record) if compute is None else compute(batch[0])
+                    h, a = model.output(batch[0], workspace) if compute is None else compute(batch[0])
                     found = self._output_sums(model, h, a, *batch[1:])
                 add_sums(totals.setdefault(part, {}), found)
                 if self.whole:
                     kept.append(map_batch(np.copy, (a, *batch[1:])))
-            model.keep_record(record, rows)
+            model.keep_workspace(workspace, rows)
             return totals
 
         totals = sums().get(0, {}) if plan is None else plan.total(sums)

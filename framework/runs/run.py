@@ -21,8 +21,7 @@ from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.parallel.strategy import Sums
 from framework.random_streams import random_generator
-from framework.reports.comparing import comparison, side_of
-from framework.reports.contents import Confusion, confusions_of, contents_of, outputs_of_classes
+from framework.reports.contents import comparison, confusions_of, contents_of, outputs_of_classes, side_of
 from framework.reports.page import write_report
 from framework.runs.history import History
 from framework.runs.memory import Memory
@@ -268,21 +267,19 @@ class Run(Progress):
         runs = {title: self, **(others or {})}
         contents = [contents_of(run, name) for name, run in runs.items()]
         for each, run in zip(contents, runs.values(), strict=True):
+            outputs = outputs_of_classes(run.model, run.loss_function)
             if validation is not None:
-                each.confusions = run._confusions(validation, classes)
-            elif outputs_of_classes(run.model, run.loss_function):
+                if not outputs:
+                    raise SettingsError(
+                        "report: argument 'validation' is for the confusion matrix of a model that ends in Softmax, or "
+                        f"in one Sigmoid with a loss of probabilities; got {brief(run.model)}; leave it out"
+                    )
+                source = prepare(validation, run.model, (run.loss_function,), "report: validation")
+                each.confusions = confusions_of(run.model, outputs, source, "report", classes)
+            elif outputs:
                 each.unconfused = "It is counted on validation data: write run.report(path, validation)."
         sides = [side_of(run, name, runs.values()) for name, run in runs.items()]
         write_report(path, contents, comparison(sides) if others else ())
-
-    def _confusions(self, validation: Any, classes: Iterable[Any] | None) -> dict[str, Confusion]:
-        if not (outputs := outputs_of_classes(self.model, self.loss_function)):
-            raise SettingsError(
-                "report: argument 'validation' is for the confusion matrix of a model that ends in Softmax, or in one "
-                f"Sigmoid with a loss of probabilities; got {brief(self.model)}; leave it out"
-            )
-        source = prepare(validation, self.model, (self.loss_function,), "report: validation")
-        return confusions_of(self.model, outputs, source, "report", classes)
 
     def memory(self, callback: object) -> dict[str, Any]:
         """Return what ``callback`` remembers: a dict of JSON values and arrays, saved with the run.

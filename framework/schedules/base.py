@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from framework.errors import SettingsError
-from framework.settings.component import Component
+from framework.settings.component import Component, PlainFunction, require_function
 from framework.settings.messages import brief
-from framework.settings.plain_functions import PlainFunction, require_function
 
 
 class Schedule(Component):

@@ -187,7 +187,8 @@ def _is_sentence(meaning: str) -> bool:
     return meaning[:1].islower() and " " in meaning
 
 
-def _translated(name: str, choices: Collection[str]) -> str | None:
+def translated(name: str, choices: Collection[str]) -> str | None:
+    """Return the choice that another library calls by this name, or None."""
     meanings = other_libraries()["settings"].get(_bare(name), "").split()
     return next((meaning for meaning in meanings if meaning in choices), None)
 
@@ -220,7 +221,7 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
         elif part["type"] == "extra_forbidden":
             lines.append(unknown_name(cls, where, setting_names(cls)))
         elif part["type"] == "missing":
-            if where in [_translated(name, cls.model_fields) for name in unknown]:
+            if where in [translated(name, cls.model_fields) for name in unknown]:
                 continue
             lines.append(f"setting '{where}' is missing; {elsewhere(cls, where) or f'write {where}=...'}")
         else:
@@ -317,7 +318,7 @@ def unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
         "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
     """
     names, kind = list(choices), "setting" if isinstance(owner, type) else "argument"
-    advice, meant = elsewhere(owner, name), _translated(name, names) or misspelt(name, names)
+    advice, meant = elsewhere(owner, name), translated(name, names) or misspelt(name, names)
     hint = f": {advice}." if advice else f"; did you mean {meant!r}?" if meant else "."
     return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 

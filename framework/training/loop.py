@@ -231,7 +231,7 @@ def prepare_fit(
             preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, data, name)
             require_inputs(model, preprocess, name)
             settled.enter_context(settling(model, data, name, preprocess))
-            for component in (trainer.loss, model, *trainer.regularizers):
+            for component in (trainer.loss, *(part for _, part in model.placed()), *trainer.regularizers):
                 refresh(component)
             figures.require_model(model.output_activation)
             require_counts(model, preprocess, validation, name)
@@ -254,13 +254,13 @@ def prepare_fit(
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             require_columns(trainer, name, validated=held_out is not None)
             require_last_batch(source.rows, trainer.batch_size, model, name)
-            require_shards(model, trainer.strategy, name)
+            require_shards(trainer, model, name)
             engine = _chosen(trainer, model, run)
             validated_on = None if held_out is None else held_out.fingerprint()
             rows = min(trainer.batch_size, source.rows or trainer.batch_size)
             sample = sample_shape(source.arrays[0]) if isinstance(source, ArraySource) else model.input_shape
             threads.enter_context(limit_threads(multiply_adds(model, rows, sample)))
-            recipe = recipe_of(trainer, source.fingerprint(), validated_on, engine)
+            recipe = recipe_of(trainer, model, source.fingerprint(), validated_on, engine)
             resumed = run is not None
             run = run or Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine)
             fit = Fit(trainer, run, source, held_out)

@@ -156,7 +156,8 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     _require_trainer(trainer)
     if any(model.preprocess is not None for model in models):
         raise _refusal("a model with a Preprocess")
-    for component in (trainer.loss, *models, *trainer.regularizers):
+    parts = [part for model in models for _, part in model.placed()]
+    for component in (trainer.loss, *parts, *trainer.regularizers):
         refresh(component)
     try:
         plan = many_plan(first, trainer.loss, trainer.optimizer, trainer.regularizers)

@@ -15,6 +15,7 @@ from framework.arithmetic import arithmetic, flushes
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
+from framework.engines.step import overrides_loop
 from framework.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
 from framework.losses import Loss
 from framework.models import Layer, Model
@@ -197,11 +198,11 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
     """
     if rows is None:  # of a stream; the layer refuses such a batch itself
         return
-    last = rows % size or min(rows, size)
-    if last < model.minimum_rows:
+    last, needed = rows % size or min(rows, size), max(part.minimum_rows for _, part in model.placed())
+    if last < needed:
         raise ShapeError(
             f"{name}: {rows} rows in batches of {size} leave a last batch of {last}, and the model needs "
-            f"{model.minimum_rows} rows or more to train; choose another batch_size"
+            f"{needed} rows or more to train; choose another batch_size"
         )
 
 
@@ -211,15 +212,16 @@ def mixing(model: Model) -> list[tuple[str, Layer]]:
     return [(place, layer) for place, layer in layers if layer.mixes_rows or layer._initial_buffers()]
 
 
-def require_shards(model: Model, strategy: DataParallel | None, name: str) -> None:
-    """Refuse layers that need all rows of a batch, unless their formula says how parts of it are computed.
+def require_shards(trainer: Trainer, model: Model, name: str) -> None:
+    """Refuse layers that need all rows of a batch, unless formulas alone say how parts of it are computed.
 
     Raises:
         SettingsError: Names the layer.
     """
-    for place, layer in [] if strategy is None else mixing(model):
+    for place, layer in [] if trainer.strategy is None else mixing(model):
         where = f"layer {place}, {type(layer).__name__}," if place else type(layer).__name__
         try:
+            _require_formulas(trainer, model, place)
             layer.require_shards()
         except DerivativeError as error:
             what = "mixes the rows of a batch" if layer.mixes_rows else "keeps buffers that a batch changes"
@@ -229,8 +231,19 @@ def require_shards(model: Model, strategy: DataParallel | None, name: str) -> No
             ) from None
 
 
-def recipe_of(trainer: Trainer, data: str, validation: str | None, engine: str) -> dict[str, str]:
+def _require_formulas(trainer: Trainer, model: Model, place: str) -> None:
+    """Refuse code that runs a layer, or the loss after it, on arrays: it cannot wait for sums over all rows."""
+    outer = (part for path, part in model.placed() if path != place and f"{place}.".startswith(path and f"{path}."))
+    writer = next((f"{type(part).__name__}.apply_backward" for part in outer if part.by_hand), None)
+    if writer := writer or overrides_loop(trainer.loss):
+        raise DerivativeError(
+            f"{writer} computes with arrays, and sums over all rows are found in a formula alone; leave {writer} out"
+        )
+
+
+def recipe_of(trainer: Trainer, model: Model, data: str, validation: str | None, engine: str) -> dict[str, str]:
     """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
+    python = ", ".join(model.by_python)
     settings = trainer.settings()
     callbacks, _ = settings.pop("callbacks"), settings.pop("progress")
     names, wanted, strategy = names_of(callbacks), settings["flush_to_zero"], settings["strategy"]
@@ -247,6 +260,7 @@ def recipe_of(trainer: Trainer, data: str, validation: str | None, engine: str) 
         **({} if spread is None else {"strategy": f"DataParallel({spread})"}),
         **({"device": _device()} if engine == "jax" else {"arithmetic": arithmetic(compiled=engine != "numpy")}),
         **({"products": _products()} if engine == "compiled" else {}),
+        **({"python": python} if python else {}),
     }
 
 

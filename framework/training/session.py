@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -79,7 +79,7 @@ class Session:
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
         try:
-            with self.workers.together() if self.workers.size > 1 else nullcontext():
+            with self._together():
                 self.run.begin(self.callbacks)
         except BaseException:
             self.run.end()
@@ -89,7 +89,7 @@ class Session:
         try:
             if not self._surrounded:
                 self._handlers.__enter__()
-            with self.together():
+            with self._together(self.agree):
                 for callback in self.callbacks:
                     if id(callback) in hooks:
                         self._call(callback, hooks[id(callback)], "on_train_begin")
@@ -154,7 +154,8 @@ class Session:
             self._attempt(self.run.require_savable)
         late = self.run.error
         # Otherwise the others may still be in a step.
-        if self.workers.size > 1 and error is None and (late is None or isinstance(late, Exception)):
+        several = self.workers.size > 1
+        if several and error is None and (late is None or isinstance(late, Exception)):
             self.agree(late)
 
     def _tell(self, error: BaseException | None) -> None:
@@ -206,7 +207,7 @@ class Session:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         if hook not in self._heard:
             return
-        with self.flushing.lifted(), self.together():
+        with self.flushing.lifted(), self._together(self.agree):
             calls = self._hooks[hook]
             for place, (callback, function) in enumerate(calls, 1):
                 self.run.waiting = [later for later, _ in calls[place:]]
@@ -216,18 +217,9 @@ class Session:
         """Return whether this worker calls a callback: one that writes is called by the first worker alone."""
         return self.workers.rank == 0 or not callback.writes
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Do something on all workers; an error on one of them is raised on all."""
-        if self.workers.size == 1:
-            yield
-            return
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 (raised there)
-            self.agree(error)
-        else:
-            self.agree()
+    def _together(self, *agree: Callable[..., None]) -> AbstractContextManager[None]:
+        """Do something on all workers; an error on one of them is raised on all. For one worker, nothing is done."""
+        return self.workers.together(*agree) if self.workers.size > 1 else nullcontext()
 
     def agree(self, error: Exception | None = None) -> None:
         """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
@@ -300,14 +292,12 @@ class Session:
 
     def _read_together(self, pieces: Generator[Piece]) -> Iterator[Piece]:
         """Give the pieces, of which all workers have equally many rows; an error of one reader is raised on all."""
-        if self.workers.size == 1:
-            yield from pieces
-            return
         while True:
-            with self.workers.together():
+            with self._together():
                 piece = next(pieces, None)
             rows = 0 if piece is None else piece.count - piece.place
-            self.workers.require_equal({f"the rows read next in epoch {self.run.epoch + 1}": rows})
+            if self.workers.size > 1:
+                self.workers.require_equal({f"the rows read next in epoch {self.run.epoch + 1}": rows})
             if piece is None:
                 return
             yield piece

@@ -21,6 +21,7 @@ from framework import (
     Callback,
     Dense,
     EarlyStopping,
+    Layer,
     MeanSquaredError,
     Neuron,
     ProgressBar,
@@ -539,3 +540,20 @@ def screen(text):
             lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
             column += len(part)
     return [line.rstrip() for line in (lines if lines[-1] else lines[:-1])]
+
+
+class Halved(Layer):
+    def apply(self, x, values, record):
+        return 0.5 * x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return 0.5 * gradient
+
+
+def test_the_layers_that_python_runs_are_listed_and_named_once(capsys):
+    model = Sequential(Dense(2, 3), Halved(), Sequential(Halved(), Neuron(3)))
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), callbacks=[ProgressBar()])
+    run = trainer.fit(model, (np.ones((4, 2)), np.ones(4)), epochs=3)
+    assert run.recipe["python"] == "1 Halved, 2.0 Halved"
+    assert capsys.readouterr().err.count("layer 1 Halved, 2.0 Halved") == 1
+    assert "python" not in trainer.fit(Neuron(2), (np.ones((4, 2)), np.ones(4))).recipe

@@ -106,6 +106,34 @@ def test_fit_and_copies_trace_the_formula_again():
     neuron_step(model)
 
 
+@pytest.mark.parametrize("engine", ["numpy", "jax"])
+def test_a_metric_follows_a_global_that_changes_while_training(engine):
+    if engine == "jax":
+        pytest.importorskip("jax")
+
+    @on("epoch_end")
+    def change(_run):
+        globals()["scale"] = 200.0
+
+    metric, optimizer = ScaledLoss(), SGDOptimizer(learning_rate=1e-9)
+    trainer = Trainer(
+        loss=HalfSquaredError(), optimizer=optimizer, metrics=[metric], epochs=2, callbacks=[change], engine=engine
+    )
+    data = X, np.zeros(4)
+    first, second = trainer.fit(Neuron.from_weights([1.0, 1.0, 1.0]), data, data).history
+    assert first["val_scaled_loss"] * 100 == pytest.approx(second["val_scaled_loss"])
+    assert second["scaled_loss"] == pytest.approx(second["val_scaled_loss"])
+
+
+def test_a_loss_by_hand_is_traced_again_after_a_fit():
+    model, loss = Neuron(3, seed=1), ScaledLoss()
+    for factor in (2.0, 3.0):
+        globals()["scale"] = factor
+        Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1)).fit(model, (X, np.ones(4)))
+        prediction = model.forward(X)
+        assert loss.backward(model, np.ones(4)) == pytest.approx(factor * np.mean((prediction - 1.0) ** 2))
+
+
 class Written(Activation):
     def __call__(self, h):
         return np.tanh(scale * h)

@@ -237,8 +237,7 @@ def made(shapes, rows):
 def derived(formula, shapes, dtype):
     """Return a formula with all gradients as one function, and the names that it is derived by."""
     record = trace(lambda **x: formula(NumPy, **x), shapes, dtype, kinds={"ids": "i"})
-    output, *nodes = recognise([record.output, *record.inputs.values()])
-    inputs = dict(zip(record.inputs, nodes, strict=True))
+    output, inputs = recognise(record.output), record.inputs
     names = [name for name in shapes if name != "ids"]
     seed = {"gradient": output.graph.input("gradient", output.shape)} if output.shape else {}
     found = gradients([(output, seed.get("gradient", 1.0))], [inputs[name] for name in names])

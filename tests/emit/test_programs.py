@@ -272,7 +272,7 @@ def test_a_formula_that_mixes_rows_is_refused(formula, mixed):
 
 def test_a_formula_of_a_whole_array_may_have_any_shape():
     values = np.full((10007, 2), 2.0)  # the number that stands for the rows of a batch
-    program = Program(lambda v: (v**4).sum(), ("values",), shape=values.shape)
+    program = Program(lambda v: (v**4).sum(), ("values",), width=values.shape)
     np.testing.assert_array_equal(program.derivative(values), 4.0 * values**3)
 
 

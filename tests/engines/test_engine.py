@@ -6,6 +6,7 @@ import pytest
 from framework import (
     L2,
     Accuracy,
+    Activation,
     AdamOptimizer,
     CrossEntropy,
     Dense,
@@ -20,10 +21,12 @@ from framework import (
     Softmax,
     Tanh,
     Trainer,
+    on,
 )
 from framework.data.pieces import rows_of_batch
 from framework.data.sources import batches, prepare
-from framework.engines import Engine
+from framework.emit.step import Slot, StepProgram, finish
+from framework.engines import Engine, step
 from framework.runs.figures import Figures
 from framework.runs.run import Run
 
@@ -107,11 +110,11 @@ class Halves:
     """Two workers with half of the rows each, one after the other in this process."""
 
     def gradient(self, work):
-        fill, model, batch, count, key = work.fill, work.model, work.batch, work.count, work.key
-        half = len(batch[1]) // 2
-        first = fill(model, rows_of_batch(batch, slice(0, half)), count, (*key, 0))
+        fill, model, batch, key = work.fill, work.model, work.batch, work.key
+        half, slot = len(batch[1]) // 2, Slot.of(model)
+        first = finish(fill(rows_of_batch(batch, slice(0, half)), (*key, 0), slot, None))
         kept = model.parameters.gradient.copy()
-        second = fill(model, rows_of_batch(batch, slice(half, None)), count, (*key, 1))
+        second = finish(fill(rows_of_batch(batch, slice(half, None)), (*key, 1), slot, None))
         model.parameters.gradient += kept
         return {key: tuple(a + b for a, b in zip(first[key], second[key], strict=True)) for key in first}
 
@@ -180,3 +183,61 @@ def test_a_loss_that_writes_backward_anew_is_trained_by_it():
         trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=rate), epochs=2, engine="numpy")
         vectors.append(trainer.fit(regressor(), (X, VALUES)).model.parameters.vector)
     np.testing.assert_allclose(*vectors, rtol=1e-14)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled", "jax"])
+def test_a_metric_with_a_method_of_its_own_is_computed_by_it(engine):
+    class AgainstZero(Huber):
+        def expand(self, array, shape):
+            return np.zeros(shape)
+
+    trainer = Trainer(
+        loss=MeanSquaredError(),
+        optimizer=SGDOptimizer(learning_rate=1e-12),
+        metrics=[AgainstZero()],
+        engine=engine,
+        epochs=1,
+    )
+    (row,) = trainer.fit(regressor(), (X, VALUES), validation=(X, VALUES)).history.rows
+    assert row["against_zero"] == pytest.approx(row["val_against_zero"], rel=1e-6)
+
+
+FACTOR = 1.0
+
+
+class ReadsAGlobal(Activation):
+    """An activation whose graph is for one model alone, because it reads a global."""
+
+    def __call__(self, h):
+        return np.tanh(FACTOR * h)
+
+
+def own_model():
+    return Sequential(Dense(4, 2, ReadsAGlobal()), Dense(2, 3))
+
+
+def test_a_run_that_freezes_and_unfreezes_in_turn_traces_its_step_twice(monkeypatch):
+    made = []
+    monkeypatch.setattr(step, "StepProgram", lambda *given, **named: made.append(1) or StepProgram(*given, **named))
+
+    @on("batch_begin")
+    def take_turns(run):
+        parameters = run.model.parameters
+        (parameters.freeze if run.step % 2 else parameters.unfreeze)("0.weights")
+
+    descent = SGDOptimizer(learning_rate=0.1)
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=descent, batch_size=12, callbacks=[take_turns])
+    trainer.fit(own_model(), (X[:48], VALUES[:48]), epochs=4)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("layers", [(Dense(4, 3), ReadsAGlobal()), (Dense(4, 3, ReadsAGlobal()),)])
+def test_a_further_fit_traces_an_activation_with_the_new_value_of_a_global(monkeypatch, layers):
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=1)
+    model = Sequential(*layers)
+    trainer.fit(model, (X, VALUES))
+    twin = model.copy()
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    trainer.fit(model, (X, VALUES))
+    trainer.fit(twin, (X, VALUES))
+    assert np.array_equal(model.parameters.vector, twin.parameters.vector)

@@ -87,7 +87,8 @@ def test_a_loop_by_hand_gives_the_bits_of_the_numpy_engine(start, dtype, pytestc
                 name for name, value in bits(run.model, run.optimizer).items() if value != bits(model, optimizer)[name]
             ]
             assert not differing, (drawn, differing)
-        assert seen == losses, drawn
+        # The engine divides the sum over all parts of a batch, and a loop by hand adds up what backward returns.
+        assert seen == (losses if drawn.size == drawn.batch else pytest.approx(losses, rel=1e-14)), drawn
 
 
 def by_gradient(drawn, eps, turn):

@@ -318,7 +318,6 @@ class Twice(Composite):
         return self.backward_child("child", self.backward_child("child", gradient, record), record)
 
 
-@pytest.mark.xfail(strict=True, reason="each call starts from the buffers of the step before, so the last one counts")
 def test_each_call_of_a_child_moves_its_buffers_as_with_numpy():
     model = Sequential(Twice(child=Sequential(Dense(5, 5), BatchNorm(5))), Neuron(5, Sigmoid()))
     require_close(both(model.copy, (X, YES), loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1)))

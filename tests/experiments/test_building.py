@@ -17,8 +17,7 @@ from framework import (
     SettingsError,
     Trainer,
 )
-from framework.experiments.files.building import build
-from framework.experiments.files.schema import schema_of
+from framework.experiments.files.building import build, schema_of
 from framework.experiments.files.text import read_settings, to_toml
 from framework.settings.component import class_of
 

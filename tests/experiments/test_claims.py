@@ -9,12 +9,12 @@ import time
 import pytest
 
 from framework import SettingsError
-from framework.experiments.processes import claims
-from framework.experiments.processes.claims import Claims
+from framework.experiments import processes as claims
+from framework.experiments.processes import Claims
 
 HOLD = """
 import sys, time
-from framework.experiments.processes.claims import Claims
+from framework.experiments.processes import Claims
 claim = Claims(sys.argv[1]).take("a", "3")
 print("refused" if claim is None else "taken", flush=True)
 time.sleep(60)
@@ -128,7 +128,7 @@ def test_one_of_many_gets_a_dead_claim(tmp_path, holder):
     holder.wait(timeout=30)
     start = "import sys, time; time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
     code = start + HOLD.replace("import sys, time\n", "").replace("time.sleep(60)", "sys.stdin.read()")
-    command = [sys.executable, "-c", "from framework.experiments.processes import claims\n" + code, str(tmp_path)]
+    command = [sys.executable, "-c", "from framework.experiments import processes as claims\n" + code, str(tmp_path)]
     command.append(str(time.time() + 3.0))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     others = [subprocess.Popen(command, **pipes) for _ in range(4)]

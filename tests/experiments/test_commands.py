@@ -279,7 +279,7 @@ def test_a_killed_run_resumes_bit_for_bit(monkeypatch):
     assert "give --import slow" in command("resume", "run", status=1)
     assert command("compare", "run").splitlines()[1].split()[2] == "no"
     cut = len(history("run"))
-    monkeypatch.setattr("framework.experiments.tables.reading.IN_MEMORY", 0)  # from here on the table is read in blocks
+    monkeypatch.setattr("framework.experiments.tables.IN_MEMORY", 0)  # from here on the table is read in blocks
     command("resume", "run", "--import", "slow")
     fast = "trainer.callbacks.0.seconds=0.0"
     command("train", "slow.toml", "--import", "slow", "--out", "whole", "--set", fast)

@@ -10,8 +10,8 @@ import pytest
 from experiment_pieces import command
 
 from framework import Parquet
-from framework.experiments.tables import reading
-from framework.experiments.tables.labelled import labelled
+from framework.experiments import tables as reading
+from framework.experiments.tables import labelled
 
 SAID = "the target 'left' is missing in 20 of 90 rows, first in row 4; they are left out"
 

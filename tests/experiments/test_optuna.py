@@ -10,8 +10,7 @@ import pytest
 from experiment_pieces import command
 
 from framework import Experiment, Sweep
-from framework.experiments.sweeps.space import varied
-from framework.experiments.sweeps.suggesting import suggested
+from framework.experiments.sweeps.settings import suggested, varied
 
 pytestmark = pytest.mark.share(1 / 3)
 

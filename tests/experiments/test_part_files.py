@@ -17,10 +17,10 @@ import pytest
 from experiment_pieces import command
 
 from framework import Dense, Experiment, HalfSquaredError, Parquet, Sequential, SGDOptimizer, Tanh, Trainer
+from framework.experiments import predictions
+from framework.experiments import processes as claims
 from framework.experiments.folder import RunFolder
-from framework.experiments.predictions import one_file, part_files
-from framework.experiments.predictions.part_files import is_folder, write_parts
-from framework.experiments.processes import claims
+from framework.experiments.predictions import is_folder, write_parts
 
 GROUPS = {"a.parquet": [100, 0, 37, 1], "a.b.parquet": [64], "none.parquet": [], "year/b.parquet": [5, 130]}
 """How many rows each row group of the test's files has."""
@@ -67,8 +67,8 @@ def workplace(made, tmp_path, monkeypatch):
     """A working directory with a copy of them; blocks have 48 rows."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(one_file, "BLOCK_ROWS", 48)
-    monkeypatch.setattr(part_files, "WAIT", 0.01)
+    monkeypatch.setattr(predictions, "BLOCK_ROWS", 48)
+    monkeypatch.setattr(predictions, "WAIT", 0.01)
     return tmp_path
 
 
@@ -270,10 +270,10 @@ def test_a_name_without_an_ending_or_a_folder_that_is_there_is_a_folder(tmp_path
 
 DIE = """
 import os, signal, sys
-from framework.experiments.predictions import one_file, part_files
+from framework.experiments import predictions
 from framework.experiments.folder import RunFolder
 
-one_file.BLOCK_ROWS, place, left = 48, sys.argv[1], int(sys.argv[2])
+predictions.BLOCK_ROWS, place, left = 48, sys.argv[1], int(sys.argv[2])
 
 def dying(after, function):
     def call(*arguments):
@@ -287,10 +287,10 @@ def dying(after, function):
     return call
 
 if place == "block":
-    one_file.columns_of = dying(False, one_file.columns_of)  # with a part of a file written
+    predictions.columns_of = dying(False, predictions.columns_of)  # with a part of a file written
 else:
     os.replace = dying(place == "after", os.replace)
-part_files.write_parts([RunFolder("run")], "data", "parts", report=print)
+predictions.write_parts([RunFolder("run")], "data", "parts", report=print)
 """
 
 
@@ -363,7 +363,7 @@ def write():
 
 @pytest.mark.usefixtures("workplace")
 def test_a_claim_of_a_process_of_this_machine_that_has_ended_is_taken_over(monkeypatch):
-    monkeypatch.setattr(part_files.time, "sleep", lambda _: pytest.fail("it waits"))
+    monkeypatch.setattr(predictions.time, "sleep", lambda _: pytest.fail("it waits"))
     claimed(claims._machine())
     claimed(claims._machine(), "year/b.parquet.00000.parquet")
     assert write().written == len(PARTS)
@@ -382,8 +382,8 @@ def test_a_claim_is_taken_over_when_it_has_not_been_renewed_for_long(monkeypatch
         if len(waits) < 5:  # its holder is at work
             os.utime(claim, ns=(0, len(waits)))
 
-    monkeypatch.setattr(part_files.time, "sleep", sleep)
-    monkeypatch.setattr(part_files.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(predictions.time, "sleep", sleep)
+    monkeypatch.setattr(predictions.time, "monotonic", lambda: clock[0])
     assert write().written == len(PARTS)
     assert len(waits) == 4 + math.ceil(claims.SILENCE / 100)
     require_right()
@@ -398,7 +398,7 @@ def test_a_part_that_another_process_writes_is_awaited(monkeypatch):
         shutil.copy(Path("theirs", "a.parquet.00000.parquet"), "parts")
         claim.unlink()
 
-    monkeypatch.setattr(part_files.time, "sleep", sleep)
+    monkeypatch.setattr(predictions.time, "sleep", sleep)
     found = write()
     counts = (found.count, found.rows, found.written, found.failed)
     assert counts == (len(PARTS), sum(map(sum, GROUPS.values())), len(PARTS) - 1, 0)
@@ -407,30 +407,30 @@ def test_a_part_that_another_process_writes_is_awaited(monkeypatch):
 
 @pytest.mark.usefixtures("workplace")
 def test_a_process_whose_claim_was_taken_over_goes_on(monkeypatch):
-    blocks = part_files.blocks
+    blocks = predictions.blocks
     monkeypatch.setattr(claims, "lock", lambda *_, **__: True)
 
     def taken(*arguments):
-        monkeypatch.setattr(part_files, "blocks", blocks)
+        monkeypatch.setattr(predictions, "blocks", blocks)
         for block in blocks(*arguments):
             yield block
             write()  # as a process that takes this one for ended; it clears its temporary file away
 
-    monkeypatch.setattr(part_files, "blocks", taken)
+    monkeypatch.setattr(predictions, "blocks", taken)
     write()
     require_right()
 
 
 @pytest.mark.usefixtures("workplace")
 def test_a_file_that_changes_meanwhile_is_an_error(monkeypatch):
-    written = part_files.written
+    written = predictions.written
 
     def changing(*arguments):
         found = written(*arguments)
         write_file(Path("data", "a.parquet"), [8])
         return found
 
-    monkeypatch.setattr(part_files, "written", changing)
+    monkeypatch.setattr(predictions, "written", changing)
     errors = []
     found = write_parts([RunFolder("run")], "data/a.parquet", "parts", report=errors.append)
     assert (found.written, found.failed) == (1, 3)

@@ -9,7 +9,7 @@ import pytest
 from experiment_pieces import command
 
 from framework import Experiment
-from framework.experiments.tables.reading import with_flags
+from framework.experiments.tables import with_flags
 
 QUOTED = '"{}"'.format
 

@@ -22,9 +22,9 @@ from experiment_pieces import POINTS, command, write_points
 from matplotlib.figure import Figure
 
 from framework import Callback, Checkpoint, DataError, Experiment, JSONLog, SettingsError, UsageError, latest, load
+from framework.experiments import processes as claims
 from framework.experiments.folder import RunFolder
-from framework.experiments.processes import claims
-from framework.experiments.processes.claims import _machine
+from framework.experiments.processes import _machine
 from framework.experiments.sweeps.sweep import Sweep
 
 pytestmark = pytest.mark.share(1 / 3)

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from framework import CSV, Parquet, SettingsError, split
-from framework.experiments.tables.reading import in_memory, table_of
+from framework.experiments.tables import in_memory, table_of
 
 ROWS = 10_000
 
@@ -30,7 +30,7 @@ def test_small_tables_are_read_into_memory(table, monkeypatch):
     several = table.replace(target=["row", "x"])
     found, targets = in_memory(several)
     assert (found.column_names, targets) == (["text", "row", "x"], ["row", "x"])
-    monkeypatch.setattr("framework.experiments.tables.reading.IN_MEMORY", 2 * ROWS - 1)
+    monkeypatch.setattr("framework.experiments.tables.IN_MEMORY", 2 * ROWS - 1)
     assert in_memory(table) is table
 
 
@@ -61,7 +61,7 @@ def test_a_table_in_memory_and_in_blocks_trains_to_the_same_bits(tmp_path, monke
     command("new", "big.csv", "--target", "y")
     histories = []
     for name, cells in (("memory", 1e9), ("blocks", 0)):
-        monkeypatch.setattr("framework.experiments.tables.reading.IN_MEMORY", cells)
+        monkeypatch.setattr("framework.experiments.tables.IN_MEMORY", cells)
         command("train", "big.toml", "--set", "trainer.epochs=2", "--out", name)
         text = (tmp_path / name / "history.jsonl").read_text()
         histories.append([line.partition(', "learning_rate"')[0] for line in text.splitlines()])

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framework import SettingsError
-from framework.experiments.files.changes import changed, parse_change
-from framework.experiments.files.text import read_settings, to_toml
+from framework.experiments.files.text import changed, parse_change, read_settings, to_toml
 
 TOML = '''# epochs = 1
 title = "a # = [b]"  # a comment

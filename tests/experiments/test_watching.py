@@ -12,8 +12,7 @@ from experiment_pieces import command
 
 import framework.experiments.views.watching
 from framework import UsageError
-from framework.experiments.views.curves import braille, sparkline
-from framework.experiments.views.watching import HEIGHT, Tail, watch
+from framework.experiments.views.watching import HEIGHT, Tail, braille, sparkline, watch
 
 
 def line(epoch, **figures):
@@ -85,14 +84,14 @@ def shown(text):
 def test_lines_are_read_once_they_are_whole(tmp_path):
     path = tmp_path / "history.jsonl"
     tail = Tail(path)
-    assert (tail.read(), tail.rows) == (False, [])
+    assert (tail.read(), tail.rows.rows) == (False, [])
     path.write_bytes(b'{"epoch": 1, "gr\xc3')
-    assert (tail.read(), tail.rows) == (False, [])
+    assert (tail.read(), tail.rows.rows) == (False, [])
     path.write_bytes('{"epoch": 1, "größe": 2}\n{"ep'.encode())
-    assert (tail.read(), tail.rows) == (True, [{"epoch": 1, "größe": 2}])
+    assert (tail.read(), tail.rows.rows) == (True, [{"epoch": 1, "größe": 2}])
     assert not tail.read()
     path.write_bytes('{"epoch": 1, "größe": 2}\n{"epoch": 2}\n'.encode())
-    assert (tail.read(), tail.rows) == (True, [{"epoch": 1, "größe": 2}, {"epoch": 2}])
+    assert (tail.read(), tail.rows.rows) == (True, [{"epoch": 1, "größe": 2}, {"epoch": 2}])
 
 
 @pytest.mark.parametrize("longer", [False, True])
@@ -104,9 +103,9 @@ def test_a_file_that_another_run_has_written_anew_is_read_anew(tmp_path, longer)
     other = [line(1, seconds=0.7), *([line(2, seconds=0.8), line(3)] if longer else [])]
     path.write_text("".join(other))
     assert tail.read()
-    assert tail.rows == [*map(json.loads, other)]
+    assert tail.rows.rows == [*map(json.loads, other)]
     path.unlink()
-    assert (tail.read(), tail.rows) == (True, [])
+    assert (tail.read(), tail.rows.rows) == (True, [])
 
 
 def test_the_rows_that_a_resumed_run_writes_again_come_once(tmp_path):
@@ -126,7 +125,7 @@ def test_a_line_that_is_not_json_is_left_out(tmp_path):
     tail = Tail(path)
     tail.read()
     assert [row["epoch"] for row in tail.rows] == [1, 2, 3]
-    assert tail.rows[1]["loss"] is None
+    assert math.isnan(tail.rows[1]["loss"])
 
 
 def test_columns_are_those_of_all_rows_also_of_a_file_that_is_replaced(tmp_path):
@@ -134,11 +133,11 @@ def test_columns_are_those_of_all_rows_also_of_a_file_that_is_replaced(tmp_path)
     path.write_text(line(1) + line(2, late=7.0, val_loss=None))
     tail = Tail(path)
     tail.read()
-    np.testing.assert_array_equal(tail.columns["late"], [math.nan, 7.0])
-    np.testing.assert_array_equal(tail.columns["val_loss"], [2.0, math.nan])
+    np.testing.assert_array_equal(tail.rows.columns()["late"], [math.nan, 7.0])
+    np.testing.assert_array_equal(tail.rows.columns()["val_loss"], [2.0, math.nan])
     path.write_text(line(1))
     tail.read()
-    assert {key: column.tolist() for key, column in tail.columns.items()} == {
+    assert {key: column.tolist() for key, column in tail.rows.columns().items()} == {
         key: [value] for key, value in json.loads(line(1)).items()
     }
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from framework.experiments.processes.workers import work_together
+from framework.experiments.processes import work_together
 
 PARENT = """
-from framework.experiments.processes.workers import work_together
+from framework.experiments.processes import work_together
 work_together(["show", "x.toml", "--import", "module"], 2, stderr=None)
 """
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -23,7 +24,9 @@ from framework import (
     Classes,
     ColumnStep,
     Composite,
+    Conv2D,
     Dense,
+    Dropout,
     Embedding,
     Flatten,
     Heads,
@@ -33,6 +36,7 @@ from framework import (
     Layer,
     Levels,
     Log,
+    MaxPool,
     MeanSquaredError,
     MinMax,
     Model,
@@ -41,6 +45,7 @@ from framework import (
     Preprocess,
     Quantiles,
     ReLU,
+    Residual,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -94,6 +99,46 @@ class Folded(Composite):
 
     def apply_backward(self, gradient, values, record, gradients):
         return gradient
+
+
+class Compared(Composite):
+    """Outputs that are booleans, whole numbers, and views of x."""
+
+    body: Model
+
+    def children(self):
+        return {"body": self.body}
+
+    def apply(self, x, values, record):
+        above = self.forward_child("body", x, record) > 0
+        return {"above": above, "count": above.sum(axis=1), "turned": x[:, ::-1], "first": x[:, :1]}
+
+
+class InMemory(Layer):
+    """Written by hand, into memory that is kept from step to step."""
+
+    check = "off"
+
+    @property
+    def input_shape(self):
+        return (2,)
+
+    def apply(self, x, values, record):
+        output = record.array("output", x.shape)
+        output[...] = x
+        return output
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient
+
+
+class Placed(InMemory):
+    """Written by hand, into an array that NumPy made."""
+
+    def apply(self, x, values, record):
+        output = np.zeros(x.shape)
+        output[0, 0] = x.sum()
+        return output
 
 
 class Scaled(Layer):
@@ -182,6 +227,53 @@ def test_own_composites_give_the_same_bits(dtype, tmp_path):
     require_same_bits(predict_of(model, tmp_path)(x), model(x))
 
 
+def test_a_child_may_take_each_number_as_a_row(tmp_path):
+    model, x = Folded(body=Dense(1, 1, Tanh())), np.random.default_rng(0).normal(size=(7, 3))
+    require_same_bits(predict_of(model, tmp_path)(x), model(x))
+
+
+@DTYPES
+def test_outputs_are_floats_and_no_views_of_x(dtype, tmp_path):
+    model = Compared(body=Dense(3, 2)).in_dtype(dtype)
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(dtype)
+    found, expected = predict_of(model, tmp_path)(x), model(x)
+    require_same_bits(found, expected)
+    for output in (found, expected):
+        assert not any(np.may_share_memory(leaf, x) for leaf in output.values())
+    export_onnx(model, tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    for key, each in zip(expected, session.run(None, {"x": x}), strict=True):
+        np.testing.assert_allclose(each, expected[key], rtol=1e-6)
+        assert each.dtype == dtype
+
+
+LAID_OUT = {
+    "views between layers": (
+        lambda: [Conv2D(filters=3, kernel=2), MaxPool(window=2), Flatten(), Dropout(0.5), Dense(units=2)],
+        (2, 5, 5),
+        ["0 Conv2D windows matmul", "1 MaxPool maximum maximum", "2 Flatten", "4 Dense dot"],
+    ),
+    "a child that is called twice": (
+        lambda: [Mixed(parts_=Dense(3, 2, Tanh()), turned=Dense(3, 2))],
+        (3,),
+        ["0.parts Dense dot tanh", "0 Mixed add", "0.parts Dense dot tanh", "0 Mixed dot", "0.turned Dense dot"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "shape", "blocks"), LAID_OUT.values(), ids=LAID_OUT)
+def test_each_line_stands_under_the_layer_that_computes_it(make, shape, blocks, tmp_path):
+    model = Sequential(*make())
+    model.settle(shape)
+    export_python(model, tmp_path / "network.py", shape=shape)
+    text = (tmp_path / "network.py").read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(r"\n    # (.*(?:\n    .+)+)", text):
+        names = re.findall(r"\b(windows(?=\()|matmul|maximum|dot|tanh|add)\b", block.partition("\n")[2])
+        found.append(" ".join([*re.findall(r"^[\d.\w]+ \w+", block), *names]))
+    assert found == blocks
+
+
 def test_the_formula_can_be_read(tmp_path):
     model = Sequential(Dense(3, 2, Sigmoid()), Dense(2, 1))
     model.parameters.vector[:] = np.arange(11.0)
@@ -254,7 +346,14 @@ REFUSED = {
         lambda: Sequential(Dense(2, 3), Looped()),
         r"layer 1 Looped has no graph: .*an 'if', .* on an array .*; write it with the functions of docs/operations.md",
     ),
-    "a child for other rows": (lambda: Folded(body=Dense(1, 1)), "layer Folded: it calls a child on other rows than"),
+    "a class inside others": (
+        lambda: Sequential(Dense(2, 2), Residual(InMemory())),
+        r"layer 1\.block\.0 InMemory has no graph: InMemory\.apply .*: TypeError: .*; write it with the functions of",
+    ),
+    "numbers written one by one": (
+        lambda: Sequential(Dense(2, 2), Residual(Placed())),
+        r"layer 1\.block\.0 Placed has no graph: .* through float\(x\), .*; write it with the functions of docs",
+    ),
     "a step without a source": (
         lambda: of_one_target([Sorted()], [Classes()], ["a", "b"])[0],
         r"column 'x': .*np\.sort",

@@ -27,6 +27,8 @@ from framework import (
     UsageError,
     numerical_gradient,
 )
+from framework.graph.step import LossGraph
+from framework.losses import base as losses
 
 
 def saturated(activation, h=800.0):
@@ -324,3 +326,27 @@ def test_classes_and_distributions_serve_one_sample_too():
 def test_backward_without_forward_is_refused():
     with pytest.raises(UsageError, match=r"call Neuron\.forward"):
         HalfSquaredError().backward(Neuron(2), 1.0)
+
+
+@pytest.mark.parametrize("count", [None, 2.0])
+def test_a_sample_of_weight_0_is_refused(count):
+    neuron = Neuron(2)
+    neuron.forward([1.0, 2.0])
+    with pytest.raises(DataError, match="argument 'weight' must have a positive sum; got 0: leave such a sample out"):
+        HalfSquaredError().backward(neuron, 1.0, [0.0], count=count)
+
+
+def test_a_loss_that_is_made_anew_in_each_step_is_traced_once(monkeypatch):
+    traced = []
+    monkeypatch.setattr(
+        losses, "LossGraph", lambda *args, **options: traced.append(args) or LossGraph(*args, **options)
+    )
+    model = Dense(2, 3, seed=3)
+    for _ in range(40):
+        model.forward([[1.0, 2.0]])
+        MeanSquaredError().backward(model, [[1.0, 2.0, 3.0]])
+    assert len(traced) == 1
+    expected = model.parameters.gradient.copy()
+    model.forward([[1.0, 2.0]])
+    HalfSquaredError().backward(model, [[1.0, 2.0, 3.0]])
+    np.testing.assert_array_equal(model.parameters.gradient, expected / 2)

@@ -1,5 +1,6 @@
 """Own composites: children that are called several times, fed by one another, and given inputs of their own."""
 
+import gc
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ from export_pieces import Shared
 
 from framework import (
     BatchNorm,
+    BinaryCrossEntropy,
     Composite,
     Dense,
     DerivativeError,
@@ -16,7 +18,9 @@ from framework import (
     Embedding,
     Flatten,
     HalfSquaredError,
+    Heads,
     Layer,
+    Losses,
     Model,
     ReLU,
     Reshape,
@@ -25,6 +29,7 @@ from framework import (
     SettingsError,
     SGDOptimizer,
     ShapeError,
+    Sigmoid,
     Step,
     Tanh,
     Trainer,
@@ -90,7 +95,7 @@ def test_gradients_of_several_calls_accumulate_and_freeze():
     model.forward(X)
     model.backward(np.ones((6, 2)))
     assert not model.parameters.gradients["body.0.weights"].any()
-    assert np.array_equal(model.parameters.gradient[4:], once[4:])
+    assert np.allclose(model.parameters.gradient[4:], once[4:], rtol=1e-14)
 
 
 class Forgetting(Shared):
@@ -405,3 +410,127 @@ def test_a_model_of_activations_alone_has_the_dtype_of_the_model_around_it():
     assert model.in_dtype("float64")(X).dtype == "float64"
     with pytest.raises(SettingsError, match=r"got float64 \(1 Residual\) and float32 \(0 Dense\)"):
         Sequential(Dense(2, 2, dtype="float32"), Residual(Dense(2, 2)))
+
+
+class Above(Composite):
+    body: Model
+
+    def children(self):
+        return {"body": self.body}
+
+    def apply(self, x, values, record):
+        return {"above": x > 0.5, "count": (x > 0.5).sum(axis=1), "body": self.forward_child("body", x, record)}
+
+
+def test_outputs_are_floats_whatever_apply_returns():
+    model, passes = Above(body=dense()), dense()
+    for output in (model(X), model.forward(X)):
+        assert {leaf.dtype for leaf in output.values()} == {np.dtype(np.float64)}
+        assert np.array_equal(output["above"], X > 0.5)
+        assert np.array_equal(output["count"], (X > 0.5).sum(axis=1))
+        assert np.array_equal(output["body"], passes(X))
+
+
+class Misspelt(Layer):
+    def formula(self, x):
+        return x * {}["scale"]
+
+
+class OfArrays(Above):
+    def apply(self, x, values, record):
+        if not isinstance(x, np.ndarray):
+            raise TypeError("x must be an array")
+        return self.forward_child("body", x, record)
+
+
+def test_an_error_is_that_of_the_formula_in_which_it_is():
+    with pytest.raises(KeyError, match="scale"):
+        Sequential(dense(), Residual(Misspelt()))(X)
+    advice = "write it with NumPy functions, or write apply_backward too: then Python runs both"
+    message = f"^OfArrays.apply cannot be traced: TypeError: x must be an array; {advice}$"
+    with pytest.raises(DerivativeError, match=message):
+        Sequential(dense(), Residual(OfArrays(body=dense())))(X)
+
+
+class Centred(Shared):
+    """Mixes rows in ``apply``: with DataParallel, each part of a batch would be centred by itself."""
+
+    apply_backward = Composite.apply_backward
+
+    def apply(self, x, values, record):
+        a = self.forward_child("body", x, record)
+        return a - a.mean(axis=0)
+
+
+def test_an_apply_that_mixes_rows_is_refused_and_a_layer_inside_may_mix_them():
+    with pytest.raises(
+        DerivativeError, match=r"Centred\.apply mixes rows, by mean over the rows: .* mixes_rows = True"
+    ):
+        Centred(body=dense()).forward(X)
+    assert Sequential(dense(), BatchNorm(2)).forward(X).shape == (6, 2)
+
+
+class ByHand(Shared):
+    """Python runs its passes."""
+
+    def apply(self, x, values, record):
+        return self.forward_child("body", x, record)
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return self.backward_child("body", gradient, record)
+
+
+def test_buffers_of_a_child_that_python_runs_move_once_in_a_step_by_hand():
+    y = {"price": X, "late": (X > 0).astype(float)}
+    loss = Losses(price=HalfSquaredError(), late=BinaryCrossEntropy())
+    buffers = []
+    for first in (BatchNorm(2), ByHand(body=BatchNorm(2))):
+        model = Sequential(first, Heads(price=Dense(2, 2, seed=1), late=Dense(2, 2, Sigmoid(), seed=2)))
+        model.forward(X)
+        loss.backward(model, y)
+        buffers.append([*model.buffers.values()])
+    np.testing.assert_array_equal(*buffers)
+
+
+def test_the_working_memory_of_a_training_ends_with_it():
+    class Doubled(Shared):
+        apply_backward = Composite.apply_backward
+
+        def apply(self, x, values, record):
+            return 2.0 * self.forward_child("body", x, record)
+
+    model = Doubled(body=dense())
+    for _ in range(4):
+        TRAINER.replace(epochs=1).fit(model, (X, X))
+    gc.collect()
+    assert not model._built().workspace
+
+
+def test_an_apply_that_draws_random_numbers_is_refused():
+    class Noisy(Shared):
+        apply_backward = Composite.apply_backward
+
+        def apply(self, x, values, record):
+            return self.forward_child("body", x, record) + np.random.default_rng(record.key).random()
+
+    with pytest.raises(DerivativeError, match=r"declare the random numbers in draws\(shape\) of a Layer"):
+        Noisy(body=dense()).forward(X, key=(0, 1, 2))
+
+
+@pytest.mark.parametrize("name", ["weights", "bias"])
+def test_an_apply_that_reads_numbers_of_the_model_itself_is_refused(name):
+    class Tied(Shared):
+        apply_backward = Composite.apply_backward
+
+        def apply(self, x, values, record):
+            return self.forward_child("body", x, record) + np.sum(getattr(self.body, name))
+
+    class Right(Shared):
+        apply_backward = Composite.apply_backward
+
+        def apply(self, x, values, record):
+            return self.forward_child("body", x, record) @ values["body.weights"].T
+
+    with pytest.raises(DerivativeError, match=r"Tied: .*as values\['body\.weights'\]"):
+        Tied(body=dense())(X)
+    assert check_gradients(Right(body=dense()), HalfSquaredError(), X, X).passed

@@ -466,3 +466,12 @@ class Mixed(Layer):
 def test_a_layer_of_open_sizes_asks_only_for_what_helps_to_show_it(layer, advice):
     with pytest.raises(UsageError, match=advice):
         show(layer)
+
+
+def test_one_function_makes_several_layers_of_a_model():
+    def doubled(x):
+        return 2.0 * x
+
+    model = Sequential(Layer.of(doubled), Dense(2, 2, seed=1), Layer.of(doubled))
+    x = np.array([[1.0, -2.0]])
+    np.testing.assert_array_equal(model(x), 2.0 * model[1](2.0 * x))

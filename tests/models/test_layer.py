@@ -118,7 +118,8 @@ def test_a_key_tells_random_layers_and_steps_apart():
 
     def masks(key):
         model.forward(one, key=key)
-        return [part["mask"].copy() for part in model.recorded().parts]
+        done = model.recorded()
+        return [record["mask"].copy() for record in done.workspace[done.passes.forward].records.values()]
 
     first, second = masks((0, 0, 1))
     assert not np.array_equal(first, second)

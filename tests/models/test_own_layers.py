@@ -14,6 +14,7 @@ from framework import (
     Layer,
     MeanSquaredError,
     Permute,
+    ReLU,
     Residual,
     Sequential,
     SettingsError,
@@ -416,3 +417,69 @@ class Projected(Layer):
 def test_the_setting_initializer_draws_the_matrices():
     assert Projected()([1.0, 2.0]).tolist() == [1.5, 1.5]
     assert Projected(initializer=Constant(value=1.0))([1.0, 2.0]).tolist() == [3.0, 3.0]
+
+
+class Passing(Layer):
+    """Gives its input itself, and its gradient: arrays that the step must not write into again."""
+
+    check = "off"
+
+    @property
+    def input_shape(self):
+        return (3,)
+
+    def apply(self, x, values, record):
+        return x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient
+
+
+def test_passes_by_hand_may_return_what_they_are_given():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 64, 3))
+    around = Dense(3, 3, ReLU(), seed=1), Dense(3, 3, Tanh(), seed=2)
+    expected = Sequential(*(layer.copy() for layer in around))
+    model = Sequential(around[0], Passing(), around[1])
+    slopes, trainer = [], Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    for layers in (expected, model):
+        layers.forward(x)
+        slopes.append(layers.backward(y))
+        trainer.fit(layers, (x, y))
+    np.testing.assert_array_equal(*slopes)
+    np.testing.assert_array_equal(model.parameters.vector, expected.parameters.vector)
+
+
+class Scaled(Layer):
+    """A formula, whose derived gradients the class below writes anew."""
+
+    units: int
+
+    def shapes(self):
+        return {"scale": (self.units,)}
+
+    def formula(self, x, scale):
+        return x * scale
+
+
+class ScaledBack(Scaled):
+    """The formula of Scaled, and its gradients with a wrong sign."""
+
+    def apply_backward(self, gradient, values, record, gradients):
+        gradients["scale"][...] = (gradient * record.x).sum(axis=0)
+        return -gradient * values["scale"]
+
+
+class ScaledBoth(Layer):
+    """Both in one class."""
+
+    units: int
+
+    shapes, formula, apply_backward = Scaled.shapes, Scaled.formula, ScaledBack.apply_backward
+
+
+@pytest.mark.parametrize("layer", [ScaledBack(units=2), ScaledBoth(units=2)])
+def test_gradients_beside_a_formula_are_checked(layer):
+    name = type(layer).__name__
+    with pytest.raises(DerivativeError, match=rf"{name}\.apply_backward: dL/dx.*the sign is wrong"):
+        layer([1.0, 2.0])

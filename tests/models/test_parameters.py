@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from framework import Dense, DivergedError, MeanSquaredError, Parameters, Sequential, SettingsError
-from framework.models.parameters import OtherGradient, require_finite_gradient
+from framework.models.parameters import require_finite_gradient
 
 SHAPES = {"weights": (2, 3), "bias": (3,), "scale": ()}
 
@@ -100,6 +100,15 @@ def test_a_frozen_gradient_is_zero():
     assert parameters["bias"].tolist() == [6, 7, 8]
 
 
+def test_what_is_unfrozen_after_a_forward_gets_its_gradient_in_the_backward():
+    x, model = np.array([[1.0, 2.0]]), Dense.from_weights([[1.0], [1.0]])
+    model.parameters.freeze("weights")
+    model.forward(x)
+    model.parameters.unfreeze("weights")
+    MeanSquaredError().backward(model, [[0.0]])
+    assert model.parameters.gradient.tolist() == [6.0, 12.0, 6.0]
+
+
 def test_freezing_without_a_name_is_for_all():
     parameters = numbered()
     parameters.freeze()
@@ -177,25 +186,11 @@ def test_repr_shows_shapes_and_what_is_frozen():
     assert repr(parameters) == "Parameters(weights: (2, 3), bias: (3,) frozen, scale: ())"
 
 
-def test_another_gradient_takes_its_place_in_all_parts_of_a_model():
+def test_views_of_another_array_are_laid_out_as_the_parameters_are():
     model = Sequential(Dense(2, 3), Sequential(Dense(3, 1)))
-    model[0].parameters.freeze("bias")
-    parameters, loss = model.parameters, MeanSquaredError()
-    x, y = np.arange(8.0).reshape(4, 2), np.arange(4.0).reshape(4, 1)
-    model.forward(x)
-    loss.backward(model, y)
-    expected = parameters.gradient.copy()
-    other = np.full_like(expected, 5.0)
-    exchanged = OtherGradient(parameters, other)
-    for own in (0.0, 7.0):  # it is cleared at the first use
-        with exchanged:
-            model.forward(x)
-            loss.backward(model, y)
-            assert parameters.gradient is other
-        np.testing.assert_array_equal(other, expected)
-        assert (parameters.gradient == own).all()
-        other[:], parameters.gradient[:] = 5.0, 7.0
-    model.forward(x)
-    loss.backward(model, y)
-    np.testing.assert_array_equal(parameters.gradient, expected)
-    assert (other == 5.0).all()
+    parameters, other = model.parameters, np.arange(13.0)
+    views = parameters.views_of(other)
+    assert {name: view.shape for name, view in views.items()} == {n: v.shape for n, v in parameters.items()}
+    np.testing.assert_array_equal(np.concatenate([view.ravel() for view in views.values()]), other)
+    views["0.bias"][...] = -1.0
+    assert (other == -1.0).sum() == 3

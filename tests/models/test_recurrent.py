@@ -5,7 +5,9 @@ import pytest
 from layer_pieces import compare, require_close
 from oracles import stored
 
-from framework import GRU, LSTM, Sequential, SettingsError, ShapeError, SimpleRNN
+from framework import GRU, LSTM, CrossEntropy, Dense, Sequential, SettingsError, ShapeError, SimpleRNN, Softmax
+from framework.emit.step import StepProgram
+from framework.graph.step import StepGraph
 
 LAYERS = {"rnn": SimpleRNN, "gru": GRU, "lstm": LSTM}
 EACH = pytest.mark.parametrize("cls", LAYERS.values(), ids=LAYERS)
@@ -102,7 +104,8 @@ def test_inputs_come_from_the_layer_before(cls):
 @EACH
 def test_the_graph_does_not_grow_with_the_steps(cls):
     layer = cls(units=3, inputs=2)
-    sizes = [len(layer.program((steps, 2)).backward(fused=False, input_gradient=True).source) for steps in (5, 50)]
+    passes = [layer.passes((steps, 2), training=True) for steps in (5, 50)]
+    sizes = [len(each.backward(each.plain, input_gradient=True).source) for each in passes]
     assert sizes[1] - sizes[0] < 20
 
 
@@ -114,3 +117,11 @@ def test_what_does_not_fit_is_named(cls):
         cls(units=0)
     with pytest.raises(ShapeError, match=r"\(any, 2\)"):
         cls(units=3, inputs=2)(np.ones((4, 5, 3)))
+
+
+@EACH
+def test_a_step_goes_through_the_sequence_once_forward_and_once_back(cls):
+    model = Sequential(cls(units=3, inputs=2), Dense(3, 2, Softmax()))
+    batch = np.ones((4, 5, 2)), np.zeros(4, int), None
+    program = StepProgram(StepGraph(model, CrossEntropy(), batch), kept=False)
+    assert program.function.source.count("    for t") == 2

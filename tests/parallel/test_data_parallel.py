@@ -15,9 +15,13 @@ from framework import (
     BatchNorm,
     Composite,
     Constant,
+    CrossEntropy,
+    DataError,
     DataParallel,
     Dense,
     DivergedError,
+    Embedding,
+    Flatten,
     HalfSquaredError,
     Layer,
     MeanSquaredError,
@@ -34,6 +38,7 @@ from framework import (
     on,
 )
 from framework.data.pieces import Piece, rows_of_batch
+from framework.emit.step import Slot, finish
 from framework.engines import Engine
 from framework.runs.figures import Figures
 
@@ -272,67 +277,116 @@ def test_validation_does_not_depend_on_the_shards(layer):
     assert run.history[0]["val_loss"] == pytest.approx(expected["loss"], rel=1e-12)
 
 
-class Sometimes(Composite):
-    """Leaves its layer out in some shards, or in the second step."""
+class OnArrays(Composite):
+    """Carries the gradient back itself."""
 
     norm: Model
-    when: str
+    check = "off"
 
     def children(self):
         return {"norm": self.norm}
 
     def apply(self, x, values, record):
-        if record.training and len(record.key or ()) == 5:
-            _, _, step, shard, _ = record.key
-            record["skips"] = step == 1 if self.when == "step" else shard == 2
-            if record["skips"]:
-                return x
         return self.forward_child("norm", x, record)
 
     def apply_backward(self, gradient, values, record, gradients):
-        return gradient if record.get("skips") else self.backward_child("norm", gradient, record)
-
-
-@pytest.mark.parametrize("when", ["step", "shard"])
-def test_another_number_of_sums_is_refused_in_its_step(when):
-    model = Sequential(Dense(12, 4), Sometimes(norm=BatchNorm(4), when=when), Dense(4, 3, Softmax()))
-    with pytest.raises(UsageError, match=r"add up other numbers over all rows than .* go through the same layers"):
-        pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
-
-
-class Exiting(Composite):
-    """Exits in one shard, before or after its sums, or in the backward pass."""
-
-    norm: Model
-    shard: int
-    when: str
-
-    def children(self):
-        return {"norm": self.norm}
-
-    def reached(self, when, record):
-        if when == self.when and record.training and len(record.key or ()) == 5 and record.key[3] == self.shard:
-            sys.exit(7)
-
-    def apply(self, x, values, record):
-        self.reached("before", record)
-        a = self.forward_child("norm", x, record)
-        self.reached("after", record)
-        return a
-
-    def apply_backward(self, gradient, values, record, gradients):
-        self.reached("back", record)
         return self.backward_child("norm", gradient, record)
 
 
-@pytest.mark.parametrize("when", ["before", "after", "back"])
+class Counted(CrossEntropy):
+    """Goes through the rows itself."""
+
+    def backward(self, model, target, weight=None, **options):
+        return super().backward(model, target, weight, **options)
+
+
+@pytest.mark.parametrize(
+    ("layer", "loss", "told"),
+    [
+        (
+            OnArrays(norm=BatchNorm(4)),
+            CrossEntropy(),
+            r"layer 1\.norm, BatchNorm, mixes the rows of a batch: OnArrays\.apply_backward computes with arrays",
+        ),
+        (
+            BatchNorm(4),
+            Counted(),
+            "layer 1, BatchNorm, mixes the rows of a batch: Counted.backward computes with arrays",
+        ),
+    ],
+)
+def test_layers_that_mix_rows_are_refused_where_python_carries_their_gradient(layer, loss, told):
+    model = Sequential(Dense(12, 4), layer, Dense(4, 3, Softmax()))
+    with pytest.raises(SettingsError, match=told):
+        pieces.trainer(loss=loss).fit(model, (pieces.X, pieces.CLASSES))
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 5, "accumulate": 8}])
+def test_a_loss_may_go_through_the_rows_of_each_shard_itself(settings):
+    plain, own = (
+        pieces.trainer(loss=loss, epochs=1, **settings).fit(pieces.network("float64"), (pieces.X, pieces.CLASSES))
+        for loss in (CrossEntropy(), Counted())
+    )
+    np.testing.assert_allclose(own.model.parameters.vector, plain.model.parameters.vector, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("layers", [(), (BatchNorm(4),)])
+def test_an_id_that_a_hook_makes_unknown_is_refused(layers):
+    @on("batch_begin")
+    def spoil(run):
+        if run.step == 2:
+            run.current[0][37] = 9
+
+    ids = np.arange(64)[:, None] % 5
+    model = Sequential(Embedding(5, 4), Flatten(), *layers, Dense(4, 3, Softmax()))
+    with pytest.raises(DataError, match=r"whole ids in 0\.\.4; got 9"):
+        pieces.trainer(callbacks=[spoil], batch_size=64).fit(model, (ids, ids[:, 0] % 3))
+
+
+class Exiting(Layer):
+    """Exits in one shard, on the way forward or back."""
+
+    check = "off"
+    shard: int
+    way: str
+
+    def reached(self, way, record):
+        if way == self.way and record.training and record.key[3] == self.shard:
+            sys.exit(7)
+
+    def apply(self, x, values, record):
+        self.reached("forward", record)
+        return x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        self.reached("back", record)
+        return gradient
+
+
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("way", ["forward", "back"])
 @pytest.mark.parametrize("shard", [0, 3, 7])
-def test_an_exit_in_any_shard_ends_the_training(shard, when):
-    norm = Exiting(norm=BatchNorm(4), shard=shard, when=when)
-    model = Sequential(Dense(12, 4), norm, Dense(4, 3, Softmax()))
+def test_an_exit_in_any_shard_ends_the_training(shard, way, place):
+    layers = [Dense(12, 4), BatchNorm(4), Dense(4, 3, Softmax())]
+    layers.insert(place, Exiting(shard=shard, way=way))
     with pytest.raises(SystemExit) as raised:
-        pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
+        pieces.trainer().fit(Sequential(*layers), (pieces.X, pieces.CLASSES))
     assert (raised.value.code, raised.value.run.step) == (7, 0)
+
+
+@pytest.mark.parametrize("names", ["0.*", "2.block.1.*", "[0-2].*"])
+def test_a_hook_may_freeze_parameters_where_rows_are_mixed(names):
+    @on("epoch_end")
+    def freeze(run):
+        run.model.parameters.freeze(names)
+
+    straight, parts = pieces.normalized(rate=0.0), pieces.normalized(rate=0.0)
+    settings = {"callbacks": [freeze], "optimizer": SGDOptimizer(learning_rate=0.1)}
+    pieces.trainer(strategy=None, **settings).fit(straight, (pieces.X, pieces.CLASSES))
+    pieces.trainer(**settings).fit(parts, (pieces.X, pieces.CLASSES))
+    np.testing.assert_allclose(parts.parameters.vector, straight.parameters.vector, rtol=1e-9, atol=1e-12)
+    assert parts.parameters.frozen
+    assert not any(gradient.any() for gradient in parts.parameters.frozen_gradients)
 
 
 class Counting(Layer):
@@ -352,11 +406,10 @@ def test_whole_numbers_in_buffers_are_exact():
     assert int(model.buffers["1.seen"]) == 2**24 + 1 + run.step
 
 
-class Keeping(Layer):
-    """Writes into the gradient that it was given first."""
+class Shifted(Layer):
+    """Adds a number to each unit."""
 
     check = "off"
-    kept: ClassVar[list[np.ndarray]] = []
 
     def shapes(self):
         return {"shift": (4,)}
@@ -368,16 +421,27 @@ class Keeping(Layer):
         return x + values["shift"]
 
     def apply_backward(self, gradient, values, record, gradients):
-        if not self.kept:
-            self.kept.append(gradients["shift"])
-        np.sum(gradient, axis=0, out=self.kept[0])
+        np.sum(gradient, axis=0, out=gradients["shift"])
         return gradient
 
 
-def test_a_layer_that_keeps_an_array_of_its_gradient_is_refused():
-    model = Sequential(Dense(12, 4), Keeping(), Dense(4, 3, Softmax()))
-    with pytest.raises(UsageError, match=r"the gradient of 1\.shift was written .* that a layer has kept"):
-        pieces.trainer().fit(model, (pieces.X, pieces.CLASSES))
+class Keeping(Shifted):
+    """Writes into the gradient that it was given first."""
+
+    kept: ClassVar[list[np.ndarray]] = []
+
+    def apply_backward(self, gradient, values, record, gradients):
+        if not self.kept:
+            self.kept.append(gradients["shift"])
+        return super().apply_backward(gradient, values, record, {"shift": self.kept[0]})
+
+
+def test_a_layer_may_keep_an_array_of_its_gradient():
+    written, kept = (
+        pieces.trainer().fit(Sequential(Dense(12, 4), layer(), Dense(4, 3, Softmax())), (pieces.X, pieces.CLASSES))
+        for layer in (Shifted, Keeping)
+    )
+    assert pieces.digest(kept) == pieces.digest(written)
 
 
 def test_the_jax_engine_falls_back_to_numpy_by_name():
@@ -439,7 +503,7 @@ def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(
             return slice(0, piece.next_rows // 2)
 
         def gradient(self, work):  # the other rows are undefined
-            return work.fill(work.model, rows_of_batch(work.batch, slice(0, 2)), work.count, work.key)
+            return finish(work.fill(rows_of_batch(work.batch, slice(0, 2)), work.key, Slot.of(work.model), None))
 
     gathered, seen = [], []
 

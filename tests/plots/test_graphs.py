@@ -1,10 +1,14 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from framework import (
     Activation,
+    Composite,
     Conv2D,
     Dense,
+    Dropout,
     Embedding,
     Flatten,
     Heads,
@@ -13,10 +17,12 @@ from framework import (
     Join,
     MeanSquaredError,
     Mish,
+    Model,
     ReLU,
     Residual,
     Sequential,
     SettingsError,
+    Sigmoid,
     Softmax,
     UsageError,
     plots,
@@ -51,7 +57,7 @@ def test_models_side_by_side_and_inputs_around_layers_are_drawn(axis):
     model.plot(axis=axis)
     found = dict(text.split("\n") for text in texts(axis))
     assert found["input city"] == "(rows,)"
-    assert found["0 Join"] == "(rows, 5)"
+    assert found["0 Join: concatenate(numbers, city)"] == "(rows, 5)"
     assert found["2 Residual: x + block(x)"] == "(rows, 4)"
     assert found["3.late.1 Dense(Identity)"] == "(rows, 1), 3 parameters"
     boxes = {text.get_text().split("\n")[0]: text.get_position() for text in axis.texts if text.get_text()}
@@ -67,6 +73,89 @@ def arrows(axis):
     tops = {(x, round(y + patch.get_height(), 6)): text for (x, y), text in boxes.items()}
     ends = [np.round(drawn.get_xydata()[[0, -1]], 6).tolist() for drawn in axis.lines]
     return {(boxes[tuple(start)], tops[tuple(end)]) for start, end in ends}
+
+
+def named(found):
+    return {tuple(text.split("\n")[0] for text in pair) for pair in found}
+
+
+class Gated(Composite):
+    value: Model
+    gate: Model
+
+    def children(self):
+        return {"value": self.value, "gate": self.gate}
+
+    def apply(self, x, values, record):
+        value, gate = [self.forward_child(name, x, record) for name in ("value", "gate")]
+        return value * gate
+
+
+class Again(Gated):
+    def apply(self, x, values, record):
+        first = self.forward_child("value", x, record)
+        second = self.forward_child("value", np.tanh(first), record)
+        return self.forward_child("gate", np.concatenate([x[:, :1], second], axis=-1), record)
+
+
+class Written(Gated):
+    check = "off"
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient
+
+
+class Untraced(Gated):
+    def apply(self, x, values, record):
+        return super().apply(x, values, record) * float(np.sum(x))
+
+
+def test_the_children_of_an_own_composite_are_connected_as_its_apply_connects_them(axis):
+    Sequential(Dense(2, 3), Gated(value=Dense(3, 4), gate=Dense(3, 4, Sigmoid())), Flatten()).plot(axis=axis)
+    assert named(arrows(axis)) == {
+        ("input", "0 Dense(Identity)"),
+        ("0 Dense(Identity)", "1.value Dense(Identity)"),
+        ("0 Dense(Identity)", "1.gate Dense(Sigmoid)"),
+        ("1.value Dense(Identity)", "1 Gated: value(x) * gate(x)"),
+        ("1.gate Dense(Sigmoid)", "1 Gated: value(x) * gate(x)"),
+        ("1 Gated: value(x) * gate(x)", "2 Flatten"),
+    }
+
+
+class Doubled(Sequential):
+    def apply(self, x, values, record):
+        return super().apply(x, values, record) * 2.0
+
+
+def test_a_child_without_a_name_has_that_of_its_class_in_a_formula(axis):
+    Doubled(Dense(2, 3), Dense(3, 1)).plot(axis=axis)
+    assert texts(axis)[-1] == "Doubled: Dense * 2\n(rows, 1)"
+
+
+def test_a_child_that_is_called_twice_has_two_boxes(axis):
+    Again(value=Dense(2, 2), gate=Dense(3, 1)).plot(axis=axis)
+    names = [text.split("\n")[0] for text in texts(axis)]
+    assert names == ["input", "value Dense(Identity)", "value Dense(Identity)", "gate Dense(Identity)"]
+    assert named(arrows(axis)) == {*pairwise(names), ("input", "gate Dense(Identity)")}
+
+
+@pytest.mark.parametrize("cls", [Written, Untraced])
+def test_a_composite_whose_passes_python_runs_is_one_box(axis, cls):
+    Sequential(Dense(2, 3), cls(value=Dense(3, 4), gate=Dense(3, 4))).plot(axis=axis)
+    assert texts(axis)[-1] == f"1 {cls.__name__}\n(rows, 4), 32 parameters"
+    assert len(texts(axis)) == 3
+
+
+def test_models_that_hand_on_what_they_are_given_are_boxes_of_their_own(axis):
+    Sequential(Flatten(), Heads(a=None, b=Residual(Dropout(0.5)), c=Dense(2, 1))).plot(axis=axis)
+    assert named(arrows(axis)) == {
+        ("input", "0 Flatten"),
+        ("0 Flatten", "1.a Input"),
+        ("0 Flatten", "1.b.block.0 Dropout"),
+        ("0 Flatten", "1.b Residual: x + block(x)"),
+        ("0 Flatten", "1.c Dense(Identity)"),
+        ("1.b.block.0 Dropout", "1.b Residual: x + block(x)"),
+    }
 
 
 def test_the_operations_of_a_formula_are_drawn_below_all_that_they_read(axis):

@@ -43,7 +43,7 @@ from framework import (
     save,
 )
 from framework.checkpoint.file import decode
-from framework.experiments.predictions.one_file import columns_of
+from framework.experiments.predictions import columns_of
 
 RNG = np.random.default_rng(0)
 ROWS = 300

@@ -41,7 +41,7 @@ from framework import (
     on,
     save,
 )
-from framework.reports.curves import POINTS, thinned
+from framework.reports.page import POINTS, thinned
 
 EVIL = """</script><script>alert("1")</script> 'a' & <b>"""
 

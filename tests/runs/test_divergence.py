@@ -27,13 +27,19 @@ from divergence_pieces import (
 
 from framework import (
     AdamOptimizer,
+    BatchNorm,
     BinaryCrossEntropy,
+    Composite,
     CrossEntropy,
     Dense,
     DivergedError,
     Dropout,
     Flatten,
+    Heads,
+    Losses,
     MeanAbsoluteError,
+    MeanSquaredError,
+    Model,
     Neuron,
     ReLU,
     Residual,
@@ -247,6 +253,85 @@ def test_a_gradient_that_is_not_finite_while_the_loss_is_names_layer_and_row(mod
     assert error.__notes__[1].endswith(f"rows: row {SPIKE} of the data")
     assert error.__notes__[2:] == [KEPT, AGAIN]
     assert state_of(error.run) == states[-1]
+
+
+class Twice(Composite):
+    """body(x) + body(2 x): one child with two calls, whose gradients are derived."""
+
+    body: Model
+
+    def children(self):
+        return {"body": self.body}
+
+    def apply(self, x, values, record):
+        return self.forward_child("body", x, record) + self.forward_child("body", 2.0 * x, record)
+
+
+class Rooted(Twice):
+    """body(sqrt(1000 - x)): what is no number is made before the child is called."""
+
+    def apply(self, x, values, record):
+        return self.forward_child("body", np.sqrt(1000.0 - x), record)
+
+
+@pytest.mark.parametrize(
+    ("layer", "line"),
+    [
+        (lambda: Twice(body=ones(3, 3, Spike())), "layer 1.body Dense(Spike) gives nan"),
+        (lambda: Twice(body=ones(3, 3, Cliff())), "layer 1.body Dense(Cliff) returns a gradient of inf"),
+        (lambda: Rooted(body=ones(3, 3)), "layer 1 Rooted gives nan"),
+        (lambda: Residual(Twice(body=ones(3, 3, Cliff()))), "layer 1.block.0.body Dense(Cliff) returns a gradient"),
+    ],
+)
+def test_the_layer_is_named_inside_a_composite(layer, line):
+    model = Sequential(Flatten((3,)), layer(), ones(3, 1))
+    error = diverge(recipe(loss=MeanAbsoluteError()), model, (SPIKED, Y))
+    assert error.__notes__[1].startswith(line)
+    assert error.__notes__[1].endswith(f"rows: row {SPIKE} of the data")
+
+
+@pytest.mark.parametrize("names", [("price", "late"), ("late", "price")])
+def test_the_output_whose_gradient_is_not_finite_is_named_among_several(names):
+    heads = Heads(**{name: ones(3, 1, Cliff() if name == "price" else None) for name in names})
+    loss = Losses(**{name: MeanAbsoluteError() for name in names})
+    error = diverge(recipe(loss=loss), Sequential(ones(3, 3), heads), (SPIKED, dict.fromkeys(names, Y)))
+    assert error.__notes__[1].startswith("layer 1.price Dense(Cliff) returns a gradient of inf in 1 of ")
+    assert error.__notes__[1].endswith(f"rows: row {SPIKE} of the data")
+
+
+def test_an_output_without_a_weight_is_not_blamed():
+    heads = Heads(price=ones(3, 1), late=ones(3, 1))
+    y = {"price": np.where(np.arange(ROWS) == 5, 1e200, Y), "late": np.full(ROWS, 1e200)}
+    loss = Losses(price=MeanSquaredError(), late=MeanSquaredError(), weights={"late": 0.0})
+    error = diverge(recipe(loss=loss), Sequential(ones(3, 3), heads), (X, y))
+    assert error.__notes__[1].startswith(
+        "every layer's output is finite, but the loss of output 'price' is inf in 1 of "
+    )
+    assert error.__notes__[1].endswith("rows: row 5 of the data")
+
+
+class PoisonedError(MeanSquaredError):
+    """A mean squared error whose own backward spoils a gradient."""
+
+    def backward(self, model, target, weight=None, **options):
+        loss = super().backward(model, target, weight, **options)
+        model.parameters.gradients["bias"][...] = np.nan
+        return loss
+
+
+def test_a_backward_that_the_loss_writes_is_blamed_for_its_gradient():
+    error = diverge(recipe(loss=PoisonedError()), Neuron(3), (X, Y))
+    assert error.__notes__[1:] == [
+        "the loss is finite, but PoisonedError.backward gives bias a gradient that is not",
+        KEPT,
+        AGAIN,
+    ]
+
+
+def test_an_examined_buffer_that_is_not_finite_is_left_to_its_error():
+    error = diverge(recipe(), Sequential(BatchNorm(3), ones(3, 1)), (1e200 * X, Y))
+    assert "the new value of buffer 'running_variance' is not finite" in str(error)
+    assert error.__notes__ == ["in epoch 1, step 1", KEPT]
 
 
 def test_a_gradient_that_overflows_in_a_product_names_layer_and_parameter():

@@ -28,6 +28,7 @@ from framework import (
     Trainer,
     on,
 )
+from framework.callbacks.base import HOOKS
 from framework.settings import messages
 from framework.settings.messages import closest
 
@@ -294,7 +295,7 @@ def components(cls=Component):
 
 
 def test_all_that_the_tables_name_exists():
-    settings = {name for cls in components() for name in cls.model_fields}
+    settings = {name for cls in components() for name in cls.model_fields} | {*HOOKS}
     assert {other for ours in SETTINGS.values() for other in ours.split()} - settings <= {"fraction", "hidden"}
     for meaning in ADVICE["framework"].values():
         if " " not in meaning or meaning[0].isupper():

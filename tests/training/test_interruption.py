@@ -152,6 +152,7 @@ def test_a_second_one_in_a_forward_puts_the_buffers_back(uninterrupted, monkeypa
     run = interrupted(KeyboardInterrupt, fit)
     monkeypatch.undo()
     assert run.step == 4
+    assert run.recipe.pop("python") == "1 BatchNorm"  # it ran this apply
     assert resumed(run) == uninterrupted
 
 

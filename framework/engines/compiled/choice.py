@@ -30,12 +30,11 @@ def choose(
     if wanted == "auto" and not available():
         return "numpy"
     try:
-        plan = lowered(model, loss, optimizer, regularizers, shards=shards)
+        lowered(model, loss, optimizer, regularizers, shards=shards)
     except CannotLower as reason:
         if wanted == "compiled":
             warn(f"engine='compiled': falling back to NumPy: {reason}")
         return "numpy"
-    model._built().plan = plan  # for its first kernel, see kept_plan
     return "compiled"
 
 

@@ -7,25 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count as count_from
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
+from framework.emit.step import Slot
 from framework.engines.base import CHUNK_SECONDS, GROWTH, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
-from framework.engines.compiled.lower import kept_plan
+from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import Path, Wiring
 from framework.engines.records import CannotLower
-from framework.errors import UsageError
+from framework.errors import DivergedError, UsageError
 from framework.losses import Loss
 from framework.losses.several import Losses
-from framework.models import Model
 from framework.models.layer import Layer
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Phases, PhasesOfShard, Sums, Work
+from framework.parallel.strategy import Computation, Sums, Work
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
@@ -47,7 +48,6 @@ class CompiledEngine(ChunkEngine):
         self.quiet = quiet
         self._mixes = self.strategy is not None and self.strategy.mixes
         self._part: Kernel | None = None  # the kernel that computes gradients alone
-        self._twins: tuple[Kernel | None, dict[int, Kernel]] = None, {}  # a kernel, and its twin for each own shard
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._recipe: Optimizer | None = None
@@ -62,48 +62,69 @@ class CompiledEngine(ChunkEngine):
         if kernel is None or kernel.form.part or not self._chunk(piece, kernel):
             super().advance(piece)
 
-    def _summed(self, model: Model, batch: Batch, count: float) -> Sums:
-        strategy, kernel = self.strategy, self._part
-        if kernel is None:
-            return super()._summed(model, batch, count)
-        work = partial(Work, self._of_rows, model, batch, count, self.run.key)
-        if strategy is None or not strategy.mixes:
-            if strategy is None:
-                sums = self._of_rows(model, batch, count, self.run.key)
-            else:
-                sums = strategy.gradient(work(several=self._of_shards))
-            for gradient in model.parameters.frozen_gradients:
-                gradient[...] = 0.0
-            return sums
-        if self._twins[0] is not kernel:
-            self._twins = kernel, {}
-        lengths = [len(numbers) for numbers in kernel.exchanges]
+    def _summed(self, batch: Batch, count: float) -> Sums:
+        strategy, model, fill = self.strategy, self.run.model, partial(self._of_rows, count)
+        if strategy is None or self._part is None:
+            return super()._summed(batch, count)
+        work = Work(fill, model, batch, self.run.key)
+        if strategy.mixes:
+            return strategy.gradient(replace(work, first=partial(self._in_kernel, count)))
+        sums = strategy.gradient(replace(work, several=partial(self._of_shards, count)))
+        for gradient in model.parameters.frozen_gradients:
+            gradient[...] = 0.0
+        return sums
 
-        def begin(shard: int, part: Batch, rows: int, key: tuple[int, ...]) -> PhasesOfShard:
-            twins = self._twins[1]
-            if shard not in twins:
-                twins[shard] = kernel.twin()
-            return _PhasesOfShard(self, twins[shard], part, (count, rows), key)
+    def _of_rows(
+        self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None
+    ) -> Computation:
+        """Fill a slot in the kernel; NumPy does it where numbers may not be finite, and where layers mix rows."""
+        if self._part is not None and rows is None:
+            try:
+                return (yield from self._in_kernel(count, batch, key, slot))
+            except DivergedError:
+                pass
+        return (yield from super()._of_rows(count, batch, key, slot, rows))
 
-        return strategy.gradient(work(phases=Phases(lengths, begin)))
+    def _in_kernel(
+        self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None
+    ) -> Computation:
+        """Fill a slot in the kernel; see ``Fill``.
 
-    def _of_rows(self, model: Model, batch: Batch, count: float, key: tuple[int, ...]) -> Sums:
-        """Fill the gradients in the kernel; NumPy does it where they may not be finite."""
-        kernel = self._part
-        if kernel is not None and not self._mixes:
-            shard = _PhasesOfShard(self, kernel, batch, (count, rows_in(batch[1])), key)
-            if shard.advance(0) is not None:
-                return shard.sums
-        return super()._of_rows(model, batch, count, key)
+        Raises:
+            DivergedError: A number may not be finite.
+        """
+        assert self._part is not None
+        kernel: Kernel = self._part if rows is None else slot.workspace[self._part]
+        own, numbers = rows_in(batch[1]), np.zeros(3 + len(self._losses_of_outputs))
+        order, counts = np.arange(own), np.array([count, rows or own], float)
+        optimizer = self.run.optimizer
+        call = kernel.prepared(0, 1, batch, order, counts, optimizer, numbers, seen=True, keys=[key], slot=slot)
+        for phase in count_from():
+            done, made = call(phase)
+            if not done:
+                raise DivergedError("a number may not be finite")
+            if made:
+                break
+            part = kernel.exchanges[phase]
+            part[...] = yield part
+        sums = self._sums_of_part(kernel, numbers, batch, slice(0, None))
+        if rows is not None:
+            for buffer, new in zip(slot.buffers.values(), kernel.renewed(), strict=True):
+                buffer[...] = new
+        return sums
 
-    def _of_shards(self, batch: Batch, count: float, keys: Sequence[tuple[int, ...]], places: Array) -> list[Sums]:
+    def _of_shards(
+        self, count: float, batch: Batch, keys: Sequence[tuple[int, ...]], slot: Slot, places: Array
+    ) -> list[Sums]:
         """Fill the gradients of parts of a batch in one call of the kernel; return the sums of those that are done."""
         kernel, optimizer = self._part, self.run.optimizer
         assert kernel is not None
         numbers = np.zeros((len(keys), 3 + len(self._losses_of_outputs)))
         least = places[:, 1].min()  # each part must have as many rows as a layer needs
         rows, rates = np.arange(rows_in(batch[1])), np.array([count, least], float)
-        call = kernel.prepared(0, len(keys), batch, rows, rates, optimizer, numbers, seen=True, keys=keys, parts=places)
+        call = kernel.prepared(
+            0, len(keys), batch, rows, rates, optimizer, numbers, seen=True, keys=keys, parts=places, slot=slot
+        )
         done, _ = call(0)
         parts = [slice(start, start + size) for start, size in places[:done, :2].tolist()]
         return [self._sums_of_part(kernel, sums, batch, part) for sums, part in zip(numbers, parts, strict=False)]
@@ -212,7 +233,7 @@ class CompiledEngine(ChunkEngine):
         try:
             recipe, shards = run.optimizer.recipe, self.strategy is not None
             within = "" if shards or not self.within else f"{', '.join(self.within)} must act within each step"
-            plan = kept_plan(run.model, run.loss_function, recipe, self.regularizers, shards=shards, within=within)
+            plan = lowered(run.model, run.loss_function, recipe, self.regularizers, shards=shards, within=within)
             require_rows(data, plan.wiring)
             self._require_form(plan.wiring, size)
             if plan.reason:
@@ -259,37 +280,6 @@ class CompiledEngine(ChunkEngine):
         _, y, weight = batch
         h, a = kernel.outputs(start, rows_in(y))
         return self.figures.metric_sums(self.run.model, h, a, y, weight, self.figures.of_metrics)
-
-
-class _PhasesOfShard:
-    """The kernel of a shard at work on its rows of a batch; without sums over all rows, there is one phase."""
-
-    def __init__(
-        self, engine: CompiledEngine, kernel: Kernel, batch: Batch, counts: tuple[float, int], key: tuple[int, ...]
-    ) -> None:
-        """Prepare. ``counts`` are what the loss is divided by, and the number of rows of the whole batch."""
-        self._engine, self._kernel, self._batch = engine, kernel, batch
-        self._numbers = np.zeros(3 + len(engine._losses_of_outputs))
-        rows, rates = np.arange(rows_in(batch[1])), np.array(counts, float)
-        optimizer = engine.run.optimizer
-        self._phase = kernel.prepared(0, 1, batch, rows, rates, optimizer, self._numbers, seen=True, keys=[key])
-        self._exchanges = kernel.exchanges
-        self.sums: Sums = {}
-
-    def advance(self, phase: int) -> Array | None:
-        done, made = self._phase(phase)
-        if not done:
-            return None
-        if not made:
-            return self._exchanges[phase]
-        self.sums = self._engine._sums_of_part(self._kernel, self._numbers, self._batch, slice(0, None))
-        return _NOTHING
-
-    def buffers(self) -> list[Array]:
-        return self._kernel.renewed(self._engine.run.model.buffers.values())
-
-
-_NOTHING: Array = np.zeros(0)
 
 
 def classes_of(loss: Loss, y: Any) -> bool | tuple[bool, ...]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.engines.records import CannotLower, Lowered, arguments, bare
+from framework.engines.compiled.formulas import arguments
+from framework.engines.records import CannotLower, Lowered, bare
 from framework.graph.node import Node
 
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})

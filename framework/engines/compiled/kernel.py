@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch
+from framework.emit.step import Slot
 from framework.engines.compiled.lower import Plan
 from framework.engines.compiled.source import Form, KernelSource
 from framework.engines.compiled.wiring import Path
@@ -58,10 +59,10 @@ class Kernel:
         self._done = np.zeros(2, np.int64)
         self._targets: dict[Any, tuple[Any, Array]] = {}
         self._runs = self._none = np.zeros(0, np.int64)
-        self._places: dict[int, tuple[int, list[Array], Array]] = {}
+        self._places: dict[int, tuple[int, list[Array], Array, list[Array]]] = {}
 
-    def twin(self) -> Kernel:
-        """Return a kernel with the same constants and memory of its own."""
+    def new_memory(self) -> Kernel:
+        """Return a kernel with the same constants and memory of its own; see ``Workspace``."""
         made = copy(self)
         made._memory = {name: np.zeros_like(array) for name, array in self._memory.items()}
         made._done, made._targets, made._places = np.zeros_like(self._done), {}, {}
@@ -72,13 +73,13 @@ class Kernel:
         """By phase but the last, the numbers to be replaced by their sums over all shards."""
         return [self._memory[name][start:stop] for name, start, stop in self._source.exchanges]
 
-    def renewed(self, buffers: Iterable[Array]) -> list[Array]:
+    def renewed(self) -> list[Array]:
         """Return what a part of a batch makes of the model's buffers."""
         new = dict[int, Array]()
         for i, (operation, passes) in enumerate(zip(self._wiring.operations, self._plan.passes, strict=True)):
             for place, name in enumerate(passes.names[2] if passes is not None else ()):
                 new[id(operation.layer.buffers[name])] = self._memory[f"new_{i}_{place}"]
-        return [new[id(buffer)] for buffer in buffers]
+        return [new[id(buffer)] for buffer in self.model.buffers.values()]
 
     @property
     def buffers(self) -> list[Array]:
@@ -89,8 +90,8 @@ class Kernel:
         kind = name.partition("_")[0]
         return "float64" if kind == "found" else "int64" if kind in ("classes", "ids") else self._plan.dtype
 
-    def _array(self, name: str, spec: Any, optimizer: BoundOptimizer) -> Array:
-        """Return the array of a name: working memory, or the current view of parameters, gradients and memory."""
+    def _array(self, name: str, spec: Any, optimizer: BoundOptimizer, gradient: Array) -> Array:
+        """Return the array of a name: working memory, or the current view of parameters, a gradient and memory."""
         if name in self._memory:
             return self._memory[name]
         found: Array
@@ -98,14 +99,19 @@ class Kernel:
             case ("vector", "like"):
                 found = np.zeros_like(optimizer.parameters.vector)
                 self._memory[name] = found
-            case ("vector" | "gradient" as which,):
-                found = getattr(optimizer.parameters, which)
+            case ("vector",):
+                found = optimizer.parameters.vector
+            case ("gradient",):
+                found = gradient
             case ("memory", place):
                 found = [*optimizer.memory.values()][place]
             case _:
                 where, number, group, key = spec
                 layer = getattr(self._wiring, where)[number].layer
                 found = getattr(layer if group == "buffers" else layer.parameters, group)[key]
+                if group == "gradients":
+                    start = (found.ctypes.data - optimizer.parameters.gradient.ctypes.data) // found.itemsize
+                    found = gradient[start : start + found.size].reshape(found.shape)
         return found
 
     def prepared(
@@ -121,6 +127,7 @@ class Kernel:
         seen: bool,
         keys: Sequence[tuple[int, ...]] = ((),),
         parts: Array | None = None,
+        slot: Slot | None = None,
     ) -> Callable[[int], tuple[int, int]]:
         """Return a function that trains on batches first..stop, or does a phase of it, given the number of the phase.
 
@@ -131,15 +138,18 @@ class Kernel:
         gradient is computed, for callbacks that read it. ``keys`` holds the key of the first step's random numbers.
 
         With ``Form.part`` it computes gradients alone: of ``parts`` as in ``KernelSource.data``, or of all rows as one
-        part. Then ``keys`` holds a key for each part.
+        part, into ``slot``. Then ``keys`` holds a key for each part.
         """
-        parameters = optimizer.parameters
-        state = [parameters.vector, parameters.gradient, *optimizer.memory.values(), *self.buffers]
-        version, placed, place = self._places.get(id(parameters.gradient), (-1, [], self._none))
+        parameters, slot = optimizer.parameters, slot or Slot.of(self.model)
+        gradient = slot.gradient
+        state = [parameters.vector, gradient, *optimizer.memory.values(), *self.buffers]
+        version, placed, place, frozen = self._places.get(id(gradient), (-1, [], self._none, []))
         if version != parameters.version or any(map(is_not, state, placed)):
             self._runs = np.array([[run.start, run.stop - run.start] for run in parameters.trainable_runs()], np.int64)
-            place = addresses([self._array(name, spec, optimizer) for name, spec in self._source.memory.items()])
-            self._places[id(parameters.gradient)] = parameters.version, state, place
+            memory = self._source.memory.items()
+            place = addresses([self._array(name, spec, optimizer, gradient) for name, spec in memory])
+            frozen = [slot.gradients[name] for name in parameters.frozen]
+            self._places[id(gradient)] = parameters.version, state, place, frozen
         if self.form.keeps:
             shape, dtype = ((stop - first) * self.size, self._width), parameters.vector.dtype
             self._kept = (np.empty(shape, dtype), np.empty(shape, dtype))
@@ -149,7 +159,7 @@ class Kernel:
             np.ascontiguousarray(array, None if array.dtype == np.int64 else self._plan.dtype)
             for array in (self._given(name, data, rows, first, stop, keys, parts) for name in self._source.data)
         ]
-        rows, frozen = np.ascontiguousarray(rows, np.int64), parameters.frozen_gradients
+        rows = np.ascontiguousarray(rows, np.int64)
         function = self._train.bound(
             first,
             stop,
@@ -173,8 +183,8 @@ class Kernel:
         def phase(number: int) -> tuple[int, int]:
             _ = given  # whose addresses the kernel has
             function(number)
-            for gradient in frozen:
-                gradient[...] = 0.0
+            for each in frozen:
+                each[...] = 0.0
             return int(self._done[0]), int(self._done[1])
 
         return phase

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.engines.compiled.expressions import Writer, boolean
-from framework.engines.records import REDUCTIONS, CannotLower, Lowered, arguments, bare
+from framework.engines.compiled.formulas import REDUCTIONS, arguments
+from framework.engines.records import CannotLower, Lowered, bare
 from framework.graph.node import Node, nodes_in
 
 _STARTS = {"sum": 0.0, "mean": 0.0, "max": -float("inf"), "min": float("inf")}

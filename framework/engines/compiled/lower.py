@@ -9,29 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import is_
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from framework.activations import Activation
-from framework.emit.layers import LayerProgram
 from framework.emit.programs import Program, wholly_ours
-from framework.engines.compiled.wiring import Operation, Path, Wiring
-from framework.engines.records import (
+from framework.engines.compiled.formulas import (
     REDUCTIONS,
-    WRITTEN,
-    CannotLower,
-    Lowered,
     arguments,
-    call_text,
     called,
     fixed,
-    is_single,
     name_of,
-    of_elements,
-    reason,
+    of_shards,
     recorded_from,
+)
+from framework.engines.compiled.wiring import Operation, Path, Wiring
+from framework.engines.records import (
+    CannotLower,
+    Lowered,
+    call_text,
+    is_single,
+    of_elements,
+    reads_of,
+    reason,
     rehearsed_update,
 )
 from framework.errors import DerivativeError, FrameworkError
@@ -39,18 +40,16 @@ from framework.graph.gradient import gradients
 from framework.graph.graph import Graph, rewrite
 from framework.graph.lower import lower, recognise
 from framework.graph.node import Node, nodes_in, ordered
-from framework.graph.operations.elementwise import COMPARISONS
+from framework.graph.operations import COMPARISONS
 from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.losses import Loss, RowLoss
 from framework.losses.several import Losses
 from framework.models import Model
-from framework.models.layer import Layer
+from framework.models.layer import Layer, LayerGraph
 from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
-from framework.settings.component import Component
-from framework.settings.messages import is_ours
 
 ELEMENTS = 4
 """The row length that elementwise formulas are recorded with; their kernels serve rows of any length."""
@@ -68,6 +67,9 @@ class Penalty(NamedTuple):
     spans: tuple[tuple[int, int], ...]
 
 
+_Names = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
 class Passes(NamedTuple):
     """The records of a layer's formula, or of an activation.
 
@@ -82,7 +84,7 @@ class Passes(NamedTuple):
 
     forward: Lowered
     backward: Lowered
-    names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] = ((), (), ())
+    names: _Names = ((), (), ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,6 @@ class Plan:
     """Everything that the source of a kernel depends on.
 
     Attributes:
-        of: The loss, the optimizer and the regularizers.
         wiring: The operations, and which reads what.
         losses: The loss of each output, in the order of the wiring's.
         shares: The weight of each of them in the sum; None where the model has one output.
@@ -100,12 +101,11 @@ class Plan:
         penalties: The regularizers.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same; empty in a
             plan of gradients, to which NumPy adds the slopes of the regularizers before it makes the update.
-        reads: By class, what a user's written derivatives and update read besides their arguments and settings.
+        reads: By class, what users' formulas and the update read besides their arguments and settings.
         shards: Whether the gradients are those of a part of a batch.
         reason: Why a kernel does not make the update; empty if it does, and for shards, whose update is NumPy's anyway.
     """
 
-    of: tuple[Component, ...]
     wiring: Wiring
     losses: tuple[Loss, ...]
     shares: tuple[float, ...] | None
@@ -141,11 +141,6 @@ class Plan:
         kept = all(value is inputs[name] for name, value in outputs.items() if name != "values")
         return plain and kept and recipe.clip_norm is None and recipe.clip_value is None
 
-    def serves(self, *components: Component) -> bool:
-        """Return whether it is of these components themselves, and nothing that they read has changed."""
-        same = len(components) == len(self.of) and all(map(is_, components, self.of))
-        return same and all(reads.changed() is None for _, reads in self.reads)
-
 
 def lowered(
     model: Model,
@@ -179,9 +174,8 @@ def lowered(
             update = rehearsed_update(optimizer, model.dtype)
     except CannotLower as error:
         penalties, why = (), str(error)
-    reads = _reads(*formulas, *([optimizer] if update.outputs else []))
-    of = loss, optimizer, *regularizers
-    plan = Plan(of, wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads, shards, why)
+    reads = tuple(reads_of([*formulas, *([optimizer] if update.outputs else [])]))
+    plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads, shards, why)
     for place in range(len(losses)):
         plan.output(place, weighted=False)
     try:
@@ -204,27 +198,6 @@ def require_one_rate(optimizer: Optimizer) -> None:
     """
     if optimizer.rate_factors or optimizer.decay_factors:
         raise CannotLower("a kernel has one learning rate and one decay for all parameters")
-
-
-def kept_plan(
-    model: Model,
-    loss: Loss,
-    optimizer: Optimizer,
-    regularizers: Sequence[Regularizer],
-    *,
-    shards: bool = False,
-    within: str = "",
-) -> Plan:
-    """Return the plan that a model keeps, if it is of the same formulas, and forget it; otherwise lower them.
-
-    Raises:
-        CannotLower: Some part has no form that a kernel can compute.
-    """
-    state = model._built()
-    plan, state.plan = state.plan, None
-    if plan is not None and not within and plan.shards == shards and plan.serves(loss, optimizer, *regularizers):
-        return cast("Plan", plan)
-    return lowered(model, loss, optimizer, regularizers, shards=shards, within=within)
 
 
 def _passes(operation: Operation, dtype: str, *, shards: bool = False) -> Passes | None:
@@ -286,21 +259,10 @@ def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, 
 
 _LOOPS: dict[type, tuple[str, ...]] = {
     Activation: ("derivative_at",),
-    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total", "_fill")),
+    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total")),
     Optimizer: (),
 }
 """The methods of the base classes that the kernel replaces."""
-
-
-def _reads(*components: Activation | Loss | Optimizer) -> tuple[tuple[str, Reads], ...]:
-    """Return what such methods of users' classes read, by the name of the class."""
-    found = []
-    for cls in {type(component): None for component in components if not wholly_ours(component)}:
-        names = next(names for base, names in WRITTEN.items() if issubclass(cls, base))
-        own = [method for name in names if not is_ours((method := getattr(cls, name)).__module__)]
-        if own:
-            found.append((cls.__name__, Reads(own, cls)))
-    return tuple(found)
 
 
 def _require_own(component: Any) -> None:
@@ -346,7 +308,9 @@ def _activation(activation: Activation, width: int, dtype: str, _methods: tuple[
             a = called(activation, "_formula", h)
             return {"a": a, "slope": _slope(activation, h, a), "square": a * a}
 
-        return Passes(of_elements(activation, _recorded(("h",), ELEMENTS, dtype, both)), _chain_rule(dtype))
+        return Passes(
+            of_elements(type(activation).__name__, _recorded(("h",), ELEMENTS, dtype, both)), _chain_rule(dtype)
+        )
 
     def forward(h: Symbol) -> dict[str, Any]:
         a = called(activation, "_formula", h)
@@ -406,7 +370,7 @@ def _slope_of(regularizer: Regularizer, dtype: str, _methods: tuple[Any, ...]) -
         found = regularizer.strength * found
         return {"slope": found, "change": found * found, "square": w * w}
 
-    return of_elements(regularizer, _recorded(("w",), ELEMENTS, dtype, slope))
+    return of_elements(type(regularizer).__name__, _recorded(("w",), ELEMENTS, dtype, slope))
 
 
 @lru_cache(maxsize=256)
@@ -437,31 +401,27 @@ def _output(
     over_rows = loss.by_row or coupled
     names = ("h", "target", "scale", "weight") if weighted else ("h", "target", "scale")
     record = _recorded(names, width if over_rows else ELEMENTS, dtype, all_of)
-    return _of_rows(loss, record) if over_rows else of_elements(loss, record)
+    return _of_rows(loss, record) if over_rows else of_elements(type(loss).__name__, record)
 
 
 def _layer(layer: Layer, width: int, *, training: bool = True, shards: bool = False) -> Passes:
     """Return how a layer with a formula goes forward and back, over the rows and the units of a batch."""
     try:
+        draws, buffers = layer.draws((width,)) if training else {}, layer.initial_buffers()
+        shards = shards and (layer.mixes_rows or bool(buffers))
         program = layer.program((width,), training=training)
-        if shards and (layer.mixes_rows or layer.initial_buffers()):
-            program = program.of_shards
-        draws = layer.draws((width,)) if training else {}
-        return _traced(program, type(layer).__name__, tuple(draws), tuple(layer.initial_buffers()))
+        names = tuple(layer.layout()), tuple(draws), tuple(buffers)
+        return _traced(program, type(layer).__name__, names, shards=shards)
     except DerivativeError as error:
         raise CannotLower(reason(name_of(layer, "formula"), error)) from None
 
 
 @lru_cache(maxsize=64)
-def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: tuple[str, ...]) -> Passes:
-    traced = program.traced
-    wanted, names = ("x", *program.parameters), list(traced.inputs)
-    first = [traced.output, *traced.outputs[1:], *traced.inputs.values()]
-    if not any(call.pullback for call in traced.graph.calls.values()):
-        first = recognise(first)
-    graph = next(node for node in first if isinstance(node, Node)).graph
-    inputs = dict(zip(names, first[len(first) - len(names) :], strict=True))
-    gradient = graph.input("gradient", first[0].shape)
+def _traced(program: LayerGraph, name: str, own: _Names, *, shards: bool) -> Passes:
+    traced, (parameters, draws, buffers) = of_shards(program) if shards else program.traced, own
+    wanted, names, inputs = ("x", *parameters), [*traced.inputs], traced.inputs
+    first = [recognise(traced.output), *traced.outputs[1:], *inputs.values()]
+    gradient = traced.graph.input("gradient", first[0].shape)
     found = gradients([(first[0], gradient)], [inputs[each] for each in wanted])
     drawn = {inputs[each] for each in draws}
 
@@ -477,7 +437,7 @@ def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: t
     forward = Lowered({each: given[each] for each in names}, outputs)
     backward = Lowered(given, {f"d{each}": slope for each, slope in zip(wanted, slopes, strict=True)})
     kinds = {each: given[each].kind for each in names}
-    for each in (*program.parameters, *buffers):
+    for each in (*parameters, *buffers):
         if given[each].shape != (given["x"].shape[-1],) or kinds[each] != "f":
             raise CannotLower(f"a kernel takes numbers for each unit of {name}; got {each} of another shape")
     for record in (forward, backward):
@@ -488,7 +448,7 @@ def _traced(program: LayerProgram, name: str, draws: tuple[str, ...], buffers: t
             args = nodes_in(arguments(node))
             if args and random.issuperset(args) and node.op not in {*COMPARISONS, "astype"}:
                 raise CannotLower(f"{name} computes with its random numbers alone, which are float32, in np.{node.op}")
-    return Passes(*_sharing_totals(forward, backward), (program.parameters, draws, buffers))
+    return Passes(*_sharing_totals(forward, backward), own)
 
 
 def _sharing_totals(forward: Lowered, backward: Lowered) -> tuple[Lowered, Lowered]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,14 +12,12 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece
 from framework.engines.base import CHUNK_SECONDS, GROWTH, ChunkEngine
-from framework.engines.jax.graph import Draw
-from framework.engines.jax.plan import Plan, padded, values_in_row
-from framework.engines.jax.program import Chunk, Results, State, compiled
+from framework.engines.jax.plan import Plan, padded
+from framework.engines.jax.program import Chunk, State, compiled
 from framework.engines.records import CannotLower
 from framework.errors import DerivativeError
 from framework.extras import required
 from framework.parallel.strategy import Sums
-from framework.random_streams import random_generator
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
@@ -100,8 +98,8 @@ class JaxEngine(ChunkEngine):
         capacity = self._capacity if size == piece.size else 1
         length = 1 if self.watched else max(1, int(self._length))
         rates = self.rates(min(length, whole, capacity))
-        counts = self._counts(piece, size, len(rates))
-        rates = rates[: len(counts)]
+        weights = self._weights(piece, size, len(rates))
+        rates = rates[: len(weights)]
         if not len(rates):
             return False
         with self._mode():
@@ -114,8 +112,8 @@ class JaxEngine(ChunkEngine):
                 np.int32(piece.place),
                 np.int32(len(rates)),
                 plan.fixed(),
-                padded(counts.astype(run.model.dtype), capacity),
-                plan.numbers(rates, optimizer.steps, capacity),
+                padded((weights * plan.per_row["loss"]).astype(run.model.dtype), capacity),
+                tuple(padded(each, capacity) for each in plan.numbers(rates, optimizer.steps)),
                 self._drawn(plan, len(rates), capacity, size),
             )
             if (key := (program, capacity, self._room)) not in self._compiled:
@@ -130,15 +128,16 @@ class JaxEngine(ChunkEngine):
             computed = time.perf_counter()
         if not found or not found[0]:
             return False
-        made, state, results = found
+        made, state, (totals, outputs) = found
         steps = int(made)
         try:
-            metrics = self._metrics(plan, piece, results.outputs, size, steps)
+            metrics = self._metrics(plan, piece, outputs, size, steps)
         except Exception:  # noqa: BLE001 (a metric of the user's: NumPy makes the steps, and raises its error in the right one)
             self._length = 1.0
             return False
-        self._commit(plan, state)
-        self._add_up(plan, results, counts[:steps], rates, metrics)
+        run.optimizer.updating = True  # stays True if a second Ctrl-C comes in between
+        self._take(plan, state)
+        self._add_up(plan, totals, weights[:steps], rates, metrics)
         ended = time.perf_counter()
         copies = ended - begun - (computed - copied)
         seconds = max(CHUNK_SECONDS, COPIES * copies) * steps / max(computed - copied, 1e-9)
@@ -146,34 +145,24 @@ class JaxEngine(ChunkEngine):
         self._end_chunk(piece, size, steps, steps)
         return True
 
-    def _commit(self, plan: Plan, state: State) -> None:
-        """Copy what a chunk has changed into the model and the optimizer."""
-        optimizer = self.run.optimizer
-        optimizer.updating = True  # stays True if a second Ctrl-C comes in between
-        for name, value, memory in zip(plan.names, state.values, state.memory, strict=True):
-            optimizer.parameters.views[name][...] = value
-            for view, array in zip(plan.memory(optimizer, name), memory, strict=True):
-                view[...] = array
-        self._take(plan, state)
-
     def _take(self, plan: Plan, state: State) -> None:
-        """Copy buffers and gradients into the model."""
-        model = self.run.model
-        for view, value in zip(model.buffers.values(), state.buffers, strict=True):
-            view[...] = value
-        for name, gradient in zip(plan.names, state.gradients, strict=True):
-            model.parameters.gradients[name][...] = gradient
+        """Copy a state into the model and the optimizer."""
+        gradients = self.run.model.parameters.gradients
+        now = plan.state(self.run.optimizer)._replace(gradients=tuple(gradients[name] for name in plan.names))
+        for view, array in zip(*map(self.jax.tree.leaves, (now, state)), strict=True):
+            view[...] = array
 
-    def _add_up(self, plan: Plan, results: Results, counts: Array, rates: Array, metrics: list[Sums]) -> None:
+    def _add_up(self, plan: Plan, totals: Sequence[Array], weights: Array, rates: Array, metrics: list[Sums]) -> None:
         """Add up the sums of the steps of a chunk one after another, as the NumPy engine does."""
-        run, optimizer, steps = self.run, self.run.optimizer, len(counts)
-        for (key, divisors), totals in zip(_divisors(plan, counts).items(), results.totals, strict=True):
+        run, last = self.run, len(weights) - 1
+        for (key, values), total in zip(plan.per_row.items(), totals, strict=True):
             before = run.sums.get(key, (0.0, 0.0))
-            pairs = zip(before, (totals[:steps], divisors), strict=True)
+            pairs = zip(before, (total[: last + 1], weights * values), strict=True)
             run.sums[key] = tuple(float(np.cumsum([first, *part])[-1]) for first, part in pairs)
         for sums in metrics:
             add_sums(run.sums, sums)
-        run.batch_loss, optimizer.last_rate = float(results.totals[0][steps - 1] / counts[-1]), float(rates[steps - 1])
+        run.batch_loss = float(totals[0][last] / (weights[last] * plan.per_row["loss"]))
+        run.optimizer.last_rate = float(rates[last])
 
     def _metrics(self, plan: Plan, piece: Piece, outputs: tuple[Any, ...], size: int, steps: int) -> list[Sums]:
         """Return for each batch of a chunk the sums of the metrics that the step does not compute."""
@@ -187,33 +176,27 @@ class JaxEngine(ChunkEngine):
 
     # what a chunk is given
 
-    def _counts(self, piece: Piece, size: int, steps: int) -> Array:
-        """Return what each loss is a mean over, up to the first batch whose weights are all 0, which is skipped."""
-        y, weight = piece.arrays[1:]
-        loss = self.run.loss_function
+    def _weights(self, piece: Piece, size: int, steps: int) -> Array:
+        """Return the sum of each batch's weights, up to the first batch whose weights are all 0, which is skipped."""
+        weight = piece.arrays[2]
         if weight is None:
-            return np.full(steps, size * values_in_row(loss, y))
+            return np.full(steps, float(size))
         rows = piece.rows[piece.place : piece.place + steps * size]
-        sums = np.add.reduce(weight[rows].reshape(steps, size), axis=1, dtype=np.float64)
-        stop = steps if sums.all() else int(np.argmin(sums > 0))
-        return np.asarray(sums[:stop] * values_in_row(loss, y))
+        sums: Array = np.add.reduce(weight[rows].reshape(steps, size), axis=1, dtype=np.float64)
+        return sums[: steps if sums.all() else int(np.argmin(sums > 0))]
 
     def _drawn(self, plan: Plan, steps: int, capacity: int, size: int) -> tuple[Array, ...]:
         """Return the random arrays of the next steps, with the keys of the other engines."""
         seed, epoch, step = self.run.key
         found = []
-        for draw in plan.graph.draws:
+        for draw in plan.draws:
             array = np.zeros((capacity, size, *draw.shape), np.float32)
             for made in range(steps):
-                self._fill(draw, (seed, epoch, step + made), array[made])
+                for number, start in enumerate(range(0, size, self.part_rows)):
+                    key = (seed, epoch, step + made, *([number] if number else []))
+                    draw.fill(array[made, start : start + self.part_rows], key)
             found.append(array)
         return tuple(found)
-
-    def _fill(self, draw: Draw, key: tuple[int, int, int], out: Array) -> None:
-        for number, start in enumerate(range(0, len(out), self.part_rows)):
-            seed, *counters = (*key, number, *draw.place) if number else (*key, *draw.place)
-            part = out[start : start + self.part_rows]
-            random_generator(seed, draw.name, *counters).random(dtype=np.float32, out=part)
 
     def _on_device(self, arrays: Batch) -> tuple[Any, ...]:
         """Return the leaves of x and y and the weight on JAX's device; those of one piece are moved once.
@@ -288,29 +271,23 @@ class JaxEngine(ChunkEngine):
             return None
         rows = rows_in(batch[1])
         piece = Piece(batch, rows)
-        counts = self._counts(piece, rows, 1)
+        (weight,) = self._weights(piece, rows, 1)
+        count = weight * plan.per_row["loss"]
         with self._mode():
             program = plan.program(rows, self.part_rows)
             draws = tuple(array[0] for array in self._drawn(plan, 1, 1, rows))
-            count = counts.astype(run.model.dtype)[0]
             state, given = plan.state(run.optimizer), tuple(self._leaves(batch))
-            found = self._called(compiled(program)[1], state, given, count, plan.fixed(), draws)
+            divisor = count.astype(run.model.dtype)
+            found = self._called(compiled(program)[1], state, given, divisor, plan.fixed(), draws)
         if found is None:
             return None
         totals, sound, state, outputs = found
         if not (sound and np.isfinite(totals[0]) and all(np.isfinite(buffer).all() for buffer in state.buffers)):
             return None
         self._take(plan, state)
-        run.batch_loss = float(totals[0] / counts[0])
-        divisors = _divisors(plan, counts).items()
-        sums: Sums = {key: (float(total), float(by[0])) for (key, by), total in zip(divisors, totals, strict=True)}
+        run.batch_loss = float(totals[0] / count)
+        figures = zip(plan.per_row.items(), totals, strict=True)
+        sums: Sums = {key: (float(total), float(weight * values)) for (key, values), total in figures}
         for found_sums in self._metrics(plan, piece, tuple(output[None] for output in outputs), rows, 1):
             sums |= found_sums
         return sums
-
-
-def _divisors(plan: Plan, counts: Array) -> dict[str, Array]:
-    """Return the divisors of each figure's totals, one for each step, by its column."""
-    rows = counts / plan.per_row
-    figures = zip(plan.totals, plan.per_total, strict=True)
-    return {"loss": counts} | {figure.key: rows * each for figure, each in figures}

@@ -83,18 +83,6 @@ class State(NamedTuple):
     gradients: tuple[Any, ...] = ()
 
 
-class Results(NamedTuple):
-    """Results of each step of a chunk, (steps, ...).
-
-    Attributes:
-        totals: The sum of w l, then that of each of ``Plan.totals``.
-        outputs: The pre-activations and the outputs, where metrics need them.
-    """
-
-    totals: tuple[Any, ...]
-    outputs: tuple[Any, ...]
-
-
 class Chunk(NamedTuple):
     """The arguments of a chunk of steps.
 
@@ -124,14 +112,11 @@ class Program:
     """Everything that the compiled function depends on, besides the shapes of its arguments.
 
     Attributes:
-        step: (data, count, parameters, buffers, draws) -> what a step computes: total, totals, sound, gradients of the
-            trained parameters, buffers, and h and a if they are kept.
+        step: (data, count, trained parameters, frozen ones, buffers, draws) -> what a step computes: total, totals,
+            sound, gradients, buffers, and h and a if they are kept.
         penalties: (trained parameters) -> sound, and what is added to each gradient; None without penalties.
         updates: The update of each group of parameters, and their places among the trained ones.
-        trained: Which of the parameters are trained.
         totals: How many figures have a total of their own.
-        buffers: How many buffers the model has.
-        kept: The shape of each output that is kept, for one row; None for a plain number.
         clips: ``clip_norm`` and ``clip_value``.
         rows: Rows in a batch.
         part: Rows that go through the model at once.
@@ -140,10 +125,7 @@ class Program:
     step: Source
     penalties: Source | None
     updates: tuple[tuple[Source, tuple[int, ...]], ...]
-    trained: tuple[bool, ...]
     totals: int
-    buffers: int
-    kept: tuple[tuple[int, ...] | None, ...]
     clips: tuple[float | None, float | None]
     rows: int = 0
     part: int = 0
@@ -157,16 +139,14 @@ class Program:
     def gradients(self, state: State, batch: Any, count: Any, fixed: Any, draws: Any) -> tuple[Any, Any, State, Any]:
         """Return the totals of a batch, whether its step is sound, the state with its gradients, and its outputs."""
         jax, step, penalties, _ = self._functions
-        values, rest = iter(state.values), iter(fixed)
-        parameters = [next(values) if trained else next(rest) for trained in self.trained]
 
         def part(buffers: Any, batch: Any, draws: Any) -> Any:
             drawn = (draw.astype(count.dtype) for draw in draws)  # else a formula computes with them in float32
-            found = step(*batch, count, *parameters, *buffers, *drawn)
+            found = step(*batch, count, *state.values, *fixed, *buffers, *drawn)
             stop = 2 + self.totals
             last = stop + len(state.values)
-            sums = (found[: stop - 1], found[stop:last])
-            return sums, found[stop - 1], found[last : last + self.buffers], found[last + self.buffers :]
+            end = last + len(buffers)
+            return (found[: stop - 1], found[stop:last]), found[stop - 1], found[last:end], found[end:]
 
         if self.rows <= self.part:
             (totals, slopes), sound, buffers, outputs = part(state.buffers, batch, draws)
@@ -220,8 +200,8 @@ class Program:
             gradients = tuple(jnp.clip(g, -value, value) for g in gradients)
         return gradients
 
-    def run(self, state: State, chunk: Chunk) -> tuple[Any, State, Results]:
-        """Make steps; return how many are sound, the state, and the results of each.
+    def run(self, state: State, chunk: Chunk) -> tuple[Any, State, tuple[Any, Any]]:
+        """Make steps; return how many are sound, the state, and of each the totals and the outputs, (steps, ...).
 
         The first step that is not sound ends the chunk, and the state is then of no use: call again with ``steps`` as
         many as are sound. To choose between old and new state in each step would take 5% of the time of a small model.
@@ -233,12 +213,15 @@ class Program:
             made, sound, _, _ = carried
             return (made < chunk.steps) & sound
 
-        def one(carried: Any) -> Any:
-            made, _, state, results = carried
+        def step(made: Any, state: State) -> Any:
             rows = lax.dynamic_slice(chunk.order, (chunk.start + made * self.rows,), (self.rows,))
             batch = tuple(leaf.at[rows].get(mode="promise_in_bounds") for leaf in chunk.data)
             draws = tuple(draw[made] for draw in chunk.draws)
-            totals, sound, found, outputs = self.gradients(state, batch, chunk.counts[made], chunk.fixed, draws)
+            return self.gradients(state, batch, chunk.counts[made], chunk.fixed, draws)
+
+        def one(carried: Any) -> Any:
+            made, _, state, results = carried
+            totals, sound, found, outputs = step(made, state)
             checked = (
                 totals[0],
                 *(jnp.sum(jnp.square(g)) for g in found.gradients),
@@ -247,16 +230,16 @@ class Program:
             for each in checked:
                 sound &= jnp.isfinite(each)
             state = self.updated(found, tuple(each[made] for each in chunk.numbers))
-            results = jax.tree.map(lambda array, value: array.at[made].set(value), results, Results(totals, outputs))
+            results = jax.tree.map(lambda array, value: array.at[made].set(value), results, (totals, outputs))
             return made + sound.astype(made.dtype), sound, state, results
 
-        def empty(*shape: int) -> Any:
-            return jnp.zeros((*chunk.counts.shape, *shape), chunk.counts.dtype)
-
-        outputs = tuple(empty() if shape is None else empty(self.rows, *shape) for shape in self.kept)
-        results = Results((empty(),) * (1 + self.totals), outputs)
+        first = jnp.int32(0)
+        totals, _, _, outputs = jax.eval_shape(step, first, state)
+        results = jax.tree.map(
+            lambda each: jnp.zeros((*chunk.counts.shape, *each.shape), chunk.counts.dtype), (totals, outputs)
+        )
         state = state._replace(gradients=tuple(map(jnp.zeros_like, state.values)))
-        made, _, state, results = lax.while_loop(going, one, (jnp.int32(0), jnp.bool_(True), state, results))
+        made, _, state, results = lax.while_loop(going, one, (first, jnp.bool_(True), state, results))
         return made, state, results
 
 

@@ -14,12 +14,11 @@ from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder, compared
-from framework.experiments.sweeps.judging import judged, score
-from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.settings import judged, score, varied
 from framework.experiments.sweeps.sweep import Sweep
 from framework.files import read_text
-from framework.reports.comparing import FEW, short_names
 from framework.reports.contents import (
+    FEW,
     STEPS,
     Cells,
     Contents,
@@ -27,9 +26,10 @@ from framework.reports.contents import (
     contents_of,
     first_steps,
     outputs_of_classes,
+    short_names,
 )
-from framework.reports.curves import scatters
-from framework.reports.page import write_report
+from framework.reports.page import scatters, write_report
+from framework.runs.history import History
 from framework.runs.run import Run
 from framework.settings.messages import is_ours
 from framework.trace import TraceSteps
@@ -112,20 +112,14 @@ def _contents(folder: RunFolder, name: str) -> Contents:
         except (FrameworkError, ImportError) as error:
             missing.append(f"The data cannot be used, so what is computed from it is not shown. {error}")
     contents.alarms += missing
-    keys = dict.fromkeys(key for row in rows for key in row)
-    contents.columns = {key: [_value(row, key) for row in rows] for key in keys}
+    history = History([{key: math.nan if value is None else value for key, value in row.items()} for row in rows])
+    contents.columns = {key: history[key] for key in history.keys}
     contents.settings = read_text(folder.path / SETTINGS)
     contents.facts = [*contents.facts, *_about(folder)]
     final = (metrics or {}).get("validation") or {}
     contents.final = {key: value for key, value in final.items() if isinstance(value, int | float)}
     contents.beside = folder.beside
     return contents
-
-
-def _value(row: Mapping[str, float | None], key: str) -> float | None:
-    """Return a value of a row: None if it lacks one, a NaN if it is not finite."""
-    value = row.get(key)
-    return math.nan if value is None and key in row else value
 
 
 def _about(folder: RunFolder) -> Cells:

@@ -1,12 +1,15 @@
-"""Watching runs in the terminal, from the lines that JSONLog writes: the training itself is not touched."""
+"""Watching runs in the terminal, from the lines that JSONLog writes: the training itself is not touched.
+
+Curves are drawn with characters: blocks in one line, and dots of braille in several.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,9 @@ import numpy as np
 from framework.arrays import Array, place_of_best
 from framework.errors import SettingsError
 from framework.experiments.folder import RunFolder, rows_of
-from framework.experiments.views.curves import ASCII_BLOCKS, BLOCKS, braille, sparkline
 from framework.extras import required
 from framework.files import leads_to
+from framework.runs.history import History
 from framework.settings.messages import printable
 from framework.tables import COUNTERS, duration, figure
 
@@ -36,14 +39,12 @@ class Tail:
         18
         >>> tail = Tail(file)
         >>> tail.read(), tail.rows  # the second line is not whole yet
-        (True, [{'epoch': 1}])
+        (True, History(1 epochs, last {'epoch': 1}))
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._place, self._last = 0, b""
-        self.rows: list[dict[str, Any]] = []
-        self.columns: dict[str, array[float]] = {}  # of numbers, NaN where a row has none: a redraw takes them whole
+        self._place, self._last, self.rows = 0, b"", History()
 
     def read(self) -> bool:
         """Read what is new, and return whether there is something."""
@@ -55,7 +56,7 @@ class Tail:
             text = b""
         again = not text.startswith(self._last) or (not self._last and self._place > 0)
         if again:
-            self.rows, self.columns, self._place, self._last = [], {}, 0, b""
+            self.rows, self._place, self._last = History(), 0, b""
             return self.read() or True
         text = text[len(self._last) :]
         whole = text[: text.rfind(b"\n") + 1]
@@ -63,22 +64,13 @@ class Tail:
             self._place += len(whole)
             self._last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
             for row in rows_of(whole):
-                self._append(row)
+                self.rows.append({key: math.nan if value is None else float(value) for key, value in row.items()})
         return bool(whole)
 
     @property
     def foreign(self) -> bool:
         """Whether the file has lines, and none of them is a row."""
         return bool(self._last) and not self.rows
-
-    def _append(self, row: dict[str, float | None]) -> None:
-        for key in row:
-            if key not in self.columns:
-                self.columns[key] = array("d", [math.nan]) * len(self.rows)
-        for key, column in self.columns.items():
-            value = row.get(key)
-            column.append(math.nan if value is None else value)
-        self.rows.append(row)
 
 
 class Watched:
@@ -122,8 +114,8 @@ class Watched:
         return self.metrics is not None
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows that are there."""
+    def rows(self) -> History:
+        """The rows that are there; what is not finite is NaN."""
         return self.tail.rows
 
     @property
@@ -147,7 +139,7 @@ class Watched:
             return f"complete: {printable(str(reason))}" if reason else "complete"
         if not self.rows:
             return "waiting for its first epoch" if self.path.exists() else "waiting: nothing is there yet"
-        seconds = [row["seconds"] for row in self.rows[-20:] if row.get("seconds") is not None]
+        seconds = [row["seconds"] for row in self.rows[-20:] if math.isfinite(row.get("seconds", math.nan))]
         if not seconds:
             return "no times in its lines"
         each = sum(seconds) / len(seconds)
@@ -160,12 +152,12 @@ class Watched:
 
     def values(self, key: str) -> Array:
         """Return a column, NaN where a row has no number."""
-        return np.array(self.tail.columns[key])
+        return self.rows.columns()[key]
 
     @property
     def keys(self) -> list[str]:
         """The figures, in the order in which they come."""
-        return [key for key in self.tail.columns if key not in COUNTERS]
+        return [key for key in self.rows.keys if key not in COUNTERS]
 
 
 def watch(
@@ -370,8 +362,86 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     """Return a figure of a row, as text; nothing where the row has none."""
     if key not in row:
         return ""
-    return "not finite" if row[key] is None else _short(row[key])
+    return _short(row[key]) if math.isfinite(row[key]) else "not finite"
 
 
 def _short(value: float | None) -> str:
     return figure(value, digits=5)
+
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = "_.-:=+*#"
+
+
+def sparkline(values: Array, width: int, blocks: str = BLOCKS) -> str:
+    """Return values as blocks in one line; a gap is a space.
+
+    Example:
+        >>> sparkline(np.array([4.0, 2.0, 1.0, np.nan, 0.0]), 10)
+        '█▅▃ ▁'
+    """
+    if not len(values):
+        return ""
+    parts = np.array_split(values, min(width, len(values)))
+    ends = np.array([part[-1] for part in parts])
+    finite = ends[np.isfinite(ends)]
+    if not finite.size:
+        return " " * len(ends)
+    low, high = finite.min(), finite.max()
+    span = high / 2 - low / 2 or 1.0  # halves: the whole may overflow
+    share = (np.where(np.isfinite(ends), ends, low) / 2 - low / 2) / span
+    places = np.minimum(share * len(blocks), len(blocks) - 1).astype(int)
+    return "".join(blocks[place] if ok else " " for place, ok in zip(places, np.isfinite(ends), strict=True))
+
+
+def braille(
+    curves: Iterable[tuple[Array, str]], width: int, height: int, low: float, high: float
+) -> list[list[tuple[str, str]]]:
+    """Return curves as lines of braille characters, each of which has 2 x 4 dots, with their styles.
+
+    Args:
+        curves: The values of each curve at equal distances, with its style. All have the same x axis.
+        width: The characters in a line.
+        height: The lines.
+        low: The value at the bottom.
+        high: The value at the top.
+    """
+    curves = [*curves]
+    dots = np.zeros((4 * height, 2 * width), dtype=bool)
+    styles = np.full((height, width), "", dtype=object)
+    longest = max(len(values) for values, _ in curves)
+    span = high / 2 - low / 2 or 1.0  # halves: the whole may overflow
+    for values, style in curves:
+        own = round(2 * width * len(values) / longest)
+        before = None
+        for column, part in enumerate(_columns(values, max(own, 1))):
+            inside = part[np.isfinite(part)]
+            if not inside.size:
+                before = None
+                continue
+            rows = np.rint((1 - (inside / 2 - low / 2) / span) * (4 * height - 1)).astype(int)
+            ends = [rows.min(), rows.max(), *([] if before is None else [before])]
+            dots[min(ends) : max(ends) + 1, column] = True
+            styles[min(ends) // 4 : max(ends) // 4 + 1, column // 2] = style
+            before = rows[-1]
+    return [_line(dots[4 * row : 4 * row + 4], styles[row]) for row in range(height)]
+
+
+def _columns(values: Array, count: int) -> list[Array]:
+    """Return the values that belong to each column of dots: several, or one between two values."""
+    if len(values) >= count:
+        return np.array_split(values, count)
+    places = np.linspace(0, count - 1, len(values))
+    between = 2 * np.interp(np.arange(count), places, values / 2)
+    between[np.rint(places).astype(int)] = values  # also one between two gaps
+    return np.array_split(between, count)
+
+
+_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+
+
+def _line(dots: Array, styles: Array) -> list[tuple[str, str]]:
+    """Return a line of characters from its four rows of dots."""
+    cells = (dots.reshape(4, -1, 2) * _DOTS[:, None, :]).sum(axis=(0, 2))
+    characters = [(chr(0x2800 + int(cell)) if cell else " ", style) for cell, style in zip(cells, styles, strict=True)]
+    return [("".join(c for c, _ in group), style) for style, group in groupby(characters, lambda each: each[1])]

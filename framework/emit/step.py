@@ -1,0 +1,440 @@
+"""The passes of a model, a loss, and a whole step, as NumPy functions with working memory."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from framework.arrays import Array, require_ids
+from framework.emit.numpy import Emitted, emit
+from framework.errors import ShapeError, UsageError
+from framework.graph.lower import Lowering, is_columns
+from framework.graph.node import Node, needed, nodes_in, ordered
+from framework.graph.operations import OPERATIONS
+from framework.graph.step import LossGraph, ModelGraph, StepGraph
+from framework.trees import leaves, map_leaves
+
+_FREE = frozenset({"constant", "rows", "row_numbers"})
+"""Operations without arguments, which are computed again instead of saved."""
+
+Result = TypeVar("Result")
+
+Pattern = tuple[bool, ...]
+"""For each leaf of the outputs, whether its gradient is that of the argument of its activation."""
+
+
+class Workspace(WeakKeyDictionary[Any, Any]):
+    """The working memory of several functions, made when each is first called; of one thread at a time.
+
+    That of a function ends with it, as after each training of a model whose functions no other model shares.
+    """
+
+    def __getitem__(self, function: Any) -> Any:
+        """Return the memory of a function."""
+        try:
+            return super().__getitem__(function)
+        except KeyError:
+            memory = self[function] = function.new_memory()
+            return memory
+
+
+class Slot(NamedTuple):
+    """The arrays that a step of some rows writes into.
+
+    Attributes:
+        gradient: The gradient of all parameters.
+        gradients: Its views, by the names of the parameters.
+        buffers: The new buffers by name.
+        workspace: The working memory.
+    """
+
+    gradient: Array
+    gradients: Mapping[str, Array]
+    buffers: Mapping[str, Array]
+    workspace: Workspace
+
+    @classmethod
+    def of(cls, model: Any) -> Slot:
+        """Return the arrays of a model."""
+        state = model._built()
+        return cls(state.parameters.gradient, state.parameters.gradients, state.buffers, state.workspace)
+
+
+def finish(step: Generator[Array, Array, Result]) -> Result:
+    """Return the result of a step that needs no totals over shards."""
+    try:
+        next(step)
+    except StopIteration as ended:
+        result: Result = ended.value
+        return result
+    raise AssertionError("the step of a shard waits for the others")
+
+
+class Passes:
+    """The passes of a model for samples of one shape, as NumPy functions.
+
+    Attributes:
+        graph: The model as a graph.
+        trained: The names of the parameters that get a gradient.
+        plain: The pattern of the gradients of all outputs.
+        real: The type of a float.
+        patterns: Those that a backward pass may start from.
+        contiguous: Whether each output, and each argument of its activation, is known to be C contiguous.
+        losses: The losses that backward passes began with, as functions.
+        sources: Where the argument of each activation is: among the results, the arguments, or nowhere.
+        single: Whether there is one output.
+        changed: The names of the buffers that a pass in training changes.
+        forward: (x, numbers, draws) -> the outputs, the arguments of their activations, the new buffers, and what the
+            backward pass reads.
+    """
+
+    def __init__(self, graph: ModelGraph, trained: Sequence[str] = (), patterns: Iterable[Pattern] = ()) -> None:
+        """Emit the forward pass.
+
+        Args:
+            graph: The model as a graph.
+            trained: The names of the parameters that get a gradient.
+            patterns: The patterns of gradients that backward passes may start from, besides those of all outputs, and
+                of all arguments of activations.
+        """
+        self.graph, self.trained = graph, [*trained]
+        names = leaves(graph.outputs)
+        self.plain: Pattern = (False,) * len(names)
+        self.real = np.dtype(graph.graph.dtype).type
+        numbers = [graph.numbers[name] for name in trained]
+        ends = tuple(h is not None for h in graph.h)
+        self.patterns = dict.fromkeys([self.plain, ends, *patterns]) if graph.training else {}
+        # A loop is extended while it is derived, so every pattern is derived before the forward pass is lowered. The
+        # gradients of the parameters come first and by themselves, as in a step, which has no dL/dx; but Python carries
+        # a gradient back once.
+        of_x = [*graph.x.values()]
+        derived = [
+            [(pattern, graph.gradients(dict(zip(names, pattern, strict=True)), wrt)) for pattern in self.patterns]
+            for wrt in ([[*numbers, *of_x]] if graph.calls else [numbers, of_x])
+        ]
+        lowering = Lowering(graph.graph)
+        self._inputs = lowering.add(graph.inputs)
+        a, h = lowering.add(graph.a), lowering.add(graph.h)
+        buffers = lowering.add(graph.buffers.values())
+        of_all = [{pattern: lowering.add(nodes) for pattern, (_, nodes) in part} for part in derived]
+        self._back: dict[Pattern, tuple[list[Node], list[Node]]] = {}
+        for pattern, (seeds, _) in derived[0]:
+            gradients = [node for part in of_all for node in part[pattern]]
+            dx = gradients[len(numbers) :]
+            self._back[pattern] = lowering.add(seeds.values()), dx + gradients[: len(numbers)]
+        results = {f"a{place}": node for place, node in enumerate(a)}
+        self.sources: list[tuple[str, int]] = []
+        for place, node in enumerate(h):
+            if node in self._inputs or node is None:
+                self.sources.append(("argument", self._inputs.index(node)) if node else ("", 0))
+            else:
+                self.sources.append(("result", len(results)))
+                results[f"h{place}"] = node
+        before = dict(zip(graph.numbers, self._inputs[len(graph.x) :], strict=False))
+        new = {name: node for name, node in zip(graph.buffers, buffers, strict=True) if node is not before[name]}
+        self.changed = [*new] if graph.training else []
+        results |= {f"buffer{place}": new[name] for place, name in enumerate(self.changed)}
+        self._saved = _read_by(results.values(), {*self._inputs}, self._back.values())
+        results |= {f"saved{place}": node for place, node in enumerate(self._saved)}
+        self.forward = emit(results, _named("i", self._inputs), name="forward", share=True)
+        self.contiguous = [node in self.forward.contiguous for node in (*a, *h)]
+        self.losses: dict[Any, Any] = {}
+        self._functions: dict[tuple[Pattern, bool], Emitted] = {}
+        self._several, self.single = len(results) > 1, not isinstance(graph.outputs, dict)
+        self._checks = bool(graph.minimum[0] or graph.draws or graph.ids)
+        self._ids: Emitted | None = None
+
+    def backward(self, pattern: Pattern, *, input_gradient: bool) -> Emitted:
+        """Return the backward pass: (gradients of outputs, x, numbers, draws, saved, arrays of gradients) -> dL/dx."""
+        key = pattern, input_gradient
+        if key not in self._functions:
+            seeds, gradients = self._back[pattern]
+            first = 0 if input_gradient else len(self.graph.x)
+            outputs = _named("d", gradients[first:], first)
+            into = {f"d{place}": f"into{place}" for place in range(len(self.graph.x), len(gradients))}
+            inputs = _named("seed", seeds) | _named("i", self._inputs) | _named("saved", self._saved)
+            known = {*seeds, *(node for node in self._saved if node in self.forward.contiguous)}
+            self._functions[key] = emit(outputs, inputs, name="backward", into=into, contiguous=known)
+        return self._functions[key]
+
+    def run(self, workspace: Workspace, key: tuple[int, ...] | None, x: Any, numbers: Iterable[Array]) -> Pass:
+        """Return a forward pass.
+
+        Args:
+            workspace: The working memory.
+            key: The key of the pass's random numbers, or None.
+            x: A batch, or arrays by name.
+            numbers: The parameters and the buffers.
+
+        Raises:
+            ShapeError: Training needs more rows.
+            DataError: An id is out of range.
+            UsageError: A layer draws random numbers, and there is no key.
+        """
+        batch = [x] if type(x) is not dict else leaves(x)
+        arguments = [*batch, *numbers]
+        if self._checks:
+            self._check(arguments, key, len(batch[0]))
+        memory = None
+        if self.forward.works:
+            memory = workspace[self.forward]
+            memory.key = key
+        results = self.forward.function(memory, *arguments)
+        return Pass(self, workspace, arguments, results if self._several else (results,))
+
+    def _check(self, arguments: list[Array], key: tuple[int, ...] | None, rows: int) -> None:
+        """Check the number of rows and the ids, and add the draws to the arguments."""
+        graph = self.graph
+        if graph.minimum[0]:
+            require_rows(graph, rows)
+        arguments += draw_numbers(graph, key, rows)
+        if graph.ids:
+            self._require_ids(arguments)
+
+    def again(self, done: Pass) -> Pass:
+        """Return a pass of other functions, made by these; the buffers stay."""
+        memory = done.workspace[self.forward]
+        memory.key = done.key
+        results = self.forward.function(memory, *done.arguments)
+        return Pass(self, done.workspace, done.arguments, results if self._several else (results,))
+
+    def _require_ids(self, arguments: Sequence[Array]) -> None:
+        """Check the ids that layers look up.
+
+        Raises:
+            DataError: One is out of range; names the layer.
+        """
+        ids = self.graph.ids
+        if self._ids is None:
+            self._ids = emit(_named("ids", [lookup.node for lookup in ids]), _named("i", self.graph.inputs))
+        values = self._ids(*arguments)
+        for lookup, array in zip(ids, values if len(ids) > 1 else (values,), strict=True):
+            require_ids(np.asarray(array), lookup.limit, lookup.name)
+
+
+class Pass:
+    """A forward pass, and what the backward pass after it needs.
+
+    Attributes:
+        passes: The functions.
+        arguments: The arrays that the pass was given: the leaves of x, the parameters, the buffers, the draws.
+        sample: Whether it was given one sample.
+        loss: After the backward pass of a loss, the paths of outputs, and the sum of w l of each.
+        version: That of the parameters; after another one was frozen or unfrozen, the pass is made again.
+    """
+
+    __slots__ = ("_results", "arguments", "loss", "passes", "sample", "version", "workspace")
+
+    def __init__(self, passes: Passes, workspace: Workspace, arguments: list[Array], results: tuple[Any, ...]) -> None:
+        """Hold the results of a forward pass."""
+        self.passes, self.arguments, self.workspace, self._results = passes, arguments, workspace, results
+        self.sample, self.version = False, 0
+        self.loss: tuple[Any, Sequence[float]] = ((), ())
+
+    @property
+    def a(self) -> tuple[Any, ...]:
+        """The leaves of the outputs."""
+        return self._results[: len(self.passes.graph.a)]
+
+    @property
+    def h(self) -> list[Any]:
+        """The arguments of the activations that end them, or None."""
+        sources = {"result": self._results, "argument": self.arguments}
+        return [sources[source][place] if source else None for source, place in self.passes.sources]
+
+    @property
+    def buffers(self) -> tuple[Any, ...]:
+        """The new buffers."""
+        start = len(self._results) - len(self.passes.changed) - len(self.passes._saved)
+        return self._results[start : start + len(self.passes.changed)]
+
+    @property
+    def tree(self) -> Any:
+        """The output: an array, or arrays by name."""
+        return self._results[0] if self.passes.single else self.tree_of(self.a)
+
+    @property
+    def totals(self) -> dict[Any, float]:
+        """The sum of w l of each output by its path, after the backward pass of a loss."""
+        return dict(zip(*self.loss, strict=True))
+
+    @property
+    def key(self) -> tuple[int, ...] | None:
+        """The key of the pass's random numbers."""
+        key: tuple[int, ...] | None = self.workspace[self.passes.forward].key
+        return key
+
+    def tree_of(self, parts: Sequence[Any]) -> Any:
+        """Return a value for each leaf of the outputs, by name for several outputs."""
+        if self.passes.single:
+            return parts[0]
+        takes = iter(parts)
+        return map_leaves(lambda _: next(takes), self.passes.graph.outputs)
+
+    def backward(
+        self, pattern: Pattern, gradients: Sequence[Array], out: Mapping[str, Array], *, input_gradient: bool
+    ) -> tuple[Array, ...]:
+        """Fill the gradients of the parameters, and return dL/dx by leaf.
+
+        Args:
+            pattern: For each leaf of the outputs, whether its gradient is that of the argument of its activation.
+            gradients: The gradients.
+            out: The gradients of the parameters by name, which are written.
+            input_gradient: Whether dL/dx is wanted; an empty tuple is returned otherwise.
+        """
+        passes = self.passes
+        function = passes._functions.get((pattern, input_gradient))
+        function = function or passes.backward(pattern, input_gradient=input_gradient)
+        saved = self._results[len(self._results) - len(passes._saved) :]
+        into = [out[name] for name in passes.trained]
+        memory = self.workspace[function] if function.works else None
+        results = function.function(memory, *gradients, *self.arguments, *saved, *into)
+        return (results if isinstance(results, tuple) else (results,))[: len(passes.graph.x)] if input_gradient else ()
+
+
+def require_rows(graph: ModelGraph, rows: int) -> None:
+    """Check that a batch has as many rows as the layers need in training.
+
+    Raises:
+        ShapeError: It has fewer; names the layer.
+    """
+    minimum, label = graph.minimum
+    if rows < minimum:
+        raise ShapeError(
+            f"{label} needs {minimum} rows or more in training; got {rows}: choose a batch_size that leaves no smaller "
+            "batch at the end; model(x) predicts for one row"
+        )
+
+
+def draw_numbers(graph: ModelGraph, key: tuple[int, ...] | None, rows: int) -> list[Array]:
+    """Return the random arrays of a pass in training.
+
+    Raises:
+        UsageError: There is no key.
+    """
+    drawn = []
+    for draw, _ in graph.draws:
+        if not key:
+            raise UsageError(
+                f"{draw.label} draws random numbers in training: write forward(x, key=(seed, epoch, step))"
+            )
+        drawn.append(np.empty((rows, *draw.shape), np.float32))
+        draw.fill(drawn[-1], key)
+    return drawn
+
+
+def _named(prefix: str, nodes: Iterable[Any], first: int = 0) -> dict[str, Any]:
+    return {f"{prefix}{place}": node for place, node in enumerate(nodes, first)}
+
+
+def _read_by(results: Iterable[Any], given: set[Node], backward: Iterable[tuple[list[Node], list[Node]]]) -> list[Node]:
+    """Return the nodes of the forward pass that a backward pass reads; for a view, the array that it is taken from."""
+    forward = needed(results)
+    saved: dict[Node, None] = {}
+    for seeds, gradients in backward:
+        order = ordered(gradients)
+        known = forward | {node for node in order if node.op == "part" and node.args[0] in forward}
+        read = [node for node in order if node in known and node in gradients]
+        read += [arg for node in order if node not in known for arg in nodes_in(node.args) if arg in known]
+        for value in read:
+            base = value
+            while OPERATIONS[base.op].view and isinstance(base.args[0], Node) and not is_columns(base):
+                base = base.args[0]
+            if base not in given and base not in seeds and base.op not in _FREE and base.fill is None:
+                saved[base] = None
+    return [*saved]
+
+
+class LossProgram:
+    """A loss as a NumPy function: (outputs, y, weight, count) -> the totals, and the gradient of each output.
+
+    Attributes:
+        graph: The loss as a graph.
+        pattern: For each leaf of the outputs, whether its gradient is that of the argument of its activation.
+        paths: The outputs of which there is a total, the whole first.
+    """
+
+    def __init__(self, graph: LossGraph, passes: Passes) -> None:
+        """Emit the function, for the outputs of these passes."""
+        self.graph = graph
+        inputs = [*graph.a.values(), *graph.h.values()]
+        lowering = Lowering(graph.graph)
+        lowered = [node and lowering.add([node])[0] for node in inputs]
+        data = lowering.add(graph.data.values())
+        self.paths = [(), *(path for path in graph.totals if path)]
+        totals = lowering.add(graph.totals[path] for path in self.paths)
+        deltas = [graph.deltas.get(name, (False, 0.0)) for name in graph.a]
+        self.pattern = tuple(fused for fused, _ in deltas)
+        pairs = zip(lowering.add(delta for _, delta in deltas), graph.a.values(), strict=True)
+        whole = [lowering.graph.add("broadcast_to", delta, shape=a.shape) for delta, a in pairs]
+        outputs = _named("total", totals) | _named("d", whole)
+        read = needed(outputs.values())
+        self._takes_h = [place for place, node in enumerate(lowered[len(graph.a) :]) if node in read]
+        arguments = [*lowered[: len(graph.a)], *(lowered[len(graph.a) + place] for place in self._takes_h), *data]
+        known = {node for node, is_known in zip(lowered, passes.contiguous, strict=True) if node and is_known}
+        self._function = emit(outputs, _named("i", arguments), name="loss", contiguous=known)
+
+    def fused(self, done: Pass) -> list[Array | None]:
+        """Return for each leaf of the outputs the argument of its activation, if its gradient is that of it."""
+        return [part if fused else None for part, fused in zip(done.h, self.pattern, strict=True)]
+
+    def __call__(self, done: Pass, *arrays: Any) -> tuple[list[float], tuple[Array, ...]]:
+        """Return the totals of a forward pass, and the gradients: working memory, which the next call overwrites.
+
+        Args:
+            done: The forward pass.
+            *arrays: The leaves of y, the weights if there are some, and what the loss is divided by.
+        """
+        outputs = done.a
+        if self._takes_h:
+            h = done.h
+            outputs += tuple(h[place] for place in self._takes_h)
+        memory = done.workspace[self._function] if self._function.works else None
+        results = self._function.function(memory, *outputs, *arrays)
+        count = len(self.paths)
+        return [*map(float, results[:count])], results[count:]
+
+
+class StepProgram:
+    """A whole step up to the gradients: (x, y, weight, count, numbers, draws, arrays of gradients) -> results.
+
+    Attributes:
+        function: The function.
+        trained: The names of the parameters whose gradients are written.
+        whole: Whether these are all.
+        changed: The names of the buffers that it returns.
+        buffers: The first place of these in the results; the total of the loss is the first one, then further totals.
+        sound: The place of whether ids are sound, or None.
+    """
+
+    def __init__(self, graph: StepGraph, *, kept: bool) -> None:
+        """Emit the function; the outputs are ``kept`` for metrics that NumPy computes."""
+        step, inputs = graph.composed()
+        model = graph.model
+        numbers = dict(zip(model.numbers, inputs[len(model.x) + len(graph.loss.data) :], strict=False))
+        new = {name: node for name, node in zip(model.buffers, step.buffers, strict=True) if node is not numbers[name]}
+        self.trained, self.changed = graph.trained, [*new]
+        self.whole = len(self.trained) == len(model.numbers) - len(model.buffers)
+        results = {"total": step.total} | _named("total", step.totals)
+        self.sound = None if step.sound is True else len(results)
+        results |= {} if self.sound is None else {"sound": step.sound}
+        self.buffers = len(results)
+        results |= _named("buffer", new.values())
+        self._outputs, self._kept = model.outputs, len(results)
+        self._has_h = [node is not None for node in model.h]
+        results |= _named("a", step.a) | _named("h", step.h) if kept else {}
+        gradients = _named("d", step.gradients)
+        into = {name: f"into{place}" for place, name in enumerate(gradients)}
+        results = {"total": step.total, "none": 0.0} if len(results) == 1 else results  # always a tuple
+        self.function = emit(results | gradients, _named("i", inputs), name="step", into=into, share=True)
+
+    def outputs(self, results: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Return (h, a) of the results."""
+        count = len(self._has_h)
+        a, h = results[self._kept : self._kept + count], results[self._kept + count : self._kept + 2 * count]
+        ends = iter([part if has else None for part, has in zip(h, self._has_h, strict=True)])
+        outputs = iter(a)
+        return map_leaves(lambda _: next(ends), self._outputs), map_leaves(lambda _: next(outputs), self._outputs)

@@ -1,0 +1,203 @@
+"""The step of a run with NumPy, as one function of its batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from framework.arrays import Array, Batch
+from framework.emit.programs import share_program, structure_of
+from framework.emit.step import Slot, StepProgram, draw_numbers, require_rows
+from framework.errors import DivergedError
+from framework.graph.step import StepGraph
+from framework.losses import Loss
+from framework.losses.several import Figure, Losses
+from framework.models import Model
+from framework.models.base import unsound_buffer
+from framework.parallel.strategy import Computation, Sums
+from framework.runs.figures import Figures
+from framework.settings.messages import is_ours
+from framework.trees import leaves, map_leaves, rows_in
+
+
+def overrides_loop(loss: Loss) -> str | None:
+    """Return the method with which a user's class replaces what its base class does with ``value``, or None."""
+    names = (name for name in ("backward", "count") if not is_ours(getattr(type(loss), name).__module__))
+    return next((f"{type(loss).__name__}.{name}" for name in names), None)
+
+
+def traced_metrics(figures: Figures, model: Model) -> list[Figure]:
+    """Return the metrics that are losses, whose sums a step computes.
+
+    NumPy computes one that reads values which may change, and one whose numbers a Preprocess turns back.
+    """
+    return [
+        figure
+        for figure in figures.of_metrics
+        if isinstance(figure.formula, Loss)
+        and type(figure.formula).output_sums in (Loss.output_sums, Losses.output_sums)
+        and overrides_loop(figure.formula) is None
+        and not figure.formula.read
+        and figures.inverse(model, figure) is None
+    ]
+
+
+class NumPyStep:
+    """Fills the gradients of a model from a batch; one function for each form of a batch."""
+
+    def __init__(self, model: Model, loss: Loss, figures: Figures) -> None:
+        """Prepare for the batches of a run."""
+        self.model, self.loss, self.figures = model, loss, figures
+        self._by_hand = overrides_loop(loss) is not None
+        self._forms: dict[Any, _Form] = {}
+
+    def __call__(
+        self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int | None = None
+    ) -> Computation:
+        """Fill a slot from some rows; the loss in the sums is without ``count``.
+
+        Args:
+            batch: The rows.
+            count: What the loss is divided by.
+            key: The key of the rows' random numbers.
+            slot: The arrays to fill.
+            rows: How many rows the whole batch has if these are a shard of it and layers mix rows; None elsewhere.
+
+        Raises:
+            DivergedError: The loss is not finite.
+        """
+        if self._by_hand:
+            return self.by_hand(batch, count, key, slot)
+        return self._form(batch, shards=rows is not None).step(batch, count, key, slot, rows)
+
+    def by_hand(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Computation:
+        """Fill a slot by hand: for a loss with loops of its own, and for the error of what is not finite."""
+        yield from ()
+        x, y, weight = batch
+        model = self.model
+        model.forward(x, key=key, copy=False)
+        done, own = model.recorded(), model.parameters.gradient
+        total = count * self.loss.backward(model, y, weight, count=count, check=False)
+        if slot.gradient is not own:
+            slot.gradient[...] = own
+        return {"loss": (total,)} | self.figures.training_sums(model, done, y, weight)
+
+    def _form(self, batch: Batch, *, shards: bool) -> _Form:
+        x, y, weight = batch
+        key = _form_of(x), _form_of(y), weight is None, shards, self.model.parameters.frozen
+        form = self._forms.get(key)
+        if form is None:
+            form = self._forms[key] = _Form(self, batch, shards=shards)
+        return form
+
+
+def _form_of(tree: Any) -> Any:
+    if type(tree) is not dict:
+        return tree.shape[1:], tree.dtype
+    return tuple((name, _form_of(part)) for name, part in tree.items())
+
+
+class _Form:
+    """The step of batches of one form."""
+
+    def __init__(self, step: NumPyStep, batch: Batch, *, shards: bool) -> None:
+        model, loss, figures = step.model, step.loss, step.figures
+        self._by_hand = step.by_hand
+        metrics = traced_metrics(figures, model)
+        formulas = [(figure.path, figure.formula) for figure in metrics]
+        kept = shards or len(metrics) < len(figures.of_metrics)  # by shards, for the error of what is not finite
+
+        def make() -> tuple[StepGraph, StepProgram]:
+            graph = StepGraph(model, loss, batch, metrics=formulas, shards=shards)
+            return graph, StepProgram(graph, kept=kept or None in graph.loss.metrics)
+
+        of_metrics = tuple((path, structure_of(formula)) for path, formula in formulas)
+        key = model.structure(), structure_of(loss), of_metrics
+        form = (_form_of(batch[0]), _form_of(batch[1]), batch[2] is None, shards, kept)
+        graph, program = share_program(
+            (*key, form), make, lambda made: bool(loss.read or made[0].model.calls or made[0].model.read)
+        )
+        made = [figure for figure, total in zip(metrics, graph.loss.metrics, strict=True) if total is not None]
+        self.model, self.loss, self.figures, self.graph = model, loss, figures, graph
+        self.totals = [*figures.of_outputs, *made]
+        self.rest = tuple(figure for figure in figures.of_metrics if figure not in made)
+        self.program = program
+        self.frozen = [name for name in model.parameters if name not in program.trained]
+        state = model._built()
+        self.dtype: Any = state.dtype
+        self._numbers = [*state.parameters.views.values(), *state.buffers.values()]
+
+    def step(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int | None) -> Computation:
+        """Fill a slot; where a number is not finite, or an id is out of range, the step by hand raises its error."""
+        program, graph = self.program, self.graph.model
+        if graph.minimum[0]:
+            require_rows(graph, rows_in(batch[1]) if rows is None else rows)
+        memory, gradients = slot.workspace[program.function], slot.gradients
+        memory.key = key
+        arguments = self._arguments(batch, count, key)
+        arguments += gradients.values() if program.whole else map(gradients.__getitem__, program.trained)
+        results: Any = None
+        try:
+            step = program.function.function(memory, *arguments)
+            results = (yield from step) if program.function.waits else step
+        except IndexError:  # an id is out of range
+            pass
+        if results is None or not self._is_sound(results):
+            if rows is not None and results is not None and self._has_sound_ids(results):
+                raise self._divergence(results, batch[1])
+            return (yield from self._by_hand(batch, count, key, slot))
+        if slot.buffers:
+            for name, buffer in (self.model.buffers | self._new_buffers(results)).items():
+                slot.buffers[name][...] = buffer
+        for name in self.frozen:
+            gradients[name][...] = 0.0
+        return self._sums(results, batch[1], batch[2])
+
+    def _arguments(self, batch: Batch, count: float, key: tuple[int, ...]) -> list[Any]:
+        """Return the arguments of the program, but for the arrays of gradients."""
+        (x, y, weight), graph, dtype = batch, self.graph.model, self.dtype
+        arrays = [x, y] if type(x) is not dict and type(y) is not dict else [*leaves(x), *leaves(y)]
+        if weight is not None:
+            arrays.append(weight)
+        for place, array in enumerate(arrays):
+            if (array.dtype is not dtype and array.dtype.kind == "f") or not array.flags.c_contiguous:
+                arrays[place] = np.ascontiguousarray(array, dtype if array.dtype.kind == "f" else None)
+        drawn = draw_numbers(graph, key, rows_in(y)) if graph.draws else ()
+        return [*arrays, dtype.type(count), *self._numbers, *drawn]
+
+    def _has_sound_ids(self, results: tuple[Any, ...]) -> bool:
+        return self.program.sound is None or bool(results[self.program.sound])
+
+    def _is_sound(self, results: tuple[Any, ...]) -> bool:
+        """Return whether ids are in range, and the loss and the new buffers are finite."""
+        sound = math.isfinite(results[0]) and self._has_sound_ids(results)
+        return sound and all(np.isfinite(buffer).all() for buffer in self._new_buffers(results).values())
+
+    def _new_buffers(self, results: tuple[Any, ...]) -> dict[str, Array]:
+        program = self.program
+        return dict(zip(program.changed, results[program.buffers :], strict=False))
+
+    def _divergence(self, results: tuple[Any, ...], y: Any) -> DivergedError:
+        """Return the error of a shard whose loss, or a new buffer of it, is not finite."""
+        if math.isfinite(results[0]):
+            new = self._new_buffers(results).items()
+            return unsound_buffer(self.model, next(name for name, buffer in new if not np.isfinite(buffer).all()))
+        h, a = self.program.outputs(results)
+        loss, outputs = self.graph.loss, self.graph.model.outputs
+        h = map_leaves(lambda name, part: part if loss.deltas.get(name, (False,))[0] else None, outputs, h)
+        paths = [(), *(path for path in loss.totals if path)]
+        return self.loss.divergence(a, h, y, {path: float(total) for path, total in zip(paths, results, strict=False)})
+
+    def _sums(self, results: tuple[Any, ...], y: Any, weight: Array | None) -> Sums:
+        """Return the sums of the figures, the loss first."""
+        sums: Sums = {"loss": (float(results[0]),)}
+        if not self.figures.summed:
+            return sums
+        for figure, total in zip(self.totals, results[1:], strict=False):
+            sums[figure.key] = float(total), figure.divisor(y, weight)
+        if self.rest:
+            h, a = self.program.outputs(results)
+            sums |= self.figures.metric_sums(self.model, h, a, y, weight, self.rest)
+        return sums

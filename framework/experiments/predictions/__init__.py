@@ -1,1 +1,0 @@
-"""Predictions of tables, as one file or as a folder of part files."""

@@ -1,1 +1,0 @@
-"""Processes that share work: who works on what, and how several are started."""

@@ -1,1 +1,0 @@
-"""A first experiment for a table."""
