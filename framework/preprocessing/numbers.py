@@ -52,6 +52,7 @@ class Standardize(ColumnStep):
 
     learns = ("mean",)
     statistic = Moments
+    """Counts the numbers, and gathers their mean, their deviation and their range."""
 
     mean: Numbers = ()
     scale: Numbers = ()
@@ -105,6 +106,7 @@ class MinMax(ColumnStep):
 
     learns = ("low",)
     statistic = Moments
+    """Counts the numbers, and gathers their mean, their deviation and their range."""
 
     low: Numbers = ()
     high: Numbers = ()
@@ -199,6 +201,7 @@ class Quantiles(ColumnStep):
 
     learns = ("values",)
     statistic = Sketch
+    """Gathers the quantiles of the numbers."""
 
     n: Count = 256
     to: Literal["uniform", "normal"] = Field("uniform", kw_only=True)
