@@ -25,7 +25,7 @@ from framework.schedules.base import rate_at
 from framework.settings.component import Component, NonNegative, Positive
 from framework.settings.messages import elsewhere
 
-CACHE = 1 << 20
+CACHE = 1 << 19
 """Bytes that a block of values and of each memory may have together, so that an update reads them from the cache."""
 
 _vdot = inspect.unwrap(np.vdot)  # the bare function; unlike dot it does not warn where a square overflows
