@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from framework.arrays import Array, blocks
+from framework.arrays import BLOCK, Array, blocks
 from framework.errors import DivergedError, SettingsError, UsageError, nearest
 from framework.models import Model
 from framework.models.parameters import Parameters, matching, require_finite_gradient
@@ -24,9 +24,6 @@ from framework.schedules import Schedule
 from framework.schedules.base import rate_at
 from framework.settings.component import Component, NonNegative, Positive
 from framework.settings.messages import elsewhere
-
-CACHE = 1 << 19
-"""Bytes that a block of values and of each memory may have together, so that an update reads them from the cache."""
 
 _vdot = inspect.unwrap(np.vdot)  # the bare function; unlike dot it does not warn where a square overflows
 _set = object.__setattr__  # past the check of names, which a step need not pay for
@@ -293,7 +290,7 @@ class BoundOptimizer:
                 recipe = recipe.replace(weight_decay=decay_factor * self.weight_decay)
             size = run.stop - run.start
             if recipe.elementwise:
-                size = min(size, CACHE // ((1 + len(self.memory)) * parameters.vector.itemsize))
+                size = min(size, 16 * BLOCK // parameters.vector.itemsize)  # 128 KiB
             for start in range(run.start, run.stop, size):
                 part = slice(start, min(start + size, run.stop))
                 memory = tuple(array[part] for array in self.memory.values())
