@@ -15,8 +15,10 @@ import numpy as np
 
 from framework.arrays import real_array
 from framework.callbacks import Callback
+from framework.emit.numpy import emit
 from framework.emit.step import Workspace
 from framework.errors import ShapeError
+from framework.graph.step import LossGraph
 from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
 from framework.models.affine import Neuron
@@ -280,10 +282,13 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
     slope = neuron.activation.derivative_at(h, output)
     if np.shape(target) != np.shape(output):
         raise ShapeError(f"target must have the shape of the output, {np.shape(output)}; got {np.shape(target)}")
-    program = loss._program_for(neuron, done, target, weighted=False)
-    _, (delta,) = program(done, target, output.dtype.type(1.0))
+    loss.require_model(neuron.output_activation)
+    graph = LossGraph(done.passes.graph, loss, target, weighted=False)
+    ((of_h, slope_of_loss),) = graph.deltas.values()
+    inputs = {"a": graph.a["output"], "h": graph.h["output"] or graph.a["output"], **graph.data}
+    delta = emit({"delta": slope_of_loss}, inputs, memory=False)(output, h, target, output.dtype.type(1.0))
     # 0 - x and not -x, so that an error of 0 is not shown as -0
-    term = 0.0 - (delta if program.pattern[0] else delta * slope)
+    term = 0.0 - (delta if of_h else delta * slope)
     return {
         "x": x,
         "weights": neuron.weights.copy(),

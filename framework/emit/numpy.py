@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,14 @@ from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import OPERATIONS
 from framework.special import erf, erfc
 
-_CALLED = (choose, chosen, erf, erfc, fold, gather, masked, scatter_add, total, windows)
-_NAMESPACE: dict[str, Any] = {"np": np, "inf": np.inf, "nan": np.nan, **{f.__name__: f for f in _CALLED}}
+_CALLED = (choose, chosen, erf, erfc, fold, gather, math.isfinite, masked, scatter_add, total, windows)
+_NAMESPACE: dict[str, Any] = {
+    "np": np,
+    "inf": np.inf,
+    "nan": np.nan,
+    "isfinite": math.isfinite,
+    **{f.__name__: f for f in _CALLED},
+}
 _TAKEN = {*_NAMESPACE, "memory", "real", "rows", "range", "reversed", "len"}
 _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
 _TYPES = {"f": "real", "i": "np.int64", "b": "np.bool_"}
@@ -31,6 +37,8 @@ _REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": 
 _OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
 _OF_NUMBERS = _OPERATORS | {"divide"}
 _WITH_NUMBERS = frozenset({"add", "subtract", "multiply", "divide", "minimum", "maximum"})
+_OF_ONE_NUMBER = {"minimum": "min", "maximum": "max"}
+"""Python's functions are faster on single numbers. They return the first argument if it is NaN, as NumPy's do."""
 _NEVER = math.inf
 _WIDE = 256
 """Up to this length the maximum of a row is found column by column; NumPy is faster beyond."""
@@ -80,6 +88,7 @@ def emit(
     memory: bool = True,
     share: bool = False,
     contiguous: Collection[Node] = (),
+    finite: int = 0,
 ) -> Emitted:
     """Return a graph as a NumPy function.
 
@@ -96,6 +105,8 @@ def emit(
         memory: Whether the function works in memory that the caller keeps, as its first argument.
         share: Whether results may be views of one array; otherwise each has an array of its own.
         contiguous: The inputs that are known to be C contiguous.
+        finite: How many outputs, single numbers that come first, must be finite; if one is not, the function returns
+            them before it computes the others.
 
     Raises:
         DerivativeError: The outputs need an input that is not given.
@@ -124,6 +135,7 @@ def emit(
     results, given = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
     writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
     writer.lives.strides |= {node: strided(node.shape) for node in contiguous}
+    writer.finite = results[:finite]
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
     namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
     exec(source, namespace)  # not compile(), whose first call in a process takes milliseconds
@@ -162,6 +174,12 @@ def reduces_by_rows(node: Node, lives: Lives) -> bool:
     return bool(over_rows) and x.shape[-1] <= longest and lives.contiguous(x)
 
 
+def _with_number(values: Sequence[Any]) -> tuple[Node, float] | None:
+    """Return a node and a number other than 0 and NaN, in this order, if these are the arguments."""
+    number, node = sorted(values, key=lambda value: isinstance(value, Node))
+    return (node, number) if not isinstance(number, Node) and abs(number) > 0 else None
+
+
 def sums_over_rows(node: Node, lives: Lives) -> bool:
     """Return whether a sum over the rows, and the axes after them, is faster as a product with ones."""
     x, axes = node.args[0], node.attributes["axes"]
@@ -192,6 +210,7 @@ class _Writer:
         self.unread: set[Node] = set()  # views of such nodes that need no line
         self.ones: dict[int, str] = {}  # names of arrays of ones whose length depends on the number of rows
         self.totals: dict[int, list[Node]] = {}  # over shards, by their phase
+        self.finite: Sequence[Any] = ()  # the results that must be finite, until that is checked
         self.begun: dict[Node, tuple[str, set[Node]]] = {}  # arrays of "place" nodes, and the parts computed there
 
     # the function
@@ -242,6 +261,13 @@ class _Writer:
             lines.append(f"    {arrays}{',' if self.arrays == 1 else ''} = memory[rows]")
         if lines or any(re.search(r"\brows\b", line) for line in self.lines):
             lines.insert(0, f"    rows = {self._rows(inputs)}")
+        if self.layout:  # arithmetic with an array of no axes is slow
+            single = (node for node in inputs.values() if node.op == "input" and self.lives.strides[node] is None)
+            lines += [
+                f"    {self.names[node]} = {self.names[node]}[()]"
+                for node in single
+                if not node.shape and node in self.lives.read
+            ]
         return lines
 
     def _rows(self, inputs: Mapping[str, Node]) -> str:
@@ -440,6 +466,15 @@ class _Writer:
             for home in self.deaths.get(self.clock, ()):
                 self._free(home)
             self.clock += 1
+            if self.finite and all(result in self.names for result in nodes_in(self.finite)):
+                self._require_finite()
+
+    def _require_finite(self) -> None:
+        """Write the end of a function whose first results are not finite."""
+        texts = [self._text(result) if isinstance(result, Node) else f"real({result!r})" for result in self.finite]
+        self._line(f"if not ({' and '.join(f'isfinite({text})' for text in texts)}):")
+        self._line(f"    return {', '.join(texts)},")
+        self.finite = ()
 
     def _free(self, home: Home) -> None:
         if self.layout and home in self.slots:
@@ -458,17 +493,26 @@ class _Writer:
     def _elementwise(self, node: Node) -> None:
         values = operands(node)
         texts = self._cast(node, values)
-        if self.layout and node.shape and node.op in _WITH_NUMBERS and all(x.kind == "f" for x in nodes_in(values)):
-            texts = [text if isinstance(x, Node) else self._number(x) for x, text in zip(values, texts, strict=True)]
+        if self.layout and node.op in _WITH_NUMBERS and all(x.kind == "f" for x in nodes_in(values)):
+            if node.shape:
+                texts = [
+                    text if isinstance(x, Node) else self._number(x) for x, text in zip(values, texts, strict=True)
+                ]
+            elif node.op in _OF_ONE_NUMBER and (pair := _with_number(values)):
+                self._define(
+                    node, f"{_OF_ONE_NUMBER[node.op]}({self._text(pair[0])}, {self._number(pair[1], single=True)})"
+                )
+                return
         self._call(node, texts, node.args)
 
-    def _number(self, value: float) -> str:
-        """Return the name of a number as an array, so that NumPy need not make it at each call."""
-        key = repr(value)  # 0.0 and -0.0 are equal
+    def _number(self, value: float, *, single: bool = False) -> str:
+        """Return the name of a number as an array, so that NumPy need not make it at each call, or as a scalar."""
+        key = f"{value!r} {single}"  # 0.0 and -0.0 are equal
         if key not in self.numbers:
             self.numbers[key] = f"c{len(self.constants)}"
             with np.errstate(over="ignore"):
-                self.constants[self.numbers[key]] = np.array(value, self.graph.dtype)
+                number = np.array(value, self.graph.dtype)
+            self.constants[self.numbers[key]] = number[()] if single else number
         return self.numbers[key]
 
     def _cast(self, node: Node, values: Iterable[Any]) -> list[str]:

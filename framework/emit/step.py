@@ -80,12 +80,13 @@ class Passes:
         graph: The model as a graph.
         trained: The names of the parameters that get a gradient.
         plain: The pattern of the gradients of all outputs.
-        real: The type of a float.
+        dtype: That of floats.
         patterns: Those that a backward pass may start from.
         contiguous: Whether each output, and each argument of its activation, is known to be C contiguous.
-        losses: The losses that backward passes began with, as functions.
+        losses: The losses that backward passes began with, each with its graph and its function.
         sources: Where the argument of each activation is: among the results, the arguments, or nowhere.
         single: Whether there is one output.
+        is_number: Whether the output is one number, of one sample.
         changed: The names of the buffers that a pass in training changes.
         forward: (x, numbers, draws) -> the outputs, the arguments of their activations, the new buffers, and what the
             backward pass reads.
@@ -103,7 +104,7 @@ class Passes:
         self.graph, self.trained = graph, [*trained]
         names = leaves(graph.outputs)
         self.plain: Pattern = (False,) * len(names)
-        self.real = np.dtype(graph.graph.dtype).type
+        self.dtype = np.dtype(graph.graph.dtype)
         numbers = [graph.numbers[name] for name in trained]
         ends = tuple(h is not None for h in graph.h)
         self.patterns = dict.fromkeys([self.plain, ends, *patterns]) if graph.training else {}
@@ -119,12 +120,15 @@ class Passes:
         self._inputs = lowering.add(graph.inputs)
         a, h = lowering.add(graph.a), lowering.add(graph.h)
         buffers = lowering.add(graph.buffers.values())
+        self.ends, self._lowering = (*a, *h), lowering.copy()
+        self._derived = {pattern: (seeds.values(), nodes[: len(numbers)]) for pattern, (seeds, nodes) in derived[0]}
         of_all = [{pattern: lowering.add(nodes) for pattern, (_, nodes) in part} for part in derived]
-        self._back: dict[Pattern, tuple[list[Node], list[Node]]] = {}
+        back: dict[Pattern, tuple[list[Node], list[Node]]] = {}
         for pattern, (seeds, _) in derived[0]:
             gradients = [node for part in of_all for node in part[pattern]]
             dx = gradients[len(numbers) :]
-            self._back[pattern] = lowering.add(seeds.values()), dx + gradients[: len(numbers)]
+            back[pattern] = lowering.add(seeds.values()), dx + gradients[: len(numbers)]
+        self._back = back.get(self.plain)
         results = {f"a{place}": node for place, node in enumerate(a)}
         self.sources: list[tuple[str, int]] = []
         for place, node in enumerate(h):
@@ -137,47 +141,69 @@ class Passes:
         new = {name: node for name, node in zip(graph.buffers, buffers, strict=True) if node is not before[name]}
         self.changed = [*new] if graph.training else []
         results |= {f"buffer{place}": new[name] for place, name in enumerate(self.changed)}
-        self._saved = _read_by(results.values(), {*self._inputs}, self._back.values())
-        results |= {f"saved{place}": node for place, node in enumerate(self._saved)}
+        self._saved = _read_by(results.values(), {*self._inputs}, back.values())
+        results |= _named("saved", self._saved)
+        self._results = [*results.values()]
         self.forward = emit(results, _named("i", self._inputs), name="forward", share=True)
         self.contiguous = [node in self.forward.contiguous for node in (*a, *h)]
         self.losses: dict[Any, Any] = {}
-        self._functions: dict[tuple[Pattern, bool], Emitted] = {}
+        self.functions: dict[bool, Emitted] = {}
         self._several, self.single = len(results) > 1, not isinstance(graph.outputs, dict)
+        self.is_number = graph.sample and self.single and not a[0].shape
+        self.width, self.first_saved = len(a), len(results) - len(self._saved)
         self._checks = bool(graph.minimum[0] or graph.draws or graph.ids)
         self._ids: Emitted | None = None
 
-    def backward(self, pattern: Pattern, *, input_gradient: bool) -> Emitted:
+    def backward(self, *, input_gradient: bool) -> Emitted:
         """Return the backward pass: (gradients of outputs, x, numbers, draws, saved, arrays of gradients) -> dL/dx."""
-        key = pattern, input_gradient
-        if key not in self._functions:
-            seeds, gradients = self._back[pattern]
+        if input_gradient not in self.functions:
+            assert self._back is not None
+            seeds, gradients = self._back
             first = 0 if input_gradient else len(self.graph.x)
             outputs = _named("d", gradients[first:], first)
             into = {f"d{place}": f"into{place}" for place in range(len(self.graph.x), len(gradients))}
             inputs = _named("seed", seeds) | _named("i", self._inputs) | _named("saved", self._saved)
             known = {*seeds, *(node for node in self._saved if node in self.forward.contiguous)}
-            self._functions[key] = emit(outputs, inputs, name="backward", into=into, contiguous=known)
-        return self._functions[key]
+            self.functions[input_gradient] = emit(outputs, inputs, name="backward", into=into, contiguous=known)
+        return self.functions[input_gradient]
 
-    def run(self, workspace: Workspace, key: tuple[int, ...] | None, x: Any, numbers: Iterable[Array]) -> Pass:
+    def backward_of(self, graph: LossGraph) -> Emitted:
+        """Return a loss and the backward pass after it, whose pattern is one of these.
+
+        It is (results of the forward pass, x, numbers, draws, y, weight, count, arrays of gradients) -> the totals.
+        Where one is not finite, no gradient is written.
+        """
+        lowering = self._lowering.copy()
+        ends = zip((*graph.a.values(), *graph.h.values()), self.ends, strict=True)
+        lowering.known |= {node: end for node, end in ends if node}
+        data = lowering.add(graph.data.values())
+        totals = lowering.add(graph.totals[path] for path in graph.paths)
+        deltas = lowering.add(graph.deltas.get(name, (False, 0.0))[1] for name in graph.a)
+        seeds, gradients = self._derived[graph.pattern]
+        for seed, delta in zip(seeds, deltas, strict=True):
+            lowering.known[seed] = lowering.graph.add("broadcast_to", delta, shape=seed.shape)
+        outputs = _named("total", totals) | _named("d", lowering.add(gradients))
+        into = {name: f"into{place}" for place, name in enumerate([*outputs][len(totals) :])}
+        outputs = outputs if into else outputs | {"none": 0.0}  # always a tuple
+        given = [node if isinstance(node, Node) else lowering.graph.input("unread", ()) for node in self._results]
+        inputs = _named("r", given) | _named("i", self._inputs) | _named("data", data)
+        return emit(outputs, inputs, name="backward", into=into, contiguous=self.forward.contiguous, finite=len(totals))
+
+    def run(self, workspace: Workspace, key: tuple[int, ...] | None, arguments: list[Array]) -> Pass:
         """Return a forward pass.
 
         Args:
             workspace: The working memory.
             key: The key of the pass's random numbers, or None.
-            x: A batch, or arrays by name.
-            numbers: The parameters and the buffers.
+            arguments: The leaves of x, the parameters and the buffers; the pass keeps the list.
 
         Raises:
             ShapeError: Training needs more rows.
             DataError: An id is out of range.
             UsageError: A layer draws random numbers, and there is no key.
         """
-        batch = [x] if type(x) is not dict else leaves(x)
-        arguments = [*batch, *numbers]
         if self._checks:
-            self._check(arguments, key, len(batch[0]))
+            self._check(arguments, key, len(arguments[0]))
         memory = None
         if self.forward.works:
             memory = workspace[self.forward]
@@ -222,7 +248,7 @@ class Pass:
         passes: The functions.
         arguments: The arrays that the pass was given: the leaves of x, the parameters, the buffers, the draws.
         sample: Whether it was given one sample.
-        loss: After the backward pass of a loss, the paths of outputs, and the sum of w l of each.
+        loss: After the backward pass of a loss, the paths of outputs, and its results, first the sum of w l of each.
         version: That of the parameters; after another one was frozen or unfrozen, the pass is made again.
     """
 
@@ -232,12 +258,12 @@ class Pass:
         """Hold the results of a forward pass."""
         self.passes, self.arguments, self.workspace, self._results = passes, arguments, workspace, results
         self.sample, self.version = False, 0
-        self.loss: tuple[Any, Sequence[float]] = ((), ())
+        self.loss: tuple[Any, Sequence[Any]] = ((), ())
 
     @property
     def a(self) -> tuple[Any, ...]:
         """The leaves of the outputs."""
-        return self._results[: len(self.passes.graph.a)]
+        return self._results[: self.passes.width]
 
     @property
     def h(self) -> list[Any]:
@@ -248,8 +274,8 @@ class Pass:
     @property
     def buffers(self) -> tuple[Any, ...]:
         """The new buffers."""
-        start = len(self._results) - len(self.passes.changed) - len(self.passes._saved)
-        return self._results[start : start + len(self.passes.changed)]
+        stop = self.passes.first_saved
+        return self._results[stop - len(self.passes.changed) : stop]
 
     @property
     def tree(self) -> Any:
@@ -259,7 +285,7 @@ class Pass:
     @property
     def totals(self) -> dict[Any, float]:
         """The sum of w l of each output by its path, after the backward pass of a loss."""
-        return dict(zip(*self.loss, strict=True))
+        return {path: float(total) for path, total in zip(*self.loss, strict=False)}
 
     @property
     def key(self) -> tuple[int, ...] | None:
@@ -275,24 +301,39 @@ class Pass:
         return map_leaves(lambda _: next(takes), self.passes.graph.outputs)
 
     def backward(
-        self, pattern: Pattern, gradients: Sequence[Array], out: Mapping[str, Array], *, input_gradient: bool
+        self, gradients: Sequence[Array], out: Mapping[str, Array], *, input_gradient: bool
     ) -> tuple[Array, ...]:
-        """Fill the gradients of the parameters, and return dL/dx by leaf.
+        """Fill the gradients of the parameters, and return dL/dx by leaf, in working memory.
 
         Args:
-            pattern: For each leaf of the outputs, whether its gradient is that of the argument of its activation.
-            gradients: The gradients.
+            gradients: The gradients of the leaves of the outputs.
             out: The gradients of the parameters by name, which are written.
             input_gradient: Whether dL/dx is wanted; an empty tuple is returned otherwise.
         """
         passes = self.passes
-        function = passes._functions.get((pattern, input_gradient))
-        function = function or passes.backward(pattern, input_gradient=input_gradient)
-        saved = self._results[len(self._results) - len(passes._saved) :]
-        into = [out[name] for name in passes.trained]
+        function = passes.backward(input_gradient=input_gradient)
         memory = self.workspace[function] if function.works else None
-        results = function.function(memory, *gradients, *self.arguments, *saved, *into)
-        return (results if isinstance(results, tuple) else (results,))[: len(passes.graph.x)] if input_gradient else ()
+        saved = self._results[passes.first_saved :]
+        results = function.function(memory, *gradients, *self.arguments, *saved, *self._into(out))
+        if not input_gradient:
+            return ()
+        return (results if isinstance(results, tuple) else (results,))[: len(passes.graph.x)]
+
+    def backward_of(self, function: Emitted, data: Iterable[Any], out: Mapping[str, Array]) -> Sequence[Any]:
+        """Fill the gradients of the parameters with those of a loss, and return results, first its totals.
+
+        Args:
+            function: The pass; see ``Passes.backward_of``.
+            data: The leaves of y, the weights if there are some, and what the loss is divided by.
+            out: The gradients of the parameters by name, which are written.
+        """
+        memory = self.workspace[function] if function.works else None
+        results: Sequence[Any] = function.function(memory, *self._results, *self.arguments, *data, *self._into(out))
+        return results
+
+    def _into(self, out: Mapping[str, Array]) -> Iterable[Array]:
+        trained = self.passes.trained
+        return out.values() if len(out) == len(trained) else map(out.__getitem__, trained)
 
 
 def require_rows(graph: ModelGraph, rows: int) -> None:
@@ -346,56 +387,6 @@ def _read_by(results: Iterable[Any], given: set[Node], backward: Iterable[tuple[
             if base not in given and base not in seeds and base.op not in _FREE and base.fill is None:
                 saved[base] = None
     return [*saved]
-
-
-class LossProgram:
-    """A loss as a NumPy function: (outputs, y, weight, count) -> the totals, and the gradient of each output.
-
-    Attributes:
-        graph: The loss as a graph.
-        pattern: For each leaf of the outputs, whether its gradient is that of the argument of its activation.
-        paths: The outputs of which there is a total, the whole first.
-    """
-
-    def __init__(self, graph: LossGraph, passes: Passes) -> None:
-        """Emit the function, for the outputs of these passes."""
-        self.graph = graph
-        inputs = [*graph.a.values(), *graph.h.values()]
-        lowering = Lowering(graph.graph)
-        lowered = [node and lowering.add([node])[0] for node in inputs]
-        data = lowering.add(graph.data.values())
-        self.paths = [(), *(path for path in graph.totals if path)]
-        totals = lowering.add(graph.totals[path] for path in self.paths)
-        deltas = [graph.deltas.get(name, (False, 0.0)) for name in graph.a]
-        self.pattern = tuple(fused for fused, _ in deltas)
-        pairs = zip(lowering.add(delta for _, delta in deltas), graph.a.values(), strict=True)
-        whole = [lowering.graph.add("broadcast_to", delta, shape=a.shape) for delta, a in pairs]
-        outputs = _named("total", totals) | _named("d", whole)
-        read = needed(outputs.values())
-        self._takes_h = [place for place, node in enumerate(lowered[len(graph.a) :]) if node in read]
-        arguments = [*lowered[: len(graph.a)], *(lowered[len(graph.a) + place] for place in self._takes_h), *data]
-        known = {node for node, is_known in zip(lowered, passes.contiguous, strict=True) if node and is_known}
-        self._function = emit(outputs, _named("i", arguments), name="loss", contiguous=known)
-
-    def fused(self, done: Pass) -> list[Array | None]:
-        """Return for each leaf of the outputs the argument of its activation, if its gradient is that of it."""
-        return [part if fused else None for part, fused in zip(done.h, self.pattern, strict=True)]
-
-    def __call__(self, done: Pass, *arrays: Any) -> tuple[list[float], tuple[Array, ...]]:
-        """Return the totals of a forward pass, and the gradients: working memory, which the next call overwrites.
-
-        Args:
-            done: The forward pass.
-            *arrays: The leaves of y, the weights if there are some, and what the loss is divided by.
-        """
-        outputs = done.a
-        if self._takes_h:
-            h = done.h
-            outputs += tuple(h[place] for place in self._takes_h)
-        memory = done.workspace[self._function] if self._function.works else None
-        results = self._function.function(memory, *outputs, *arrays)
-        count = len(self.paths)
-        return [*map(float, results[:count])], results[count:]
 
 
 class StepProgram:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,12 @@ class Lowering:
         self._results: dict[Node, tuple[Any, ...]] = {}  # of loops
         for node in dict.fromkeys(given):
             self._input(node)
+
+    def copy(self) -> Lowering:
+        """Return a copy, which adds to the same graph."""
+        other = copy(self)
+        other.known, other._results = {**self.known}, {**self._results}
+        return other
 
     def _input(self, node: Node) -> None:
         """Make a node an input; in brackets, so that its name is not that of a state inside a loop."""

@@ -51,10 +51,12 @@ def _narrow(graph: Graph, op: str, *args: Any) -> Any:
             if rest and np.broadcast_shapes(*rest, *([inner.shape] if isinstance(inner, Node) else [])) == whole:
                 new[place] = inner
         given = new[place]
-        if matching(given, "reshape") and given.ndim < len(whole):
+        if matching(given, "reshape") and given.ndim <= len(whole):
             inner = given.args[0]
-            if inner.ndim <= len(whole) and inner.shape == (1,) * (inner.ndim - given.ndim) + given.shape:
-                new[place] = inner
+            longer, shorter = sorted((inner.shape, given.shape), key=len, reverse=True)
+            if inner.ndim <= len(whole) and longer == (1,) * (len(longer) - len(shorter)) + shorter:
+                rest = [other.shape for n, other in enumerate(new) if n != place and isinstance(other, Node)]
+                new[place] = inner if np.broadcast_shapes(inner.shape, *rest) == whole else given
     return graph.add(op, *new) if any(a is not b for a, b in zip(new, args, strict=True)) else None
 
 

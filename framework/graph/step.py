@@ -196,6 +196,8 @@ class LossGraph:
         totals: The sum of w l of each output by its path, that of the whole loss at (); then that of each metric.
         metrics: The sum of w l of each metric, None where it has no graph.
         deltas: By leaf of the outputs, whether the gradient is that of h, and the gradient: a node or a number.
+        paths: The outputs of which there is a total, the whole first.
+        pattern: For each leaf of the outputs, whether its gradient is that of h.
     """
 
     def __init__(
@@ -261,6 +263,8 @@ class LossGraph:
                 except Exception:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
                     self.metrics.append(None)
             self.totals = {path: value_of(total) for path, total in totals.items()}
+        self.paths = [(), *(path for path in self.totals if path)]
+        self.pattern = tuple(self.deltas.get(name, (False,))[0] for name in self.a)
 
     def add(self, path: Path, total: Any, output: Output, delta: Any, *, fused: bool) -> Any:
         """Note the sum of w l of an output, and its gradient; return the sum.

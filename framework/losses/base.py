@@ -14,7 +14,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ from framework.activations import Activation
 from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
 from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width, wholly_ours
-from framework.emit.step import LossProgram, Pass
+from framework.emit.step import Pass
 from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
 from framework.graph.gradient import gradients
@@ -43,9 +43,6 @@ from framework.losses.requirements import (
 )
 from framework.settings.component import PlainFunction, belongs_to
 from framework.trees import flatten, leaves, map_leaves
-
-_IN_SESSION = nullcontext()
-"""In training, warnings of NumPy are off already."""
 
 
 class Loss(Formula):
@@ -313,16 +310,17 @@ class Loss(Formula):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
-        if not hasattr(model, "recorded"):
+        recorded = getattr(model, "recorded", None)
+        if recorded is None:
             raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
-        done = model.recorded()
-        a = done.tree
+        done: Pass = recorded()
         weights: tuple[Any, ...] = ()
-        if done.sample and type(a) is not dict and not a.shape:  # one number: nothing is large, a weight cancels out
-            target = self._one_target(target, weight, a.dtype) if check else target
+        if done.passes.is_number:  # nothing is large, and a weight cancels out
+            target = self._one_target(target, weight, done.passes.dtype) if check else target
             divisor = 1.0 if count is None else count / (1.0 if weight is None else float(np.reshape(weight, -1)[0]))
-            quiet: Any = _IN_SESSION
+            noisy = False
         else:
+            a = done.tree
             if check:
                 self.require_outputs(a)
                 target = self.formed(target, a, sample=done.sample)
@@ -332,19 +330,28 @@ class Loss(Formula):
             if divisor <= 0:
                 raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
             weights = () if weight is None else (weight,)
-            quiet = np.errstate(all="ignore") if check else _IN_SESSION
-        program = self._program_for(model, done, target, weighted=bool(weights))
+            noisy = check
+        graph, function = self._half(model, done, target, weighted=bool(weights))
+        if graph.pattern not in done.passes.patterns:
+            done = model.again(done, graph.pattern)
+            graph, function = self._half(model, done, target, weighted=bool(weights))
         given = leaves(target) if type(target) is dict else (target,)
-        with quiet:  # a loss that is not finite is found here, a gradient by the optimizer
-            totals, deltas = program(done, *given, *weights, done.passes.real(divisor))
-        loss, done.loss = totals[0] / divisor, (program.paths, totals)
+        before = model.parameters.gradient.copy() if accumulate else None
+        data = (*given, *weights, done.passes.dtype.type(divisor))
+        if noisy:  # in training, warnings of NumPy are off already
+            with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
+                totals = done.backward_of(function, data, model.parameters.gradients)
+        else:
+            totals = done.backward_of(function, data, model.parameters.gradients)
+        loss, done.loss = float(totals[0]) / divisor, (graph.paths, totals)
         if not math.isfinite(loss):
-            raise self.divergence(a, done.tree_of(program.fused(done)), target, done.totals)
-        model.backpropagate(program.pattern, deltas, input_gradient=False, accumulate=accumulate)
+            fused = [h if of_h else None for h, of_h in zip(done.h, graph.pattern, strict=True)]
+            raise self.divergence(done.tree, done.tree_of(fused), target, done.totals)
+        model.end_backward(before)
         return loss
 
-    def _program_for(self, model: Output, done: Pass, target: Any, *, weighted: bool) -> LossProgram:
-        """Return the loss as a function of the outputs of a forward pass, traced once for the form of the targets.
+    def _half(self, model: Output, done: Pass, target: Any, *, weighted: bool) -> tuple[LossGraph, Any]:
+        """Return the loss as a graph, and the second half of a step, made once for the form of the targets.
 
         Raises:
             SettingsError: The model's output activation cannot serve this loss.
@@ -352,24 +359,25 @@ class Loss(Formula):
         form = (target.shape[1:], target.dtype.kind) if type(target) is not dict else _form(target)
         key = id(self), form, weighted
         known = done.passes.losses.get(key)
-        if known is None or any(read not in programs_of(loss).values() for loss, read in known[2]):
+        if known is None or (known[2] and any(read not in programs_of(loss).values() for loss, read in known[2])):
             self.require_model(model.output_activation)
-            program = self._equal_program(done.passes.losses, key) or LossProgram(
-                LossGraph(done.passes.graph, self, target, weighted=weighted), done.passes
-            )
+            half = self._equal_half(done.passes.losses, key)
+            if half is None:
+                graph = LossGraph(done.passes.graph, self, target, weighted=weighted)
+                half = graph, done.passes.backward_of(graph) if graph.pattern in done.passes.patterns else None
             if len(done.passes.losses) >= _KEPT_LOSSES:
                 done.passes.losses.clear()
-            known = done.passes.losses[key] = self, program, self.read
+            known = done.passes.losses[key] = self, half, self.read
         for loss, read in known[2]:
             require_current(loss, read)
         return known[1]
 
-    def _equal_program(self, losses: Mapping[Any, Any], key: tuple[Any, ...]) -> LossProgram | None:
+    def _equal_half(self, losses: Mapping[Any, Any], key: tuple[Any, ...]) -> tuple[LossGraph, Any] | None:
         """Return the function of an equal loss of the library's: a loop may make its loss in each step."""
         if not wholly_ours(self):
             return None
         kept = (known for (_, *form), known in losses.items() if form == [*key[1:]])
-        return next((program for loss, program, _ in kept if type(loss) is type(self) and loss == self), None)
+        return next((half for loss, half, _ in kept if type(loss) is type(self) and loss == self), None)
 
     @property
     def read(self) -> list[tuple[Loss, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from types import FunctionType
 from typing import Any, Protocol
 
@@ -25,10 +24,15 @@ class Output(Protocol):
     def recorded(self) -> Pass:
         """Return the last forward pass."""
 
-    def backpropagate(
-        self, pattern: Pattern, gradients: Sequence[Array], *, input_gradient: bool, accumulate: bool = False
-    ) -> Any:
-        """Fill the parameters' gradients from those of the outputs; see ``Model.backpropagate``."""
+    @property
+    def parameters(self) -> Any:
+        """The parameters, with their gradients."""
+
+    def again(self, done: Pass, *patterns: Pattern) -> Pass:
+        """Return a forward pass again, for a backward pass from these patterns."""
+
+    def end_backward(self, before: Array | None) -> None:
+        """Use up the last forward; add the gradients ``before`` a backward pass to those that it wrote."""
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
@@ -249,7 +249,7 @@ class Model(Component):
         """Fill ``gradients`` from dL/d(output), and return dL/dx, which has the form of x."""
         (done,) = record.calls.get("") or (self._derived(record, record.x, moves=False),)
         given = leaves(in_order(done.tree, gradient))
-        dx = iter(done.backward(done.passes.plain, given, gradients, input_gradient=True))
+        dx = iter(done.backward(given, gradients, input_gradient=True))
         return map_leaves(lambda _: next(dx), record.x)
 
     def _derived(self, record: Record, x: Any, *, moves: bool = True) -> Pass:
@@ -569,7 +569,8 @@ class Model(Component):
             passes = self.passes(shape, training=training, sample=sample, derives=derives)
         buffers = state.buffers.values()  # the backward pass reads those before the step
         kept = [value.copy() for value in buffers] if training and buffers else buffers
-        done: Pass = passes.run(workspace, key, x, [*state.parameters.views.values(), *kept])
+        batch = (x,) if type(x) is not dict else leaves(x)
+        done: Pass = passes.run(workspace, key, [*batch, *state.parameters.views.values(), *kept])
         done.version = state.parameters.version
         if training and moves and passes.changed:
             self._take_buffers(done)
@@ -633,6 +634,8 @@ class Model(Component):
         state = self._state
         if state is None or not state.ready or state.done is None:
             raise UsageError(f"backward: call {type(self).__name__}.forward(x) first; each forward serves one backward")
+        if state.done.version != state.parameters.version:
+            state.done = self.again(state.done)
         return state.done
 
     def backward(self, gradient: Any, *, accumulate: bool = False) -> Any:
@@ -654,47 +657,34 @@ class Model(Component):
             raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {got}")
         gradient = map_leaves(lambda leaf: np.ascontiguousarray(leaf[None] if single else leaf), gradient)
         given = leaves(map_leaves(lambda a, leaf: leaf.reshape(a.shape), done.tree, gradient))
-        dx = iter(self.backpropagate(done.passes.plain, given, input_gradient=True, accumulate=accumulate))
+        before = state.parameters.gradient.copy() if accumulate else None
+        dx = iter(done.backward(given, state.parameters.gradients, input_gradient=True))
+        self.end_backward(before)
         result = map_leaves(lambda _: np.array(next(dx), state.dtype), names(done.passes.graph.shape))
         return map_leaves(lambda leaf: leaf[0], result) if single else result
 
-    def backpropagate(
-        self, pattern: Pattern, gradients: Sequence[Array], *, input_gradient: bool, accumulate: bool = False
-    ) -> tuple[Array, ...]:
-        """Carry gradients of the last forward's outputs back; see ``backward``, which checks them first.
-
-        Args:
-            pattern: For each leaf of the outputs, whether its gradient is that of the argument of its activation.
-            gradients: The gradients.
-            input_gradient: Whether dL/dx is wanted.
-            accumulate: Whether to add to the parameters' gradients instead of overwriting them.
-
-        Returns:
-            dL/dx by leaf, in working memory.
-        """
-        done, state = self.recorded(), self._state or self._built()
+    def end_backward(self, before: Array | None) -> None:
+        """Use up the last forward; add the gradients ``before`` a backward pass to those that it wrote."""
+        state = self._state or self._built()
         parameters, state.ready = state.parameters, False
-        if done.version != parameters.version or pattern not in done.passes.patterns:
-            done = self._again(done, pattern)
-        before = parameters.gradient.copy() if accumulate else None
-        dx = done.backward(pattern, gradients, parameters.gradients, input_gradient=input_gradient)
         if before is not None:
             parameters.gradient += before
         for frozen in parameters.frozen_gradients:
             frozen[...] = 0.0
-        return dx
 
-    def _again(self, done: Pass, pattern: Pattern) -> Pass:
-        """Return a forward pass again, for a backward pass that its functions cannot make."""
-        graph, patterns = done.passes.graph, [*done.passes.patterns, pattern]
+    def again(self, done: Pass, *patterns: Pattern) -> Pass:
+        """Return a forward pass again, for a backward pass that its functions cannot make: one from these patterns."""
+        graph, patterns = done.passes.graph, (*done.passes.patterns, *patterns)
         passes = self.passes(graph.shape, training=True, sample=graph.sample, patterns=patterns)
         new = {name: buffer.copy() for name, buffer in self.buffers.items()}
         numbers = dict(zip(passes.graph.numbers, done.arguments[len(passes.graph.x) :], strict=False))
         self._set_buffers({name: numbers[name] for name in new})  # a layer that Python runs moves them once more
         try:
-            return passes.again(done)
+            again = passes.again(done)
         finally:
             self._set_buffers(new)
+        again.sample, again.version = done.sample, self.parameters.version
+        return again
 
     def _set_buffers(self, values: Mapping[str, Array]) -> None:
         for name, value in values.items():

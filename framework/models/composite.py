@@ -248,7 +248,7 @@ class Composite(Model):
         before = parameters.gradient.copy() if name in record.filled else None
         record.filled.add(name)
         gradients = [np.ascontiguousarray(leaf, self.dtype) for leaf in leaves(in_order(done.tree, gradient))]
-        dx = iter(done.backward(done.passes.plain, gradients, parameters.gradients, input_gradient=True))
+        dx = iter(done.backward(gradients, parameters.gradients, input_gradient=True))
         if before is not None:
             parameters.gradient += before
         return map_leaves(lambda _: next(dx), names(done.passes.graph.shape))

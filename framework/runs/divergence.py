@@ -108,7 +108,9 @@ class _Step:
         self.graph = StepGraph(self.twin, loss, (x, y, weight))
         model, after = self.graph.model, self.graph.loss
         inputs, count = [*model.inputs, *after.data.values()], loss.count(map_leaves(np.shape, done.tree), weight)
-        self.arrays: dict[Any, Any] = dict(zip(inputs, [*done.arguments, *leaves(y), weight, count], strict=True))
+        self.arrays: dict[Any, Any] = dict(
+            zip(inputs, [*done.arguments, *leaves(y), weight, done.passes.dtype.type(count)], strict=True)
+        )
         trees = (tree for scope in model.scopes for tree in (scope.input, scope.output))
         self.ends = nodes_in(leaf for tree in trees for leaf in leaves(tree))
         self.compute([*self.ends, *model.h])

@@ -105,7 +105,7 @@ def test_inputs_come_from_the_layer_before(cls):
 def test_the_graph_does_not_grow_with_the_steps(cls):
     layer = cls(units=3, inputs=2)
     passes = [layer.passes((steps, 2), training=True) for steps in (5, 50)]
-    sizes = [len(each.backward(each.plain, input_gradient=True).source) for each in passes]
+    sizes = [len(each.backward(input_gradient=True).source) for each in passes]
     assert sizes[1] - sizes[0] < 20
 
 
