@@ -1,43 +1,45 @@
 """Engine: makes the steps of a run with NumPy, and is the base of the engines that make them otherwise.
 
 A step has two halves: ``gradient`` fills the model's gradients from a batch, ``update`` applies them. ``advance`` makes
-whole steps, with the hooks around them. An engine that compiles overrides ``advance``, and calls this one for a step
-that it cannot make.
+whole steps, with the hooks around them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from framework.arithmetic import arithmetic, flushes
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
 from framework.emit.step import Slot, finish
 from framework.engines.step import NumPyStep
-from framework.errors import DerivativeError, DivergedError
+from framework.errors import DivergedError
+from framework.losses import Loss
+from framework.models import Model
+from framework.optimizers import Optimizer
 from framework.parallel.strategy import Computation, Sharded, Sums, Work
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.schedules import Schedule
 from framework.schedules.base import rate_at
+from framework.settings.messages import warn
 from framework.trees import rows_in
-
-CHUNK_SECONDS = 0.05
-"""How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
-
-GROWTH = 32.0
-"""How many times longer than the one before a chunk may be: the first, of one batch, says little about speed."""
 
 
 class Engine:
     """Makes the steps of a run with NumPy.
 
     Attributes:
+        name: The name under which it is registered, as ``run.engine`` has it.
+        trains_many: Whether ``fit_many`` has a kernel of this engine for many models.
+        computes_shards: Whether it computes the shards of ``DataParallel``.
         run: The run.
         figures: The loss and the metrics.
         call: Calls a hook of every callback, by its name.
@@ -46,7 +48,40 @@ class Engine:
         strategy: Shares out a batch to workers, and adds up their results; None computes all of it here.
         watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
         within: The hooks within a step that some callback has; NumPy then makes the update.
+        quiet: Whether it falls back without a warning if it cannot make the first step.
+        lifted: Puts back the caller's mode for subnormal numbers for a while.
     """
+
+    name: ClassVar[str] = "numpy"
+    trains_many: ClassVar[bool] = False
+    computes_shards: ClassVar[bool] = True
+
+    @classmethod
+    def require(cls) -> None:
+        """Check that everything the engine needs is installed.
+
+        Raises:
+            UsageError: Something is missing; says what to install.
+        """
+
+    @classmethod
+    def reason_against(
+        cls, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer], *, shards: bool
+    ) -> str:
+        """Return why the engine cannot make the steps of a training; "" where it can."""
+        del model, loss, optimizer, regularizers, shards
+        return ""
+
+    @classmethod
+    def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
+        """Return what decides the last bits of a step, as text by name, for ``run.recipe``."""
+        return {"flush_to_zero": str(flushes(wanted=flush_to_zero)), "arithmetic": arithmetic()}
+
+    @classmethod
+    def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:
+        """Return what computes (h, a) of a batch; None is ``model.output``, with a warning unless ``quiet``."""
+        del model, quiet
+        return None
 
     def __init__(
         self,
@@ -59,9 +94,11 @@ class Engine:
         strategy: Sharded | None = None,
         watched: bool = False,
         within: Sequence[str] = (),
+        quiet: bool = False,
+        lifted: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Prepare for a run."""
-        self.run, self.figures, self.call = run, figures, call
+        self.run, self.figures, self.call, self.quiet, self.lifted = run, figures, call, quiet, lifted
         self.part_rows, self.regularizers, self.watched, self.within = part_rows, regularizers, watched, within
         self.strategy = strategy
         self._step, self._slot = NumPyStep(run.model, run.loss_function, figures), Slot.of(run.model)
@@ -155,31 +192,12 @@ class Engine:
                 return rates[:made]
         return rates
 
-
-class ChunkEngine(Engine):
-    """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make."""
-
-    _length = 1.0  # of a chunk, in batches; only time depends on it
-    _plan: Any = None  # what a chunk is compiled from
-
-    def _end_chunk(self, piece: Piece, size: int, batches: int, steps: int) -> None:
-        """Count the batches of a chunk, and the steps made in them, and call the hook that comes after the last one."""
-        run, optimizer = self.run, self.run.optimizer
-        run.batch += batches
-        run.step += steps
-        piece.place += batches * size
-        optimizer.steps += steps
-        optimizer.updating = False
-        if steps and (self.watched or piece.done):
-            run.current = partial(piece.part, piece.place - size, piece.place)
-        if steps and self.watched:
-            self.call("on_batch_end")
-
-    def begin_epoch(self) -> None:
-        super().begin_epoch()
-        for name, reads in () if self._plan is None else self._plan.reads:
-            if (changed := reads.changed()) is not None:
-                raise DerivativeError(
-                    f"{name}: {changed} has changed while training; the compiled step computes with its first value. "
-                    "Make it a setting, or let the formula depend on its arguments alone"
-                )
+    def fall_back(self, reason: str) -> None:
+        """Warn that NumPy makes the steps; before the first one, make the run one of NumPy's."""
+        run = self.run
+        if run.step or not self.quiet:
+            warn(f"engine={self.name!r}: falling back to NumPy: {reason}")
+        if not run.step:
+            flush_to_zero = run.recipe.get("flush_to_zero") == str(True)
+            kept = {name: text for name, text in run.recipe.items() if name not in self.identity(flush_to_zero=True)}
+            run.engine, run.recipe = Engine.name, kept | Engine.identity(flush_to_zero=flush_to_zero)

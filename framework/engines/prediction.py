@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from framework.errors import SettingsError
 from framework.models import Model
@@ -39,13 +38,3 @@ def compile_model(model: Model) -> CompiledModel:
     from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
 
     return compiled_model(model, "compile_model")
-
-
-def outputs_of(model: Model, engine: str) -> Callable[[Any], tuple[Any, Any]] | None:
-    """Return what computes (h, a) of a batch in a kernel of the trainer's engine; None for NumPy."""
-    if engine in ("numpy", "jax"):
-        return None
-    from framework.engines.compiled import predictor  # noqa: PLC0415 (slow, and seldom needed)
-
-    found = predictor(model, engine)
-    return None if found is None else found.outputs

@@ -16,7 +16,8 @@ from framework.checkpoint import load_model, save
 from framework.data.pieces import joined, map_batch
 from framework.data.sources import batches, prepare
 from framework.data.splits import hold_out
-from framework.engines.prediction import outputs_of
+from framework.engines import Engine
+from framework.engines.registry import outputs_of
 from framework.errors import DataError
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
@@ -64,7 +65,8 @@ def judge(trainer: Trainer, models: Mapping[str, Model], data: Any) -> dict[str,
     """Return the loss and the metrics of a model and its baselines, by name, over the same rows."""
     figures, (first, *_) = trainer.figures, models.values()
     source = prepare(data, first, figures.losses, "evaluate", metrics=trainer.metrics)
-    engines = dict.fromkeys(models, "numpy") | {MODEL: trainer.engine}  # a kernel for a baseline is not worth its time
+    # A kernel for a baseline is not worth its time.
+    engines = dict.fromkeys(models, Engine.name) | {MODEL: trainer.engine}
     return {name: figures.evaluated(model, source, outputs_of(model, engines[name])) for name, model in models.items()}
 
 

@@ -289,7 +289,6 @@ class State:
         ready: Whether no backward has used it up yet.
         workspace: The working memory of passes in training.
         workspaces: Those of predictions of few rows that have ended; as many as were ever made at the same time.
-        compiled: The model as ``compile_model`` returns it, or None.
         products: The multiply-adds of the largest product of a sample, by its shape.
     """
 
@@ -306,7 +305,6 @@ class State:
         self.done: Pass | None = None
         self.ready = False
         self.workspace, self.workspaces = Workspace(), list[Workspace]()
-        self.compiled: Any = None
         self.products: dict[Any, int] = {}
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:

@@ -5,7 +5,9 @@ data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from framework.arithmetic import limit_threads
@@ -16,8 +18,8 @@ from framework.data.sources import ArraySource, Source, adapt, prepare
 from framework.data.splits import hold_out, rows_of_parts
 from framework.data.streams import Stream
 from framework.emit.programs import refresh
-from framework.engines import Engine
-from framework.engines.prediction import outputs_of
+from framework.engines import Engine, engine_of
+from framework.engines.registry import AUTO, supported
 from framework.models import Model
 from framework.models.rows import multiply_adds
 from framework.parallel import starting
@@ -25,7 +27,6 @@ from framework.parallel.strategy import DataParallel, Sharded
 from framework.parallel.workers import Workers
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.run import Run
-from framework.settings.messages import warn
 from framework.training.preconditions import (
     fitted_preprocess,
     mixing,
@@ -111,24 +112,18 @@ def _sharded(fit: Fit, session: Session, strategy: DataParallel) -> Sharded:
 def _engine(fit: Fit, session: Session, strategy: Sharded | None) -> Engine:
     """Return the engine that makes the steps."""
     run, trainer = fit.run, fit.trainer
-    options: dict[str, Any] = {
-        "part_rows": trainer.batch_size,
-        "regularizers": trainer.regularizers,
-        "watched": session.hears("on_batch_end"),
-        "within": [hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)],
-        "strategy": strategy,
-    }
-    if run.engine == "jax":
-        from framework.engines.jax import JaxEngine  # noqa: PLC0415
-
-        return JaxEngine(run, trainer.figures, session.call, lifted=session.flushing.lifted, **options)
-    if run.engine in ("compiled", "many"):
-        from framework.engines.compiled import CompiledEngine  # noqa: PLC0415
-
-        return CompiledEngine(run, trainer.figures, session.call, quiet=trainer.engine == "auto", **options)
-    run.engine = "numpy"
-    run.recipe.pop("products", None)
-    return Engine(run, trainer.figures, session.call, **options)
+    return engine_of(run.engine)(
+        run,
+        trainer.figures,
+        session.call,
+        part_rows=trainer.batch_size,
+        regularizers=trainer.regularizers,
+        strategy=strategy,
+        watched=session.hears("on_batch_end"),
+        within=[hook for hook in ("on_batch_begin", "on_gradients") if session.hears(hook)],
+        quiet=trainer.engine == AUTO,
+        lifted=session.flushing.lifted,
+    )
 
 
 class Fit:
@@ -191,6 +186,11 @@ class Fit:
         known = {name: value for name, value in self.source.columns._asdict().items() if value}  # names, and a shape
         state.columns = state.columns._replace(**known)
 
+    @cached_property
+    def _outputs(self) -> Callable[[Any], tuple[Any, Any]] | None:
+        """The function that gives (h, a) of a batch of validation data; None for ``model.output``."""
+        return engine_of(self.run.engine).predictor(self.run.model, quiet=True)
+
     def results(self, strategy: Sharded | None = None) -> dict[str, float]:
         """Return the columns of a finished epoch."""
         trainer, run, held_out = self.trainer, self.run, self.held_out
@@ -199,10 +199,10 @@ class Fit:
             results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in trainer.regularizers)
         if held_out is None:
             return results
-        compiled = run.engine in ("compiled", "many")
-        outputs = outputs_of(run.model, "auto") if compiled else None
-        if compiled and strategy is not None:
-            strategy.workers.require_equal({"the engine of the validation": "numpy" if outputs is None else "compiled"})
+        outputs = self._outputs
+        if strategy is not None:
+            kind = Engine.name if outputs is None else run.engine
+            strategy.workers.require_equal({"the engine of the validation": kind})
         validated = trainer.figures.evaluated(run.model, held_out, outputs, strategy)
         return results | {f"val_{key}": value for key, value in validated.items()}
 
@@ -239,10 +239,8 @@ def prepare_fit(
                 require_own(run, model, trainer.loss)
             plain = epochs is None or (type(epochs) is int and epochs >= 1)
             epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # raises the error of the setting
-            if (trainer.engine if run is None else run.engine) in ("compiled", "many"):
-                from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
-
-                require_available()  # the checks of the data use the compiler too
+            wanted = trainer.engine if run is None else run.engine
+            engine_of(wanted).require()  # the checks of the data use the compiler too
             options: dict[str, Any] = {"fingerprinted": True}
             batched = [metric for metric in trainer.metrics if metric.key in figures.keys]
             source = prepare(data, model, figures.losses, name, metrics=batched, sampling=trainer.sampling, **options)
@@ -255,22 +253,23 @@ def prepare_fit(
             require_columns(trainer, name, validated=held_out is not None)
             require_last_batch(source.rows, trainer.batch_size, model, name)
             require_shards(trainer, model, name)
-            engine = _chosen(trainer, model, run)
+            formulas, shards = (model, trainer.loss, trainer.optimizer), trainer.strategy is not None
+            engine = supported(wanted, *formulas, trainer.regularizers, shards=shards, resumed=run is not None)
             validated_on = None if held_out is None else held_out.fingerprint()
             rows = min(trainer.batch_size, source.rows or trainer.batch_size)
             sample = sample_shape(source.arrays[0]) if isinstance(source, ArraySource) else model.input_shape
             threads.enter_context(limit_threads(multiply_adds(model, rows, sample)))
             recipe = recipe_of(trainer, model, source.fingerprint(), validated_on, engine)
             resumed = run is not None
-            run = run or Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine)
+            run = run or Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine.name)
             fit = Fit(trainer, run, source, held_out)
             if resumed:
                 require_same_epoch(run, fit.layout, recipe)
                 tell_differences(run, recipe)
         if workers.size > 1:
-            require_alike(workers, run, recipe, trainer.callbacks, epochs, engine)
+            require_alike(workers, run, recipe, trainer.callbacks, epochs, engine.name)
             tell_idle(workers, trainer.strategy, name)
-        fit.complete(recipe, engine, epochs, workers, preprocess)
+        fit.complete(recipe, engine.name, epochs, workers, preprocess)
         return fit
 
 
@@ -281,17 +280,3 @@ def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
     if isinstance(validation, float) and known:
         return hold_out(data, validation, seed, f"{name}: argument 'validation'")
     return data, adapt(validation, f"{name}: validation")
-
-
-def _chosen(trainer: Trainer, model: Model, run: Run | None) -> str:
-    """Return the engine of a run, which is kept when it is resumed."""
-    engine = trainer.engine if run is None else run.engine
-    if trainer.strategy is not None and engine == "jax":
-        warn("engine='jax': falling back to NumPy, which makes the steps of DataParallel")
-        return "numpy"
-    if run is not None or engine in ("numpy", "jax"):
-        return engine
-    from framework.engines.compiled import choose  # noqa: PLC0415 (slow, and seldom needed)
-
-    shards = trainer.strategy is not None
-    return choose(engine, model, trainer.loss, trainer.optimizer, trainer.regularizers, shards=shards)

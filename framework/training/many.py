@@ -15,7 +15,7 @@ from framework.data.pieces import Piece, Position
 from framework.data.sources import ArraySource, adapt
 from framework.data.splits import taking
 from framework.emit.programs import refresh
-from framework.engines import Engine
+from framework.engines import Engine, engine_of
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
 from framework.optimizers import Optimizer
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from framework.training.trainer import Trainer
 
 NAME = "fit_many"
+MANY = "many"
+"""The name of the engine of runs that a kernel has trained together."""
 
 
 def fit_many(
@@ -67,7 +69,7 @@ def fit_many(
                 for place, (one, value) in enumerate(zip(trainers, values, strict=True))
             ]
     parts = _parts(data, validation, each["splits"], len(models))
-    if trainer.engine in ("numpy", "jax"):
+    if not engine_of(trainer.engine).trains_many:
         return _one_after_another(trainers, models, parts, epochs)
     with ExitStack() as threads:
         with ExitStack() as settled:
@@ -147,12 +149,11 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     Raises:
         SettingsError: A part has no form in the kernel, or the models differ; the message says what to do.
     """
-    from framework.engines.compiled import require_available  # noqa: PLC0415 (slow, and seldom needed)
-    from framework.engines.compiled.many import many_plan, require_like  # noqa: PLC0415
+    from framework.engines.compiled.many import many_plan, require_like  # noqa: PLC0415 (slow, and seldom needed)
     from framework.engines.records import CannotLower  # noqa: PLC0415
 
-    require_available()
     trainer, first = trainers[0], models[0]
+    engine_of(trainer.engine).require()
     _require_trainer(trainer)
     if any(model.preprocess is not None for model in models):
         raise _refusal("a model with a Preprocess")
@@ -297,8 +298,8 @@ def _members(
             run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
             fit = Fit(trainer, run, first.fit.source, first.fit.held_out)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
-            fit.complete(first.run.recipe | settings, "many", epochs, workers)
-        fit.run.engine = "many"
+            fit.complete(first.run.recipe | settings, MANY, epochs, workers)
+        fit.run.engine = MANY
         fit.run.recipe.pop("products", None)
         members.append(Member(fit))
         known[own] = members[-1]

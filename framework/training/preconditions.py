@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.arithmetic import arithmetic, flushes
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.data.streams import BareStream, Stream
+from framework.engines import Engine
 from framework.engines.step import overrides_loop
 from framework.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
 from framework.losses import Loss
@@ -241,42 +241,27 @@ def _require_formulas(trainer: Trainer, model: Model, place: str) -> None:
         )
 
 
-def recipe_of(trainer: Trainer, model: Model, data: str, validation: str | None, engine: str) -> dict[str, str]:
+def recipe_of(
+    trainer: Trainer, model: Model, data: str, validation: str | None, engine: type[Engine]
+) -> dict[str, str]:
     """Return what a training is made of, as text by name; a run keeps it, and a resume compares it."""
     python = ", ".join(model.by_python)
     settings = trainer.settings()
     callbacks, _ = settings.pop("callbacks"), settings.pop("progress")
-    names, wanted, strategy = names_of(callbacks), settings["flush_to_zero"], settings["strategy"]
+    names, strategy = names_of(callbacks), settings["strategy"]
     spread = None  # the setting that decides the bits, whatever the number of workers
     if strategy is not None:
         spread = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
     return {
         **{name: shown(value) for name, value in settings.items() if value is not None},
-        "flush_to_zero": "by JAX" if engine == "jax" and not wanted else str(flushes(wanted=wanted)),
         **{f"callback {names[id(callback)]}": shown(callback) for callback in callbacks if not callback.observes},
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
         **({} if spread is None else {"strategy": f"DataParallel({spread})"}),
-        **({"device": _device()} if engine == "jax" else {"arithmetic": arithmetic(compiled=engine != "numpy")}),
-        **({"products": _products()} if engine == "compiled" else {}),
+        **engine.identity(flush_to_zero=trainer.flush_to_zero),
         **({"python": python} if python else {}),
     }
-
-
-def _device() -> str:
-    from framework.engines.jax import device  # noqa: PLC0415 (slow, and seldom needed)
-
-    return device()
-
-
-def _products() -> str:
-    from framework.native import products  # noqa: PLC0415
-
-    try:
-        return products()
-    except ImportError:  # a broken llvmlite: the first step falls back to NumPy, and says why
-        return "none"
 
 
 def shown(value: object) -> str:

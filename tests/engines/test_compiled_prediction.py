@@ -259,12 +259,11 @@ def test_a_global_that_changes_is_seen(monkeypatch, names, name):
     before = fast(X)
     monkeypatch.setitem(names, name, 4.0 * names[name])
     if names is FACTORS:  # which each call would take too long to look into
-        compile_model(model)
+        fast = compile_model(model)
     for x in (X[0], X[:3], X):
         np.testing.assert_allclose(fast(x), model(x), rtol=1e-13)
     np.testing.assert_allclose(fast(X), 4.0 * before, rtol=1e-13)
     Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01)).fit(model, (X, X[:, :2]))
-    assert compile_model(model) is fast
     assert fast.engine == "compiled"
     np.testing.assert_allclose(fast(X), model(X), rtol=1e-13)
 
@@ -316,7 +315,6 @@ def test_copies_and_files_have_their_own_weights():
         found = compile_model(other)(X)
         np.testing.assert_allclose(found, other(X), rtol=1e-12, atol=1e-14)
         assert not np.array_equal(found, fast(X))
-    assert compile_model(model) is fast
 
 
 class Centred(Layer):

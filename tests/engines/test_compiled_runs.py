@@ -37,8 +37,8 @@ from framework import (
     on,
     verify_resume,
 )
+from framework.engines import chunks
 from framework.engines.base import Engine
-from framework.engines.compiled import engine as compiled_engine
 from framework.native import products
 
 pytestmark = pytest.mark.share(1 / 3)
@@ -61,7 +61,8 @@ def test_ten_epochs_and_ten_more_are_twenty(optimizer):
 
 def test_chunks_of_any_length_give_the_same_bits(monkeypatch):
     one = trainer(epochs=5, metrics=[Accuracy()]).fit(NEURON.copy(), (X, Y))
-    monkeypatch.setattr(compiled_engine, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "COPIES", 0)
     require_same(trainer(epochs=5, metrics=[Accuracy()]).fit(NEURON.copy(), (X, Y)), one)
 
 

@@ -37,6 +37,7 @@ from framework import (
     save,
 )
 from framework.data import blocks
+from framework.engines import chunks
 from framework.engines.jax import engine as jax_engine
 from framework.engines.jax import program
 from framework.training.verification import differences
@@ -78,8 +79,8 @@ def test_a_run_that_stops_in_mid_epoch_resumes_bit_for_bit_also_from_a_file(step
 
 
 def test_chunks_of_any_length_give_the_same_bits(monkeypatch, whole):
-    monkeypatch.setattr(jax_engine, "CHUNK_SECONDS", 0.0)
-    monkeypatch.setattr(jax_engine, "COPIES", 0)
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(chunks, "COPIES", 0)
     require_same(trainer(epochs=4).fit(MODEL.copy(), (X, Y)), whole)
 
 

@@ -1,34 +1,38 @@
-"""Run steps in native chunks; signals, stops and callbacks are handled between chunks."""
+"""The compiled engine: the steps of a chunk in one native function."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count as count_from
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from framework.arithmetic import arithmetic
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Slot
-from framework.engines.base import CHUNK_SECONDS, GROWTH, ChunkEngine
+from framework.engines.base import Engine
+from framework.engines.chunks import Chunk, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import Path, Wiring
 from framework.engines.records import CannotLower
 from framework.errors import DivergedError, UsageError
+from framework.extras import installing
 from framework.losses import Loss
 from framework.losses.several import Losses
+from framework.models import Model
 from framework.models.layer import Layer
+from framework.native import available, llvm, products
 from framework.optimizers import Optimizer
 from framework.parallel.strategy import Computation, Sums, Work
-from framework.runs.figures import Figures, add_sums
-from framework.runs.run import Run
+from framework.regularizers import Regularizer
 from framework.settings.messages import warn
 from framework.trees import at, rows_in
 
@@ -40,27 +44,91 @@ class CompiledEngine(ChunkEngine):
     the kernel computes the gradients alone.
     """
 
-    def __init__(
-        self, run: Run, figures: Figures, call: Callable[[str], None], *, quiet: bool = False, **options: Any
-    ) -> None:
-        """Prepare for a run; ``quiet`` falls back without a warning if no kernel can be compiled at its first step."""
-        super().__init__(run, figures, call, **options)
-        self.quiet = quiet
+    name: ClassVar[str] = "compiled"
+    trains_many: ClassVar[bool] = True
+
+    @classmethod
+    def require(cls) -> None:
+        """Check that llvmlite is installed, and load it, so that the checks of the data use native code too."""
+        if not available():
+            raise UsageError(f"engine='compiled' needs llvmlite: {installing('llvmlite')}")
+        with suppress(Exception):  # a broken llvmlite: the first step falls back to NumPy, and says why
+            llvm()
+
+    @classmethod
+    def reason_against(
+        cls, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer], *, shards: bool
+    ) -> str:
+        try:
+            lowered(model, loss, optimizer, regularizers, shards=shards)
+        except CannotLower as reason:
+            return str(reason)
+        return ""
+
+    @classmethod
+    def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
+        named = super().identity(flush_to_zero=flush_to_zero) | {"arithmetic": arithmetic(compiled=True)}
+        try:
+            return named | {"products": products()}
+        except ImportError:  # a broken llvmlite
+            return named | {"products": "none"}
+
+    @classmethod
+    def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:
+        from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (seldom needed)
+
+        found = compiled_model(model, "" if quiet else f"engine={cls.name!r}")
+        return None if found.reason is not None else found.outputs
+
+    def __init__(self, *settings: Any, **options: Any) -> None:
+        """Prepare for a run."""
+        super().__init__(*settings, **options)
         self._mixes = self.strategy is not None and self.strategy.mixes
-        self._part: Kernel | None = None  # the kernel that computes gradients alone
+        self._kernel: Kernel | None = None  # for the next step
+        self._part: Kernel | None = None  # the same, if it computes gradients alone
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._recipe: Optimizer | None = None
         self._settings: dict[str, Any] | None = None
         self._reason = ""  # why NumPy computes the form that was asked for last, if it does
+        self._kept: list[tuple[Array, Array]] = []  # arrays that a chunk changes, and what they were before it
 
-    def advance(self, piece: Piece) -> None:
-        """Make a chunk of steps in the kernel, or one with NumPy, for which the kernel may compute the gradients."""
+    def longest(self, piece: Piece) -> float:
         shards = 1 if self.strategy is None else self.strategy.shards
-        kernel = self._kernel(piece.arrays, -(-piece.size // shards))  # on each worker, also on one without rows
+        self._kernel = kernel = self._kernel_for(piece.arrays, -(-piece.size // shards))  # on each worker
         self._part = kernel if kernel is not None and kernel.form.part else None
-        if kernel is None or kernel.form.part or not self._chunk(piece, kernel):
-            super().advance(piece)
+        return 0 if kernel is None or kernel.form.part else kernel.longest
+
+    def launch(self, piece: Piece, rates: Array) -> Chunk | None:
+        kernel, run, optimizer = self._kernel, self.run, self.run.optimizer
+        assert kernel is not None
+        first, outputs = piece.place // piece.size, self._losses_of_outputs
+        before = (run.sums.get(figure.key, (0.0,))[0] for figure in outputs)
+        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
+        arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
+        self._kept = [(array, array.copy()) for array in arrays if self.figures.of_metrics]
+        stop, seen = first + len(rates), self.watched
+        train = kernel.prepared(
+            first, stop, piece.arrays, piece.rows, rates, optimizer, sums, seen=seen, keys=[run.key]
+        )
+        begun = time.perf_counter()
+        stop, made = train(0)
+        if stop == first:
+            return None
+        return Chunk(
+            batches=stop - first,
+            steps=made,
+            sums={"loss": (float(sums[0]), float(sums[1]))} | self._of_outputs(kernel, outputs, sums),
+            loss=float(sums[2]),
+            seconds=time.perf_counter() - begun,
+            metrics=self.figures.of_metrics,
+            outputs=lambda batch, rows: kernel.outputs(batch * piece.size, rows),
+        )
+
+    def undo(self) -> bool:
+        for array, before in self._kept:
+            array[:] = before
+        return bool(self._kept)
 
     def _summed(self, batch: Batch, count: float) -> Sums:
         strategy, model, fill = self.strategy, self.run.model, partial(self._of_rows, count)
@@ -133,58 +201,22 @@ class CompiledEngine(ChunkEngine):
         """Return the sums of the loss and the metrics of some rows, given those that the kernel has computed."""
         outputs = self._losses_of_outputs
         sums: Sums = {"loss": (float(numbers[0]),)}
-        sums |= self._of_outputs(kernel, outputs, numbers) if outputs else {}
-        if not self.figures.of_metrics:
+        sums |= self._of_outputs(kernel, outputs, numbers)
+        if not (metrics := self.figures.of_metrics):
             return sums
-        return sums | self._metric_sums(kernel, part.start, rows_of_batch(batch, part))
+        _, y, weight = rows_of_batch(batch, part)
+        h, a = kernel.outputs(part.start, rows_in(y))
+        return sums | self.figures.metric_sums(self.run.model, h, a, y, weight, metrics)
 
     @property
     def _losses_of_outputs(self) -> list[Any]:
         """The losses of several outputs whose sums the kernel gives."""
         return [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
 
-    def _chunk(self, piece: Piece, kernel: Kernel) -> bool:
-        """Make a chunk of steps, and return whether the kernel made any; NumPy makes those in which a metric fails."""
-        data, rows, size = piece.arrays, piece.rows, piece.size
-        run, optimizer = self.run, self.run.optimizer
-        first = piece.place // size
-        begun = time.perf_counter()
-        length = 1 if self.watched else max(1, int(min(self._length, kernel.longest)))
-        rates = self.rates(min(length, math.ceil(len(rows) / size) - first))
-        arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
-        kept = [(array, array.copy()) for array in arrays if self.figures.of_metrics]
-        outputs = self._losses_of_outputs
-        before = (run.sums.get(figure.key, (0.0,))[0] for figure in outputs)
-        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
-        optimizer.updating = True  # stays True if the kernel's steps are not counted
-        try:
-            train = kernel.prepared(
-                first, first + len(rates), data, rows, rates, optimizer, sums, seen=self.watched, keys=[run.key]
-            )
-            stop, made = train(0)
-            metrics = self._metrics(kernel, piece, first, stop)
-        except BaseException as error:  # a kernel raises nothing: from before the first step, from a metric, or Ctrl-C
-            for array, before_chunk in kept:
-                array[:] = before_chunk
-            # A second Ctrl-C acts as soon as the kernel returns; without copies, its steps are made but not counted.
-            optimizer.updating = not (kept or isinstance(error, Exception))
-            self._length = 1.0
-            if kept and isinstance(error, Exception):
-                return False
-            raise
-        if stop > first:
-            self._length = min(CHUNK_SECONDS * (stop - first) / (time.perf_counter() - begun), GROWTH * (stop - first))
-        if made:
-            run.sums["loss"] = (float(sums[0]), float(sums[1]))
-            run.sums |= self._of_outputs(kernel, outputs, sums) if outputs else {}
-            run.batch_loss, optimizer.last_rate = float(sums[2]), float(rates[made - 1])
-        for batch_sums in metrics:
-            add_sums(run.sums, batch_sums)
-        self._end_chunk(piece, size, stop - first, made)
-        return stop > first
-
     def _of_outputs(self, kernel: Kernel, outputs: list[Any], sums: Array) -> Sums:
         """Return the sums of the losses of several outputs, given the kernel's sums."""
+        if not outputs:
+            return {}
         totals = dict(zip((figure.path for figure in outputs), sums[3:], strict=True))
         per_row, count = {path: kernel.per_row(path) for path in totals}, sums[1]
 
@@ -197,7 +229,7 @@ class CompiledEngine(ChunkEngine):
         found = ((figure.key, *sums_of(figure.formula, figure.path)) for figure in self.figures.of_outputs)
         return {key: (total, float(count) * each) for key, total, each in found}
 
-    def _kernel(self, data: Batch, size: int) -> Kernel | None:
+    def _kernel_for(self, data: Batch, size: int) -> Kernel | None:
         """Return the kernel for data of this form, compiled; settings that a hook has assigned may need another one."""
         recipe = self.run.optimizer.recipe
         if recipe is not self._recipe:
@@ -245,11 +277,7 @@ class CompiledEngine(ChunkEngine):
             kernel.constants[:-1] = source.constants  # perhaps only the constants are new
         except Exception as error:  # noqa: BLE001 (whatever the compiler raises for a formula that lowers)
             self._reason = str(error).partition("\n")[0] or type(error).__name__
-            if run.step or not self.quiet:
-                warn(f"engine='compiled': falling back to NumPy: {self._reason}")
-            if not run.step:
-                run.engine = "numpy"
-                run.recipe.pop("products", None)
+            self.fall_back(self._reason)
             return None
         before, self._plan = self._plan, plan
         known = plan.reason == before.reason if before is not None else self.quiet
@@ -266,20 +294,16 @@ class CompiledEngine(ChunkEngine):
             if layer is not None and (layer.mixes_rows or type(layer).draws is not Layer.draws):
                 raise CannotLower(f"{type(layer).__name__} with accumulate: a kernel takes a batch as a whole")
 
-    def _metrics(self, kernel: Kernel, piece: Piece, first: int, stop: int) -> list[Sums]:
-        """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""
-        found: list[Sums] = []
-        for batch in range(first, stop) if self.figures.of_metrics else ():
-            part = piece.part(batch * kernel.size, (batch + 1) * kernel.size)
-            if part[2] is None or part[2].any():
-                found.append(self._metric_sums(kernel, (batch - first) * kernel.size, part))
-        return found
 
-    def _metric_sums(self, kernel: Kernel, start: int, batch: Batch) -> Sums:
-        """Return the metrics' sums of some rows, whose outputs the kernel keeps from ``start`` on."""
-        _, y, weight = batch
-        h, a = kernel.outputs(start, rows_in(y))
-        return self.figures.metric_sums(self.run.model, h, a, y, weight, self.figures.of_metrics)
+class ManyRunEngine(CompiledEngine):
+    """Makes the steps of a run of ``fit_many`` that is resumed by itself."""
+
+    name: ClassVar[str] = "many"
+
+    @classmethod
+    def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
+        named = Engine.identity(flush_to_zero=flush_to_zero)
+        return named | {"arithmetic": arithmetic(compiled=True)}  # no products: the kernel has its own
 
 
 def classes_of(loss: Loss, y: Any) -> bool | tuple[bool, ...]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.data.pieces import Piece
-from framework.engines.base import CHUNK_SECONDS, GROWTH, Engine
+from framework.engines.base import Engine
+from framework.engines.chunks import Pace
 from framework.engines.compiled.engine import classes_of, require_rows
 from framework.engines.compiled.kernel import KEPT_NUMBERS
 from framework.engines.compiled.lanes import (
@@ -119,7 +120,7 @@ class ManyEngine:
         self._spans: dict[int, tuple[Any, int, tuple[tuple[int, int], ...]]] = {}
         self._arrays: dict[int, tuple[Any, list[Array]]] = {}
         self._joined: tuple[list[Piece], Array] = [], np.zeros(0, np.int64)
-        self._length = 1.0  # of a chunk, in batches; only time depends on it
+        self._pace = Pace()
 
     def blocks(self, members: Iterable[Member]) -> list[list[Member]]:
         """Return members in blocks: of one kernel, one number of rows and steps, and rows in one order if possible."""
@@ -159,7 +160,7 @@ class ManyEngine:
         size = block[0].piece.size
         first = block[0].piece.place // size
         total = math.ceil(block[0].piece.count / size)
-        longest = max(1, int(min(self._length, self._longest)))
+        longest = max(1, int(min(self._pace.length, self._longest)))
         rates = [member.engine.rates(min(longest, total - first)) for member in block]
         length = min(map(len, rates))
         record, _ = self._updates(block[0].run.optimizer.recipe)
@@ -187,7 +188,7 @@ class ManyEngine:
                 add_sums(member.run.sums, batch_sums)
         if by_numpy:
             return self._by_numpy(block, by_numpy)
-        self._length = min(CHUNK_SECONDS * length / (time.perf_counter() - begun), GROWTH * length)
+        self._pace.note(length, time.perf_counter() - begun)
         return []
 
     def _metrics(self, block: Sequence[Member], kernel: _Kernel, first: int, steps: int) -> list[list[Sums]]:

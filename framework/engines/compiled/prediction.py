@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.engines.compiled.choice import require_available
+from framework.engines.compiled.engine import CompiledEngine
 from framework.engines.compiled.layers import layers_source
 from framework.engines.compiled.loops import indented
 from framework.engines.compiled.lower import own_reads, prediction_passes
@@ -18,7 +18,7 @@ from framework.engines.records import CannotLower
 from framework.graph.symbol import Symbol
 from framework.models import Model
 from framework.models.rows import predicted
-from framework.native import addresses, available, compiled
+from framework.native import addresses, compiled
 from framework.settings.messages import warn
 
 FEW_ROWS = 32
@@ -122,12 +122,6 @@ class CompiledModel:
             self._kernel = self._made()
         return self._kernel
 
-    def refresh(self) -> None:
-        """Make the kernel if it is missing, or if the model or anything that its formulas read has changed."""
-        kernel = self._kernel  # what has changed in place takes 0.1 ms for each formula of a user
-        if kernel is None or kernel.is_old() or any(reads.changed() is not None for reads in kernel.reads):
-            self._kernel = self._made()
-
     def _made(self) -> _Kernel | None:
         self.reason: str | None = None
         try:
@@ -138,7 +132,7 @@ class CompiledModel:
 
 
 def compiled_model(model: Model, name: str = "") -> CompiledModel:
-    """Return the compiled model that a model keeps, so that it is compiled once.
+    """Return a compiled model.
 
     Args:
         model: The model.
@@ -147,27 +141,11 @@ def compiled_model(model: Model, name: str = "") -> CompiledModel:
     Raises:
         UsageError: llvmlite is not installed.
     """
-    require_available()
-    state = model._built()
-    if state.compiled is None:
-        state.compiled = CompiledModel(model)
-    found: CompiledModel = state.compiled
-    found.refresh()
-    if found.reason is not None and name:
-        warn(f"{name}: falling back to NumPy: {found.reason}")
-    return found
-
-
-def predictor(model: Model, wanted: str) -> CompiledModel | None:
-    """Return what computes predictions, given "auto" or "compiled" as a trainer's engine; None is NumPy.
-
-    Raises:
-        UsageError: The compiled engine is wanted and llvmlite is missing.
-    """
-    if wanted == "auto" and not available():
-        return None
-    found = compiled_model(model, "engine='compiled'" if wanted == "compiled" else "")
-    return found if found.engine == "compiled" else None
+    CompiledEngine.require()
+    compiled = CompiledModel(model)
+    if compiled.reason is not None and name:
+        warn(f"{name}: falling back to NumPy: {compiled.reason}")
+    return compiled
 
 
 class _Kernel:

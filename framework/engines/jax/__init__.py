@@ -2,7 +2,3 @@
 
 Needs JAX, which is not imported before a run uses it.
 """
-
-from framework.engines.jax.engine import JaxEngine, device
-
-__all__ = ["JaxEngine", "device"]

@@ -1,30 +1,26 @@
-"""Run steps in chunks that JAX has compiled; signals, stops and callbacks are handled between chunks."""
+"""The JAX engine: the steps of a chunk in one function that JAX has compiled."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
+from framework.arithmetic import flushes
 from framework.arrays import Array, Batch
 from framework.data.pieces import Piece
-from framework.engines.base import CHUNK_SECONDS, GROWTH, ChunkEngine
+from framework.engines.chunks import Chunk, ChunkEngine
 from framework.engines.jax.plan import Plan, padded
-from framework.engines.jax.program import Chunk, State, compiled
+from framework.engines.jax.program import State, Steps, compiled
 from framework.engines.records import CannotLower
 from framework.errors import DerivativeError
 from framework.extras import required
 from framework.parallel.strategy import Sums
-from framework.runs.figures import Figures, add_sums
-from framework.runs.run import Run
-from framework.settings.messages import warn
 from framework.trees import leaves, map_leaves, rows_in
-
-COPIES = 20
-"""A chunk lasts at least this many times as long as its copies between model and device."""
 
 KEPT_BYTES = 1 << 24
 """How much memory the random numbers and the outputs of a chunk may take."""
@@ -33,117 +29,104 @@ LONGEST = 4096
 """How many steps a chunk may have."""
 
 
-def device() -> str:
-    """Return JAX's version and the device that it computes on, as a run records them.
-
-    Raises:
-        UsageError: JAX is not installed.
-    """
-    jax = required("jax", "engine='jax'")
-    (found,) = jax.device_put(0.0).devices()
-    return f"JAX {jax.__version__}, {found.platform} {found.device_kind}".removesuffix(f" {found.platform}")
-
-
 class JaxEngine(ChunkEngine):
     """Makes the steps of a run as one function that JAX compiles; NumPy makes a step that is not finite."""
 
+    name: ClassVar[str] = "jax"
+    computes_shards: ClassVar[bool] = False
+
     _plan: Plan | None
 
-    def __init__(
-        self,
-        run: Run,
-        figures: Figures,
-        call: Callable[[str], None],
-        *,
-        lifted: Callable[[], AbstractContextManager[None]] = nullcontext,
-        **options: Any,
-    ) -> None:
-        """Prepare for a run; ``lifted`` puts back the caller's mode for subnormal numbers, which XLA sets by itself."""
-        super().__init__(run, figures, call, **options)
-        self.jax, self._lifted = required("jax", "engine='jax'"), lifted
+    @classmethod
+    def require(cls) -> None:
+        required("jax", "engine='jax'")
+
+    @classmethod
+    def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
+        """Return JAX's version and the device that it computes on, and who takes subnormal numbers as 0."""
+        jax = required("jax", "engine='jax'")
+        (device,) = jax.device_put(0.0).devices()
+        text = f"JAX {jax.__version__}, {device.platform} {device.device_kind}".removesuffix(f" {device.platform}")
+        return {"flush_to_zero": str(flushes(wanted=True)) if flush_to_zero else "by JAX", "device": text}
+
+    def __init__(self, *settings: Any, **options: Any) -> None:
+        """Prepare for a run."""
+        super().__init__(*settings, **options)
+        self.jax = required("jax", "engine='jax'")
         self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
         self._key: Any = None
         self._compiled: set[Any] = set()
         self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device
         self._order: tuple[Any, Any] = (None, None)
 
-    def advance(self, piece: Piece) -> None:
-        """Make a chunk of steps with JAX, or one step whose halves are made one after the other."""
-        with self._lifted():
-            made = not self.within and self._chunk(piece)
-        if not made:
-            super().advance(piece)
-
     def gradient(self, batch: Batch) -> Sums:
         """Fill the gradients with JAX; NumPy raises the error of what is not finite."""
-        with self._lifted():
+        with self.lifted():
             sums = self._gradient(batch)
         return super().gradient(batch) if sums is None else sums
 
-    # a chunk
-
-    def _chunk(self, piece: Piece) -> bool:
-        """Make a chunk of steps, and return whether JAX made any; NumPy makes those in which a metric fails."""
-        plan = self._planned(piece.arrays)
+    def longest(self, piece: Piece) -> float:
+        """Return the steps of one size that are left, as many as a compiled function has arrays for."""
+        with self.lifted():
+            plan = None if self.within else self._planned(piece.arrays)
         if plan is None:
-            return False
-        run, optimizer = self.run, self.run.optimizer
-        begun = time.perf_counter()
-        size = min(piece.size, piece.count - piece.place)  # the last batch may be smaller
-        whole = 1 if size < piece.size else (piece.count - piece.place) // size
-        if size == piece.size and not self._capacity:  # a compiled function has arrays of this many steps
+            return 0
+        size = piece.next_rows  # the last batch may be smaller
+        if size < piece.size:
+            return 1
+        if not self._capacity:
             room = KEPT_BYTES // max(1, plan.bytes_per_row * size)
             batches = -(-piece.count // size)
             self._capacity = max(1, min(LONGEST, room, 1 << (batches - 1).bit_length()))
+        return min(self._capacity, (piece.count - piece.place) // size)
+
+    def launch(self, piece: Piece, rates: Array) -> Chunk | None:
+        plan, run = self._plan, self.run
+        assert plan is not None
+        size = piece.next_rows
         capacity = self._capacity if size == piece.size else 1
-        length = 1 if self.watched else max(1, int(self._length))
-        rates = self.rates(min(length, whole, capacity))
         weights = self._weights(piece, size, len(rates))
         rates = rates[: len(weights)]
         if not len(rates):
-            return False
-        with self._mode():
+            return None
+        with self.lifted(), self._mode():
             program = plan.program(size, self.part_rows)
             train, _ = compiled(program)
-            state = plan.state(optimizer)
-            chunk = Chunk(
+            state = plan.state(run.optimizer)
+            steps = Steps(
                 self._on_device(piece.arrays),
                 self._ordered(piece),
                 np.int32(piece.place),
                 np.int32(len(rates)),
                 plan.fixed(),
                 padded((weights * plan.per_row["loss"]).astype(run.model.dtype), capacity),
-                tuple(padded(each, capacity) for each in plan.numbers(rates, optimizer.steps)),
+                tuple(padded(each, capacity) for each in plan.numbers(rates, run.optimizer.steps)),
                 self._drawn(plan, len(rates), capacity, size),
             )
             if (key := (program, capacity, self._room)) not in self._compiled:
-                self._called(train, state, chunk._replace(steps=np.int32(0)))
+                self._called(train, state, steps._replace(steps=np.int32(0)))
                 self._compiled.add(key)
-                begun = time.perf_counter()
-            copied = time.perf_counter()
-            found = self._plan and self._called(train, state, chunk)
-            while found and 0 < found[0] < chunk.steps:
-                chunk = chunk._replace(steps=found[0])
-                found = self._called(train, state, chunk)
-            computed = time.perf_counter()
+                self._begun = time.perf_counter()
+            begun = time.perf_counter()
+            found = self._plan and self._called(train, state, steps)
+            while found and 0 < found[0] < steps.steps:
+                steps = steps._replace(steps=found[0])
+                found = self._called(train, state, steps)
+            seconds = time.perf_counter() - begun
         if not found or not found[0]:
-            return False
+            return None
         made, state, (totals, outputs) = found
-        steps = int(made)
-        try:
-            metrics = self._metrics(plan, piece, outputs, size, steps)
-        except Exception:  # noqa: BLE001 (a metric of the user's: NumPy makes the steps, and raises its error in the right one)
-            self._length = 1.0
-            return False
-        run.optimizer.updating = True  # stays True if a second Ctrl-C comes in between
-        self._take(plan, state)
-        self._add_up(plan, totals, weights[:steps], rates, metrics)
-        ended = time.perf_counter()
-        copies = ended - begun - (computed - copied)
-        seconds = max(CHUNK_SECONDS, COPIES * copies) * steps / max(computed - copied, 1e-9)
-        self._length = min(seconds, GROWTH * steps)
-        self._end_chunk(piece, size, steps, steps)
-        return True
+        count = int(made)
+        return Chunk(
+            batches=count,
+            steps=count,
+            sums=self._added_up(plan, totals, weights[:count]),
+            loss=float(totals[0][count - 1] / (weights[count - 1] * plan.per_row["loss"])),
+            seconds=seconds,
+            metrics=plan.metrics,
+            outputs=lambda step, _: plan.output_trees([output[step] for output in outputs]),
+            commit=partial(self._take, plan, state),
+        )
 
     def _take(self, plan: Plan, state: State) -> None:
         """Copy a state into the model and the optimizer."""
@@ -152,27 +135,14 @@ class JaxEngine(ChunkEngine):
         for view, array in zip(*map(self.jax.tree.leaves, (now, state)), strict=True):
             view[...] = array
 
-    def _add_up(self, plan: Plan, totals: Sequence[Array], weights: Array, rates: Array, metrics: list[Sums]) -> None:
+    def _added_up(self, plan: Plan, totals: Sequence[Array], weights: Array) -> Sums:
         """Add up the sums of the steps of a chunk one after another, as the NumPy engine does."""
-        run, last = self.run, len(weights) - 1
+        sums: Sums = {}
         for (key, values), total in zip(plan.per_row.items(), totals, strict=True):
-            before = run.sums.get(key, (0.0, 0.0))
-            pairs = zip(before, (total[: last + 1], weights * values), strict=True)
-            run.sums[key] = tuple(float(np.cumsum([first, *part])[-1]) for first, part in pairs)
-        for sums in metrics:
-            add_sums(run.sums, sums)
-        run.batch_loss = float(totals[0][last] / (weights[last] * plan.per_row["loss"]))
-        run.optimizer.last_rate = float(rates[last])
-
-    def _metrics(self, plan: Plan, piece: Piece, outputs: tuple[Any, ...], size: int, steps: int) -> list[Sums]:
-        """Return for each batch of a chunk the sums of the metrics that the step does not compute."""
-        found: list[Sums] = []
-        for step in range(steps) if plan.metrics else ():
-            start = piece.place + step * size
-            _, y, weight = piece.part(start, start + size)
-            h, a = plan.output_trees([output[step] for output in outputs])
-            found.append(self.figures.metric_sums(self.run.model, h, a, y, weight, plan.metrics))
-        return found
+            before = self.run.sums.get(key, (0.0, 0.0))
+            pairs = zip(before, (total[: len(weights)], weights * values), strict=True)
+            sums[key] = tuple(float(np.cumsum([first, *part])[-1]) for first, part in pairs)
+        return sums
 
     # what a chunk is given
 
@@ -248,12 +218,9 @@ class JaxEngine(ChunkEngine):
         return self._plan
 
     def _refuse(self, reason: str) -> None:
-        """Leave the steps to NumPy, with a warning."""
-        warn(f"engine='jax': falling back to NumPy: {reason}")
+        """Leave the steps to NumPy."""
         self._plan = None
-        if not self.run.step:
-            self.run.engine = "numpy"
-            del self.run.recipe["device"]
+        self.fall_back(reason)
 
     def _called(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a compiled function gives, as NumPy arrays; None where JAX cannot compile or run it."""
@@ -270,8 +237,7 @@ class JaxEngine(ChunkEngine):
         if plan is None:
             return None
         rows = rows_in(batch[1])
-        piece = Piece(batch, rows)
-        (weight,) = self._weights(piece, rows, 1)
+        (weight,) = self._weights(Piece(batch, rows), rows, 1)
         count = weight * plan.per_row["loss"]
         with self._mode():
             program = plan.program(rows, self.part_rows)
@@ -288,6 +254,6 @@ class JaxEngine(ChunkEngine):
         run.batch_loss = float(totals[0] / count)
         figures = zip(plan.per_row.items(), totals, strict=True)
         sums: Sums = {key: (float(total), float(weight * values)) for (key, values), total in figures}
-        for found_sums in self._metrics(plan, piece, tuple(output[None] for output in outputs), rows, 1):
-            sums |= found_sums
+        if plan.metrics:
+            sums |= self.figures.metric_sums(run.model, *plan.output_trees(outputs), *batch[1:], plan.metrics)
         return sums

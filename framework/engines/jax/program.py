@@ -83,7 +83,7 @@ class State(NamedTuple):
     gradients: tuple[Any, ...] = ()
 
 
-class Chunk(NamedTuple):
+class Steps(NamedTuple):
     """The arguments of a chunk of steps.
 
     Attributes:
@@ -200,7 +200,7 @@ class Program:
             gradients = tuple(jnp.clip(g, -value, value) for g in gradients)
         return gradients
 
-    def run(self, state: State, chunk: Chunk) -> tuple[Any, State, tuple[Any, Any]]:
+    def run(self, state: State, chunk: Steps) -> tuple[Any, State, tuple[Any, Any]]:
         """Make steps; return how many are sound, the state, and of each the totals and the outputs, (steps, ...).
 
         The first step that is not sound ends the chunk, and the state is then of no use: call again with ``steps`` as
