@@ -64,7 +64,9 @@ class ArraySource:
         and only those that it names need be taken.
         """
         size, order = min(position.size, self.rows), self._ordered(position, shared=own is not None)
-        yield Piece(self.arrays, size, position.start, order, self._memory)
+        piece = Piece(self.arrays, size, position.start, order, self._memory)
+        piece.lasting = True
+        yield piece
 
     def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
         """Give the rows start..stop in the data's own order."""

@@ -1,6 +1,5 @@
 """Engines make the steps of a run."""
 
-from framework.engines.base import Engine
-from framework.engines.registry import engine_of
+from framework.engines.base import AUTO, ENGINES, Engine, engine_of, outputs_of, supported
 
-__all__ = ["Engine", "engine_of"]
+__all__ = ["AUTO", "ENGINES", "Engine", "engine_of", "outputs_of", "supported"]

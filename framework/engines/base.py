@@ -1,7 +1,7 @@
 """Engine: makes the steps of a run with NumPy, and is the base of the engines that make them otherwise.
 
 A step has two halves: ``gradient`` fills the model's gradients from a batch, ``update`` applies them. ``advance`` makes
-whole steps, with the hooks around them.
+whole steps, with the hooks around them. Engines have names, and each is imported when a training asks for it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +33,17 @@ from framework.schedules import Schedule
 from framework.schedules.base import rate_at
 from framework.settings.messages import warn
 from framework.trees import rows_in
+
+ENGINES = {
+    "numpy": ("framework.engines.base", "Engine"),
+    "compiled": ("framework.engines.compiled.engine", "CompiledEngine"),
+    "many": ("framework.engines.compiled.engine", "ManyRunEngine"),
+    "jax": ("framework.engines.jax.engine", "JaxEngine"),
+}
+"""The module and the class of each engine."""
+
+AUTO = "auto"
+"""The name for the compiled engine where it can be used, and NumPy elsewhere, without a warning."""
 
 
 class Engine:
@@ -101,6 +114,7 @@ class Engine:
         self.run, self.figures, self.call, self.quiet, self.lifted = run, figures, call, quiet, lifted
         self.part_rows, self.regularizers, self.watched, self.within = part_rows, regularizers, watched, within
         self.strategy = strategy
+        self._rates: tuple[float, Array] = (0.0, np.zeros(0))  # a constant one, as often as was asked for
         self._step, self._slot = NumPyStep(run.model, run.loss_function, figures), Slot.of(run.model)
         formulas = (run.loss_function, run.model, *regularizers)
         self._watched = [each for each in formulas if not wholly_ours(each)]  # the library's own read nothing else
@@ -181,9 +195,11 @@ class Engine:
     def rates(self, count: int) -> Array:
         """Return the next learning rates up to the first invalid one; the NumPy engine then raises the error."""
         optimizer = self.run.optimizer
-        rate, steps = optimizer.learning_rate, optimizer.steps
+        rate, steps = optimizer.recipe.learning_rate, optimizer.steps
         if not isinstance(rate, Schedule):
-            return np.full(count, rate)
+            if rate != self._rates[0] or count > len(self._rates[1]):
+                self._rates = rate, np.full(count, rate)
+            return self._rates[1][:count]
         rates = np.zeros(count)
         for made in range(count):
             try:
@@ -201,3 +217,53 @@ class Engine:
             flush_to_zero = run.recipe.get("flush_to_zero") == str(True)
             kept = {name: text for name, text in run.recipe.items() if name not in self.identity(flush_to_zero=True)}
             run.engine, run.recipe = Engine.name, kept | Engine.identity(flush_to_zero=flush_to_zero)
+
+
+def engine_of(name: str) -> type[Engine]:
+    """Return the engine of a name.
+
+    Example:
+        >>> engine_of("numpy").name
+        'numpy'
+    """
+    if name == AUTO:
+        name = "compiled" if find_spec("llvmlite") is not None else Engine.name
+    module, kind = ENGINES[name]
+    engine: type[Engine] = getattr(import_module(module), kind)
+    return engine
+
+
+def supported(
+    name: str,
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    regularizers: Sequence[Regularizer] = (),
+    *,
+    shards: bool = False,
+    resumed: bool = False,
+) -> type[Engine]:
+    """Return the engine of a name, or NumPy's with a warning where that one cannot make the steps of a training.
+
+    A run that is ``resumed`` keeps its engine, which says at its first step what it cannot make.
+    """
+    engine = engine_of(name)
+    reason = ""
+    if shards and not engine.computes_shards:
+        reason = "it does not compute the shards of DataParallel"
+    elif not resumed:
+        reason = engine.reason_against(model, loss, optimizer, regularizers, shards=shards)
+    if reason and name != AUTO:
+        warn(f"engine={name!r}: falling back to NumPy: {reason}")
+    return Engine if reason else engine
+
+
+def outputs_of(model: Model, name: str) -> Callable[[Any], tuple[Any, Any]] | None:
+    """Return what computes (h, a) of a batch in the engine of a name; None is ``model.output``.
+
+    Raises:
+        UsageError: The engine needs something that is not installed.
+    """
+    engine = engine_of(name)
+    engine.require()
+    return engine.predictor(model, quiet=name == AUTO)

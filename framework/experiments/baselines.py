@@ -16,8 +16,7 @@ from framework.checkpoint import load_model, save
 from framework.data.pieces import joined, map_batch
 from framework.data.sources import batches, prepare
 from framework.data.splits import hold_out
-from framework.engines import Engine
-from framework.engines.registry import outputs_of
+from framework.engines import Engine, outputs_of
 from framework.errors import DataError
 from framework.models import Model
 from framework.models.affine import Dense, Neuron

@@ -176,6 +176,8 @@ def one_number(figure: Component, value: Any) -> float:
     Raises:
         UsageError: It is not one number.
     """
+    if type(value) is float:
+        return value
     if np.ndim(value) == 0:
         with suppress(TypeError, ValueError):
             return float(value)

@@ -137,6 +137,11 @@ class Function:
         found.__dict__["kept"] = self, arguments
         return found
 
+    @staticmethod
+    def located(*arrays: Array) -> tuple[Any, ...]:
+        """Return arrays as ``bound`` takes them at once; they have to stay in memory."""
+        return (*map(_address, arrays),)
+
 
 def _given(value: Any) -> Any:
     """Return an argument as ctypes takes it."""

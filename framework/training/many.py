@@ -19,12 +19,11 @@ from framework.engines import Engine, engine_of
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
 from framework.optimizers import Optimizer
-from framework.parallel.workers import Workers
 from framework.runs.run import Run
 from framework.settings.messages import brief
-from framework.training.loop import WITHIN, Fit, prepare_fit, train
+from framework.training.loop import prepare_fit, train
 from framework.training.preconditions import shown
-from framework.training.session import Handlers, Session, interruption
+from framework.training.training import OF_BATCHES, Handlers, Training, interruption
 
 if TYPE_CHECKING:
     from framework.engines.compiled.lower import Plan
@@ -187,7 +186,7 @@ def _refusal(reason: str, instead: str = INSTEAD) -> SettingsError:
 def _require_trainer(trainer: Trainer) -> None:
     """Refuse settings that the kernel for many models does not know."""
     for callback in trainer.callbacks:
-        if hooks := [hook for hook in WITHIN if hook in callback.hooks()]:
+        if hooks := [hook for hook in OF_BATCHES if hook in callback.hooks()]:
             raise _refusal(f"{type(callback).__name__} has {hooks[0]}, which must act within each step")
         if callback.writes:
             raise _refusal(
@@ -200,56 +199,21 @@ def _require_trainer(trainer: Trainer) -> None:
         raise _refusal(f"strategy={trainer.strategy!r}")
 
 
-class Member:
-    """A model of many in training.
+def _end(training: Training, error: BaseException | None = None) -> None:
+    """End the training of a model: ``on_train_end``."""
+    if not training.ended:
+        training.__exit__(None if error is None else type(error), error, None)
 
-    Attributes:
-        fit: Its run and its data, and the trainer's settings with its optimizer and seed.
-        run: That of the fit.
-        session: Calls its hooks, and cleans up at the end.
-        engine: Makes its steps with NumPy, where the kernel cannot.
-        piece: The rows of its epoch.
-        ended: Whether its training has ended, or has not begun.
-    """
 
-    session: Session
-    engine: Engine
-    piece: Piece
-    ended = True
-
-    def __init__(self, fit: Fit) -> None:
-        self.fit, self.run = fit, fit.run
-
-    def begin(self) -> None:
-        """Call ``on_train_begin``."""
-        fit, trainer, run = self.fit, self.fit.trainer, self.run
-        self.session = Session(
-            run,
-            trainer.callbacks,
-            lambda: fit.source.rows_of(fit.position),
-            flush_to_zero=trainer.flush_to_zero,
-            surrounded=True,
-        )
-        options: dict[str, Any] = {"part_rows": trainer.batch_size, "regularizers": trainer.regularizers}
-        self.engine = Engine(run, trainer.figures, self.session.call, **options)
-        self.session.__enter__()
-        self.ended = False
-
-    def end(self, error: BaseException | None = None) -> None:
-        """End the training: ``on_train_end``."""
-        if not self.ended:
-            self.ended = True
-            self.session.__exit__(None if error is None else type(error), error, None)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """End the training of this model at an error; that of a divergence is not raised further."""
-        try:
-            yield
-        except BaseException as error:
-            self.end(error)
-            if not isinstance(error, DivergedError):
-                raise
+@contextmanager
+def _alone(training: Training) -> Iterator[None]:
+    """End the training of this model at an error; that of a divergence is not raised further."""
+    try:
+        yield
+    except BaseException as error:
+        _end(training, error)
+        if not isinstance(error, DivergedError):
+            raise
 
 
 class _Interrupts:
@@ -262,7 +226,7 @@ class _Interrupts:
         if again:
             raise interruption(number)
 
-    def act(self, members: Iterable[Member]) -> None:
+    def act(self, members: Iterable[Training]) -> None:
         """End training if a signal came."""
         if self.number is not None:
             raise interruption(self.number, *(member.run for member in members if not member.ended))
@@ -275,42 +239,41 @@ def _members(
     epochs: int | None,
     plan: Plan,
     threads: ExitStack,
-) -> list[Member]:
+) -> list[Training]:
     """Check data and models before anything is trained, and return the members."""
     from framework.engines.compiled.many import require_data  # noqa: PLC0415
     from framework.engines.records import CannotLower  # noqa: PLC0415
 
-    workers, members = Workers(), list[Member]()
-    known: dict[Any, Member] = {}
+    members, known = list[Training](), dict[Any, Training]()
     for trainer, model, part in zip(trainers, models, parts, strict=True):
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
         first = known.get(own)
         if first is None:
-            fit = prepare_fit(trainer, model, *part, epochs, None, NAME, workers, threads)
-            if not isinstance(fit.source, ArraySource):
+            member = prepare_fit(trainer, model, *part, epochs, None, NAME, threads, surrounded=True)
+            if not isinstance(member.source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:
-                require_data(plan, next(fit.source.pieces(Position(1))))
+                require_data(plan, next(member.source.pieces(Position(1))))
             except CannotLower as reason:
                 raise _refusal(str(reason)) from None
         else:
             trainer.figures.require_model(model.output_activation)
             run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
-            fit = Fit(trainer, run, first.fit.source, first.fit.held_out)
+            member = Training(trainer, run, first.source, first.held_out, surrounded=True)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
-            fit.complete(first.run.recipe | settings, MANY, epochs, workers)
-        fit.run.engine = MANY
-        fit.run.recipe.pop("products", None)
-        members.append(Member(fit))
-        known[own] = members[-1]
+            member.complete(first.run.recipe | settings, MANY, epochs)
+        member.run.engine = MANY
+        member.run.recipe.pop("products", None)
+        members.append(member)
+        known[own] = member
     return members
 
 
-def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
+def _trained(members: Sequence[Training], plan: Plan) -> list[Run]:
     """Train all members; a member that diverges ends alone, another error ends all."""
     from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
 
-    first = members[0].fit
+    first = members[0]
     engine = ManyEngine(plan, first.step_rows, first.trainer.figures)
     runs = [member.run for member in members]
     displays = [bar.display(first.run) for bar in (own_bars(()) if first.trainer.progress else ())]
@@ -324,8 +287,9 @@ def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
 
         try:
             for member in members:
-                with member.alone():
-                    member.begin()
+                with _alone(member):
+                    member.__enter__()
+                    member.by_numpy = member.engine(Engine)
             while active := [member for member in members if not member.ended]:
                 check()
                 _epoch(engine, [member for member in active if _begins(member)], check)
@@ -342,48 +306,47 @@ def _trained(members: Sequence[Member], plan: Plan) -> list[Run]:
     return _ended(runs, diverged)
 
 
-def _begins(member: Member) -> bool:
+def _begins(member: Training) -> bool:
     """Begin an epoch, and return whether to make it; end the training of a model that is done or is to stop."""
-    with member.alone():
-        if member.session.begin_epoch():
+    with _alone(member):
+        if member.begin_epoch():
             return member.run.stop_reason is None  # of on_epoch_begin
-        member.end()
+        _end(member)
     return False
 
 
-def _end_after(member: Member, error: BaseException) -> None:
+def _end_after(member: Training, error: BaseException) -> None:
     """End the training of a model because of an error, perhaps in another model."""
     own = getattr(error, "run", None)
     try:
-        if not member.ended:
-            member.end(error)
+        _end(member, error)
     except BaseException as later:  # noqa: BLE001 (the first error is raised)
         error.add_note(f"then {type(later).__name__}: {later}")
     if own is not None:
         error.run = own  # type: ignore[attr-defined]
 
 
-def _epoch(engine: Any, members: Sequence[Member], check: Callable[[], None]) -> None:
+def _epoch(engine: Any, members: Sequence[Training], check: Callable[[], None]) -> None:
     """Make an epoch of all members, block by block."""
     orders: dict[Any, Piece] = {}
     for member in members:
-        source, position = member.fit.source, member.fit.position
+        source, position = member.source, member.position
         key = id(source), position.order
         if key not in orders:
             orders[key] = next(source.pieces(position))
         member.piece = orders[key].starting_at(position.start)
-        with member.alone():
-            member.engine.begin_epoch()
+        with _alone(member):
+            member.by_numpy.begin_epoch()
     while blocks := engine.blocks(member for member in members if not (member.ended or member.piece.done)):
         for block in blocks:
             while not any(member.ended for member in block) and not block[0].piece.done:
                 check()
-                with block[0].session.flushing:
+                with block[0].flushing:
                     diverged = engine.advance(block)
                 for member, error in diverged:
-                    member.end(error)
+                    _end(member, error)
     for member in members:
         if not member.ended:
-            with member.alone():
-                member.session.require_finite_weights()
-                member.session.end_epoch(member.fit.results())
+            with _alone(member):
+                member.require_finite_weights()
+                member.end_epoch()

@@ -15,7 +15,7 @@ from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
 from framework.data.sampling import Sampling
 from framework.data.sources import prepare
-from framework.engines.registry import outputs_of
+from framework.engines import outputs_of
 from framework.errors import ResumeWarning, SettingsError
 from framework.files import real_path
 from framework.losses import Loss

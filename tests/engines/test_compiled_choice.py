@@ -29,7 +29,7 @@ from framework import (
     UsageError,
     on,
 )
-from framework.engines import registry
+from framework.engines import base
 from framework.engines.base import Engine
 from framework.engines.compiled import engine as compiled_engine
 from framework.engines.compiled.lower import lowered
@@ -146,7 +146,7 @@ def test_without_llvmlite_the_compiled_engine_says_what_to_install(monkeypatch):
     for action in (lambda: trainer().fit(NEURON.copy(), (X, Y)), lambda: trainer().resume(half, (X, Y), epochs=1)):
         with pytest.raises(UsageError, match="needs llvmlite: pip install llvmlite"):
             action()
-    monkeypatch.setattr(registry, "find_spec", lambda _: None)
+    monkeypatch.setattr(base, "find_spec", lambda _: None)
     assert trainer(engine="auto").fit(NEURON.copy(), (X, Y)).engine == "numpy"
 
 

@@ -264,6 +264,7 @@ def test_a_global_that_changes_is_seen(monkeypatch, names, name):
         np.testing.assert_allclose(fast(x), model(x), rtol=1e-13)
     np.testing.assert_allclose(fast(X), 4.0 * before, rtol=1e-13)
     Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.01)).fit(model, (X, X[:, :2]))
+    fast = compile_model(model)
     assert fast.engine == "compiled"
     np.testing.assert_allclose(fast(X), model(X), rtol=1e-13)
 

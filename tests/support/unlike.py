@@ -23,7 +23,7 @@ from framework import (
     Tanh,
     on,
 )
-from framework.engines import registry
+from framework.engines import base
 from framework.engines.compiled import engine as compiled_engine
 from framework.parallel.starting import workers
 
@@ -168,12 +168,12 @@ def no_kernel():
 
 
 def no_llvmlite():
-    find = registry.find_spec
-    registry.find_spec = lambda name: None if ODD else find(name)
+    find = base.find_spec
+    base.find_spec = lambda name: None if ODD else find(name)
     try:
         pieces.trainer(engine="auto").fit(pieces.network(), DATA)
     finally:
-        registry.find_spec = find
+        base.find_spec = find
 
 
 def changed_weights_in_an_epoch():

@@ -27,7 +27,7 @@ from framework import (
     save,
 )
 from framework.arithmetic import Flushing, flushes
-from framework.training.session import Session
+from framework.training.training import Training
 
 pytestmark = pytest.mark.skipif(not flushes(wanted=True), reason="this platform has no flush to zero to set")
 
@@ -148,7 +148,7 @@ def test_the_mode_is_restored_after_an_error_in_a_step(fails, error):
 
 def test_the_mode_is_restored_wherever_ctrl_c_acts_at_once():
     """Before every line of what sets and lifts the mode; the end of a session only notes a signal."""
-    watched = {Session.unfinished.__code__, Session.call.__code__, Session.__exit__.__code__}
+    watched = {Training.pieces.__code__, Training.call.__code__, Training.__exit__.__code__}
 
     def interrupted_at(place):
         """Fit with two signals before the line of this number, and return whether there is such a line."""
@@ -163,7 +163,7 @@ def test_the_mode_is_restored_wherever_ctrl_c_acts_at_once():
 
         def call(frame, _event, _argument):
             code = frame.f_code
-            if code is Session.__enter__.__code__:
+            if code is Training.__enter__.__code__:
                 session.append(code)
             return line if session and (code in watched or code.co_qualname.startswith("Flushing.")) else None
 

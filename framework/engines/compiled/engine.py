@@ -85,6 +85,7 @@ class CompiledEngine(ChunkEngine):
         super().__init__(*settings, **options)
         self._mixes = self.strategy is not None and self.strategy.mixes
         self._kernel: Kernel | None = None  # for the next step
+        self._data: Batch | None = None  # of which every epoch has the same, and so the same kernel
         self._part: Kernel | None = None  # the same, if it computes gradients alone
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
@@ -94,22 +95,35 @@ class CompiledEngine(ChunkEngine):
         self._kept: list[tuple[Array, Array]] = []  # arrays that a chunk changes, and what they were before it
 
     def longest(self, piece: Piece) -> float:
-        shards = 1 if self.strategy is None else self.strategy.shards
-        self._kernel = kernel = self._kernel_for(piece.arrays, -(-piece.size // shards))  # on each worker
-        self._part = kernel if kernel is not None and kernel.form.part else None
+        kernel = self._kernel
+        if piece.arrays is not self._data or self.run.optimizer.recipe is not self._recipe:
+            shards = 1 if self.strategy is None else self.strategy.shards
+            self._kernel = kernel = self._kernel_for(piece.arrays, -(-piece.size // shards))  # on each worker
+            self._part = kernel if kernel is not None and kernel.form.part else None
+            self._data = piece.arrays if piece.lasting else None
         return 0 if kernel is None or kernel.form.part else kernel.longest
 
     def launch(self, piece: Piece, rates: Array) -> Chunk | None:
         kernel, run, optimizer = self._kernel, self.run, self.run.optimizer
         assert kernel is not None
         first, outputs = piece.place // piece.size, self._losses_of_outputs
-        before = (run.sums.get(figure.key, (0.0,))[0] for figure in outputs)
+        before = [run.sums.get(figure.key, (0.0,))[0] for figure in outputs]
         sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
-        arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
-        self._kept = [(array, array.copy()) for array in arrays if self.figures.of_metrics]
+        if metrics := self.figures.of_metrics:
+            arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
+            self._kept = [(array, array.copy()) for array in arrays]
         stop, seen = first + len(rates), self.watched
         train = kernel.prepared(
-            first, stop, piece.arrays, piece.rows, rates, optimizer, sums, seen=seen, keys=[run.key]
+            first,
+            stop,
+            piece.arrays,
+            piece.rows,
+            rates,
+            optimizer,
+            sums,
+            seen=seen,
+            keys=[run.key],
+            lasting=piece.lasting,
         )
         begun = time.perf_counter()
         stop, made = train(0)
@@ -121,7 +135,7 @@ class CompiledEngine(ChunkEngine):
             sums={"loss": (float(sums[0]), float(sums[1]))} | self._of_outputs(kernel, outputs, sums),
             loss=float(sums[2]),
             seconds=time.perf_counter() - begun,
-            metrics=self.figures.of_metrics,
+            metrics=metrics,
             outputs=lambda batch, rows: kernel.outputs(batch * piece.size, rows),
         )
 

@@ -59,13 +59,16 @@ class Kernel:
         self._done = np.zeros(2, np.int64)
         self._targets: dict[Any, tuple[Any, Array]] = {}
         self._runs = self._none = np.zeros(0, np.int64)
-        self._places: dict[int, tuple[int, list[Array], Array, list[Array]]] = {}
+        self._places: dict[int, tuple[int, list[Array], list[Array], tuple[Any, ...], list[Array]]] = {}
+        self._fixed = not form.keeps and {key[0] for key in source.data} <= {"x", "y", "weight"}
+        self._whole: tuple[Any, Any, Any] = (None, None, None)  # data, what a kernel gets of it, and where that lies
 
     def new_memory(self) -> Kernel:
         """Return a kernel with the same constants and memory of its own; see ``Workspace``."""
         made = copy(self)
         made._memory = {name: np.zeros_like(array) for name, array in self._memory.items()}
         made._done, made._targets, made._places = np.zeros_like(self._done), {}, {}
+        made._whole = None, None, None
         return made
 
     @property
@@ -128,6 +131,7 @@ class Kernel:
         keys: Sequence[tuple[int, ...]] = ((),),
         parts: Array | None = None,
         slot: Slot | None = None,
+        lasting: bool = False,
     ) -> Callable[[int], tuple[int, int]]:
         """Return a function that trains on batches first..stop, or does a phase of it, given the number of the phase.
 
@@ -138,27 +142,35 @@ class Kernel:
         gradient is computed, for callbacks that read it. ``keys`` holds the key of the first step's random numbers.
 
         With ``Form.part`` it computes gradients alone: of ``parts`` as in ``KernelSource.data``, or of all rows as one
-        part, into ``slot``. Then ``keys`` holds a key for each part.
+        part, into ``slot``. Then ``keys`` holds a key for each part. Addresses of data that is ``lasting`` are kept.
         """
-        parameters, slot = optimizer.parameters, slot or Slot.of(self.model)
-        gradient = slot.gradient
+        parameters = optimizer.parameters
+        gradient = parameters.gradient if slot is None else slot.gradient
         state = [parameters.vector, gradient, *optimizer.memory.values(), *self.buffers]
-        version, placed, place, frozen = self._places.get(id(gradient), (-1, [], self._none, []))
+        version, placed, _, memory, frozen = self._places.get(id(gradient), (-1, [], [], (), []))
         if version != parameters.version or any(map(is_not, state, placed)):
             self._runs = np.array([[run.start, run.stop - run.start] for run in parameters.trainable_runs()], np.int64)
-            memory = self._source.memory.items()
-            place = addresses([self._array(name, spec, optimizer, gradient) for name, spec in memory])
-            frozen = [slot.gradients[name] for name in parameters.frozen]
-            self._places[id(gradient)] = parameters.version, state, place, frozen
+            arrays = [self._array(name, spec, optimizer, gradient) for name, spec in self._source.memory.items()]
+            kept = [self._done, self._runs, addresses(arrays), self._sizes, self.constants]
+            memory = self._train.located(*kept)
+            frozen = [(slot or Slot.of(self.model)).gradients[name] for name in parameters.frozen]
+            self._places[id(gradient)] = parameters.version, state, kept, memory, frozen
         if self.form.keeps:
             shape, dtype = ((stop - first) * self.size, self._width), parameters.vector.dtype
             self._kept = (np.empty(shape, dtype), np.empty(shape, dtype))
-        if parts is None:
-            parts = np.array([[0, len(rows), 0, 0, 0, 0]])
-        given = [
-            np.ascontiguousarray(array, None if array.dtype == np.int64 else self._plan.dtype)
-            for array in (self._given(name, data, rows, first, stop, keys, parts) for name in self._source.data)
-        ]
+        known, given, of_data = self._whole
+        if known is not data:
+            if parts is None:
+                parts = np.array([[0, len(rows), 0, 0, 0, 0]])
+            given = [
+                np.ascontiguousarray(array, None if array.dtype == np.int64 else self._plan.dtype)
+                for array in (self._given(name, data, rows, first, stop, keys, parts) for name in self._source.data)
+            ]
+            of_data = addresses(given)
+            if lasting and self._fixed:
+                given = given, of_data
+                (of_data,) = self._train.located(of_data)
+                self._whole = data, given, of_data
         rows = np.ascontiguousarray(rows, np.int64)
         function = self._train.bound(
             first,
@@ -172,12 +184,9 @@ class Kernel:
             rows,
             rates,
             sums,
-            self._done,
-            self._runs,
-            addresses(given),
-            place,
-            self._sizes,
-            self.constants,
+            *memory[:2],
+            of_data,
+            *memory[2:],
         )
 
         def phase(number: int) -> tuple[int, int]:

@@ -53,12 +53,12 @@ class Member(Protocol):
     Attributes:
         run: Its run.
         piece: The rows of its epoch.
-        engine: Makes its steps with NumPy, where the kernel cannot.
+        by_numpy: Makes its steps, where the kernel cannot.
     """
 
     run: Run
     piece: Piece
-    engine: Engine
+    by_numpy: Engine
 
 
 def many_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer]) -> Plan:
@@ -161,7 +161,7 @@ class ManyEngine:
         first = block[0].piece.place // size
         total = math.ceil(block[0].piece.count / size)
         longest = max(1, int(min(self._pace.length, self._longest)))
-        rates = [member.engine.rates(min(longest, total - first)) for member in block]
+        rates = [member.by_numpy.rates(min(longest, total - first)) for member in block]
         length = min(map(len, rates))
         record, _ = self._updates(block[0].run.optimizer.recipe)
         if not length or record is None:  # of a schedule that fails, NumPy raises the error
@@ -235,7 +235,7 @@ class ManyEngine:
         for member in block:
             try:
                 for _ in range(steps):
-                    member.engine.advance(member.piece)
+                    member.by_numpy.advance(member.piece)
             except DivergedError as error:
                 diverged.append((member, error))
             except Exception as error:

@@ -10,7 +10,8 @@ import pytest
 from left_out import hooks_differ
 
 from framework import HOOKS, Callback, DataError, EarlyStopping, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
-from framework.training.session import Session
+from framework.data.sources import prepare
+from framework.training.training import Training
 
 pytestmark = hooks_differ
 
@@ -78,7 +79,8 @@ def test_callbacks_are_called_in_the_lists_order_and_those_that_save_last():
 
 def test_only_hooks_that_somebody_overrides_are_registered():
     run = train()
-    hooks = Session(run, (EarlyStopping(),))._hooks
+    trainer = Trainer(loss=run.loss_function, optimizer=SGDOptimizer(learning_rate=0.01), callbacks=[EarlyStopping()])
+    hooks = Training(trainer, run, prepare(DATA, run.model, (run.loss_function,), "fit"))._hooks
     assert {hook for hook, functions in hooks.items() if functions} == {"on_epoch_end", "on_train_end"}
 
 

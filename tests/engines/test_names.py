@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer
-from framework.engines import Engine, engine_of
+from framework.engines import AUTO, ENGINES, Engine, engine_of, supported
 from framework.engines.compiled import engine as compiled_engine
-from framework.engines.registry import AUTO, ENGINES, supported
 
 X, Y = np.linspace(-1.0, 1.0, 40).reshape(20, 2), np.arange(20) % 2
 

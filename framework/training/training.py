@@ -1,65 +1,99 @@
-"""Session: what surrounds the loop of ``Trainer.fit``: hooks, signals, and cleaning up after any error."""
+"""Training: one ``fit`` or ``resume`` of a run: hooks, signals, epochs, and cleaning up after any error."""
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from framework.arithmetic import Flushing
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
-from framework.callbacks.progress import Display, ProgressBar
+from framework.callbacks.progress import Display, ProgressBar, own_bars
 from framework.callbacks.saving import KEPT
-from framework.data.pieces import Piece
+from framework.data.pieces import Piece, Position
+from framework.data.sources import Source
+from framework.engines import AUTO, Engine, engine_of
 from framework.errors import CallbackError, DivergedError, nearest
-from framework.parallel.workers import Workers, failure_of, require_success
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.settings.messages import brief, elsewhere
-from framework.training.preconditions import numbers_of
+
+if TYPE_CHECKING:
+    from framework.parallel.strategy import Sharded
+    from framework.training.trainer import Trainer
+
+WITHIN = ("on_batch_begin", "on_gradients")
+"""The hooks within a step."""
+
+OF_BATCHES = (*WITHIN, "on_batch_end")
+"""The hooks within a step and at its end."""
+
+Predict = Callable[[Any], tuple[Any, Any]]
+"""Returns (h, a) of a batch."""
 
 
-class Session:
-    """One ``fit`` or ``resume`` of a run, as a context manager.
+class Training:
+    """One ``fit`` or ``resume`` of a run: its settings, its data, and what surrounds its steps.
 
-    It calls the hooks, ends training at the next batch boundary when a callback, Ctrl-C or SIGTERM asks for it, and
-    at the end calls ``on_train_end`` of every callback that started, puts the signal handlers back and attaches the
-    run to the exception that leaves.
+    As a context manager it calls the hooks, ends training at the next batch boundary when a callback, Ctrl-C or SIGTERM
+    asks for it, and at the end calls ``on_train_end`` of every callback that started, puts the signal handlers back and
+    attaches the run to the exception that leaves.
+
+    Attributes:
+        trainer: The settings.
+        run: Everything that changes.
+        source: The training data.
+        held_out: The validation data, or None.
+        step_rows: The rows of one update.
+        callbacks: Those of the trainer, and its own bar; those that write come last.
+        strategy: Shares out batches to workers; None computes all of them here.
+        ended: Whether it has ended, or has not begun.
+        piece: Of one among several, the rows of its epoch.
+        by_numpy: Of one among several, what makes its steps where a kernel cannot.
     """
+
+    piece: Piece
+    by_numpy: Engine
+
+    strategy: Sharded | None = None
+    rank = 0
+    ended = True
 
     def __init__(
         self,
+        trainer: Trainer,
         run: Run,
-        callbacks: tuple[Callback, ...],
-        rows: Callable[[], Array] | None = None,
+        source: Source,
+        held_out: Source | None = None,
         *,
-        flush_to_zero: bool = False,
-        workers: Workers | None = None,
         surrounded: bool = False,
         shown: bool = False,
     ) -> None:
-        """Order the callbacks: those that write come last; ``rows`` numbers the rows of the current batch.
+        """Put them together, and order the callbacks. A run that is resumed has the number of rows of a stream.
 
-        Where sessions of several runs are open at once, they are ``surrounded`` by what handles signals and NumPy's
-        warnings for all of them. If the caller is ``shown``, an interruption says how to resume.
+        Where several runs are trained at once, they are ``surrounded`` by what handles signals and NumPy's warnings for
+        all of them. If the caller is ``shown``, it shows a bar, and an interruption says how to resume.
         """
-        self.run, self.workers = run, Workers() if workers is None else workers
-        self.flushing = Flushing(wanted=flush_to_zero)  # from piece to piece of the data, but not in hooks
-        self._rows = rows
-        self.callbacks = sorted(callbacks, key=lambda callback: callback.writes)
+        self.trainer, self.run, self.source, self.held_out = trainer, run, source, held_out
+        self.step_rows = trainer.batch_size * trainer.accumulate
+        if source.rows is None:
+            source.rows = run.layout[0] or None
+        self.flushing = Flushing(wanted=trainer.flush_to_zero)  # from piece to piece of the data, but not in hooks
+        bars = own_bars(trainer.callbacks) if shown and trainer.progress else ()
+        self.callbacks = sorted((*trainer.callbacks, *bars), key=lambda callback: callback.writes)
         hooks_of = [(callback, callback.hooks()) for callback in self.callbacks]
         self._heard = {hook for _, hooks in hooks_of for hook in hooks}
-        if self.workers.size > 1:  # they call a hook together
-            self._heard = set().union(*self.workers.gather(self._heard))
         self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
             hook: [(callback, hooks[hook]) for callback, hooks in hooks_of if hook in hooks and self._calls(callback)]
             for hook in HOOKS
@@ -68,7 +102,6 @@ class Session:
         self._displays: list[Display] = []  # the progress
         self._pieces: Generator[Piece] | None = None
         self._signal: int | None = None  # one that has come, and acts at the next batch boundary
-        self.noted: int | None = None  # one that has come to this worker, of which the others may not know yet
         self._signals = 0
         self._ending = False
         self._handlers, self._surrounded, self._shown = Handlers(self._note_signal), surrounded, shown
@@ -76,8 +109,70 @@ class Session:
         # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
         self._errstate: AbstractContextManager[Any] = nullcontext() if surrounded else np.errstate(all="ignore")
 
+    # settings and data
+
+    @property
+    def layout(self) -> tuple[int, int, bool]:
+        """The rows of the data, those of an update, and whether they are shuffled: all must stay within an epoch.
+
+        The rows of a stream are 0 before its first end.
+        """
+        return self.source.rows or 0, self.step_rows, self.trainer.shuffle
+
+    @property
+    def position(self) -> Position:
+        """Where the run is in its data."""
+        run, size = self.run, self.step_rows
+        return Position(size, run.batch * size, (run.seed, run.epoch) if self.trainer.shuffle else None, run.epoch)
+
+    def rows(self) -> Array:
+        """Return which rows of the data the current batch holds."""
+        return self.source.rows_of(self.position)
+
+    def complete(
+        self, recipe: dict[str, str], engine: str, epochs: int | None, preprocess: FittedPreprocess | None = None
+    ) -> None:
+        """Check that the callbacks can begin, and give the run its recipe, layout, engine, end and columns."""
+        run, model = self.run, self.run.model
+        with self._together():
+            for callback in self.trainer.callbacks:
+                if self._calls(callback):
+                    callback.require(run)
+        if epochs is not None:  # asking for more clears a pending stop
+            run.stop_reason, run.target_epoch = None, run.epoch + epochs
+        elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
+            run.target_epoch = self.trainer.epochs  # else keep the number of the fit that was cut off
+        run.layout, run.engine = self.layout, engine
+        run.recipe = recipe | run.recipe | {"epochs": recipe["epochs"]}  # those of the trainer that set the end last
+        state = model._built()
+        if run.step == 0:
+            trained = state.columns.trained and preprocess is model.preprocess
+            model.preprocess = preprocess
+            state.columns = state.columns._replace(trained=trained)
+        known = {name: value for name, value in self.source.columns._asdict().items() if value}  # names, and a shape
+        state.columns = state.columns._replace(**known)
+
+    def engine(self, kind: type[Engine] | None = None) -> Engine:
+        """Return an engine that makes the steps, by default that of the run."""
+        run, trainer = self.run, self.trainer
+        return (kind or engine_of(run.engine))(
+            run,
+            trainer.figures,
+            self.call,
+            part_rows=trainer.batch_size,
+            regularizers=trainer.regularizers,
+            strategy=self.strategy,
+            watched=self.hears("on_batch_end"),
+            within=[hook for hook in WITHIN if self.hears(hook)],
+            quiet=trainer.engine == AUTO,
+            lifted=self.flushing.lifted,
+        )
+
+    # begin and end
+
     def __enter__(self) -> Self:
         """Begin: signal handlers, then ``on_train_begin``."""
+        self.ended = False
         try:
             with self._together():
                 self.run.begin(self.callbacks)
@@ -89,7 +184,7 @@ class Session:
         try:
             if not self._surrounded:
                 self._handlers.__enter__()
-            with self._together(self.agree):
+            with self._together():
                 for callback in self.callbacks:
                     if id(callback) in hooks:
                         self._call(callback, hooks[id(callback)], "on_train_begin")
@@ -107,6 +202,7 @@ class Session:
         """End: ``on_train_end`` of every callback that started. The first error is raised, later ones are notes."""
         run = self.run
         self._ending = True  # from here on a signal is noted, and acts when all is in order; the third acts at once
+        self.ended = True
         self.flushing.__exit__()
         run.error = error
         try:
@@ -119,14 +215,14 @@ class Session:
             for callback, function in self._hooks["on_train_end"]:
                 if any(callback is started for started in self._started):
                     self._attempt(partial(self._call, callback, function, "on_train_end"))
-            self._attempt(partial(self._end_together, error))
+            self._attempt(partial(self._require_end, error))
         finally:
             run.end()
             if error is None:  # after on_train_end, so that what is saved there still has the stop to come
                 run.ended = True
             self._errstate.__exit__(None, None, None)
             self._handlers.__exit__()
-        self._signal = self._signal or self.noted
+        self._signal = self._latest_signal()
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
         if run.error is not None:
@@ -145,18 +241,14 @@ class Session:
                 "Trainer(callbacks=[Checkpoint('checkpoints')]) saves it the next time"
             )
             error.add_note(notes[0])
-        if self._signal is not None and isinstance(error, SystemExit) and notes and self.workers.rank == 0:
+        if self._signal is not None and isinstance(error, SystemExit) and notes and self.rank == 0:
             sys.stderr.write(f"{self.run.stop_reason}; {notes[0]}\n")
 
-    def _end_together(self, error: BaseException | None) -> None:
-        """Check that the run can be saved; an error of one worker's end is raised on all, if training had no error."""
+    def _require_end(self, error: BaseException | None) -> None:
+        """Check that the run can be saved."""
+        del error
         if self.run.error is None:
             self._attempt(self.run.require_savable)
-        late = self.run.error
-        # Otherwise the others may still be in a step.
-        several = self.workers.size > 1
-        if several and error is None and (late is None or isinstance(late, Exception)):
-            self.agree(late)
 
     def _tell(self, error: BaseException | None) -> None:
         """Restore buffers after an error; annotate where divergence began."""
@@ -170,9 +262,9 @@ class Session:
     def _explained(self) -> list[str]:
         """Return why the step diverged, computed as the step was; and whether subnormal numbers are behind it."""
         with self.flushing:
-            lines = explain(self.run, self._rows)
+            lines = explain(self.run, self.rows)
             flushed = self.flushing.active
-        if flushed and explain(self.run, self._rows) != lines:
+        if flushed and explain(self.run, self.rows) != lines:
             lines.append(
                 "without flush to zero the step gives something else: numbers below the smallest normal one of their "
                 "dtype counted as 0; Trainer(flush_to_zero=False) keeps them"
@@ -185,7 +277,8 @@ class Session:
         Raises:
             DivergedError: One is not finite.
         """
-        if not np.isfinite(self.run.model.parameters.vector).all():
+        vector = self.run.model.parameters.vector
+        if not math.isfinite(np.vdot(vector, vector)) and not np.isfinite(vector).all():  # a square may overflow
             raise DivergedError("the last update made weights that are not finite. Lower the learning rate")
 
     def _attempt(self, action: Callable[[], Any]) -> None:
@@ -199,39 +292,30 @@ class Session:
                 where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
                 self.run.error.add_note(f"then {type(error).__name__}: {error}{where}")
 
+    # hooks
+
     def hears(self, *hooks: str) -> bool:
-        """Return whether some callback has one of these hooks, on any worker."""
+        """Return whether some callback has one of these hooks."""
         return not self._heard.isdisjoint(hooks)
 
     def call(self, hook: str) -> None:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         if hook not in self._heard:
             return
-        with self.flushing.lifted(), self._together(self.agree):
+        with self.flushing.lifted(), self._together():
             calls = self._hooks[hook]
             for place, (callback, function) in enumerate(calls, 1):
                 self.run.waiting = [later for later, _ in calls[place:]]
                 self._call(callback, function, hook)
 
     def _calls(self, callback: Callback) -> bool:
-        """Return whether this worker calls a callback: one that writes is called by the first worker alone."""
-        return self.workers.rank == 0 or not callback.writes
+        """Return whether this process calls a callback."""
+        del callback
+        return True
 
-    def _together(self, *agree: Callable[..., None]) -> AbstractContextManager[None]:
-        """Do something on all workers; an error on one of them is raised on all. For one worker, nothing is done."""
-        return self.workers.together(*agree) if self.workers.size > 1 else nullcontext()
-
-    def agree(self, error: Exception | None = None) -> None:
-        """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
-        run, workers = self.run, self.workers
-        told = workers.gather((failure_of(error), run.stop_reason, self.noted))
-        reasons = [reason for _, reason, _ in told if reason is not None]
-        signals = [number for _, _, number in told if number is not None]
-        if reasons:
-            run.stop_reason = reasons[0]
-        if signals:
-            self._signal = max(signals)  # SIGTERM before Ctrl-C
-        require_success([failure for failure, _, _ in told], workers.rank, error)
+    def _together(self) -> AbstractContextManager[None]:
+        """Do something that other workers do too, so that an error of one is raised on all; alone, just do it."""
+        return nullcontext()
 
     def _call(self, callback: Callback, function: Callable[[Run], Any], hook: str) -> None:
         for display in self._displays:
@@ -244,11 +328,13 @@ class Session:
                 self._refuse_new_name()
         except BaseException as error:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
-            if isinstance(error, OSError) and self.workers.size > 1 and not callback.writes:
-                error.add_note("each worker calls this hook; worker 0 alone calls those of a class with writes = True")
+            self._note_error(callback, error)
             raise
         finally:
             self.run.hook, self.run.waiting = None, []
+
+    def _note_error(self, callback: Callback, error: BaseException) -> None:
+        """Say more about the error of a hook."""
 
     def _refuse_new_name(self) -> None:
         """Refuse an attribute that a hook has added to the run: nothing reads it.
@@ -262,6 +348,8 @@ class Session:
         advice = f"; {known_advice}" if (known_advice := elsewhere(Run, name)) else nearest(name, known) or memory
         raise CallbackError(f"run.{name} = {brief(value)}: a run has no {name!r}{advice}")
 
+    # epochs
+
     def begin_epoch(self) -> bool:
         """Begin or continue an epoch; return False when training ends."""
         run = self.run
@@ -274,10 +362,11 @@ class Session:
         self._show()
         return True
 
-    def unfinished(self, pieces: Generator[Piece]) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[Piece]:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
-        run, self._pieces = self.run, pieces
-        for piece in self._read_together(pieces):
+        run = self.run
+        for piece in self._read():
+            run.read = piece.read
             with self.flushing:
                 while piece.place < piece.count:
                     if self._signal is not None:
@@ -290,32 +379,42 @@ class Session:
         self.require_finite_weights()  # so that they are neither judged, nor saved, nor the best
         self._raise_signal()
 
-    def _read_together(self, pieces: Generator[Piece]) -> Iterator[Piece]:
-        """Give the pieces, of which all workers have equally many rows; an error of one reader is raised on all."""
-        while True:
-            with self._together():
-                piece = next(pieces, None)
-            rows = 0 if piece is None else piece.count - piece.place
-            if self.workers.size > 1:
-                self.workers.require_equal({f"the rows read next in epoch {self.run.epoch + 1}": rows})
-            if piece is None:
-                return
-            yield piece
+    def _read(self) -> Iterator[Piece]:
+        """Give the pieces of the rest of the epoch."""
+        self._pieces = self.source.pieces(self.position, self.run.read)
+        return self._pieces
 
-    def end_epoch(self, results: dict[str, float]) -> None:
-        """Add the row of a finished epoch to the history, and call ``on_epoch_end``.
-
-        Raises:
-            UsageError: The workers have other parameters or buffers.
-        """
+    def end_epoch(self) -> None:
+        """Add the row of a finished epoch to the history, and call ``on_epoch_end``; an unfinished one gets none."""
+        run = self.run
+        run.layout = self.layout
+        if not run.batch == run.batches > 0:
+            return
+        results = self._results()
         self._tick()
-        if self.workers.size > 1:
-            self.workers.require_equal(numbers_of(self.run.model), "after the epoch: ")
-            self.run.seconds = self.workers.broadcast(self.run.seconds)
-            self.agree()
-        self.run.finish_epoch(results)
+        self._require_epoch()
+        run.finish_epoch(results)
         self.call("on_epoch_end")
-        self.run.require_savable()
+        run.require_savable()
+
+    def _require_epoch(self) -> None:
+        """Check what the epoch has made of the run."""
+
+    def _results(self) -> dict[str, float]:
+        """Return the columns of a finished epoch."""
+        trainer, run = self.trainer, self.run
+        results = trainer.figures.results(run.sums)
+        if trainer.regularizers:
+            results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in trainer.regularizers)
+        if self.held_out is not None:
+            figures = trainer.figures.evaluated(run.model, self.held_out, self._predict, self.strategy)
+            results |= {f"val_{key}": value for key, value in figures.items()}
+        return results
+
+    @cached_property
+    def _predict(self) -> Predict | None:
+        """The function that predicts for validation data, made once; None for ``model.output``."""
+        return engine_of(self.run.engine).predictor(self.run.model, quiet=True)
 
     def _show(self) -> None:
         """Bring the progress up to date."""
@@ -327,15 +426,24 @@ class Session:
         self.run.seconds += now - self._since
         self._since = now
 
+    # signals
+
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        self.noted = number
-        if self.workers.size == 1:
-            self._signal = number
+        """Note a signal, which acts at the next batch boundary.
+
+        The second one acts at once; at the end, where a save may be at work, the third: a hook may hang there.
+        """
+        self._take_signal(number)
         self._signals += 1
-        # The second one acts at once; at the end, where a save may be at work, the third: a hook may hang there.
         if (self._signals >= 2 and not self._ending) or (self._signals >= 3 and self.run.hook is not None):
             self._signal = number
             self._raise_signal()
+
+    def _take_signal(self, number: int) -> None:
+        self._signal = number
+
+    def _latest_signal(self) -> int | None:
+        return self._signal
 
     def _raise_signal(self) -> None:
         """End training at this step boundary if a signal came."""

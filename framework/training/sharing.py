@@ -1,0 +1,122 @@
+"""Sharing: a training on all the workers of ``DataParallel``, which hear of each other's errors and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+from framework.arrays import Array
+from framework.callbacks import Callback
+from framework.data.pieces import Piece, every
+from framework.engines import Engine
+from framework.parallel.strategy import DataParallel, Sharded
+from framework.parallel.workers import Workers, failure_of, require_success
+from framework.training.preconditions import mixing, numbers_of
+from framework.training.training import OF_BATCHES, Predict, Training
+
+
+class SharedTraining(Training):
+    """A training of which each worker computes parts of every batch.
+
+    Attributes:
+        workers: The workers.
+        noted: A signal that has come to this worker, of which the others may not know yet.
+    """
+
+    strategy: Sharded
+    noted: int | None = None
+
+    def __init__(self, *settings: Any, workers: Workers, strategy: DataParallel, **options: Any) -> None:
+        """Share out the batches."""
+        self.workers, self.rank = workers, workers.rank
+        super().__init__(*settings, **options)
+        self._heard = set().union(*workers.gather(self._heard))  # they call a hook together
+        trainer, mixed = self.trainer, mixing(self.run.model)
+        # Layers that mix the rows of each part of a batch need them in their order.
+        self._by_place = not (trainer.accumulate > 1 and mixed)
+        rows = trainer.batch_size if mixed else 0
+        self.strategy = Sharded(strategy, workers, mixed=rows, noted=lambda: self.noted is not None, agree=self.agree)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            del self.strategy  # which holds this training, and memory that workers share
+
+    def agree(self, error: Exception | None = None) -> None:
+        """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
+        run, workers = self.run, self.workers
+        told = workers.gather((failure_of(error), run.stop_reason, self.noted))
+        reasons = [reason for _, reason, _ in told if reason is not None]
+        signals = [number for _, _, number in told if number is not None]
+        if reasons:
+            run.stop_reason = reasons[0]
+        if signals:
+            self._signal = max(signals)  # SIGTERM before Ctrl-C
+        require_success([failure for failure, _, _ in told], workers.rank, error)
+
+    def rows(self) -> Array:
+        return self.source.rows_of(self.position, shared=self._by_place)
+
+    def _together(self) -> AbstractContextManager[None]:
+        return self.workers.together(self.agree)
+
+    def _calls(self, callback: Callback) -> bool:
+        """Return whether this worker calls a callback: one that writes is called by the first worker alone."""
+        return self.rank == 0 or not callback.writes
+
+    def _note_error(self, callback: Callback, error: BaseException) -> None:
+        if isinstance(error, OSError) and self.workers.size > 1 and not callback.writes:
+            error.add_note("each worker calls this hook; worker 0 alone calls those of a class with writes = True")
+
+    def _require_end(self, error: BaseException | None) -> None:
+        """Check that the run can be saved; an error of one worker's end is raised on all, if training had no error."""
+        super()._require_end(error)
+        late = self.run.error
+        if error is None and (late is None or isinstance(late, Exception)):  # else the others may still be in a step
+            self.agree(late)
+
+    def _read(self) -> Iterator[Piece]:
+        """Give the pieces, of which all workers have equally many rows."""
+        own = None
+        if self._by_place:  # a hook within a step may read all rows of a batch
+            own = every if self.hears(*OF_BATCHES) else self.strategy.own
+        self._pieces = pieces = self.source.pieces(self.position, self.run.read, own)
+        while True:
+            with self._together():
+                piece = next(pieces, None)
+            rows = 0 if piece is None else piece.count - piece.place
+            self.workers.require_equal({f"the rows read next in epoch {self.run.epoch + 1}": rows})
+            if piece is None:
+                return
+            yield piece
+
+    def _require_epoch(self) -> None:
+        """Check that all workers have the same numbers.
+
+        Raises:
+            UsageError: The workers have other parameters or buffers.
+        """
+        self.workers.require_equal(numbers_of(self.run.model), "after the epoch: ")
+        self.run.seconds = self.workers.broadcast(self.run.seconds)
+        self.agree()
+
+    @cached_property
+    def _predict(self) -> Predict | None:
+        predict = super()._predict
+        kind = Engine.name if predict is None else self.run.engine
+        self.workers.require_equal({"the engine of the validation": kind})
+        return predict
+
+    def _take_signal(self, number: int) -> None:
+        self.noted = number
+        if self.workers.size == 1:
+            self._signal = number
+
+    def _latest_signal(self) -> int | None:
+        return self._signal or self.noted
