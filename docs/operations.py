@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from framework.emit.text import Shown
-from framework.graph.gradient import gradients
+from framework.graph.gradient import gradients, textbook_derivative
 from framework.graph.graph import Graph
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import METHODS, NAMES
-from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, trace
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -148,7 +147,7 @@ def _elementwise(graph: Graph, name: str) -> tuple[str, str, str]:
     names = {1: "x", 2: "ab", 3: "cab"}[len(OPERATIONS[name].rules)]
     arguments = [graph.input(letter, (3,), "b" if letter == "c" else "f") for letter in names]
     y = graph.add(name, *arguments)
-    slopes = [(v.name, Shown({"y": y, "": derivative(y, v, textbook=True)}).text.split(" = ", 2)[2]) for v in arguments]
+    slopes = [(v.name, Shown({"y": y, "": textbook_derivative(y, v)}).text.split(" = ", 2)[2]) for v in arguments]
     same = {slope for _, slope in slopes}
     by = [(f"{letter}: " if len(slopes) > 1 else "", slope) for letter, slope in slopes if letter != "c"]
     written = "0" if same == {"0"} else ", ".join(f"{letter}{_code(slope)}" for letter, slope in by)

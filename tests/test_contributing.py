@@ -54,7 +54,7 @@ def test_every_part_passes_its_own_tests_and_those_of_all_parts(tmp_path):
     copy_of_the_checkout(tmp_path)
     names, touched = add(PARTS, tmp_path)
     assert len(names) == len(PARTS) == 6
-    own = {Path(path).stem for path in touched if path.startswith("tests/")} - {"test_tangent"}
+    own = {Path(path).stem for path in touched if path.startswith("tests/")} - {"test_gradient"}
     wanted = " or ".join([*names, *own, *CONVENTIONS])
     command = [sys.executable, "-m", "pytest", "-q", "--all", "-k", wanted, *OF_ALL_PARTS, *touched]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
@@ -67,7 +67,7 @@ def test_parts_can_be_added_after_their_neighbours_have_changed(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "tests" / "graph").mkdir(parents=True)
     shutil.copy2(CHECKOUT / "docs" / "operations.py", tmp_path / "docs")
-    shutil.copy2(CHECKOUT / "tests" / "graph" / "test_tangent.py", tmp_path / "tests" / "graph")
+    shutil.copy2(CHECKOUT / "tests" / "graph" / "test_gradient.py", tmp_path / "tests" / "graph")
     for part in PARTS:
         addition = part[0]
         if addition.where == "at its end":  # another class has come to the end of the file

@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.emit.numpy import emit
 from framework.errors import DerivativeError, ShapeError
-from framework.graph.gradient import gradients
+from framework.graph.gradient import derivative, gradients, textbook_derivative
 from framework.graph.graph import rewrite
 from framework.graph.lower import recognise
 from framework.graph.node import Node, needed
@@ -19,7 +19,6 @@ from framework.graph.operations import OPERATIONS
 from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import symbol_of, value_of
-from framework.graph.tangent import derivative
 from framework.graph.textbook import plainer, tidied
 from framework.graph.trace import ROWS, Traced, trace
 from framework.settings.component import Component, PlainFunction
@@ -150,7 +149,7 @@ class Program:
         if slope is not None:
             slope = slopes[0]
         elif self.elementwise:
-            slope = derivative(value, first, textbook=True)
+            slope = textbook_derivative(value, first)
         elif value.ndim < first.ndim:
             slope = gradients([(value, 1.0)], [first])[0]
         else:

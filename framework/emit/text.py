@@ -56,7 +56,7 @@ class Shown:
     Example:
         >>> import numpy as np
         >>> from framework.graph.trace import ROWS, trace
-        >>> from framework.graph.tangent import derivative
+        >>> from framework.graph.gradient import derivative
         >>> formula = trace(lambda x: np.tanh(x), {"x": (ROWS, 3)})
         >>> Shown({"f(x)": formula.output, "f'(x)": derivative(formula.output, formula.inputs["x"])})
         f(x) = tanh(x)

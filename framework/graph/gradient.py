@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from framework.errors import DerivativeError
+from framework.graph.graph import kind_of
+from framework.graph.kinks import EXTREMES, ORDER, between, elementwise, variable_of
 from framework.graph.loop import reverse_loop
-from framework.graph.node import Node, dependents, matching, nodes_in, ordered
-from framework.graph.operations import OPERATIONS, unbroadcast
-from framework.graph.region import region_of
+from framework.graph.node import Node, dependents, matching, needed, nodes_in, ordered
+from framework.graph.operations import GROWING, OPERATIONS, unbroadcast
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.tangent import slope
+from framework.graph.textbook import tidied
 from framework.trees import leaves
 
-_PASSING = frozenset({"add", "subtract", "negative", "positive", "where", "maximum", "minimum", "fmax", "fmin"})
-"""Operations whose rules pass a gradient on unchanged, or choose where it goes."""
+_DENOMINATOR = {"divide": 1, "reciprocal": 0}
+"""The argument that an operation divides by."""
+
+_BOUNDED = frozenset({"tanh", "arctan", "erf", "erfc", "sin", "cos", "sign"})
 
 
 def gradients(
@@ -27,14 +32,14 @@ def gradients(
 ) -> list[Node]:
     """Return the gradients of sum(g * output), summed over the pairs (output, g), as nodes of the shapes of ``wrt``.
 
-    An elementwise region of one variable is derived forwards, as a whole. Both sides of a kink, and factors that
-    overflow, are known only then. A call of an activation uses the derivative that its class writes, if any.
+    A call of an activation uses the derivative that its class writes, if any. Where kinks of an elementwise formula
+    meet, its slope lies between those of both sides, and a denominator that overflows leaves a slope of 0.
 
     Args:
         seeds: Pairs of an output and its gradient: a node of its shape, or a number.
         wrt: The nodes to derive by.
         given: Nodes that count as inputs: the derivation stops there.
-        ends: Nodes that no elementwise region goes beyond, such as the outputs of layers.
+        ends: Nodes that no elementwise formula goes beyond, such as the outputs of layers.
 
     Example:
         >>> from framework.graph.trace import ROWS, trace
@@ -46,7 +51,67 @@ def gradients(
     Source:
         Griewank and Walther, Evaluating derivatives (2008), chapter 3.
     """
-    return _Reverse([(output, g) for output, g in seeds if isinstance(output, Node)], wrt, given, ends).result()
+    pairs = [(output, g) for output, g in seeds if isinstance(output, Node)]
+    return _Reverse(pairs, wrt, given, ends, ties=True).result()
+
+
+def derivative(output: Any, variable: Node) -> Any:
+    """Return d(output)/d(variable) of an elementwise formula: a node of the same graph, or a plain number.
+
+    Args:
+        output: A node or a plain number.
+        variable: The node to derive by.
+
+    Raises:
+        DerivativeError: An operation works on several elements.
+
+    Example:
+        >>> from framework.graph.graph import Graph
+        >>> graph = Graph()
+        >>> h = graph.input("h", (3,))
+        >>> derivative(graph.add("tanh", h), h)
+        subtract(1.0, v2)(3,)
+    """
+    order = ordered([output], {variable})
+    depends = dependents(order, {variable}, {variable}) - {variable}
+    for node in order:
+        if node in depends and not elementwise(node):
+            raise DerivativeError(
+                f"the formula works on several elements, in {node.op}: it has a gradient, but no derivative "
+                "for each element"
+            )
+    if output is variable:
+        return 1.0
+    if output not in depends:
+        return 0.0
+    found = gradients([(output, 1.0)], [variable], {variable})[0]
+    return found if found.fill is None else found.fill
+
+
+def textbook_derivative(output: Any, variable: Node) -> Any:
+    """Return d(output)/d(variable) of an elementwise formula as readers write it: a node or a plain number.
+
+    The chain rule goes forwards, so that a product is derived in the order in which it is written. What only matters
+    where kinks meet or a denominator overflows is left out.
+    """
+    variable.graph.simplifies = variable.graph.reorders = True
+    order = ordered([output], {variable})
+    tangents: dict[Any, Any] = {variable: 1.0}
+    for node in order:
+        if node is variable:
+            continue
+        if (known := _recognised(node)) is not None:
+            tangents[node] = tangents.get(known[0], 0.0) * known[1]
+            continue
+        args = [
+            np.where(symbol_of(arg), 1.0, 0.0) if kind_of(arg) == "b" and node.op != "where" else symbol_of(arg)
+            for arg in node.args
+        ]
+        for arg, rule in zip(node.args, OPERATIONS[node.op].rules, strict=False):
+            if arg in tangents and rule is not None:
+                part = rule(tangents[arg], symbol_of(node), *args)
+                tangents[node] = tangents[node] + part if node in tangents else part
+    return tidied(value_of(tangents.get(output, 0.0)), {variable, *order})
 
 
 class _Reverse:
@@ -58,6 +123,8 @@ class _Reverse:
         wrt: Sequence[Node],
         given: Collection[Node],
         ends: Collection[Node],
+        *,
+        ties: bool,
     ) -> None:
         self.wrt, self.given = wrt, given
         self.graph = wrt[0].graph
@@ -69,11 +136,14 @@ class _Reverse:
             for arg in nodes_in(node.args) if node not in given else ():
                 self.consumers[arg].append(node)
         self.calls = {node: call for node, call in self.graph.calls.items() if call.pullback is not None}
-        self.ends = {output for output, _ in seeds} | {*self.calls, *ends}
+        self.ends = {output for output, _ in seeds} | {*self.calls, *ends, *given, *wrt}
+        self.overflowing = _overflowing(self.order, self.reached)
+        self.ties = ties
+        self.deciding: list[Node] = []  # kinks whose rules have decided where a gradient goes
         self.adjoints: dict[Node, Any] = {}
         self.parts: dict[Node, dict[int, Node]] = {}  # the gradients of the parts of a loop
         for output, g in seeds:
-            self._give(output, Symbol(self.graph.add("broadcast_to", g, shape=output.shape)) if output.shape else g)
+            self._give(output, Symbol(_filled(output, g)) if isinstance(g, Node) else g)
 
     def _give(self, node: Any, part: Any) -> None:
         """Add to the adjoint of a node."""
@@ -111,40 +181,154 @@ class _Reverse:
         return self.graph.add("broadcast_to", g, shape=node.shape)
 
     def _back(self, node: Node, g: Any) -> None:
-        """Propagate the adjoint of a node to its arguments."""
-        if not isinstance(g, Symbol) or g.shape != node.shape:
-            g = Symbol(node.graph.filled(value_of(g), node.shape))
+        """Propagate the adjoint of a node, a symbol or a number, to its arguments."""
+        row = OPERATIONS[node.op]
+        if row.elementwise and node not in self.calls:
+            self._back_elementwise(node, g)
+            return
+        g = Symbol(_filled(node, g))
         call = self.calls.get(node)
         if call is not None and call.pullback is not None:
             self._give(call.argument, call.pullback(g, Symbol(call.argument), Symbol(node)))
-            return
-        if node.op == "part":
+        elif node.op == "part":
             self.parts.setdefault(node.args[0], {})[node.attributes["index"]] = g.node
-            return
-        row = OPERATIONS[node.op]
+        elif row.reverse is not None:
+            parts = row.reverse(g, Symbol(node), *map(symbol_of, node.args), **node.attributes)
+            for arg, part in zip(node.args, parts, strict=True):
+                self._give(arg, part)
+
+    def _back_elementwise(self, node: Node, g: Any) -> None:
         args = [symbol_of(arg) for arg in node.args]
-        if not row.elementwise:
-            if row.reverse is not None:
-                parts = row.reverse(g, Symbol(node), *args, **node.attributes)
-                for arg, part in zip(node.args, parts, strict=True):
-                    self._give(arg, part)
+        variable, slope = self._slope_of_formula(node) or _recognised(node) or (node, None)
+        if slope is not None and not needed([node], {variable}) & self.ends - {node, variable}:
+            self._give(variable, _pushed(node, lambda t, _y, *_args: t * slope, g, args))
             return
-        region = region_of(node, self.reached, self.consumers, self.ends | {*self.given})
-        if region is not None:
-            self._give(region.variable, g * symbol_of(slope(region)))
-            return
-        for arg, rule in zip(node.args, row.rules, strict=True):
-            if isinstance(arg, Node) and arg in self.reached and rule is not None:
-                self._give(arg, unbroadcast(_pushed(node, rule, g, args), arg.shape))
+        for arg, part in zip(node.args, _decided(node, g) or self._by_rules(node, g, args), strict=True):
+            if part is not None and isinstance(arg, Node):
+                same = arg.shape == node.shape
+                self._give(arg, part if same else unbroadcast(Symbol(_filled(node, part)), arg.shape))
+
+    def _by_rules(self, node: Node, g: Any, args: list[Any]) -> list[Any]:
+        """Return the gradients of the arguments of an elementwise operation; None where there is none."""
+        if node.op in EXTREMES or node.op == "copysign":
+            self.deciding.append(node)
+        parts: list[Any] = [
+            None if rule is None or arg not in self.reached else _pushed(node, rule, g, args)
+            for arg, rule in zip(node.args, OPERATIONS[node.op].rules, strict=True)
+        ]
+        if node in self.overflowing:
+            place = _DENOMINATOR[node.op]
+            parts[place] = None if parts[place] is None else np.where(np.isinf(args[place]), 0.0, parts[place])
+        return parts
+
+    def _slope_of_formula(self, node: Node) -> tuple[Node, Any] | None:
+        """Return the variable of an elementwise formula that ends in a node, and its slope, if it has several kinks."""
+        variable = variable_of(node, self.reached, self.consumers, self.ends) if self.ties else None
+        if variable is None:
+            return None
+        inner = _Reverse([(node, 1.0)], [variable], {variable}, self.ends, ties=False)
+        slope = inner.result()[0]
+        return variable, symbol_of(between(slope, variable, inner.reached, inner.deciding))
 
 
 def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
-    """Apply the rule of one argument. In where(c, t, 0) the choice stays outermost, so that 0 * inf never occurs."""
-    y = Symbol(node)
-    chosen = g.node
-    if node.op not in _PASSING and matching(chosen, "where") and chosen.args[2] == 0 and chosen.args[0] is not None:
-        condition, inner = (symbol_of(arg) for arg in chosen.args[:2])
-        if isinstance(inner, Symbol) and inner.shape == node.shape:
-            return np.where(condition, rule(inner, y, *args), 0.0)
-    found = rule(g, y, *args)
-    return found if isinstance(found, Symbol) else Symbol(node.graph.filled(found, node.shape))
+    """Apply the rule of one argument. A choice of 0 stays outermost, so that 0 * inf never occurs."""
+    chosen = value_of(g)
+    if matching(chosen, "where"):
+        condition, *sides = map(symbol_of, chosen.args)
+        if any(_zero(side) for side in sides):
+            return np.where(condition, *(0.0 if _zero(side) else _pushed(node, rule, side, args) for side in sides))
+    return rule(g, Symbol(node), *args)
+
+
+def _filled(node: Node, g: Any) -> Node:
+    """Return an adjoint as a node of the shape of its own node."""
+    g = value_of(g)
+    return g if isinstance(g, Node) and g.shape == node.shape else node.graph.filled(g, node.shape)
+
+
+def _decided(node: Node, g: Any) -> tuple[Any, ...] | None:
+    """Return the gradients of a kink's arguments where a choice has already decided on which side of it a number is.
+
+    In where(h > 0, ..., expm1(min(h, 0))), the minimum is h wherever it is chosen, also at 0.
+    """
+    choice = value_of(g)
+    if node.op not in EXTREMES or not matching(choice, "where"):
+        return None
+    condition = choice.args[0]
+    pair = (node.args[0], 0.0) if node.op == "abs" else node.args
+    if not isinstance(condition, Node) or condition.op not in ORDER or condition.args not in (pair, pair[::-1]):
+        return None
+    choice, yes, no = map(symbol_of, choice.args)
+    above = condition.op.startswith("greater") == (condition.args == pair)
+    if node.op == "abs":
+        return (np.where(choice, yes, -no) if above else np.where(choice, -yes, no),)
+    parts = np.where(choice, yes, 0.0), np.where(choice, 0.0, no)
+    return parts if above == (node.op in ("maximum", "fmax")) else parts[::-1]
+
+
+def _zero(side: Any) -> bool:
+    """Return whether one side of a choice is the number 0, plain or broadcast."""
+    side = value_of(side)
+    return bool(side.fill == 0) if isinstance(side, Node) else bool(side == 0)
+
+
+def _recognised(node: Node) -> tuple[Any, Any] | None:
+    """Return z and the slope by z of a logistic function or a softplus of z, where the chain rule is inaccurate."""
+    y = symbol_of(node)
+    match node:
+        # c / (1 + exp(z)); z may be clipped at the logarithm of the largest number, where the result is nearly 0
+        case Node("divide", (int() | float() as c, Node("add", (1, Node("exp", (z,))) | (Node("exp", (z,)), 1)))):
+            largest = math.log(np.finfo(node.graph.dtype).max) - 1e-3
+            match z:
+                case Node("minimum", (Node() as held, int() | float() as limit) | (int() | float() as limit, held)):
+                    z = held if limit >= largest else z
+                case _:
+                    pass
+            return z, -(y * (1.0 - (y if c == 1 else y / c)))
+        # exp(min(z, 0)) / (1 + exp(-|z|))
+        case Node("divide", (Node("exp", (Node("minimum", (z, 0)),)), Node("add", (1, e)) as total)) if _decay(e) is z:
+            return z, symbol_of(e) / symbol_of(total) / symbol_of(total)
+        # max(z, 0) + log(1 + exp(-|z|))
+        case Node("add", (Node("maximum", (z, 0)), Node("log1p", (e,)))) if _decay(e) is z:
+            return z, np.exp(np.minimum(symbol_of(z), 0.0)) / (1.0 + symbol_of(e))
+        case _:
+            return None
+
+
+def _decay(e: Any) -> Any:
+    """Return z for exp(-|z|); None for anything else."""
+    match e:
+        case Node("exp", (Node("negative", (Node("abs", (z,)),)),)):
+            return z
+        case _:
+            return None
+
+
+def _overflowing(order: Collection[Node], reached: Collection[Node]) -> set[Node]:
+    """Return the quotients whose denominator can overflow."""
+    growing: set[Node] = set()
+    for node in order:
+        if (
+            node not in reached
+            or not elementwise(node)
+            or node.op in _BOUNDED
+            or (node.op == "exp" and _limited(node.args[0]))
+        ):
+            continue
+        grows = node.op in GROWING and not (node.op == "multiply" and len(nodes_in(node.args)) == 1)
+        if grows or any(arg in growing for arg in nodes_in(node.args)):
+            growing.add(node)
+    return {
+        node
+        for node in order
+        if node.op in _DENOMINATOR and any(arg in growing for arg in nodes_in(node.args[_DENOMINATOR[node.op] :]))
+    }
+
+
+def _limited(x: Any) -> bool:
+    """Return whether a value is a number, or never above 0 by its form, so that its exponential cannot overflow."""
+    if matching(x, "negative"):
+        (inner,) = x.args
+        return inner.op in ("abs", "square") or (inner.op == "multiply" and inner.args[0] is inner.args[1])
+    return matching(x, "minimum") and any(not isinstance(arg, Node) and arg <= 80.0 for arg in x.args)

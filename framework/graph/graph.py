@@ -13,11 +13,13 @@ from framework.graph.node import Constant, Node, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import NO_RULE, line_at_fault, refuse
 from framework.graph.simplify import SIMPLER
+from framework.special import erf, erfc
 
 STAND_IN = 10007
 """The prime that stands for the number of rows."""
 
 KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
+_SPECIAL = {"erf": erf, "erfc": erfc}  # the functions that NumPy does not have
 _PROMOTED_FROM = {"where": slice(1, None), "gather": slice(1), "set_index": slice(2), "scatter_add": slice(1)}
 """The arguments that determine the kind of the result, where not all do."""
 
@@ -79,7 +81,7 @@ class Graph:
             refuse(f"np.{op}", NO_RULE)
         if row.elementwise and not any(isinstance(arg, Node) for arg in args):
             with np.errstate(all="ignore"):
-                return np.asarray(getattr(np, op)(*args)).item()
+                return np.asarray((_SPECIAL.get(op) or getattr(np, op))(*args)).item()
         if self.simplifies and op in SIMPLER:
             found = SIMPLER[op](self, *args, **attributes)
             if found is not None:

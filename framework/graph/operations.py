@@ -105,11 +105,12 @@ def _sign(text: str, latex: str, *rules: Rule | None, binding: int) -> Operation
 
 def _extreme(name: str, wins: Rule) -> Operation:
     """Return the row of a maximum or minimum, given where its first argument is chosen."""
+    reaches = np.greater_equal if name.endswith("max") else np.less_equal  # beside a tie, it is ``wins``
 
     def chosen(t: Any, mine: Any, other: Any) -> Any:
         """Return t where ``mine`` is chosen; at a tie of two expressions half of it, of a number and one nothing."""
         numbers = isinstance(mine, int | float) or isinstance(other, int | float)
-        return np.where(wins(mine, other), t, 0.0 if numbers else np.where(mine == other, 0.5 * t, 0.0))
+        return np.where(wins(mine, other), t, 0.0 if numbers else np.where(reaches(mine, other), 0.5 * t, 0.0))
 
     rules = (lambda t, y, a, b: chosen(t, a, b)), (lambda t, y, a, b: chosen(t, b, a))
     return _row(*rules, text=f"{name}({{arguments}})", latex=rf"\{name.removeprefix('f')}\left({{arguments}}\right)")
@@ -180,7 +181,7 @@ _ROWS: dict[str, Operation] = {
     "arctanh": _row(lambda t, y, x: t / ((1.0 - x) * (1.0 + x))),
     "erf": _row(lambda t, y, x: _ERF_SLOPE * np.exp(-x * x) * t, numpy="erf({0})"),
     "erfc": _row(lambda t, y, x: -_ERF_SLOPE * np.exp(-x * x) * t, numpy="erfc({0})"),
-    # kinks; ``tangent`` refines their derivatives at ties
+    # kinks; ``kinks`` refines their derivatives where they meet
     "abs": _row(lambda t, y, x: np.sign(x) * t, latex=r"\left|{0}\right|"),
     "maximum": _extreme("max", lambda a, b: a > b),
     "minimum": _extreme("min", lambda a, b: a < b),
@@ -225,7 +226,6 @@ _ROWS: dict[str, Operation] = {
 }
 
 COMPARISONS = frozenset({"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"})
-KINKS = frozenset({"abs", "maximum", "minimum", "fmax", "fmin", "where", "copysign", "sign", "heaviside"})
 GROWING = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "power", "square", "multiply"})
 """Operations that can overflow in a denominator."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.graph.node import Node, matching
+from framework.graph.node import Node, matching, nodes_in
 from framework.graph.operations import apart, index_shape
 
 if TYPE_CHECKING:
@@ -70,9 +70,25 @@ def _add(graph: Graph, a: Any, b: Any) -> Any:
         return graph.add("place", *a.args, *b.args, shape=a.shape, indices=first + second, add=add)
     if matching(b, "negative") and _fits(b.args[0], b):
         return graph.add("subtract", a, b.args[0])
-    if graph.reorders and _is_masked(a) and _is_masked(b) and a.args[0] is b.args[0] and a.shape == b.shape:
-        return graph.add("where", a.args[0], graph.add("add", a.args[1], b.args[1]), 0.0)
-    return _narrow(graph, "add", a, b)
+    if graph.reorders and a is b:
+        return graph.add("multiply", 2.0, a)
+    return _same_choice(graph, "add", a, b) or _narrow(graph, "add", a, b)
+
+
+def _same_choice(graph: Graph, op: str, a: Any, b: Any) -> Node | None:
+    """Return the sum or difference of two choices by one condition as a choice, if some side of them is 0."""
+    if (
+        graph.reorders
+        and matching(a, "where")
+        and matching(b, "where")
+        and a.args[0] is b.args[0]
+        and a.shape == b.shape
+    ):
+        sides = list(zip(a.args[1:], b.args[1:], strict=True))
+        if any(_is(x, 0) or _is(y, 0) for x, y in sides):
+            made: Node = graph.add("where", a.args[0], *(graph.add(op, x, y) for x, y in sides))
+            return made
+    return None
 
 
 def _subtract(graph: Graph, a: Any, b: Any) -> Any:
@@ -80,7 +96,7 @@ def _subtract(graph: Graph, a: Any, b: Any) -> Any:
         return a
     if _is(a, 0) and _fits(b, a):
         return graph.add("negative", b)
-    return _narrow(graph, "subtract", a, b)
+    return _same_choice(graph, "subtract", a, b) or _narrow(graph, "subtract", a, b)
 
 
 def _multiply(graph: Graph, a: Any, b: Any) -> Any:
@@ -116,6 +132,9 @@ def _number_times(graph: Graph, x: Any, product: Any) -> Any:
         for place in (0, 1):
             if not isinstance(product.args[place], Node):
                 return graph.add("multiply", number * product.args[place], product.args[1 - place])
+        for place in (0, 1):
+            if (inner := _number_times(graph, number, product.args[place])) is not None:
+                return graph.add("multiply", *((inner, product.args[1]) if place == 0 else (product.args[0], inner)))
     return None
 
 
@@ -124,6 +143,10 @@ def _divide(graph: Graph, a: Any, b: Any) -> Any:
         return _spread(graph, 0.0, a, b)
     if _is(b, 1) and _fits(a, b):
         return a
+    if graph.reorders and not isinstance(b, Node) and b % 1.0:  # a whole number is a count, which readers know
+        product = _number_times(graph, 1.0 / b, a)
+        if product is not None:
+            return product
     if matching(a, "negative"):
         return graph.add("negative", graph.add("divide", a.args[0], b))
     return _narrow(graph, "divide", a, b)
@@ -132,6 +155,10 @@ def _divide(graph: Graph, a: Any, b: Any) -> Any:
 def _negative(graph: Graph, x: Any) -> Any:
     if x.fill is not None and x.kind == "f":
         return graph.add("broadcast_to", -x.fill, shape=x.shape)
+    if graph.reorders and matching(x, "where") and not nodes_in(x.args[1:]):
+        return graph.add("where", x.args[0], *(0.0 - number for number in x.args[1:]))
+    if graph.reorders and matching(x, "multiply") and (product := _number_times(graph, -1.0, x)) is not None:
+        return product
     return x.args[0] if matching(x, "negative") else None
 
 

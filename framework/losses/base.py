@@ -26,14 +26,13 @@ from framework.emit.programs import Program, program_of, programs_of, require_cu
 from framework.emit.step import Pass
 from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
-from framework.graph.gradient import gradients
+from framework.graph.gradient import derivative, gradients
 from framework.graph.lower import recognise
 from framework.graph.node import Node, nodes_in
 from framework.graph.reads import Reads, Watched
 from framework.graph.step import LossGraph
 from framework.graph.step import Output as OutputSymbols
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.tangent import derivative
 from framework.losses.requirements import (
     Output,
     diverged,

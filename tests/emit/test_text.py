@@ -7,11 +7,10 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from framework.emit.text import Shown
-from framework.graph.gradient import gradients
+from framework.graph.gradient import derivative, gradients, textbook_derivative
 from framework.graph.graph import Graph
 from framework.graph.loop import loop
 from framework.graph.operations import OPERATIONS
-from framework.graph.tangent import derivative
 from framework.graph.trace import ROWS, trace
 from framework.special import erfc
 
@@ -26,7 +25,7 @@ def written(source, names="h"):
 def of_one_variable(source):
     """Return the text of a formula of h and of its derivative."""
     traced = trace(written(source), {"h": (ROWS, 3)})
-    found = derivative(traced.output, traced.inputs["h"], textbook=True)
+    found = textbook_derivative(traced.output, traced.inputs["h"])
     return Shown({"f(h)": traced.output, "f'(h)": found})
 
 
@@ -68,9 +67,8 @@ def test_a_formula_and_its_derivative_read_as_in_a_textbook(formula, value, slop
 
 def test_the_derivative_that_training_uses_differs_from_the_textbooks_only_at_ties_and_overflow():
     traced = trace(lambda h: h / (1 + np.exp(-2 * h)), {"h": (ROWS,)})
-    for options in ({}, {"textbook": True}):
-        found = Shown({"d": derivative(traced.output, traced.inputs["h"], **options)}).text
-        assert ("isinf" in found) == (not options)
+    for derive in (derivative, textbook_derivative):
+        assert ("isinf" in Shown({"d": derive(traced.output, traced.inputs["h"])}).text) == (derive is derivative)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +134,7 @@ def test_the_text_evaluates_back_to_the_formula(formula):
 
 def test_a_loss_names_both_arguments():
     traced = trace(lambda prediction, target: (prediction - target) ** 2, {"prediction": (ROWS,), "target": (ROWS,)})
-    slope = derivative(traced.output, traced.inputs["prediction"], textbook=True)
+    slope = textbook_derivative(traced.output, traced.inputs["prediction"])
     assert Shown(
         {"value(prediction, target)": traced.output, "value'(prediction, target)": slope}
     ).text.splitlines() == [

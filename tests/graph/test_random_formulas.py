@@ -15,7 +15,7 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 NOT_RECORDED = {"call", "call_back", "loop", "part", "python", "softmax", "total"}
 """Operations that no NumPy function records; softmax and total are found by transformations."""
 COMPARED = {name for name, row in OPERATIONS.items() if row.elementwise and any(row.rules)}
-"""Operations that ``test_tangent`` compares with JAX one by one."""
+"""Operations that ``test_gradient`` compares with JAX one by one."""
 
 
 @cache
