@@ -25,6 +25,9 @@ Arrays = Mapping[str, Array]
 Batch = tuple[Any, Any, Array | None]
 """x and the targets, trees of arrays; the weights, where there are some."""
 
+Sums = dict[str, tuple[float, ...]]
+"""The sums of some rows, by the name of the figure that is made of them."""
+
 BLOCK = 8192
 """Elements that a formula sees at once. Its temporaries stay in the processor's cache and never grow with the batch."""
 

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from framework.arrays import Array, require_ids
+from framework.arrays import Array, Sums, require_ids
 from framework.emit.numpy import Emitted, emit
 from framework.errors import ShapeError, UsageError
 from framework.graph.lower import Lowering, is_columns
@@ -61,6 +61,13 @@ class Slot(NamedTuple):
         """Return the arrays of a model."""
         state = model._built()
         return cls(state.parameters.gradient, state.parameters.gradients, state.buffers, state.workspace)
+
+
+Computation = Generator[Array, Array, Sums]
+"""A step of some rows up to the gradients, which ends with the sums of its figures.
+
+A shard whose layers mix rows yields what it adds up, and receives the sum over all shards.
+"""
 
 
 def finish(step: Generator[Array, Array, Result]) -> Result:

@@ -11,21 +11,20 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from framework.arithmetic import arithmetic, flushes
-from framework.arrays import Array, Batch
+from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.programs import require_unchanged, wholly_ours
-from framework.emit.step import Slot, finish
+from framework.emit.step import Computation, Slot, finish
 from framework.engines.step import NumPyStep
 from framework.errors import DivergedError
 from framework.losses import Loss
 from framework.models import Model
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Computation, Sharded, Sums, Work
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
@@ -33,6 +32,9 @@ from framework.schedules import Schedule
 from framework.schedules.base import rate_at
 from framework.settings.messages import warn
 from framework.trees import rows_in
+
+if TYPE_CHECKING:
+    from framework.parallel.gradient import SharedGradient
 
 ENGINES = {
     "numpy": ("framework.engines.base", "Engine"),
@@ -104,7 +106,7 @@ class Engine:
         *,
         part_rows: int,
         regularizers: Sequence[Regularizer] = (),
-        strategy: Sharded | None = None,
+        strategy: SharedGradient | None = None,
         watched: bool = False,
         within: Sequence[str] = (),
         quiet: bool = False,
@@ -131,7 +133,7 @@ class Engine:
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
         run = self.run
-        own = None if self.strategy is None else self.strategy.rows_for(piece)
+        own = None if self.strategy is None else self.strategy.shards.rows_for(piece)
         batch = piece.take(own)
         if batch[2] is not None and not batch[2].any():
             run.batch += 1
@@ -163,7 +165,7 @@ class Engine:
         """Fill the model's gradients with those of all rows, and return the sums of the loss and the metrics."""
         if self.strategy is None:
             return finish(self._of_rows(count, batch, self.run.key, self._slot))
-        return self.strategy.gradient(Work(partial(self._of_rows, count), self.run.model, batch, self.run.key))
+        return self.strategy.gradient(partial(self._of_rows, count), self.run.model, batch, self.run.key)
 
     def _of_rows(
         self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from framework.arrays import Array
+from framework.arrays import Array, Sums
 from framework.data.pieces import Piece
 from framework.engines.base import Engine
 from framework.errors import DerivativeError
 from framework.losses.several import Figure
-from framework.parallel.strategy import Sums
 from framework.runs.figures import add_sums
 from framework.trees import rows_in
 

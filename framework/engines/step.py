@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Batch
+from framework.arrays import Array, Batch, Sums
 from framework.emit.programs import share_program, structure_of
-from framework.emit.step import Slot, StepProgram, draw_numbers, require_rows
+from framework.emit.step import Computation, Slot, StepProgram, draw_numbers, require_rows
 from framework.errors import DivergedError
 from framework.graph.step import StepGraph
 from framework.losses import Loss
 from framework.losses.several import Figure, Losses
 from framework.models import Model
 from framework.models.base import unsound_buffer
-from framework.parallel.strategy import Computation, Sums
 from framework.runs.figures import Figures
 from framework.settings.messages import is_ours
 from framework.trees import leaves, map_leaves, rows_in

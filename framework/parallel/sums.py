@@ -67,7 +67,7 @@ class Tree:
             dtype: Their dtype.
             tail: The number of float64 numbers of a leaf.
         """
-        self._next = self._top = 0
+        self._next = self._top = self._filled = 0
         self._own = workers.leaves(shards)
         layout = _Layout(length, np.dtype(dtype), tail)
         ranges = [workers.leaves(shards, rank) for rank in range(workers.size)]
@@ -83,7 +83,7 @@ class Tree:
             self._nodes = _Sent(workers, plans, shards, layout)
 
     def places(self) -> tuple[Array, list[tuple[int, int, int]]]:
-        """Return where the vectors of all leaves of this worker may be filled and added up before ``leaf`` is called.
+        """Return where the vectors of all leaves of this worker may be filled and added up at once; see ``filled``.
 
         Returns:
             The vector of the first leaf, and for each leaf: how far behind this vector its own begins, in values; how
@@ -96,12 +96,12 @@ class Tree:
             top += 1 - merges
         return self._nodes.slots[0].vector, found
 
-    def leaf(self, i: int, *, merged: bool = False) -> Leaf:
-        """Return the buffers for leaf ``i``, to be written before the call for another one.
+    def filled(self, count: int) -> None:
+        """Note that so many vectors are filled and added up, as ``places`` says; their tails are not."""
+        self._filled = count
 
-        Args:
-            i: The number of the leaf.
-            merged: Whether the vectors before it are added up already: see ``places``.
+    def leaf(self, i: int) -> Leaf:
+        """Return the buffers for leaf ``i``, to be written before the call for another one.
 
         Raises:
             UsageError: The worker's leaves are not asked for one after another.
@@ -114,7 +114,7 @@ class Tree:
             raise UsageError(
                 f"the leaves {list(self._own)} of a worker must be filled in this order; got {i} for {expected}"
             )
-        self._merge(merged=merged)
+        self._merge(merged=0 < self._filled >= self._next)
         self._next += 1
         found = slots[self._top]
         self._top += 1
@@ -139,7 +139,7 @@ class Tree:
             raise UsageError(f"total needs all leaves {list(self._own)} of this worker; got {self._next} of them")
         if isinstance(self._nodes, _Sent):  # of all that is left, as little as possible is sent
             self._merge()
-        self._next = self._top = 0
+        self._next = self._top = self._filled = 0
         return self._nodes.total(vector)
 
 
@@ -282,7 +282,10 @@ class AllReduce:
         """Return where the vector of the worker's leaf lies: see ``Tree.places``."""
         return self._sum.vector, [(0, 0, 0)]
 
-    def leaf(self, i: int, *, merged: bool = False) -> Leaf:
+    def filled(self, count: int) -> None:
+        """See ``Tree.filled``."""
+
+    def leaf(self, i: int) -> Leaf:
         """Return the buffers for the worker's leaf."""
         self._sum.tail.fill(0.0)
         return self._sum

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.arithmetic import limit_threads
-from framework.arrays import Array, Batch
+from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import joined, map_batch, read_only, rows_of_batch
 from framework.data.sources import Source, batches
 from framework.data.streams import StreamSource
@@ -23,7 +23,8 @@ from framework.metrics.base import one_number
 from framework.metrics.outputs import OutputMetric
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
-from framework.parallel.strategy import Sharded, Sums
+from framework.parallel.gradient import SharedGradient
+from framework.parallel.shards import Shards
 from framework.trees import at, leaves, map_leaves, rows_in, sample_shape
 
 
@@ -129,7 +130,7 @@ class Figures:
         model: Model,
         source: Source,
         compute: Callable[[Any], tuple[Any, Any]] | None = None,
-        strategy: Sharded | None = None,
+        strategy: SharedGradient | None = None,
     ) -> dict[str, float]:
         """Return every figure of a model over a source of data.
 
@@ -149,7 +150,7 @@ class Figures:
             totals: dict[int, Sums] = {}
             rows = source.rows or EVALUATION_ROWS
             workspace = model.take_workspace(rows)
-            for batch, part in _parts(source, plan):
+            for batch, part in _parts(source, None if plan is None else plan.shards):
                 work = multiply_adds(model, rows_in(batch[1]), sample_shape(batch[0]))
                 with limit_threads(work), np.errstate(all="ignore"):
                     h, a = model.output(batch[0], workspace) if compute is None else compute(batch[0])
@@ -181,14 +182,14 @@ class Figures:
         return {"loss": self.loss.output_sums(model.output_activation, h, a, y, weight)} | sums
 
 
-def _parts(source: Source, strategy: Sharded | None) -> Iterator[tuple[Batch, int]]:
+def _parts(source: Source, shards: Shards | None) -> Iterator[tuple[Batch, int]]:
     """Give the batches that this worker computes, and the part of the data that each is of.
 
     The parts are those of the whole data, so that a worker reads only its own; of a stream, those of each batch.
     """
 
     def parts(rows: int) -> list[tuple[int, slice]]:
-        return [(0, slice(0, rows))] if strategy is None else strategy.parts(rows)
+        return [(0, slice(0, rows))] if shards is None else shards.parts(rows)
 
     if isinstance(source, StreamSource):
         for batch in batches(source, EVALUATION_ROWS):

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.data.pieces import Piece, every
 from framework.engines import Engine
-from framework.parallel.strategy import DataParallel, Sharded
+from framework.parallel.gradient import SharedGradient
+from framework.parallel.shards import Shards
+from framework.parallel.strategy import DataParallel
 from framework.parallel.workers import Workers, failure_of, require_success
 from framework.training.preconditions import mixing, numbers_of
 from framework.training.training import OF_BATCHES, Predict, Training
@@ -26,19 +28,24 @@ class SharedTraining(Training):
         noted: A signal that has come to this worker, of which the others may not know yet.
     """
 
-    strategy: Sharded
+    strategy: SharedGradient
     noted: int | None = None
 
     def __init__(self, *settings: Any, workers: Workers, strategy: DataParallel, **options: Any) -> None:
         """Share out the batches."""
         self.workers, self.rank = workers, workers.rank
         super().__init__(*settings, **options)
-        self._heard = set().union(*workers.gather(self._heard))  # they call a hook together
         trainer, mixed = self.trainer, mixing(self.run.model)
         # Layers that mix the rows of each part of a batch need them in their order.
         self._by_place = not (trainer.accumulate > 1 and mixed)
-        rows = trainer.batch_size if mixed else 0
-        self.strategy = Sharded(strategy, workers, mixed=rows, noted=lambda: self.noted is not None, agree=self.agree)
+        fixed = strategy.deterministic
+        shards = Shards(workers, strategy.shards if fixed else workers.size, trainer.batch_size if mixed else 0)
+        noted = lambda: self.noted is not None  # noqa: E731
+        self.strategy = SharedGradient(shards, deterministic=fixed, noted=noted, agree=self.agree)
+
+    def __enter__(self) -> Self:
+        self._heard = set().union(*self.workers.gather(self._heard))  # they call a hook together
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -85,7 +92,7 @@ class SharedTraining(Training):
         """Give the pieces, of which all workers have equally many rows."""
         own = None
         if self._by_place:  # a hook within a step may read all rows of a batch
-            own = every if self.hears(*OF_BATCHES) else self.strategy.own
+            own = every if self.hears(*OF_BATCHES) else self.strategy.shards.rows_of
         self._pieces = pieces = self.source.pieces(self.position, self.run.read, own)
         while True:
             with self._together():

@@ -30,7 +30,7 @@ from framework.runs.run import Run
 from framework.settings.messages import brief, elsewhere
 
 if TYPE_CHECKING:
-    from framework.parallel.strategy import Sharded
+    from framework.parallel.gradient import SharedGradient
     from framework.training.trainer import Trainer
 
 WITHIN = ("on_batch_begin", "on_gradients")
@@ -66,7 +66,7 @@ class Training:
     piece: Piece
     by_numpy: Engine
 
-    strategy: Sharded | None = None
+    strategy: SharedGradient | None = None
     rank = 0
     ended = True
 

@@ -21,7 +21,7 @@ from framework.data import blocks
 from framework.data.pieces import Position, every
 from framework.data.sources import batches, prepare
 from framework.models.rows import EVALUATION_ROWS
-from framework.parallel.strategy import Sharded
+from framework.parallel.shards import Shards
 from framework.parallel.workers import Workers
 from framework.runs.figures import _parts
 
@@ -89,7 +89,7 @@ def source_of(data):
 def worker(rank, size, shards=8):
     alone = Workers()
     alone.rank, alone.size = rank, size
-    return Sharded(DataParallel(shards=shards), alone, noted=bool, agree=alone.gather)
+    return Shards(alone, shards)
 
 
 def taken(source, size, start, order, own):
@@ -114,7 +114,7 @@ def taken(source, size, start, order, own):
 def test_the_workers_together_have_the_batches_of_the_epoch(kind, order, size, count):
     whole = [y.astype(int).tolist() for _, y, _ in batches(source_of(kind()), size, 0, order)]
     for done in (0, 1):
-        parts = [taken(source_of(kind()), size, done * size, order, worker(i, count).own) for i in range(count)]
+        parts = [taken(source_of(kind()), size, done * size, order, worker(i, count).rows_of) for i in range(count)]
         together = np.max([np.concatenate([*part, []]) for part in parts], axis=0)
         found = np.split(together.astype(int), np.cumsum([len(batch) for batch in whole[done:]]))[:-1]
         assert [sorted(batch) for batch in found] == [sorted(batch) for batch in whole[done:]]
@@ -134,7 +134,7 @@ def test_of_rows_by_number_each_is_read_by_one_worker(kind, order, count):
     asked = []
     for rank in range(count):
         data = kind()
-        own = worker(rank, count).own
+        own = worker(rank, count).rows_of
         mine = taken(source_of(data), 8, 0, order, own)
         assert sorted(data.asked) == sorted(row for batch in mine for row in batch if row >= 0)
         asked += data.asked
@@ -148,7 +148,7 @@ def test_of_blocks_a_worker_reads_its_part_and_some_more(kind, count, monkeypatc
     monkeypatch.setattr(blocks, "WINDOW_ROWS", 70_000)  # three windows; two batches span two of them
     for rank in range(count):
         data = kind(200_000)
-        for _ in source_of(data).pieces(Position(1200, 0, (0, 0)), own=worker(rank, count).own):
+        for _ in source_of(data).pieces(Position(1200, 0, (0, 0)), own=worker(rank, count).rows_of):
             pass
         assert len(set(data.asked)) == len(data.asked)
         assert 1 / count <= len(data.asked) / 200_000 < 1 / count + 0.1
@@ -185,7 +185,7 @@ def test_arrays_have_the_same_batches_as_a_dataset(order):
 @KINDS
 @pytest.mark.usefixtures("small_windows")
 def test_the_whole_batch_is_read_again_where_its_rows_are_asked_for(kind):
-    own = worker(1, 2).own
+    own = worker(1, 2).rows_of
     for piece in source_of(kind()).pieces(Position(7, 7, (0, 0)), own=own):
         while not piece.done:
             mine = own(piece.next_rows)
@@ -205,7 +205,7 @@ def test_a_bad_row_is_named_by_the_worker_that_reads_it(kind, size):
         data = kind()
         data.x[32] = np.nan
         try:
-            taken(source_of(data), size, 0, None, worker(rank, 2).own)
+            taken(source_of(data), size, 0, None, worker(rank, 2).rows_of)
         except DataError as error:
             told.append(str(error))
     (text,) = told
@@ -219,7 +219,7 @@ def test_rows_of_another_number_than_asked_for_are_refused():
     data = ByNumber()
     data.read_rows = lambda rows: data._of(rows[:-1])
     with pytest.raises(DataError, match=r"ByNumber\.read_rows of rows from \d+ to \d+ must return \d+ rows; got"):
-        [*source_of(data).pieces(Position(8, 0, (0, 0)), own=worker(0, 2).own)]
+        [*source_of(data).pieces(Position(8, 0, (0, 0)), own=worker(0, 2).rows_of)]
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -229,7 +229,7 @@ def test_chances_need_all_rows():
     source = prepare(data, Neuron(1), (MeanSquaredError(),), "fit", sampling="balanced")
     source._read_block(0, 1)
     data.asked = []
-    for piece in source.pieces(Position(8, 0, (0, 0)), own=worker(0, 2).own):
+    for piece in source.pieces(Position(8, 0, (0, 0)), own=worker(0, 2).rows_of):
         assert piece.reread is None
     assert sorted(data.asked) == [*range(ROWS)]
 
@@ -279,7 +279,7 @@ def test_workers_share_the_rows_of_files(kind, order, tmp_path):
     data = in_files(kind, tmp_path)
     expected = np.concatenate(taken(source_of(data), 7, 0, order, every))
     assert len({*expected}) == len(data)
-    parts = [np.concatenate(taken(source_of(data), 7, 0, order, worker(rank, 3).own)) for rank in range(3)]
+    parts = [np.concatenate(taken(source_of(data), 7, 0, order, worker(rank, 3).rows_of)) for rank in range(3)]
     np.testing.assert_array_equal(np.max(parts, axis=0), expected)
 
 
@@ -295,7 +295,7 @@ def test_a_worker_decodes_the_row_groups_of_its_rows(kind, tmp_path, monkeypatch
     for rank in range(2):
         source = source_of(data)
         for give in (
-            lambda source=source, rank=rank: taken(source, 1000, 0, (0, 0), worker(rank, 2).own),
+            lambda source=source, rank=rank: taken(source, 1000, 0, (0, 0), worker(rank, 2).rows_of),
             lambda source=source, rank=rank: [*_parts(source, worker(rank, 2))],
         ):
             decoded.clear()

@@ -109,8 +109,7 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
 class Halves:
     """Two workers with half of the rows each, one after the other in this process."""
 
-    def gradient(self, work):
-        fill, model, batch, key = work.fill, work.model, work.batch, work.key
+    def gradient(self, fill, model, batch, key):
         half, slot = len(batch[1]) // 2, Slot.of(model)
         first = finish(fill(rows_of_batch(batch, slice(0, half)), (*key, 0), slot, None))
         kept = model.parameters.gradient.copy()

@@ -39,7 +39,7 @@ from framework import (
 from framework.engines.base import Engine
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
-from framework.parallel.strategy import Sharded
+from framework.parallel.gradient import SharedGradient
 
 pytestmark = pytest.mark.share(1 / 3)
 
@@ -187,7 +187,7 @@ def test_numpy_computes_a_shard_that_may_not_be_finite():
 @pytest.mark.parametrize(("row", "done"), [(None, 8), (0, 0), (20, 4), (36, 7)])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_all_shards_in_one_call_have_the_bits_of_one_after_another(row, done, weighted, monkeypatch):
-    x, computed, at_once = X.copy(), [], Sharded._at_once
+    x, computed, at_once = X.copy(), [], SharedGradient._at_once
     if row is not None:
         x[row] = 1e141  # NumPy computes its shard: a square of this number is near the largest one
     model = Sequential(Dropout(0.3), Dense.from_weights(np.zeros((12, 2)), bias=np.zeros(2)))
@@ -208,10 +208,10 @@ def test_all_shards_in_one_call_have_the_bits_of_one_after_another(row, done, we
         computed.append(len(found))
         return found
 
-    monkeypatch.setattr(Sharded, "_at_once", noted)
+    monkeypatch.setattr(SharedGradient, "_at_once", noted)
     first = trainer.fit(model.copy(), data)
     assert computed == [done, done]  # in the first step of three, each shard is computed by itself
-    monkeypatch.setattr(Sharded, "_at_once", lambda *_: [])
+    monkeypatch.setattr(SharedGradient, "_at_once", lambda *_: [])
     second = trainer.fit(model.copy(), data)
     assert pieces.digest(first) == pieces.digest(second)
     assert first.model.parameters.gradient.tobytes() == second.model.parameters.gradient.tobytes()

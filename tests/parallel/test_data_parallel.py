@@ -40,6 +40,9 @@ from framework import (
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Slot, finish
 from framework.engines import Engine
+from framework.parallel.gradient import SharedGradient
+from framework.parallel.shards import Shards
+from framework.parallel.workers import Workers
 from framework.runs.figures import Figures
 
 needs_mpi = pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is not installed")
@@ -498,12 +501,13 @@ def test_an_error_names_the_row_of_the_whole_batch(settings):
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(reads):
-    class Half:
+    class Half(Shards):
         def rows_for(self, piece):
             return slice(0, piece.next_rows // 2)
 
-        def gradient(self, work):  # the other rows are undefined
-            return finish(work.fill(rows_of_batch(work.batch, slice(0, 2)), work.key, Slot.of(work.model), None))
+    class OfHalf(SharedGradient):
+        def gradient(self, fill, model, batch, key):  # the other rows are undefined
+            return finish(fill(rows_of_batch(batch, slice(0, 2)), key, Slot.of(model), None))
 
     gathered, seen = [], []
 
@@ -514,12 +518,13 @@ def test_the_rows_of_other_workers_are_gathered_when_a_callback_reads_the_batch(
 
     model, loss = Neuron.from_weights([0.0]), HalfSquaredError()
     run = Run(model, SGDOptimizer(model, learning_rate=0.1), loss, seed=0)
+    strategy = OfHalf(Half(Workers(), 2), noted=bool, agree=print)
 
     def look(hook):
         if reads and hook == "on_batch_end":
             seen.append(run.current[0][:, 0].tolist())
 
-    engine = Engine(run, Figures(loss, ()), look, part_rows=4, strategy=Half(), watched=True)
+    engine = Engine(run, Figures(loss, ()), look, part_rows=4, strategy=strategy, watched=True)
     x, order = np.arange(4.0)[:, None].view(Watched), np.array([3, 1, 0, 2])
     engine.advance(Piece((x, np.zeros(4), None), 4, 0, order))
     assert gathered == ([3, 1, 3, 1, 0, 2] if reads else [3, 1])

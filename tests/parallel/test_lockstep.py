@@ -2,24 +2,34 @@ import numpy as np
 import pytest
 
 from framework.errors import UsageError
-from framework.parallel.lockstep import Lockstep
+from framework.parallel.lockstep import NOTHING, Addend, Lockstep
 from framework.parallel.sums import Tree
 from framework.parallel.workers import Workers
 
 ALONE = Workers()
 
 
-def lockstep(shards=3):
-    return Lockstep(ALONE, range(shards), lambda *sizes: Tree(ALONE, shards, *sizes))
+class Steps:
+    """The shards of one worker, in lockstep, and the errors and signals that it has told."""
+
+    def __init__(self, shards=3, noted=False):
+        def new(*sizes):
+            return Tree(ALONE, shards, *sizes)
+
+        self.told = []
+        self.lockstep = Lockstep(ALONE, range(shards), new, noted=lambda: noted, agree=self.told.append)
+
+    def run(self, shards, **options):
+        return self.lockstep.run(shards, lambda shard, _: shards[shard], np.zeros(0), **options)
 
 
-def adding(*numbers):
-    """Yield arrays one after another, and end with the sums that come back."""
-    totals = []
+def adding(*numbers, totals=None):
+    """Yield arrays one after another, keep the sums that come back, and add up how many there are."""
+    totals = [] if totals is None else totals
     for number in numbers:
         total = yield np.array(number)
-        totals.append(total)
-    return totals
+        totals.append(total.tolist())
+    yield Addend(NOTHING, {"sums": (float(len(totals)),)})
 
 
 def failing(count):
@@ -30,25 +40,33 @@ def failing(count):
 
 
 def test_every_shard_receives_the_sums_over_all_shards():
-    steps = lockstep()
+    steps = Steps()
     for factor in (1.0, 2.0):  # the second run knows the sums
-        shards = {shard: adding([factor], [factor * shard, 1.0]) for shard in range(3)}
-        results, error = steps.run(shards)
-        assert error is None
-        assert [[total.tolist() for total in sums] for sums in results.values()] == [
-            [[3 * factor], [3 * factor, 3.0]]
-        ] * 3
+        totals = [[], [], []]
+        shards = {shard: adding([factor], [factor * shard, 1.0], totals=totals[shard]) for shard in range(3)}
+        assert steps.run(shards).sums == {"sums": (6.0,)}
+        assert totals == [[[3 * factor], [3 * factor, 3.0]]] * 3
 
 
-def test_a_shard_without_rows_adds_nothing():
-    steps = lockstep()
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_shard_without_rows_adds_nothing(empty):
+    steps = Steps()
     for _ in range(2):
-        results, _ = steps.run({0: adding([1.0]), 1: adding([2.0])})
-        assert {shard: sums[0].tolist() for shard, sums in results.items()} == {0: [3.0], 1: [3.0]}
+        totals = [[], [], []]
+        shards = {shard: adding([1.0 + shard], totals=totals[shard]) for shard in range(3) if shard != empty}
+        assert steps.run(shards).sums == {"sums": (2.0,)}
+        assert [total for total in totals if total] == [[[5.0 - empty]]] * 2
 
 
-def test_shards_without_sums_end_at_once():
-    assert lockstep(2).run({0: adding(), 1: adding()}) == ({0: [], 1: []}, None)
+def test_the_last_sum_is_of_vectors_and_the_further_numbers_are_those_of_shard_0():
+    def shard(number):
+        yield Addend(np.array([1.0, number]), {"loss": (number, 1.0)}, [np.array([[number + 5.0]])])
+
+    vector = np.zeros(2)
+    steps = Steps(2)
+    for _ in range(2):
+        total = steps.lockstep.run([0, 1], lambda number, _: shard(float(number)), vector)
+        assert (total.sums, total.numbers.tolist(), vector.tolist()) == ({"loss": (1.0, 2.0)}, [5.0], [2.0, 1.0])
 
 
 def test_no_shard_may_write_into_the_sum_of_all():
@@ -56,32 +74,38 @@ def test_no_shard_may_write_into_the_sum_of_all():
         total = yield np.ones(2)
         total += 1.0
 
-    results, error = lockstep(1).run({0: writing()})
-    assert results is None
-    assert "read-only" in str(error)
+    steps = Steps(1)
+    assert steps.run({0: writing()}) is None
+    assert "read-only" in str(steps.told[0])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_an_error_in_a_shard_ends_all_and_is_returned(count):
-    steps = lockstep(2)
+def test_an_error_in_a_shard_ends_all_and_is_told(count):
+    steps = Steps(2)
     for _ in range(2):  # before and after the sums are planned
-        results, error = steps.run({0: failing(count), 1: adding([1.0], [1.0])})
-        assert results is None
-        assert str(error) == "no"
-    assert steps.run({0: adding([1.0], [1.0]), 1: adding([1.0], [1.0])})[1] is None
+        assert steps.run({0: failing(count), 1: adding([1.0], [1.0])}) is None
+        assert str(steps.told.pop()) == "no"
+        assert steps.run({0: failing(count), 1: adding([1.0], [1.0])}, tolerant=True) is None
+        assert steps.told == []
+    assert steps.run({0: adding([1.0], [1.0]), 1: adding([1.0], [1.0])}) is not None
+
+
+def test_a_signal_is_told_and_ends_nothing():
+    steps = Steps(1, noted=True)
+    assert steps.run({0: adding()}).sums == {"sums": (0.0,)}
+    assert steps.told == [None]
 
 
 @pytest.mark.parametrize("other", [(), ([1.0, 2.0],), ([1.0], [1.0])])
 @pytest.mark.parametrize("planned", [False, True])
 def test_other_sums_are_refused(other, planned):
-    steps = lockstep(2)
+    steps = Steps(2)
     if planned:
         steps.run({0: adding([1.0]), 1: adding([1.0])})
-    results, error = steps.run({0: adding([1.0]), 1: adding(*other)})
-    assert results is None
-    assert type(error) is UsageError
-    assert "add up other numbers over all rows" in str(error)
-    if planned:
-        results, error = steps.run({0: adding(*other), 1: adding(*other)})
-        assert results is None
+    shards = [{0: adding([1.0]), 1: adding(*other)}]
+    shards += [{0: adding(*other), 1: adding(*other)}] if planned else []
+    for each in shards:
+        assert steps.run(each) is None
+        error = steps.told.pop()
         assert type(error) is UsageError
+        assert "add up other numbers over all rows" in str(error)

@@ -28,6 +28,7 @@ def fill_at_once(tree, vectors):
         for right in range(at + (merges - 1) * stride, at - 1, -stride) if merges else ():
             part(right - stride)[:] += part(right)
         part(at)[:] = vector
+    tree.filled(len(vectors))
 
 
 @pytest.mark.share(1 / 20)
@@ -48,10 +49,10 @@ def test_the_sum_has_the_same_bits_for_any_number_of_workers(shards, kind, monke
         tree, sums = Tree(group, shards, length, np.float32, tail), []
         for factor in (1, 2, 4):  # exact, so that each sum is that of other leaves
             at_once = factor == 2
-            if at_once and group.leaves(shards):
-                fill_at_once(tree, [factor * leaves[i][0] for i in group.leaves(shards)])
             for i in group.leaves(shards):
-                leaf = tree.leaf(i, merged=at_once)
+                leaf = tree.leaf(i)
+                if at_once and i == group.leaves(shards)[0]:
+                    fill_at_once(tree, [factor * leaves[j][0] for j in group.leaves(shards)])
                 leaf.tail[:] = factor * leaves[i][1]
                 if not at_once:
                     leaf.vector[:] = factor * leaves[i][0]

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from framework.arithmetic import arithmetic
-from framework.arrays import Array, Batch
+from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece, rows_of_batch
-from framework.emit.step import Slot
+from framework.emit.step import Computation, Slot
 from framework.engines.base import Engine
 from framework.engines.chunks import Chunk, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
@@ -31,7 +31,6 @@ from framework.models import Model
 from framework.models.layer import Layer
 from framework.native import available, llvm, products
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Computation, Sums, Work
 from framework.regularizers import Regularizer
 from framework.settings.messages import warn
 from framework.trees import at, rows_in
@@ -97,7 +96,7 @@ class CompiledEngine(ChunkEngine):
     def longest(self, piece: Piece) -> float:
         kernel = self._kernel
         if piece.arrays is not self._data or self.run.optimizer.recipe is not self._recipe:
-            shards = 1 if self.strategy is None else self.strategy.shards
+            shards = 1 if self.strategy is None else self.strategy.shards.count
             self._kernel = kernel = self._kernel_for(piece.arrays, -(-piece.size // shards))  # on each worker
             self._part = kernel if kernel is not None and kernel.form.part else None
             self._data = piece.arrays if piece.lasting else None
@@ -148,10 +147,9 @@ class CompiledEngine(ChunkEngine):
         strategy, model, fill = self.strategy, self.run.model, partial(self._of_rows, count)
         if strategy is None or self._part is None:
             return super()._summed(batch, count)
-        work = Work(fill, model, batch, self.run.key)
         if strategy.mixes:
-            return strategy.gradient(replace(work, first=partial(self._in_kernel, count)))
-        sums = strategy.gradient(replace(work, several=partial(self._of_shards, count)))
+            return strategy.gradient(fill, model, batch, self.run.key, first=partial(self._in_kernel, count))
+        sums = strategy.gradient(fill, model, batch, self.run.key, several=partial(self._of_shards, count))
         for gradient in model.parameters.frozen_gradients:
             gradient[...] = 0.0
         return sums
@@ -262,7 +260,7 @@ class CompiledEngine(ChunkEngine):
         if form not in self._kernels:
             self._kernels[form], self._reason = None, ""
             kernel = self._made(form, data, size)
-            reasons = [] if self.strategy is None else self.strategy.workers.gather(self._reason)
+            reasons = [] if self.strategy is None else self.strategy.shards.workers.gather(self._reason)
             for rank, reason in enumerate(reasons):
                 if reason and not all(reasons):
                     raise UsageError(

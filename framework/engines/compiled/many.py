@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.arrays import Array, Sums
 from framework.data.pieces import Piece
 from framework.engines.base import Engine
 from framework.engines.chunks import Pace
@@ -40,7 +40,6 @@ from framework.models import Model
 from framework.models.parameters import Parameters
 from framework.native import addresses, compiled
 from framework.optimizers import Optimizer
-from framework.parallel.strategy import Sums
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from framework.arithmetic import flushes
-from framework.arrays import Array, Batch
+from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece
 from framework.engines.chunks import Chunk, ChunkEngine
 from framework.engines.jax.plan import Plan, padded
@@ -19,7 +19,6 @@ from framework.engines.jax.program import State, Steps, compiled
 from framework.engines.records import CannotLower
 from framework.errors import DerivativeError
 from framework.extras import required
-from framework.parallel.strategy import Sums
 from framework.trees import leaves, map_leaves, rows_in
 
 KEPT_BYTES = 1 << 24
