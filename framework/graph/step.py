@@ -82,7 +82,10 @@ class ModelGraph:
         shapes |= {f"number {name}": np.shape(value) for name, value in numbers.items()}
         of_numbers = {f"number {name}": KINDS[np.asarray(value).dtype.kind] for name, value in numbers.items()}
         walks: dict[Graph, tuple[Walk, Any]] = {}  # the formula may be called twice
-        own = any(":" in part.tag() and not part.by_hand for _, part in model.placed())  # whose apply may read anything
+        placed = ((f"{path} {part._label}".strip(), part) for path, part in model.placed())
+        own = [
+            label for label, part in placed if ":" in part.tag() and not part.by_hand
+        ]  # whose apply may read anything
 
         def formula_of(walked: Any) -> Callable[..., Any]:
             def formula(**symbols: Symbol) -> Any:
@@ -94,7 +97,7 @@ class ModelGraph:
             return formula
 
         options: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
-        traced = trace(formula_of(model), shapes, **options, open_rows=own)
+        traced = trace(formula_of(model), shapes, **options, open_rows=bool(own), name=f"apply of {' or '.join(own)}")
         if own and derives is False:
             twin = _with_other_numbers(model)
             if signature(traced.outputs) != signature(trace(formula_of(twin), shapes, **options).outputs):

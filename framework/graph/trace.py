@@ -1,14 +1,14 @@
 """Trace: call a formula once on symbols, and return its graph.
 
-The formula is called twice, with two primes in place of the number of rows, and both graphs are compared. A difference
-reveals random numbers, or a number that is computed from the number of rows. It may also come from a size in the
-formula that happens to be a multiple of a prime: then two other primes are tried.
+The formula is called twice, with a large and a small prime in place of the number of rows, and the graphs are compared.
+A difference reveals random numbers, a branch on the number of rows, or a number that is computed from it. It may also
+come from a size in the formula that happens to be a multiple of a prime: then two other primes are tried.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,8 @@ import numpy as np
 import framework.graph.functions  # noqa: F401 (fills the table of functions)
 from framework.errors import DerivativeError
 from framework.graph.graph import STAND_IN, Graph, signature
-from framework.graph.node import Node
+from framework.graph.loop import Body
+from framework.graph.node import Node, ordered
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol, value_of
 
@@ -27,6 +28,9 @@ ROWS = -1
 
 STAND_INS = (STAND_IN, 10009, 10037, 10039, 10061, 10067, 10069, 10079)
 """Primes that may stand for the number of rows."""
+
+FEW_ROWS = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
+"""Those of the second trace, so that a branch on the number of rows shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,7 @@ def trace(
     *,
     kinds: Mapping[str, str] | None = None,
     open_rows: bool = True,
+    name: str = "the formula",
 ) -> Traced:
     """Call a formula on symbols, and return its graph.
 
@@ -68,6 +73,7 @@ def trace(
         dtype: The dtype of floats.
         kinds: The kind of each argument that does not hold floats: "i" or "b".
         open_rows: Whether a second trace checks that the formula works for any number of rows.
+        name: What it is called in the error of that check.
 
     Raises:
         DerivativeError: The formula cannot be traced; names the operation and its line, and says what to write.
@@ -83,22 +89,42 @@ def trace(
     primes = [prime for prime in STAND_INS if known % prime]  # no size of an argument looks like rows
     twice = open_rows or known >= STAND_IN  # otherwise the formula hardly has such a size
 
-    def traced(stand_in: int, other: int) -> Traced:
+    def traced(stand_in: int, smallest: int) -> Traced:
         first = _called(formula, shapes, dtype, kinds or {}, stand_in)
-        if twice and signature(first.outputs) != signature(_called(formula, shapes, dtype, kinds or {}, other).outputs):
+        if not twice:
+            return first
+        sizes = {abs(size) for size in (*_whole_numbers(first.outputs), known) if size and size % stand_in}
+        small = next(
+            prime for prime in (*FEW_ROWS, *STAND_INS) if prime >= smallest and all(size % prime for size in sizes)
+        )
+        if signature(first.outputs) != signature(_called(formula, shapes, dtype, kinds or {}, small).outputs):
             raise DerivativeError(
-                "the formula cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
+                f"{name} cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
                 "draws(shape) of a Layer; if it computes a number from the number of rows, use np.mean, or the size "
-                "itself, as in x / len(x)"
+                "itself, as in x / len(x); it must not branch on the number of rows"
             )
         return first
 
     try:
-        return traced(*primes[:2])
+        return traced(primes[0], 3)
     except (DerivativeError, ValueError):
         with suppress(DerivativeError, ValueError):
-            return traced(*primes[2:4])  # a size in the formula may have looked like rows
+            return traced(primes[1], 7)  # a size in the formula may have looked like rows
         raise
+
+
+def _whole_numbers(outputs: Iterable[Any]) -> Iterator[int]:
+    """Give every size, index and whole number in a graph."""
+    for node in ordered(outputs):
+        waiting: list[Any] = [node.shape, node.args, *node.attributes.values()]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, tuple):
+                waiting += value
+            elif type(value) is int:
+                yield value
+            elif isinstance(value, Body):
+                yield from _whole_numbers(value.outputs)
 
 
 def _called(

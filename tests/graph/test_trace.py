@@ -56,6 +56,7 @@ REFUSED = {
     "np.nextafter(x, 1)": r"np\.nextafter.* it has no rule",
     "'text'": "a result of type str.*return an array",
     "x * (1 / len(x))": "a number from the number of rows",
+    "x if len(x) > 32 else 2.0 * x": "must not branch on the number of rows",
     "x + np.random.default_rng().normal()": "draws random numbers",
     "x * np.arange(len(x))[:, None] ** 2.0 * np.random.default_rng(0).normal(size=(len(x), 1))": "different number",
     "x + 'a'": "(type str|use plain numbers)",
@@ -154,6 +155,12 @@ RIGHT = {
         "last, every = loop(lambda h, e: (h + e, h * e), np.zeros(len(x)), x)", "return every + last[:, None]"
     ),
 }
+
+
+@pytest.mark.parametrize("size", [3, 15, 105, 1155, 15015, 255255])
+def test_sizes_with_small_factors_are_not_taken_for_rows(size):
+    formula = trace(lambda x: np.repeat(x, size, axis=1).reshape(-1, size).max(axis=1).reshape(-1, 2), {"x": (ROWS, 2)})
+    assert formula.output.shape[1:] == (2,)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

@@ -534,3 +534,21 @@ def test_an_apply_that_reads_numbers_of_the_model_itself_is_refused(name):
     with pytest.raises(DerivativeError, match=r"Tied: .*as values\['body\.weights'\]"):
         Tied(body=dense())(X)
     assert check_gradients(Right(body=dense()), HalfSquaredError(), X, X).passed
+
+
+class Switching(Composite):
+    """Doubles the outputs of small batches."""
+
+    body: Model
+
+    def children(self):
+        return {"body": self.body}
+
+    def apply(self, x, values, record):
+        output = self.forward_child("body", x, record)
+        return output if len(x) > 32 else 2.0 * output
+
+
+def test_a_composite_that_branches_on_the_number_of_rows_is_named():
+    with pytest.raises(DerivativeError, match=r"apply of 1 Switching .*must not branch on the number of rows"):
+        Sequential(dense(), Switching(body=dense()))(X)

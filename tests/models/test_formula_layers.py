@@ -347,9 +347,13 @@ def test_a_formula_without_a_row_for_each_row_is_refused():
         layer_of(lambda _, x: x.sum(axis=0), mixes_rows=True)(X)
 
 
-def test_a_formula_that_branches_on_the_number_of_rows_is_found():
-    with pytest.raises(DerivativeError, match="other values than the formula itself for 2 rows"):
-        layer_of(lambda _, x: x if len(x) > 100 else 2 * x)(X)
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(100, "must not branch on the number of rows"), (1, "other values than the formula itself for 1 row")],
+)
+def test_a_formula_that_branches_on_the_number_of_rows_is_found(rows, message):
+    with pytest.raises(DerivativeError, match=message):
+        layer_of(lambda _, x: x if len(x) > rows else 2 * x)(X)
 
 
 FACTOR = 2.0
