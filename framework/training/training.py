@@ -366,13 +366,13 @@ class Training:
         """Give each piece of an epoch again and again until its rows are done, or until training is to stop."""
         run = self.run
         for piece in self._read():
-            run.read = piece.read
             with self.flushing:
                 while piece.place < piece.count:
                     if self._signal is not None:
                         self._raise_signal()
                     if run.stop_reason is not None:
                         return
+                    run.read = piece.read  # not before: a stop may come between two windows of a stream
                     yield piece
                     if self._displays and run.batch != run.batches:  # else after the hooks, whose text needs room
                         self._show()
