@@ -1,8 +1,8 @@
-"""Checks: a written derivative is compared with the derived one, and finite differences decide where they differ.
+"""Checks: a written derivative must lie within bounds, and finite differences decide where it does not.
 
-Where the formula can be traced, both are computed on a dense grid, on a grid of all magnitudes, and around the
-constants of the formula. Where it cannot, the differences are taken on the same grids. Where differences cannot resolve
-the slope, it is enough that both derivatives agree.
+Where the formula can be traced, the derived derivative around a point bounds the written one; elsewhere, differences
+do. Points are a dense grid, a grid of all magnitudes, and the surroundings of the formula's constants. Where the finest
+differences cannot resolve the slope, it is enough that both derivatives agree.
 """
 
 from __future__ import annotations
@@ -237,72 +237,35 @@ def _check(subject: Subject, formula: Any, derivative: Any, derived: Any, points
         DerivativeError: They differ.
     """
     given = subject.values(derivative, points)
-    if derived is not None:
-        expected = _values(derived, points.copy())
-        vanishing = np.isnan(expected) | (expected == 0)  # such as exp(-1 / h) / h**2, which is 0 / 0 at 1e-300
-        undefined = np.isnan(given) & vanishing & (np.abs(points) < 1e-12) & (points != 0)
-        suspects = ~(_close(given, expected, _scale(expected, points)) | undefined)
-    elif points.ndim == 1:
-        suspects = _outside(given, derivative_bounds(formula, points), points)
-    else:  # few rows, for which the finer differences cost little
-        suspects = np.ones(points.shape, bool)
-    if suspects.any():
-        places = np.flatnonzero(suspects)
-        chosen = [*range(min(len(POINTS), len(points))), *places[:: max(1, len(places) // _SUSPECTS)]]
-        _decide(subject, formula, derivative, derived, points[chosen] if points.ndim == 1 else points)
-    if subject.written:
-        _check_float32(subject, formula, derivative, points[_moderate(points)] if points.ndim == 1 else points)
-
-
-def _decide(subject: Subject, formula: Any, derivative: Any, derived: Any, points: Array) -> None:
-    """Decide by differences at points where the derivative may be wrong.
-
-    Raises:
-        DerivativeError: The derivative is wrong at some of them.
-    """
-    given, bounds = subject.values(derivative, points), _bounds(formula, points)
-    expected = None if derived is None else _values(derived, points.copy())
+    moderate = points[_moderate(points)] if points.ndim == 1 else points
+    bounds = _measured(formula, points, derivative_bounds) if derived is None else _derived_bounds(derived, points)
     wrong = _outside(given, bounds, points)
-    if expected is not None:
-        scale = _scale(expected, points)
-        close = _close(given, expected, scale, _spread(derived, points))
-        wrong = (wrong & ~close) | (~bounds.judged & _unlike(given, expected, scale, formula, derived, points))
+    if derived is not None:
+        wrong |= ~bounds.judged
+        # such as exp(-1 / h) / h**2, which is 0 / 0 at 1e-300
+        wrong &= ~(np.isnan(given) & (points != 0) & (np.abs(points) < 1e-12) & ~(np.abs(bounds.middle) > 1e-12))
+    if wrong.any():  # the finest differences decide, where they can tell
+        if points.ndim == 1:
+            places = np.flatnonzero(wrong)
+            places = np.append(np.arange(min(len(POINTS), len(points))), places[:: len(places) // _SUSPECTS + 1])
+            points, given, wrong = points[places], given[places], wrong[places]
+            bounds = Bounds(*(field[places] for field in bounds))
+        finest = _measured(formula, points, resolved_bounds)
+        unlike = _outside(given, bounds.widened(1e-3 * np.abs(bounds.middle)), points) & (derived is not None)
+        wrong = np.where(finest.judged, _outside(given, finest, points) & (wrong | (derived is None)), unlike)
+        bounds = Bounds(*(np.where(finest.judged, *pair) for pair in zip(finest, bounds, strict=True)))
     if not subject.written:  # the convention at a single point is not a mistake
-        for beside in _beside(derivative, points):
+        for part in (-1e-7, 1e-7):
+            beside = _values(derivative, points * (1.0 + part) + 1e-9 * part)
             wrong &= ~np.isfinite(given) | _outside(beside, bounds, points)
-    if not wrong.any():
-        return
-    truth = bounds.middle if expected is None else np.where(bounds.judged, bounds.middle, expected)
-    with np.errstate(all="ignore"):
-        relative = np.abs(given - truth) / (np.abs(given) + np.abs(truth))
-    clear = wrong & ~(relative < 0.1)
-    place = _clearest(clear if clear.any() else wrong, points)
-    slope = f"the slope of the formula there is {truth[place]:.6g}"
-    low, high = bounds.low[place], bounds.high[place]
-    if bounds.judged[place] and high - low > 0.01 * abs(truth[place]) and np.isfinite(given[place]):
-        slope = f"the slope of the formula there lies in {round(low, 6) + 0.0:.4g} .. {round(high, 6) + 0.0:.4g}"
-
-    def agrees(values: Array) -> bool:
-        seen = (np.abs(points) <= SURE) & bounds.judged
-        right = ~_outside(values, bounds, points)
-        if expected is not None:
-            seen |= (np.abs(points) <= SURE) & np.isfinite(expected)
-            right = (right & bounds.judged) | _close(values, expected, _scale(expected, points))
-        return bool(seen.any() and right[seen].all())
-
-    other = None
-    if subject.alternative is not None:
-        other = _values(subject.alternative[0], points), subject.alternative[1]
-    clear_points = (np.abs(points) <= SURE) & (bounds.judged if expected is None else np.isfinite(expected))
-    reference = np.where(clear_points, bounds.middle if expected is None else expected, np.nan)
-    meaning = _meaning(given, reference, agrees, named_factors(subject.owner.settings()), other)
-    raise subject.error(points, place, given, slope, meaning)
+    if wrong.any():
+        raise _explained(subject, given, bounds, wrong, points)
+    if subject.written:
+        _check_float32(subject, formula, derivative, moderate)
 
 
-def _bounds(formula: Any, points: Array) -> Bounds:
-    """Bound the derivative at points, or that of a number for each row by each element of the row."""
-    if points.ndim == 1:
-        return resolved_bounds(formula, points)
+def _measured(formula: Any, points: Array, measure: Callable[..., Bounds]) -> Bounds:
+    """Bound the derivative at points by differences, or that of a number for each row by each element of the row."""
 
     def by(column: int) -> Bounds:
         def moved(numbers: Array) -> Array:
@@ -310,31 +273,78 @@ def _bounds(formula: Any, points: Array) -> Bounds:
             rows[:, column] = numbers
             return _values(formula, rows)[:, 0]
 
-        return resolved_bounds(lambda at: np.array([moved(numbers) for numbers in at]), points[:, column])
+        return measure(lambda at: np.array([moved(numbers) for numbers in at]), points[:, column])
 
-    found = [by(column) for column in range(points.shape[1])]
-    return Bounds(*(np.stack([getattr(b, name) for b in found], axis=1) for name in Bounds.__dataclass_fields__))
+    if points.ndim == 2:
+        columns = zip(*map(by, range(points.shape[1])), strict=True)
+        bounds = Bounds(*(np.stack(column, axis=1) for column in columns))
+    else:
+        bounds = measure(formula, points)
+    with np.errstate(all="ignore"):
+        slack = 1e-5 * np.maximum(np.abs(bounds.low), np.abs(bounds.high))
+        usual = _largest(bounds.middle, bounds.judged & (np.abs(points) <= 1.0))
+        return bounds.widened(slack + np.where(np.abs(points) < 1e-6, 1e-6 * usual, 0.0))  # sin(h) / h loses digits
 
 
-def _meaning(
-    given: Array, truth: Array, agrees: Callable[[Array], bool], factors: dict[str, float], other: Any = None
-) -> str | None:
+def _derived_bounds(derived: Any, points: Array) -> Bounds:
+    """Bound the derivative at points by the derived one around them: by rounding, and by both sides of a kink."""
+    step = 2.0**-50 * np.abs(points) + 1e-300
+    left, right = (
+        np.array([_values(derived, points + side * part * step) for part in (0, 1, 2, 4)]) for side in (-1, 1)
+    )
+    with np.errstate(all="ignore"):
+        low, high = np.minimum(left, right).min(axis=0), np.maximum(left, right).max(axis=0)
+        noise = 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12 * _scale(left[0], points)
+        noise += 2.0 * np.ptp(left[1:], axis=0) + 2.0 * np.ptp(right[1:], axis=0)
+        judged = np.isfinite(low + high + noise)
+        return Bounds(low, high, left[1], right[1], judged, np.zeros(points.shape, bool)).widened(noise)
+
+
+def _outside(given: Array, bounds: Bounds, points: Array) -> Array:
+    """Return where a derivative is not within its bounds, or not finite where it must be."""
+    return ~bounds.hold(given) & bounds.judged & (np.isfinite(given) | (np.abs(points) <= SURE))
+
+
+# messages
+
+
+def _explained(subject: Subject, given: Array, bounds: Bounds, wrong: Array, points: Array) -> DerivativeError:
+    """Return the error about a wrong derivative: the clearest point, and what is probably meant."""
+    truth = bounds.middle
+    with np.errstate(all="ignore"):
+        relative = np.abs(given - truth) / (np.abs(given) + np.abs(truth))
+    clear = wrong & ~(relative < 0.1)
+    place = _clearest(clear if clear.any() else wrong, points)
+    slope = f"the slope of the formula there is {truth[place]:.6g}"
+    low, high = sorted((bounds.left[place], bounds.right[place]))
+    if high - low > 0.01 * abs(truth[place]) and np.isfinite(given[place]):
+        slope = f"the slope of the formula there lies in {round(low, 6) + 0.0:.4g} .. {round(high, 6) + 0.0:.4g}"
+    return subject.error(points, place, given, slope, _meaning(subject, given, bounds, points))
+
+
+def _meaning(subject: Subject, given: Array, bounds: Bounds, points: Array) -> str | None:
     """Say what is probably meant, when one simple change makes the derivative right everywhere."""
+    seen = bounds.judged & (np.abs(points) <= SURE)
+
+    def agrees(values: Array) -> bool:
+        return bool(seen.any() and not _outside(values, bounds, points)[seen].any())
+
     with np.errstate(all="ignore"):
         if agrees(given):
             return None  # wrong only where simple changes are not tried
         if agrees(-given):
             return "the sign is wrong: it is minus the derivative"
-        if other is not None and agrees(other[0]):
-            return str(other[1])
-        far = np.isfinite(given) & np.isfinite(truth)  # where both are well away from 0
+        if subject.alternative is not None and agrees(_values(subject.alternative[0], points)):
+            return subject.alternative[1]
+        truth = bounds.middle
+        far = seen & np.isfinite(given) & np.isfinite(truth)  # where both are well away from 0
         least = 1e-4 * _largest(truth, far)
         far &= (np.abs(given) > least) & (np.abs(truth) > least)
-        if np.count_nonzero(far) >= 3:
-            ratio = float(np.median(truth[far] / given[far]))
-            if np.isfinite(ratio) and agrees(given * ratio):
-                named = [f" ({text})" for text, value in factors.items() if np.isclose(value, ratio, rtol=1e-3)]
-                return f"a constant factor is missing: the derivative is {ratio:.6g}{''.join(named[:1])} times that"
+        ratio = float(np.median(truth[far] / given[far])) if np.count_nonzero(far) >= 3 else np.nan
+        if np.isfinite(ratio) and agrees(given * ratio):
+            factors = _named_factors(subject.owner.settings()).items()
+            named = [f" ({text})" for text, value in factors if np.isclose(value, ratio, rtol=1e-3)]
+            return f"a constant factor is missing: the derivative is {ratio:.6g}{''.join(named[:1])} times that"
     return None
 
 
@@ -365,46 +375,12 @@ def _scale(values: Array, points: Array) -> float:
     return _largest(values, _moderate(points)) if points.ndim == 1 else 1e3 * _largest(values)
 
 
-def _close(given: Array, expected: Array, scale: float, spread: Any = 0.0) -> Array:
-    """Return where two derivatives are equal but for rounding."""
-    with np.errstate(all="ignore"):
-        allowed = 1e-6 * np.maximum(np.abs(given), np.abs(expected)) + 1e-12 * scale + spread
-        difference = np.abs(given - expected)
-        return np.asarray((np.isfinite(difference) & (difference <= allowed)) | (given == expected))
-
-
 def _spread(function: Any, points: Array, size: float = 2.0**-50) -> Array:
     """Return by how much a derivative changes where the argument changes in its last bits."""
     with np.errstate(all="ignore"):
         found = [_values(function, points * (1.0 + part * size)) for part in (-4, -2, -1, 0, 1, 2, 4)]
         spread = 2.0 * np.ptp(found, axis=0)
     return np.where(np.isfinite(spread), spread, np.inf)
-
-
-def _outside(given: Array, bounds: Bounds, points: Array) -> Array:
-    """Return where a derivative is not within its bounds, or not finite where it must be."""
-    with np.errstate(all="ignore"):
-        near = bounds.judged & (np.abs(points) <= 1.0)
-        slack = np.where(np.isfinite(given), 1e-5 * np.abs(given), 0.0)
-        tiny = np.abs(points) < 1e-6  # where quotients such as sin(h) / h lose digits
-        slack += np.where(tiny, 1e-6 * _largest(bounds.middle, near), 0.0)
-        wrong = ~bounds.hold(given, slack)
-    return wrong & bounds.judged & (np.isfinite(given) | (np.abs(points) <= SURE))
-
-
-def _unlike(given: Array, expected: Array, scale: float, formula: Any, derived: Any, points: Array) -> Array:
-    """Return where the written and the derived derivative clearly differ, and not only at a kink, a jump or a pole."""
-    with np.errstate(all="ignore"):
-        beside = _beside(derived, points)
-        finite = np.isfinite(np.asarray(formula(points), np.float64)) & np.isfinite(given) & np.isfinite(expected)
-        far = np.abs(given - expected) > 1e-3 * np.maximum(np.abs(given), np.abs(expected)) + 1e-6 * scale
-        steady = [np.abs(part - expected) < 0.1 * np.abs(given - expected) for part in beside]
-    return np.asarray(finite & far & steady[0] & steady[1])
-
-
-def _beside(function: Any, points: Array) -> list[Array]:
-    """Return what a derivative gives just below and above some points."""
-    return [_values(function, points * (1.0 + part) + 1e-9 * part) for part in (-1e-7, 1e-7)]
 
 
 def _check_float32(subject: Subject, formula: Any, derivative: Any, points: Array) -> None:
@@ -443,7 +419,7 @@ def _around(program: Any) -> Array:
     return np.array(sorted(found))
 
 
-def named_factors(settings: dict[str, Any]) -> dict[str, float]:
+def _named_factors(settings: dict[str, Any]) -> dict[str, float]:
     """Return the simple expressions of a formula's numeric settings that could be a missing factor."""
     factors: dict[str, float] = {}
     for name, value in settings.items():

@@ -6,8 +6,8 @@ mistake. Each measured slope comes with bounds, which cover the errors of extrap
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,18 @@ class Bounds:
     judged: Array
     jumps: Array
 
+    def __iter__(self) -> Iterator[Array]:
+        """Yield the fields."""
+        return (getattr(self, field.name) for field in fields(self))
+
     @property
     def middle(self) -> Array:
         """The best estimate where there is no kink."""
         return 0.5 * (self.left + self.right)
+
+    def widened(self, slack: Any) -> Bounds:
+        """Return wider bounds."""
+        return replace(self, low=self.low - slack, high=self.high + slack)
 
     def hold(self, values: Array, slack: Any = 0.0) -> Array:
         """Return where values lie within the bounds, widened by ``slack``."""
