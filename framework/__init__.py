@@ -27,7 +27,7 @@ from framework.data.csv import CSV
 from framework.data.indexed import Indexed
 from framework.data.npy import NPY
 from framework.data.parquet import Parquet
-from framework.data.splits import split
+from framework.data.sources import split
 from framework.data.streams import Stream
 from framework.derivatives.checks import check_derivative
 from framework.derivatives.differences import numerical_gradient

@@ -100,7 +100,7 @@ def column_names(value: Any, name: str = "table") -> tuple[str, ...] | None:
         >>> column_names(pandas.DataFrame({"age": [31]})), column_names([[1.0]])
         (('age',), None)
     """
-    return Frame(value, name).names if is_frame(value) else None
+    return Frame(value, name).names if type(value) is not np.ndarray and is_frame(value) else None
 
 
 def _tell_rounded(frame: Frame, label: str, array: Array, name: str) -> None:

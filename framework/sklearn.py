@@ -24,7 +24,7 @@ from framework.activations.rectifiers import ReLU
 from framework.arrays import Array, first_place
 from framework.callbacks import Callback
 from framework.callbacks.stopping import EarlyStopping
-from framework.data.splits import split
+from framework.data.sources import split
 from framework.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
 from framework.frames import is_frame
 from framework.losses import Loss

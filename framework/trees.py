@@ -40,8 +40,10 @@ def real_tree(value: Any, name: str, dtype: Any = None) -> Tree:
         >>> real_tree({"numbers": [[1, 2]], "city": [3]}, "x", "float32")["city"]
         array([3.], dtype=float32)
     """
-    found: Tree = as_tree(value, name, lambda leaf, place: real_array(leaf, place, dtype))
-    return found
+    if not isinstance(value, Mapping):
+        return real_array(value, name, dtype)
+    tree: Tree = as_tree(value, name, lambda leaf, place: real_array(leaf, place, dtype))
+    return tree
 
 
 def as_tree(value: Any, name: str, convert: Callable[[Any, str], Any]) -> Any:
@@ -68,7 +70,9 @@ def flatten(tree: Any, name: str = "x") -> dict[str, Any]:
         >>> flatten({"numbers": 1, "city": 2}), flatten(3)
         ({"x['numbers']": 1, "x['city']": 2}, {'x': 3})
     """
-    return dict(zip(leaves(names(tree, name)), leaves(tree), strict=True))
+    if not isinstance(tree, dict):
+        return {name: tree}
+    return {inner: leaf for key, part in tree.items() for inner, leaf in flatten(part, leaf_name(name, key)).items()}
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -142,7 +146,7 @@ def sample_shape(tree: Any) -> Any:
         >>> sample_shape({"numbers": np.zeros((5, 4)), "city": np.zeros(5)}), sample_shape(np.zeros((5, 4)))
         ({'numbers': (4,), 'city': ()}, (4,))
     """
-    return map_leaves(lambda leaf: np.shape(leaf)[1:], tree)
+    return map_leaves(lambda leaf: np.shape(leaf)[1:], tree) if isinstance(tree, dict) else np.shape(tree)[1:]
 
 
 def rows_in(tree: Any, name: str = "x") -> int:

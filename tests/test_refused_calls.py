@@ -32,7 +32,7 @@ from framework import (
     Softmax,
     TopK,
 )
-from framework.data.sources import prepare
+from framework.models.rows import prepare
 
 MASKED = np.ma.MaskedArray(X, X == 0)
 GRID = "must be a full grid of numbers; got rows of different lengths"

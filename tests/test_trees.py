@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from framework import DataError, DtypeError, ShapeError
-from framework.data.checks import fingerprints
+from framework.data.fingerprints import fingerprints
 from framework.trees import flatten, leaves, map_leaves, names, real_tree, rows_in, take
 
 TREE = {"b": np.arange(6.0).reshape(3, 2), "a": {"y": np.arange(3), "x": np.ones((3, 1))}}

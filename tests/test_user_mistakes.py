@@ -225,17 +225,25 @@ def test_a_frame_of_other_columns_is_refused_by_the_model_itself():
             use(frame[["b", "a"]])
 
 
-@pytest.mark.parametrize("arguments", [(X, 0.5), ((X, Y), "0.5"), (None, 0.5)])
-def test_split_needs_a_tuple_and_a_number(arguments):
-    with pytest.raises(SettingsError, match="split: give a tuple"):
-        split(*arguments)
+@pytest.mark.parametrize("data", [X, None])
+def test_split_needs_a_tuple(data):
+    with pytest.raises(
+        DataError, match=r"split: argument 'data' must be \(x, y\), .* write split\(\(x, y\)\), with x and"
+    ):
+        split(data, 0.5)
+    with pytest.raises(DataError, match=r"; write split\(\(table, 'target'\)\), with the name of the target's column"):
+        split(pd.DataFrame(X), 0.25)
+
+
+def test_split_needs_a_number():
+    with pytest.raises(SettingsError, match=r"split: argument 'fraction' must be between 0 and 1; got '0\.5'"):
+        split((X, Y), "0.5")
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
         (lambda: split(X, Y, 0.25), "split: the arguments without a name are data, fraction; got 3; x and y go tog"),
-        (lambda: split(pd.DataFrame(X), 0.25), "; write split((table, 'target'))"),
         (lambda: split((X, Y), test_size=0.25), "split: unknown argument 'test_size'; did you mean 'fraction'?"),
         (lambda: TRAINER.evaluate(Neuron(2), X, Y), "evaluate: the arguments without a name are model, data; got 3"),
         (lambda: TRAINER.predict(Neuron(2), X, Y), "predict: the arguments without a name are model, x; got 3$"),

@@ -19,7 +19,7 @@ from framework.callbacks.reporting import text_of_path
 from framework.checkpoint import latest, save
 from framework.checkpoint.document import Document, take_apart
 from framework.checkpoint.file import checkpoints, read
-from framework.data.checks import fingerprint
+from framework.data.fingerprints import fingerprint
 from framework.errors import FrameworkError, SettingsError
 from framework.files import claimed, require_writable
 from framework.runs.run import Run

@@ -12,13 +12,14 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
-from framework.data.checks import PartChecks, fingerprints, read
+from framework.data.fingerprints import fingerprints
+from framework.data.parts import NumberedSource, Part, parted, read
 from framework.data.pieces import (
     UNREAD,
     Own,
@@ -35,10 +36,9 @@ from framework.data.pieces import (
     row_numbers,
     rows_of_batch,
 )
-from framework.data.sampling import Chances, drawn
+from framework.data.sampling import Chances, Sampling, drawn
+from framework.data.splits import Mask, Selection
 from framework.errors import DataError, FrameworkError, ShapeError
-from framework.models.parameters import Columns
-from framework.parts import parted
 from framework.random_streams import random_generator
 from framework.settings.messages import warn
 from framework.shapes import is_known
@@ -89,27 +89,46 @@ def _rows_in(window: Ranges) -> int:
     return sum(stop - start for start, stop in window)
 
 
-class DatasetSource:
-    """A Dataset, read in blocks and checked as it is read."""
+class DatasetSource(NumberedSource):
+    """A Dataset: rows that are read by number, in blocks, and checked as they are read."""
 
-    def __init__(self, dataset: Dataset, checks: PartChecks, chances: Chances | None = None) -> None:
-        """Check the length; rows are checked when they are read.
+    chances: Chances | None
 
-        Where they are drawn by ``chances``, all are read once before.
+    def __init__(self, given: Dataset, name: str) -> None:
+        """Check the number of rows.
+
+        Raises:
+            DataError: There is no such number, or it is 0.
         """
-        self.dataset, self.checks, self.chances = dataset, checks, chances
+        super().__init__(given, name)
         self._warned = False
         self._none: Batch | None = None  # no rows, in the form of those that were read
-        name = checks.name
         try:
-            self.rows = len(dataset)
+            self.rows = len(given)
         except FrameworkError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
-        self._sums = {} if chances is None else self._learn_chances(chances)
+
+    @property
+    def first(self) -> Part:
+        return read(self.given, 0, 1, self.name)
+
+    def parts(self, size: int) -> Iterator[Part]:
+        alone = getattr(self.given, "target", "") is None and hasattr(self.given, "frame")  # only the inputs are known
+        for start in range(0, self.rows, size):
+            stop = min(start + size, self.rows)
+            yield (self.given.frame(start, stop), None, None) if alone else read(self.given, start, stop, self.name)
+
+    def select(self, draw: Mask, what: str, *, held: bool) -> Self:
+        return type(self)(Selection(self.given, draw, what, held=held), self.name)
+
+    def _begin(self, sampling: Sampling | None) -> None:
+        """Read all rows once where they are drawn by their chances."""
+        self.chances = None if sampling is None else Chances(sampling, self.name)
+        self._sums = {} if self.chances is None else self._learn_chances(self.chances)
 
     def _learn_chances(self, chances: Chances) -> dict[int, float]:
         """Return the sum of the chances in each block, by its first row."""
@@ -118,13 +137,8 @@ class DatasetSource:
         sums = {start: chances.total(each) for start, each in learnt.items()}
         if not 0 < sum(sums.values()) < math.inf:
             what = "a positive sum; all are 0" if not any(sums.values()) else "a sum that float64 holds; divide them"
-            raise DataError(f"{self.checks.name}: sampling='weighted' needs weights of {what}")
+            raise DataError(f"{self.name}: sampling='weighted' needs weights of {what}")
         return sums
-
-    @property
-    def columns(self) -> Columns:
-        """The columns of the frames x and y."""
-        return self.checks.columns
 
     def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.
@@ -139,11 +153,10 @@ class DatasetSource:
         return self._ahead(self._pieces(size, start, order, own))
 
     def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
-        """Give the rows start..stop in the data's own order; no others are read."""
         return self._ahead(self._between(size, start, stop))
 
     def _ahead(self, pieces: Generator[Piece]) -> Generator[Piece]:
-        return ahead(pieces) if getattr(self.dataset, "read_ahead", False) else pieces
+        return ahead(pieces) if getattr(self.given, "read_ahead", False) else pieces
 
     def _pieces(self, size: int, start: int, order: tuple[int, int] | None, own: Own | None) -> Generator[Piece]:
         if own is not None and self._none is None:
@@ -192,9 +205,9 @@ class DatasetSource:
         largest = int(np.diff(np.append(self._parts, self.rows)).max())
         if largest > self._window_rows and not self._fits and not self._warned:
             self._warned = True
-            kind = type(self.dataset).__name__
+            kind = type(self.given).__name__
             warn(
-                f"{self.checks.name}: {kind}: {largest:,} rows are read in order from their beginning, and shuffled "
+                f"{self.name}: {kind}: {largest:,} rows are read in order from their beginning, and shuffled "
                 f"within {self._window_rows:,} only; write parts, such as row groups, of no more rows"
             )
 
@@ -209,7 +222,6 @@ class DatasetSource:
         yield from zip(windows, map(int, counts), strict=True)
 
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
-        """Return which rows of the data the next batch holds; it may span windows."""
         size, start, order, _ = position
         windows = (
             self._window(window, count, order)._replace(read=partial(row_numbers, window))
@@ -221,18 +233,18 @@ class DatasetSource:
 
     def fingerprint(self) -> str:
         """Return the Dataset's own fingerprint, or one of its class, its length, its first and its last block."""
-        if hasattr(self.dataset, "fingerprint") and (text := self.dataset.fingerprint()) is not None:
+        if hasattr(self.given, "fingerprint") and (text := self.given.fingerprint()) is not None:
             self._read_block(0, 1)  # for the names of the columns
             return str(text)
         rows = BLOCK_ROWS
         starts = dict.fromkeys((0, (self.rows - 1) // rows * rows))
         ends = [self._read_block(start, min(start + rows, self.rows)) for start in starts]
-        return f"{type(self.dataset).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
+        return f"{type(self.given).__name__} of {self.rows} rows: {'; '.join(fingerprints(*end) for end in ends)}"
 
     @cached_property
     def _width(self) -> int:
         """The numbers of x in a row."""
-        shapes = leaves(self.checks.model.input_shape)
+        shapes = leaves(self.checks.input_shape)
         if not all(map(is_known, shapes)):
             shapes = leaves(sample_shape(self._read_block(0, 1)[0]))
         return max(1, sum(map(math.prod, shapes)))
@@ -245,7 +257,7 @@ class DatasetSource:
     @property
     def _parts(self) -> Array:
         """The first rows of the parts that are read from their beginning; smaller neighbours are put together."""
-        starts, least, kept = getattr(self.dataset, "starts", None), self._block_rows, [0]
+        starts, least, kept = getattr(self.given, "starts", None), self._block_rows, [0]
         if starts is None:
             return np.arange(0, self.rows, least)
         for start in starts:
@@ -299,7 +311,7 @@ class DatasetSource:
         if not len(places):
             assert self._none is not None
             return (self._none if rest is None else rest), places
-        numbered = hasattr(self.dataset, "read_rows")
+        numbered = hasattr(self.given, "read_rows")
         chunks: list[list[Array]] = []
         held: list[Array] = []
         at, end = 0, -1
@@ -314,7 +326,7 @@ class DatasetSource:
                     chunks[-1].append(rows)
                 else:
                     chunks.append([rows])
-                end = stop if hasattr(self.dataset, "starts") else -1
+                end = stop if hasattr(self.given, "starts") else -1
             at += stop - start
         rows = np.concatenate(held)
         return filled(chain(before, map(self._read_rows, map(np.concatenate, chunks))), length + len(rows)), rows
@@ -324,17 +336,17 @@ class DatasetSource:
         start, stop = int(rows[0]), int(rows[-1]) + 1
         if stop - start == len(rows):
             return self._read_block(start, stop)
-        name = f"{type(self.dataset).__name__}.read_rows of rows from {start} to {stop - 1}"
-        dataset: Any = self.dataset
-        part = parted(dataset.read_rows(rows.tolist()), f"{self.checks.name}: {name}")
+        name = f"{type(self.given).__name__}.read_rows of rows from {start} to {stop - 1}"
+        dataset: Any = self.given
+        part = parted(dataset.read_rows(rows.tolist()), f"{self.name}: {name}")
         try:
-            batch = self.checks(part, name)
+            batch: Batch = self.checks(part, name)
         except DataError:
             for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
                 self._read_block(int(run[0]), int(run[-1]) + 1)  # raises the error that names the row
             raise
         if (count := rows_in(batch[1])) != len(rows):
-            raise ShapeError(f"{self.checks.name}: {name} must return {len(rows)} rows; got {count}")
+            raise ShapeError(f"{self.name}: {name} must return {len(rows)} rows; got {count}")
         return batch
 
     @property
@@ -343,23 +355,23 @@ class DatasetSource:
         return READ_NUMBERS // self._width
 
     def _read_block(self, start: int, stop: int) -> Batch:
-        name = f"{type(self.dataset).__name__}.read({start}, {stop})"
-        part = read(self.dataset, start, stop, self.checks.name)
+        name = f"{type(self.given).__name__}.read({start}, {stop})"
+        part = read(self.given, start, stop, self.name)
         try:
-            batch = self.checks(part, name, start)
+            batch: Batch = self.checks(part, name, start)
         except DataError as error:
             raise self._with_column_advice(error) from None
         if (rows := rows_in(batch[1])) != stop - start:
-            raise ShapeError(f"{self.checks.name}: {name} must return {stop - start} rows; got {rows}")
+            raise ShapeError(f"{self.name}: {name} must return {stop - start} rows; got {rows}")
         if self._none is None:
             self._none = map_batch(np.copy, rows_of_batch(batch, slice(0)))
         return batch
 
     def _with_column_advice(self, error: DataError) -> DataError:
         """Return the error with what the dataset knows: the target's name, and why a column is text."""
-        text, target = str(error), getattr(self.dataset, "target", None)
+        text, target = str(error), getattr(self.given, "target", None)
         if isinstance(target, str) and "argument 'y': column" not in text:
             text = text.replace("argument 'y'", f"argument 'y': column {target!r}")
-        if hasattr(self.dataset, "explained"):
-            text = self.dataset.explained(text)
+        if hasattr(self.given, "explained"):
+            text = self.given.explained(text)
         return type(error)(text) if text != str(error) else error

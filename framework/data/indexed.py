@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from framework.data.parts import stacked
 from framework.errors import DataError, SettingsError, nearest
 from framework.extras import required
-from framework.parts import stacked
 from framework.settings.messages import brief
 
 

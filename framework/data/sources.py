@@ -1,154 +1,73 @@
-"""Sources: the data that a user gives, checked and as batches, in the order in which training sees its rows."""
+"""Sources: whatever a user gives as data, in one of three forms: arrays in memory, rows by number, a stream; split."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
-from typing import Any, TypeAlias
+import numbers
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Batch, column_names
+from framework.arrays import Array, real_array, require_finite
 from framework.data.blocks import Dataset, DatasetSource
-from framework.data.checks import NO_COLUMNS, PartChecks, checked, fingerprints, target_shape, transformed
 from framework.data.indexed import Indexed
-from framework.data.pieces import (
-    UNREAD,
-    Own,
-    Piece,
-    Position,
-    by_place,
-    map_batch,
-    permutation,
-    read_only,
-    rows_of_batch,
-)
-from framework.data.sampling import Chances, Sampling, drawn
+from framework.data.parts import ArraySource, NumberedSource, Source, texts_of
+from framework.data.splits import Draw, Mask, spread
 from framework.data.streams import BareStream, Stream, StreamSource
-from framework.errors import DataError
-from framework.frames import is_frame, is_series
-from framework.losses import Loss
-from framework.losses.several import Figure
-from framework.metrics import Metric
-from framework.models import Model
-from framework.models.parameters import Columns
-from framework.parts import parts
+from framework.errors import DataError, SettingsError, ShapeError
+from framework.frames import Frame, is_frame, is_series
+from framework.random_streams import random_generator
 from framework.settings.component import Component
-from framework.trees import rows_in, sample_shape
+from framework.settings.messages import brief, worded
 
 
-class ArraySource:
-    """Arrays, checked whole and cast once."""
-
-    def __init__(self, arrays: Batch, columns: Columns, digests: Sequence[str], chances: Chances | None = None) -> None:
-        """Hold checked arrays.
-
-        Args:
-            arrays: x, y and weight.
-            columns: Those of the frames.
-            digests: The fingerprints that are known.
-            chances: By which rows are drawn; None uses each row once.
-        """
-        self.arrays = map_batch(read_only, arrays)
-        self.rows, self.columns, self._digests = rows_in(arrays[1]), columns, digests
-        self._memory: list[Batch] = []
-        self._whole, self._chances = self.arrays, None
-        if chances is not None:
-            chances.learn(self.arrays)
-            self._chances, self.arrays = chances.of(self.arrays), chances.without(self.arrays)
-
-    def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
-        """Give the rows of an epoch from a position on in pieces, which are cut into batches: here one piece.
-
-        Each piece but the last holds whole batches. With ``own`` the rows of each batch are in the order of the data,
-        and only those that it names need be taken.
-        """
-        size, order = min(position.size, self.rows), self._ordered(position, shared=own is not None)
-        piece = Piece(self.arrays, size, position.start, order, self._memory)
-        piece.lasting = True
-        yield piece
-
-    def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
-        """Give the rows start..stop in the data's own order."""
-        yield Piece(rows_of_batch(self.arrays, slice(start, stop)), size)
-
-    def rows_of(self, position: Position, *, shared: bool = False) -> Array:
-        """Return which rows of the data the next batch holds, in its order."""
-        rows = self._ordered(position, shared=shared)
-        rows = np.arange(self.rows) if rows is None else rows
-        return rows[position.start : position.start + position.size]
-
-    def _ordered(self, position: Position, *, shared: bool) -> Array | None:
-        order, chances = position.order, self._chances
-        if order is None:
-            return None
-        rows = permutation(self.rows, *order) if chances is None else drawn(chances, self.rows, *order)
-        return by_place(rows, min(position.size, self.rows)) if shared else rows
-
-    def fingerprint(self) -> str:
-        """Return a text that changes with the data."""
-        return fingerprints(*self._whole, self._digests)
-
-
-Source: TypeAlias = ArraySource | DatasetSource | StreamSource
-"""Checked data of one model and loss, as batches."""
-
-
-def batches(source: Source, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Generator[Batch]:
-    """Give batches of ``size`` rows from row ``start`` of the order (seed, epoch); None is the data's own order."""
-    with closing(source.pieces(Position(size, start, order))) as pieces:
-        for piece in pieces:
-            while not piece.done:
-                yield piece.take()
-
-
-def prepare(
-    data: Any,
-    model: Model,
-    losses: tuple[Loss | Figure, ...],
-    name: str,
-    columns: Columns = NO_COLUMNS,
-    metrics: Iterable[Metric | Loss] = (),
-    *,
-    fingerprinted: bool = False,
-    sampling: Sampling | None = None,
-) -> Source:
-    """Check ``data`` and make it a source of batches.
+def source_of(data: Any, name: str, *, alone: bool = False) -> Source:
+    """Return the source of whatever a user gives; a source is returned for the caller ``name``.
 
     Args:
-        data: (x, y), (x, y, weight), a Dataset or a Stream, or what ``adapt`` makes one of; x and y may be dicts of
-            arrays by name.
-        model: The model that takes the data.
-        losses: The losses that take the targets: the trained one first, then metrics that are losses.
+        data: (x, y), (x, y, weight), a Dataset or a Stream; a dataset or a DataLoader of PyTorch, a dataset of Hugging
+            Face, (dataset, target), or an iterable of batches. x and y may be dicts of arrays by name.
         name: The caller, for messages.
-        columns: The columns that the frames x and y must have; None are those that the model was fitted with.
-        metrics: The metrics that take the targets; those of a Dataset are checked when its rows are used.
-        fingerprinted: Whether the source's fingerprint will be asked for: it is found while arrays are checked.
-        sampling: How the rows of a shuffled epoch are drawn; None uses each row once.
+        alone: Whether a table without targets will do.
 
     Raises:
-        DataError: The data is of no such form, has no rows, or holds something no model can learn from.
-        ShapeError: Shapes do not fit the model or each other.
-        DtypeError: Values are not real numbers.
+        DataError: The type is another one, a Dataset has no rows, or a DataLoader shuffles.
+
+    Example:
+        >>> source_of(([[1.0], [2.0]], [0, 1]), "fit").rows, source_of((batch for batch in []), "fit").once
+        (2, True)
     """
-    data = adapt(data, name)
-    chances = None if sampling is None else Chances(sampling, name)
+    if isinstance(data, Source):
+        return data if data.name == name else data.named(name)
+    data = _adapted(data, name)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
-        x, y, weight = parts(data, name)
-        x, y = transformed(x, y, model, losses, name)
-        digests: list[str] = []
-        arrays = checked(x, y, weight, model, losses, name, columns, digests if fingerprinted else None)
-        if (weights := arrays[2]) is not None and not weights.any():
-            raise DataError(f"{name}: argument 'weight' must have a positive sum; all {len(weights)} weights are 0")
-        _require_metrics(metrics, arrays, model, name)
-        columns = Columns(column_names(x), column_names(y), shape=sample_shape(arrays[0]))
-        return ArraySource(arrays, columns, digests, chances)
-    checks = PartChecks(model, losses, name)
+        return ArraySource(tuple(data), name)
     if isinstance(data, Stream):
-        return StreamSource(data, checks, sampling)
+        return StreamSource(data, name)
     if isinstance(data, Dataset) and not isinstance(data, np.ndarray):
-        return DatasetSource(data, checks, chances)
-    hint = f"write {call_of(name, '(x, y)')}, with x and y in brackets"
+        return DatasetSource(data, name)
+    if alone and is_frame(data):
+        return ArraySource((data,), name)
+    raise _refusal(data, name, "(table, 'target')" if alone else "(x, y)")
+
+
+def _adapted(data: Any, name: str) -> Any:
+    """Return an object of another library and an iterable as a Dataset or a Stream, and anything else as it is."""
+    if isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "with_format"):
+        return Indexed(data[0], data[1] if isinstance(data[1], str) else tuple(data[1]))
+    known = isinstance(data, tuple | list | str | bytes | Mapping | np.ndarray | Stream | Component | type)
+    if known or hasattr(data, "read") or hasattr(data, "dtype") or is_frame(data) or is_series(data):
+        return data
+    if hasattr(data, "sampler") and hasattr(data, "batch_sampler"):
+        return _of_loader(data, name)
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return Indexed(data)
+    return BareStream(data) if hasattr(data, "__iter__") else data
+
+
+def _refusal(data: Any, name: str, pair: str) -> DataError:
+    """Return the error for an object of another type; it says how to write the call, with ``pair`` for the data."""
+    hint = f"write {call_of(name, pair)}, with {pair[1:-1].replace(',', ' and')} in brackets"
     if name.endswith("validation"):
         pair = "(table, 'target'), with the name of the target's column" if is_frame(data) else "(x, y)"
         if name == "report: validation":  # of data that the model was not trained on
@@ -162,52 +81,13 @@ def prepare(
     elif is_frame(data):
         table = "(table, 'target')"
         hint = f"write {call_of(name, table)}, with the name of the target's column"
-    raise DataError(
+    return DataError(
         f"{name}: argument 'data' must be (x, y), (x, y, weight) or a Dataset with len() and read(start, stop); "
         f"got {type(data).__name__}{f' of {len(data)}' if isinstance(data, tuple | list) else ''}; {hint}"
     )
 
 
-def _require_metrics(metrics: Iterable[Any], arrays: Batch, model: Model, name: str) -> None:
-    """Check that metrics take the targets; a loss has checked them itself."""
-    target = arrays[1] if model.preprocess is None else model.preprocess.inverse(arrays[1])
-    for metric in metrics:
-        try:
-            if isinstance(metric, Metric):
-                metric.require_targets(target, arrays[2], target_shape(model, arrays[0]))
-        except DataError as error:
-            raise type(error)(f"{name}: argument 'y': {error}") from None
-
-
-def adapt(data: Any, name: str) -> Any:
-    """Return a Dataset or a Stream for a dataset or a DataLoader of PyTorch, a dataset of Hugging Face, or an iterable.
-
-    Anything else is returned as it is.
-
-    Args:
-        data: What a caller of ``fit`` gives.
-        name: The caller, for messages.
-
-    Raises:
-        DataError: It is a DataLoader that shuffles.
-
-    Example:
-        >>> adapt((batch for batch in []), "fit").once
-        True
-    """
-    if isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "with_format"):
-        return Indexed(data[0], data[1] if isinstance(data[1], str) else tuple(data[1]))
-    known = isinstance(data, tuple | list | str | bytes | Mapping | np.ndarray | Stream | Component | type)
-    if known or hasattr(data, "read") or hasattr(data, "dtype") or is_frame(data) or is_series(data):
-        return data
-    if hasattr(data, "sampler") and hasattr(data, "batch_sampler"):
-        return _of_loader(data, name)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return Indexed(data)
-    return BareStream(data) if hasattr(data, "__iter__") else data
-
-
-_BEFORE = {"fit_many": "models, ", "resume": "run, ", "split": ""}
+_BEFORE = {"fit_many": "models, ", "resume": "run, ", **dict.fromkeys(("split", "Preprocess.fit", "Preprocess.of"), "")}
 """The argument before the data, of functions that do not take a model first."""
 
 
@@ -245,3 +125,139 @@ def _of_loader(loader: Any, name: str) -> Stream:
 
     batches.__qualname__ = type(loader).__name__
     return Stream(batches, rows)
+
+
+@worded
+def split(
+    data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Split arrays or tables into a training and a held-out part, shuffled; or the rows of files, in their order.
+
+    Args:
+        data: (x, y) or (x, y, weight): arrays or tables with the same number of rows; each may be a dict of them by
+            name. Or (table, "target"), as ``fit`` takes it. The same seed takes the same rows of all of these. Or a
+            Dataset, such as ``CSV`` and ``Parquet``: both parts are Datasets, as ``hold_out`` gives them.
+        fraction: The held-out part of the rows, between 0 and 1.
+        seed: The seed of the shuffle.
+        stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow: whole numbers,
+            text, or a column of categories or booleans. Data in memory only.
+
+    Returns:
+        (training, held-out), each a tuple like ``data``; the rows are copies, tables those of the same library.
+
+    Raises:
+        SettingsError: The fraction is not between 0 and 1, or leaves a part empty.
+        ShapeError: The arrays differ in rows.
+        DataError: ``stratify`` is asked for and y holds real numbers, not classes; or a column does not exist.
+
+    Example:
+        >>> train, test = split((np.arange(8).reshape(8, 1), np.arange(8)), 0.25)
+        >>> train[0].shape, test[1].shape
+        ((6, 1), (2,))
+        >>> import pandas
+        >>> table = pandas.DataFrame({"age": [31, 25, 40, 58], "city": ["Bern", "Rome", "Bern", "Rome"]})
+        >>> train, test = split((table, "city"), 0.5, stratify=True)
+        >>> train[0]["city"].tolist(), train[1]
+        (['Rome', 'Bern'], 'city')
+    """
+    alone = isinstance(data, tuple | list) and len(data) == 1
+    source = ArraySource(tuple(data), "split") if alone else source_of(data, "split")
+    if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
+        raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {brief(fraction)}")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise SettingsError(f"split: argument 'seed' must be a whole number, 0 or more; got {seed!r}")
+    if not isinstance(stratify, bool | np.bool_):
+        raise SettingsError(
+            f"split: argument 'stratify' must be True, for the classes y, or False; got {brief(stratify)}"
+        )
+    if not isinstance(source, ArraySource):
+        if stratify:
+            raise SettingsError(f"split: stratify needs data in memory; got a {source.kind}; leave stratify out")
+        train, test = hold_out(source, float(fraction), seed, "split: argument 'fraction'")
+        return train.given, test.given
+    rows, labels = source.rows, source.first[1]
+    order = random_generator(seed, "split").permutation(rows)
+    held = round(rows * fraction)
+    if stratify and len(source.given) == 1:
+        raise SettingsError("split: stratify needs the classes: give (x, y)")
+    if stratify:
+        order = spread(order, _require_classes(_classes(labels)))  # from each class its share of the first rows
+    if not 0 < held < rows:
+        raise SettingsError(f"split: {fraction} of {rows} rows leaves a part empty; give more rows")
+    return source.take(order[held:]).given, source.take(order[:held]).given
+
+
+def hold_out(
+    data: Any, fraction: float, seed: int | None, name: str, fold: int | None = None, classes: Array | None = None
+) -> tuple[NumberedSource, NumberedSource]:
+    """Return the training part and the held-out part of some data, each in the order of the data, as sources.
+
+    Of each 65,536 rows that follow one another, a part is drawn by the seed. Which rows these are depends on the seed,
+    the fraction and the number of rows alone: they are the same from memory and from files of any kind. With classes a
+    part of all rows of each class is drawn.
+
+    Args:
+        data: A source, or what ``source_of`` makes one of. A Dataset is read in blocks: to give a block of n rows,
+            about n / fraction rows that follow one another are read, and 65,536 at most.
+        fraction: The held-out part of the rows, between 0 and 1.
+        seed: The seed of the draw; None holds out the last rows.
+        name: The caller and its argument, for messages.
+        fold: The number of a part, from 0 to 1 / fraction - 1: over all folds, each row is held out once. The parts
+            follow the drawn order, or without a seed the order of the data. None holds out one part, drawn or the last.
+        classes: A number for the class of each row, (rows,): each class has its share of every part, as far as rows
+            allow, and a class of one row is trained on, unless its fold is held out. None draws from all rows alike.
+
+    Raises:
+        SettingsError: The fraction is not between 0 and 1, or a part has no rows; or data has no rows by number.
+
+    Example:
+        >>> train, held_out = hold_out((np.arange(8.0), np.arange(8)), 0.25, None, "hold_out")
+        >>> train.given[1], held_out.given[1]
+        (array([0, 1, 2, 3, 4, 5]), array([6, 7]))
+    """
+    if not 0 < fraction < 1:
+        raise SettingsError(f"{name} must be between 0 and 1, such as 0.2; got {fraction!r}")
+    source = source_of(data, name) if not isinstance(data, Source) else data
+    if not isinstance(source, NumberedSource):
+        raise SettingsError(f"{name} needs rows by number; got a {source.kind}; give held-out data by itself")
+    drawn = Draw(source.rows, fraction, seed, fold)
+    draw = drawn if classes is None else Mask(drawn.mask(0, drawn.count, classes))
+    by = "order" if seed is None else f"seed {seed}{'' if classes is None else ' and class'}"
+    by += "" if fold is None else f", fold {fold}"
+    for held, what in ((True, "validate"), (False, "train")):
+        if not sum(draw.size(start, held=held) for start in draw.starts):
+            raise SettingsError(f"{name} = {fraction} of {draw.count} rows leaves nothing to {what} with")
+    others = source.select(draw, f"without the held-out {fraction} by {by}", held=False)
+    return others, source.select(draw, f"{fraction} held out by {by}", held=True)
+
+
+def _classes(labels: Any) -> Array:
+    """Return a number for the class of each row."""
+    name = "split: argument 'data[1]'"
+    if is_frame(labels) and len((frame := Frame(labels, name)).names) == 1:
+        labels = frame.column(*frame.names)
+    if is_series(labels) and (frame := Frame(labels, name)).kind(*frame.names) in ("text", "category"):
+        codes, _ = frame.texts(*frame.names)
+        if (codes < 0).any():
+            where = frame.place(frame.names[0], int(np.argmin(codes)))
+            raise DataError(f"{name} must have a class in each row; got none in {where}")
+        return codes
+    if (texts := texts_of(labels)) is not None and texts.ndim == 1:
+        if None in (texts := texts.tolist()):
+            raise DataError(f"{name} must have a class in each row; got none in row {texts.index(None)}")
+        return np.unique(texts, return_inverse=True)[1]
+    if isinstance(labels, dict) or (array := real_array(labels, name)).ndim != 1:
+        got = "a dict" if isinstance(labels, dict) else array.shape
+        raise ShapeError(f"split: stratify needs one class per row, (rows,); got {got}")
+    require_finite(array, name, labels)  # NaN equals no class
+    return array
+
+
+def _require_classes(labels: Array) -> Array:
+    classes = np.unique(labels)
+    if 2 * len(classes) > len(labels) or not np.array_equal(classes, np.floor(classes)):
+        raise DataError(
+            "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
+            f"{len(classes)} different numbers in {len(labels)} rows; leave stratify out"
+        )
+    return labels

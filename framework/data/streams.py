@@ -15,7 +15,8 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
-from framework.data.checks import PartChecks, fingerprints
+from framework.data.fingerprints import fingerprints
+from framework.data.parts import READ_AGAIN, Part, Source, first_rows, parted, rows_in_part, stacked
 from framework.data.pieces import (
     UNREAD,
     Own,
@@ -32,15 +33,11 @@ from framework.data.pieces import (
 )
 from framework.data.sampling import Sampling
 from framework.errors import DataError, ResumeWarning, SettingsError, UsageError
-from framework.models.parameters import Columns
-from framework.parts import parted, rows_in_part, stacked
 from framework.settings.messages import brief, warn
 from framework.trees import rows_in
 
 ROWS_AT_ONCE = 1024
 """Rows of a stream of single rows that are put together before they are checked."""
-
-_ADVICE = "write Stream(function), where function(epoch) gives the same rows whenever it is called with the same epoch"
 
 
 class Stream:
@@ -133,6 +130,16 @@ class Stream:
         raise DataError(f"{self.name} must give at least one row; got none in epoch 0")
 
     def parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
+        """Give x, y and weight of each batch of an epoch, of no more than ``rows`` rows."""
+        left = self.rows or sys.maxsize
+        for part in self._parts(epoch):
+            count = rows_in_part(part, self.name)
+            yield part if count <= left else first_rows(part, left)
+            left -= count
+            if left <= 0:
+                return
+
+    def _parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
         """Give x, y and weight of each batch of an epoch."""
         given = self.function(epoch)
         try:
@@ -188,40 +195,36 @@ class BareStream(Stream):
         if not self.once:
             return super().parts(epoch)
         if self._begun:
-            raise UsageError(f"{self.name} is used up after one epoch; {_ADVICE}")
+            raise UsageError(f"{self.name} is used up after one epoch; {READ_AGAIN}")
         self._begun = True
         return chain([self.first], self._rest)
 
-    def require(self, name: str, epochs: int) -> None:
-        """Refuse to resume, and an iterator for several epochs.
 
-        Raises:
-            UsageError: A run is resumed, or an iterator is to give several epochs.
-        """
-        if name == "resume":
-            raise UsageError(f"resume: a {self.name} cannot be read from the middle of an epoch; {_ADVICE}")
-        if self.once and epochs > 1:
-            raise UsageError(f"{name}: a {self.name} can be read once, which is one epoch; got {epochs}; {_ADVICE}")
+class StreamSource(Source):
+    """A Stream: rows that come one after another, and are checked as they are read."""
 
+    given: Stream
 
-class StreamSource:
-    """A Stream, checked as it is read."""
-
-    def __init__(self, stream: Stream, checks: PartChecks, sampling: Sampling | None = None) -> None:
-        """Take the number of rows, where it is known; refuse to draw rows by their chances."""
-        if sampling is not None:
-            raise DataError(
-                f"{checks.name}: sampling={sampling!r} needs rows by number; got a {stream.name}; leave sampling out"
-            )
-        self.stream, self.checks = stream, checks
-        self.rows = stream.rows
+    def __init__(self, given: Stream, name: str) -> None:
+        """Take the number of rows, where it is known."""
+        super().__init__(given, name)
+        self.kind, self.rows, self.once, self.exact = given.name, given.rows, given.once, given.exact
         self._before = self._read_so_far = UNREAD
         self._differs = False
 
     @property
-    def columns(self) -> Columns:
-        """The columns of the frames x and y."""
-        return self.checks.columns
+    def first(self) -> Part:
+        return self.given.first
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """Give the batches of epoch 0."""
+        return self.given.parts(0)
+
+    def _begin(self, sampling: Sampling | None) -> None:
+        if sampling is not None:
+            raise DataError(
+                f"{self.name}: sampling={sampling!r} needs rows by number; got a {self.kind}; leave sampling out"
+            )
 
     def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
         """Give a window after another; rows before the position are read and left out. All rows are read.
@@ -232,12 +235,12 @@ class StreamSource:
         size, start, order, epoch = position
         self._before = before
         pieces = self._numbered(cut(self._windows(start, order, epoch), size, start))
-        with closing(ahead(pieces) if self.stream.read_ahead else pieces) as given:
+        with closing(ahead(pieces) if self.given.read_ahead else pieces) as given:
             for piece in given:
                 if self._differs:  # told here, and not by the thread that reads
                     self._differs = False
                     warn(
-                        f"resume: {self.stream.name} gives other rows of epoch {epoch} than it gave before, so the "
+                        f"resume: {self.kind} gives other rows of epoch {epoch} than it gave before, so the "
                         "results differ from those without a stop; give the same rows for the same epoch",
                         ResumeWarning,
                     )
@@ -249,13 +252,10 @@ class StreamSource:
             yield piece
 
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
-        """Return which rows of the epoch the next batch holds; it may span windows.
-
-        While the number of rows is not known, all windows so far are full.
-        """
+        """Return which rows the next batch holds; while their number is not known, all windows so far are full."""
         size, start, order, _ = position
         rows = self.rows or sys.maxsize
-        ranges = ((first, min(first + self.stream.window, rows)) for first in range(0, rows, self.stream.window))
+        ranges = ((first, min(first + self.given.window, rows)) for first in range(0, rows, self.given.window))
         windows = (
             Window(stop - first, _order(stop - first, order, number), partial(row_numbers, [(first, stop)]))
             for number, (first, stop) in enumerate(ranges)
@@ -265,17 +265,17 @@ class StreamSource:
 
     def fingerprint(self) -> str:
         """Return a text that changes with the function's name and the first batch."""
-        name = f"{self.stream.name}, item 0 of epoch 0"
-        return f"{self.stream.name}: {fingerprints(*self.checks(self.stream.first, name))}"
+        name = f"{self.kind}, item 0 of epoch 0"
+        return f"{self.kind}: {fingerprints(*self.checks(self.given.first, name))}"
 
     def _windows(self, start: int, order: tuple[int, int] | None, epoch: int) -> Generator[Window]:
         """Give the windows of an epoch, of which the rows before ``start`` are known to be there."""
-        size, digest = self.stream.window, ""
+        size, digest = self.given.window, ""
         held, total, number = list[Batch](), 0, 0  # the rows of a window, rows so far, windows so far
 
         def window(batches: list[Batch]) -> Window:
             nonlocal number, digest
-            if self.stream.exact:
+            if self.given.exact:
                 digest = hashlib.sha256(f"{digest}{fingerprints(*joined(batches))}".encode()).hexdigest()[:12]
                 self._read_so_far = number + 1, digest
                 if self._before[0] == number + 1:
@@ -284,22 +284,17 @@ class StreamSource:
             rows = _rows_in(batches)
             return Window(rows, _order(rows, order, number - 1), partial(_filled, batches))
 
-        for item, part in enumerate(self.stream.parts(epoch)):
-            rows = rows_in_part(part, self._name(item, epoch))
-            rows = rows if self.stream.rows is None else min(rows, self.stream.rows - total)
-            total += rows
-            if rows:
-                batch = self.checks(part, self._name(item, epoch))
+        for item, part in enumerate(self.given.parts(epoch)):
+            if rows := rows_in_part(part, self._name(item, epoch)):
+                total += rows
                 # A copy, because the function may fill the same memory for every batch.
-                held.append(map_batch(np.copy, rows_of_batch(batch, slice(rows))))
+                held.append(map_batch(np.copy, self.checks(part, self._name(item, epoch))))
                 while _rows_in(held) >= size:
                     *whole, last = held
                     kept = size - _rows_in(whole)
                     rest = rows_of_batch(last, slice(kept, None))
                     held = [rest] if rows_in(rest[1]) else []
                     yield window([*whole, rows_of_batch(last, slice(kept))])
-            if total == self.stream.rows:
-                break
         self._require(total, start, epoch)
         self.rows = total
         if held:
@@ -309,17 +304,15 @@ class StreamSource:
         """Refuse an epoch of no rows, of fewer than were trained on, or of another number than the first one had."""
         limit = self.rows
         if total == 0 or total < start:
-            raise DataError(
-                f"{self.stream.name} must give {limit or 'at least one'} rows; got {total} in epoch {epoch}"
-            )
+            raise DataError(f"{self.kind} must give {limit or 'at least one'} rows; got {total} in epoch {epoch}")
         if limit is not None and total != limit:
             raise DataError(
-                f"{self.stream.name} must give {limit} rows in each epoch; got {total} in epoch {epoch}; write "
+                f"{self.kind} must give {limit} rows in each epoch; got {total} in epoch {epoch}; write "
                 "Stream(function, rows=...) with the number that every epoch has"
             )
 
     def _name(self, item: int, epoch: int) -> str:
-        return f"{self.stream.name}, item {item} of epoch {epoch}"
+        return f"{self.kind}, item {item} of epoch {epoch}"
 
 
 def _order(rows: int, order: tuple[int, int] | None, number: int) -> Callable[[], Array | None]:

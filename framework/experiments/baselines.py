@@ -14,15 +14,14 @@ from framework.activations.basic import Softmax
 from framework.arrays import Array, Batch
 from framework.checkpoint import load_model, save
 from framework.data.pieces import joined, map_batch
-from framework.data.sources import batches, prepare
-from framework.data.splits import hold_out
+from framework.data.sources import hold_out, source_of
 from framework.engines import Engine, outputs_of
 from framework.errors import DataError
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.branches import Heads, Input, Join
 from framework.models.embedding import Embedding
-from framework.models.rows import EVALUATION_ROWS
+from framework.models.rows import EVALUATION_ROWS, prepare
 from framework.models.sequential import Sequential
 from framework.optimizers.adam import AdamOptimizer
 from framework.optimizers.descent import SGDOptimizer
@@ -128,10 +127,10 @@ def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:
 
 def _rows(trainer: Trainer, model: Model, data: Any, most: int) -> Batch:
     """Return rows as the model takes them; where there are more than ``most``, the trainer's seed draws them."""
-    count = len(data[0] if isinstance(data, tuple) else data)
-    if count > most:
-        _, data = hold_out(data, most / count, trainer.seed, "baselines")
-    with closing(batches(prepare(data, model, (trainer.loss,), "baselines"), EVALUATION_ROWS)) as parts:
+    source = source_of(data, "baselines")
+    if source.rows is not None and source.rows > most:
+        _, source = hold_out(source, most / source.rows, trainer.seed, "baselines")
+    with closing(prepare(source, model, (trainer.loss,), "baselines").cut(EVALUATION_ROWS)) as parts:
         return joined([map_batch(np.copy, part) for part in parts])
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from framework.data.splits import hold_out
+from framework.data.sources import hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError
 from framework.experiments.files.building import build
@@ -168,8 +168,8 @@ class Experiment(Component):
             rows = labelled(self.data)
             seed = None if self.holdout == "last" else self.trainer.seed
             classes = classes_of(rows)[1] if self.holdout == "stratified" else None
-            data, validation = map(in_memory, hold_out(rows, self.validation, seed, "validation", self.fold, classes))
-            return data, validation
+            train, held_out = hold_out(rows, self.validation, seed, "validation", self.fold, classes)
+            return in_memory(train.given), in_memory(held_out.given)
         data = in_memory(labelled(self.data))
         if self.validation is None:
             return data, None

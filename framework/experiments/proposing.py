@@ -19,7 +19,8 @@ from framework.arrays import Array
 from framework.data.csv import CSV, marks_of, number_pattern
 from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
 from framework.data.files import located
-from framework.data.splits import Selection, hold_out
+from framework.data.sources import hold_out
+from framework.data.splits import Selection
 from framework.data.table_files import TableFile
 from framework.errors import DataError
 from framework.experiments.files.text import to_toml
@@ -228,7 +229,7 @@ def proposal(
     held, why_held = _holdout(bool(classes), split, ordered=any(each.ordered for each in columns))
     seed, strata = (None if held == "last" else 0), (y if held == "stratified" else None)
     held_out = hold_out((y, y), size.validation, seed, "validation", None, strata)
-    head, why_head, loss, metrics = _head(classes, [part for _, part in held_out])
+    head, why_head, loss, metrics = _head(classes, [part.first[1] for part in held_out])
     layers = [(f'type = "Dense", units = {units}, activation = "ReLU"', "") for units in size.units]
     layers.append((head, f"  # {why_head}"))
     lines = "".join(f"    {{{settings}}},{why}\n" for settings, why in layers)

@@ -1,28 +1,269 @@
-"""Rows: samples checked for a model, and its predictions for them, batch by batch."""
+"""Rows: data checked for a model and its losses, and cast once; and predictions, batch by batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from framework.arithmetic import SMALL, limit_threads
-from framework.arrays import Array, require_finite, require_ids
+from framework.arrays import Array, Batch, column_names, real_array, require_finite, require_ids
+from framework.data.fingerprints import summed_fingerprint
+from framework.data.parts import Part, Source
+from framework.data.sampling import Sampling
+from framework.data.sources import source_of
 from framework.errors import DataError, FrameworkError, SettingsError, ShapeError
+from framework.frames import Frame, is_frame
+from framework.losses import Loss
+from framework.losses.requirements import require_weights
+from framework.losses.several import Figure, Losses
+from framework.metrics import Metric
+from framework.models.parameters import Columns
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.statistics import BLOCK_ROWS
-from framework.shapes import shown
-from framework.trees import flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
+from framework.settings.messages import brief
+from framework.shapes import is_known, of_rows, shown
+from framework.trees import Tree, flatten, leaf_name, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
     from framework.models.base import Model
+
+NO_COLUMNS = Columns()
 
 _AS_IS = nullcontext()
 
 EVALUATION_ROWS = 4096
 """Rows that go through the model at once when nothing is learnt."""
+
+
+def prepare(
+    data: Any,
+    model: Model,
+    losses: tuple[Loss | Figure, ...],
+    name: str,
+    columns: Columns = NO_COLUMNS,
+    metrics: Iterable[Metric | Loss] = (),
+    *,
+    fingerprinted: bool = False,
+    sampling: Sampling | None = None,
+) -> Source:
+    """Return data as batches for a model and its losses; rows in memory are checked whole, others as they are read.
+
+    Args:
+        data: A source, or what ``source_of`` makes one of.
+        model: The model that takes the data.
+        losses: The losses that take the targets: the trained one first, then metrics that are losses.
+        name: The caller, for messages.
+        columns: The columns that the tables x and y must have; None are those that the model was fitted with.
+        metrics: The metrics that take the targets; rows that are not in memory are checked when they are used.
+        fingerprinted: Whether the fingerprint will be asked for: that of arrays is found while they are checked.
+        sampling: How the rows of a shuffled epoch are drawn; None uses each row once.
+
+    Raises:
+        DataError: The data is of no such form, has no rows, or holds something no model can learn from.
+        ShapeError: Shapes do not fit the model or each other.
+        DtypeError: Values are not real numbers.
+    """
+    source = source_of(data, name)
+    checks = Checks(model, losses, name, columns)
+    if source.in_memory:
+        checks.metrics, checks.fingerprinted = metrics, fingerprinted
+    return source.checked(checks, sampling)
+
+
+@contextmanager
+def settling(model: Model, source: Source, preprocess: FittedPreprocess | None) -> Iterator[None]:
+    """Give a model its Preprocess, and take the numbers of inputs that it leaves open from the data.
+
+    An error leaves the model as it was.
+    """
+    layers = model.unsettled()
+    before = None if layers else model._built().columns
+    try:
+        if layers and preprocess is not None:
+            _settle(model, map_leaves(lambda shape: (1, *shape), preprocess.shape), source.name)
+        elif layers:
+            _settle(model, _shapes(source.first[0], source.name), source.name)
+        if preprocess is not model.preprocess:
+            model.preprocess = preprocess
+        yield
+    except BaseException:
+        if before is None:
+            model.unsettle(layers)
+        else:
+            model._built().columns = before
+        raise
+
+
+def _shapes(x: Any, name: str) -> Any:
+    x = dict(x) if isinstance(x, Mapping) else x
+    name = f"{name}: argument 'x'"
+    return map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
+
+
+def _settle(model: Model, shapes: Any, name: str) -> None:
+    name = f"{name}: argument 'x'"
+    require_samples(shapes, model, name)
+    if any(0 in shape[1:] for shape in leaves(shapes)):
+        raise ShapeError(f"{name} must not have an empty axis; got {shown(shapes)}")
+    model.settle(map_leaves(lambda shape: shape[1:], shapes))
+
+
+def target_shape(model: Model, x: Tree) -> Any:
+    """Return the shape of the model's outputs for these rows; a dict of shapes by name for several outputs."""
+    each = model.shape_after(sample_shape(x))
+    each = each if is_known(each) else sample_shape(model.output(take(x, slice(1)))[1])
+    rows = rows_in(x)
+    return map_leaves(lambda shape: (rows, *shape), each)
+
+
+class Checks:
+    """The checks of some data: each part is checked by itself, and all must have one form.
+
+    Attributes:
+        columns: Those of the tables x and y that all parts must have; the model's own until one was checked.
+        metrics: The metrics whose targets are checked too.
+        fingerprinted: Whether the fingerprints of the arrays of x are found, in the pass that checks their numbers.
+        digests: These fingerprints.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        losses: tuple[Loss | Figure, ...],
+        name: str,
+        columns: Columns = NO_COLUMNS,
+    ) -> None:
+        """Remember what takes the data; see ``prepare``."""
+        self.model, self.losses, self.name, self.columns = model, losses, name, columns
+        self.metrics: Iterable[Metric | Loss] = ()
+        self.fingerprinted = False
+        self.digests: list[str] = []
+        self._form: Any = None
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of a sample, as far as the model knows it."""
+        return self.model.input_shape
+
+    def __call__(self, part: Part, where: str = "", start: int = 0) -> Batch:
+        """Return x, y and weight as the model and the loss take them.
+
+        Args:
+            part: The part.
+            where: How messages name it; "" is all of the data.
+            start: The number of its first row.
+
+        Raises:
+            DataError: It holds something that no model can learn from, or has another form than the first part.
+        """
+        name = f"{self.name}: {where}" if where else self.name
+        x, y = transformed(*part[:2], self.model, self.losses, self.name, start)
+        try:
+            batch = self._checked(x, y, part[2], name)
+        except DataError as error:
+            if start == 0:
+                raise
+            raise type(error)(f"{error}; rows count from row {start} of the data") from None
+        if self._form is None:  # that of the first part is that of all
+            self.columns = Columns(column_names(x), column_names(y), shape=sample_shape(batch[0]))
+        form = (*map(sample_shape, batch[:2]), batch[2] is not None)
+        self._form = self._form or form
+        if form != self._form:
+            got, before = (
+                f"x {shown(of_rows(x))}, y {shown(of_rows(y))}, {'weights' if weighted else 'no weights'}"
+                for x, y, weighted in (form, self._form)
+            )
+            raise DataError(
+                f"{name} must return one form, and weights for all rows or for none; got {got}; before {before}"
+            )
+        return batch
+
+    def _checked(self, x: Any, y: Any, weight: Any, name: str) -> Batch:
+        """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``checked_rows``."""
+        model, losses = self.model, self.losses
+        x = checked_rows(x, model, name, self.columns.inputs, self._sum if self.fingerprinted else None)
+        rows = rows_in(x)
+        if rows == 0:
+            raise DataError(f"{name}: argument 'x' must have at least one row; got shape {_form(x)}")
+        if known := self.columns.targets or model.target_columns:
+            model.require_columns(y, f"{name}: argument 'y'", known)
+        given, y = y, real_tree(y, f"{name}: argument 'y'")
+        for array in leaves(y):
+            if array.ndim == 0 or len(array) != rows:
+                got = f"{_form(x)} and {_form(y)}"
+                raise ShapeError(f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {got}")
+        shape = target_shape(model, x)
+        y = _cast(y, losses[0], shape, f"{name}: argument 'y'", model.dtype, given)
+        forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
+        y = forms[0]  # that of the loss which is trained on
+        if weight is not None:
+            weight = require_weights(weight, rows, f"{name}: argument 'weight'", model.dtype)
+        self._require_metrics(y, weight, shape, name)
+        return x, y, weight
+
+    def _sum(self, array: Array) -> float:
+        """Return the sum of an array, and keep its fingerprint, which is found in the same pass over the numbers."""
+        text, total = summed_fingerprint(array)
+        self.digests.append(text)
+        return total
+
+    def _require_metrics(self, y: Any, weight: Any, shape: Any, name: str) -> None:
+        """Check that metrics take the targets; a loss has checked them itself."""
+        metrics = [metric for metric in self.metrics if isinstance(metric, Metric)]
+        target = y if self.model.preprocess is None or not metrics else self.model.preprocess.inverse(y)
+        for metric in metrics:
+            try:
+                metric.require_targets(target, weight, shape)
+            except DataError as error:
+                raise type(error)(f"{name}: argument 'y': {error}") from None
+
+
+def _form(tree: Tree) -> str:
+    """Return the shapes of arrays, for a message."""
+    return shown(map_leaves(np.shape, tree))
+
+
+def _cast(y: Tree, loss: Any, shape: Any, name: str, dtype: str, given: Any) -> Tree:
+    """Return targets that are numbers in the model's dtype, and classes as they are; both finite.
+
+    Raises:
+        DataError: A number is not finite; or the model has one output and the targets are several, or the reverse.
+    """
+    loss.require_outputs(shape)
+    if isinstance(loss, Losses):
+        loss.require_names(y, name)
+        return {
+            key: _cast(y[key], each, shape[key], leaf_name(name, key), dtype, given[key])
+            for key, each in loss.losses.items()
+        }
+    if isinstance(y, dict):
+        raise DataError(f"{name} must be one array, as the model has one output; got {brief(sorted(y))}")
+    if not loss.by_row or y.shape == shape:
+        y = real_array(y, name, dtype)
+    require_finite(y, name, given)
+    return y
+
+
+def transformed(
+    x: Any, y: Any, model: Model, losses: tuple[Loss | Figure, ...], name: str, start: int = 0
+) -> tuple[Any, Any]:
+    """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
+    targets: tuple[str, ...] = ()
+    if model.preprocess is not None:
+        x = model.preprocess.transform(x, model.dtype, name=name, start=start)
+        targets = model.preprocess.targets  # without steps for them, y stays as it is
+        y = model.preprocess.transform_target(y, name=name, start=start) if targets else y
+    if isinstance(losses[0], Losses):
+        if is_frame(y):
+            frame = Frame(y, f"{name}: argument 'y'")
+            y = {label: frame.column(label) for label in frame.names}
+        elif targets and not isinstance(y, Mapping):
+            y = dict(zip(targets, np.reshape(y, (len(y), -1)).T, strict=True))
+    return x, y
 
 
 def require_samples(shape: Any, model: Model, name: str) -> None:

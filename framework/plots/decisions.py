@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.arrays import Array, class_names, likeliest, real_array, require_finite
+from framework.data.parts import parts
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
-from framework.parts import parts
 from framework.plots.style import (
     COLORS,
     DASHED,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from framework.arrays import Array
+from framework.data.sources import source_of
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.columns import Column
@@ -146,7 +147,8 @@ def propose(
         >>> proposal.column, proposal.kind, proposal.steps[0].n, goal.steps
         ('city', 'text', 20, (Classes(),))
     """
-    blocks = Blocks(data if target is None else (data, target), name)
+    source = source_of(data if target is None else (data, target), name, alone=True)
+    blocks = Blocks(source)
     kinds, goals, _ = kinds_of(blocks)
     summaries = {label: _Summary(kind) for label, kind in kinds.items()}
     targets = {label: _Summary(kind) for label, kind in goals.items()}
@@ -157,13 +159,13 @@ def propose(
     for what, each in (("column", summaries), ("target", targets)):
         for label, column in each.items():
             if said := column.doubt(target=what == "target"):
-                warn(f"{name}: {what} {label or blocks.target_name!r} holds {said}; {advice}")
+                warn(f"{name}: {what} {label or source.target!r} holds {said}; {advice}")
     few = [each.whole and each.distinct <= 300 for each in summaries.values() if each.kind == "number"]
     pixels = len(few) > 8 and sum(few) > len(few) / 2  # most are small whole numbers, which are then no categories
     found = [
         Proposal(label, each.kind, *_steps(label, each, pixels), each.ordered) for label, each in summaries.items()
     ]
-    return found, [_goal(blocks.target_name or label or TARGET, each) for label, each in targets.items()]
+    return found, [_goal(source.target or label or TARGET, each) for label, each in targets.items()]
 
 
 def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int | Array) -> None:

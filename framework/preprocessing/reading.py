@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.arrays import Array, real_array
+from framework.data.parts import Part, Source
 from framework.errors import DataError
 from framework.extras import required
 from framework.frames import WORDS, Frame, Kind, as_column, concatenated, is_frame, is_series
-from framework.parts import parts
 from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.settings.messages import brief, warn
@@ -171,83 +171,55 @@ class Block(NamedTuple):
 
 
 class Blocks:
-    """Data in blocks of ``BLOCK_ROWS`` rows, which can be read again: (table, target), a table, a Dataset or a Stream.
+    """Tables of a source in blocks of ``BLOCK_ROWS`` rows, which can be read again.
 
-    A Dataset and a Stream give tables; of a Stream, epoch 0 is read. Rows of weight 0 are left out of their block.
+    Of a Stream, epoch 0 is read. Rows of weight 0 are left out of their block.
 
     Example:
         >>> import pandas
-        >>> blocks = Blocks((pandas.DataFrame({"age": [31], "late": ["no"]}), "late"), "fit")
+        >>> from framework.data.sources import source_of
+        >>> blocks = Blocks(source_of((pandas.DataFrame({"age": [31], "late": ["no"]}), "late"), "fit"))
         >>> [(block.start, block.x.names, block.y.names) for block in blocks]
         [(0, ('age',), ('late',))]
     """
 
-    def __init__(self, data: Any, name: str) -> None:
-        """Take the data apart; a Dataset or a Stream is read later."""
-        self.name, self.dataset = name, None
-        self.target_name: str | None = None
-        if is_frame(data):
-            self.whole = Block(0, frame_of(data, name), None)
-        elif isinstance(data, tuple | list) and len(data) in (2, 3):
-            x, y, weight = parts(data, name)
-            weight = None if weight is None else real_array(weight, f"{name}: argument 'weight'")
-            weight = weight if np.any(weight) else None  # 0 alone is refused later
-            self.whole = Block(0, frame_of(x, name), target_frame(y, name), weight)
-            self.target_name = data[1] if isinstance(data[1], str) else None  # a column of Arrow has no name
-        elif hasattr(data, "parts") or (hasattr(data, "read") and hasattr(data, "__len__")):
-            self.dataset = data
-            self.target_name = target if isinstance(target := getattr(data, "target", None), str) else None
-        else:
-            raise DataError(
-                f"{name}: argument 'data' must be (table, 'target'), (x, y), (x, y, weight), a Dataset or a Stream; "
-                f"got {type(data).__name__}"
-            )
-        self.rows = self.whole.x.rows if self.dataset is None else None if hasattr(data, "parts") else len(data)
+    def __init__(self, source: Source) -> None:
+        """Take the data apart that is in memory; other data is read later."""
+        self.source, self.name = source, source.name
+        self.whole = self._block(source.first) if source.in_memory else None
+        if self.whole is not None and not np.any(self.whole.weight):
+            self.whole = self.whole._replace(weight=None)  # 0 alone is refused later
 
     def __iter__(self) -> Iterator[Block]:
         """Give the blocks in order; the last one may have fewer rows."""
-        if self.rows is None:
-            yield from self._of_stream()
-            return
-        for start in range(0, self.rows, BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, self.rows)
-            yield self._weighed(self.whole.part(start, stop) if self.dataset is None else self._read(start, stop))
-
-    def _read(self, start: int, stop: int) -> Block:
-        dataset: Any = self.dataset
-        if getattr(dataset, "target", "") is None and hasattr(dataset, "frame"):  # of which only the inputs are known
-            return Block(start, frame_of(dataset.frame(start, stop), self.name), None)
-        x, y, *weights = dataset.read(start, stop)
-        return Block(start, frame_of(x, self.name), target_frame(y, self.name), *weights)
-
-    def _of_stream(self) -> Iterator[Block]:
-        """Put the parts of epoch 0 of a Stream together to blocks."""
-        stream: Any = self.dataset
+        parts = map(self._block, self.source.parts(BLOCK_ROWS)) if self.whole is None else iter([self.whole])
         held: list[Block] = []
         start = count = 0  # the rows that were given, and those of the parts that are held
-        for x, y, given in stream.parts(0):
-            weight = None if given is None else real_array(given, f"{self.name}: argument 'weight'")
-            part = Block(0, frame_of(x, self.name), target_frame(y, self.name), weight)
-            rows = part.x.rows if stream.rows is None else min(part.x.rows, stream.rows - start - count)
-            held.append(part.part(0, rows))
-            count += rows
+        for part in parts:
+            held.append(part)
+            count += part.x.rows
             while count >= BLOCK_ROWS:
                 block, held = self._cut(held, start, BLOCK_ROWS)
                 yield block
                 start, count = start + BLOCK_ROWS, count - BLOCK_ROWS
-            if start + count == stream.rows:
-                break
         if count:
             yield self._cut(held, start, count)[0]
 
+    def _block(self, part: Part) -> Block:
+        x, y, weight = part
+        weight = None if weight is None else real_array(weight, f"{self.name}: argument 'weight'")
+        return Block(0, frame_of(x, self.name), None if y is None else target_frame(y, self.name), weight)
+
     def _cut(self, held: list[Block], start: int, rows: int) -> tuple[Block, list[Block]]:
         """Return the first rows of some parts as a block, and the others."""
-        _, *tables, weights = zip(*held, strict=True)
-        name = f"{self.name}: the tables of a Stream"
-        x, y = (Frame(concatenated(*(each.native for each in frames), name=name), self.name) for frames in tables)
-        weight = None if any(each is None for each in weights) else np.concatenate(weights)
-        whole = Block(start, x, y, weight)
-        return self._weighed(whole.part(0, rows)), [whole.part(rows, x.rows)]
+        whole = held[0]
+        if len(held) > 1:
+            _, *tables, weights = zip(*held, strict=True)
+            name = f"{self.name}: the tables of a Stream"
+            x, y = (Frame(concatenated(*(each.native for each in frames), name=name), self.name) for frames in tables)
+            whole = Block(0, x, y, None if any(each is None for each in weights) else np.concatenate(weights))
+        rest = [whole.part(rows, whole.x.rows)] if rows < whole.x.rows else []
+        return self._weighed(whole.part(0, rows)._replace(start=start)), rest
 
     def _weighed(self, block: Block) -> Block:
         """Return a block without the rows whose weight is 0."""
@@ -272,7 +244,7 @@ def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind], dict[str
     """
     kinds: tuple[dict[str, Kind], dict[str, Kind]] = ({}, {})
     zones: dict[str, str] = {}
-    for block in [blocks.whole] if blocks.dataset is None else blocks:
+    for block in blocks if blocks.whole is None else [blocks.whole]:
         unknown = False
         for known, frame in zip(kinds, (block.x, block.y), strict=True):
             if frame is None:

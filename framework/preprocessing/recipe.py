@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast, get_args
 
+from framework.data.sources import source_of
 from framework.errors import DataError, SettingsError, nearest
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes
@@ -123,8 +124,9 @@ class Preprocess(Component):
             SettingsError: A rule and the columns do not fit together; names the column.
             DataError: A value has no answer; names the column and the row.
         """
-        blocks = Blocks(data, name)
-        if blocks.rows == 0:
+        source = source_of(data, name, alone=True)
+        blocks = Blocks(source)
+        if blocks.whole is not None and blocks.whole.x.rows == 0:
             raise DataError(f"{name}: argument 'data' must have at least one row; got none")
         kinds, target_kinds, zones = kinds_of(blocks)
         target_kinds = target_kinds if self.target else {}
@@ -132,7 +134,7 @@ class Preprocess(Component):
         chains = [
             _Chain(label, kind, steps, f"{name}: column {label!r}", zones.get(label)) for label, kind, steps in chosen
         ]
-        titles = {blocks.target_name or label or TARGET: kind for label, kind in target_kinds.items()}
+        titles = {source.target or label or TARGET: kind for label, kind in target_kinds.items()}
         chosen = _chosen(self.target, titles, f"{name}: target", "target") if titles else []
         goals = [_Chain(title, kind, steps, f"{name}: target {title!r}") for title, kind, steps in chosen]
         for goal in goals:

@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.activations.basic import Sigmoid, Softmax
 from framework.arrays import Array, class_names, place_of_best
-from framework.data.sources import Source, batches
+from framework.data.parts import Source
 from framework.errors import SettingsError
 from framework.losses import Loss
 from framework.losses.several import Losses
@@ -308,7 +308,7 @@ def confusions_of(
         count = max(2, *(at(model.output_shape, path) or (2,)))
         names[path] = (*map(str, class_names(classes, classes_of(model, *path[-1:]), count, name)),)
     counts = {path: np.zeros((len(each), len(each))) for path, each in names.items()}
-    with closing(batches(source, EVALUATION_ROWS)) as parts:
+    with closing(source.cut(EVALUATION_ROWS)) as parts:
         for x, y, weight in parts:
             _, a = model.output(x)
             for path, each in names.items():

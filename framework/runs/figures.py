@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from operator import add
 from typing import Any
 
@@ -11,9 +10,8 @@ import numpy as np
 
 from framework.arithmetic import limit_threads
 from framework.arrays import Array, Batch, Sums
-from framework.data.pieces import joined, map_batch, read_only, rows_of_batch
-from framework.data.sources import Source, batches
-from framework.data.streams import StreamSource
+from framework.data.parts import Source
+from framework.data.pieces import joined, map_batch, read_only
 from framework.emit.step import Pass
 from framework.errors import SettingsError, nearest
 from framework.losses import Loss
@@ -24,7 +22,6 @@ from framework.metrics.outputs import OutputMetric
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
 from framework.parallel.gradient import SharedGradient
-from framework.parallel.shards import Shards
 from framework.trees import at, leaves, map_leaves, rows_in, sample_shape
 
 
@@ -150,7 +147,7 @@ class Figures:
             totals: dict[int, Sums] = {}
             rows = source.rows or EVALUATION_ROWS
             workspace = model.take_workspace(rows)
-            for batch, part in _parts(source, None if plan is None else plan.shards):
+            for batch, part in source.shares(EVALUATION_ROWS, _whole if plan is None else plan.shards.parts):
                 work = multiply_adds(model, rows_in(batch[1]), sample_shape(batch[0]))
                 with limit_threads(work), np.errstate(all="ignore"):
                     h, a = model.output(batch[0], workspace) if compute is None else compute(batch[0])
@@ -182,25 +179,9 @@ class Figures:
         return {"loss": self.loss.output_sums(model.output_activation, h, a, y, weight)} | sums
 
 
-def _parts(source: Source, shards: Shards | None) -> Iterator[tuple[Batch, int]]:
-    """Give the batches that this worker computes, and the part of the data that each is of.
-
-    The parts are those of the whole data, so that a worker reads only its own; of a stream, those of each batch.
-    """
-
-    def parts(rows: int) -> list[tuple[int, slice]]:
-        return [(0, slice(0, rows))] if shards is None else shards.parts(rows)
-
-    if isinstance(source, StreamSource):
-        for batch in batches(source, EVALUATION_ROWS):
-            for number, rows in parts(rows_in(batch[1])):
-                yield rows_of_batch(batch, rows), number
-        return
-    for number, rows in parts(source.rows):
-        with closing(source.between(EVALUATION_ROWS, rows.start, rows.stop)) as pieces:
-            for piece in pieces:
-                while not piece.done:
-                    yield piece.take(), number
+def _whole(rows: int) -> list[tuple[int, slice]]:
+    """Return all rows as one part."""
+    return [(0, slice(0, rows))]
 
 
 def _figure(metric: Metric | Loss, path: tuple[str, ...], key: str) -> Figure:

@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from framework.arrays import Array, Batch, Sums
-from framework.data.sources import prepare
 from framework.errors import CallbackError, DataError, SettingsError, UsageError
 from framework.losses import Loss
 from framework.models import Model
+from framework.models.rows import prepare
 from framework.optimizers import BoundOptimizer
 from framework.random_streams import random_generator
 from framework.reports.contents import comparison, confusions_of, contents_of, outputs_of_classes, side_of

@@ -9,14 +9,13 @@ from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from framework.arithmetic import limit_threads
-from framework.data.checks import settling
-from framework.data.sources import ArraySource, adapt, prepare
-from framework.data.splits import hold_out, rows_of_parts
-from framework.data.streams import Stream
+from framework.data.parts import Source
+from framework.data.sources import hold_out, source_of
+from framework.data.splits import rows_of_parts
 from framework.emit.programs import refresh
 from framework.engines import engine_of, supported
 from framework.models import Model
-from framework.models.rows import multiply_adds
+from framework.models.rows import multiply_adds, prepare, settling
 from framework.parallel import starting
 from framework.parallel.strategy import DataParallel
 from framework.parallel.workers import Workers
@@ -24,7 +23,6 @@ from framework.runs.run import Run
 from framework.training.preconditions import (
     fitted_preprocess,
     recipe_of,
-    require_again,
     require_alike,
     require_columns,
     require_counts,
@@ -38,7 +36,6 @@ from framework.training.preconditions import (
 )
 from framework.training.sharing import SharedTraining
 from framework.training.training import Training
-from framework.trees import sample_shape
 
 if TYPE_CHECKING:
     from framework.training.trainer import Trainer
@@ -100,16 +97,19 @@ def prepare_fit(
     figures = trainer.figures
     with rows_of_parts(validation) if isinstance(validation, float) else nullcontext(), ExitStack() as settled:
         with nullcontext() if workers is None else workers.together():  # an error of one is raised on all
-            data, validation = _both(data, validation, trainer.seed if run is None else run.seed, name)
-            learns = run is None and trainer.preprocess is not None and model.preprocess is None
-            require_again(data, validation, trainer.epochs if epochs is None else epochs, run, name, learns=learns)
-            preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, data, name)
+            rows, validated = _both(data, validation, trainer.seed if run is None else run.seed, name)
+            left = trainer.epochs if epochs is None else epochs
+            left = left if run is None else max(1, left - run.epoch)
+            rows.require_again(left, learns=run is None and trainer.preprocess is not None and model.preprocess is None)
+            if validated is not None:
+                validated.require_again(left, learns=False)
+            preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, rows, name)
             require_inputs(model, preprocess, name)
-            settled.enter_context(settling(model, data, name, preprocess))
+            settled.enter_context(settling(model, rows, preprocess))
             for component in (trainer.loss, *(part for _, part in model.placed()), *trainer.regularizers):
                 refresh(component)
             figures.require_model(model.output_activation)
-            require_counts(model, preprocess, validation, name)
+            require_counts(model, preprocess, validated, name)
             if run is not None:
                 require_own(run, model, trainer.loss)
             plain = epochs is None or (type(epochs) is int and epochs >= 1)
@@ -118,12 +118,12 @@ def prepare_fit(
             engine_of(wanted).require()  # the checks of the data use the compiler too
             batched = [metric for metric in trainer.metrics if metric.key in figures.keys]
             source = prepare(
-                data, model, figures.losses, name, metrics=batched, sampling=trainer.sampling, fingerprinted=True
+                rows, model, figures.losses, name, metrics=batched, sampling=trainer.sampling, fingerprinted=True
             )
-            held_out = None
-            if validation is not None:
+            digest, held_out = source.fingerprint(), None  # first, as it reads the names of the columns
+            if validated is not None:
                 seen, where = source.columns, f"{name}: validation"
-                held_out = prepare(validation, model, figures.losses, where, seen, trainer.metrics, fingerprinted=True)
+                held_out = prepare(validated, model, figures.losses, where, seen, trainer.metrics, fingerprinted=True)
             for regularizer in trainer.regularizers:
                 regularizer.names(model.parameters)  # refuses a pattern that matches none
             require_columns(trainer, name, validated=held_out is not None)
@@ -132,10 +132,10 @@ def prepare_fit(
             formulas, shards = (model, trainer.loss, trainer.optimizer), trainer.strategy is not None
             engine = supported(wanted, *formulas, trainer.regularizers, shards=shards, resumed=run is not None)
             validated_on = None if held_out is None else held_out.fingerprint()
-            rows = min(trainer.batch_size, source.rows or trainer.batch_size)
-            sample = sample_shape(source.arrays[0]) if isinstance(source, ArraySource) else model.input_shape
-            surroundings.enter_context(limit_threads(multiply_adds(model, rows, sample)))
-            recipe = recipe_of(trainer, model, source.fingerprint(), validated_on, engine)
+            size = min(trainer.batch_size, source.rows or trainer.batch_size)
+            sample = model.input_shape if source.columns.shape is None else source.columns.shape
+            surroundings.enter_context(limit_threads(multiply_adds(model, size, sample)))
+            recipe = recipe_of(trainer, model, digest, validated_on, engine)
             resumed = run is not None
             run = run or Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine.name)
             training = _training(trainer, run, source, held_out, workers=workers, **options)
@@ -156,10 +156,10 @@ def _training(trainer: Trainer, *parts: Any, workers: Workers | None, **options:
     return SharedTraining(trainer, *parts, workers=workers, strategy=trainer.strategy, **options)
 
 
-def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Any, Any]:
+def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Source, Source | None]:
     """Return the training data and the validation data, which may be a part of it."""
-    data = adapt(data, name)
-    known = isinstance(data, tuple | list | Stream) or hasattr(data, "read")  # anything else is refused later
-    if isinstance(validation, float) and known:
-        return hold_out(data, validation, seed, f"{name}: argument 'validation'")
-    return data, adapt(validation, f"{name}: validation")
+    source, of_validation = source_of(data, name), f"{name}: validation"
+    if isinstance(validation, float):
+        source, held_out = hold_out(source, validation, seed, f"{name}: argument 'validation'")
+        return source, held_out.named(of_validation)
+    return source, None if validation is None else source_of(validation, of_validation)

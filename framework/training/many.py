@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.callbacks.progress import own_bars
-from framework.data.checks import settling
+from framework.data.parts import ArraySource
 from framework.data.pieces import Piece, Position
-from framework.data.sources import ArraySource, adapt
-from framework.data.splits import taking
+from framework.data.sources import source_of
 from framework.emit.programs import refresh
 from framework.engines import Engine, engine_of
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
+from framework.models.rows import settling
 from framework.optimizers import Optimizer
 from framework.runs.run import Run
 from framework.settings.messages import brief
@@ -73,7 +73,7 @@ def fit_many(
     with ExitStack() as threads:
         with ExitStack() as settled:
             for model, (rows, _) in zip(models, parts, strict=True):
-                settled.enter_context(settling(model, rows, NAME, model.preprocess))
+                settled.enter_context(settling(model, rows, model.preprocess))
             plan = _plan(trainers, models)
             members = _members(trainers, models, parts, epochs, plan, threads)
         return _trained(members, plan)
@@ -90,18 +90,18 @@ def _with(trainer: Trainer, setting: str, value: Any, argument: str, place: int)
 
 def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int) -> list[tuple[Any, Any]]:
     """Return the data and the validation data of each model; those that share data get the same objects."""
-    data = adapt(data, NAME)
+    source = source_of(data, NAME)
     if splits is None:
-        return [(data, validation)] * count
+        return [(source, validation)] * count
     if validation is not None:
         raise SettingsError(f"{NAME}: give validation=... or splits=..., whose second rows are the validation data")
-    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+    if not isinstance(source, ArraySource):
         raise SettingsError(f"{NAME}: argument 'splits' takes rows of (x, y) or (x, y, weight); got {brief(data)}")
-    take, found = taking(data, NAME), list[tuple[Any, Any]]()
+    every, found = np.arange(source.rows), list[tuple[Any, Any]]()
     for place, split in enumerate(splits):
         try:
             rows, others = split
-            found.append((take(rows), take(others)))
+            found.append((source.take(every[np.asarray(rows)]), source.take(every[np.asarray(others)])))
         except (TypeError, ValueError, IndexError) as error:
             raise SettingsError(
                 f"{NAME}: argument 'splits' must have (rows to train on, rows to validate on) for each model, as "

@@ -13,7 +13,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import Callback
-from framework.data.streams import BareStream, Stream
+from framework.data.parts import Source
 from framework.engines import Engine
 from framework.engines.step import overrides_loop
 from framework.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
@@ -81,7 +81,7 @@ def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
                 )
 
 
-def require_counts(model: Model, preprocess: FittedPreprocess | None, validation: Any, name: str) -> None:
+def require_counts(model: Model, preprocess: FittedPreprocess | None, validation: Source | None, name: str) -> None:
     """Refuse an Embedding of fewer ids than its column has, and outputs that are not as many as a target has classes.
 
     Raises:
@@ -103,7 +103,7 @@ def require_counts(model: Model, preprocess: FittedPreprocess | None, validation
         shape = shape.get(target) if isinstance(shape, dict) else shape
         outputs = 1 if shape == () else shape[0] if shape is not None and len(shape) == 1 else None
         if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
-            for block in () if validation is None else Blocks(validation, name):
+            for block in () if validation is None else Blocks(validation):
                 y = None if block.y is None else block.y.native
                 preprocess.transform_target(y, name=f"{name}: validation", start=block.start)
             raise ShapeError(
@@ -135,7 +135,7 @@ def require_inputs(model: Model, preprocess: FittedPreprocess | None, name: str)
         )
 
 
-def fitted_preprocess(trainer: Trainer, model: Model, data: Any, name: str) -> FittedPreprocess | None:
+def fitted_preprocess(trainer: Trainer, model: Model, source: Source, name: str) -> FittedPreprocess | None:
     """Return the Preprocess that a model keeps, or the one that the recipe learns from the data.
 
     Raises:
@@ -160,34 +160,7 @@ def fitted_preprocess(trainer: Trainer, model: Model, data: Any, name: str) -> F
             "changed; train a new model, leave preprocess out of the trainer, or write model.preprocess = "
             "recipe.fit(data) to use one with these weights anyway"
         )
-    return trainer.preprocess.fit(data, name)
-
-
-def require_again(data: object, validation: object, epochs: int, run: Run | None, name: str, *, learns: bool) -> None:
-    """Refuse an iterable that cannot be read as often as it has to be.
-
-    Args:
-        data: The training data.
-        validation: The validation data.
-        epochs: Those asked for.
-        run: The run that is resumed, or None.
-        name: The caller, for messages.
-        learns: Whether a Preprocess is fitted on the training data.
-
-    Raises:
-        UsageError: A run is to be resumed from one, an iterator is to give several epochs, or a Preprocess is to be
-            fitted on a stream; says what to write.
-    """
-    if learns and isinstance(data, Stream) and data.once:
-        raise UsageError(
-            f"{name}: a Preprocess is fitted on rows that can be read again; got a {data.name}; write "
-            "Stream(function), or model.preprocess = recipe.fit(table) before, with a table of such rows"
-        )
-    left = epochs if run is None else max(1, epochs - run.epoch)
-    if isinstance(data, BareStream):
-        data.require(name, left)
-    if isinstance(validation, BareStream):
-        validation.require(f"{name}: validation", left)
+    return trainer.preprocess.fit(source, name)
 
 
 def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array
 from framework.callbacks import on
-from framework.data.sources import adapt
-from framework.data.streams import BareStream
+from framework.data.parts import READ_AGAIN
+from framework.data.sources import source_of
 from framework.errors import DivergedError, SettingsError, UsageError
 from framework.models import Model
 from framework.runs.run import Run
@@ -77,10 +77,10 @@ def search_rate(
         raise SettingsError(f"{name}: argument 'lowest' must be at most half of 'highest', {highest:g}; got {lowest:g}")
     if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 20:
         raise SettingsError(f"{name}: argument 'steps' must be a whole number from 20; got {brief(steps)}")
-    if isinstance(stream := adapt(data, name), BareStream) and stream.once:
+    source = source_of(data, name)
+    if source.once:
         raise UsageError(
-            f"{name}: a {stream.name} can be read once, and the search may need several epochs; write "
-            "Stream(function), where function(epoch) gives the same rows whenever it is called with the same epoch"
+            f"{name}: a {source.kind} can be read once, and the search may need several epochs; {READ_AGAIN}"
         )
     rates: list[float] = []
     losses: list[float] = []
@@ -109,7 +109,7 @@ def search_rate(
         metrics=(),
     )
     try:
-        train(short, model.copy(), data, name=name)
+        train(short, model.copy(), source, name=name)
     except DivergedError:
         if not losses:
             raise

@@ -14,14 +14,13 @@ from framework.callbacks import Callback
 from framework.callbacks.saving import Checkpoint
 from framework.checkpoint import load
 from framework.data.sampling import Sampling
-from framework.data.sources import prepare
 from framework.engines import outputs_of
 from framework.errors import ResumeWarning, SettingsError
 from framework.files import real_path
 from framework.losses import Loss
 from framework.metrics import Metric
 from framework.models import Model
-from framework.models.rows import predicted
+from framework.models.rows import predicted, prepare
 from framework.optimizers import BoundOptimizer, Optimizer
 from framework.parallel.starting import warn_if_alone
 from framework.parallel.strategy import DataParallel

@@ -20,8 +20,8 @@ from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.callbacks.progress import Display, ProgressBar, own_bars
 from framework.callbacks.saving import KEPT
+from framework.data.parts import Source
 from framework.data.pieces import Piece, Position
-from framework.data.sources import Source
 from framework.engines import AUTO, Engine, engine_of
 from framework.errors import CallbackError, DivergedError, nearest
 from framework.preprocessing.fitted import FittedPreprocess

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from framework import DataError, MeanSquaredError, Neuron, SGDOptimizer, Trainer
-from framework.data.checks import fingerprint, fingerprints
-from framework.data.sources import prepare
+from framework.data.fingerprints import fingerprint, fingerprints
+from framework.models.rows import prepare
 
 SIZES = [1, 7, 2047, 2048, 2049, 70_000, 600_001]
 

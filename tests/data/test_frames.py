@@ -28,8 +28,8 @@ from framework import (
     split,
 )
 from framework.arrays import real_array
+from framework.data.parts import parts
 from framework.frames import Frame, as_column, is_frame, is_series
-from framework.parts import parts
 
 LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "Arrow": pa.table}
 TRAINER = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))

@@ -30,7 +30,8 @@ from framework import (
     split,
 )
 from framework.data import blocks, splits
-from framework.data.splits import Selection, hold_out
+from framework.data.sources import hold_out as sources_of
+from framework.data.splits import Selection
 
 ROWS = 10_000
 TABLE = pd.DataFrame(
@@ -38,6 +39,11 @@ TABLE = pd.DataFrame(
 )
 RECIPE = Preprocess(columns={"x": [Standardize()], "text": [OneHot()]}, target=[Standardize()])
 TRAINER = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=2, seed=3, batch_size=500)
+
+
+def hold_out(*arguments):
+    """The training and the held-out part, as ``fit`` takes them."""
+    return [source.given for source in sources_of(*arguments)]
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +227,18 @@ def test_an_error_says_in_which_part_its_row_is_counted(part):
     said = r"got nan at x\[7, 0\] \(1 of .* values\); rows are counted within the "
     with pytest.raises(DataError, match=said + ("held-out part" if part else "training part")):
         TRAINER.fit(Neuron(), (x, TABLE["row"]), 0.2)
+
+
+@pytest.mark.parametrize("form", ["memory", "file"])
+def test_validation_data_of_another_order_of_columns_is_refused_in_the_first_fit(folder, form):
+    table = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0], "y": [5.0, 6.0]})
+    table.to_csv(folder / "ab.csv", index=False)
+    table[["b", "a", "y"]].to_csv(folder / "ba.csv", index=False)
+    data = (table, "y") if form == "memory" else CSV(folder / "ab.csv", target="y")
+    model = Neuron(2)
+    with pytest.raises(DataError, match=r"validation: .* must have the columns of fit, in that order: a, b; got b, a"):
+        TRAINER.fit(model, data, CSV(folder / "ba.csv", target="y"))
+    assert model.columns is None
 
 
 class Numbers:

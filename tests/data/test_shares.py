@@ -19,11 +19,9 @@ from framework import (
 )
 from framework.data import blocks
 from framework.data.pieces import Position, every
-from framework.data.sources import batches, prepare
-from framework.models.rows import EVALUATION_ROWS
+from framework.models.rows import EVALUATION_ROWS, prepare
 from framework.parallel.shards import Shards
 from framework.parallel.workers import Workers
-from framework.runs.figures import _parts
 
 ROWS = 50
 ORDERS = pytest.mark.parametrize("order", [None, (0, 1)], ids=["in order", "shuffled"])
@@ -112,7 +110,7 @@ def taken(source, size, start, order, own):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.usefixtures("small_windows")
 def test_the_workers_together_have_the_batches_of_the_epoch(kind, order, size, count):
-    whole = [y.astype(int).tolist() for _, y, _ in batches(source_of(kind()), size, 0, order)]
+    whole = [y.astype(int).tolist() for _, y, _ in source_of(kind()).cut(size, 0, order)]
     for done in (0, 1):
         parts = [taken(source_of(kind()), size, done * size, order, worker(i, count).rows_of) for i in range(count)]
         together = np.max([np.concatenate([*part, []]) for part in parts], axis=0)
@@ -162,7 +160,7 @@ def test_each_row_of_validation_is_read_by_one_worker(kind, count, monkeypatch):
     parts, asked = {}, []
     for rank in range(count):
         data = kind()
-        for (_, y, _), number in _parts(source_of(data), worker(rank, count)):
+        for (_, y, _), number in source_of(data).shares(EVALUATION_ROWS, worker(rank, count).parts):
             parts.setdefault(number, []).extend(y)
         asked += data.asked
     assert sorted(asked) == [*range(ROWS)]
@@ -296,7 +294,7 @@ def test_a_worker_decodes_the_row_groups_of_its_rows(kind, tmp_path, monkeypatch
         source = source_of(data)
         for give in (
             lambda source=source, rank=rank: taken(source, 1000, 0, (0, 0), worker(rank, 2).rows_of),
-            lambda source=source, rank=rank: [*_parts(source, worker(rank, 2))],
+            lambda source=source, rank=rank: [*source.shares(EVALUATION_ROWS, worker(rank, 2).parts)],
         ):
             decoded.clear()
             give()

@@ -26,7 +26,7 @@ from framework import (
 )
 from framework.data import blocks
 from framework.data.pieces import Piece, Position, permutation
-from framework.data.sources import batches, prepare
+from framework.models.rows import prepare
 
 ROWS = 23
 X = np.arange(ROWS, dtype=float)[:, None] / ROWS
@@ -70,7 +70,7 @@ def recipe(**settings):
 
 def rows_seen(data, order, size=4, start=0):
     source = prepare(data, Neuron(1), (MeanSquaredError(),), "fit")
-    return [y.astype(int).tolist() for _, y, _ in batches(source, size, start, order)]
+    return [y.astype(int).tolist() for _, y, _ in source.cut(size, start, order)]
 
 
 EACH_DATA = pytest.mark.parametrize("data", [(X, Y), Rows(X, Y)], ids=["arrays", "dataset"])
@@ -337,7 +337,7 @@ def test_what_fits_in_a_window_is_shuffled_as_arrays_are(monkeypatch, width):
 
     def order_of(data):
         source = prepare(data, model, (MeanSquaredError(),), "fit")
-        return np.concatenate([y[:, 0].copy() for _, y, _ in batches(source, 50_000, 0, ORDER)])
+        return np.concatenate([y[:, 0].copy() for _, y, _ in source.cut(50_000, 0, ORDER)])
 
     assert np.array_equal(order_of(Rows(x, y[:, None])), order_of((x, y[:, None])))
     more = np.zeros((rows + 1 if width == 40 else (1 << 20) + 1, width), "float32")

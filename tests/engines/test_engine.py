@@ -24,9 +24,9 @@ from framework import (
     on,
 )
 from framework.data.pieces import rows_of_batch
-from framework.data.sources import batches, prepare
 from framework.emit.step import Slot, StepProgram, finish
 from framework.engines import Engine, step
+from framework.models.rows import prepare
 from framework.runs.figures import Figures
 from framework.runs.run import Run
 
@@ -97,7 +97,7 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
     fitted = trainer.fit(whole, (X, CLASSES))
     run, engine = engine_for(halves, loss, metrics=(Accuracy(),))
     source = prepare((X, CLASSES), halves, (loss,), "fit")
-    for batch in batches(source, 16, 0, (0, 0)):
+    for batch in source.cut(16, 0, (0, 0)):
         sums = engine.gradient(batch)
         engine.update()
         run.finish_step(sums)

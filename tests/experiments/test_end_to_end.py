@@ -16,7 +16,7 @@ from experiment_pieces import command
 import framework
 from framework import Experiment, load_model
 from framework.checkpoint import latest
-from framework.data.splits import hold_out
+from framework.data.sources import hold_out
 from framework.experiments.files.text import read_settings
 
 pytestmark = pytest.mark.share(1 / 3)
@@ -116,7 +116,7 @@ def test_a_typing_error_in_a_held_out_row_does_not_end_training(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).normal(size=400)
     y = 3 * x + 100
-    _, (_, held_out) = hold_out((x, np.arange(400)), 0.2, 0, "hold_out")
+    held_out = hold_out((x, np.arange(400)), 0.2, 0, "hold_out")[1].given[1]
     x[held_out[0]] *= 1000
     pa.csv.write_csv(pa.table({"x": x, "y": y}), "a.csv")
     command("new", "a.csv", "--target", "y")

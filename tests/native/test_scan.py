@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from framework.data.checks import summed_fingerprint
+from framework.data.fingerprints import summed_fingerprint
 from framework.native import compiled
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import pytest
 from left_out import hooks_differ
 
 from framework import HOOKS, Callback, DataError, EarlyStopping, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
-from framework.data.sources import prepare
+from framework.models.rows import prepare
 from framework.training.training import Training
 
 pytestmark = hooks_differ

@@ -10,13 +10,13 @@ from typing import Any
 
 from framework.callbacks import on
 from framework.checkpoint import load
-from framework.data.sources import prepare
 from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder, compared
 from framework.experiments.sweeps.settings import judged, score, varied
 from framework.experiments.sweeps.sweep import Sweep
 from framework.files import read_text
+from framework.models.rows import prepare
 from framework.reports.contents import (
     FEW,
     STEPS,
