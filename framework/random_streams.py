@@ -43,7 +43,7 @@ class _Key(ISeedSequence):
     """A key in place of a seed. With ``key=``, NumPy also asks the system for random bits, at the same cost again."""
 
     def __init__(self, digest: bytes) -> None:
-        self.words = np.frombuffer(digest, "<u8").astype(np.uint64)
+        self.words = np.frombuffer(digest, "<u8")
 
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
         """Return the key, for which Philox asks."""

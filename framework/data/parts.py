@@ -415,6 +415,8 @@ class ArraySource(NumberedSource):
         size, order = min(position.size, self.rows), self._ordered(position, shared=own is not None)
         piece = Piece(self.arrays, size, position.start, order, self._memory)
         piece.lasting = True
+        if order is None:
+            piece.rows = self._in_order
         yield piece
 
     def between(self, size: int, start: int, stop: int) -> Generator[Piece]:
@@ -422,8 +424,13 @@ class ArraySource(NumberedSource):
 
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
         rows = self._ordered(position, shared=shared)
-        rows = np.arange(self.rows) if rows is None else rows
+        rows = self._in_order if rows is None else rows
         return rows[position.start : position.start + position.size]
+
+    @cached_property
+    def _in_order(self) -> Array:
+        """The data's own order, the same array in each epoch, whose address a kernel then knows."""
+        return np.arange(self.rows)
 
     def _ordered(self, position: Position, *, shared: bool) -> Array | None:
         order, chances = position.order, self._chances

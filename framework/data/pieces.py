@@ -68,6 +68,8 @@ class Piece:
         """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
         self.arrays, self.size, self.place, self._order = arrays, size, place, order
         self.count = rows_in(arrays[1]) if order is None else len(order)
+        if order is not None:
+            self.rows = order
         self._memory: list[Batch] = [] if memory is None else memory
 
     @property
@@ -83,7 +85,7 @@ class Piece:
     @cached_property
     def rows(self) -> Array:
         """Which rows of the arrays make up the batches, in order."""
-        return np.arange(self.count) if self._order is None else self._order
+        return np.arange(self.count)
 
     def starting_at(self, place: int) -> Piece:
         """Return the same rows from another place on, with memory of its own for shuffled batches."""

@@ -201,7 +201,7 @@ class Engine:
         if not isinstance(rate, Schedule):
             if rate != self._rates[0] or count > len(self._rates[1]):
                 self._rates = rate, np.full(count, rate)
-            return self._rates[1][:count]
+            return self._rates[1] if count == len(self._rates[1]) else self._rates[1][:count]
         rates = np.zeros(count)
         for made in range(count):
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,9 +37,6 @@ class Chunk:
         sums: The sums of the epoch's figures after them.
         loss: The loss of the last batch.
         seconds: How long the compiled function has worked.
-        metrics: The metrics that NumPy computes from the outputs.
-        outputs: Returns (h, a) of a batch, given its number and how many rows it has.
-        commit: Puts the results into the model and the optimizer, if they are not there yet.
     """
 
     batches: int
@@ -48,9 +44,6 @@ class Chunk:
     sums: Sums
     loss: float
     seconds: float
-    metrics: Sequence[Figure]
-    outputs: Callable[[int, int], tuple[Any, Any]]
-    commit: Callable[[], None] | None = None
 
 
 class Pace:
@@ -91,6 +84,18 @@ class ChunkEngine(Engine):
         """Put back what ``launch`` has changed; return False where it is not kept."""
         return True
 
+    def commit(self) -> None:
+        """Put the results of ``launch`` into the model and the optimizer, if they are not there yet."""
+
+    @property
+    def metrics(self) -> tuple[Figure, ...]:
+        """The metrics that NumPy computes from the outputs."""
+        return self.figures.of_metrics
+
+    @abstractmethod
+    def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:
+        """Return (h, a) of a batch of the last chunk, given its number there and how many rows it has."""
+
     def begin_epoch(self) -> None:
         """Check that every formula reads the same values as when it was compiled.
 
@@ -117,11 +122,11 @@ class ChunkEngine(Engine):
         self._begun = time.perf_counter()
         longest = 1 if self.watched else max(1, int(min(self._pace.length, longest)))
         rates = self.rates(min(longest, math.ceil((piece.count - piece.place) / size)))
-        optimizer.updating = True  # stays True if steps are made and not counted
+        optimizer.begin()  # it stays inconsistent if steps are made and not counted
         chunk = None
         try:
             chunk = self.launch(piece, rates) if len(rates) else None
-            metrics = [] if chunk is None else self._metric_sums(piece, chunk)
+            metrics = self._metric_sums(piece, chunk) if chunk is not None and self.metrics else ()
         except BaseException as error:
             # A second Ctrl-C acts as soon as the function returns: its steps are undone, or made and not counted.
             failed, undone = isinstance(error, Exception), self.undo()
@@ -133,18 +138,16 @@ class ChunkEngine(Engine):
         if chunk is None:
             optimizer.updating = False
             return False
-        if chunk.commit is not None:
-            chunk.commit()
+        self.commit()
         if chunk.steps:
             run.sums |= chunk.sums
-            run.batch_loss, optimizer.last_rate = chunk.loss, float(rates[chunk.steps - 1])
+            run.batch_loss = chunk.loss
         for sums in metrics:
             add_sums(run.sums, sums)
         run.batch += chunk.batches
         run.step += chunk.steps
         piece.place += chunk.batches * size
-        optimizer.steps += chunk.steps
-        optimizer.updating = False
+        optimizer.count(chunk.steps, float(rates[chunk.steps - 1]) if chunk.steps else optimizer.last_rate)
         self._pace.note(chunk.batches, chunk.seconds, time.perf_counter() - self._begun - chunk.seconds)
         if chunk.steps and (self.watched or piece.done):
             run.current = partial(piece.part, piece.place - size, piece.place)
@@ -154,11 +157,11 @@ class ChunkEngine(Engine):
 
     def _metric_sums(self, piece: Piece, chunk: Chunk) -> list[Sums]:
         """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""
-        found: list[Sums] = []
-        for number in range(chunk.batches) if chunk.metrics else ():
+        sums: list[Sums] = []
+        for number in range(chunk.batches):
             start = piece.place + number * piece.size
             _, y, weight = piece.part(start, start + piece.size)
             if weight is None or weight.any():
-                h, a = chunk.outputs(number, rows_in(y))
-                found.append(self.figures.metric_sums(self.run.model, h, a, y, weight, tuple(chunk.metrics)))
-        return found
+                h, a = self.outputs(number, piece, rows_in(y))
+                sums.append(self.figures.metric_sums(self.run.model, h, a, y, weight, self.metrics))
+        return sums

@@ -133,14 +133,20 @@ class Function:
 
     def bound(self, *arguments: Any) -> partial[Any]:
         """Return the function with its first arguments fixed, at their addresses of now; it keeps them in memory."""
-        found = partial(self._native, *map(_given, arguments))
-        found.__dict__["kept"] = self, arguments
+        found = self.at(*map(_given, arguments))
+        found.__dict__["kept"] = arguments
+        return found
+
+    def at(self, *arguments: Any) -> partial[Any]:
+        """Return the function with its first arguments fixed: numbers, and arrays as ``located`` gives them."""
+        found = partial(self._native, *arguments)
+        found.__dict__["function"] = self
         return found
 
     @staticmethod
-    def located(*arrays: Array) -> tuple[Any, ...]:
-        """Return arrays as ``bound`` takes them at once; they have to stay in memory."""
-        return (*map(_address, arrays),)
+    def located(*arrays: Array) -> Iterable[Any]:
+        """Return arrays as ``at`` takes them; they have to stay in memory."""
+        return map(_address, arrays)
 
 
 def _given(value: Any) -> Any:

@@ -279,6 +279,16 @@ class BoundOptimizer:
         if before is not None:
             self._require_change(before, rate)
 
+    def begin(self) -> None:
+        """Note that something else makes updates, which is over when ``count`` is called."""
+        _set(self, "updating", True)
+
+    def count(self, steps: int, rate: float) -> None:
+        """Count the updates that something else has made, of which the last one had this learning rate."""
+        _set(self, "steps", self.steps + steps)
+        _set(self, "last_rate", rate)
+        _set(self, "updating", False)
+
     def _cut(self) -> None:
         """Make the views for ``update``: of runs of parameters with the same factors, or of blocks of a run."""
         parameters = self.parameters

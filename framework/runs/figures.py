@@ -34,6 +34,7 @@ class Figures:
         of_outputs: The losses of several outputs.
         summed: What adds up over batches beside the loss: these, then metrics.
         whole: The metrics that need all rows at once.
+        of_metrics: Those of the metrics that add up over batches.
     """
 
     def __init__(self, loss: Loss, metrics: tuple[Metric | Loss, ...]) -> None:
@@ -43,16 +44,13 @@ class Figures:
         figures = [*self.of_outputs, *(_figure(metric, (), metric.key) for metric in metrics)]
         self.summed = tuple(figure for figure in figures if not isinstance(figure.formula, WholeMetric))
         self.whole = tuple(figure for figure in figures if isinstance(figure.formula, WholeMetric))
+        self.of_metrics = self.summed[len(self.of_outputs) :]
+        self._columns: dict[str, Any] = {"loss": loss} | {key: formula for key, _, formula in self.summed}
 
     @property
     def losses(self) -> tuple[Loss | Figure, ...]:
         """The loss, then the metrics that are losses too."""
         return (self.loss, *(figure for figure in self.of_metrics if isinstance(figure.formula, Loss)))
-
-    @property
-    def of_metrics(self) -> tuple[Figure, ...]:
-        """Those of the metrics that add up over batches."""
-        return self.summed[len(self.of_outputs) :]
 
     @property
     def keys(self) -> list[str]:
@@ -119,8 +117,8 @@ class Figures:
 
     def results(self, sums: Sums) -> dict[str, float]:
         """Return the loss and every metric from their sums."""
-        figures: dict[str, Loss | Metric] = {"loss": self.loss, **{key: formula for key, _, formula in self.summed}}
-        return {key: one_number(figure, figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in figures.items()}
+        columns = self._columns.items()
+        return {key: one_number(figure, figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in columns}
 
     def evaluated(
         self,

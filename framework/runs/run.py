@@ -370,6 +370,8 @@ class Run(Progress):
             DataError: A callback remembers something that is neither a JSON value nor an array, or, in a list or a
                 dict, an array that training changes.
         """
+        if not self.memories:
+            return
         parameters = self.model.parameters
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
         batch = [leaf for part in self._current or () if part is not None for leaf in leaves(part)]

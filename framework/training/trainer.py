@@ -49,7 +49,8 @@ class Trainer(Component):
             ``batch_size=8, accumulate=4`` trains as ``batch_size=32`` does, with the memory of 8 rows. Epochs, hooks
             and schedules count updates.
         seed: The seed of the run's random numbers, which also depend on purpose, epoch and step.
-        shuffle: Whether each epoch sees the rows in a new order.
+        shuffle: Whether each epoch sees the rows in a new order. One batch of all rows keeps the order of the data,
+            unless a callback has ``on_batch_begin``.
         sampling: How an epoch draws its rows, as many as the data has, with replacement. ``"weighted"`` draws each row
             by its weight, which then does not count in the loss; ``"balanced"`` draws each class equally often. None
             uses each row once.

@@ -123,7 +123,14 @@ class Training:
     def position(self) -> Position:
         """Where the run is in its data."""
         run, size = self.run, self.step_rows
-        return Position(size, run.batch * size, (run.seed, run.epoch) if self.trainer.shuffle else None, run.epoch)
+        return Position(size, run.batch * size, (run.seed, run.epoch) if self._shuffles else None, run.epoch)
+
+    @property
+    def _shuffles(self) -> bool:
+        """Whether rows come in a new order: one batch of all rows needs none, unless a hook may write into a copy."""
+        trainer, rows = self.trainer, self.source.rows
+        several = rows is None or rows > self.step_rows or self.hears("on_batch_begin")
+        return trainer.shuffle and (several or trainer.sampling is not None)
 
     def rows(self) -> Array:
         """Return which rows of the data the current batch holds."""

@@ -212,7 +212,7 @@ def in_python(text, entry, dtype):
         with np.errstate(all="ignore"):
             function(*(each.reshape(-1) if isinstance(each, np.ndarray) else each for each in arguments))
 
-    call.bound = partial(partial, call)
+    call.at = partial(partial, call)
     call.located = lambda *arrays: arrays
     return call
 

@@ -102,6 +102,40 @@ def test_a_stop_takes_effect_at_the_next_batch_boundary(hook, steps, epochs):
     assert run.stop_reason == f"from {hook}"
 
 
+ROWS = np.arange(50.0).reshape(-1, 1), np.arange(50.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ordered"),
+    [
+        ({"batch_size": 50}, True),
+        ({"batch_size": 25, "accumulate": 2}, True),
+        ({"batch_size": 49}, False),
+        ({"batch_size": 50, "sampling": "balanced"}, False),
+    ],
+)
+def test_one_batch_of_all_rows_keeps_their_order_unless_they_are_drawn(settings, ordered):
+    batches = []
+    note = on("batch_end")(lambda run: batches.append(run.current[1].copy()))
+    Trainer(
+        loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=1e-6), epochs=2, callbacks=[note], **settings
+    ).fit(Neuron(1), ROWS)
+    rows = np.concatenate(batches).reshape(2, 50)
+    assert np.array_equal(rows, [ROWS[1]] * 2) == ordered
+    assert np.array_equal(rows[0], rows[1]) == ordered
+
+
+def test_a_hook_before_a_batch_of_all_rows_may_write_into_it():
+    @on("batch_begin")
+    def halve(run):
+        run.current[1][...] *= 0.5
+
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=1e-4), batch_size=50)
+    halved = trainer.replace(callbacks=[halve]).fit(Neuron(1), ROWS)
+    expected = trainer.fit(Neuron(1), (ROWS[0], ROWS[1] / 2))
+    assert halved.loss == pytest.approx(expected.loss, rel=1e-12)
+
+
 def test_a_stop_is_sticky_whatever_comes_after_it():
     @on("batch_end")
     def second(run):

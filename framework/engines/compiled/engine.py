@@ -92,6 +92,9 @@ class CompiledEngine(ChunkEngine):
         self._settings: dict[str, Any] | None = None
         self._reason = ""  # why NumPy computes the form that was asked for last, if it does
         self._kept: list[tuple[Array, Array]] = []  # arrays that a chunk changes, and what they were before it
+        # the losses of several outputs whose sums the kernel gives, and its sums
+        self._losses_of_outputs = [each for each in self.figures.of_outputs if not isinstance(each.formula, Losses)]
+        self._sums = np.zeros(3 + len(self._losses_of_outputs))
 
     def longest(self, piece: Piece) -> float:
         kernel = self._kernel
@@ -105,10 +108,11 @@ class CompiledEngine(ChunkEngine):
     def launch(self, piece: Piece, rates: Array) -> Chunk | None:
         kernel, run, optimizer = self._kernel, self.run, self.run.optimizer
         assert kernel is not None
-        first, outputs = piece.place // piece.size, self._losses_of_outputs
-        before = [run.sums.get(figure.key, (0.0,))[0] for figure in outputs]
-        sums = np.array([*run.sums.get("loss", (0.0, 0.0)), 0.0, *before])
-        if metrics := self.figures.of_metrics:
+        first, outputs, sums = piece.place // piece.size, self._losses_of_outputs, self._sums
+        sums[0], sums[1] = run.sums.get("loss", (0.0, 0.0))
+        for place, figure in enumerate(outputs, 3):
+            sums[place] = run.sums.get(figure.key, (0.0,))[0]
+        if self.metrics:
             arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *kernel.buffers)
             self._kept = [(array, array.copy()) for array in arrays]
         stop, seen = first + len(rates), self.watched
@@ -128,15 +132,18 @@ class CompiledEngine(ChunkEngine):
         stop, made = train(0)
         if stop == first:
             return None
+        total, count, loss, *_ = sums.tolist()
         return Chunk(
             batches=stop - first,
             steps=made,
-            sums={"loss": (float(sums[0]), float(sums[1]))} | self._of_outputs(kernel, outputs, sums),
-            loss=float(sums[2]),
+            sums={"loss": (total, count), **(self._of_outputs(kernel, outputs, sums) if outputs else {})},
+            loss=loss,
             seconds=time.perf_counter() - begun,
-            metrics=metrics,
-            outputs=lambda batch, rows: kernel.outputs(batch * piece.size, rows),
         )
+
+    def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:
+        assert self._kernel is not None
+        return self._kernel.outputs(number * piece.size, rows)
 
     def undo(self) -> bool:
         for array, before in self._kept:
@@ -213,22 +220,15 @@ class CompiledEngine(ChunkEngine):
         """Return the sums of the loss and the metrics of some rows, given those that the kernel has computed."""
         outputs = self._losses_of_outputs
         sums: Sums = {"loss": (float(numbers[0]),)}
-        sums |= self._of_outputs(kernel, outputs, numbers)
+        sums |= self._of_outputs(kernel, outputs, numbers) if outputs else {}
         if not (metrics := self.figures.of_metrics):
             return sums
         _, y, weight = rows_of_batch(batch, part)
         h, a = kernel.outputs(part.start, rows_in(y))
         return sums | self.figures.metric_sums(self.run.model, h, a, y, weight, metrics)
 
-    @property
-    def _losses_of_outputs(self) -> list[Any]:
-        """The losses of several outputs whose sums the kernel gives."""
-        return [figure for figure in self.figures.of_outputs if not isinstance(figure.formula, Losses)]
-
     def _of_outputs(self, kernel: Kernel, outputs: list[Any], sums: Array) -> Sums:
         """Return the sums of the losses of several outputs, given the kernel's sums."""
-        if not outputs:
-            return {}
         totals = dict(zip((figure.path for figure in outputs), sums[3:], strict=True))
         per_row, count = {path: kernel.per_row(path) for path in totals}, sums[1]
 

@@ -62,6 +62,8 @@ class Kernel:
         self._places: dict[int, tuple[int, list[Array], list[Array], tuple[Any, ...], list[Array]]] = {}
         self._fixed = not form.keeps and {key[0] for key in source.data} <= {"x", "y", "weight"}
         self._whole: tuple[Any, Any, Any] = (None, None, None)  # data, what a kernel gets of it, and where that lies
+        self._changing: tuple[Array | None, ...] = (None, None, None)  # the arrays of the last call
+        self._located: tuple[Any, ...] = ()  # where they lie
 
     def new_memory(self) -> Kernel:
         """Return a kernel with the same constants and memory of its own; see ``Workspace``."""
@@ -152,7 +154,7 @@ class Kernel:
             self._runs = np.array([[run.start, run.stop - run.start] for run in parameters.trainable_runs()], np.int64)
             arrays = [self._array(name, spec, optimizer, gradient) for name, spec in self._source.memory.items()]
             kept = [self._done, self._runs, addresses(arrays), self._sizes, self.constants]
-            memory = self._train.located(*kept)
+            memory = (*self._train.located(*kept),)
             frozen = [(slot or Slot.of(self.model)).gradients[name] for name in parameters.frozen]
             self._places[id(gradient)] = parameters.version, state, kept, memory, frozen
         if self.form.keeps:
@@ -166,13 +168,15 @@ class Kernel:
                 np.ascontiguousarray(array, None if array.dtype == np.int64 else self._plan.dtype)
                 for array in (self._given(name, data, rows, first, stop, keys, parts) for name in self._source.data)
             ]
-            of_data = addresses(given)
+            given = given, addresses(given)
+            (of_data,) = self._train.located(given[1])
             if lasting and self._fixed:
-                given = given, of_data
-                (of_data,) = self._train.located(of_data)
                 self._whole = data, given, of_data
         rows = np.ascontiguousarray(rows, np.int64)
-        function = self._train.bound(
+        changing = rows, rates, sums
+        if any(map(is_not, changing, self._changing)):
+            self._changing, self._located = changing, (*self._train.located(*changing),)
+        function = self._train.at(
             first,
             stop,
             self.size,
@@ -181,20 +185,19 @@ class Kernel:
             int(self._descends and not frozen) * (2 if seen else 1),
             LIMITS[self._plan.dtype],
             len(self._runs),
-            rows,
-            rates,
-            sums,
+            *self._located,
             *memory[:2],
             of_data,
             *memory[2:],
         )
 
         def phase(number: int) -> tuple[int, int]:
-            _ = given  # whose addresses the kernel has
+            _ = given, changing  # whose addresses the kernel has
             function(number)
             for each in frozen:
                 each[...] = 0.0
-            return int(self._done[0]), int(self._done[1])
+            done, made = self._done.tolist()
+            return done, made
 
         return phase
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from framework.engines.jax.program import State, Steps, compiled
 from framework.engines.records import CannotLower
 from framework.errors import DerivativeError
 from framework.extras import required
+from framework.losses.several import Figure
 from framework.trees import leaves, map_leaves, rows_in
 
 KEPT_BYTES = 1 << 24
@@ -35,6 +35,7 @@ class JaxEngine(ChunkEngine):
     computes_shards: ClassVar[bool] = False
 
     _plan: Plan | None
+    _results: tuple[Plan, State, Sequence[Array]]  # of the last chunk
 
     @classmethod
     def require(cls) -> None:
@@ -115,6 +116,7 @@ class JaxEngine(ChunkEngine):
         if not found or not found[0]:
             return None
         made, state, (totals, outputs) = found
+        self._results = plan, state, outputs
         count = int(made)
         return Chunk(
             batches=count,
@@ -122,10 +124,19 @@ class JaxEngine(ChunkEngine):
             sums=self._added_up(plan, totals, weights[:count]),
             loss=float(totals[0][count - 1] / (weights[count - 1] * plan.per_row["loss"])),
             seconds=seconds,
-            metrics=plan.metrics,
-            outputs=lambda step, _: plan.output_trees([output[step] for output in outputs]),
-            commit=partial(self._take, plan, state),
         )
+
+    def commit(self) -> None:
+        plan, state, _ = self._results
+        self._take(plan, state)
+
+    @property
+    def metrics(self) -> tuple[Figure, ...]:
+        return () if self._plan is None else self._plan.metrics
+
+    def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:
+        plan, _, outputs = self._results
+        return plan.output_trees([output[number] for output in outputs])
 
     def _take(self, plan: Plan, state: State) -> None:
         """Copy a state into the model and the optimizer."""
