@@ -17,7 +17,11 @@ author = "the framework authors"
 copyright = author  # noqa: A001 - Sphinx asks for this name
 root_doc = "index"
 nitpicky = True  # a name that looks like a link leads somewhere
-nitpick_ignore = [("py:exc", "NotFittedError")]  # scikit-learn's
+nitpick_ignore = [
+    ("py:exc", "NotFittedError"),  # scikit-learn's
+    ("py:class", "framework.preprocessing.statistics.Moments"),  # what steps gather: they have no page
+    ("py:class", "framework.preprocessing.statistics.Sketch"),
+]
 
 extensions = [
     "myst_parser",
