@@ -164,7 +164,7 @@ MODELS = [
     (DtypeError, "gradient must have no masked values", lambda w: w.backward(MASKED[:, 0])),
     (UsageError, "backward: call Neuron.forward(x) first", lambda w: w.model.backward(Y)),
     (DataError, "target must be finite; got nan at target[3]", lambda w: w.learn(put(Y, 3, NAN))),
-    (DataError, "target must lie in [0, 1]; got 2 at row 2", lambda w: w.learn(LABELS)),
+    (DataError, "target must lie in [0, 1]; got 2.0 at row 2", lambda w: w.learn(LABELS)),
     (ShapeError, "target must be a full grid of numbers", lambda w: w.learn([[1], [1, 2], *[[1]] * 9])),
     (ShapeError, "target must have the shape of the output, (11,)", lambda w: w.learn(Y[:10])),
     (DataError, "weight must not be negative; got -1.0 at row 1", lambda w: w.learn(Y, -Y)),

@@ -41,6 +41,7 @@ from framework.losses.requirements import (
     require_weights,
 )
 from framework.settings.component import PlainFunction, belongs_to
+from framework.settings.messages import brief
 from framework.trees import flatten, leaves, map_leaves
 
 
@@ -321,9 +322,8 @@ class Loss(Formula):
         else:
             a = done.tree
             if check:
-                self.require_outputs(a)
-                target = self.formed(target, a, sample=done.sample)
                 rows, dtype = len(done.a[0]), done.a[0].dtype
+                target = self.form_targets(target, map_leaves(np.shape, a), dtype, sample=done.sample)
                 weight = None if weight is None else require_weights(weight, rows, "weight", dtype)
             divisor = self.count(map_leaves(np.shape, a), weight) if count is None else count
             if divisor <= 0:
@@ -405,34 +405,36 @@ class Loss(Formula):
         formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
         return self._total(formula, first, self.expand(target, a.shape), weight), self.count(a.shape, weight)
 
-    def targets(self, target: Array, output: Array) -> Array:
-        """Return a caller's targets as the formulas take them, of the shape and dtype of the outputs.
+    def form_targets(
+        self, target: Any, shape: Any, dtype: Any, name: str = "target", source: Any = None, *, sample: bool = False
+    ) -> Any:
+        """Return targets in their final form, from which batches are cut.
+
+        Args:
+            target: What the caller gives.
+            shape: The shape of the outputs.
+            dtype: The dtype of the outputs.
+            name: The argument's name in messages.
+            source: What the target was made of, such as a table, if it is an array by now.
+            sample: Whether there may be no axis of rows.
 
         Raises:
+            SettingsError: The model has several outputs.
             ShapeError: The shape does not fit the outputs.
             DataError: A target is not finite or out of range.
         """
-        expanded: Array = self.expand(self.formed(target, output), output.shape)
-        return expanded
-
-    def formed(self, target: Any, output: Any, *, sample: bool = False) -> Any:
-        """Return a caller's targets in the form that batches are cut from; of one ``sample``, as a batch.
-
-        Raises:
-            ShapeError: The shape does not fit the outputs.
-            DataError: A target is not finite or out of range.
-        """
-        target = real_array(target, "target")
-        target = target[None] if sample and target.ndim < output.ndim else target
-        require_finite(target, "target")
-        target = self.require_targets(target, output.shape, "target")
-        if target.shape == output.shape and target.dtype != output.dtype:
-            target = real_array(target, "target", output.dtype)
-            require_finite(target, "target")  # again: it may be too large for float32
-        return target
+        self.require_outputs(shape)
+        if isinstance(target, Mapping):
+            raise DataError(f"{name} must be one array, as the model has one output; got {brief(sorted(target))}")
+        array = real_array(target, name)
+        array = array[None] if sample and array.ndim < len(shape) else array
+        if not self.by_row or array.shape == shape:  # else they are classes
+            array = real_array(array, name, dtype)
+        require_finite(array, name, source)
+        return self.require_targets(array, shape, name)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
-        """Return targets in the form that batches are cut from; (rows,) and (rows, 1) are the same for one output.
+        """Return targets in the outputs' shape; (rows,) and (rows, 1) are the same for one output.
 
         Raises:
             ShapeError: The shape does not fit the outputs.
@@ -471,7 +473,8 @@ class Loss(Formula):
                 f"target must have the shape of the prediction, {prediction.shape}; got {target.shape}"
                 f"{'; write target[:, None]' if prediction.shape == (*target.shape, 1) else ''}"
             )
-        target = self.targets(target, prediction).astype(prediction.dtype, copy=False)
+        target = self.form_targets(target, prediction.shape, prediction.dtype)
+        target = self.expand(target, prediction.shape).astype(prediction.dtype, copy=False)
         if weight is not None:
             weight = np.atleast_1d(real_array(weight, "weight"))
             weight = require_weights(weight, len(prediction), "weight", prediction.dtype)

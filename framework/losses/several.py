@@ -157,11 +157,6 @@ class Losses(Loss):
                 found[name] = call(name, loss)
         return found
 
-    def formed(self, target: Any, output: Any, *, sample: bool = False) -> Any:
-        self.require_outputs(output)
-        self.require_names(target, "target")
-        return self._for_each(lambda name, loss: loss.formed(target[name], output[name], sample=sample))
-
     @property
     def read(self) -> list[tuple[Loss, Any]]:
         return [part for loss in self.losses.values() for part in loss.read]
@@ -191,18 +186,16 @@ class Losses(Loss):
             total, count = total + (share * each / per_row if share else 0.0), of / per_row
         return total, count
 
-    def require_targets(self, array: Any, shape: Any, name: str) -> Any:
-        """Return targets by name in the form that batches are cut from.
-
-        Raises:
-            DataError: The model or the targets have other names, or a target is out of range.
-            ShapeError: The shape of a target does not fit its output.
-        """
+    def form_targets(
+        self, target: Any, shape: Any, dtype: Any, name: str = "target", source: Any = None, *, sample: bool = False
+    ) -> Any:
         self.require_outputs(shape)
-        self.require_names(array, name)
-        return {
-            key: loss.require_targets(array[key], shape[key], leaf_name(name, key)) for key, loss in self.losses.items()
-        }
+        self.require_names(target, name)
+        forms = {}
+        for key, loss in self.losses.items():
+            own = leaf_name(name, key), at(source, (key,))
+            forms[key] = loss.form_targets(target[key], shape[key], dtype, *own, sample=sample)
+        return forms
 
     def expand(self, array: Any, shape: Any) -> Any:
         return {name: loss.expand(array[name], shape[name]) for name, loss in self.losses.items()}
@@ -268,9 +261,10 @@ class Figure(NamedTuple):
     path: tuple[str, ...]
     formula: Any
 
-    def require_targets(self, y: Any, shape: Any, name: str) -> None:
-        """Check the targets for a loss that serves as a metric; see ``Loss.require_targets``."""
-        self.formula.require_targets(at(y, self.path), at(shape, self.path), reduce(leaf_name, self.path, name))
+    def form_targets(self, y: Any, shape: Any, dtype: Any, name: str, source: Any) -> Any:
+        """Return the targets of a loss that serves as a metric; see ``Loss.form_targets``."""
+        y, shape, source = (at(part, self.path) for part in (y, shape, source))
+        return self.formula.form_targets(y, shape, dtype, reduce(leaf_name, self.path, name), source)
 
     def divisor(self, y: Any, weight: Array | None) -> float:
         """Return sum(w) of a loss, for targets in the form that batches are cut from; see ``Loss.count``."""

@@ -24,9 +24,8 @@ from framework.metrics import Metric
 from framework.models.parameters import Columns
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.statistics import BLOCK_ROWS
-from framework.settings.messages import brief
 from framework.shapes import is_known, of_rows, shown
-from framework.trees import Tree, flatten, leaf_name, leaves, map_leaves, real_tree, rows_in, sample_shape, take
+from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
     from framework.models.base import Model
@@ -197,8 +196,7 @@ class Checks:
                 got = f"{_form(x)} and {_form(y)}"
                 raise ShapeError(f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {got}")
         shape = target_shape(model, x)
-        y = _cast(y, losses[0], shape, f"{name}: argument 'y'", model.dtype, given)
-        forms = [loss.require_targets(y, shape, f"{name}: argument 'y'") for loss in losses]
+        forms = [loss.form_targets(y, shape, model.dtype, f"{name}: argument 'y'", given) for loss in losses]
         y = forms[0]  # that of the loss which is trained on
         if weight is not None:
             weight = require_weights(weight, rows, f"{name}: argument 'weight'", model.dtype)
@@ -225,27 +223,6 @@ class Checks:
 def _form(tree: Tree) -> str:
     """Return the shapes of arrays, for a message."""
     return shown(map_leaves(np.shape, tree))
-
-
-def _cast(y: Tree, loss: Any, shape: Any, name: str, dtype: str, given: Any) -> Tree:
-    """Return targets that are numbers in the model's dtype, and classes as they are; both finite.
-
-    Raises:
-        DataError: A number is not finite; or the model has one output and the targets are several, or the reverse.
-    """
-    loss.require_outputs(shape)
-    if isinstance(loss, Losses):
-        loss.require_names(y, name)
-        return {
-            key: _cast(y[key], each, shape[key], leaf_name(name, key), dtype, given[key])
-            for key, each in loss.losses.items()
-        }
-    if isinstance(y, dict):
-        raise DataError(f"{name} must be one array, as the model has one output; got {brief(sorted(y))}")
-    if not loss.by_row or y.shape == shape:
-        y = real_array(y, name, dtype)
-    require_finite(y, name, given)
-    return y
 
 
 def transformed(

@@ -256,7 +256,7 @@ def _measure(model: Any, loss: Any, data: Any) -> Callable[[], float]:
     map_leaves(lambda leaf: require_finite(leaf, f"{name}: x"), x)
     weight = None if len(data) == 2 or data[2] is None else real_array(data[2], f"{name}: weight", model.dtype)
     activation = model.output_activation
-    y = loss.targets(real_array(data[1], f"{name}: y"), model.output(x)[1])
+    y = loss.form_targets(data[1], model.output(x)[1].shape, model.dtype, f"{name}: y")
 
     def measured() -> float:
         with np.errstate(all="ignore"):

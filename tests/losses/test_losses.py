@@ -146,8 +146,8 @@ def test_whole_floats_are_classes():
 @pytest.mark.parametrize(
     ("loss", "prediction", "target", "message"),
     [
-        (BinaryCrossEntropy(), [0.5, 0.5], [1, -1], r"lie in \[0, 1\]; got -1 at row 1.*Binary labels are 0 and 1"),
-        (BinaryCrossEntropy(), [0.5, 0.5, 0.5], [0, 1, 2], "got 2 at row 2.*CrossEntropy"),
+        (BinaryCrossEntropy(), [0.5, 0.5], [1, -1], r"lie in \[0, 1\]; got -1\.0 at row 1.*Binary labels are 0 and 1"),
+        (BinaryCrossEntropy(), [0.5, 0.5, 0.5], [0, 1, 2], r"got 2\.0 at row 2.*CrossEntropy"),
         (CrossEntropy(), ROWS[:2], [[1, 0, 0], [0.5, 0.6, 0]], r"rows that sum to 1; row 1 sums to 1\.1"),
         (CrossEntropy(), ROWS[:2], [[1, 0, 0], [2, -1, 0]], r"lie in \[0, 1\]; got"),
         (CrossEntropy(), ROWS[:2], np.zeros((2, 3)), "row 0 sums to 0"),

@@ -187,7 +187,7 @@ FREE = Neuron.from_weights([1.0, -2.0], train_bias=False)
         ({"places": (1, 1)}, SettingsError, "argument 'places' must be"),
         ({"data": X}, SettingsError, r"argument 'data' must be \(x, y\) or"),
         ({"data": (X[:, :1], Y)}, ShapeError, "argument 'data': x must have the shape"),
-        ({"data": (X, Y[:2])}, ShapeError, "target must have"),
+        ({"data": (X, Y[:2])}, ShapeError, "argument 'data': y must have the shape of the output"),
         ({"data": (X * np.nan, Y)}, DataError, "argument 'data': x"),
         ({"loss": "mse"}, SettingsError, "argument 'loss' must be a loss; got 'mse'"),
         ({"path": []}, DataError, "argument 'path' must hold a point or more; it is empty"),

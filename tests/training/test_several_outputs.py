@@ -441,8 +441,8 @@ def test_a_loss_by_hand_refuses_what_does_not_fit_before_it_changes_a_gradient()
     for loss, target, message in [
         (MeanSquaredError(), Y["price"], "MeanSquaredError is for one output"),
         (LOSSES, {"price": Y["price"]}, "target must have 'late' too"),
-        (LOSSES, {**Y, "late": Y["late"] - 1}, r"output 'late': target must lie in \[0, 1\]"),
-        (LOSSES, {**Y, "late": Y["late"][:-1]}, "output 'late': target must have the shape"),
+        (LOSSES, {**Y, "late": Y["late"] - 1}, r"target\['late'\] must lie in \[0, 1\]"),
+        (LOSSES, {**Y, "late": Y["late"][:-1]}, r"target\['late'\] must have the shape"),
     ]:
         model.forward(X)
         with pytest.raises((SettingsError, DataError, ShapeError), match=message):

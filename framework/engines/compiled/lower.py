@@ -259,7 +259,7 @@ def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, 
 
 _LOOPS: dict[type, tuple[str, ...]] = {
     Activation: ("derivative_at",),
-    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "targets", "_total")),
+    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "_total")),
     Optimizer: (),
 }
 """The methods of the base classes that the kernel replaces."""
