@@ -410,9 +410,17 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
     xp, fp = np.asarray(xp, float), np.asarray(fp, float)
     steps = np.diff(xp)
     slopes = np.append(np.diff(fp) / np.where(steps == 0, 1.0, steps), 0.0)
-    place = np.clip(np.sum((np.expand_dims(x, -1) >= xp) * 1, axis=-1) - 1, 0, len(xp) - 1)
-    start, low, slope = (np.asarray(part, like=x)[place] for part in (xp, fp, slopes))
-    return np.where(x == start, low, np.where(x < xp[0], fp[0], np.where(np.isnan(x), x, slope * (x - start) + low)))
+
+    def line_of(lines: Any) -> Any:
+        """Return the line (start, value there, slope) of each number, of those that are sorted by their start."""
+        half = len(lines) // 2
+        if not half:
+            return lines[0]
+        sides = line_of(lines[half:]), line_of(lines[:half])
+        return [np.where(x >= lines[half][0], *choices) for choices in zip(*sides, strict=True)]
+
+    start, low, slope = line_of([(xp[0], fp[0], 0.0), *zip(xp, fp, slopes, strict=True)])
+    return np.where(np.abs(x) == np.inf, low, slope * (x - start) + low)
 
 
 @implements("select")

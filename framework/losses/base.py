@@ -524,7 +524,7 @@ class Loss(Formula):
             other = given.shape if self.by_row else given.shape[:1]
             missing = values is None or values is ...
             hint = "; the mean is taken for you" if np.ndim(values) == 0 and not missing else ""
-            if np.shape(values) == other:
+            if np.ndim(values) and math.prod(np.shape(values)) == math.prod(other):
                 hint = f"; for one value {of[not self.by_row]} write a {'Loss' if self.by_row else 'RowLoss'}"
             raise ShapeError(
                 f"{type(self).__name__}.value must give one value {of[self.by_row]}, {expected}; "

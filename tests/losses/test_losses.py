@@ -227,6 +227,10 @@ def test_a_formula_that_changes_the_shape_is_refused():
             Loss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1)),
             "one value per element, .*; for one value per row write a Row",
         ),
+        (
+            Loss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1, keepdims=True)),
+            r"one value per element, .* got \(3, 1\); for one value per row write a Row",
+        ),
         (RowLoss.of(lambda p, t: (p - t) ** 2), "one value per row, .*; for one value per element write a Loss"),
         (
             RowLoss.of(lambda p, t: ((p - t) ** 2).sum(axis=-1, keepdims=True)),
@@ -237,7 +241,7 @@ def test_a_formula_that_changes_the_shape_is_refused():
             r"one value per element, .* got \(\); the mean is taken for you",
         ),
     ],
-    ids=["a value per row", "a value per element", "a kept axis", "the mean"],
+    ids=["a value per row", "a value per row, kept axis", "a value per element", "a kept axis", "the mean"],
 )
 def test_a_value_of_another_shape_is_named_before_training(loss, message):
     trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1))
