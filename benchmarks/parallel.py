@@ -57,7 +57,6 @@ CONTENDERS = {
     "two workers, 2 shards": 2,
     "two workers, 4 shards": 2,
     "two workers, 8 shards": 2,
-    "two workers, not deterministic": 2,
     "PyTorch, one process": 1,
     "PyTorch DDP, two": 2,
 }
@@ -92,7 +91,7 @@ def ours(contender: str, work: Work) -> list[float]:
     layers = [Dense(*pair, ReLU() if pair != pairs[-1] else last, dtype="float32") for pair in pairs]
     loss = BinaryCrossEntropy() if work.sizes[-1] == 1 else CrossEntropy()
     shards = next((int(word) for word in contender.split() if word.isdigit()), 2)
-    strategy = DataParallel(shards=shards, deterministic="not" not in contender) if "two" in contender else None
+    strategy = DataParallel(shards=shards) if "two" in contender else None
     if work.engine == "compiled" and strategy is None:
         strategy = DataParallel(shards=1)  # a kernel by itself makes many steps at once, which cannot be timed here
     trainer = Trainer(

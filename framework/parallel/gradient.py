@@ -15,7 +15,7 @@ from framework.errors import DivergedError
 from framework.models import Model
 from framework.parallel.lockstep import NOTHING, Addend, Lockstep, Shard
 from framework.parallel.shards import Shards
-from framework.parallel.sums import AllReduce, Tree
+from framework.parallel.sums import Tree
 from framework.trees import rows_in
 
 Fill: TypeAlias = Callable[[Batch, tuple[int, ...], Slot, int | None], Computation]
@@ -55,7 +55,6 @@ class SharedGradient:
         self,
         shards: Shards,
         *,
-        deterministic: bool = True,
         noted: Callable[[], bool],
         agree: Callable[[Exception | None], None],
     ) -> None:
@@ -63,12 +62,11 @@ class SharedGradient:
 
         Args:
             shards: Which rows each worker computes.
-            deterministic: Whether the order of sums is fixed, whatever the number of workers.
             noted: As for ``Lockstep``.
             agree: As for ``Lockstep``.
         """
         self.shards, self.mixes = shards, shards.mixed > 0
-        new = partial(Tree, shards.workers, shards.count) if deterministic else partial(AllReduce, shards.workers)
+        new = partial(Tree, shards.workers, shards.count)
         self._new = partial(Lockstep, shards.workers, shards.own, new, noted=noted, agree=agree)
         self._slots = dict[int, Slot]()  # by shard; where no layer mixes rows, by the identity of the gradient
         self._locksteps = dict[bool, tuple[int, Lockstep]]()  # by whether of the first way, with parameters.version
@@ -130,7 +128,7 @@ class SharedGradient:
         parts: Mapping[int, slice],
         done: list[Sums],
         shard: int,
-        tree: Tree | AllReduce | None,
+        tree: Tree | None,
     ) -> Shard:
         """Return the program of a shard, which computes straight into the tree if no layer mixes rows.
 
@@ -153,9 +151,7 @@ class SharedGradient:
         sums = yield from _from_row(part.start, work.fill, batch, key, slot, rows)
         yield Addend(slot.gradient, sums, [*slot.buffers.values()] if self.mixes else ())
 
-    def _at_once(
-        self, work: Work, several: Several, parts: Mapping[int, slice], tree: Tree | AllReduce
-    ) -> Sequence[Sums]:
+    def _at_once(self, work: Work, several: Several, parts: Mapping[int, slice], tree: Tree) -> Sequence[Sums]:
         """Compute the shards of this worker at once, up to the first one that cannot be; return the sums of each."""
         vector, places = tree.places()
         begin = min(part.start for part in parts.values())
@@ -194,7 +190,7 @@ class SharedGradient:
         except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
             error = raised
 
-        def shard(number: int, _: Tree | AllReduce | None) -> Shard:
+        def shard(number: int, _: Tree | None) -> Shard:
             if error is not None:
                 raise error
             yield Addend(NOTHING, sums[number])

@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.arrays import Array, Sums
 from framework.errors import UsageError
-from framework.parallel.sums import AllReduce, Tree
+from framework.parallel.sums import Tree
 from framework.parallel.workers import Workers
 
 NOTHING: Array = np.zeros(0)
@@ -82,7 +82,7 @@ class Lockstep:
         self,
         workers: Workers,
         own: range,
-        new: Callable[..., Tree | AllReduce],
+        new: Callable[..., Tree],
         *,
         noted: Callable[[], bool] = bool,
         agree: Callable[[Exception | None], None],
@@ -97,12 +97,12 @@ class Lockstep:
             agree: Sends the signal or an error to all workers, which raise the error.
         """
         self._workers, self._own, self._new, self._noted, self._agree = workers, own, new, noted, agree
-        self._planned: list[tuple[_Form, Tree | AllReduce]] = []
+        self._planned: list[tuple[_Form, Tree]] = []
 
     def run(
         self,
         shards: Collection[int],
-        start: Callable[[int, Tree | AllReduce | None], Shard],
+        start: Callable[[int, Tree | None], Shard],
         into: Array,
         *,
         tolerant: bool = False,
@@ -118,7 +118,7 @@ class Lockstep:
         """
         running, total, number = dict[int, Shard](), into, 0
 
-        def advance(shard: int, tree: Tree | AllReduce | None) -> Addend | Array:
+        def advance(shard: int, tree: Tree | None) -> Addend | Array:
             if shard in running:
                 return running[shard].send(total)
             running[shard] = start(shard, tree)
@@ -146,7 +146,7 @@ class Lockstep:
             number += 1
 
     def _fill(
-        self, number: int, shards: Collection[int], advance: Callable[[int, Tree | AllReduce | None], Addend | Array]
+        self, number: int, shards: Collection[int], advance: Callable[[int, Tree | None], Addend | Array]
     ) -> Exception | None:
         """Write the addends of all shards of this worker, and return its error."""
         first, error = dict[int, Addend | Array](), None

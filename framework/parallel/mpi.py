@@ -116,11 +116,6 @@ class MPIWorkers(Workers):
         self._hook, sys.excepthook = sys.excepthook, self._report
         atexit.register(self._leave)
 
-    def sum(self, *arrays: Array) -> None:
-        for array in arrays:
-            with self._operation():
-                self._comm.Allreduce(self._mpi.IN_PLACE, array)
-
     def broadcast(self, value: Value) -> Value:
         with self._operation():
             return self._comm.bcast(value)  # type: ignore[no-any-return]

@@ -270,33 +270,6 @@ def _add_up(vectors: list[Array], pairs: list[tuple[int, int]], out: Array) -> N
             out[place] = sums[0]
 
 
-class AllReduce:
-    """The sum of one leaf of each worker, in the order that MPI chooses."""
-
-    def __init__(self, workers: Workers, length: int, dtype: Any, tail: int = 0) -> None:
-        """Allocate the buffers, which are the leaf and then the sum."""
-        self._workers = workers
-        self._sum = Leaf(np.zeros(length, dtype), np.zeros(tail))
-
-    def places(self) -> tuple[Array, list[tuple[int, int, int]]]:
-        """Return where the vector of the worker's leaf lies: see ``Tree.places``."""
-        return self._sum.vector, [(0, 0, 0)]
-
-    def filled(self, count: int) -> None:
-        """See ``Tree.filled``."""
-
-    def leaf(self, i: int) -> Leaf:
-        """Return the buffers for the worker's leaf."""
-        self._sum.tail.fill(0.0)
-        return self._sum
-
-    def total(self, vector: Array) -> Array:
-        """Write the sum over all workers into ``vector``, and return the sum of the tails."""
-        self._workers.sum(*self._sum)
-        vector[...] = self._sum.vector
-        return self._sum.tail
-
-
 class _Plan(NamedTuple):
     """How consecutive nodes are added up, each as (its first leaf, the leaf after its last)."""
 

@@ -45,9 +45,6 @@ class Workers:
         rank = self.rank if rank is None else rank
         return range(rank * shards // self.size, (rank + 1) * shards // self.size)
 
-    def sum(self, *arrays: Array) -> None:
-        """Add up each array over all workers, in place. The bits depend on the number of workers."""
-
     def broadcast(self, value: Value) -> Value:
         """Return the value of worker 0, which may be any object that can be pickled."""
         return value

@@ -38,10 +38,10 @@ class SharedTraining(Training):
         trainer, mixed = self.trainer, mixing(self.run.model)
         # Layers that mix the rows of each part of a batch need them in their order.
         self._by_place = not (trainer.accumulate > 1 and mixed)
-        fixed = strategy.deterministic
-        shards = Shards(workers, strategy.shards if fixed else workers.size, trainer.batch_size if mixed else 0)
+        count = strategy.shards if strategy.deterministic else workers.size
+        shards = Shards(workers, count, trainer.batch_size if mixed else 0)
         noted = lambda: self.noted is not None  # noqa: E731
-        self.strategy = SharedGradient(shards, deterministic=fixed, noted=noted, agree=self.agree)
+        self.strategy = SharedGradient(shards, noted=noted, agree=self.agree)
 
     def __enter__(self) -> Self:
         self._heard = set().union(*self.workers.gather(self._heard))  # they call a hook together
