@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 ENGINES = {
     "numpy": ("framework.engines.base", "Engine"),
     "compiled": ("framework.engines.compiled.engine", "CompiledEngine"),
-    "many": ("framework.engines.compiled.engine", "ManyRunEngine"),
     "jax": ("framework.engines.jax.engine", "JaxEngine"),
 }
 """The module and the class of each engine."""

@@ -129,29 +129,18 @@ class Function:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it with flat C-contiguous arrays of the right dtype, and numbers."""
-        return self._native(*map(_given, arguments))
-
-    def bound(self, *arguments: Any) -> partial[Any]:
-        """Return the function with its first arguments fixed, at their addresses of now; it keeps them in memory."""
-        found = self.at(*map(_given, arguments))
-        found.__dict__["kept"] = arguments
-        return found
+        return self._native(*(_address(each) if isinstance(each, np.ndarray) else each for each in arguments))
 
     def at(self, *arguments: Any) -> partial[Any]:
         """Return the function with its first arguments fixed: numbers, and arrays as ``located`` gives them."""
-        found = partial(self._native, *arguments)
-        found.__dict__["function"] = self
-        return found
+        function = partial(self._native, *arguments)
+        function.__dict__["owner"] = self  # of the code
+        return function
 
     @staticmethod
     def located(*arrays: Array) -> Iterable[Any]:
         """Return arrays as ``at`` takes them; they have to stay in memory."""
         return map(_address, arrays)
-
-
-def _given(value: Any) -> Any:
-    """Return an argument as ctypes takes it."""
-    return _address(value) if isinstance(value, np.ndarray) else value
 
 
 def _address(array: Any) -> int:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import add
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field, NonNegativeInt
@@ -31,6 +31,7 @@ from framework.trees import leaves
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from framework.callbacks import Callback
     from framework.plots.curves import Better
 
 
@@ -44,8 +45,7 @@ class Progress:
 
     Attributes:
         seed: The seed of every random number in the run.
-        engine: ``"numpy"``, ``"compiled"``, ``"jax"`` or ``"many"``, that of ``fit_many``; chosen once, and kept by
-            ``resume``.
+        engine: ``"numpy"``, ``"compiled"`` or ``"jax"``; chosen once, and kept by ``resume``.
         epoch: Epochs finished.
         step: Updates made.
         batch: Batches finished in the current epoch.
@@ -86,14 +86,6 @@ class Progress:
         """Batches in an epoch; 0 while they are not known."""
         rows, size, _ = self.layout
         return -(-rows // max(1, size))
-
-
-class Labelled(Protocol):
-    """A callback, as a run sees it: the name under which its memory is kept."""
-
-    @property
-    def label(self) -> str:
-        """The name, the same in every process."""
 
 
 class Run(Progress):
@@ -142,7 +134,7 @@ class Run(Progress):
         self.lost = False
         self._training: threading.Lock | None = None
         self._live: dict[int, dict[str, Any]] = {}
-        self._callbacks: tuple[Labelled, ...] = ()
+        self._callbacks: tuple[Callback, ...] = ()
         self._names: dict[int, str] = {}
         self._generators: dict[tuple[int, str | None, int, int], np.random.Generator] = {}
 
@@ -315,7 +307,7 @@ class Run(Progress):
             raise DataError(f"run.memory: {callback!r} is not one of this run's callbacks; pass the callback itself")
         return name
 
-    def begin(self, callbacks: Iterable[Labelled]) -> None:
+    def begin(self, callbacks: Iterable[Callback]) -> None:
         """Name the callbacks and clear what an earlier end of training left, but keep a pending stop.
 
         Raises:
@@ -429,7 +421,7 @@ class Run(Progress):
         return f"Run(epoch={self.epoch}, step={self.step}, loss={shown}, stop_reason={self.stop_reason!r})"
 
 
-def names_of(callbacks: Iterable[Labelled]) -> dict[int, str]:
+def names_of(callbacks: Iterable[Callback]) -> dict[int, str]:
     """Return the name of each callback's memory by the callback's id: its class, and its ordinal in that class."""
     ordinals: dict[str, int] = {}
     names = {}

@@ -21,7 +21,7 @@ from framework.models.rows import settling
 from framework.optimizers import Optimizer
 from framework.runs.run import Run
 from framework.settings.messages import brief
-from framework.training.loop import prepare_fit, train
+from framework.training.loop import train
 from framework.training.preconditions import shown
 from framework.training.training import OF_BATCHES, Handlers, Training, interruption
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from framework.training.trainer import Trainer
 
 NAME = "fit_many"
-MANY = "many"
-"""The name of the engine of runs that a kernel has trained together."""
 
 
 def fit_many(
@@ -247,9 +245,9 @@ def _members(
     members, known = list[Training](), dict[Any, Training]()
     for trainer, model, part in zip(trainers, models, parts, strict=True):
         own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
-        first = known.get(own)
+        first, member = known.get(own), Training(trainer, threads, surrounded=True)
         if first is None:
-            member = prepare_fit(trainer, model, *part, epochs, None, NAME, threads, surrounded=True)
+            member.check(model, *part, epochs, None, NAME)
             if not isinstance(member.source, ArraySource):
                 raise _refusal("data that is not in memory as arrays")
             try:
@@ -258,12 +256,10 @@ def _members(
                 raise _refusal(str(reason)) from None
         else:
             trainer.figures.require_model(model.output_activation)
-            run = Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed)
-            member = Training(trainer, run, first.source, first.held_out, surrounded=True)
+            engine = first.run.engine
+            member.hold(member.new_run(model, engine), first.source, first.held_out)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
-            member.complete(first.run.recipe | settings, MANY, epochs)
-        member.run.engine = MANY
-        member.run.recipe.pop("products", None)
+            member.complete(first.run.recipe | settings, engine, epochs)
         members.append(member)
         known[own] = member
     return members

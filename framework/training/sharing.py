@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from framework.arithmetic import limit_threads
 from framework.arrays import Array
 from framework.callbacks import Callback
+from framework.data.parts import Source
 from framework.data.pieces import Piece, every
 from framework.engines import Engine
+from framework.parallel import starting
 from framework.parallel.gradient import SharedGradient
 from framework.parallel.shards import Shards
-from framework.parallel.strategy import DataParallel
-from framework.parallel.workers import Workers, failure_of, require_success
-from framework.training.preconditions import mixing, numbers_of
+from framework.parallel.workers import failure_of, require_success
+from framework.runs.run import Run
+from framework.training.preconditions import mixing, numbers_of, require_alike, tell_idle
 from framework.training.training import OF_BATCHES, Predict, Training
+
+if TYPE_CHECKING:
+    from framework.training.trainer import Trainer
 
 
 class SharedTraining(Training):
     """A training of which each worker computes parts of every batch.
 
     Attributes:
+        shared: The setting.
         workers: The workers.
         noted: A signal that has come to this worker, of which the others may not know yet.
     """
@@ -31,17 +38,31 @@ class SharedTraining(Training):
     strategy: SharedGradient
     noted: int | None = None
 
-    def __init__(self, *settings: Any, workers: Workers, strategy: DataParallel, **options: Any) -> None:
-        """Share out the batches."""
-        self.workers, self.rank = workers, workers.rank
-        super().__init__(*settings, **options)
-        trainer, mixed = self.trainer, mixing(self.run.model)
+    def __init__(self, trainer: Trainer, surroundings: ExitStack, **options: Any) -> None:
+        """Join the workers, which end together; the bits depend on the number of threads of a BLAS."""
+        assert trainer.strategy is not None
+        self.shared = trainer.strategy
+        self.workers = workers = starting.workers(self.shared.timeout)
+        self.rank = workers.rank
+        surroundings.enter_context(workers.guard(self.shared.timeout))
+        surroundings.enter_context(limit_threads())
+        super().__init__(trainer, surroundings, **options)
+
+    def hold(self, run: Run, source: Source, held_out: Source | None) -> None:
+        """Hold a run and its data, and share out the batches."""
+        super().hold(run, source, held_out)
+        trainer, workers, mixed = self.trainer, self.workers, mixing(run.model)
         # Layers that mix the rows of each part of a batch need them in their order.
         self._by_place = not (trainer.accumulate > 1 and mixed)
-        count = strategy.shards if strategy.deterministic else workers.size
+        count = self.shared.shards if self.shared.deterministic else workers.size
         shards = Shards(workers, count, trainer.batch_size if mixed else 0)
         noted = lambda: self.noted is not None  # noqa: E731
         self.strategy = SharedGradient(shards, noted=noted, agree=self.agree)
+
+    def _require_alike(self, recipe: dict[str, str], epochs: int | None, engine: str, name: str) -> None:
+        if self.workers.size > 1:
+            require_alike(self.workers, self.run, recipe, self.callbacks, epochs, engine)
+            tell_idle(self.workers, self.shared, name)
 
     def __enter__(self) -> Self:
         self._heard = set().union(*self.workers.gather(self._heard))  # they call a hook together
@@ -71,7 +92,7 @@ class SharedTraining(Training):
         return self.source.rows_of(self.position, shared=self._by_place)
 
     def _together(self) -> AbstractContextManager[None]:
-        return self.workers.together(self.agree)
+        return self.workers.together(None if self.ended else self.agree)  # before it begins, nothing else is told
 
     def _calls(self, callback: Callback) -> bool:
         """Return whether this worker calls a callback: one that writes is called by the first worker alone."""

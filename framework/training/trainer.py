@@ -198,9 +198,9 @@ class Trainer(Component):
     ) -> list[Run]:
         """Train many models of one architecture, and return the run of each: for an ensemble, a sweep, a validation.
 
-        With ``engine="compiled"`` or ``"auto"`` all are trained at once, in the lanes of one kernel; ``run.engine`` is
-        then ``"many"``. Each model becomes what ``fit`` makes of it, up to rounding. It has its own history and stop,
-        and hooks are called for each run. The other engines train one model after another.
+        With ``engine="compiled"`` or ``"auto"`` all are trained at once, in the lanes of one kernel. Each model becomes
+        what ``fit`` makes of it, up to rounding. It has its own history and stop, and hooks are called for each run.
+        The other engines train one model after another.
 
         Args:
             models: The models, which have the same layers; they are trained in place.

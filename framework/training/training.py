@@ -8,26 +8,43 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property, partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from framework.arithmetic import Flushing
+from framework.arithmetic import Flushing, limit_threads
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
 from framework.callbacks.progress import Display, ProgressBar, own_bars
 from framework.callbacks.saving import KEPT
 from framework.data.parts import Source
 from framework.data.pieces import Piece, Position
-from framework.engines import AUTO, Engine, engine_of
+from framework.data.sources import hold_out, source_of
+from framework.data.splits import rows_of_parts
+from framework.emit.programs import refresh
+from framework.engines import AUTO, Engine, engine_of, supported
 from framework.errors import CallbackError, DivergedError, nearest
+from framework.models import Model
+from framework.models.rows import multiply_adds, prepare, settling
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.settings.messages import brief, elsewhere
+from framework.training.preconditions import (
+    fitted_preprocess,
+    recipe_of,
+    require_columns,
+    require_counts,
+    require_inputs,
+    require_last_batch,
+    require_own,
+    require_same_epoch,
+    require_shards,
+    tell_differences,
+)
 
 if TYPE_CHECKING:
     from framework.parallel.gradient import SharedGradient
@@ -52,7 +69,7 @@ class Training:
 
     Attributes:
         trainer: The settings.
-        run: Everything that changes.
+        run: Everything that changes; this and the data are there after ``check``.
         source: The training data.
         held_out: The validation data, or None.
         step_rows: The rows of one update.
@@ -63,6 +80,9 @@ class Training:
         by_numpy: Of one among several, what makes its steps where a kernel cannot.
     """
 
+    run: Run
+    source: Source
+    held_out: Source | None
     piece: Piece
     by_numpy: Engine
 
@@ -71,24 +91,15 @@ class Training:
     ended = True
 
     def __init__(
-        self,
-        trainer: Trainer,
-        run: Run,
-        source: Source,
-        held_out: Source | None = None,
-        *,
-        surrounded: bool = False,
-        shown: bool = False,
+        self, trainer: Trainer, surroundings: ExitStack, *, surrounded: bool = False, shown: bool = False
     ) -> None:
-        """Put them together, and order the callbacks. A run that is resumed has the number of rows of a stream.
+        """Order the callbacks. The number of BLAS threads is settled until ``surroundings`` end.
 
         Where several runs are trained at once, they are ``surrounded`` by what handles signals and NumPy's warnings for
         all of them. If the caller is ``shown``, it shows a bar, and an interruption says how to resume.
         """
-        self.trainer, self.run, self.source, self.held_out = trainer, run, source, held_out
-        self.step_rows = trainer.batch_size * trainer.accumulate
-        if source.rows is None:
-            source.rows = run.layout[0] or None
+        self.trainer, self.step_rows = trainer, trainer.batch_size * trainer.accumulate
+        self._surroundings = surroundings
         self.flushing = Flushing(wanted=trainer.flush_to_zero)  # from piece to piece of the data, but not in hooks
         bars = own_bars(trainer.callbacks) if shown and trainer.progress else ()
         self.callbacks = sorted((*trainer.callbacks, *bars), key=lambda callback: callback.writes)
@@ -105,11 +116,79 @@ class Training:
         self._signals = 0
         self._ending = False
         self._handlers, self._surrounded, self._shown = Handlers(self._note_signal), surrounded, shown
-        self._since = time.perf_counter()
         # Divergence is found by looking at the loss and the gradient, so NumPy need not warn about it as well.
         self._errstate: AbstractContextManager[Any] = nullcontext() if surrounded else np.errstate(all="ignore")
 
     # settings and data
+
+    def check(self, model: Model, data: Any, validation: Any, epochs: int | None, run: Run | None, name: str) -> None:
+        """Check everything before anything changes, and hold the run and the data; see ``Trainer.fit``.
+
+        ``name`` is the caller's, for messages.
+        """
+        trainer, figures = self.trainer, self.trainer.figures
+        with rows_of_parts(validation) if isinstance(validation, float) else nullcontext(), ExitStack() as settled:
+            with self._together():  # an error of one worker is raised on all
+                rows, validated = _both(data, validation, trainer.seed if run is None else run.seed, name)
+                left = trainer.epochs if epochs is None else epochs
+                left = left if run is None else max(1, left - run.epoch)
+                learns = run is None and trainer.preprocess is not None and model.preprocess is None
+                rows.require_again(left, learns=learns)
+                if validated is not None:
+                    validated.require_again(left, learns=False)
+                preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, rows, name)
+                require_inputs(model, preprocess, name)
+                settled.enter_context(settling(model, rows, preprocess))
+                for component in (trainer.loss, *(part for _, part in model.placed()), *trainer.regularizers):
+                    refresh(component)
+                figures.require_model(model.output_activation)
+                require_counts(model, preprocess, validated, name)
+                if run is not None:
+                    require_own(run, model, trainer.loss)
+                plain = epochs is None or (type(epochs) is int and epochs >= 1)
+                epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # raises the error of the setting
+                wanted = trainer.engine if run is None else run.engine
+                engine_of(wanted).require()  # the checks of the data use the compiler too
+                batched = [metric for metric in trainer.metrics if metric.key in figures.keys]
+                source = prepare(
+                    rows, model, figures.losses, name, metrics=batched, sampling=trainer.sampling, fingerprinted=True
+                )
+                digest, held_out = source.fingerprint(), None  # first, as it reads the names of the columns
+                if validated is not None:
+                    seen, where, losses = source.columns, f"{name}: validation", figures.losses
+                    held_out = prepare(validated, model, losses, where, seen, trainer.metrics, fingerprinted=True)
+                for regularizer in trainer.regularizers:
+                    regularizer.names(model.parameters)  # refuses a pattern that matches none
+                require_columns(trainer, name, validated=held_out is not None)
+                require_last_batch(source.rows, trainer.batch_size, model, name)
+                require_shards(trainer, model, name)
+                formulas, shards = (model, trainer.loss, trainer.optimizer), trainer.strategy is not None
+                engine = supported(wanted, *formulas, trainer.regularizers, shards=shards, resumed=run is not None)
+                validated_on = None if held_out is None else held_out.fingerprint()
+                size = min(trainer.batch_size, source.rows or trainer.batch_size)
+                sample = model.input_shape if source.columns.shape is None else source.columns.shape
+                self._surroundings.enter_context(limit_threads(multiply_adds(model, size, sample)))
+                recipe, resumed = recipe_of(trainer, model, digest, validated_on, engine), run is not None
+                self.hold(run or self.new_run(model, engine.name), source, held_out)
+                if resumed:
+                    require_same_epoch(self.run, self.layout, recipe)
+                    tell_differences(self.run, recipe)
+            self._require_alike(recipe, epochs, engine.name, name)
+            self.complete(recipe, engine.name, epochs, preprocess)
+
+    def new_run(self, model: Model, engine: str) -> Run:
+        """Return a run of the first epoch on."""
+        trainer = self.trainer
+        return Run(model, trainer.optimizer.bind(model), trainer.loss, trainer.seed, engine)
+
+    def hold(self, run: Run, source: Source, held_out: Source | None) -> None:
+        """Hold a run and its data. A run that is resumed has the number of rows of a stream."""
+        self.run, self.source, self.held_out, self._since = run, source, held_out, time.perf_counter()
+        if source.rows is None:
+            source.rows = run.layout[0] or None
+
+    def _require_alike(self, recipe: dict[str, str], epochs: int | None, engine: str, name: str) -> None:
+        """Check that all workers train alike."""
 
     @property
     def layout(self) -> tuple[int, int, bool]:
@@ -489,3 +568,12 @@ def interruption(number: int, *runs: Run) -> BaseException:
             run.stop("interrupted by Ctrl-C" if number == signal.SIGINT else "ended by SIGTERM")
             run.ended = True
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Source, Source | None]:
+    """Return the training data and the validation data, which may be a part of it."""
+    source, of_validation = source_of(data, name), f"{name}: validation"
+    if isinstance(validation, float):
+        source, held_out = hold_out(source, validation, seed, f"{name}: argument 'validation'")
+        return source, held_out.named(of_validation)
+    return source, None if validation is None else source_of(validation, of_validation)

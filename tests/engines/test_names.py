@@ -16,11 +16,11 @@ X, Y = np.linspace(-1.0, 1.0, 40).reshape(20, 2), np.arange(20) % 2
 
 def test_a_trainer_takes_every_engine_that_is_registered():
     offered = {*typing.get_args(Trainer.model_fields["engine"].annotation)}
-    assert offered - {AUTO} == ENGINES.keys() - {"many"}  # which fit_many chooses
+    assert offered - {AUTO} == ENGINES.keys()
 
 
 def test_an_engine_has_the_name_under_which_it_is_registered():
-    assert [engine_of(name).name for name in ("numpy", "compiled", "many")] == ["numpy", "compiled", "many"]
+    assert [engine_of(name).name for name in ("numpy", "compiled")] == ["numpy", "compiled"]
 
 
 def test_an_engine_that_cannot_make_the_steps_says_why_and_numpy_takes_over():

@@ -176,6 +176,7 @@ def test_errors_name_the_function_and_the_line(line, message):
 def test_a_bound_function_reads_its_arrays_where_they_lie():
     text = "def run(x: reals, i: int) -> real:\n    return x[i]"
     x = np.arange(4.0)
-    at = compiled(text, "run", "float64").bound(x)
+    function = compiled(text, "run", "float64")
+    at = function.at(*function.located(x))
     x[2] = 7.0
     assert [at(1), at(2)] == [1.0, 7.0]

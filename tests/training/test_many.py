@@ -92,7 +92,7 @@ def alone(trainer, models, data, optimizers=None, seeds=None, validation=None):
 def require_equal(runs, expected, tolerance=1e-14):
     for run, one in zip(runs, expected, strict=True):
         weights = one.model.parameters.vector
-        assert run.engine == "many"
+        assert run.engine == "compiled"
         np.testing.assert_allclose(run.model.parameters.vector, weights, rtol=0, atol=tolerance * np.abs(weights).max())
         assert (run.epoch, run.step, run.stop_reason) == (one.epoch, one.step, one.stop_reason)
         assert run.consistent

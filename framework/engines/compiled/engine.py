@@ -16,7 +16,6 @@ from framework.arithmetic import arithmetic
 from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Computation, Slot
-from framework.engines.base import Engine
 from framework.engines.chunks import Chunk, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import lowered
@@ -305,17 +304,6 @@ class CompiledEngine(ChunkEngine):
         for layer in (operation.layer for operation in wiring.operations) if cut else ():
             if layer is not None and (layer.mixes_rows or type(layer).draws is not Layer.draws):
                 raise CannotLower(f"{type(layer).__name__} with accumulate: a kernel takes a batch as a whole")
-
-
-class ManyRunEngine(CompiledEngine):
-    """Makes the steps of a run of ``fit_many`` that is resumed by itself."""
-
-    name: ClassVar[str] = "many"
-
-    @classmethod
-    def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
-        named = Engine.identity(flush_to_zero=flush_to_zero)
-        return named | {"arithmetic": arithmetic(compiled=True)}  # no products: the kernel has its own
 
 
 def classes_of(loss: Loss, y: Any) -> bool | tuple[bool, ...]:

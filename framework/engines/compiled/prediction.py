@@ -250,7 +250,8 @@ class _Work:
     def __init__(self, kernel: _Kernel, rows: int) -> None:
         self.words, self._arrays = kernel.work(min(rows, kernel._source.size))
         self._h = np.zeros(max(1, kernel._source.h_width * min(rows, kernel._source.size)), kernel.dtype)
-        self.run: Callable[[Any], Any] = kernel._function.bound(self.words)
+        function = kernel._function
+        self.run: Callable[[Any], Any] = function.at(*function.located(self.words))
         self.take: Callable[[], Any] = self.words.copy
 
     def give(self, rows: int, a: Array, h: Array | None = None) -> None:

@@ -200,8 +200,8 @@ class JaxEngine(ChunkEngine):
         return [array.astype(kinds[array.dtype.kind], copy=False) for array in found]
 
     def _ordered(self, piece: Piece) -> Any:
-        if self._order[0] is not piece:
-            self._order = (piece, self.jax.device_put(padded(piece.rows.astype(np.int32), self._room)))
+        if self._order[0] is not piece.rows:
+            self._order = (piece.rows, self.jax.device_put(padded(piece.rows.astype(np.int32), self._room)))
         return self._order[1]
 
     @contextmanager
