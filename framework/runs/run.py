@@ -31,7 +31,6 @@ from framework.trees import leaves
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from framework.callbacks import Callback
     from framework.plots.curves import Better
 
 
@@ -134,7 +133,7 @@ class Run(Progress):
         self.lost = False
         self._training: threading.Lock | None = None
         self._live: dict[int, dict[str, Any]] = {}
-        self._callbacks: tuple[Callback, ...] = ()
+        self._callbacks: tuple[Any, ...] = ()
         self._names: dict[int, str] = {}
         self._generators: dict[tuple[int, str | None, int, int], np.random.Generator] = {}
 
@@ -307,7 +306,7 @@ class Run(Progress):
             raise DataError(f"run.memory: {callback!r} is not one of this run's callbacks; pass the callback itself")
         return name
 
-    def begin(self, callbacks: Iterable[Callback]) -> None:
+    def begin(self, callbacks: Iterable[Any]) -> None:
         """Name the callbacks and clear what an earlier end of training left, but keep a pending stop.
 
         Raises:
@@ -421,8 +420,8 @@ class Run(Progress):
         return f"Run(epoch={self.epoch}, step={self.step}, loss={shown}, stop_reason={self.stop_reason!r})"
 
 
-def names_of(callbacks: Iterable[Callback]) -> dict[int, str]:
-    """Return the name of each callback's memory by the callback's id: its class, and its ordinal in that class."""
+def names_of(callbacks: Iterable[Any]) -> dict[int, str]:
+    """Return the name of each callback's memory by the callback's id: its label, and its ordinal among equal ones."""
     ordinals: dict[str, int] = {}
     names = {}
     for callback in callbacks:

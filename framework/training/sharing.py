@@ -92,7 +92,7 @@ class SharedTraining(Training):
         return self.source.rows_of(self.position, shared=self._by_place)
 
     def _together(self) -> AbstractContextManager[None]:
-        return self.workers.together(None if self.ended else self.agree)  # before it begins, nothing else is told
+        return self.workers.together(None if self.ended else self.agree)  # a stop or a signal acts in training only
 
     def _calls(self, callback: Callback) -> bool:
         """Return whether this worker calls a callback: one that writes is called by the first worker alone."""
