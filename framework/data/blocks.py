@@ -19,7 +19,7 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.data.ahead import ahead
 from framework.data.fingerprints import fingerprints
-from framework.data.parts import NumberedSource, Part, parted, read
+from framework.data.parts import NumberedSource, Part, explained, parted, read
 from framework.data.pieces import (
     UNREAD,
     Own,
@@ -336,18 +336,14 @@ class DatasetSource(NumberedSource):
         start, stop = int(rows[0]), int(rows[-1]) + 1
         if stop - start == len(rows):
             return self._read_block(start, stop)
-        name = f"{type(self.given).__name__}.read_rows of rows from {start} to {stop - 1}"
-        dataset: Any = self.given
-        part = parted(dataset.read_rows(rows.tolist()), f"{self.name}: {name}")
+        name = f"{self.kind}.read_rows of rows from {start} to {stop - 1}"
+        part = parted(self.given.read_rows(rows.tolist()), f"{self.name}: {name}")
         try:
-            batch: Batch = self.checks(part, name)
+            return self._checked(part, name, len(rows))
         except DataError:
             for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
                 self._read_block(int(run[0]), int(run[-1]) + 1)  # raises the error that names the row
             raise
-        if (count := rows_in(batch[1])) != len(rows):
-            raise ShapeError(f"{self.name}: {name} must return {len(rows)} rows; got {count}")
-        return batch
 
     @property
     def _most(self) -> int:
@@ -355,23 +351,19 @@ class DatasetSource(NumberedSource):
         return READ_NUMBERS // self._width
 
     def _read_block(self, start: int, stop: int) -> Batch:
-        name = f"{type(self.given).__name__}.read({start}, {stop})"
         part = read(self.given, start, stop, self.name)
-        try:
-            batch: Batch = self.checks(part, name, start)
-        except DataError as error:
-            raise self._with_column_advice(error) from None
-        if (rows := rows_in(batch[1])) != stop - start:
-            raise ShapeError(f"{self.name}: {name} must return {stop - start} rows; got {rows}")
+        batch = self._checked(part, f"{self.kind}.read({start}, {stop})", stop - start, start)
         if self._none is None:
             self._none = map_batch(np.copy, rows_of_batch(batch, slice(0)))
         return batch
 
-    def _with_column_advice(self, error: DataError) -> DataError:
-        """Return the error with what the dataset knows: the target's name, and why a column is text."""
-        text, target = str(error), getattr(self.given, "target", None)
-        if isinstance(target, str) and "argument 'y': column" not in text:
-            text = text.replace("argument 'y'", f"argument 'y': column {target!r}")
-        if hasattr(self.given, "explained"):
-            text = self.given.explained(text)
-        return type(error)(text) if text != str(error) else error
+    def _checked(self, part: Part, name: str, rows: int, start: int = 0) -> Batch:
+        try:
+            batch: Batch = self.checks(part, name, start)
+        except DataError as error:
+            if self.target is not None and "argument 'y': column" not in (text := str(error)):
+                error = type(error)(text.replace("argument 'y'", f"argument 'y': column {self.target!r}"))
+            raise explained(error, self.given) from None
+        if (count := rows_in(batch[1])) != rows:
+            raise ShapeError(f"{self.name}: {name} must return {rows} rows; got {count}")
+        return batch

@@ -271,6 +271,12 @@ def parted(item: Any, name: str) -> Part:
     return parts(item, name)
 
 
+def explained(error: DataError, data: Any) -> DataError:
+    """Return an error with what a Dataset knows of the column that it names, if it has the method ``explained``."""
+    text = data.explained(str(error)) if hasattr(data, "explained") else str(error)
+    return error if text == str(error) else type(error)(text)
+
+
 def rows_in_part(part: Part, name: str) -> int:
     """Return the number of rows of y, or of its first array.
 

@@ -13,7 +13,7 @@ from framework.data.blocks import Dataset, DatasetSource
 from framework.data.indexed import Indexed
 from framework.data.parts import ArraySource, NumberedSource, Source, texts_of
 from framework.data.splits import Draw, Mask, spread
-from framework.data.streams import BareStream, Stream, StreamSource
+from framework.data.streams import Stream, StreamSource
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.frames import Frame, is_frame, is_series
 from framework.random_streams import random_generator
@@ -62,7 +62,7 @@ def _adapted(data: Any, name: str) -> Any:
         return _of_loader(data, name)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return Indexed(data)
-    return BareStream(data) if hasattr(data, "__iter__") else data
+    return Stream.over(data) if hasattr(data, "__iter__") else data
 
 
 def _refusal(data: Any, name: str, pair: str) -> DataError:
@@ -111,7 +111,7 @@ def _of_loader(loader: Any, name: str) -> Stream:
     """Return the batches of a DataLoader, whose order is the same in each epoch, as a Stream."""
     samplers = [type(each).__name__ for each in (loader.sampler, loader.batch_sampler)]
     if samplers[0] == "_InfiniteConstantSampler":  # of a dataset without rows by number
-        return BareStream(loader)
+        return Stream.over(loader)
     if samplers != ["SequentialSampler", "BatchSampler"]:
         kind = samplers[0] if samplers[0] != "SequentialSampler" else samplers[1]
         raise DataError(

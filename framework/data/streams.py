@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import cached_property, partial
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -106,31 +106,43 @@ class Stream:
             raise SettingsError(f"Stream: argument 'each' must be 'batch' or 'row'; got {brief(each)}")
         self.function, self.rows, self.each = function, rows, each
         self.window, self.read_ahead = window, read_ahead
+        self.name = f"Stream({getattr(function, '__qualname__', type(function).__name__)})"  # in messages
+        self.exact, self.once = True, False  # whether an epoch can be read again; whether there is one only
 
-    exact = True
-    """Whether an epoch can be read again."""
-
-    once = False
-    """Whether there is one epoch only."""
-
-    @property
-    def name(self) -> str:
-        """How messages name it."""
-        return f"Stream({getattr(self.function, '__qualname__', type(self.function).__name__)})"
+    @classmethod
+    def over(cls, data: Iterable[Any]) -> Self:
+        """Return the stream of an iterable, whose epochs cannot be told apart; an iterator has one epoch."""
+        stream = cls(lambda _: data)
+        stream.name, stream.exact, stream.once = type(data).__name__, False, iter(data) is data
+        return stream
 
     @cached_property
-    def first(self) -> tuple[Any, Any, Any]:
-        """x, y and weight of the first batch.
+    def first(self) -> Part:
+        """x, y and weight of the first batch; of an iterator it is kept, with the others.
 
         Raises:
             DataError: The stream gives no rows in epoch 0, or an item of another form.
         """
-        for part in self.parts(0):
+        parts = self._limited(0)
+        for part in parts:
+            self._rest = chain([part], parts) if self.once else None
             return part
         raise DataError(f"{self.name} must give at least one row; got none in epoch 0")
 
-    def parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
-        """Give x, y and weight of each batch of an epoch, of no more than ``rows`` rows."""
+    def parts(self, epoch: int) -> Iterator[Part]:
+        """Give x, y and weight of each batch of an epoch, of no more than ``rows`` rows.
+
+        Raises:
+            UsageError: The epoch of an iterator has been given.
+        """
+        if not self.once:
+            return self._limited(epoch)
+        if self.first and self._rest is None:
+            raise UsageError(f"{self.name} is used up after one epoch; {READ_AGAIN}")
+        parts, self._rest = self._rest, None
+        return parts
+
+    def _limited(self, epoch: int) -> Iterator[Part]:
         left = self.rows or sys.maxsize
         for part in self._parts(epoch):
             count = rows_in_part(part, self.name)
@@ -139,7 +151,7 @@ class Stream:
             if left <= 0:
                 return
 
-    def _parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
+    def _parts(self, epoch: int) -> Iterator[Part]:
         """Give x, y and weight of each batch of an epoch."""
         given = self.function(epoch)
         try:
@@ -158,46 +170,6 @@ class Stream:
         while held := [*islice(numbered, ROWS_AT_ONCE)]:
             numbers, rows = zip(*held, strict=True)
             yield stacked(rows, f"{self.name}, epoch {epoch}", numbers)
-
-
-class BareStream(Stream):
-    """An iterable that was handed in without a function: its epochs cannot be told apart, and one cannot be read again.
-
-    Args:
-        data: The iterable; an iterator has one epoch.
-    """
-
-    exact = False
-
-    def __init__(self, data: Iterable[Any]) -> None:
-        """Hold the iterable."""
-        super().__init__(lambda _: data)
-        self.data = data
-        self.once = iter(data) is data
-        self._begun = False
-
-    @property
-    def name(self) -> str:
-        """How messages name it."""
-        return type(self.data).__name__
-
-    @cached_property
-    def first(self) -> tuple[Any, Any, Any]:
-        """x, y and weight of the first batch, which is kept."""
-        if not self.once:
-            return super().first
-        self._rest = super().parts(0)
-        for part in self._rest:
-            return part
-        raise DataError(f"{self.name} must give at least one row; got none")
-
-    def parts(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
-        if not self.once:
-            return super().parts(epoch)
-        if self._begun:
-            raise UsageError(f"{self.name} is used up after one epoch; {READ_AGAIN}")
-        self._begun = True
-        return chain([self.first], self._rest)
 
 
 class StreamSource(Source):

@@ -27,6 +27,7 @@ from framework.checkpoint import load_model
 from framework.data.csv import CSV
 from framework.data.files import File, located
 from framework.data.parquet import Parquet, row_groups
+from framework.data.parts import explained
 from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError, SettingsError
 from framework.experiments.folder import RunFolder
@@ -152,7 +153,7 @@ def blocks(
             frame = table.frame(start, stop)
             predictions = [model.predict(frame) for model in models]
         except DataError as error:
-            raise type(error)(table.explained(str(error))) from None
+            raise explained(error, table) from None
         prediction = predictions[0]
         if len(predictions) > 1:
             prediction = map_leaves(lambda *each: np.mean(each, axis=0), *predictions)

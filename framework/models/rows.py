@@ -12,7 +12,7 @@ import numpy as np
 from framework.arithmetic import SMALL, limit_threads
 from framework.arrays import Array, Batch, column_names, real_array, require_finite, require_ids
 from framework.data.fingerprints import summed_fingerprint
-from framework.data.parts import Part, Source
+from framework.data.parts import Part, Source, explained
 from framework.data.sampling import Sampling
 from framework.data.sources import source_of
 from framework.errors import DataError, FrameworkError, SettingsError, ShapeError
@@ -346,7 +346,7 @@ def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | No
     """
     preprocess = model.preprocess
     found = []
-    for part in _explained(_inputs(model, x, name), x):
+    for part in _inputs(model, x, name):
         rows = checked_rows(part, model, name)
         count = rows_in(rows)
         work = multiply_adds(model, min(count, EVALUATION_ROWS), sample_shape(rows))
@@ -366,20 +366,11 @@ def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | No
 
 def _inputs(model: Model, x: Any, name: str) -> Iterator[Any]:
     """Give the rows of x as the model takes them, in blocks where x is a Dataset or is transformed."""
-    for rows in _in_blocks(x):
-        if model.preprocess is None:
-            yield rows
-        else:
-            yield from model.preprocess.blocks(rows, model.dtype, name)
-
-
-def _explained(parts: Iterator[Any], x: Any) -> Iterator[Any]:
-    """Give parts; an error gains what the file x knows of a column."""
     try:
-        yield from parts
+        for rows in _in_blocks(x):
+            yield from [rows] if model.preprocess is None else model.preprocess.blocks(rows, model.dtype, name)
     except DataError as error:
-        text = x.explained(str(error)) if hasattr(x, "explained") else str(error)
-        raise (type(error)(text) if text != str(error) else error) from None
+        raise explained(error, x) from None
 
 
 def _in_blocks(x: Any) -> Iterator[Any]:
