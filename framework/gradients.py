@@ -14,7 +14,6 @@ from framework.callbacks import on
 from framework.derivatives.differences import slope_along
 from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
-from framework.losses.several import Losses
 from framework.models import Model
 from framework.random_streams import random_generator
 from framework.runs.run import Run
@@ -133,7 +132,8 @@ def check_gradients(
         value()
         found = {name: gradient.copy() for name, gradient in model.parameters.gradients.items()}
         prediction = model.forward(inputs, key=key)
-        return found | flatten(model.backward(loss.gradient(prediction, _shaped(y, loss, prediction), weight)))
+        target = loss.form_targets(y, map_leaves(np.shape, prediction), model.dtype)
+        return found | flatten(model.backward(loss.gradient(prediction, target, weight)))
 
     arrays = {name: (view, np.inf) for name, view in model.parameters.items()}
     parameters = [*arrays]
@@ -147,13 +147,6 @@ def check_gradients(
     if not report.passed:
         raise DerivativeError(f"the gradients of {type(model).__name__} with {loss!r} are wrong:\n{report}")
     return report
-
-
-def _shaped(y: Any, loss: Loss, prediction: Any) -> Any:
-    """Return targets of the shape of the prediction: (rows,) and (rows, 1) mean the same."""
-    if isinstance(loss, Losses):
-        return {name: _shaped(y[name], each, prediction[name]) for name, each in loss.losses.items()}
-    return y if loss.by_row else np.reshape(y, prediction.shape)
 
 
 class _Point:

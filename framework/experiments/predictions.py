@@ -44,7 +44,7 @@ from framework.experiments.tables import (
 from framework.extras import required
 from framework.files import leads_to, real_path, whole_file
 from framework.models import Model
-from framework.models.rows import places_of
+from framework.models.rows import places_of, predicted
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.settings.messages import brief
 from framework.trees import map_leaves
@@ -151,7 +151,7 @@ def blocks(
     for start, stop in pairwise(ends):
         try:
             frame = table.frame(start, stop)
-            predictions = [model.predict(frame) for model in models]
+            predictions = [predicted(model, frame, "predict", start=start) for model in models]
         except DataError as error:
             raise explained(error, table) from None
         prediction = predictions[0]

@@ -161,12 +161,8 @@ class Checks:
         """
         name = f"{self.name}: {where}" if where else self.name
         x, y = transformed(*part[:2], self.model, self.losses, self.name, start)
-        try:
+        with _counting_from(start):
             batch = self._checked(x, y, part[2], name)
-        except DataError as error:
-            if start == 0:
-                raise
-            raise type(error)(f"{error}; rows count from row {start} of the data") from None
         if self._form is None:  # that of the first part is that of all
             self.columns = Columns(column_names(x), column_names(y), shape=sample_shape(batch[0]))
         form = (*map(sample_shape, batch[:2]), batch[2] is not None)
@@ -218,6 +214,15 @@ class Checks:
                 metric.require_targets(target, weight, shape)
             except DataError as error:
                 raise type(error)(f"{name}: argument 'y': {error}") from None
+
+
+@contextmanager
+def _counting_from(start: int) -> Iterator[None]:
+    """Say in errors which row of the data the first row of a part is, if it is not the first one."""
+    try:
+        yield
+    except DataError as error:
+        raise (type(error)(f"{error}; rows count from row {start} of the data") if start else error) from None
 
 
 def _form(tree: Tree) -> str:
@@ -339,15 +344,15 @@ def _products(model: Model, sample: Any) -> Iterator[int]:
                 return
 
 
-def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | None = None) -> Any:
+def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | None = None, *, start: int = 0) -> Any:
     """Return the predictions for rows of x in the unit of the target; see ``Model.predict``.
 
-    ``output`` gives new arrays of the model's outputs for a batch of checked rows; None is NumPy.
+    ``output`` gives new arrays of the model's outputs for a batch of checked rows; None is NumPy. ``start`` is the
+    number of the first row, for messages.
     """
     preprocess = model.preprocess
     found = []
-    for part in _inputs(model, x, name):
-        rows = checked_rows(part, model, name)
+    for rows in _inputs(model, x, name, start):
         count = rows_in(rows)
         work = multiply_adds(model, min(count, EVALUATION_ROWS), sample_shape(rows))
         with _AS_IS if work <= SMALL else limit_threads(work):
@@ -355,32 +360,38 @@ def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | No
                 found.append(output(rows))
                 continue
             workspace = model.take_workspace(count)
-            for start in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
+            for first in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
                 with np.errstate(all="ignore"):
-                    _, a = model.output(take(rows, slice(start, start + EVALUATION_ROWS)), workspace)
+                    _, a = model.output(take(rows, slice(first, first + EVALUATION_ROWS)), workspace)
                 found.append(map_leaves(lambda leaf: leaf.copy(), a))
             model.keep_workspace(workspace, count)
     whole = found[0] if len(found) == 1 else map_leaves(lambda *parts: np.concatenate(parts), *found)
     return whole if preprocess is None else preprocess.inverse(whole)
 
 
-def _inputs(model: Model, x: Any, name: str) -> Iterator[Any]:
+def _inputs(model: Model, x: Any, name: str, start: int) -> Iterator[Any]:
     """Give the rows of x as the model takes them, in blocks where x is a Dataset or is transformed."""
     try:
-        for rows in _in_blocks(x):
-            yield from [rows] if model.preprocess is None else model.preprocess.blocks(rows, model.dtype, name)
+        for first, rows in _in_blocks(x, start):
+            if model.preprocess is None:
+                with _counting_from(first):
+                    part = checked_rows(rows, model, name)
+                yield part
+            else:
+                for part in model.preprocess.blocks(rows, model.dtype, name, first):
+                    yield checked_rows(part, model, name)
     except DataError as error:
         raise explained(error, x) from None
 
 
-def _in_blocks(x: Any) -> Iterator[Any]:
-    """Give the rows of a Dataset in blocks, without targets; other data as a whole."""
+def _in_blocks(x: Any, start: int) -> Iterator[tuple[int, Any]]:
+    """Give the rows of a Dataset in blocks, without targets, after the number of the first; other data as a whole."""
     if not (hasattr(x, "read") and hasattr(x, "__len__")):
-        yield x
+        yield start, x
         return
-    for start in range(0, len(x), BLOCK_ROWS) or [0]:
-        stop = min(start + BLOCK_ROWS, len(x))
-        yield x.frame(start, stop) if hasattr(x, "frame") else x.read(start, stop)[0]
+    for first in range(0, len(x), BLOCK_ROWS) or [0]:
+        stop = min(first + BLOCK_ROWS, len(x))
+        yield start + first, x.frame(first, stop) if hasattr(x, "frame") else x.read(first, stop)[0]
 
 
 def classified(model: Model, x: Any, name: str) -> Any:

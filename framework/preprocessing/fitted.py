@@ -190,11 +190,11 @@ class FittedPreprocess(Component):
         named: Tree = {NUMBERS: numbers, **ids} if self.names else {**ids}
         return named
 
-    def blocks(self, x: Any, dtype: npt.DTypeLike, name: str) -> Iterator[Tree]:
+    def blocks(self, x: Any, dtype: npt.DTypeLike, name: str, start: int = 0) -> Iterator[Tree]:
         """Give the rows of a table as the model takes them, ``BLOCK_ROWS`` at a time; of no rows one empty block."""
         frame = frame_of(x, name, _ADVICE)
-        for start in range(0, frame.rows, BLOCK_ROWS) or [0]:
-            yield self.transform(frame.slice(start, start + BLOCK_ROWS), dtype, name=name, start=start)
+        for first in range(0, frame.rows, BLOCK_ROWS) or [0]:
+            yield self.transform(frame.slice(first, first + BLOCK_ROWS), dtype, name=name, start=start + first)
 
     def require_outputs(self, name: str) -> None:
         """Refuse columns that do not end as numbers or ids, and a table of which nothing is left.

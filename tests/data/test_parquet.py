@@ -72,6 +72,18 @@ def test_predictions_are_made_in_blocks(folder, monkeypatch):
     assert np.array_equal(model.predict(Parquet(folder)), model.predict(TABLE))
 
 
+@pytest.mark.parametrize("recipe", [None, Preprocess(columns={"*": [Standardize()]})])
+def test_an_error_of_a_prediction_counts_rows_from_the_first_of_the_file(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("framework.models.rows.BLOCK_ROWS", 64)
+    width = np.arange(300.0)
+    table = pa.table({"width": width, "late": width > 100})
+    model = classifier((table, "late"), preprocess=recipe).model
+    pq.write_table(pa.table({"width": np.where(width == 200, np.inf, width)}), tmp_path / "new.parquet")
+    where = "column 'width', row 8 .*; rows count from row 192 of the data" if recipe is None else "in row 200;"
+    with pytest.raises(DataError, match=where):
+        model.predict(Parquet(tmp_path / "new.parquet"))
+
+
 def test_weights_are_a_column(folder):
     weight = np.arange(ROWS) % 3.0
     assert bits(classifier(Parquet(folder, "late", weight="importance"))) == bits(classifier((X, LATE, weight)))
