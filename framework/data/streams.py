@@ -127,7 +127,8 @@ class Stream:
         for part in parts:
             self._rest = chain([part], parts) if self.once else None
             return part
-        raise DataError(f"{self.name} must give at least one row; got none in epoch 0")
+        advice = f"; if it was read before, {READ_AGAIN}" if self.once else ""
+        raise DataError(f"{self.name} must give at least one row; got none in epoch 0{advice}")
 
     def parts(self, epoch: int) -> Iterator[Part]:
         """Give x, y and weight of each batch of an epoch, of no more than ``rows`` rows.

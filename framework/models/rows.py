@@ -111,14 +111,6 @@ def _settle(model: Model, shapes: Any, name: str) -> None:
     model.settle(map_leaves(lambda shape: shape[1:], shapes))
 
 
-def target_shape(model: Model, x: Tree) -> Any:
-    """Return the shape of the model's outputs for these rows; a dict of shapes by name for several outputs."""
-    each = model.shape_after(sample_shape(x))
-    each = each if is_known(each) else sample_shape(model.output(take(x, slice(1)))[1])
-    rows = rows_in(x)
-    return map_leaves(lambda shape: (rows, *shape), each)
-
-
 class Checks:
     """The checks of some data: each part is checked by itself, and all must have one form.
 
@@ -130,11 +122,7 @@ class Checks:
     """
 
     def __init__(
-        self,
-        model: Model,
-        losses: tuple[Loss | Figure, ...],
-        name: str,
-        columns: Columns = NO_COLUMNS,
+        self, model: Model, losses: tuple[Loss | Figure, ...], name: str, columns: Columns = NO_COLUMNS
     ) -> None:
         """Remember what takes the data; see ``prepare``."""
         self.model, self.losses, self.name, self.columns = model, losses, name, columns
@@ -160,14 +148,13 @@ class Checks:
             DataError: It holds something that no model can learn from, or has another form than the first part.
         """
         name = f"{self.name}: {where}" if where else self.name
-        x, y = transformed(*part[:2], self.model, self.losses, self.name, start)
+        x, y = self._transformed(part[0], part[1], start)
         with _counting_from(start):
             batch = self._checked(x, y, part[2], name)
-        if self._form is None:  # that of the first part is that of all
-            self.columns = Columns(column_names(x), column_names(y), shape=sample_shape(batch[0]))
         form = (*map(sample_shape, batch[:2]), batch[2] is not None)
-        self._form = self._form or form
-        if form != self._form:
+        if self._form is None:  # that of the first part is that of all
+            self._form, self.columns = form, Columns(column_names(x), column_names(y), shape=form[0])
+        elif form != self._form:
             got, before = (
                 f"x {shown(of_rows(x))}, y {shown(of_rows(y))}, {'weights' if weighted else 'no weights'}"
                 for x, y, weighted in (form, self._form)
@@ -177,26 +164,44 @@ class Checks:
             )
         return batch
 
+    def _transformed(self, x: Any, y: Any, start: int) -> tuple[Any, Any]:
+        """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
+        model, name = self.model, self.name
+        targets: tuple[str, ...] = ()
+        if model.preprocess is not None:
+            x = model.preprocess.transform(x, model.dtype, name=name, start=start)
+            targets = model.preprocess.targets  # without steps for them, y stays as it is
+            y = model.preprocess.transform_target(y, name=name, start=start) if targets else y
+        if isinstance(self.losses[0], Losses):
+            if is_frame(y):
+                frame = Frame(y, f"{name}: argument 'y'")
+                y = {label: frame.column(label) for label in frame.names}
+            elif targets and not isinstance(y, Mapping):
+                y = dict(zip(targets, np.reshape(y, (len(y), -1)).T, strict=True))
+        return x, y
+
     def _checked(self, x: Any, y: Any, weight: Any, name: str) -> Batch:
         """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``checked_rows``."""
-        model, losses = self.model, self.losses
+        model, given, of_y = self.model, y, f"{name}: argument 'y'"
         x = checked_rows(x, model, name, self.columns.inputs, self._sum if self.fingerprinted else None)
         rows = rows_in(x)
         if rows == 0:
             raise DataError(f"{name}: argument 'x' must have at least one row; got shape {_form(x)}")
         if known := self.columns.targets or model.target_columns:
-            model.require_columns(y, f"{name}: argument 'y'", known)
-        given, y = y, real_tree(y, f"{name}: argument 'y'")
+            model.require_columns(y, of_y, known)
+        y = real_tree(y, of_y)
         for array in leaves(y):
             if array.ndim == 0 or len(array) != rows:
                 got = f"{_form(x)} and {_form(y)}"
                 raise ShapeError(f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {got}")
-        shape = target_shape(model, x)
-        forms = [loss.form_targets(y, shape, model.dtype, f"{name}: argument 'y'", given) for loss in losses]
+        sample = model.shape_after(sample_shape(x))
+        sample = sample if is_known(sample) else sample_shape(model.output(take(x, slice(1)))[1])
+        shape = map_leaves(lambda sizes: (rows, *sizes), sample)
+        forms = [loss.form_targets(y, shape, model.dtype, of_y, given) for loss in self.losses]
         y = forms[0]  # that of the loss which is trained on
         if weight is not None:
             weight = require_weights(weight, rows, f"{name}: argument 'weight'", model.dtype)
-        self._require_metrics(y, weight, shape, name)
+        self._require_metrics(y, weight, shape, of_y)
         return x, y, weight
 
     def _sum(self, array: Array) -> float:
@@ -213,7 +218,7 @@ class Checks:
             try:
                 metric.require_targets(target, weight, shape)
             except DataError as error:
-                raise type(error)(f"{name}: argument 'y': {error}") from None
+                raise type(error)(f"{name}: {error}") from None
 
 
 @contextmanager
@@ -228,24 +233,6 @@ def _counting_from(start: int) -> Iterator[None]:
 def _form(tree: Tree) -> str:
     """Return the shapes of arrays, for a message."""
     return shown(map_leaves(np.shape, tree))
-
-
-def transformed(
-    x: Any, y: Any, model: Model, losses: tuple[Loss | Figure, ...], name: str, start: int = 0
-) -> tuple[Any, Any]:
-    """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
-    targets: tuple[str, ...] = ()
-    if model.preprocess is not None:
-        x = model.preprocess.transform(x, model.dtype, name=name, start=start)
-        targets = model.preprocess.targets  # without steps for them, y stays as it is
-        y = model.preprocess.transform_target(y, name=name, start=start) if targets else y
-    if isinstance(losses[0], Losses):
-        if is_frame(y):
-            frame = Frame(y, f"{name}: argument 'y'")
-            y = {label: frame.column(label) for label in frame.names}
-        elif targets and not isinstance(y, Mapping):
-            y = dict(zip(targets, np.reshape(y, (len(y), -1)).T, strict=True))
-    return x, y
 
 
 def require_samples(shape: Any, model: Model, name: str) -> None:

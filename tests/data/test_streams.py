@@ -169,6 +169,10 @@ def test_an_iterable_without_a_function_trains_and_does_not_resume():
     with pytest.raises(UsageError, match=r"fit: validation: a generator can be read once"):
         recipe().fit(network(), (X, Y), batches(9)(0))
     assert recipe().evaluate(run.model, batches(9)(0)) == recipe().evaluate(run.model, (X, Y))
+    rows = batches(9)(0)
+    recipe(epochs=1).fit(network(), rows)
+    with pytest.raises(DataError, match=r"got none in epoch 0; if it was read before, write Stream\(function\)"):
+        recipe(epochs=1).fit(network(), rows)
 
 
 def test_an_iterable_that_begins_anew_trains_several_epochs():
