@@ -15,7 +15,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.derivatives.checks import Subject, check_rows
 from framework.derivatives.formulas import Formula
-from framework.emit.programs import program_of
+from framework.emit.programs import Program, program_of
 from framework.errors import DerivativeError, DivergedError, ShapeError
 from framework.models import Model
 from framework.models.parameters import Parameters, matching
@@ -68,7 +68,11 @@ class Regularizer(Formula):
         Raises:
             DerivativeError: The value cannot be traced; says why, and what to write.
         """
-        return program_of(self, "value", ("values",), values, whole=True).derivative(values)
+        return self.program(values).derivative(values)
+
+    def program(self, like: Any = None) -> Program:
+        """Return the traced ``value``, for arrays of the shape and dtype of ``like``."""
+        return program_of(self, "value", ("values",), np.empty((4, 3)) if like is None else like, whole=True)
 
     def names(self, parameters: Parameters) -> tuple[str, ...]:
         """Return the names that the pattern matches, frozen or not.

@@ -284,11 +284,11 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
         raise ShapeError(f"target must have the shape of the output, {np.shape(output)}; got {np.shape(target)}")
     loss.require_model(neuron.output_activation)
     graph = LossGraph(done.passes.graph, loss, target, weighted=False)
-    ((of_h, slope_of_loss),) = graph.deltas.values()
+    (slope_of_loss,) = graph.deltas.values()
     inputs = {"a": graph.a["output"], "h": graph.h["output"] or graph.a["output"], **graph.data}
     delta = emit({"delta": slope_of_loss}, inputs, memory=False)(output, h, target, output.dtype.type(1.0))
     # 0 - x and not -x, so that an error of 0 is not shown as -0
-    term = 0.0 - (delta if of_h else delta * slope)
+    term = 0.0 - (delta if graph.fused["output"] else delta * slope)
     return {
         "x": x,
         "weights": neuron.weights.copy(),

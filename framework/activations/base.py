@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Activation(Formula):
     else:
         output_range: ClassVar[tuple[float, float] | None] = None
     _formula: ClassVar[Callable[..., Any]]
-    _method: ClassVar[str] = "_formula"
+    _methods: ClassVar[dict[str, int]] = {"_formula": 1, "derivative": 1, "derivative_from_output": 1, "backward": 3}
     _has_derivative: ClassVar[bool]
     _has_derivative_from_output: ClassVar[bool]
     _has_backward: ClassVar[bool]
@@ -173,12 +173,10 @@ class Activation(Formula):
         """Draw f and f' over h; see ``plots.activation``."""
         return plots.activation(self, span=span, axis=axis)
 
-    def require_derivative(self) -> Self:
-        """Return the activation itself, checked once; where nothing is written, its formula must be traceable."""
-        super().require_derivative()
+    def require_traced_derivative(self) -> bool:
         if not (self.writes_derivative or self._has_backward):
-            self.program()
-        return self
+            self.program()  # where nothing is written, the formula must be traceable
+        return super().require_traced_derivative()
 
     def require_units(self, units: int | None, name: str = "") -> None:
         """Check that the output over a row of this many units is not constant; ``name`` begins the message.

@@ -9,7 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,11 +28,13 @@ from framework.derivatives.checks import (
     require_traced,
 )
 from framework.derivatives.differences import resolved_bounds, slope_along
-from framework.emit.programs import Program, one_width_error, tried_width, wholly_ours
+from framework.emit.programs import Program, one_width_error, programs_of, tried_width
 from framework.emit.text import show
 from framework.errors import DataError, DerivativeError, FrameworkError, ShapeError
+from framework.graph.graph import Graph
 from framework.graph.node import needed
-from framework.graph.reads import Reads
+from framework.graph.symbol import Symbol, value_of
+from framework.graph.trace import share
 from framework.settings.component import Component
 from framework.trees import flatten, leaves, map_leaves, sample_shape
 
@@ -50,22 +52,50 @@ class Formula(Component):
     """
 
     check: ClassVar[Literal["on", "off"]] = "on"
-    _method: ClassVar[str] = "value"  # the method that is the formula
+    _methods: ClassVar[dict[str, int]] = {"value": 1, "slope": 1}  # that are traced, with the number of arguments
 
     @abstractmethod
     def check_derivative(self) -> None:
         """Compare the derivatives that training uses with the formula; see ``check_derivative``."""
 
     def require_derivative(self) -> Self:
-        """Return the component itself, checked once for its class, its settings and what else its formula reads.
+        """Return the component itself, checked once for its class and its settings; ``fit`` finds other changes.
 
         Raises:
             DerivativeError: A written derivative is wrong, or none is written and the formula cannot be derived.
         """
-        if self.check == "on" and not wholly_ours(self):  # tests check the library's own
-            reads = Reads([getattr(self, self._method)], type(self)).values
-            _check_once(self, frozenset(reads.items()))
+        share(("derivative", self), self.require_traced_derivative)
         return self
+
+    def require_traced_derivative(self) -> bool:
+        """Check the derivative, once for what the methods make of symbols now, and return True; see above."""
+
+        def check() -> bool:
+            self.check_derivative()
+            return True
+
+        return self.check == "off" or bool(share(("derivative", self, self.traced_key), check))
+
+    @property
+    def traced_key(self) -> tuple[Any, ...]:
+        """A key of the graphs that the methods of the class record: equal while they compute the same."""
+        programs = programs_of(self)
+        if "key" not in programs:
+            base = next(cls for cls in type(self).__mro__ if "_methods" in vars(cls))
+            written = {name: getattr(type(self), name) for name in self._methods}
+            own = [name for name, method in written.items() if method is not getattr(base, name, None)]
+            programs["key"] = tuple((written[name], self._key_of(name)) for name in own)
+        key: tuple[Any, ...] = programs["key"]
+        return key
+
+    def _key_of(self, name: str) -> Any:
+        graph, count = Graph(), self._methods[name]
+        symbols = [Symbol(graph.input(f"{place}", (graph.rows, tried_width(self)))) for place in range(count)]
+        try:
+            with np.errstate(all="ignore"):
+                return graph.key_of([value_of(getattr(self, name)(*symbols))])
+        except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol)
+            return str(error)
 
     def _repr_latex_(self) -> str | None:
         """Return the LaTeX that Jupyter draws, of the formula and its derivative; None if it cannot be traced."""
@@ -73,11 +103,6 @@ class Formula(Component):
             return show(self)._repr_latex_()
         except FrameworkError:
             return None
-
-
-@lru_cache(maxsize=256)
-def _check_once(formula: Formula, reads: frozenset[Any]) -> None:  # noqa: ARG001 (a part of the key)
-    formula.check_derivative()
 
 
 def check_activation(activation: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,11 @@ from framework.graph.graph import rewrite
 from framework.graph.lower import recognise
 from framework.graph.node import Node, needed
 from framework.graph.operations import OPERATIONS
-from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import symbol_of, value_of
 from framework.graph.textbook import plainer, tidied
-from framework.graph.trace import ROWS, Traced, trace
-from framework.settings.component import Component, PlainFunction
-from framework.settings.messages import is_ours
+from framework.graph.trace import ROWS, Traced, share, trace
+from framework.settings.component import Component
 
 _WIDTH = 4
 """The row length that a formula is traced with first; the result serves any shape if it is elementwise."""
@@ -50,7 +48,7 @@ class Program:
     Attributes:
         traced: The formula as a graph; it derives by the first argument.
         elementwise: Whether each element of the result depends on one element of each argument.
-        reads: The values that the formula reads besides its arguments and settings.
+        key: Equal for programs of the same formula.
     """
 
     def __init__(
@@ -59,30 +57,33 @@ class Program:
         names: tuple[str, ...] = ("h",),
         dtype: str = "float64",
         width: int | tuple[int, ...] = _WIDTH,
-        reads: Reads | None = None,
-        *,
-        ours: bool = False,
+        owner: Any = None,
     ) -> None:
         """Trace a formula of arguments of one shape: (rows, width), or all of it if ``width`` is a tuple.
+
+        ``owner`` is whose formula it is; see ``trace``.
 
         Raises:
             DerivativeError: The formula cannot be traced; says why, and what to write.
         """
         whole = isinstance(width, tuple)
         shapes = dict.fromkeys(names, width if isinstance(width, tuple) else (ROWS, width))
-        traced = trace(lambda **named: formula(*named.values()), shapes, dtype, open_rows=not ours)
-        self.elementwise = all(map(_elementwise, needed(traced.outputs)))
-        if not self.elementwise:
-            if not whole and (mixed := mixing(traced.output)):
+
+        def require_rows_apart(traced: Traced) -> None:
+            if not (whole or _is_elementwise(traced)) and (mixed := mixing(traced.output)):
                 advice = "Use the last axis, axis=-1"
                 if names[0] == "prediction":
                     advice = "Return a value for each element, or for each row of a RowLoss; the mean is taken for you"
                 raise DerivativeError(
                     f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. {advice}"
                 )
+
+        traced = trace(lambda **named: formula(*named.values()), shapes, dtype, owner=owner, check=require_rows_apart)
+        self.key = owner, traced.key
+        self.elementwise = _is_elementwise(traced)
+        if not self.elementwise:
             traced = Traced(traced.inputs, (recognise(traced.output),))
         self.traced = traced
-        self.reads = Reads([formula]) if reads is None else reads
 
     @property
     def inputs(self) -> dict[str, Node]:
@@ -165,9 +166,12 @@ class Program:
         return {**inputs, "output": self.output if known else self.traced.graph.input("output", self.first.shape)}
 
 
-def _elementwise(node: Node) -> bool:
-    """Return whether an operation works on each element alone."""
-    return OPERATIONS[node.op].elementwise or node.op in ("input", "astype") or node.fill is not None
+def _is_elementwise(traced: Traced) -> bool:
+    """Return whether every operation works on each element alone."""
+    return all(
+        OPERATIONS[node.op].elementwise or node.op in ("input", "astype") or node.fill is not None
+        for node in needed(traced.outputs)
+    )
 
 
 def program_of(
@@ -200,9 +204,8 @@ def program_of(
     def traced(size: Any) -> Program:
         program: Program | None = programs.get((method, dtype, size))
         if program is None:
-            make = _shared_program if wholly_ours(component) else _new_program
             try:
-                program = programs[method, dtype, size] = make(component, method, names, dtype, size)
+                made = Program(getattr(component, method), names, dtype, size, (component, method))
             except DerivativeError as error:
                 name = "__call__" if method == "_formula" else method
                 raise DerivativeError(f"{type(component).__name__}.{name}: {error}") from None
@@ -210,22 +213,11 @@ def program_of(
                 if size != tried:
                     raise
                 raise one_width_error(component, size, error) from None
-        require_current(component, program)
+            program = programs[method, dtype, size] = share(("program", made.key), lambda: made)
         return program
 
     program = traced(like.shape if whole else width if rows else tried)
     return program if whole or rows or program.elementwise else traced(width)
-
-
-def _new_program(component: Component, method: str, names: tuple[str, ...], dtype: str, width: Any) -> Program:
-    """Trace a formula."""
-    formula = getattr(component, method)
-    reads = Reads([formula], type(component))
-    return Program(formula, names, dtype, width, reads, ours=wholly_ours(component))
-
-
-_shared_program = lru_cache(maxsize=256)(_new_program)
-"""The same for the library's own components, which read settings alone: equal ones share a program."""
 
 
 def tried_width(component: Component, default: int = _WIDTH) -> int:
@@ -249,101 +241,43 @@ def one_width_error(component: Component, width: int, error: Exception) -> Shape
     )
 
 
-_PROGRAMS: dict[Any, Any] = {}
-_KEPT_PROGRAMS = 256
-"""How many programs are kept for equal components, whose formulas have one graph."""
-
-
-def share_program(key: Any, make: Callable[[], Any], own: Callable[[Any], bool]) -> Any:
-    """Return the program of a key, made once; one that is ``own`` to its component is not kept.
-
-    Args:
-        key: What decides the program; see ``structure_of``.
-        make: Makes the program.
-        own: Returns whether a program is for one component alone.
-    """
-    try:
-        program = _PROGRAMS.get(key)
-    except TypeError:  # a setting that has no hash
-        return make()
-    if program is None:
-        program = make()
-        if not own(program):
-            if len(_PROGRAMS) >= _KEPT_PROGRAMS:
-                _PROGRAMS.pop(next(iter(tuple(_PROGRAMS))), None)  # a copy, as another thread may add one
-            _PROGRAMS[key] = program
-    return program
-
-
-def structure_of(component: Component, leave_out: Callable[[Any], bool] = lambda _value: False) -> tuple[Any, ...]:
-    """Return a key that is equal for components with the same formulas: the class and the settings.
-
-    The repr is a part of it, because 1, 1.0 and True are equal, and so are 0.0 and -0.0.
-
-    Args:
-        component: The component.
-        leave_out: Returns True for the value of a setting that formulas do not read.
-    """
-    unread = ("seed", "initializer", "recurrent_initializer") if ":" not in component.tag() else ()
-    settings = {
-        name: value for name, value in component.settings().items() if name not in unread and not leave_out(value)
-    }
-    return type(component), tuple(settings.items()), repr(settings)
-
-
-def refresh(component: Component) -> None:
-    """Drop the programs of a component and its parts if a value that they read has changed; check derivatives again."""
-    if wholly_ours(component):  # which reads its settings alone, and whose derivatives have tests
-        return
-    if any(program.reads.changed() is not None for program in programs_of(component).values()):
+def forget(*components: Component) -> None:
+    """Drop the programs of components and their parts, so that their formulas are traced again."""
+    for component in _with_parts(*components):
         programs_of(component).clear()
-    require_derivative = getattr(type(component), "require_derivative", None)
-    if require_derivative is not None and is_checked(component):
-        require_derivative(component)  # which remembers its result and the values that were read
-    for part in parts_of(component):
-        refresh(part)
 
 
-def require_current(component: Component, program: Any) -> None:
-    """Check cheaply, at each use of a program, that every name in its formula is bound to the same value.
+def require_derivatives(*components: Component, traced: bool) -> None:
+    """Check the derivatives that the classes of components and of their parts write.
 
-    Raises:
-        DerivativeError: One has; names it.
-    """
-    if program.reads.bound and program.reads.moved():
-        require_unchanged(component, "since the formula was traced")
-
-
-def require_unchanged(component: Component, when: str = "while training") -> None:
-    """Check that every formula reads the same values as when it was traced.
+    Args:
+        *components: The components.
+        traced: Whether those of equal settings are checked again where they make another graph now.
 
     Raises:
-        DerivativeError: One reads another value; names it.
+        DerivativeError: One is wrong.
     """
-    for part in parts_of(component):
-        require_unchanged(part, when)
-    for program in programs_of(component).values():
-        name = program.reads.changed()
-        if name is not None:
-            raise DerivativeError(
-                f"{type(component).__name__}: {name} has changed {when}; its formula would no longer belong to "
-                "its derivative. Make it a setting, or let the formula depend on its arguments alone"
-            )
+    method = "require_traced_derivative" if traced else "require_derivative"
+    for component in _with_parts(*components):
+        if hasattr(type(component), method) and is_checked(component):
+            getattr(component, method)()
+
+
+def _with_parts(*components: Component) -> Iterable[Component]:
+    """Return components and the components among their settings, each once."""
+    known = {id(component): component for component in components}
+    waiting = [*components]
+    for component in waiting:
+        parts = {id(part): part for part in parts_of(component) if id(part) not in known}
+        known |= parts
+        waiting += parts.values()
+    return waiting
 
 
 def programs_of(component: Component) -> dict[Any, Any]:
     """Return the programs that are kept for a component."""
-    try:
-        programs: dict[Any, Any] = getattr(component, "_programs")  # noqa: B009 (a slot)
-    except AttributeError:
-        object.__setattr__(component, "_programs", programs := {})
+    programs: dict[Any, Any] = _slot(component, "_programs", dict)
     return programs
-
-
-def wholly_ours(component: Component) -> bool:
-    """Return whether every formula of a component and its parts is the library's own, which has tests."""
-    own = is_ours(type(component).__module__) and not isinstance(component, PlainFunction)
-    return own and all(map(wholly_ours, parts_of(component)))
 
 
 def is_checked(component: Component) -> bool:
@@ -353,11 +287,20 @@ def is_checked(component: Component) -> bool:
 
 def parts_of(component: Component) -> list[Component]:
     """Return the components among the settings, which stay the same."""
-    try:
-        parts: list[Component] = getattr(component, "_inner")  # noqa: B009 (a slot)
-    except AttributeError:
+
+    def make() -> list[Component]:
         settings = component.settings().values()
         flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))
-        parts = [part for part in flat if isinstance(part, Component)]
-        object.__setattr__(component, "_inner", parts)
+        return [part for part in flat if isinstance(part, Component)]
+
+    parts: list[Component] = _slot(component, "_inner", make)
     return parts
+
+
+def _slot(component: Component, name: str, make: Callable[[], Any]) -> Any:
+    """Return what a slot of a component holds, which is made at first use."""
+    try:
+        return getattr(Component, name).__get__(component)  # getattr(component, name) would look for advice
+    except AttributeError:
+        object.__setattr__(component, name, made := make())
+    return made

@@ -90,7 +90,6 @@ class Passes:
         dtype: That of floats.
         patterns: Those that a backward pass may start from.
         contiguous: Whether each output, and each argument of its activation, is known to be C contiguous.
-        losses: The losses that backward passes began with, each with its graph and its function.
         sources: Where the argument of each activation is: among the results, the arguments, or nowhere.
         single: Whether there is one output.
         is_number: Whether the output is one number, of one sample.
@@ -153,7 +152,6 @@ class Passes:
         self._results = [*results.values()]
         self.forward = emit(results, _named("i", self._inputs), name="forward", share=True)
         self.contiguous = [node in self.forward.contiguous for node in (*a, *h)]
-        self.losses: dict[Any, Any] = {}
         self.functions: dict[bool, Emitted] = {}
         self._several, self.single = len(results) > 1, not isinstance(graph.outputs, dict)
         self.is_number = graph.sample and self.single and not a[0].shape
@@ -185,7 +183,7 @@ class Passes:
         lowering.known |= {node: end for node, end in ends if node}
         data = lowering.add(graph.data.values())
         totals = lowering.add(graph.totals[path] for path in graph.paths)
-        deltas = lowering.add(graph.deltas.get(name, (False, 0.0))[1] for name in graph.a)
+        deltas = lowering.add(graph.deltas.get(name, 0.0) for name in graph.a)
         seeds, gradients = self._derived[graph.pattern]
         for seed, delta in zip(seeds, deltas, strict=True):
             lowering.known[seed] = lowering.graph.add("broadcast_to", delta, shape=seed.shape)

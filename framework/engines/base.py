@@ -18,7 +18,6 @@ import numpy as np
 from framework.arithmetic import arithmetic, flushes
 from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece, rows_of_batch
-from framework.emit.programs import require_unchanged, wholly_ours
 from framework.emit.step import Computation, Slot, finish
 from framework.engines.step import NumPyStep
 from framework.errors import DivergedError
@@ -116,18 +115,7 @@ class Engine:
         self.part_rows, self.regularizers, self.watched, self.within = part_rows, regularizers, watched, within
         self.strategy = strategy
         self._rates: tuple[float, Array] = (0.0, np.zeros(0))  # a constant one, as often as was asked for
-        self._step, self._slot = NumPyStep(run.model, run.loss_function, figures), Slot.of(run.model)
-        formulas = (run.loss_function, run.model, *regularizers)
-        self._watched = [each for each in formulas if not wholly_ours(each)]  # the library's own read nothing else
-
-    def begin_epoch(self) -> None:
-        """Check that every formula reads the same values as when it was traced.
-
-        Raises:
-            DerivativeError: One reads another value; names it.
-        """
-        for component in self._watched:
-            require_unchanged(component)
+        self._step, self._slot = NumPyStep(run.model, run.loss_function, figures, lifted), Slot.of(run.model)
 
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""

@@ -12,7 +12,6 @@ from typing import Any
 from framework.arrays import Array, Sums
 from framework.data.pieces import Piece
 from framework.engines.base import Engine
-from framework.errors import DerivativeError
 from framework.losses.several import Figure
 from framework.runs.figures import add_sums
 from framework.trees import rows_in
@@ -64,7 +63,6 @@ class Pace:
 class ChunkEngine(Engine):
     """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make."""
 
-    _plan: Any = None  # what a chunk is compiled from
     _begun = 0.0  # when the preparation of a chunk has begun
 
     def __init__(self, *settings: Any, **options: Any) -> None:
@@ -95,20 +93,6 @@ class ChunkEngine(Engine):
     @abstractmethod
     def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:
         """Return (h, a) of a batch of the last chunk, given its number there and how many rows it has."""
-
-    def begin_epoch(self) -> None:
-        """Check that every formula reads the same values as when it was compiled.
-
-        Raises:
-            DerivativeError: One reads another value; names it.
-        """
-        super().begin_epoch()
-        for name, reads in () if self._plan is None else self._plan.reads:
-            if (changed := reads.changed()) is not None:
-                raise DerivativeError(
-                    f"{name}: {changed} has changed while training; the compiled step computes with its first value. "
-                    "Make it a setting, or let the formula depend on its arguments alone"
-                )
 
     def advance(self, piece: Piece) -> None:
         """Make a chunk of steps; NumPy makes a step that is not finite, or whose metrics raise an error."""

@@ -37,4 +37,5 @@ def compile_model(model: Model) -> CompiledModel:
         raise SettingsError(f"compile_model: argument 'model' must be a model; got {brief(model)}{hint}")
     from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
 
+    model.retrace()
     return compiled_model(model, "compile_model")

@@ -5,27 +5,23 @@ A record is made by calling the formula on symbols of ``graph``. Raise ``CannotL
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from framework.emit.numpy import emit
-from framework.emit.programs import parts_of, wholly_ours
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.node import Node, matching, ordered
 from framework.graph.operations import OPERATIONS
-from framework.graph.reads import Reads
 from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol
+from framework.graph.trace import share
 from framework.optimizers import Optimizer
 from framework.schedules import Schedule
 from framework.schedules.formulas import ConstantSchedule
-from framework.settings.component import Component
-from framework.settings.messages import is_ours
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
 """The relative and absolute tolerance between an update and its record."""
@@ -72,34 +68,6 @@ def bare(value: Any) -> Any:
     return value
 
 
-def key_of(component: Component, *names: str) -> tuple[Any, ...]:
-    """Return the methods of these names, and what a user's methods read: the key of a component's records."""
-    methods = tuple(getattr(type(component), name) for name in names)
-    if wholly_ours(component):
-        return methods
-    reads = Reads([getattr(component, name) for name in names], type(component))
-    return *methods, frozenset(reads.values.items())
-
-
-_FORMULAS = (
-    *("_formula", "derivative", "derivative_from_output", "backward", "value", "slope", "value_from_preactivation"),
-    *("fused_slope", "update", "formula", "apply", "function"),
-)
-"""The methods of components that are traced."""
-
-
-def reads_of(components: Iterable[Component]) -> Iterator[tuple[str, Reads]]:
-    """Give what the formulas of users' classes read, of components and the components among their settings."""
-    for component in components:
-        if not wholly_ours(component):
-            yield from reads_of(parts_of(component))
-        kind = type(component)
-        methods = [getattr(component, name) for name in _FORMULAS if hasattr(kind, name) or name in kind.model_fields]
-        own = [method for method in methods if callable(method) and not is_ours(getattr(method, "__module__", None))]
-        if own:
-            yield kind.__name__, Reads(own, kind)
-
-
 def reason(name: str, error: Exception) -> str:
     """Return why a formula cannot be recorded."""
     if not isinstance(error, DerivativeError):
@@ -138,12 +106,14 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
     Raises:
         CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
     """
-    return _rehearsed(optimizer, dtype, key_of(optimizer, "update"))
+    update = _update(optimizer, dtype, optimizer.learning_rate)
+    made: Lowered = share((type(optimizer), dtype, update), lambda: _rehearse(optimizer, dtype, update))
+    return made
 
 
-@lru_cache(maxsize=64)
-def _rehearsed(optimizer: Optimizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
-    name, update = f"{type(optimizer).__name__}.update", _update(optimizer, dtype, optimizer.learning_rate)
+def _rehearse(optimizer: Optimizer, dtype: str, update: Lowered) -> Lowered:
+    """Return the record of an update, after a comparison with the update itself."""
+    name = f"{type(optimizer).__name__}.update"
     if _update(optimizer, dtype, optimizer.learning_rate) != update:
         raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
     others = (0.25 if optimizer.learning_rate == 0.5 else 0.5, ConstantSchedule(rate=0.5))

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array, Batch, Sums
-from framework.emit.programs import share_program, structure_of
+from framework.emit.programs import require_derivatives
 from framework.emit.step import Computation, Slot, StepProgram, draw_numbers, require_rows
 from framework.errors import DivergedError
 from framework.graph.step import StepGraph
+from framework.graph.trace import share
 from framework.losses import Loss
 from framework.losses.several import Figure, Losses
 from framework.models import Model
 from framework.models.base import unsound_buffer
 from framework.runs.figures import Figures
-from framework.settings.messages import is_ours
 from framework.trees import leaves, map_leaves, rows_in
+
+_LOOPS = {"backward": (Loss.backward,), "count": (Loss.count, Losses.count)}
+"""The loops of the base classes, which the graph of a loss takes the place of."""
 
 
 def overrides_loop(loss: Loss) -> str | None:
-    """Return the method with which a user's class replaces what its base class does with ``value``, or None."""
-    names = (name for name in ("backward", "count") if not is_ours(getattr(type(loss), name).__module__))
+    """Return the method with which a class replaces what its base class does with ``value``, or None."""
+    names = (name for name, known in _LOOPS.items() if getattr(type(loss), name) not in known)
     return next((f"{type(loss).__name__}.{name}" for name in names), None)
 
 
 def traced_metrics(figures: Figures, model: Model) -> list[Figure]:
     """Return the metrics that are losses, whose sums a step computes.
 
-    NumPy computes one that reads values which may change, and one whose numbers a Preprocess turns back.
+    NumPy computes one whose numbers a Preprocess turns back.
     """
     return [
         figure
@@ -38,7 +43,6 @@ def traced_metrics(figures: Figures, model: Model) -> list[Figure]:
         if isinstance(figure.formula, Loss)
         and type(figure.formula).output_sums in (Loss.output_sums, Losses.output_sums)
         and overrides_loop(figure.formula) is None
-        and not figure.formula.read
         and figures.inverse(model, figure) is None
     ]
 
@@ -46,9 +50,15 @@ def traced_metrics(figures: Figures, model: Model) -> list[Figure]:
 class NumPyStep:
     """Fills the gradients of a model from a batch; one function for each form of a batch."""
 
-    def __init__(self, model: Model, loss: Loss, figures: Figures) -> None:
-        """Prepare for the batches of a run."""
-        self.model, self.loss, self.figures = model, loss, figures
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        figures: Figures,
+        lifted: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Prepare for the batches of a run; ``lifted`` puts back the mode for subnormal numbers of ``Engine``."""
+        self.model, self.loss, self.figures, self.lifted = model, loss, figures, lifted
         self._by_hand = overrides_loop(loss) is not None
         self._forms: dict[Any, _Form] = {}
 
@@ -108,16 +118,16 @@ class _Form:
         formulas = [(figure.path, figure.formula) for figure in metrics]
         kept = shards or len(metrics) < len(figures.of_metrics)  # by shards, for the error of what is not finite
 
-        def make() -> tuple[StepGraph, StepProgram]:
-            graph = StepGraph(model, loss, batch, metrics=formulas, shards=shards)
-            return graph, StepProgram(graph, kept=kept or None in graph.loss.metrics)
+        traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards)
+        kept = kept or None in traced.loss.metrics
 
-        of_metrics = tuple((path, structure_of(formula)) for path, formula in formulas)
-        key = model.structure(), structure_of(loss), of_metrics
-        form = (_form_of(batch[0]), _form_of(batch[1]), batch[2] is None, shards, kept)
-        graph, program = share_program(
-            (*key, form), make, lambda made: bool(loss.read or made[0].model.calls or made[0].model.read)
-        )
+        def make() -> tuple[StepGraph, StepProgram]:
+            with step.lifted():
+                require_derivatives(*(part for _, part in model.placed()), loss, traced=True)
+            return traced, StepProgram(traced, kept=kept)
+
+        programs = model._built().programs if traced.model.calls else None
+        graph, program = share((traced.key, kept), make, programs)
         made = [figure for figure, total in zip(metrics, graph.loss.metrics, strict=True) if total is not None]
         self.model, self.loss, self.figures, self.graph = model, loss, figures, graph
         self.totals = [*figures.of_outputs, *made]
@@ -185,7 +195,7 @@ class _Form:
             return unsound_buffer(self.model, next(name for name, buffer in new if not np.isfinite(buffer).all()))
         h, a = self.program.outputs(results)
         loss, outputs = self.graph.loss, self.graph.model.outputs
-        h = map_leaves(lambda name, part: part if loss.deltas.get(name, (False,))[0] else None, outputs, h)
+        h = map_leaves(lambda name, part: part if loss.fused.get(name) else None, outputs, h)
         paths = [(), *(path for path in loss.totals if path)]
         return self.loss.divergence(a, h, y, {path: float(total) for path, total in zip(paths, results, strict=False)})
 

@@ -46,6 +46,7 @@ class Graph:
         dtype: The dtype of floats, "float64" or "float32".
         rows: The stand-in for the number of rows.
         nodes: Every node, in the order of computation.
+        ops: Their operations.
         simplifies: Whether a new operation is replaced by a simpler one that computes the same.
         reorders: Whether it may also be replaced by one that differs in the last bits; in gradients alone.
         lowered: Whether ``lower`` made it, so that NumPy computes every operation fast.
@@ -56,6 +57,7 @@ class Graph:
         """Start empty."""
         self.dtype, self.rows = dtype, rows
         self.nodes: list[Node] = []
+        self.ops: set[str] = set()
         self.simplifies = self.reorders = self.lowered = False
         self.calls: dict[Node, Call] = {}
         self._known: dict[tuple[Any, ...], Node] = {}
@@ -75,11 +77,11 @@ class Graph:
             DerivativeError: An argument is not a number, a node or an array, or the operation has no row in the table.
             ShapeError: The arguments' shapes do not fit.
         """
-        args = tuple(map(self.lift, args))
+        args = tuple([arg if type(arg) is Node else self.lift(arg) for arg in args])
         row = OPERATIONS.get(op)
         if row is None:
             refuse(f"np.{op}", NO_RULE)
-        if row.elementwise and not any(isinstance(arg, Node) for arg in args):
+        if row.elementwise and Node not in map(type, args):
             with np.errstate(all="ignore"):
                 return np.asarray((_SPECIAL.get(op) or getattr(np, op))(*args)).item()
         if self.simplifies and op in SIMPLER:
@@ -87,7 +89,7 @@ class Graph:
             if found is not None:
                 return found
         try:
-            shape = row.shape(self, *(arg.shape if isinstance(arg, Node) else () for arg in args), **attributes)
+            shape = row.shape(self, *[arg.shape if type(arg) is Node else () for arg in args], **attributes)
         except ShapeError as error:
             raise ShapeError(f"{error}{line_at_fault()}") from None
         return self.made(op, args, attributes, tuple(map(int, shape)), row.kind or self._promoted(op, args, attributes))
@@ -106,18 +108,26 @@ class Graph:
         self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str = "f"
     ) -> Node:
         """Return the node of an operation whose shape is known."""
-        compared = ((arg if isinstance(arg, Node) else (type(arg), repr(arg))) for arg in args)
-        key = (op, kind, shape, *compared, *attributes.items())
+        compared = [arg.place if type(arg) is Node else (type(arg), repr(arg)) for arg in args]
+        further = attributes.items() if op != "loop" else (attributes["body"].places, *[*attributes.items()][1:])
+        key = (op, kind, shape, *compared, *further)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = Node(self, op, args, attributes, shape, kind)
             self.nodes.append(known)
+            self.ops.add(op)
         return known
 
     def find(self, op: str, args: tuple[Any, ...], **attributes: Any) -> Node | None:
         """Return the node of an operation on nodes that is known already, or None."""
         shape = OPERATIONS[op].shape(self, *(arg.shape for arg in args), **attributes)
-        return self._known.get((op, args[0].kind, tuple(map(int, shape)), *args, *attributes.items()))
+        key = (op, args[0].kind, tuple(map(int, shape)), *(arg.place for arg in args), *attributes.items())
+        return self._known.get(key)
+
+    def key_of(self, outputs: Iterable[Any]) -> tuple[Any, ...]:
+        """Return a key of the graph as it is now: equal graphs with equal outputs have equal ones."""
+        places = (output.place if isinstance(output, Node) else (type(output), repr(output)) for output in outputs)
+        return self.dtype, self.rows, tuple(self._known), *places
 
     def filled(self, value: Any, shape: tuple[int, ...], kind: str = "f") -> Node:
         """Return a number or a node, broadcast to a shape."""

@@ -57,6 +57,12 @@ class Body:
         given = {*self.states, *self.entries, *self.captured}
         return [node for node in ordered(self.outputs, given) if node not in given]
 
+    @property
+    def places(self) -> Any:
+        """Where the nodes are in the graph: equal for the bodies of equal graphs."""
+        nodes = (self.states, self.entries, self.outputs)
+        return *(tuple(node.place for node in part) for part in nodes), self.stacked
+
     def signature(self) -> Any:
         """Return a key that is equal for two traces of one body."""
         return signature(self.outputs), self.stacked

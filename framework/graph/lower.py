@@ -51,6 +51,8 @@ def recognise(output: Node, given: Collection[Node] = ()) -> Any:
         softmax(v0)(10007, 3)
     """
     graph = output.graph
+    if "exp" not in graph.ops:
+        return output
     order = [node for node in ordered([output], given) if node not in given and node.args]
     calls = {node: call for node in order if (call := graph.calls.get(node)) is not None}
     if any(node.op == "loop" for node in order) or any(call.pullback for call in calls.values()):

@@ -84,6 +84,14 @@ class Constant:
         return hash(self._key)
 
 
+def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that NumPy broadcasts these to; of shapes that are alike, in a fraction of its time."""
+    longest = max(shapes, key=len, default=())
+    if all(shape == longest or not shape for shape in shapes):
+        return longest
+    return np.broadcast_shapes(*shapes)
+
+
 def nodes_in(values: Iterable[Any]) -> list[Node]:
     """Return the nodes among nodes and plain numbers."""
     return [value for value in values if isinstance(value, Node)]
@@ -95,7 +103,7 @@ def operands(node: Node) -> list[Any]:
     for place, value in enumerate(values):
         rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
         if isinstance(value, Node) and value.fill is not None and rest:
-            values[place] = value.fill if np.broadcast_shapes(*rest) == node.shape else value
+            values[place] = value.fill if common_shape(*rest) == node.shape else value
     return values
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from framework.errors import ShapeError
+from framework.graph.node import common_shape
 
 Rule = Callable[..., Any]
 Shape = tuple[int, ...]
@@ -89,7 +90,7 @@ _ERF_SLOPE = 2.0 / math.sqrt(math.pi)
 
 def _broadcast(graph: Any, *shapes: Shape, **_attributes: Any) -> Shape:
     try:
-        return np.broadcast_shapes(*shapes)
+        return common_shape(*shapes)
     except ValueError:
         raise ShapeError(f"shapes {' and '.join(map(graph.shape_text, shapes))} do not broadcast") from None
 
@@ -333,7 +334,7 @@ def _matmul_shape(graph: Any, a: Shape, b: Shape) -> Shape:
             f"{graph.shape_text(a)} @ {graph.shape_text(b)}: the sizes {graph.size_text(a[-1])} and "
             f"{graph.size_text(b[-2:][0])} must be equal"
         )
-    return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], *b[1:][-1:])  # lowering multiplies by a vector too
+    return (*common_shape(a[:-2], b[:-2]), a[-2], *b[1:][-1:])  # lowering multiplies by a vector too
 
 
 def _matmul(g: Any, y: Any, a: Any, b: Any) -> Any:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from framework.graph.node import Node, matching, nodes_in
+from framework.graph.node import Node, common_shape, matching, nodes_in
 from framework.graph.operations import apart, index_shape
 
 if TYPE_CHECKING:
@@ -31,24 +29,24 @@ def _fits(kept: Any, *others: Any) -> bool:
     nodes = [other for other in others if isinstance(other, Node)]
     if not isinstance(kept, Node) or (kept.kind != "f" and [node.kind for node in nodes] != [kept.kind] * len(others)):
         return False
-    return np.broadcast_shapes(kept.shape, *(node.shape for node in nodes)) == kept.shape
+    return common_shape(kept.shape, *(node.shape for node in nodes)) == kept.shape
 
 
 def _spread(graph: Graph, value: Any, *args: Any) -> Any:
     """Return a value broadcast to the common shape of the arguments."""
-    shape = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Node)))
+    shape = common_shape(*(arg.shape for arg in args if isinstance(arg, Node)))
     return graph.add("broadcast_to", value, shape=shape) if shape else value
 
 
 def _narrow(graph: Graph, op: str, *args: Any) -> Any:
     """Leave out a broadcast_to or reshape where NumPy broadcasts the argument by itself."""
-    whole = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Node)))
+    whole = common_shape(*(arg.shape for arg in args if isinstance(arg, Node)))
     new = list(args)
     for place, arg in enumerate(args):
         if matching(arg, "broadcast_to"):
             rest = [other.shape for n, other in enumerate(new) if n != place and isinstance(other, Node)]
             inner = arg.args[0]
-            if rest and np.broadcast_shapes(*rest, *([inner.shape] if isinstance(inner, Node) else [])) == whole:
+            if rest and common_shape(*rest, *([inner.shape] if isinstance(inner, Node) else [])) == whole:
                 new[place] = inner
         given = new[place]
         if matching(given, "reshape") and given.ndim <= len(whole):
@@ -56,7 +54,7 @@ def _narrow(graph: Graph, op: str, *args: Any) -> Any:
             longer, shorter = sorted((inner.shape, given.shape), key=len, reverse=True)
             if inner.ndim <= len(whole) and longer == (1,) * (len(longer) - len(shorter)) + shorter:
                 rest = [other.shape for n, other in enumerate(new) if n != place and isinstance(other, Node)]
-                new[place] = inner if np.broadcast_shapes(inner.shape, *rest) == whole else given
+                new[place] = inner if common_shape(inner.shape, *rest) == whole else given
     return graph.add(op, *new) if any(a is not b for a, b in zip(new, args, strict=True)) else None
 
 

@@ -7,6 +7,8 @@ that the loss gives. Each of them is derived and lowered by itself, so the halve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ from framework.graph.lower import Lowering
 from framework.graph.node import Node
 from framework.graph.rows import over_shards
 from framework.graph.symbol import Symbol, value_of
-from framework.graph.trace import ROWS, trace
+from framework.graph.trace import ROWS, Traced, trace
 from framework.graph.walk import Walk
 from framework.trees import at, flatten, leaves, map_leaves, names, sample_shape
 
@@ -43,7 +45,7 @@ class ModelGraph:
         minimum: The number of rows that training needs, with the layer that needs them.
         scopes: The layers.
         calls: The layers that Python runs.
-        read: The models whose formulas read values besides their settings, each with what they read.
+        key: Equal for equal graphs of the same layers.
         shape: The shape of a sample, or shapes by name.
         sample: Whether x is one sample without an axis of rows.
         training: Whether the outputs are those of training.
@@ -83,39 +85,49 @@ class ModelGraph:
         of_numbers = {f"number {name}": KINDS[np.asarray(value).dtype.kind] for name, value in numbers.items()}
         walks: dict[Graph, tuple[Walk, Any]] = {}  # the formula may be called twice
         placed = ((f"{path} {part._label}".strip(), part) for path, part in model.placed())
-        own = [
-            label for label, part in placed if ":" in part.tag() and not part.by_hand
-        ]  # whose apply may read anything
+        own = [label for label, part in placed if ":" in part.tag() and not part.by_hand]
 
-        def formula_of(walked: Any) -> Callable[..., Any]:
+        def formula_of(walked: Any, *, checks: bool) -> Callable[..., Any]:
             def formula(**symbols: Symbol) -> Any:
-                walk = Walk(walked, symbols, training=training, sample=sample, derives=derives)
+                walk = Walk(walked, symbols, training=training, sample=sample, derives=derives, checks=checks)
                 output = walk.trace_model(walked, map_leaves(symbols.__getitem__, names(shape)))
                 walks[next(iter(symbols.values())).graph] = walk, output
                 return (*leaves(output), walk.sound, *walk.buffers.values())
 
             return formula
 
-        options: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
-        traced = trace(formula_of(model), shapes, **options, open_rows=bool(own), name=f"apply of {' or '.join(own)}")
-        if own and derives is False:
-            twin = _with_other_numbers(model)
-            if signature(traced.outputs) != signature(trace(formula_of(twin), shapes, **options).outputs):
+        traced_as: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
+
+        def require_sound(traced: Traced) -> None:
+            twin = _with_other_numbers(model) if derives is False else model
+            again = trace(formula_of(twin, checks=True), shapes, **traced_as)
+            if signature(traced.outputs) != signature(again.outputs):
                 raise DerivativeError(
                     f"{model._label}: apply or a formula reads numbers of the model itself, which training changes: "
                     "take parameters and buffers from its arguments, as values['body.weights']"
                 )
+
+        formulas, settings = model.identity
+        identity = formulas, training, derives is True, derives is model
+        options = traced_as | {"check": require_sound} | ({"name": f"apply of {' or '.join(own)}"} if own else {})
+        traced = None
+        with suppress(Exception):
+            traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings))
+        if traced is None:  # an error of the checks says more
+            traced = trace(formula_of(model, checks=True), shapes, **options)
         walk, output = walks[traced.graph]
         self.graph = traced.graph
         self.outputs = names(map_leaves(lambda _: None, output), "output")
         self.ids, self.minimum, self.scopes, self.calls = walk.ids, walk.minimum, walk.scopes, walk.calls
-        self.read = walk.read
         count = len(leaves(output))
         self.a, self.sound = traced.outputs[:count], traced.outputs[count]
         self.buffers = dict(zip(walk.buffers, traced.outputs[count + 1 :], strict=True))
         self.x = {name: traced.inputs[name] for name in samples}
         self.numbers = {name: traced.inputs[f"number {name}"] for name in numbers}
         self.draws, self._ends = walk.drawn, walk.ends
+        ends = sorted(node.place for node in self._ends)
+        parts = tuple(draw for draw, _ in walk.drawn), tuple(ids[:2] for ids in walk.ids), *ends
+        self.key = identity, traced.key, sample, shards, self.minimum, str(self.outputs), *parts
         if shards:
             self._share_out()
         calls = self.graph.calls  # h is that of the activations that end the model, where they do
@@ -198,9 +210,10 @@ class LossGraph:
         data: The leaves of y, the weight if there is one, and the number that the loss is divided by, by name.
         totals: The sum of w l of each output by its path, that of the whole loss at (); then that of each metric.
         metrics: The sum of w l of each metric, None where it has no graph.
-        deltas: By leaf of the outputs, whether the gradient is that of h, and the gradient: a node or a number.
+        fused: By leaf of the outputs that are trained, whether the gradient is that of h.
         paths: The outputs of which there is a total, the whole first.
         pattern: For each leaf of the outputs, whether its gradient is that of h.
+        key: Equal for equal graphs.
     """
 
     def __init__(
@@ -241,7 +254,8 @@ class LossGraph:
         symbols = {name: Symbol(node, fixed=True) for name, node in self.data.items()}
         self.weight = symbols.get("weight")
         self.totals: dict[Path, Any] = {}
-        self.deltas: dict[str, tuple[bool, Any]] = {}
+        self.fused: dict[str, bool] = {}
+        self._slopes: dict[str, tuple[Any, Any, tuple[int, ...]]] = {}
         calls = model.graph.calls
 
         def output(name: str) -> Output:
@@ -267,22 +281,36 @@ class LossGraph:
                     self.metrics.append(None)
             self.totals = {path: value_of(total) for path, total in totals.items()}
         self.paths = [(), *(path for path in self.totals if path)]
-        self.pattern = tuple(self.deltas.get(name, (False,))[0] for name in self.a)
+        self.pattern = tuple(self.fused.get(name, False) for name in self.a)
+        slopes = ("derived" if callable(part) else value_of(part) for *two, _ in self._slopes.values() for part in two)
+        outputs = graph.key_of([*self.totals.values(), *self.metrics, *slopes])
+        self.key = *self.totals, *self.data, *self.fused.items(), outputs
 
-    def add(self, path: Path, total: Any, output: Output, delta: Any, *, fused: bool) -> Any:
-        """Note the sum of w l of an output, and its gradient; return the sum.
+    def add(self, path: Path, total: Any, output: Output, slope: Any, scale: Any, *, fused: bool) -> Any:
+        """Note the sum of w l of an output, and what its gradient is the product of; return the sum.
 
         Args:
             path: The names that lead to the output.
             total: The sum.
             output: The output.
-            delta: The gradient; None of what is not trained.
-            fused: Whether it is that of h.
+            slope: d(value)/d(output), or a function that derives it.
+            scale: The weight of each row, divided by what the loss is divided by; None for what is not trained.
+            fused: Whether the gradient is that of h.
         """
         self.totals[path] = total
-        if delta is not None:
-            self.deltas[output.name] = fused, value_of(delta)
+        if scale is not None:
+            self.fused[output.name], self._slopes[output.name] = fused, (slope, scale, output.a.shape)
         return total
+
+    @cached_property
+    def deltas(self) -> dict[str, Any]:
+        """By leaf of the outputs that are trained, the gradient: a node or a number."""
+        found = {}
+        with np.errstate(all="ignore"):
+            for name, (written, scale, shape) in self._slopes.items():
+                slope = written() if callable(written) else written
+                found[name] = value_of((np.broadcast_to(slope, shape) if shape else slope) * scale)
+        return found
 
 
 class Step(NamedTuple):
@@ -314,8 +342,7 @@ class StepGraph:
         model: The graph of the model.
         loss: That of the loss.
         trained: The names of the parameters that are trained.
-        gradients: Their gradients, of the seeds.
-        seeds: By leaf of the outputs, the input that stands for its gradient.
+        key: Equal for equal graphs of the same layers.
     """
 
     def __init__(
@@ -347,9 +374,22 @@ class StepGraph:
         self.loss = LossGraph(self.model, loss, y, weighted=weight is not None, metrics=metrics, graph=graph)
         frozen = {*model.parameters.frozen}
         self.trained = [name for name in model.parameters if name not in frozen]
-        fused = {name: of_h for name, (of_h, _) in self.loss.deltas.items()}
-        wrt = [self.model.numbers[name] for name in self.trained]
-        self.seeds, self.gradients = self.model.gradients(fused, wrt)
+        self.key = self.model.key, self.loss.key, *self.trained
+
+    @cached_property
+    def _derived(self) -> tuple[dict[str, Node], list[Node]]:
+        self.loss.deltas  # noqa: B018 (derived first, as by hand)
+        return self.model.gradients(self.loss.fused, [self.model.numbers[name] for name in self.trained])
+
+    @property
+    def seeds(self) -> dict[str, Node]:
+        """By leaf of the outputs, the input that stands for its gradient."""
+        return self._derived[0]
+
+    @property
+    def gradients(self) -> list[Node]:
+        """The gradients of the parameters that are trained, of the seeds."""
+        return self._derived[1]
 
     @property
     def inputs(self) -> list[Node]:
@@ -360,6 +400,7 @@ class StepGraph:
 
     def composed(self, *, plain: bool = False) -> tuple[Step, list[Node]]:
         """Return the step as one graph, and its inputs there; a ``plain`` one is not lowered for NumPy."""
+        seeds, derived = self._derived  # first, because a loop is extended while it is derived
         model, loss, lowering = self.model, self.loss, Lowering(self.model.graph, plain=plain)
         inputs = lowering.add(self.inputs)
         a, h = lowering.add(model.a), lowering.add(model.h)
@@ -371,10 +412,10 @@ class StepGraph:
         total, *totals = lowering.add(
             [loss.totals[()], *(part for path, part in loss.totals.items() if path), *loss.metrics]
         )
-        deltas = lowering.add(delta for _, delta in loss.deltas.values())
-        for seed, delta in zip(self.seeds.values(), deltas, strict=True):
+        deltas = lowering.add(loss.deltas.values())
+        for seed, delta in zip(seeds.values(), deltas, strict=True):
             known[seed] = lowering.graph.add("broadcast_to", delta, shape=seed.shape)
-        pairs = zip(lowering.add(self.gradients), self.gradients, strict=True)
+        pairs = zip(lowering.add(derived), derived, strict=True)
         gradients = [g if isinstance(g, Node) else lowering.graph.filled(g, old.shape) for g, old in pairs]
         ends = tuple(0.0 if node is None else node for node in h)
         metrics = tuple(part for part in totals if part is not None)

@@ -278,7 +278,10 @@ def record(op: str, *args: Any, **attributes: Any) -> Any:
 
 def graph_of(*values: Any) -> Graph:
     """Return the graph of the first symbol among the values."""
-    return next(value.graph for value in values if isinstance(value, Symbol))
+    for value in values:
+        if isinstance(value, Symbol):
+            return value.graph
+    raise TypeError("none of the values is a symbol")
 
 
 def array_symbol(value: Any, graph: Graph) -> Symbol:

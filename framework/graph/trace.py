@@ -1,6 +1,6 @@
 """Trace: call a formula once on symbols, and return its graph.
 
-The formula is called twice, with a large and a small prime in place of the number of rows, and the graphs are compared.
+To check a new graph, the formula is called again, with a small prime in place of the large one for the number of rows.
 A difference reveals random numbers, a branch on the number of rows, or a number that is computed from it. It may also
 come from a size in the formula that happens to be a multiple of a prime: then two other primes are tried.
 """
@@ -33,6 +33,32 @@ FEW_ROWS = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67,
 """Those of the second trace, so that a branch on the number of rows shows."""
 
 
+_KNOWN: dict[Any, Any] = {}
+_KEPT = 1024
+"""How many graphs that were checked, and programs made of graphs, are known."""
+
+
+def share(key: Any, make: Callable[[], Any], kept: dict[Any, Any] | None = None) -> Any:
+    """Return what ``make`` returned for an equal key before, or what it returns now.
+
+    Args:
+        key: The key.
+        make: Makes the value.
+        kept: Where values are kept; None is a place for the whole process.
+    """
+    kept = _KNOWN if kept is None else kept
+    try:
+        known = kept.get(key)
+    except TypeError:  # a user's function that has no hash
+        return make()
+    if known is None:
+        known = make()
+        if len(kept) >= _KEPT:
+            kept.pop(next(iter(tuple(kept))), None)  # a copy, as another thread may add one
+        kept[key] = known
+    return known
+
+
 @dataclass(frozen=True, eq=False)
 class Traced:
     """A formula as a graph.
@@ -40,10 +66,12 @@ class Traced:
     Attributes:
         inputs: The nodes of the arguments by name.
         outputs: What the formula returns: nodes and plain numbers.
+        key: Equal for equal graphs with the same activations, as they were traced.
     """
 
     inputs: dict[str, Node]
     outputs: tuple[Any, ...]
+    key: Any = None
 
     @property
     def output(self) -> Any:
@@ -62,7 +90,8 @@ def trace(
     dtype: str = "float64",
     *,
     kinds: Mapping[str, str] | None = None,
-    open_rows: bool = True,
+    owner: Any = None,
+    check: Callable[[Traced], None] = lambda _traced: None,
     name: str = "the formula",
 ) -> Traced:
     """Call a formula on symbols, and return its graph.
@@ -72,8 +101,9 @@ def trace(
         shapes: The shape of each argument by name, with ``ROWS`` for the number of rows.
         dtype: The dtype of floats.
         kinds: The kind of each argument that does not hold floats: "i" or "b".
-        open_rows: Whether a second trace checks that the formula works for any number of rows.
-        name: What it is called in the error of that check.
+        owner: Whose formula it is, hashable. Each graph of an owner is checked once; without an owner, at each call.
+        check: Raises an error for a graph that is not sound.
+        name: What the formula is called in errors.
 
     Raises:
         DerivativeError: The formula cannot be traced; names the operation and its line, and says what to write.
@@ -87,22 +117,30 @@ def trace(
     """
     known = math.prod(size for shape in shapes.values() for size in shape if size > 0)
     primes = [prime for prime in STAND_INS if known % prime]  # no size of an argument looks like rows
-    twice = open_rows or known >= STAND_IN  # otherwise the formula hardly has such a size
+    options = shapes, dtype, kinds or {}
 
     def traced(stand_in: int, smallest: int) -> Traced:
-        first = _called(formula, shapes, dtype, kinds or {}, stand_in)
-        if not twice:
-            return first
-        sizes = {abs(size) for size in (*_whole_numbers(first.outputs), known) if size and size % stand_in}
-        small = next(
-            prime for prime in (*FEW_ROWS, *STAND_INS) if prime >= smallest and all(size % prime for size in sizes)
-        )
-        if signature(first.outputs) != signature(_called(formula, shapes, dtype, kinds or {}, small).outputs):
-            raise DerivativeError(
-                f"{name} cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
-                "draws(shape) of a Layer; if it computes a number from the number of rows, use np.mean, or the size "
-                "itself, as in x / len(x); it must not branch on the number of rows"
+        first = _called(formula, *options, stand_in)
+        first = Traced(first.inputs, first.outputs, _key(first))
+
+        def require_sound() -> bool:
+            sizes = {abs(size) for size in (*_whole_numbers(first.outputs), known) if size and size % stand_in}
+            small = next(
+                prime for prime in (*FEW_ROWS, *STAND_INS) if prime >= smallest and all(size % prime for size in sizes)
             )
+            if signature(first.outputs) != signature(_called(formula, *options, small).outputs):
+                raise DerivativeError(
+                    f"{name} cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
+                    "draws(shape) of a Layer; if it computes a number from the number of rows, use np.mean, or the "
+                    "size itself, as in x / len(x); it must not branch on the number of rows"
+                )
+            check(first)
+            return True
+
+        if owner is None:
+            require_sound()
+        else:
+            share((owner, first.key), require_sound)
         return first
 
     try:
@@ -149,6 +187,20 @@ def _called(
             raise DerivativeError(f"the formula cannot be traced: write it with NumPy functions; {error}") from None
     results = results if isinstance(results, tuple) else (results,)
     return Traced(nodes, tuple(_node_or_number(graph, result) for result in results))
+
+
+def _key(traced: Traced) -> tuple[Any, ...]:
+    """Return the key of a new graph: its nodes, and where it calls which activation, with the gradients they write."""
+    graph, calls = traced.graph, []
+    for node, call in graph.calls.items():
+        written = None
+        if call.pullback is not None:
+            scratch = Graph(graph.dtype, graph.rows)
+            given = [Symbol(scratch.input(f"{place}", node.shape)) for place in range(3)]
+            with np.errstate(all="ignore"):
+                written = scratch.key_of([value_of(call.pullback(*given))])
+        calls.append((node.place, call.argument.place, call.activation, written))
+    return graph.key_of(traced.outputs), *calls
 
 
 def _node_or_number(graph: Graph, result: Any) -> Any:

@@ -154,14 +154,22 @@ class Walk:
         ends: The nodes of the layers' outputs: each layer is derived by itself.
         scopes: The layers in the order in which they end, inner ones first.
         calls: The layers that Python runs.
-        read: The models whose formulas read values besides their settings, each with what they read.
+        checks: Whether the layers check their formulas, which an equal graph has passed before.
     """
 
     def __init__(
-        self, model: Any, symbols: Mapping[str, Symbol], *, training: bool, sample: bool = False, derives: Any = False
+        self,
+        model: Any,
+        symbols: Mapping[str, Symbol],
+        *,
+        training: bool,
+        sample: bool = False,
+        derives: Any = False,
+        checks: bool = True,
     ) -> None:
         """Begin without outputs."""
         self.symbols, self.training, self.sample, self.derives = symbols, training, sample, derives
+        self.checks = checks
         self.drawn: list[tuple[Draw, Node]] = []
         self.buffers: dict[str, Any] = {name: symbols[f"number {name}"] for name in model.buffers}
         self.ids: list[Ids] = []
@@ -169,7 +177,6 @@ class Walk:
         self.ends: set[Node] = set()
         self.scopes: list[Scope] = []
         self.calls: list[str] = []
-        self.read: list[tuple[Any, Any]] = []
 
     @property
     def sound(self) -> Any:
@@ -219,7 +226,8 @@ class Walk:
         start = len(graph.nodes)
         try:
             output = model.apply(x, values, Following(self, model, path, place))
-            self._require_rows_apart(model, output, start, self.scopes[inside:])
+            if self.checks:
+                self._require_rows_apart(model, output, start, self.scopes[inside:])
             return map_leaves(lambda leaf: leaf.astype(float), output)
         except Exception as error:
             if isinstance(error, FrameworkError) or hasattr(error, "layer"):  # of a layer inside
@@ -255,7 +263,7 @@ class Walk:
 
     def shape(self, x: Any) -> Any:
         """Return the shape of a sample of x, or shapes by name."""
-        return x.shape if self.sample else sample_shape(x)
+        return map_leaves(lambda leaf: leaf.shape, x) if self.sample else map_leaves(lambda leaf: leaf.shape[1:], x)
 
     def draw(self, draw: Draw, x: Any) -> Symbol:
         """Return the symbol of a random array for the rows of x."""

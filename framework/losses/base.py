@@ -15,6 +15,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,17 +23,17 @@ import numpy as np
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
-from framework.emit.programs import Program, program_of, programs_of, require_current, tried_width, wholly_ours
+from framework.emit.programs import Program, program_of, tried_width
 from framework.emit.step import Pass
 from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
 from framework.graph.gradient import derivative, gradients
 from framework.graph.lower import recognise
 from framework.graph.node import Node, nodes_in
-from framework.graph.reads import Reads, Watched
 from framework.graph.step import LossGraph
 from framework.graph.step import Output as OutputSymbols
 from framework.graph.symbol import Symbol, symbol_of, value_of
+from framework.graph.trace import share
 from framework.losses.requirements import (
     Output,
     diverged,
@@ -67,6 +68,7 @@ class Loss(Formula):
 
     canonical: ClassVar[type[Activation] | None] = None
     by_row: ClassVar[bool] = False
+    _methods: ClassVar[dict[str, int]] = {"value": 2, "slope": 2, "value_from_preactivation": 2, "fused_slope": 2}
     _of_function: ClassVar[type[Any]]
     _requires_targets: ClassVar[bool] = False  # to compare methods of classes takes 0.1 microseconds a step
 
@@ -143,12 +145,11 @@ class Loss(Formula):
         first, method = (output.h, "value_from_preactivation") if fused else (a, "value")
         values = self._on_symbols(method, first, target, shape=a.shape[:1] if self.by_row else a.shape)
         total = self._sum(values, a, graph.weight)
-        delta = None
-        if count is not None:
-            weights = 1.0 if graph.weight is None else np.reshape(graph.weight, (-1, *(1,) * (a.ndim - 1)))
-            slope = self._on_symbols("fused_slope", a, target) if fused else self._slope_of_symbols(a, target)
-            delta = np.broadcast_to(slope, a.shape) * (weights / count) if a.shape else slope * (weights / count)
-        return graph.add(path, total, output, delta, fused=fused)
+        slope: Any = partial(self._derived_slope, a, target, values)
+        if fused or type(self).slope is not Loss.slope:
+            slope = self._on_symbols("fused_slope" if fused else "slope", a, target)
+        weights = 1.0 if graph.weight is None else np.reshape(graph.weight, (-1, *(1,) * (a.ndim - 1)))
+        return graph.add(path, total, output, slope, None if count is None else weights / count, fused=fused)
 
     def _on_symbols(self, method: str, a: Any, target: Any, shape: tuple[int, ...] | None = None) -> Any:
         """Return what a formula makes of symbols; Python calls a written one on arrays if it cannot be traced."""
@@ -161,11 +162,9 @@ class Loss(Formula):
             shape = a.shape if shape is None else shape
             return a.record("python", target, function=formula, pullback=None, name=method, shape=shape)
 
-    def _slope_of_symbols(self, a: Symbol, target: Any) -> Any:
-        """Return d(value)/d(prediction), written or derived."""
-        if type(self).slope is not Loss.slope:
-            return self._on_symbols("slope", a, target)
-        value = value_of(self.value(a, target))
+    def _derived_slope(self, a: Symbol, target: Any, values: Any) -> Any:
+        """Return d(value)/d(prediction), derived from the values."""
+        value = value_of(values)
         if not isinstance(value, Node):
             return 0.0
         if not self.by_row:
@@ -356,36 +355,25 @@ class Loss(Formula):
             SettingsError: The model's output activation cannot serve this loss.
         """
         form = (target.shape[1:], target.dtype.kind) if type(target) is not dict else _form(target)
-        key = id(self), form, weighted
-        known = done.passes.losses.get(key)
-        if known is None or (known[2] and any(read not in programs_of(loss).values() for loss, read in known[2])):
+        passes, known = done.passes, model._built().losses
+        key = id(self), form, weighted, passes
+        kept: tuple[Loss, tuple[LossGraph, Any]] | None = known.get(key)
+        if kept is None:
             self.require_model(model.output_activation)
-            half = self._equal_half(done.passes.losses, key)
+            half = self._equal_half(known, key)
             if half is None:
-                graph = LossGraph(done.passes.graph, self, target, weighted=weighted)
-                half = graph, done.passes.backward_of(graph) if graph.pattern in done.passes.patterns else None
-            if len(done.passes.losses) >= _KEPT_LOSSES:
-                done.passes.losses.clear()
-            known = done.passes.losses[key] = self, half, self.read
-        for loss, read in known[2]:
-            require_current(loss, read)
-        return known[1]
+                graph = LossGraph(passes.graph, self, target, weighted=weighted)
+                made = graph.pattern in passes.patterns
+                half = share((passes, graph.key), lambda: (graph, passes.backward_of(graph) if made else None))
+            if len(known) >= _KEPT_LOSSES:
+                known.clear()
+            kept = known[key] = self, half
+        return kept[1]
 
     def _equal_half(self, losses: Mapping[Any, Any], key: tuple[Any, ...]) -> tuple[LossGraph, Any] | None:
-        """Return the function of an equal loss of the library's: a loop may make its loss in each step."""
-        if not wholly_ours(self):
-            return None
+        """Return the half of an equal loss: a loop may make its loss in each step."""
         kept = (known for (_, *form), known in losses.items() if form == [*key[1:]])
-        return next((half for loss, half, _ in kept if type(loss) is type(self) and loss == self), None)
-
-    @property
-    def read(self) -> list[tuple[Loss, Any]]:
-        """The losses whose formulas read values besides their settings, each with what they read."""
-        if wholly_ours(self):
-            return []
-        methods = [getattr(self, name) for name in ("value", "slope", "value_from_preactivation", "fused_slope")]
-        watched = programs_of(self).setdefault("step", Watched(Reads(methods, type(self))))
-        return [(self, watched)] if watched.reads.values else []
+        return next((half for loss, half in kept if type(loss) is type(self) and loss == self), None)
 
     def divergence(
         self, a: Any, h: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()

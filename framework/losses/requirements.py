@@ -21,6 +21,9 @@ class Output(Protocol):
     def output_activation(self) -> Any:
         """The activation of the output layer, or None."""
 
+    def _built(self) -> Any:
+        """Return the state of the model."""
+
     def recorded(self) -> Pass:
         """Return the last forward pass."""
 

@@ -157,10 +157,6 @@ class Losses(Loss):
                 found[name] = call(name, loss)
         return found
 
-    @property
-    def read(self) -> list[tuple[Loss, Any]]:
-        return [part for loss in self.losses.values() for part in loss.read]
-
     def divergence(
         self, a: Any, h: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
     ) -> DivergedError:

@@ -23,7 +23,7 @@ from pydantic import PrivateAttr
 from framework import plots
 from framework.arrays import Array, Arrays, Record, column_names, require_finite
 from framework.derivatives.formulas import check_layer
-from framework.emit.programs import is_checked, programs_of, require_current, share_program, structure_of
+from framework.emit.programs import forget, is_checked, programs_of, require_derivatives
 from framework.emit.step import Pass, Passes, Pattern, Workspace
 from framework.errors import (
     DataError,
@@ -39,6 +39,7 @@ from framework.frames import difference
 from framework.graph.refuse import refuse
 from framework.graph.step import ModelGraph
 from framework.graph.symbol import Symbol
+from framework.graph.trace import share
 from framework.graph.walk import Walk, in_order
 from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
@@ -271,8 +272,8 @@ class Model(Component):
         """
 
     def _require_gradients(self) -> None:
-        """Check the gradients that a user's class writes."""
-        if ":" in self.tag() and self.by_hand and is_checked(self):
+        """Check the gradients that the class writes."""
+        if self.by_hand and is_checked(self):
             _require_checked(self)
 
     def in_dtype(self, dtype: str) -> Self:
@@ -493,11 +494,38 @@ class Model(Component):
                 written[path] = f"{path} {model._label}".strip()
         return [*written.values()]
 
-    def structure(self) -> tuple[Any, ...]:
-        """Return a key that is equal for models with the same formulas and parameters."""
-        parts = ((path, part.by_hand, structure_of(part, _holds_model)) for path, part in self.placed())
-        buffers = ((name, value.shape) for name, value in self.buffers.items())
-        return (*parts, *self.layout().items(), *buffers, self.dtype, *self.parameters.frozen)
+    @property
+    def identity(self) -> tuple[Any, Any]:
+        """The origin of the formulas of this model and of those inside, with their names; and their settings."""
+        state = self._state or self._built()
+        if not state.identity:
+            parts = [*self.placed()]
+            formulas = tuple((path, part._label, part.origin) for path, part in parts)
+            state.identity = formulas, tuple(part.settings_text for _, part in parts)
+        return state.identity
+
+    @property
+    def settings_text(self) -> str:
+        """The settings that a formula may read, as text: without models and the seed."""
+        settings = self.settings().items()
+        return repr({name: value for name, value in settings if name != "seed" and not _holds_model(value)})
+
+    def retrace(self, *others: Component) -> None:
+        """Have all formulas traced again when they are next used, as at the beginning of a training.
+
+        Args:
+            *others: Components that the training uses besides the model.
+
+        Raises:
+            DerivativeError: A derivative that one of them writes, or an activation in a layer, is wrong.
+        """
+        models = [model for _, model in self.placed()]
+        forget(*models, *others)
+        require_derivatives(*models, traced=False)
+        require_derivatives(*others, traced=True)
+        for model in models:
+            if model._state is not None:
+                model._state.passes, model._state.losses = {}, {}
 
     def passes(
         self,
@@ -524,29 +552,14 @@ class Model(Component):
         form = shape if type(shape) is tuple else tuple(flatten(shape).items())
         key = (form, training and state.parameters.frozen, sample, derives is self)
         passes = state.passes.get(key)
-        if (
-            passes is None
-            or not all(map(passes.patterns.__contains__, patterns))
-            or any(program not in programs_of(part).values() for part, program in passes.graph.read)
-        ):
-            passes = self._make_passes((shape, training, sample, derives), patterns)
-            state.passes[key] = passes
-        for part, program in passes.graph.read:
-            require_current(part, program)
-        return passes
-
-    def _make_passes(self, form: tuple[Any, ...], patterns: Iterable[Pattern]) -> Passes:
-        shape, training, sample, derives = form
-        frozen = {*self.parameters.frozen}
-        trained = [name for name in self.parameters if name not in frozen]
-
-        def make() -> Passes:
+        if passes is None or not all(map(passes.patterns.__contains__, patterns)):
+            frozen, wanted = {*self.parameters.frozen}, tuple(patterns)
+            trained = tuple(name for name in self.parameters if name not in frozen)
             graph = ModelGraph(self, shape, training=training, sample=sample, derives=derives)
-            return Passes(graph, trained, patterns)
-
-        shapes = tuple(flatten(shape).items())
-        key = (self.structure(), shapes, training, sample, derives is self, tuple(patterns))
-        return share_program(key, make, lambda passes: bool(passes.graph.calls or passes.graph.read))  # type: ignore[no-any-return]
+            programs = state.programs if graph.calls else None
+            passes = share((graph.key, trained, wanted), lambda: Passes(graph, trained, wanted), programs)
+            state.passes[key] = passes
+        return passes
 
     def _run(
         self,
@@ -565,7 +578,7 @@ class Model(Component):
         passes: Passes | None = None
         if type(shape) is tuple:
             passes = state.passes.get((shape, training and state.parameters.frozen, sample, derives is self))
-        if passes is None or passes.graph.read:
+        if passes is None:
             passes = self.passes(shape, training=training, sample=sample, derives=derives)
         buffers = state.buffers.values()  # the backward pass reads those before the step
         kept = [value.copy() for value in buffers] if training and buffers else buffers

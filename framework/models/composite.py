@@ -13,10 +13,8 @@ from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Arrays, Record
-from framework.emit.programs import programs_of
 from framework.emit.step import Workspace
 from framework.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
-from framework.graph.reads import Reads, Watched
 from framework.graph.walk import Following, Walk, in_order
 from framework.models.base import Model, with_models
 from framework.models.layer import Layer
@@ -205,8 +203,6 @@ class Composite(Model):
             return walk.call(self, x, path, place)
         if walk.derives is True and walk.training and getattr(self, "check", "on") != "on":
             raise DerivativeError("its gradients differ from the outputs' on purpose")
-        if ":" in self.tag():
-            walk.read.append((self, programs_of(self).setdefault("apply", Watched(Reads([self.apply], type(self))))))
         return walk.trace_apply(self, x, path, place)
 
     @abstractmethod

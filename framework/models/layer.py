@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
@@ -17,15 +17,14 @@ from framework.activations import Activation
 from framework.arrays import Array, Arrays, Record, require_finite
 from framework.derivatives.checks import require_like
 from framework.emit.numpy import emit
-from framework.emit.programs import programs_of, require_current, share_program, structure_of, wholly_ours
+from framework.emit.programs import programs_of
 from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
 from framework.graph.graph import KINDS, Call, rewrite
 from framework.graph.node import Node, nodes_in
-from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol
 from framework.graph.textbook import plainer
-from framework.graph.trace import ROWS, Traced, trace
+from framework.graph.trace import ROWS, Traced, share, trace
 from framework.graph.walk import Draw, Following, Ids, Walk
 from framework.models.base import Model
 from framework.models.initializers import Constant, Glorot, Initializer, Zeros
@@ -46,10 +45,10 @@ class LayerGraph:
     Attributes:
         traced: The formula as a graph: the leaves of x and the parameters, then the output and the new buffers.
         call: The call of an activation that ends the formula, or None.
-        reads: The values that the formula reads besides its arguments and settings.
+        training: Whether it is the formula of training.
     """
 
-    def __init__(self, traced: Traced, reads: Reads, *, mixes_rows: bool) -> None:
+    def __init__(self, traced: Traced, *, mixes_rows: bool, training: bool) -> None:
         """Check a formula; ``mixes_rows`` says whether the output of a row may depend on other rows.
 
         Raises:
@@ -64,7 +63,7 @@ class LayerGraph:
                 f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. Use another axis, "
                 "or set mixes_rows = True in the class, as BatchNorm does"
             )
-        self.traced, self.reads = traced, reads
+        self.traced, self.training = traced, training
         self.call: Call | None = traced.graph.calls.get(output)
         self.sample_shape = output.shape[1:]
 
@@ -170,7 +169,7 @@ class Layer(Model):
         """Drop the inherited output activation when a subclass overrides ``apply`` or ``formula``."""
         super().__pydantic_init_subclass__(**options)
         own = vars(cls)
-        if ":" in cls.tag() and ("apply" in own or "formula" in own) and "output_activation" not in own:
+        if ("apply" in own or "formula" in own) and "output_activation" not in own:
             cls.output_activation = Layer.output_activation  # type: ignore[method-assign]
         if "formula" in own and "apply" not in own and not belongs_to(cls, "apply", "formula"):
             cls.apply = Layer.apply  # type: ignore[method-assign]
@@ -266,11 +265,10 @@ class Layer(Model):
         return self.program(shape).sample_shape
 
     def _any_program(self) -> LayerGraph | None:
-        """Return the newest program, or else that for samples of ``input_shape`` where all its sizes are known."""
-        newest: LayerGraph | None = next(reversed(programs_of(self).values()), None)
-        if newest is not None or not (self.settled and is_known(self.input_shape)):
-            return newest
-        return self._program_of_sizes()
+        """Return the program for the last samples, or for ``input_shape`` where all its sizes are known."""
+        if (met := programs_of(self).get("met")) is not None:
+            return self.program(met[0], training=met[1])
+        return self._program_of_sizes() if self.settled and is_known(self.input_shape) else None
 
     def _program_of_sizes(self, *, training: bool = True) -> LayerGraph:
         """Return the program for samples of ``input_shape``, or with more axes in front if the formula needs some."""
@@ -348,16 +346,14 @@ class Layer(Model):
         """
         training = training or type(self).predict_formula is Layer.predict_formula
         programs = programs_of(self)
+        programs["met"] = shape, training
         key = (shape if type(shape) is tuple else tuple(flatten(shape).items()), training)
         program: LayerGraph | None = programs.get(key)
         if program is None:
             self._require_taken(shape)  # the layer before may give any size
             if any(0 in part for part in leaves(shape)):
                 raise ShapeError(f"{self._label} takes samples without an empty axis; got {shown(shape)}")
-            structure = (structure_of(self), *key)
-            make = partial(self._traced, shape, training=training)
-            program = programs[key] = share_program(structure, make, lambda made: bool(made.reads.values))
-        require_current(self, program)
+            program = programs[key] = self._traced(shape, training=training)
         return program
 
     def _traced(self, shape: Any, *, training: bool) -> LayerGraph:
@@ -376,7 +372,8 @@ class Layer(Model):
                 "initial_buffers() need different names, because the formula takes each by its name"
             )
         try:
-            inspect.signature(formula).bind("x", **dict.fromkeys(declared))
+            takes = _signature(getattr(formula, "__func__", formula))
+            takes.bind(*["self"] * inspect.ismethod(formula), "x", **dict.fromkeys(declared))
         except TypeError as error:
             raise SettingsError(
                 f"{type(self).__name__}.{formula.__name__} must take ({', '.join(['x', *declared])}), as the class "
@@ -399,12 +396,16 @@ class Layer(Model):
             output = output.astype(float) if isinstance(output, Symbol) else output
             return output, *(new[name] for name in buffers if name in new)
 
-        ours = wholly_ours(self)
+        def make() -> LayerGraph:
+            program = LayerGraph(traced, mixes_rows=self.mixes_rows, training=training)
+            if self.check == "on" and self.cardinality is None:
+                _require_same(program, flat, shapes, self.minimum_rows if training else 1)
+            return program
+
+        owner = self.origin, self.settings_text, training
         try:
-            traced = trace(flat, shapes, self.dtype, kinds=kinds, open_rows=not ours)
-            program = LayerGraph(traced, Reads([formula], type(self)), mixes_rows=self.mixes_rows)
-            if self.check == "on" and not ours and self.cardinality is None:
-                _require_same(program, flat, shapes)
+            traced = trace(flat, shapes, self.dtype, kinds=kinds, owner=owner)
+            program: LayerGraph = share((owner, "layer", traced.key), make)
         except (DerivativeError, ShapeError) as error:
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
         return program
@@ -427,8 +428,8 @@ class Layer(Model):
         if type(self).apply is not Layer.apply:
             raise DerivativeError("it writes apply, and sums over all rows are found in a formula alone")
         self._any_program()
-        for (_, training), program in programs_of(self).items():
-            if training:
+        for program in programs_of(self).values():
+            if isinstance(program, LayerGraph) and program.training:
                 program.require_shards()
 
     @property
@@ -438,12 +439,13 @@ class Layer(Model):
 
     def trace(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
         """Return the formula of symbols, or the call of passes that the class writes."""
-        formula_of = None if self.by_hand else self.program(walk.shape(x), training=walk.training)  # its checks
-        if formula_of is not None and formula_of.reads.values:
-            walk.read.append((self, formula_of))
-        name = f"{self._label}: argument 'x'"
-        symbols = flatten(x, name)
-        walk.ids += [Ids(leaf, count, symbols[leaf].node) for leaf, count in self._cardinality(name).items()]
+        programs_of(self)["met"] = walk.shape(x), walk.training
+        if walk.checks and not self.by_hand:
+            self.program(walk.shape(x), training=walk.training)
+        if self.cardinality is not None:
+            name = f"{self._label}: argument 'x'"
+            symbols = flatten(x, name)
+            walk.ids += [Ids(leaf, count, symbols[leaf].node) for leaf, count in self._cardinality(name).items()]
         if walk.runs_in_python(self):
             return walk.call(self, x, path, place)
         if walk.derives is True and walk.training and self.check != "on":
@@ -595,6 +597,9 @@ class _FunctionLayer(PlainFunction, Layer):
         return self.function(x, **parameters)
 
 
+_signature = lru_cache(maxsize=256)(inspect.signature)
+
+
 def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Return an initializer's values, or refuse another shape and what is not finite."""
     values = initializer(shape, rng)
@@ -618,8 +623,10 @@ _WHOLE = {"i": "int64", "b": "bool"}
 """The dtype of made-up numbers of each kind."""
 
 
-def _require_same(program: LayerGraph, formula: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that the graph of a formula computes what the formula itself does, for some numbers of rows.
+def _require_same(
+    program: LayerGraph, formula: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]], least: int
+) -> None:
+    """Check that the graph of a formula computes what the formula itself does, for some numbers of rows from ``least``.
 
     Raises:
         DerivativeError: It does not: the formula branches on the number of rows, or depends on something else that is
@@ -627,7 +634,7 @@ def _require_same(program: LayerGraph, formula: Callable[..., Any], shapes: Mapp
     """
     dtype = program.traced.graph.dtype
     predict = emit({"output": program.traced.output}, program.traced.inputs, name="predict")
-    for rows in (2, 5, 1):
+    for rows in (rows for rows in (2, 5, 1) if rows >= least):
         sizes = [tuple(rows if size == ROWS else size for size in shape) for shape in shapes.values()]
         arrays = [np.cos(np.arange(1.0, 1.0 + math.prod(size)) ** 1.3).reshape(size).astype(dtype) for size in sizes]
         kinds = [node.kind for node in program.traced.inputs.values()]

@@ -284,7 +284,10 @@ class State:
         accepted: The shape of the last batch, or the shapes by name: a batch like it needs no further check.
         limits: How many ids the numbers in samples may be, None for samples without ids, by the shape of samples that
             were checked.
-        passes: The passes by the form of samples, and what is frozen.
+        passes: The passes by the form of samples, and what is frozen; of the formulas as they were last traced.
+        losses: The losses that backward passes began with, as functions.
+        identity: The origin of the formulas; see ``Model.identity``.
+        programs: Programs that call Python for this model, by the keys of their graphs.
         done: The last forward, or None.
         ready: Whether no backward has used it up yet.
         workspace: The working memory of passes in training.
@@ -302,6 +305,9 @@ class State:
         self.accepted: Any = ()
         self.limits: dict[Any, Any] = {}
         self.passes: dict[Any, Passes] = {}
+        self.losses: dict[Any, Any] = {}
+        self.identity: tuple[Any, ...] = ()
+        self.programs: dict[Any, Any] = {}
         self.done: Pass | None = None
         self.ready = False
         self.workspace, self.workspaces = Workspace(), list[Workspace]()

@@ -116,7 +116,7 @@ class _Step:
         self.compute([*self.ends, *model.h])
         links = zip([*after.a.values(), *after.h.values()], [*model.a, *model.h], strict=True)
         self.arrays |= {node: self.arrays[end] for node, end in links if node}
-        self.compute([after.totals[()], *(delta for _, delta in after.deltas.values())])
+        self.compute([after.totals[()], *after.deltas.values()])
         self.loss = float(self.arrays[after.totals[()]]) / count
 
     def compute(self, nodes: Iterable[Any]) -> None:
@@ -168,7 +168,7 @@ def _causes_in_loss(step: _Step) -> Iterator[str]:
     slopes = {path: gradients([(total, 1.0)], [weight])[0] for path, total in step.graph.loss.totals.items()}
     step.compute(slopes.values())
     rows = {path: step.arrays[weight] * step.arrays[node] for path, node in slopes.items()}
-    trained = {path: deltas[name][1] for path in rows if (name := reduce(leaf_name, path, "output")) in deltas}
+    trained = {path: deltas[name] for path in rows if (name := reduce(leaf_name, path, "output")) in deltas}
     of = {path: f" of output '{'.'.join(path)}'" if path else "" for path in trained}
     for path in trained:
         if not np.isfinite(rows[path]).all():
@@ -195,8 +195,8 @@ def _causes_in_loss(step: _Step) -> Iterator[str]:
 def _causes_in_backward(step: _Step, gradient: str) -> Iterator[str]:
     model = step.graph.model
     outputs: dict[str, Any] = dict(zip(leaves(model.outputs), zip(model.a, model.h, strict=True), strict=True))
-    deltas = step.graph.loss.deltas.items()
-    starts = {outputs[name][0]: (outputs[name][fused], delta) for name, (fused, delta) in deltas}
+    loss = step.graph.loss
+    starts = {outputs[name][0]: (outputs[name][loss.fused[name]], delta) for name, delta in loss.deltas.items()}
     adjoints = dict(zip(step.ends, gradients(starts.values(), step.ends, ends=step.ends), strict=True))
     step.compute(adjoints.values())
     slopes = {node: step.arrays[adjoint] for node, adjoint in adjoints.items()}

@@ -371,6 +371,11 @@ class Component(BaseModel, metaclass=ComponentType):
         """
         return cls.__name__ if is_ours(cls.__module__) else f"{cls.__module__}:{cls.__qualname__}"
 
+    @property
+    def origin(self) -> tuple[Any, ...]:
+        """The origin of the formulas: the class, and the function of a plain one."""
+        return (type(self),)
+
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the settings as JSON, tagged with the class, nested components included.
 
@@ -745,6 +750,10 @@ class PlainFunction(Component):
     def tag(cls) -> str:
         """Return a name that no class of the library has, because the formula is the user's, and is checked as such."""
         return f"function:{cls.__name__}"
+
+    @property
+    def origin(self) -> tuple[Any, ...]:
+        return type(self), self.function
 
     @property
     def key(self) -> str:

@@ -125,6 +125,7 @@ def other_libraries() -> dict[str, dict[str, str]]:
     }
 
 
+@functools.lru_cache(maxsize=256)
 def elsewhere(owner: Any, *names: str) -> str | None:
     """Return what to write instead of the first of names that another library has for such a class or function.
 

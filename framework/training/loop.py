@@ -40,7 +40,6 @@ def train(
         with training:
             engine = training.engine()
             while training.begin_epoch():
-                engine.begin_epoch()
                 for piece in training.pieces():
                     engine.advance(piece)
                 training.end_epoch()

@@ -13,7 +13,6 @@ from framework.callbacks.progress import own_bars
 from framework.data.parts import ArraySource
 from framework.data.pieces import Piece, Position
 from framework.data.sources import source_of
-from framework.emit.programs import refresh
 from framework.engines import Engine, engine_of
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
@@ -154,9 +153,9 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     _require_trainer(trainer)
     if any(model.preprocess is not None for model in models):
         raise _refusal("a model with a Preprocess")
-    parts = [part for model in models for _, part in model.placed()]
-    for component in (trainer.loss, *parts, *trainer.regularizers):
-        refresh(component)
+    first.retrace(trainer.loss, *trainer.regularizers)
+    for model in models[1:]:
+        model.retrace()
     try:
         plan = many_plan(first, trainer.loss, trainer.optimizer, trainer.regularizers)
         for place, (one, model) in enumerate(zip(trainers, models, strict=True)):
@@ -331,8 +330,6 @@ def _epoch(engine: Any, members: Sequence[Training], check: Callable[[], None]) 
         if key not in orders:
             orders[key] = next(source.pieces(position))
         member.piece = orders[key].starting_at(position.start)
-        with _alone(member):
-            member.by_numpy.begin_epoch()
     while blocks := engine.blocks(member for member in members if not (member.ended or member.piece.done)):
         for block in blocks:
             while not any(member.ended for member in block) and not block[0].piece.done:

@@ -24,7 +24,6 @@ from framework.data.parts import Source
 from framework.data.pieces import Piece, Position
 from framework.data.sources import hold_out, source_of
 from framework.data.splits import rows_of_parts
-from framework.emit.programs import refresh
 from framework.engines import AUTO, Engine, engine_of, supported
 from framework.errors import CallbackError, DivergedError, nearest
 from framework.models import Model
@@ -138,9 +137,8 @@ class Training:
                     validated.require_again(left, learns=False)
                 preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, rows, name)
                 require_inputs(model, preprocess, name)
+                model.retrace(trainer.loss, *trainer.regularizers)
                 settled.enter_context(settling(model, rows, preprocess))
-                for component in (trainer.loss, *(part for _, part in model.placed()), *trainer.regularizers):
-                    refresh(component)
                 figures.require_model(model.output_activation)
                 require_counts(model, preprocess, validated, name)
                 if run is not None:

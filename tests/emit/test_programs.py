@@ -8,8 +8,7 @@ import pytest
 from oracles import jax_gradients, jnp
 
 from framework import Activation, CrossEntropy, Dense, DerivativeError, Loss, Sigmoid, Softmax
-from framework.emit.programs import Program, program_of, refresh, require_unchanged
-from framework.graph.reads import Reads
+from framework.emit.programs import Program, forget, program_of
 
 INSIDE = np.linspace(-3.1, 3.3, 41)
 
@@ -119,107 +118,13 @@ class Scaled(Activation):
         return SCALE * np.tanh(h)
 
 
-def test_a_changed_global_is_found_and_named(monkeypatch):
+def test_a_formula_is_traced_again_after_it_was_forgotten(monkeypatch):
     activation = Scaled()
     assert activation.derivative(0.0) == 2.0
-    require_unchanged(activation)
     monkeypatch.setitem(globals(), "SCALE", 3.0)
-    with pytest.raises(DerivativeError, match="Scaled: global 'SCALE' has changed"):
-        require_unchanged(activation)
-    refresh(activation)
+    forget(activation)
     assert activation.derivative(0.0) == 3.0
-
-
-def test_a_changed_closure_cell_class_attribute_and_helper_are_found():
-    factor = 2.0
-
-    def helper(h):
-        return factor * h
-
-    class Own(Activation):
-        offset: ClassVar = np.array(1.0)
-
-        def __call__(self, h):
-            return helper(h) + self.offset
-
-    own = Own()
-    own.derivative(1.0)
-    factor = 4.0
-    with pytest.raises(DerivativeError, match="closure variable 'factor' has changed"):
-        require_unchanged(own)
-    refresh(own)
-    own.derivative(1.0)
-    Own.offset = np.array(2.0)
-    with pytest.raises(DerivativeError, match="class attribute 'offset' has changed"):
-        require_unchanged(own)
-
-
-class Settings:
-    """An object that formulas of tests read."""
-
-    def __init__(self):
-        self.factor = 2.0
-        self.inner = self
-
-    def __call__(self, h):
-        return self.factor * h
-
-    def times(self, h):
-        return self.factor * h
-
-
-def default(h, factors=[2.0]):  # noqa: B006 (a formula may)
-    return factors[0] * h
-
-
-def by(factors):
-    return lambda h: factors[0] * h
-
-
-SETTINGS, NUMBERS = Settings(), [1.0]
-ONE, TWO = by([1.0]), by(NUMBERS)
-PARTIAL = partial(lambda settings, h: settings.factor * h, SETTINGS)
-
-
-def grow_factor():
-    SETTINGS.factor += 1.0
-
-
-def grow_default():
-    default.__defaults__[0][0] += 1.0
-
-
-def grow_number():
-    NUMBERS[0] += 1.0
-
-
-def replace_inner():
-    SETTINGS.inner = Settings()
-    SETTINGS.inner.factor = -1.0
-
-
-def replace_partial():
-    globals()["PARTIAL"] = partial(lambda _, h: h, SETTINGS)
-
-
-READ = {
-    "called": (lambda h: 2 * SETTINGS(h), grow_factor),
-    "method": (lambda h: 2 * SETTINGS.times(h), grow_factor),
-    "attribute": (lambda h: SETTINGS.inner.factor * h, replace_inner),
-    "partial": (lambda h: 2 * PARTIAL(h), replace_partial),
-    "default": (lambda h: 2 * default(h), grow_default),
-    "second closure": (lambda h: ONE(h) + TWO(h), grow_number),
-    "first closure": (lambda h: TWO(h) + ONE(h), grow_number),
-}
-
-
-@pytest.mark.parametrize("name", READ)
-def test_whatever_a_formula_reads_a_change_is_found(name):
-    formula, change = READ[name]
-    reads = Reads([formula])
-    assert reads.changed() is None
-    change()
-    assert reads.changed() is not None
+    assert Scaled().derivative(0.0) == 3.0
 
 
 class Offset(Activation):
@@ -244,12 +149,12 @@ def test_a_new_layer_reads_what_its_activation_reads_anew(activation, monkeypatc
     np.testing.assert_allclose(Dense(1, 1, activation(), seed=0)([0.5]), before + factor * 2.0)
 
 
-def test_parts_of_a_component_are_looked_at_too(monkeypatch):
-    layer = Dense(2, 3, Scaled())
-    layer.activation.program()
+def test_parts_of_a_component_are_forgotten_too(monkeypatch):
+    around = Around(inner=Scaled())
+    assert around.inner.derivative(0.0) == 2.0
     monkeypatch.setitem(globals(), "SCALE", 5.0)
-    with pytest.raises(DerivativeError, match="Scaled: global 'SCALE'"):
-        require_unchanged(layer)
+    forget(around)
+    assert around.inner.derivative(0.0) == 5.0
 
 
 def test_errors_name_the_class_and_its_formula():

@@ -215,7 +215,7 @@ RECURRENCES = {
 @pytest.mark.parametrize("name", RECURRENCES)
 def test_the_text_of_a_recurrence_computes_it(name):
     formula, shapes = RECURRENCES[name], {"x": (3, 3, 3), "w": (3, 3)}
-    traced = trace(formula, shapes, open_rows=False)
+    traced = trace(formula, shapes)
     _, _, line = Shown({"y": traced.output}).text.partition(" = ")
     expression, _, legend = line.partition("  where ")
 
@@ -254,7 +254,7 @@ def test_the_text_of_a_recurrence_computes_it(name):
 
 @pytest.mark.parametrize("name", RECURRENCES)
 def test_a_recurrence_reads_the_same_after_its_gradient_is_known(name):
-    traced = trace(RECURRENCES[name], {"x": (3, 3, 3), "w": (3, 3)}, open_rows=False)
+    traced = trace(RECURRENCES[name], {"x": (3, 3, 3), "w": (3, 3)})
     before = Shown({"y": traced.output}).text
     gradients([(traced.output, 1.0)], [*traced.inputs.values()])
     assert Shown({"y": traced.output}).text == before

@@ -19,7 +19,6 @@ from framework import (
     BinaryCrossEntropy,
     Callback,
     Dense,
-    DerivativeError,
     DivergedError,
     Dropout,
     Layer,
@@ -240,19 +239,6 @@ def test_a_step_that_jax_cannot_compute_falls_back_to_numpy(monkeypatch):
     with pytest.warns(UserWarning, match=r"falling back to NumPy: JAX cannot compute the step: .* not on this device"):
         run = trainer(seed=7, batch_size=10).fit(Neuron(3, Sigmoid()), (X, Y))
     assert (run.engine, run.step) == ("numpy", 5)
-
-
-SCALE = [2.0]
-
-
-def test_a_value_that_a_formula_reads_must_not_change_while_training():
-    class Scaled(Layer):
-        def formula(self, x):
-            return x * SCALE[0]
-
-    change = on("epoch_end")(lambda _: SCALE.insert(0, 3.0))
-    with pytest.raises(DerivativeError, match=r"Scaled.*SCALE.* has changed while training"):
-        trainer(epochs=3, callbacks=[change]).fit(Sequential(Scaled(), Neuron(3, Sigmoid())), (X[:48], Y[:48]))
 
 
 def test_jax_keeps_its_own_settings():

@@ -37,7 +37,6 @@ from framework import (
     UsageError,
     check_gradients,
     load,
-    on,
     save,
     show,
 )
@@ -357,16 +356,6 @@ def test_a_formula_that_branches_on_the_number_of_rows_is_found(rows, message):
 
 
 FACTOR = 2.0
-
-
-def test_a_global_that_changes_while_training_is_named(monkeypatch):
-    model = Sequential(Dense(4, 2), layer_of(lambda _, x: x * FACTOR))
-
-    def change(_run):
-        monkeypatch.setitem(globals(), "FACTOR", 3.0)
-
-    with pytest.raises(DerivativeError, match="global 'FACTOR' has changed while training"):
-        trainer(MeanSquaredError(), epochs=2, callbacks=[on("epoch_end")(change)]).fit(model, (X, np.ones((6, 2))))
 
 
 # buffers, random numbers, composites

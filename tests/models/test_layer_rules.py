@@ -1,6 +1,7 @@
 """What each layer of the catalogue promises besides its formula, and what it refuses."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -140,6 +141,13 @@ def test_the_models_buffers_are_those_of_its_layers():
     model.forward(X)
     assert model.buffers["0.block.1.running_mean"] is inner.buffers["running_mean"]
     assert model.buffers["1.running_mean"].any()
+
+
+def test_the_check_of_batch_norm_warns_of_no_batch_that_is_too_small(recwarn):
+    """A warning that the filter of the tests turns into an error would only end the check."""
+    warnings.simplefilter("always")
+    BatchNorm(2, epsilon=0.0078125).forward(X[:, :2])  # an epsilon that no other test has, so that it is checked here
+    assert not recwarn
 
 
 @pytest.mark.parametrize("settings", [{"momentum": 0.0}, {"momentum": 1.5}, {"epsilon": 0.0}])

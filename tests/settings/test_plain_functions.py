@@ -280,21 +280,6 @@ def test_a_function_that_cannot_be_derived_is_refused_when_it_is_put_to_work():
         Loss.of(lambda p, t: p if np.all(p > t) else t).backward(model, Y)
 
 
-def test_a_value_that_the_function_reads_may_not_change_while_training():
-    factor = 2.0
-
-    def scaled(h):
-        return np.tanh(factor * h)
-
-    activation = Activation.of(scaled)
-    program = activation.program()
-    assert program.reads.changed() is None
-    factor = 3.0
-    assert program.reads.changed() == "closure variable 'factor'"
-    with pytest.raises(DerivativeError, match="closure variable 'factor' has changed"):
-        activation.program()
-
-
 def test_a_function_that_depends_on_the_type_of_its_argument_is_refused():
     def by_type(h):
         return h * 2 if isinstance(h, np.ndarray) else h

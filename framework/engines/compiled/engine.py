@@ -18,7 +18,7 @@ from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Computation, Slot
 from framework.engines.chunks import Chunk, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
-from framework.engines.compiled.lower import lowered
+from framework.engines.compiled.lower import Plan, lowered
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.compiled.wiring import Path, Wiring
 from framework.engines.records import CannotLower
@@ -87,6 +87,7 @@ class CompiledEngine(ChunkEngine):
         self._part: Kernel | None = None  # the same, if it computes gradients alone
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
+        self._plan: Plan | None = None
         self._recipe: Optimizer | None = None
         self._settings: dict[str, Any] | None = None
         self._reason = ""  # why NumPy computes the form that was asked for last, if it does

@@ -10,35 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations import Activation
-from framework.engines.records import CannotLower, bare, key_of, reason
+from framework.engines.records import CannotLower, bare, reason
 from framework.graph.node import Node
 from framework.graph.rows import over_shards
 from framework.graph.symbol import Symbol, value_of
 from framework.graph.trace import Traced
-from framework.losses import Loss
 from framework.models.layer import LayerGraph
-from framework.regularizers import Regularizer
-from framework.settings.component import Component
 
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
-
-_RECORDED: dict[type, tuple[str, ...]] = {
-    Activation: ("_formula", "derivative", "derivative_from_output", "backward"),
-    Loss: ("value", "slope", "value_from_preactivation", "fused_slope"),
-    Regularizer: ("value", "slope"),
-}
-"""The methods that are recorded."""
 
 
 def arguments(node: Node) -> tuple[Any, ...]:
     """Return a node's arguments without views."""
     return tuple(map(bare, node.args))
-
-
-def recorded_from(component: Component) -> tuple[Any, ...]:
-    """Return the key of the records of an activation, a loss or a regularizer."""
-    return key_of(component, *next(names for base, names in _RECORDED.items() if isinstance(component, base)))
 
 
 def fixed(value: Any) -> Any:

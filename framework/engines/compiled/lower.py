@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.activations import Activation
-from framework.emit.programs import Program, wholly_ours
+from framework.emit.programs import Program
 from framework.engines.compiled.formulas import (
     REDUCTIONS,
     arguments,
@@ -22,7 +22,6 @@ from framework.engines.compiled.formulas import (
     fixed,
     name_of,
     of_shards,
-    recorded_from,
 )
 from framework.engines.compiled.wiring import Operation, Path, Wiring
 from framework.engines.records import (
@@ -31,7 +30,6 @@ from framework.engines.records import (
     call_text,
     is_single,
     of_elements,
-    reads_of,
     reason,
     rehearsed_update,
 )
@@ -41,7 +39,6 @@ from framework.graph.graph import Graph, rewrite
 from framework.graph.lower import lower, recognise
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import COMPARISONS
-from framework.graph.reads import Reads
 from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.losses import Loss, RowLoss
@@ -101,7 +98,6 @@ class Plan:
         penalties: The regularizers.
         update: The record of the optimizer's update: (values, gradients, rate, step, memory) -> the same; empty in a
             plan of gradients, to which NumPy adds the slopes of the regularizers before it makes the update.
-        reads: By class, what users' formulas and the update read besides their arguments and settings.
         shards: Whether the gradients are those of a part of a batch.
         reason: Why a kernel does not make the update; empty if it does, and for shards, whose update is NumPy's anyway.
     """
@@ -114,7 +110,6 @@ class Plan:
     passes: tuple[Passes | None, ...]
     penalties: tuple[Penalty, ...]
     update: Lowered
-    reads: tuple[tuple[str, Reads], ...]
     shards: bool = False
     reason: str = ""
 
@@ -126,8 +121,8 @@ class Plan:
         """
         output = [*self.wiring.outputs.values()][place]
         loss = self.losses[place]
-        methods = (recorded_from(loss), recorded_from(output.activation))
-        return _output(loss, output.activation, output.width, self.dtype, weighted, methods)
+        key = loss.traced_key, output.activation.traced_key
+        return _output(loss, output.activation, output.width, self.dtype, weighted, key)
 
     @property
     def descends(self) -> bool:
@@ -174,14 +169,13 @@ def lowered(
             update = rehearsed_update(optimizer, model.dtype)
     except CannotLower as error:
         penalties, why = (), str(error)
-    reads = tuple(reads_of([*formulas, *([optimizer] if update.outputs else [])]))
-    plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, reads, shards, why)
+    plan = Plan(wiring, losses, shares, optimizer, model.dtype, passes, penalties, update, shards, why)
     for place in range(len(losses)):
         plan.output(place, weighted=False)
     try:
         for formula in formulas:
-            if not wholly_ours(formula):
-                formula.program()  # traced twice, so without random numbers; the engine watches what it reads
+            formula.require_traced_derivative()
+            formula.program()  # traced twice, so without random numbers
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
     return plan
@@ -205,7 +199,7 @@ def _passes(operation: Operation, dtype: str, *, shards: bool = False) -> Passes
         return None
     if operation.affine or operation.layer is None:
         activation = operation.activation
-        return _activation(activation, operation.width, dtype, recorded_from(activation))
+        return _activation(activation, operation.width, dtype, activation.traced_key)
     if len(operation.reads) == 2:
         return _sum(dtype)
     return _layer(operation.layer, operation.width, shards=shards)
@@ -226,14 +220,6 @@ def prediction_passes(operation: Operation, dtype: str) -> Passes:
         if mixed := mixing(found.forward.outputs["a"]):
             raise CannotLower(f"{type(layer).__name__} mixes rows, by {mixed}")
     return found._replace(forward=Lowered(found.forward.inputs, {"a": found.forward.outputs["a"]}))
-
-
-def own_reads(operations: Sequence[Operation]) -> list[Reads]:
-    """Return what the formulas of users' activations and layers read besides their arguments and settings."""
-    activations = {id(made.activation): made.activation for made in operations if not wholly_ours(made.activation)}
-    layers = [made.layer for made in operations if isinstance(made.layer, Layer) and not wholly_ours(made.layer)]
-    formulas = [*(each._formula for each in activations.values()), *(layer.predict_formula for layer in layers)]
-    return [Reads([formula], type(getattr(formula, "__self__", None))) for formula in formulas]
 
 
 def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, ...] | None]:
@@ -299,7 +285,7 @@ def _dropped_axes(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _activation(activation: Activation, width: int, dtype: str, _methods: tuple[Any, ...]) -> Passes:
+def _activation(activation: Activation, width: int, dtype: str, _key: tuple[Any, ...]) -> Passes:
     """Return how an activation goes forward and back."""
     _require_own(activation)
     if not _coupled(activation):
@@ -347,18 +333,18 @@ def _sum(dtype: str) -> Passes:
 
 def _penalty(regularizer: Regularizer, model: Model) -> Penalty:
     try:
-        regularizer.require_derivative()
+        regularizer.require_traced_derivative()
     except FrameworkError as error:  # which the NumPy engine raises at the first step
         raise CannotLower(str(error)) from None
     start, spans, names = 0, list[tuple[int, int]](), regularizer.names(model.parameters)
     for name, view in model.parameters.items():
         spans += [(start, view.size)] if name in names else []
         start += view.size
-    return Penalty(_slope_of(regularizer, model.dtype, recorded_from(regularizer)), tuple(spans))
+    return Penalty(_slope_of(regularizer, model.dtype, regularizer.traced_key), tuple(spans))
 
 
 @lru_cache(maxsize=64)
-def _slope_of(regularizer: Regularizer, dtype: str, _methods: tuple[Any, ...]) -> Lowered:
+def _slope_of(regularizer: Regularizer, dtype: str, _key: tuple[Any, ...]) -> Lowered:
     """Return strength * slope, for each number of a parameter alone."""
 
     def slope(w: Symbol) -> dict[str, Any]:
@@ -375,7 +361,7 @@ def _slope_of(regularizer: Regularizer, dtype: str, _methods: tuple[Any, ...]) -
 
 @lru_cache(maxsize=256)
 def _output(
-    loss: Loss, activation: Activation, width: int, dtype: str, weighted: bool, _methods: tuple[Any, ...]
+    loss: Loss, activation: Activation, width: int, dtype: str, weighted: bool, _key: tuple[Any, ...]
 ) -> Lowered:
     """Return the last activation, the loss and delta = dL/dh as one record, so that they share what they can."""
     _require_own(activation)
@@ -531,7 +517,7 @@ def _derived(component: Any, method: str, given: list[Any], gradient: Any = None
     graph, width = next((value.graph, value.shape[-1]) for value in given if isinstance(value, Symbol))
     try:
         names = ("first", "second")[: len(given)]
-        program = Program(getattr(component, method), names, graph.dtype, width, ours=True)
+        program = Program(getattr(component, method), names, graph.dtype, width, (component, method))
         nodes = [program.slope, *program.inputs.values()]
         if gradient is not None:
             seed, pulled = program.pulled

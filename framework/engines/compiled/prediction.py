@@ -11,7 +11,7 @@ from framework.arrays import Array
 from framework.engines.compiled.engine import CompiledEngine
 from framework.engines.compiled.layers import layers_source
 from framework.engines.compiled.loops import indented
-from framework.engines.compiled.lower import own_reads, prediction_passes
+from framework.engines.compiled.lower import prediction_passes
 from framework.engines.compiled.source import Forward
 from framework.engines.compiled.wiring import Wiring
 from framework.engines.records import CannotLower
@@ -156,7 +156,6 @@ class _Kernel:
         dtype: That of the model.
         sample: The shape of the samples that it takes.
         output_shape: The shape of a prediction.
-        reads: What the formulas of users read.
         ready: By the shape of x, memory that no prediction uses at this moment.
     """
 
@@ -172,7 +171,6 @@ class _Kernel:
         wiring = _wiring(model)
         self.sample = (wiring.widths[0],)
         self.output_shape = model.infer_shape(self.sample)
-        self.reads = own_reads(wiring.operations)
         self._source = source = _Prediction(wiring, model.dtype, _ROWS)
         text = source.text()
         self._function = compiled(text, "predict", model.dtype)
@@ -188,10 +186,8 @@ class _Kernel:
         self._blocks: list[_Work] = []
 
     def is_old(self) -> bool:
-        """Return whether the weights lie elsewhere now, or a name in a user's formula is bound to another object."""
-        if self._parameters.version != self._version or self.model._state is not self.state:
-            return True
-        return bool(self.reads) and any(reads.moved() for reads in self.reads)
+        """Return whether the weights lie elsewhere now."""
+        return self._parameters.version != self._version or self.model._state is not self.state
 
     def few(self, x: Array) -> Any:
         """Predict for a sample or a few rows, and keep the memory for the next ones of this shape."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.emit.jax import Source
+from framework.emit.programs import require_derivatives
 from framework.engines.jax.program import Program, State, Update
-from framework.engines.records import CannotLower, reads_of
+from framework.engines.records import CannotLower
 from framework.engines.step import overrides_loop, traced_metrics
 from framework.errors import DerivativeError
 from framework.graph.gradient import gradients
@@ -39,7 +40,6 @@ class Plan:
         per_row: The figures of which each step gives the total, the loss first, and over how many values of a row each
             is the mean.
         metrics: The metrics that NumPy computes from the outputs.
-        reads: By class, the values that the formulas of users' classes read.
         bytes_per_row: How much memory a row of a step takes for what is kept of it.
     """
 
@@ -55,6 +55,7 @@ class Plan:
         try:
             if loop := overrides_loop(loss):
                 raise CannotLower(f"{loop} replaces that of its base class")  # noqa: TRY301
+            require_derivatives(*(part for _, part in model.placed()), loss, traced=True)
             self.graph = StepGraph(
                 model, loss, batch, metrics=[(each.path, each.formula) for each in metrics], derives=True
             )
@@ -79,7 +80,6 @@ class Plan:
         self.draws = [draw for draw, _ in self.graph.model.draws]
         drawn = sum(math.prod(draw.shape) for draw in self.draws)
         self.bytes_per_row = 4 * drawn + 8 * sum(math.prod(node.shape[1:]) for node in self._kept)
-        self.reads = [*reads_of((model, loss, *regularizers, optimizer.recipe))]
         self._program = self._written(inputs)
 
     def _updates(self, optimizer: BoundOptimizer) -> Iterator[tuple[float, Update, tuple[int, ...]]]:
