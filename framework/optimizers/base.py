@@ -18,6 +18,7 @@ import numpy as np
 
 from framework.arrays import BLOCK, Array, blocks
 from framework.errors import DivergedError, SettingsError, UsageError, nearest
+from framework.graph.trace import share
 from framework.models import Model
 from framework.models.parameters import Parameters, matching, require_finite_gradient
 from framework.schedules import Schedule
@@ -322,7 +323,7 @@ class BoundOptimizer:
                 factors.update(dict.fromkeys(found, factor))
         return {name: (rates[name], decays[name]) for name in names}
 
-    def _require_rest(self, rate: float) -> None:
+    def _require_rest(self, rate: float) -> bool:
         """Check on copies that a zero gradient with fresh memory does not make the values grow in proportion.
 
         Decay shrinks them, and noise is not in proportion to them.
@@ -339,7 +340,7 @@ class BoundOptimizer:
                     with np.errstate(all="ignore"):
                         update(trial, np.zeros_like(gradients), rate * factor, 1, *map(np.zeros_like, memory))
                 except Exception:  # noqa: BLE001 (the step itself raises it, if it comes again)
-                    return
+                    return False
                 moves.append(trial - start)
             move, twice = moves
             grows = (move * values > 1e-6 * values * values) & np.isclose(twice, 2.0 * move, rtol=1e-3)
@@ -350,6 +351,7 @@ class BoundOptimizer:
                     f"{values[place]:.6g} becomes {values[place] + move[place]:.6g}. The memory starts at 0 and step "
                     "at 1: a formula with 'values - previous' writes 'if step == 1: previous[...] = values' first"
                 )
+        return True
 
     def _first(self, rate: float) -> Array:
         """Check that the first update comes after backward, and moves no values at rest; return the values before it.
@@ -365,8 +367,8 @@ class BoundOptimizer:
                 f"{type(self.recipe).__name__}.step: there is no gradient yet; call loss.backward(model, y) after "
                 "model.forward(x), and then step"
             )
-        if ":" in self.recipe.tag():  # tests check the library's own
-            self._require_rest(rate)
+        if self.parameters.vector.any():
+            share(("at rest", self.recipe), lambda: self._require_rest(rate))
         return self.parameters.vector.copy()
 
     def _require_change(self, before: Array, rate: float) -> None:
@@ -384,7 +386,7 @@ class BoundOptimizer:
                 return  # the step is too small for the dtype: no formula would have changed anything
             message = "changed neither values nor memory although the gradient is not 0; write in place: "
             message += "'values -= ...', not 'values = values - ...'"
-        elif ":" in kind.tag() and (lost := (still | {"values"} if unmoved else still) & _rebound(kind.update)):
+        elif (kept := still | {"values"} if unmoved else still) and (lost := kept & _rebound(kind.update)):
             name = min(lost)
             message = f"makes a new array '{name}', which is lost; write into the one given: '{name}[...] = ...', not "
             message += f"'{name} = ...'"
