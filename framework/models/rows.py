@@ -82,10 +82,8 @@ def settling(model: Model, source: Source, preprocess: FittedPreprocess | None) 
     layers = model.unsettled()
     before = None if layers else model._built().columns
     try:
-        if layers and preprocess is not None:
-            _settle(model, map_leaves(lambda shape: (1, *shape), preprocess.shape), source.name)
-        elif layers:
-            _settle(model, _shapes(source.first[0], source.name), source.name)
+        if layers:
+            _settle(model, source, preprocess)
         if preprocess is not model.preprocess:
             model.preprocess = preprocess
         yield
@@ -97,14 +95,13 @@ def settling(model: Model, source: Source, preprocess: FittedPreprocess | None) 
         raise
 
 
-def _shapes(x: Any, name: str) -> Any:
-    x = dict(x) if isinstance(x, Mapping) else x
-    name = f"{name}: argument 'x'"
-    return map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
-
-
-def _settle(model: Model, shapes: Any, name: str) -> None:
-    name = f"{name}: argument 'x'"
+def _settle(model: Model, source: Source, preprocess: FittedPreprocess | None) -> None:
+    name = f"{source.name}: argument 'x'"
+    if preprocess is None:
+        x = dict(first) if isinstance(first := source.first[0], Mapping) else first
+        shapes = map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
+    else:
+        shapes = map_leaves(lambda shape: (1, *shape), preprocess.shape)
     require_samples(shapes, model, name)
     if any(0 in shape[1:] for shape in leaves(shapes)):
         raise ShapeError(f"{name} must not have an empty axis; got {shown(shapes)}")
