@@ -13,7 +13,7 @@ print(sum(step.values()), len(files), calls.CALLS, calls.FILES)
 
 
 def test_a_warm_step_calls_few_functions_after_few_files():
-    # In a process of its own: once another test has loaded the native compiler, the checks of the data use it.
+    # In a process of its own, which holds nothing of other tests.
     options = {"cwd": Path(__file__).parents[2], "check": True, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-c", COUNT], **options)  # noqa: PLW1510 (checked)
     step, files, most_calls, most_files = map(float, done.stdout.split())
