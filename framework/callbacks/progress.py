@@ -220,9 +220,13 @@ class Lines(Display):
         text = f"{self.shown}: {', '.join(self.pairs(run))}"
         done, seconds = finished - self.start, now - self.begun
         if done > 0 and seconds > 0:
-            each, left = seconds / done, 0 if run.stop_reason is not None else run.target_epoch - finished
-            rate = f"{figure(float(f'{1 / each:.3g}'))} epochs/s" if each < 1 else f"{duration(each)} an epoch"
-            text += f" ({rate}, {duration(each * left)} left)" if left > 0 else f" ({rate}, {duration(seconds)} in all)"
+            an_epoch, left = seconds / done, 0 if run.stop_reason is not None else run.target_epoch - finished
+            rate = (
+                f"{figure(float(f'{1 / an_epoch:.3g}'))} epochs/s" if an_epoch < 1 else f"{duration(an_epoch)} an epoch"
+            )
+            text += (
+                f" ({rate}, {duration(an_epoch * left)} left)" if left > 0 else f" ({rate}, {duration(seconds)} in all)"
+            )
         _write(self.stream, text)
 
     def end(self, run: Run) -> bool:

@@ -62,11 +62,11 @@ class LayerNorms(Callback):
 
 def _norms(arrays: Arrays) -> dict[str, float]:
     """Return the Euclidean norm over all arrays of each layer, by the layer's name."""
-    found: dict[str, float] = {}
+    norms: dict[str, float] = {}
     for name, array in arrays.items():
         layer = name.rpartition(".")[0]
-        found[layer] = math.hypot(found.get(layer, 0.0), float(np.linalg.norm(array)))
-    return found
+        norms[layer] = math.hypot(norms.get(layer, 0.0), float(np.linalg.norm(array)))
+    return norms
 
 
 def text_of_path(path: object) -> object:

@@ -190,8 +190,8 @@ class MLflow(_Tracker):
         """Return the id of the experiment."""
         try:
             client = self._client()
-            found = client.get_experiment_by_name(self.experiment)
-            if found is None:
+            experiment = client.get_experiment_by_name(self.experiment)
+            if experiment is None:
                 return str(client.create_experiment(self.experiment))
         except FrameworkError:
             raise
@@ -200,12 +200,12 @@ class MLflow(_Tracker):
                 f"MLflow: settings 'uri' and 'experiment' must say where MLflow can store; got {self.uri!r} and "
                 f"{self.experiment!r}: {error}"
             ) from error
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise SettingsError(
                 f"MLflow: setting 'experiment' must not be that of a deleted one; got {self.experiment!r}; give "
-                f"another name, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
+                f"another name, or restore it: mlflow experiments restore --experiment-id {experiment.experiment_id}"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _open(self, run: Run) -> None:
         """Continue the run of MLflow that this run has, or make one."""
@@ -279,11 +279,11 @@ class MLflow(_Tracker):
 
 def _known(client: Any, run_id: str) -> dict[str, dict[int, list[float | str]]]:
     """Return the values that MLflow has of a run, by name and step."""
-    found: dict[str, dict[int, list[float | str]]] = {}
+    known: dict[str, dict[int, list[float | str]]] = {}
     for key in client.get_run(run_id).data.metrics:
-        for each in client.get_metric_history(run_id, key):
-            found.setdefault(key, {}).setdefault(each.step, []).append(_stored(each.value))
-    return found
+        for metric in client.get_metric_history(run_id, key):
+            known.setdefault(key, {}).setdefault(metric.step, []).append(_stored(metric.value))
+    return known
 
 
 def _name(key: str) -> str:

@@ -114,9 +114,9 @@ class SharedGradient:
         parameters, size = model.parameters, self.shards.mixed
         gradient, total = np.zeros_like(parameters.gradient), dict[str, tuple[float, ...]]()
         for number, start in enumerate(range(0, rows_in(batch[1]), size)):
-            part = rows_of_batch(batch, slice(start, start + size))
-            found = self.gradient(partial(_from_row, start, fill), model, part, (*key, number), first=first)
-            for name, sums in found.items():
+            rows = rows_of_batch(batch, slice(start, start + size))
+            of_rows = self.gradient(partial(_from_row, start, fill), model, rows, (*key, number), first=first)
+            for name, sums in of_rows.items():
                 total[name] = tuple(map(sum, zip(sums, total.get(name, (0.0,) * len(sums)), strict=True)))
             gradient += parameters.gradient
         parameters.gradient[...] = gradient

@@ -122,15 +122,15 @@ class MPIWorkers(Workers):
 
     def gather(self, value: Value) -> list[Value]:
         with self._operation():
-            found: list[tuple[int, Value]] = self._comm.allgather((self._depth, value))
-        depths = [depth for depth, _ in found]
+            gathered: list[tuple[int, Value]] = self._comm.allgather((self._depth, value))
+        depths = [depth for depth, _ in gathered]
         if len(set(depths)) > 1:
             inner = depths.index(max(depths))
             raise UsageError(
                 f"worker {inner} trains within a callback, and worker {depths.index(min(depths))} does not; call fit "
                 "on all workers, or there with a trainer without a strategy"
             )
-        return [value for _, value in found]
+        return [value for _, value in gathered]
 
     def share(self, size: int) -> Array | None:
         memory = None

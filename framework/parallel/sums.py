@@ -71,7 +71,7 @@ class Tree:
         self._own = workers.leaves(shards)
         layout = _Layout(length, np.dtype(dtype), tail)
         ranges = [workers.leaves(shards, rank) for rank in range(workers.size)]
-        plans = [_plan([(i, i + 1) for i in each], shards) for each in ranges]
+        plans = [_plan([(i, i + 1) for i in leaves], shards) for leaves in ranges]
         self._merges = plans[workers.rank].merges
         memory = None
         if layout.used >= SMALL:
@@ -90,11 +90,11 @@ class Tree:
             many sums of two neighbours come before it is filled, of which the last ends where it begins; and how far
             a vector is from the next one. The left neighbour becomes the sum.
         """
-        stride, top, found = self._nodes.stride, 0, list[tuple[int, int, int]]()
+        stride, top, places = self._nodes.stride, 0, list[tuple[int, int, int]]()
         for merges in [0, *self._merges[:-1]]:
-            found.append(((top - merges) * stride, merges, stride))
+            places.append(((top - merges) * stride, merges, stride))
             top += 1 - merges
-        return self._nodes.slots[0].vector, found
+        return self._nodes.slots[0].vector, places
 
     def filled(self, count: int) -> None:
         """Note that so many vectors are filled and added up, as ``places`` says; their tails are not."""
@@ -116,10 +116,10 @@ class Tree:
             )
         self._merge(merged=0 < self._filled >= self._next)
         self._next += 1
-        found = slots[self._top]
+        leaf = slots[self._top]
         self._top += 1
-        found.tail.fill(0.0)
-        return found
+        leaf.tail.fill(0.0)
+        return leaf
 
     def _merge(self, *, merged: bool = False) -> None:
         """Add up the nodes that the leaf written last completes."""
@@ -246,8 +246,8 @@ class _Sent:
         own = len(self._nodes)
         if own > 1:
             for start, stop in zip(self._bounds, self._bounds[1:], strict=False):
-                part = self._packed[own * start : own * stop]
-                part.reshape(own, -1)[:] = self._nodes[:, start:stop]
+                packed = self._packed[own * start : own * stop]
+                packed.reshape(own, -1)[:] = self._nodes[:, start:stop]
         self._workers.alltoall(self._packed, self._places, self._received, self._origins)
         for parts in (self._vectors, self._tails):
             _add_up(parts, self._pairs, parts[0])
@@ -259,15 +259,15 @@ class _Sent:
 def _add_up(vectors: list[Array], pairs: list[tuple[int, int]], out: Array) -> None:
     """Write the sum of some vectors into ``out``, which may be the first, in blocks that stay in the cache."""
     for start in range(0, len(out), BLOCK):
-        place = slice(start, start + BLOCK)
-        sums = [vector[place] for vector in vectors]
+        block = slice(start, start + BLOCK)
+        sums = [vector[block] for vector in vectors]
         for left, right in pairs[:-1]:
             sums[left] = sums[left] + sums[right]
         if pairs:
             left, right = pairs[-1]
-            np.add(sums[left], sums[right], out=out[place])
+            np.add(sums[left], sums[right], out=out[block])
         else:
-            out[place] = sums[0]
+            out[block] = sums[0]
 
 
 class _Plan(NamedTuple):
@@ -290,8 +290,8 @@ def _plan(nodes: list[tuple[int, int]], shards: int) -> _Plan:
     merges, depth, unmerged = list[int](), 0, list[tuple[int, int]]()
     pairs = list[tuple[int, int]]()
     stack = list[tuple[int, tuple[int, int]]]()
-    for place, node in enumerate(nodes):
-        stack.append((place, node))
+    for number, node in enumerate(nodes):
+        stack.append((number, node))
         depth = max(depth, len(stack))
         unmerged = [node for _, node in stack]
         before = len(pairs)

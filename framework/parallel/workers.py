@@ -68,12 +68,12 @@ class Workers:
         """
         if self.size == 1:
             return
-        found = self.gather({name: _fingerprint(value) for name, value in values.items()})
-        names = dict.fromkeys(name for each in found for name in each)
-        differing = [name for name in names if len({each.get(name) for each in found}) > 1]
+        gathered = self.gather({name: _fingerprint(value) for name, value in values.items()})
+        names = dict.fromkeys(name for values in gathered for name in values)
+        differing = [name for name in names if len({values.get(name) for values in gathered}) > 1]
         if not differing:
             return
-        texts = [each.get(differing[0], "nothing of this name") for each in found]
+        texts = [values.get(differing[0], "nothing of this name") for values in gathered]
         others = [rank for rank, text in enumerate(texts) if text != texts[0]]
         ranks = f"{'workers' if len(others) > 1 else 'worker'} {', '.join(map(str, others))}"
         more = f"; also different: {', '.join(differing[1:4])}" if len(differing) > 1 else ""
@@ -124,7 +124,7 @@ def failure_of(error: Exception | None) -> Failure:
     """Return an error as the other workers hear of it."""
     if error is None:
         return None
-    kind = next((each for each in type(error).__mro__ if vars(errors).get(each.__name__) is each), None)
+    kind = next((base for base in type(error).__mro__ if vars(errors).get(base.__name__) is base), None)
     return (UsageError, f"{type(error).__name__}: {error}") if kind is None else (kind, str(error))
 
 
@@ -140,7 +140,7 @@ def require_success(failures: Sequence[Failure], rank: int, error: Exception | N
         Exception: The error of this worker; without one, that of the first worker that has one. A DivergedError is
             always that of the first one, so that all workers name the same row.
     """
-    first = next((place for place, failure in enumerate(failures) if failure is not None), rank)
+    first = next((number for number, failure in enumerate(failures) if failure is not None), rank)
     failure, own = failures[first], failures[rank]
     if failure is None:
         return

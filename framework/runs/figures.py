@@ -80,10 +80,10 @@ class Figures:
 
     def training_sums(self, model: Model, done: Pass, y: Any, weight: Array | None) -> Sums:
         """Return the sums of every figure over a batch after ``backward``, which has those of the losses of outputs."""
-        found: Sums = {each.key: (done.totals[each.path], each.divisor(y, weight)) for each in self.of_outputs}
+        sums: Sums = {loss.key: (done.totals[loss.path], loss.divisor(y, weight)) for loss in self.of_outputs}
         if metrics := self.of_metrics:
-            found |= self.metric_sums(model, done.tree_of(done.h), done.tree, y, weight, metrics)
-        return found
+            sums |= self.metric_sums(model, done.tree_of(done.h), done.tree, y, weight, metrics)
+        return sums
 
     def inverse(self, model: Model, figure: Figure) -> Callable[[Any], Any] | None:
         """Return what puts predictions and targets into the unit of the target for a figure; None where nothing does.
@@ -102,7 +102,7 @@ class Figures:
         """Return the sums of some figures over a batch. A metric cannot change the arrays it is given."""
         whole = model.output_activation, h, *(map_leaves(read_only, part) for part in (a, y))
         in_unit: Any = None
-        found: Sums = {}
+        sums: Sums = {}
         for figure in figures:
             key, path, formula = figure
             parts = whole
@@ -110,10 +110,10 @@ class Figures:
                 parts = in_unit = in_unit or (*whole[:2], *map(inverse, whole[2:]))
             f, z, prediction, target = (at(part, path) for part in parts) if path else parts
             if isinstance(formula, Loss):
-                found[key] = formula.output_sums(f, z, prediction, target, weight)
+                sums[key] = formula.output_sums(f, z, prediction, target, weight)
             else:
-                found[key] = formula.checked_sums(prediction, target, weight)
-        return found
+                sums[key] = formula.checked_sums(prediction, target, weight)
+        return sums
 
     def results(self, sums: Sums) -> dict[str, float]:
         """Return the loss and every metric from their sums."""
@@ -149,8 +149,8 @@ class Figures:
                 work = multiply_adds(model, rows_in(batch[1]), sample_shape(batch[0]))
                 with limit_threads(work), np.errstate(all="ignore"):
                     h, a = model.output(batch[0], workspace) if compute is None else compute(batch[0])
-                    found = self._output_sums(model, h, a, *batch[1:])
-                add_sums(totals.setdefault(part, {}), found)
+                    of_batch = self._output_sums(model, h, a, *batch[1:])
+                add_sums(totals.setdefault(part, {}), of_batch)
                 if self.whole:
                     kept.append(map_batch(np.copy, (a, *batch[1:])))
             model.keep_workspace(workspace, rows)
@@ -191,11 +191,11 @@ def _figure(metric: Metric | Loss, path: tuple[str, ...], key: str) -> Figure:
 
 def _of_outputs(loss: Loss, path: tuple[str, ...] = ()) -> list[Figure]:
     """Return the losses of several outputs as figures: ``price_loss``."""
-    found = []
-    for name, each in loss.losses.items() if isinstance(loss, Losses) else ():
+    figures = []
+    for name, inner in loss.losses.items() if isinstance(loss, Losses) else ():
         inside = (*path, name)
-        found += [Figure(f"{'_'.join(inside)}_loss", inside, each), *_of_outputs(each, inside)]
-    return found
+        figures += [Figure(f"{'_'.join(inside)}_loss", inside, inner), *_of_outputs(inner, inside)]
+    return figures
 
 
 def _output(activation: Any, figure: Figure) -> Any:

@@ -148,7 +148,7 @@ class Run(Progress):
     @property
     def progress(self) -> Progress:
         """A copy of what a checkpoint saves as it is."""
-        return Progress(**{each.name: getattr(self, each.name) for each in fields(Progress)})
+        return Progress(**{part.name: getattr(self, part.name) for part in fields(Progress)})
 
     @progress.setter
     def progress(self, progress: Progress) -> None:
@@ -207,8 +207,8 @@ class Run(Progress):
             ...         run.stop("the loss is small enough")
         """
         if not isinstance(reason, str) or not reason:
-            given = f"; got {reason!r}" if reason else ""
-            raise CallbackError(f"run.stop: say why: run.stop('the loss is small enough'){given}")
+            got = f"; got {reason!r}" if reason else ""
+            raise CallbackError(f"run.stop: say why: run.stop('the loss is small enough'){got}")
         if self.stop_reason is None:
             self.stop_reason = reason
 
@@ -256,7 +256,7 @@ class Run(Progress):
             raise SettingsError("report: argument 'classes' is for the confusion matrix; give validation data too")
         runs = {title: self, **(others or {})}
         contents = [contents_of(run, name) for name, run in runs.items()]
-        for each, run in zip(contents, runs.values(), strict=True):
+        for content, run in zip(contents, runs.values(), strict=True):
             outputs = outputs_of_classes(run.model, run.loss_function)
             if validation is not None:
                 if not outputs:
@@ -265,9 +265,9 @@ class Run(Progress):
                         f"in one Sigmoid with a loss of probabilities; got {brief(run.model)}; leave it out"
                     )
                 source = prepare(validation, run.model, (run.loss_function,), "report: validation")
-                each.confusions = confusions_of(run.model, outputs, source, "report", classes)
+                content.confusions = confusions_of(run.model, outputs, source, "report", classes)
             elif outputs:
-                each.unconfused = "It is counted on validation data: write run.report(path, validation)."
+                content.unconfused = "It is counted on validation data: write run.report(path, validation)."
         sides = [side_of(run, name, runs.values()) for name, run in runs.items()]
         write_report(path, contents, comparison(sides) if others else ())
 
@@ -292,12 +292,12 @@ class Run(Progress):
 
     def rng(self, callback: object) -> np.random.Generator:
         """Return a generator for ``callback`` in this hook, epoch and step; it does not change the training."""
-        place = (id(callback), self.hook, self.epoch, self.step)
-        if place not in self._generators:
-            self._generators = {key: value for key, value in self._generators.items() if key[1:] == place[1:]}
+        moment = (id(callback), self.hook, self.epoch, self.step)
+        if moment not in self._generators:
+            self._generators = {key: value for key, value in self._generators.items() if key[1:] == moment[1:]}
             purpose = f"callback {self.name_of(callback)} {self.hook}"
-            self._generators[place] = random_generator(self.seed, purpose, self.epoch, self.step)
-        return self._generators[place]
+            self._generators[moment] = random_generator(self.seed, purpose, self.epoch, self.step)
+        return self._generators[moment]
 
     def name_of(self, callback: object) -> str:
         """Return the name under which a callback's memory is kept."""

@@ -47,24 +47,11 @@ def fit_many(
         raise SettingsError(f"{NAME}: argument 'models' must be a list of models; got {brief(models)}")
     if len({id(model.outermost) for model in models}) < len(models):
         raise SettingsError(f"{NAME}: argument 'models' must not hold one model twice; use model.copy()")
-    given = {"optimizers": optimizers, "seeds": seeds, "splits": splits}
-    each = {
-        name: None if values is None else [values] if isinstance(values, Optimizer) else [*values]
-        for name, values in given.items()
-    }
-    for name, values in each.items():
-        if values is not None and len(values) != len(models):
-            raise SettingsError(
-                f"{NAME}: argument {name!r} must have one for each of the {len(models)} models; got {len(values)}"
-            )
     trainers = [trainer] * len(models)
-    for name, setting in (("optimizers", "optimizer"), ("seeds", "seed")):
-        if (values := each[name]) is not None:
-            trainers = [
-                _with(one, setting, value, name, place)
-                for place, (one, value) in enumerate(zip(trainers, values, strict=True))
-            ]
-    parts = _parts(data, validation, each["splits"], len(models))
+    for setting, argument, values in (("optimizer", "optimizers", optimizers), ("seed", "seeds", seeds)):
+        for number, value in enumerate(_one_each(argument, values, len(models)) or ()):
+            trainers[number] = _with(trainers[number], setting, value, argument, number)
+    parts = _parts(data, validation, _one_each("splits", splits, len(models)), len(models))
     if not engine_of(trainer.engine).trains_many:
         return _one_after_another(trainers, models, parts, epochs)
     with ExitStack() as threads:
@@ -76,13 +63,25 @@ def fit_many(
         return _trained(members, plan)
 
 
-def _with(trainer: Trainer, setting: str, value: Any, argument: str, place: int) -> Trainer:
+def _one_each(argument: str, values: Iterable[Any] | None, count: int) -> list[Any] | None:
+    """Return the values of an argument, one for each model; None where there are none."""
+    if values is None:
+        return None
+    values = [values] if isinstance(values, Optimizer) else [*values]
+    if len(values) != count:
+        raise SettingsError(
+            f"{NAME}: argument {argument!r} must have one for each of the {count} models; got {len(values)}"
+        )
+    return values
+
+
+def _with(trainer: Trainer, setting: str, value: Any, argument: str, number: int) -> Trainer:
     """Return a trainer with an optimizer or a seed of its own."""
     try:
         return trainer.replace(**{setting: value})
     except SettingsError as error:
         said = str(error).removeprefix(f"Trainer: setting {setting!r} ")
-        raise SettingsError(f"{NAME}: argument {argument!r}, number {place}, {said}") from None
+        raise SettingsError(f"{NAME}: argument {argument!r}, number {number}, {said}") from None
 
 
 def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int) -> list[tuple[Any, Any]]:

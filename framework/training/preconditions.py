@@ -118,20 +118,20 @@ def require_inputs(model: Model, preprocess: FittedPreprocess | None, name: str)
     Raises:
         ShapeError: Says what the Preprocess gives, and how the model is to begin.
     """
-    given, taken = None if preprocess is None else preprocess.shape, model.input_shape
-    if preprocess is None or model.takes(given):
+    columns, inputs = None if preprocess is None else preprocess.shape, model.input_shape
+    if preprocess is None or model.takes(columns):
         return
-    if isinstance(given, dict) and not isinstance(taken, dict):
+    if isinstance(columns, dict) and not isinstance(inputs, dict):
         ids = [f"{column}=Embedding({count}, 4)" for column, count in preprocess.vocabularies.items()]
         parts = ", ".join(["numbers=Input()"] * bool(preprocess.names) + ids)
         raise ShapeError(
             f"{name}: Levels gives ids of {', '.join(map(repr, preprocess.vocabularies))}, which need an Embedding; "
             f"begin the model with Join({parts}), or write OneHot for Levels"
         )
-    if isinstance(given, tuple) and isinstance(taken, tuple) and len(taken) == 1:
+    if isinstance(columns, tuple) and isinstance(inputs, tuple) and len(inputs) == 1:
         raise ShapeError(
-            f"{name}: the Preprocess gives {given[0]} numbers for a row, {brief([*preprocess.names])}, and the model "
-            f"takes {taken[0]}; leave the number of inputs out, as in Dense(units=8)"
+            f"{name}: the Preprocess gives {columns[0]} numbers for a row, {brief([*preprocess.names])}, and the model "
+            f"takes {inputs[0]}; leave the number of inputs out, as in Dense(units=8)"
         )
 
 
@@ -171,7 +171,7 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
     """
     if rows is None:  # of a stream; the layer refuses such a batch itself
         return
-    last, needed = rows % size or min(rows, size), max(part.minimum_rows for _, part in model.placed())
+    last, needed = rows % size or min(rows, size), max(layer.minimum_rows for _, layer in model.placed())
     if last < needed:
         raise ShapeError(
             f"{name}: {rows} rows in batches of {size} leave a last batch of {last}, and the model needs "
@@ -181,8 +181,8 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
 
 def mixing(model: Model) -> list[tuple[str, Layer]]:
     """Return the layers that need all rows of a batch, for outputs or buffers, as BatchNorm, after their places."""
-    layers = ((place, part) for place, part in model.placed() if isinstance(part, Layer))
-    return [(place, layer) for place, layer in layers if layer.mixes_rows or layer._initial_buffers()]
+    layers = ((path, layer) for path, layer in model.placed() if isinstance(layer, Layer))
+    return [(path, layer) for path, layer in layers if layer.mixes_rows or layer._initial_buffers()]
 
 
 def require_shards(trainer: Trainer, model: Model, name: str) -> None:
@@ -191,10 +191,10 @@ def require_shards(trainer: Trainer, model: Model, name: str) -> None:
     Raises:
         SettingsError: Names the layer.
     """
-    for place, layer in [] if trainer.strategy is None else mixing(model):
-        where = f"layer {place}, {type(layer).__name__}," if place else type(layer).__name__
+    for path, layer in [] if trainer.strategy is None else mixing(model):
+        where = f"layer {path}, {type(layer).__name__}," if path else type(layer).__name__
         try:
-            _require_formulas(trainer, model, place)
+            _require_formulas(trainer, model, path)
             layer.require_shards()
         except DerivativeError as error:
             what = "mixes the rows of a batch" if layer.mixes_rows else "keeps buffers that a batch changes"
@@ -204,10 +204,10 @@ def require_shards(trainer: Trainer, model: Model, name: str) -> None:
             ) from None
 
 
-def _require_formulas(trainer: Trainer, model: Model, place: str) -> None:
+def _require_formulas(trainer: Trainer, model: Model, inner: str) -> None:
     """Refuse code that runs a layer, or the loss after it, on arrays: it cannot wait for sums over all rows."""
-    outer = (part for path, part in model.placed() if path != place and f"{place}.".startswith(path and f"{path}."))
-    writer = next((f"{type(part).__name__}.apply_backward" for part in outer if part.by_hand), None)
+    outer = (layer for path, layer in model.placed() if path != inner and f"{inner}.".startswith(path and f"{path}."))
+    writer = next((f"{type(layer).__name__}.apply_backward" for layer in outer if layer.by_hand), None)
     if writer := writer or overrides_loop(trainer.loss):
         raise DerivativeError(
             f"{writer} computes with arrays, and sums over all rows are found in a formula alone; leave {writer} out"
@@ -311,9 +311,9 @@ def require_alike(
             if name not in _OF_ONE_WORKER:
                 state[f"run's {name}"] = value
         names = names_of(callbacks)
-        for each in callbacks:
-            name = names[id(each)]
-            if name in run.memories and not (each.writes or each.observes):
+        for callback in callbacks:
+            name = names[id(callback)]
+            if name in run.memories and not (callback.writes or callback.observes):
                 state[f"memory of {name}"] = pack(dict(run.memories[name]), f"memory of {name}", arrays)
     workers.require_equal(state | arrays, "fit: ", _ADVICE)
     run.identity = workers.broadcast(run.identity)

@@ -79,14 +79,14 @@ class SharedTraining(Training):
     def agree(self, error: Exception | None = None) -> None:
         """Let all workers know of an error, a stop or a signal of one of them. An error of one is raised on all."""
         run, workers = self.run, self.workers
-        told = workers.gather((failure_of(error), run.stop_reason, self.noted))
-        reasons = [reason for _, reason, _ in told if reason is not None]
-        signals = [number for _, _, number in told if number is not None]
+        answers = workers.gather((failure_of(error), run.stop_reason, self.noted))
+        reasons = [reason for _, reason, _ in answers if reason is not None]
+        signals = [number for _, _, number in answers if number is not None]
         if reasons:
             run.stop_reason = reasons[0]
         if signals:
             self._signal = max(signals)  # SIGTERM before Ctrl-C
-        require_success([failure for failure, _, _ in told], workers.rank, error)
+        require_success([failure for failure, _, _ in answers], workers.rank, error)
 
     def rows(self) -> Array:
         return self.source.rows_of(self.position, shared=self._by_place)

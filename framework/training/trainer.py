@@ -146,8 +146,8 @@ class Trainer(Component):
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
             raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
         figures = self.figures
-        found = [*figures.keys, *(whole.key for whole in figures.whole)]
-        keys = ["epoch", "penalty", "learning_rate", "seconds", *found, *(f"val_{key}" for key in found)]
+        measured = [*figures.keys, *(whole.key for whole in figures.whole)]
+        keys = ["epoch", "penalty", "learning_rate", "seconds", *measured, *(f"val_{key}" for key in measured)]
         if twice := {key for key in keys if keys.count(key) > 1}:
             outputs = "; the outputs of Losses give columns too" if figures.of_outputs else ""
             raise SettingsError(

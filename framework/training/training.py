@@ -388,8 +388,8 @@ class Training:
             return
         with self.flushing.lifted(), self._together():
             calls = self._hooks[hook]
-            for place, (callback, function) in enumerate(calls, 1):
-                self.run.waiting = [later for later, _ in calls[place:]]
+            for number, (callback, function) in enumerate(calls, 1):
+                self.run.waiting = [later for later, _ in calls[number:]]
                 self._call(callback, function, hook)
 
     def _calls(self, callback: Callback) -> bool:

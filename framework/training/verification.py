@@ -186,8 +186,8 @@ def _same_bits(a: Any, b: Any) -> bool:
 def _first_difference(a: Any, b: Any) -> tuple[Any, Any]:
     """Return the first elements that differ of two arrays, else the values themselves."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape and a.dtype == b.dtype:
-        place = np.flatnonzero(
+        index = np.flatnonzero(
             np.frombuffer(a.tobytes(), f"V{a.itemsize}") != np.frombuffer(b.tobytes(), f"V{a.itemsize}")
         )[0]
-        return f"{a.flat[place]!r} at [{place}]", f"{b.flat[place]!r} at [{place}]"
+        return f"{a.flat[index]!r} at [{index}]", f"{b.flat[index]!r} at [{index}]"
     return a, b
