@@ -215,18 +215,17 @@ class ManyEngine:
         rows = min(piece.count, piece.place + steps * piece.size) - piece.place
         count = float(rows if loss.by_row else rows * width)
         for member in block:
-            member.run.optimizer.updating = True  # stays True if it is interrupted here
+            member.run.optimizer.begin()  # it stays inconsistent if it is interrupted here
         kernel.give(block)
         for lane, member in enumerate(block):
             run = member.run
             total, counted = run.sums.get("loss", (0.0, 0.0))
             run.sums["loss"] = (total + float(sums[lane]), counted + count)
-            run.batch_loss, run.optimizer.last_rate = float(losses[lane]), float(rates[lane][steps - 1])
+            run.batch_loss = float(losses[lane])
             run.batch += steps
             run.step += steps
             member.piece.place += steps * piece.size
-            run.optimizer.steps += steps
-            run.optimizer.updating = False
+            run.optimizer.count(steps, float(rates[lane][steps - 1]))
 
     def _by_numpy(self, block: Sequence[Member], steps: int) -> list[tuple[Member, DivergedError]]:
         """Make some steps with NumPy, and return the models that diverge."""
