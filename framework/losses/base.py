@@ -354,8 +354,8 @@ class Loss(Formula):
         Raises:
             SettingsError: The model's output activation cannot serve this loss.
         """
-        form = (target.shape[1:], target.dtype.kind) if type(target) is not dict else _form(target)
         passes, known = done.passes, model._built().losses
+        form = None if passes.is_number else _form(target)
         key = id(self), form, weighted, passes
         kept: tuple[Loss, tuple[LossGraph, Any]] | None = known.get(key)
         if kept is None:
@@ -526,7 +526,9 @@ _KEPT_LOSSES = 16
 
 
 def _form(target: Any) -> tuple[Any, ...]:
-    """Return the form of targets by name."""
+    """Return the form of targets, by name where there are several."""
+    if type(target) is not dict:
+        return target.shape[1:], target.dtype.kind
     return tuple((name, leaf.shape[1:], leaf.dtype.kind) for name, leaf in flatten(target, "y").items())
 
 

@@ -544,10 +544,6 @@ class Layer(Model):
         buffers = {n: value.astype(self.dtype) if value.dtype.kind == "f" else value for n, value in buffers.items()}
         return State(parameters, buffers, self.dtype)
 
-    def _built(self, *place: int, draw: bool = True) -> State:
-        self._require_settled()
-        return super()._built(*place, draw=draw)
-
     def copy(self) -> Self:  # type: ignore[override]
         make, arguments = self.__reduce__()
         twin: Self = make(*arguments)
