@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,10 @@ def fingerprint(array: Array) -> str:
 
 @np.errstate(all="ignore")
 def summed_fingerprint(array: Array) -> tuple[str, float]:
-    """Return the fingerprint, and from the same pass the sum of floats, which is finite only if all of them are."""
+    """Return the fingerprint, and from the same pass a number that is finite only if all floats are, such as their sum.
+
+    Where llvmlite is loaded, native code makes the pass.
+    """
     kind = array.dtype if array.dtype.kind == "f" else np.dtype(np.uint8)
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
     total = 0.0
@@ -48,12 +52,21 @@ def summed_fingerprint(array: Array) -> tuple[str, float]:
     whole = len(raw) - len(raw) % (8 * _COLUMNS)
     if whole:
         grid = raw[:whole].view(np.uint64).reshape(-1, _COLUMNS)
-        rows, columns, total = _grid_sums(grid, kind)
+        rows, columns, total = _native_sums(grid, kind) or _grid_sums(grid, kind)
         digest.update(rows.data)
         digest.update(columns.data)
     digest.update(raw[whole:].data)
     total += _sum(raw[whole:].view(kind))
     return f"{array.dtype.name} {array.shape} {digest.hexdigest()[:12]}", total
+
+
+def _native_sums(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float] | None:
+    """Return the same sums by native code where llvmlite is loaded, which else takes longer than is saved."""
+    if "llvmlite.binding" not in sys.modules:
+        return None
+    from framework.native.scan import EXPONENTS, grid_sums  # noqa: PLC0415 (slow, and seldom needed)
+
+    return grid_sums(grid, kind) if kind in EXPONENTS else None
 
 
 def _grid_sums(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float]:

@@ -146,7 +146,7 @@ class Training:
                 plain = epochs is None or (type(epochs) is int and epochs >= 1)
                 epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # raises the error of the setting
                 wanted = trainer.engine if run is None else run.engine
-                engine_of(wanted).require()
+                engine_of(wanted).require()  # the checks of the data use the compiler too
                 batched = [metric for metric in trainer.metrics if metric.key in figures.keys]
                 source = prepare(
                     rows, model, figures.losses, name, metrics=batched, sampling=trainer.sampling, fingerprinted=True
