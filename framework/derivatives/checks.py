@@ -465,7 +465,8 @@ def require_traced(name: str, program: Any, formula: Callable[..., Array], *argu
     """
     with np.errstate(all="ignore"):
         traced, own = program.value(*arguments), formula(*arguments)
-    if not np.allclose(traced, own, rtol=1e-12, atol=0.0, equal_nan=True):
+        equal = np.allclose(traced, own, rtol=1e-12, atol=0.0, equal_nan=True)
+    if not equal:
         raise DerivativeError(
             f"{name}: the traced formula gives other values than the formula itself; it depends on something besides "
             "its arguments and settings, such as the type or shape of h, or random numbers: let it depend on them "
