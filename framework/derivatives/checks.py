@@ -288,11 +288,11 @@ def _measured(formula: Any, points: Array, measure: Callable[..., Bounds]) -> Bo
 
 def _derived_bounds(derived: Any, points: Array) -> Bounds:
     """Bound the derivative at points by the derived one around them: by rounding, and by both sides of a kink."""
+    step = 2.0**-50 * np.abs(points) + 1e-300
+    left, right = (
+        np.array([_values(derived, points + side * part * step) for part in (0, 1, 2, 4)]) for side in (-1, 1)
+    )
     with np.errstate(all="ignore"):
-        step = 2.0**-50 * np.abs(points) + 1e-300
-        left, right = (
-            np.array([_values(derived, points + side * part * step) for part in (0, 1, 2, 4)]) for side in (-1, 1)
-        )
         low, high = np.minimum(left, right).min(axis=0), np.maximum(left, right).max(axis=0)
         noise = 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12 * _scale(left[0], points)
         noise += 2.0 * np.ptp(left[1:], axis=0) + 2.0 * np.ptp(right[1:], axis=0)
@@ -465,8 +465,7 @@ def require_traced(name: str, program: Any, formula: Callable[..., Array], *argu
     """
     with np.errstate(all="ignore"):
         traced, own = program.value(*arguments), formula(*arguments)
-        equal = np.allclose(traced, own, rtol=1e-12, atol=0.0, equal_nan=True)
-    if not equal:
+    if not np.allclose(traced, own, rtol=1e-12, atol=0.0, equal_nan=True):
         raise DerivativeError(
             f"{name}: the traced formula gives other values than the formula itself; it depends on something besides "
             "its arguments and settings, such as the type or shape of h, or random numbers: let it depend on them "

@@ -71,7 +71,8 @@ class Formula(Component):
         """Check the derivative, once for what the methods make of symbols now, and return True; see above."""
 
         def check() -> bool:
-            self.check_derivative()
+            with np.errstate(all="ignore"):  # the points are extreme, and a formula may overflow at some
+                self.check_derivative()
             return True
 
         return self.check == "off" or bool(share(("derivative", self, self.traced_key), check))

@@ -181,7 +181,6 @@ SETTINGS = [
     ("Typed: setting 'type' has the name of the class's tag in JSON; choose another name", typed),
     ("Listed: setting 'weights' is a list, which could be changed in place; write a tuple", listed),
     ("Layer is not complete: write 'formula' in the class", lambda: Layer(seed=0)),
-    ("split: argument 'data' must be (x, y), (x, y, weight) or a Dataset", lambda: split("ab")),
     ("split: argument 'fraction' must be between 0 and 1; got None", lambda: split((X, Y), None)),
     (
         "split: argument 'fraction' must be between 0 and 1; got array([0.1, 0.2])",
