@@ -18,7 +18,7 @@ import numpy as np
 from framework.arithmetic import arithmetic, flushes
 from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece, rows_of_batch
-from framework.emit.step import Computation, Slot, finish
+from framework.emit.step import Computation, Slot
 from framework.engines.step import NumPyStep
 from framework.errors import DivergedError
 from framework.losses import Loss
@@ -151,25 +151,25 @@ class Engine:
     def _summed(self, batch: Batch, count: float) -> Sums:
         """Fill the model's gradients with those of all rows, and return the sums of the loss and the metrics."""
         if self.strategy is None:
-            return finish(self._of_rows(count, batch, self.run.key, self._slot))
-        return self.strategy.gradient(partial(self._of_rows, count), self.run.model, batch, self.run.key)
+            return self._of_rows(count, batch, self.run.key, self._slot)
+        return self.strategy.gradient(partial(self._of_shard, count), self.run.model, batch, self.run.key)
 
-    def _of_rows(
-        self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None
-    ) -> Computation:
-        """Fill a slot with the gradients of the sum of the loss over some rows, divided by ``count``; see ``Fill``."""
+    def _of_shard(self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None) -> Computation:
+        """Fill a slot from a shard; see ``Fill``."""
+        if rows is None:
+            return self._of_rows(count, batch, key, slot)
+        return (yield from self._step.shard(batch, count, key, slot, rows))
+
+    def _of_rows(self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Sums:
+        """Fill a slot with the gradients of the sum of the loss over some rows, divided by ``count``, part by part."""
         if rows_in(batch[1]) <= self.part_rows:
-            return self._step(batch, count, key, slot, rows)
-        return self._of_parts(count, batch, key, slot)
-
-    def _of_parts(self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Computation:
-        """Fill a slot from the rows that go through the model at once, then from the next ones."""
+            return self._step(batch, count, key, slot)
         sums: Sums = {}
         for place, start in enumerate(range(0, rows_in(batch[1]), self.part_rows)):
             part = rows_of_batch(batch, slice(start, start + self.part_rows))
             before = slot.gradient.copy() if place else None
             try:
-                add_sums(sums, (yield from self._step(part, count, (*key, place) if place else key, slot)))
+                add_sums(sums, self._step(part, count, (*key, place) if place else key, slot))
             except DivergedError as error:
                 error.row += start
                 raise

@@ -62,9 +62,7 @@ class NumPyStep:
         self._by_hand = overrides_loop(loss) is not None
         self._forms: dict[Any, _Form] = {}
 
-    def __call__(
-        self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int | None = None
-    ) -> Computation:
+    def __call__(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Sums:
         """Fill a slot from some rows; the loss in the sums is without ``count``.
 
         Args:
@@ -72,18 +70,20 @@ class NumPyStep:
             count: What the loss is divided by.
             key: The key of the rows' random numbers.
             slot: The arrays to fill.
-            rows: How many rows the whole batch has if these are a shard of it and layers mix rows; None elsewhere.
 
         Raises:
             DivergedError: The loss is not finite.
         """
         if self._by_hand:
             return self.by_hand(batch, count, key, slot)
-        return self._form(batch, shards=rows is not None).step(batch, count, key, slot, rows)
+        return self._form(batch, shards=False).step(batch, count, key, slot)
 
-    def by_hand(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Computation:
+    def shard(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int) -> Computation:
+        """Fill a slot from a shard of a batch of so many rows, whose layers mix rows."""
+        return self._form(batch, shards=True).shard(batch, count, key, slot, rows)
+
+    def by_hand(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Sums:
         """Fill a slot by hand: for a loss with loops of its own, and for the error of what is not finite."""
-        yield from ()
         x, y, weight = batch
         model = self.model
         model.forward(x, key=key, copy=False)
@@ -138,35 +138,40 @@ class _Form:
         self.dtype: Any = state.dtype
         self._numbers = [*state.parameters.views.values(), *state.buffers.values()]
 
-    def step(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int | None) -> Computation:
+    def step(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Sums:
         """Fill a slot; where a number is not finite, or an id is out of range, the step by hand raises its error."""
-        program, graph = self.program, self.graph.model
-        if graph.minimum[0]:
-            require_rows(graph, rows_in(batch[1]) if rows is None else rows)
-        memory, gradients = slot.workspace[program.function], slot.gradients
-        memory.key = key
-        arguments = self._arguments(batch, count, key)
-        arguments += gradients.values() if program.whole else map(gradients.__getitem__, program.trained)
+        try:
+            results = self.program.function.function(*self._arguments(batch, count, key, slot))
+        except IndexError:  # an id is out of range
+            results = None
+        if results is None or not self._is_sound(results):
+            return self._by_hand(batch, count, key, slot)
+        return self._finished(results, batch, slot)
+
+    def shard(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int) -> Computation:
+        """Fill a slot from a shard of a batch of so many rows, which waits for sums over all rows."""
         results: Any = None
         try:
-            step = program.function.function(memory, *arguments)
-            results = (yield from step) if program.function.waits else step
-        except IndexError:  # an id is out of range
+            step = self.program.function.function(*self._arguments(batch, count, key, slot, rows))
+            results = (yield from step) if self.program.function.waits else step
+        except IndexError:
             pass
-        if results is None or not self._is_sound(results):
-            if rows is not None and results is not None and self._has_sound_ids(results):
-                raise self._divergence(results, batch[1])
-            return (yield from self._by_hand(batch, count, key, slot))
-        if slot.buffers:
-            for name, buffer in (self.model.buffers | self._new_buffers(results)).items():
-                slot.buffers[name][...] = buffer
-        for name in self.frozen:
-            gradients[name][...] = 0.0
-        return self._sums(results, batch[1], batch[2])
+        if results is None or not self._has_sound_ids(results):
+            return self._by_hand(batch, count, key, slot)
+        if not self._is_sound(results):
+            raise self._divergence(results, batch[1])
+        return self._finished(results, batch, slot)
 
-    def _arguments(self, batch: Batch, count: float, key: tuple[int, ...]) -> list[Any]:
-        """Return the arguments of the program, but for the arrays of gradients."""
-        (x, y, weight), graph, dtype = batch, self.graph.model, self.dtype
+    def _arguments(
+        self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int | None = None
+    ) -> list[Any]:
+        """Return the memory and the arguments of the program; ``rows`` are those of the whole batch of a shard."""
+        (x, y, weight), graph, program, dtype = batch, self.graph.model, self.program, self.dtype
+        if graph.minimum[0]:
+            require_rows(graph, rows or rows_in(y))
+        memory, gradients = slot.workspace[program.function], slot.gradients
+        memory.key = key
+        into = gradients.values() if program.whole else map(gradients.__getitem__, program.trained)
         arrays = [x, y] if type(x) is not dict and type(y) is not dict else [*leaves(x), *leaves(y)]
         if weight is not None:
             arrays.append(weight)
@@ -174,15 +179,17 @@ class _Form:
             if (array.dtype is not dtype and array.dtype.kind == "f") or not array.flags.c_contiguous:
                 arrays[place] = np.ascontiguousarray(array, dtype if array.dtype.kind == "f" else None)
         drawn = draw_numbers(graph, key, rows_in(y)) if graph.draws else ()
-        return [*arrays, dtype.type(count), *self._numbers, *drawn]
+        return [memory, *arrays, dtype.type(count), *self._numbers, *drawn, *into]
 
     def _has_sound_ids(self, results: tuple[Any, ...]) -> bool:
         return self.program.sound is None or bool(results[self.program.sound])
 
     def _is_sound(self, results: tuple[Any, ...]) -> bool:
         """Return whether ids are in range, and the loss and the new buffers are finite."""
-        sound = math.isfinite(results[0]) and self._has_sound_ids(results)
-        return sound and all(np.isfinite(buffer).all() for buffer in self._new_buffers(results).values())
+        if not (math.isfinite(results[0]) and self._has_sound_ids(results)):
+            return False
+        new = self._new_buffers(results).values() if self.program.changed else ()
+        return not new or all(np.isfinite(buffer).all() for buffer in new)
 
     def _new_buffers(self, results: tuple[Any, ...]) -> dict[str, Array]:
         program = self.program
@@ -199,11 +206,17 @@ class _Form:
         paths = [(), *(path for path in loss.totals if path)]
         return self.loss.divergence(a, h, y, {path: float(total) for path, total in zip(paths, results, strict=False)})
 
-    def _sums(self, results: tuple[Any, ...], y: Any, weight: Array | None) -> Sums:
-        """Return the sums of the figures, the loss first."""
+    def _finished(self, results: tuple[Any, ...], batch: Batch, slot: Slot) -> Sums:
+        """Write new buffers and the gradients of frozen parameters, and return the sums of the figures, loss first."""
+        if slot.buffers:
+            for name, buffer in (self.model.buffers | self._new_buffers(results)).items():
+                slot.buffers[name][...] = buffer
+        for name in self.frozen:
+            slot.gradients[name][...] = 0.0
         sums: Sums = {"loss": (float(results[0]),)}
         if not self.figures.summed:
             return sums
+        _, y, weight = batch
         for figure, total in zip(self.totals, results[1:], strict=False):
             sums[figure.key] = float(total), figure.divisor(y, weight)
         if self.rest:

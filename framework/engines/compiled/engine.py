@@ -15,7 +15,7 @@ import numpy as np
 from framework.arithmetic import arithmetic
 from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece, rows_of_batch
-from framework.emit.step import Computation, Slot
+from framework.emit.step import Computation, Slot, finish
 from framework.engines.chunks import Chunk, ChunkEngine
 from framework.engines.compiled.kernel import Kernel
 from framework.engines.compiled.lower import Plan, lowered
@@ -151,7 +151,7 @@ class CompiledEngine(ChunkEngine):
         return bool(self._kept)
 
     def _summed(self, batch: Batch, count: float) -> Sums:
-        strategy, model, fill = self.strategy, self.run.model, partial(self._of_rows, count)
+        strategy, model, fill = self.strategy, self.run.model, partial(self._of_shard, count)
         if strategy is None or self._part is None:
             return super()._summed(batch, count)
         if strategy.mixes:
@@ -161,16 +161,14 @@ class CompiledEngine(ChunkEngine):
             gradient[...] = 0.0
         return sums
 
-    def _of_rows(
-        self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None
-    ) -> Computation:
-        """Fill a slot in the kernel; NumPy does it where numbers may not be finite, and where layers mix rows."""
-        if self._part is not None and rows is None:
+    def _of_rows(self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Sums:
+        """Fill a slot in the kernel; NumPy does it where numbers may not be finite."""
+        if self._part is not None:
             try:
-                return (yield from self._in_kernel(count, batch, key, slot))
+                return finish(self._in_kernel(count, batch, key, slot))
             except DivergedError:
                 pass
-        return (yield from super()._of_rows(count, batch, key, slot, rows))
+        return super()._of_rows(count, batch, key, slot)
 
     def _in_kernel(
         self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None
