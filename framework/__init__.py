@@ -30,7 +30,6 @@ from framework.data.parquet import Parquet
 from framework.data.sources import split
 from framework.data.streams import Stream
 from framework.derivatives.checks import check_derivative
-from framework.derivatives.differences import numerical_gradient
 from framework.emit.text import show
 from framework.engines.prediction import compile_model
 from framework.errors import (
@@ -49,7 +48,7 @@ from framework.errors import (
 from framework.experiments.experiment import Experiment
 from framework.experiments.sweeps.sweep import Sweep
 from framework.export import export_onnx, export_python, from_sklearn, load_torch, save_torch, to_torch
-from framework.gradients import check_gradients, compare_steps
+from framework.gradients import check_gradients, compare_steps, numerical_gradient
 from framework.graph.loop import loop
 from framework.losses import Loss, RowLoss
 from framework.losses.classification import BinaryCrossEntropy, CrossEntropy, Focal, Hinge, SquaredHinge

@@ -276,6 +276,32 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     raise DataError(f"{name} must be finite; got {array[place]} {where} ({count} of {array.size} values){hint}")
 
 
+def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]) -> None:
+    """Check that a formula's result has a shape and is real.
+
+    Args:
+        owner: The formula, or its name.
+        method: The method that gave the result.
+        result: The result.
+        shape: What its shape must be.
+
+    Raises:
+        ShapeError: The formula changed the shape.
+        DtypeError: The formula's result is not real.
+    """
+    name = owner if isinstance(owner, str) else type(owner).__name__
+    if result is None or result is Ellipsis:
+        raise ShapeError(f"{name}.{method} returned {result}: write return and the formula")
+    kind = result.dtype if isinstance(result, np.ndarray | np.generic) else np.asarray(result).dtype
+    if np.shape(result) != shape:
+        raise ShapeError(
+            f"{name}.{method} must keep the shape: expected {shape}; got {np.shape(result)}. "
+            "Use NumPy functions that work element by element; a constant is np.full_like(h, 2.0)"
+        )
+    if kind.kind not in "fiub":
+        raise DtypeError(f"{name}.{method} must give real numbers; got {kind}")
+
+
 def _where(name: str, place: tuple[int, ...], source: Any) -> str:
     """Return where a value is, by the column where the array was made of a table."""
     if not (is_frame(source) or is_series(source)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import on
-from framework.derivatives.differences import slope_along
+from framework.derivatives.differences import Bounds, derivative_bounds
 from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
 from framework.models import Model
@@ -204,7 +204,7 @@ def _compared(
 ) -> tuple[GradientRow, bool]:
     """Return how an element's gradient compares with differences, and whether the loss has a kink there."""
     analytic = float(point.gradients[name][place])
-    bounds = slope_along(value, array, place, 2.0**-15 * max(1.0, abs(float(array[place]))))
+    bounds = _bounds_by_element(value, array, place)
     low, high = float(bounds.low[0]), float(bounds.high[0])  # both sides of a kink, and what rounding leaves open
     numeric = min(max(analytic, low), high) if np.isfinite(analytic) else low
     size = max(abs(analytic), abs(numeric), 1e-4 * point.scale, 1e-300)
@@ -212,6 +212,41 @@ def _compared(
     left, right = float(bounds.left[0]), float(bounds.right[0])
     kinked = abs(left - right) > 1e-3 * max(abs(left), abs(right))
     return GradientRow(name, place, analytic, float(bounds.middle[0]), error), kinked
+
+
+@worded
+def numerical_gradient(function: Callable[[Array], float], x: Any, *, step: float = 2.0**-15) -> Array:
+    """Return the gradient of a number with respect to each element of ``x``, by differences on both sides.
+
+    Args:
+        function: From an array of x's shape to a number.
+        x: Where, an array of float64.
+        step: The largest step, relative to max(1, |x|).
+
+    Example:
+        >>> numerical_gradient(lambda x: float(np.sum(x**2)), [1.0, 2.0]).round(6)
+        array([2., 4.])
+    """
+    point = np.array(x, dtype=np.float64)
+    slopes = [_bounds_by_element(lambda: function(point), point, i, step).middle[0] for i in np.ndindex(point.shape)]
+    return np.reshape(slopes, point.shape)
+
+
+def _bounds_by_element(
+    value: Callable[[], float], array: Array, index: tuple[int, ...], step: float = 2.0**-15
+) -> Bounds:
+    """Bound the derivative of a number by an element of the array that it is computed from."""
+    kept = float(array[index])
+
+    def moved(at: Array) -> Array:
+        values = []
+        for number in at[:, 0]:
+            array[index] = number
+            values.append([value()])
+        array[index] = kept
+        return np.array(values)
+
+    return derivative_bounds(moved, np.array([kept]), step * max(1.0, abs(kept)))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.derivatives.checks import Subject, check_rows
+from framework.derivatives.checks import Check, untouched
 from framework.derivatives.formulas import Formula
 from framework.emit.programs import Program, program_of
-from framework.errors import DerivativeError, DivergedError, ShapeError
+from framework.errors import DivergedError, ShapeError
 from framework.models import Model
 from framework.models.parameters import Parameters, matching
 from framework.settings.component import Positive, belongs_to
@@ -122,10 +122,7 @@ class Regularizer(Formula):
             ShapeError: ``slope`` has another shape than its argument.
         """
         values = 1.5 * np.cos(np.arange(1.0, 13.0)).reshape(4, 3)
-        trial = values.copy()
-        self._number(trial)
-        if not np.array_equal(trial, values):
-            raise DerivativeError(f"{type(self).__name__} changes the values in place; make a new array: 'v = v * 2'")
+        untouched(f"{type(self).__name__}.value", {"values": values}, lambda: self._number(values))
 
         def value(rows: Array) -> Array:
             return np.array([self._number(row.reshape(values.shape)) for row in rows])
@@ -135,8 +132,8 @@ class Regularizer(Formula):
 
         advice = "value is written without the strength, and so is slope"
         written = type(self).slope is not Regularizer.slope
-        it = Subject(self, "slope", "values", written=written, advice=advice)
-        check_rows(it, value, slope, values.reshape(1, -1))
+        rows = values.reshape(1, -1)
+        Check(self, "slope", value, slope, rows, argument="values", written=written, advice=advice).run()
 
     def _trainable(self, model: Model) -> tuple[str, ...]:
         frozen = model.parameters.frozen

@@ -23,9 +23,8 @@ from framework.activations import Activation
 from framework.arrays import Array
 from framework.callbacks import Callback
 from framework.checkpoint import save
-from framework.derivatives.differences import numerical_gradient
 from framework.errors import FrameworkError, UsageError
-from framework.gradients import check_gradients
+from framework.gradients import check_gradients, numerical_gradient
 from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
 from framework.losses.several import Losses

@@ -3,8 +3,8 @@ import pytest
 from oracles import jax_gradients, jnp
 
 from framework import AdamOptimizer, Dense, MeanSquaredError, Neuron, Sequential, SGDOptimizer, Tanh
-from framework.derivatives.differences import numerical_gradient
 from framework.errors import DerivativeError, DivergedError, SettingsError, ShapeError
+from framework.gradients import numerical_gradient
 from framework.regularizers import L1, L2, Regularizer
 from framework.settings.component import Component
 from framework.training.trainer import Trainer

@@ -86,7 +86,7 @@ def test_a_regularizer_that_changes_the_values_is_refused():
     neuron = Neuron.from_weights([1.0, 2.0])
     neuron.forward(X)
     MeanSquaredError().backward(neuron, Y)
-    with pytest.raises(DerivativeError, match="slope changes its argument in place"):
+    with pytest.raises(DerivativeError, match="slope changes its argument 'values' in place"):
         Doubles(strength=0.1).backward(neuron)
     assert neuron.weights.tolist() == [1.0, 2.0]
 

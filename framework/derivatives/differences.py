@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.settings.messages import worded
 
 SURE = 50.0
 """Up to this |h| a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
@@ -132,60 +131,3 @@ def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds
         second = np.argmin(other, axis=0), best[1]
         resolved = np.isfinite(width[best] + other[second]) & (low[best] <= high[second]) & (low[second] <= high[best])
     return Bounds(low[best], high[best], left[best], right[best], resolved, np.any(jumps, axis=0))
-
-
-def slope_along(
-    value: Callable[[], float],
-    array: Array,
-    direction: Any,
-    step: Any = None,
-    bounds: Callable[..., Bounds] = derivative_bounds,
-) -> Bounds:
-    """Bound the derivative of a number as an array moves along a direction.
-
-    Args:
-        value: Computes the number from ``array``, which is moved and then restored.
-        array: The array to move.
-        direction: An array of the same shape, or the index of one element.
-        step: The largest step, in multiples of the direction.
-        bounds: ``derivative_bounds``, or ``resolved_bounds``, which takes no step.
-    """
-    kept = array.copy()
-
-    def moved(at: Array) -> Array:
-        found = []
-        for offset in at[:, 0]:
-            array[...] = kept
-            if isinstance(direction, tuple):
-                array[direction] += offset
-            else:
-                np.add(array, offset * direction, out=array)
-            found.append([value()])
-        return np.array(found)
-
-    try:
-        origin = np.zeros(1)
-        return bounds(moved, origin) if step is None else bounds(moved, origin, step)
-    finally:
-        array[...] = kept
-
-
-@worded
-def numerical_gradient(function: Callable[[Array], float], x: Any, *, step: float = 2.0**-15) -> Array:
-    """Return the gradient of a number with respect to each element of ``x``, by differences on both sides.
-
-    Args:
-        function: From an array of x's shape to a number.
-        x: Where, an array of float64.
-        step: The largest step, relative to max(1, |x|).
-
-    Example:
-        >>> numerical_gradient(lambda x: float(np.sum(x**2)), [1.0, 2.0]).round(6)
-        array([2., 4.])
-    """
-    point = np.array(x, dtype=np.float64)
-    gradient = np.empty_like(point)
-    for index in np.ndindex(point.shape):
-        width = step * max(1.0, abs(float(point[index])))
-        gradient[index] = slope_along(lambda: function(point), point, index, width).middle[0]
-    return gradient

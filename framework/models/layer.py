@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.activations import Activation
-from framework.arrays import Array, Arrays, Record, require_finite
-from framework.derivatives.checks import require_like
+from framework.arrays import Array, Arrays, Record, require_finite, require_like
 from framework.emit.numpy import emit
 from framework.emit.programs import programs_of
 from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from framework.derivatives.differences import derivative_bounds, resolved_bounds, slope_along
+from framework.derivatives.differences import derivative_bounds, resolved_bounds
 
 POINTS = np.array([-300.7, -2.3, -1e-5, 1e-5, 0.4, 1.0, 17.9])
 
@@ -48,24 +48,3 @@ def test_a_fast_sine_far_from_0_is_not_taken_for_a_slow_one():
     point = np.array([329.578])
     bounds = resolved_bounds(lambda h: np.sin(1e4 * h), point)
     assert not bounds.judged[0] or bounds.hold(1e4 * np.cos(1e4 * point))[0]
-
-
-def test_an_array_is_put_back_even_after_an_error():
-    array = np.array([1.0, 2.0])
-
-    def value():
-        if array[0] != 1.0:
-            raise ValueError("too far")
-        return float(array.sum())
-
-    with pytest.raises(ValueError, match="too far"):
-        slope_along(value, array, np.ones(2))
-    assert array.tolist() == [1.0, 2.0]
-
-
-def test_the_slope_along_a_direction_is_the_product_with_the_gradient():
-    array, direction = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([[0.5, -1.0], [2.0, 0.25]])
-    bounds = slope_along(lambda: float(np.sum(array**3)), array, direction)
-    expected = np.sum(3 * array**2 * direction)
-    np.testing.assert_allclose(bounds.middle[0], expected, rtol=1e-7)
-    assert bounds.hold(np.array([expected]))[0]

@@ -182,6 +182,7 @@ RIGHT = [
     ("np.clip(h, a_min=0, a_max=6)", None, {}),
     ("h.clip(min=0)", None, {}),
     ("h * np.array(2.0)", None, {}),
+    ("np.array([0.5]) * h", "0.5 + 0 * h", {}),
     ("np.sign(h) * np.log1p(np.abs(h))", "1 / (1 + np.abs(h))", {}),
     ("h * np.tanh(np.logaddexp(0, h))", None, {}),
     ("0.5 * h * (1 + erf(h / math.sqrt(2)))", None, {}),
@@ -269,8 +270,8 @@ def test_both_derivatives_are_checked_when_both_are_written():
         ("np.exp(h) / np.exp(h).sum(axis=-1, keepdims=True)", "h * 0", "couples elements"),
         ("np.cumsum(h)", "np.ones_like(h)", "couples elements"),
         ("np.sum(h)", "np.ones_like(h)", "keep the shape"),
-        ("np.multiply(h, 2, out=h)", "2 + 0 * h", "changes its argument in place"),
-        ("np.tanh(h)", "np.subtract(1, np.tanh(h) ** 2, out=h)", "changes its argument in place"),
+        ("np.multiply(h, 2, out=h)", "2 + 0 * h", "changes its argument 'h' in place"),
+        ("np.tanh(h)", "np.subtract(1, np.tanh(h) ** 2, out=h)", "changes its argument 'h' in place"),
         ("np.tanh(h)", "np.float64(1.0)", "must keep the shape"),
     ],
 )

@@ -164,7 +164,7 @@ class DoubledTwice(Doubled):
 def test_a_slope_that_doubles_the_derived_one_is_refused():
     neuron = Neuron.from_weights([0.3, -0.2], activation=Sigmoid())
     neuron.forward([0.2, -0.4])
-    with pytest.raises(DerivativeError, match=r"slope is wrong(.|\n)*leave slope out and it is derived"):
+    with pytest.raises(DerivativeError, match=r"slope is wrong(.|\n)*the derivative is 0\.5 times that"):
         DoubledTwice().backward(neuron, 1.0)
 
 

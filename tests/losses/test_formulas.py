@@ -26,7 +26,7 @@ from framework import (
     RowLoss,
     SquaredHinge,
 )
-from framework.derivatives.checks import Subject, check_elementwise
+from framework.derivatives.checks import GRID, Check
 from framework.emit.programs import Program
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -110,11 +110,13 @@ def test_every_written_slope_has_a_traced_one_that_is_compared():
 @IN_TABLE
 def test_the_written_slope_is_that_of_the_differences(loss):
     for target in targets(loss):
-        check_elementwise(
-            Subject(loss, "slope", "prediction"),
+        Check(
+            loss,
+            "slope",
             lambda p, t=target: loss.value(p, np.full_like(p, t)),
-            lambda p, t=target: loss.slope(p, np.full_like(p, t)),
-        )
+            lambda _, p, t=target: loss.slope(p, np.full_like(p, t)),
+            GRID[:, None],
+        ).run()
     loss.check_derivative()
 
 

@@ -118,7 +118,7 @@ class Overwriting(Shared):
 
 WRONG = {
     Forgetting: r"gradients\['body.(0.)?weights'\] is wrong",
-    Negated: "dL/dx, which it returns, is wrong.*sign is wrong",
+    Negated: "dL/dx, which it returns, is wrong(.|\n)*sign is wrong",
     Overwriting: r"gradients\['body.(0.)?weights'\] is wrong",
 }
 
