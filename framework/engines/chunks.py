@@ -63,8 +63,6 @@ class Pace:
 class ChunkEngine(Engine):
     """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make."""
 
-    _begun = 0.0  # when the preparation of a chunk has begun
-
     def __init__(self, *settings: Any, **options: Any) -> None:
         """Prepare for a run."""
         super().__init__(*settings, **options)
@@ -103,7 +101,7 @@ class ChunkEngine(Engine):
     def _advance(self, piece: Piece, longest: float) -> bool:
         """Make a chunk of steps, and return whether there were any."""
         run, optimizer, size = self.run, self.run.optimizer, piece.size
-        self._begun = time.perf_counter()
+        begun = time.perf_counter()
         longest = 1 if self.watched else max(1, int(min(self._pace.length, longest)))
         rates = self.rates(min(longest, math.ceil((piece.count - piece.place) / size)))
         optimizer.begin()  # it stays inconsistent if steps are made and not counted
@@ -132,7 +130,7 @@ class ChunkEngine(Engine):
         run.step += chunk.steps
         piece.place += chunk.batches * size
         optimizer.count(chunk.steps, float(rates[chunk.steps - 1]) if chunk.steps else optimizer.last_rate)
-        self._pace.note(chunk.batches, chunk.seconds, time.perf_counter() - self._begun - chunk.seconds)
+        self._pace.note(chunk.batches, chunk.seconds, time.perf_counter() - begun - chunk.seconds)
         if chunk.steps and (self.watched or piece.done):
             run.current = partial(piece.part, piece.place - size, piece.place)
         if chunk.steps and self.watched:

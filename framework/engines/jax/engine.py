@@ -55,7 +55,6 @@ class JaxEngine(ChunkEngine):
         self.jax = required("jax", "engine='jax'")
         self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
         self._key: Any = None
-        self._compiled: set[Any] = set()
         self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device
         self._order: tuple[Any, Any] = (None, None)
 
@@ -90,8 +89,7 @@ class JaxEngine(ChunkEngine):
         if not len(rates):
             return None
         with self.lifted(), self._mode():
-            program = plan.program(size, self.part_rows)
-            train, _ = compiled(program)
+            train, _ = compiled(plan.program(size, self.part_rows))
             state = plan.state(run.optimizer)
             steps = Steps(
                 self._on_device(piece.arrays),
@@ -103,12 +101,8 @@ class JaxEngine(ChunkEngine):
                 tuple(padded(each, capacity) for each in plan.numbers(rates, run.optimizer.steps)),
                 self._drawn(plan, len(rates), capacity, size),
             )
-            if (key := (program, capacity, self._room)) not in self._compiled:
-                self._called(train, state, steps._replace(steps=np.int32(0)))
-                self._compiled.add(key)
-                self._begun = time.perf_counter()
             begun = time.perf_counter()
-            found = self._plan and self._called(train, state, steps)
+            found = self._called(train, state, steps)
             while found and 0 < found[0] < steps.steps:
                 steps = steps._replace(steps=found[0])
                 found = self._called(train, state, steps)
