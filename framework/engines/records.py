@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from framework.emit.numpy import emit
+from framework.emit.programs import programs_of
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, signature
 from framework.graph.node import Node, matching, ordered
@@ -106,9 +107,14 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
     Raises:
         CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
     """
-    update = _update(optimizer, dtype, optimizer.learning_rate)
-    made: Lowered = share((type(optimizer), dtype, update), lambda: _rehearse(optimizer, dtype, update))
-    return made
+
+    def rehearse() -> Lowered:
+        update = _update(optimizer, dtype, optimizer.learning_rate)
+        made: Lowered = share((type(optimizer), dtype, update), lambda: _rehearse(optimizer, dtype, update))
+        return made
+
+    record: Lowered = share(("update", dtype), rehearse, programs_of(optimizer))
+    return record
 
 
 def _rehearse(optimizer: Optimizer, dtype: str, update: Lowered) -> Lowered:

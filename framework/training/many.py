@@ -152,7 +152,7 @@ def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
     _require_trainer(trainer)
     if any(model.preprocess is not None for model in models):
         raise _refusal("a model with a Preprocess")
-    first.retrace(trainer.loss, *trainer.regularizers)
+    first.retrace(trainer.loss, trainer.optimizer, *trainer.regularizers)
     for model in models[1:]:
         model.retrace()
     try:

@@ -137,7 +137,8 @@ class Training:
                     validated.require_again(left, learns=False)
                 preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, rows, name)
                 require_inputs(model, preprocess, name)
-                model.retrace(trainer.loss, *trainer.regularizers)
+                optimizer = trainer.optimizer if run is None else run.optimizer.recipe
+                model.retrace(trainer.loss, optimizer, *trainer.regularizers)
                 settled.enter_context(settling(model, rows, preprocess))
                 figures.require_model(model.output_activation)
                 require_counts(model, preprocess, validated, name)

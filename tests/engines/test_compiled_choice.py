@@ -43,7 +43,7 @@ class Branching(Activation):
     """A formula that cannot be recorded: it decides by all its elements."""
 
     def __call__(self, h):
-        return h * 2.0 if np.all(np.asarray(h) > -1e9) else h
+        return h * 2.0 if np.all(np.isfinite(np.asarray(h))) else h
 
     def derivative(self, h):
         return 2.0 + 0.0 * h

@@ -41,6 +41,7 @@ from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import COMPARISONS
 from framework.graph.rows import mixing
 from framework.graph.symbol import Symbol, symbol_of, value_of
+from framework.graph.trace import share
 from framework.losses import Loss, RowLoss
 from framework.losses.several import Losses
 from framework.models import Model
@@ -175,7 +176,7 @@ def lowered(
     try:
         for formula in formulas:
             formula.require_traced_derivative()
-            formula.program()  # traced twice, so without random numbers
+            share(("program", formula, formula.traced_key), formula.program)  # traced twice, so without random numbers
     except DerivativeError as error:
         raise CannotLower(str(error)) from None
     return plan
