@@ -194,13 +194,12 @@ LOSSES = [
 def derived_and_written(case: Case) -> tuple[Any, Any]:
     """Return two activations with the formula of a case: one derives its derivative, one has it by hand."""
     kind = type(case.formula)
-    names = ("derivative", "derivative_from_output", "backward")
+    names = ("derivative", "backward")
     derived = type(
         "Derived", (kind,), {"__module__": __name__, **{name: getattr(fw.Activation, name) for name in names}}
     )
-    body = {"derivative_from_output": lambda _, a: case.by_hand(None, a)}
-    if kind not in (fw.Sigmoid, fw.Tanh):
-        body = {"derivative": lambda _, h: case.by_hand(h, None)}
+    of_output = kind in (fw.Sigmoid, fw.Tanh)
+    body = {"derivative": lambda self, h: case.by_hand(None, self(h)) if of_output else case.by_hand(h, None)}
     written = type("Written", (derived,), {"__module__": __name__, "check": "off", **body})
     return tuple(cls(**case.formula.settings()) for cls in (derived, written))
 

@@ -120,11 +120,17 @@ Tracing, derivatives and rewriting add operations that a formula does not call:
 def page() -> str:
     """Return the text of the page."""
     graph = Graph()
-    elementwise = [_elementwise(graph, name) for name, row in OPERATIONS.items() if row.elementwise]
+    elementwise = [
+        _elementwise(graph, name) for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None
+    ]
     calls = [call.strip() for line in CALLS.splitlines() for call in line.split("  ") if call.strip()]
     arrays = [_array(call) for call in calls]
     met = {op for *_, ops in arrays for op in ops}
-    own = [f"`{name}`" for name, row in OPERATIONS.items() if not row.elementwise and name not in met | {"loop"}]
+    own = [
+        f"`{name}`"
+        for name, row in OPERATIONS.items()
+        if name not in met | {"loop"} and not (row.elementwise and row.lowered is None)
+    ]
     methods = [f"`x.{name}`" for name in sorted({*METHODS, "T", "mT", "reshape", "transpose", "astype", "copy"})]
     return "".join(
         [

@@ -719,8 +719,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         if loss is None:
             coupled = several if output is None else output.coupled
             loss = CrossEntropy() if coupled and not multilabel else BinaryCrossEntropy()
-        if output is None and not multilabel and loss.canonical is not None:
-            output = loss.canonical()
+        if output is None and not multilabel and loss.suited is not None:
+            output = loss.suited()
         if output is None:
             output = Softmax() if several or (loss.by_row and not multilabel) else Sigmoid()
         self._require_output(loss, output, multilabel=multilabel)

@@ -25,11 +25,11 @@ HIDDEN = [Tanh(), ReLU(), Sigmoid()]
 
 
 class OwnSigmoid(Sigmoid):
-    """The same numbers, but another class: no loss is fused with it."""
+    """The same numbers, but another class."""
 
 
 class OwnSoftmax(Softmax):
-    """The same numbers, but another class: no loss is fused with it."""
+    """The same numbers, but another class."""
 
 
 JAX = {

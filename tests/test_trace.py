@@ -90,7 +90,7 @@ def test_forms_hold_the_same_numbers(neuron):
     assert type(step).from_dict(quantities).to_dict() == quantities
 
 
-def test_a_canonical_pair_has_the_plain_error_as_error_term(neuron):
+def test_cross_entropy_after_a_sigmoid_has_the_plain_error_as_error_term(neuron):
     step = trace_step(neuron, [1.0, 1.0], 1.0, loss=BinaryCrossEntropy())
     assert step.error_term == step.error
 
@@ -98,7 +98,7 @@ def test_a_canonical_pair_has_the_plain_error_as_error_term(neuron):
 @pytest.mark.parametrize("loss", [BinaryCrossEntropy(positive_weight=3.0), BinaryCrossEntropy(label_smoothing=0.2)])
 def test_the_error_term_of_a_weighted_or_smoothed_loss_is_minus_its_slope_by_h(neuron, loss):
     h, width = neuron.weights.sum() + neuron.bias, 1e-5
-    up, down = (loss.value_from_preactivation(h + step, 1.0) for step in (width, -width))
+    up, down = (loss.value(neuron.activation(h + step), 1.0) for step in (width, -width))
     np.testing.assert_allclose(error_term(neuron, [1.0, 1.0], 1.0, loss), (down - up) / (2 * width), rtol=1e-8)
 
 

@@ -32,8 +32,7 @@ class Activation(Formula):
     """An activation: write ``__call__(h)``, and the rest is derived from it.
 
     A formula works on each element alone, or on rows: the last axis is the row, as in Softmax. ``derivative(h)`` of an
-    elementwise formula is derived unless it is written; ``derivative_from_output(a)`` may be written where the
-    derivative is cheaper in terms of the output. The way back through a formula over rows is
+    elementwise formula is derived unless it is written, and so is the way back through a formula over rows,
     ``backward(gradient, h, a)``. A written derivative is checked against the formula at first use.
 
     Attributes:
@@ -60,9 +59,8 @@ class Activation(Formula):
     else:
         output_range: ClassVar[tuple[float, float] | None] = None
     _formula: ClassVar[Callable[..., Any]]
-    _methods: ClassVar[dict[str, int]] = {"_formula": 1, "derivative": 1, "derivative_from_output": 1, "backward": 3}
+    _methods: ClassVar[dict[str, int]] = {"_formula": 1, "derivative": 1, "backward": 3}
     _has_derivative: ClassVar[bool]
-    _has_derivative_from_output: ClassVar[bool]
     _has_backward: ClassVar[bool]
 
     @classmethod
@@ -72,12 +70,8 @@ class Activation(Formula):
         if "__call__" in vars(cls):
             cls._formula = vars(cls)["__call__"]
             cls.__call__ = _traceable(cls._formula)  # type: ignore[method-assign]
-        for name, *source in (
-            ("derivative", "__call__"),
-            ("derivative_from_output", "__call__", "derivative"),
-            ("backward", "__call__"),
-        ):
-            if not belongs_to(cls, name, *source):
+        for name in ("derivative", "backward"):
+            if not belongs_to(cls, name, "__call__"):
                 setattr(cls, name, getattr(Activation, name))
             setattr(cls, f"_has_{name}", getattr(cls, name) is not getattr(Activation, name))
 
@@ -125,10 +119,6 @@ class Activation(Formula):
             )
         return program.derivative(h)
 
-    def derivative_from_output(self, a: Any) -> Any:
-        """Return f'(h) in terms of the output a = f(h); write it only where it is cheaper than ``derivative``."""
-        raise DerivativeError(f"{type(self).__name__} does not write derivative_from_output(a)")
-
     def backward(self, gradient: Any, h: Any, a: Any) -> Any:
         """Return dL/dh of the shape of ``h``, given dL/da, h and a.
 
@@ -141,17 +131,13 @@ class Activation(Formula):
         return np.reshape(self.program(h).pullback_at(*rows), np.shape(h))
 
     def derivative_at(self, h: Any, a: Any) -> Any:
-        """Return f'(h) by the cheapest of its forms, given both h and a = f(h)."""
-        if self._has_derivative_from_output:
-            return self.derivative_from_output(a)
-        if self._has_derivative:
-            return self.derivative(h)
-        return self.program(h).derivative_at(h, a)
+        """Return f'(h), given both h and a = f(h)."""
+        return self.derivative(h) if self._has_derivative else self.program(h).derivative_at(h, a)
 
     @property
     def writes_derivative(self) -> bool:
         """Whether the class writes its elementwise derivative; otherwise it is derived."""
-        return self._has_derivative or self._has_derivative_from_output
+        return self._has_derivative
 
     @property
     def coupled(self) -> bool:

@@ -68,7 +68,7 @@ def check_derivative(formula: Any) -> None:
         Traceback (most recent call last):
         framework.errors.DerivativeError: Wrong.derivative is wrong at h = -1: it gives 0, but the slope ...
         derived from the formula: f'(h) = 1 - a ** 2  where a = f(h)
-        it is written in terms of the output a: name it derivative_from_output(a)
+        it is written in terms of the output a: begin it with a = self(h)
     """
     require_formula("check_derivative", formula, "check_derivative", "an activation, a loss or a regularizer")
     formula.check_derivative()

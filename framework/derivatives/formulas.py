@@ -21,8 +21,6 @@ from framework.settings.component import Component
 TARGETS = (0.0, 1.0, -1.0, 0.3, 2.5, 7.0, 40.0, 2500.0, 1e5, -30.0, 1e-3)
 """Targets to check with; those that a loss refuses are skipped."""
 
-MODERATE: Array = np.array([-12.0, -3.0, -0.4, 0.0, 0.2, 1.5, 9.0])
-
 
 class Formula(Component):
     """A component with a derivative, which is derived from its formula, or written and then checked at first use.
@@ -94,32 +92,29 @@ def check_activation(activation: Any) -> None:
     """
     name, coupled = type(activation).__name__, activation.coupled
     rows = np.resize(ROWS, (3, tried_width(activation)))
-    own = ["backward"] if coupled else ["derivative_from_output", "derivative"]  # the last may call the first
-    written = [method for method in own if getattr(activation, f"_has_{method}")]
+    method = "backward" if coupled else "derivative"
+    written = getattr(activation, f"_has_{method}")
+    of_output = "it is written in terms of the output a: begin it with a = self(h)"
 
-    for method in written or [f"{own[-1]} (derived)"]:
-        function = getattr(activation, method.split(" ")[0])
-        of_output = method == "derivative_from_output"
-        pullbacks: list[Any] = [lambda _, h, f=function: f(h), lambda _, h, f=function: f(activation(h))]
-        if coupled:
-            pullbacks = [lambda gradient, h: activation.backward(gradient, h, activation(h))] * 2
-        meaning = "h: name it derivative(h)" if of_output else "the output a: name it derivative_from_output(a)"
-        check = Check(
-            activation,
-            method,
-            activation,
-            pullbacks[of_output],
-            np.concatenate([rows, 12.0 * rows]) if coupled else GRID[:, None],
-            written=bool(written),
-            program=activation.program,
-            alternative=None if coupled else (pullbacks[not of_output], f"it is written in terms of {meaning}"),
-        )
-        if coupled:
-            a = untouched(f"{name}.__call__", {"h": rows}, lambda: activation(rows))
-            require_like(name, "__call__", a, rows.shape)
-        else:
-            _require_elementwise(name, activation, check.traced)
-        check.run()
+    def pull_back(gradient: Array, h: Array) -> Any:
+        return activation.backward(gradient, h, activation(h)) if coupled else activation.derivative(h)
+
+    check = Check(
+        activation,
+        method if written else f"{method} (derived)",
+        activation,
+        pull_back,
+        np.concatenate([rows, 12.0 * rows]) if coupled else GRID[:, None],
+        written=written,
+        program=activation.program,
+        alternative=None if coupled else (lambda _, h: activation.derivative(activation(h)), of_output),
+    )
+    if coupled:
+        a = untouched(f"{name}.__call__", {"h": rows}, lambda: activation(rows))
+        require_like(name, "__call__", a, rows.shape)
+    else:
+        _require_elementwise(name, activation, check.traced)
+    check.run()
 
 
 def _require_elementwise(name: str, formula: Any, traced: Any) -> None:
@@ -213,35 +208,4 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
         raise traced
     slope = untouched(f"{name}.slope", arguments, lambda: loss.slope(*arguments.values()))
     check.run()
-    if loss.canonical is not None and (target.max() <= 1.0 or not loss.by_row):
-        h = np.resize(ROWS, target.shape) if loss.by_row else MODERATE[:, None]
-        _check_fused(loss, call, h, check.detail)
     return bool(np.any(slope))
-
-
-def _check_fused(loss: Any, call: Any, h: Array, detail: str) -> None:
-    """Check that value_from_preactivation(h) is value(f(h)), and its slope.
-
-    Raises:
-        DerivativeError: It is another value, or the slope is wrong.
-    """
-    activation = loss.canonical()
-    with np.errstate(all="ignore"):
-        fused, plain = call("value_from_preactivation", h), call("value", activation(h))
-    both = np.isfinite(fused) & np.isfinite(plain)
-    if not np.allclose(np.where(both, fused, 0.0), np.where(both, plain, 0.0), rtol=1e-6, atol=1e-9):
-        place = int(np.argmax(np.where(both, np.abs(fused - plain), 0.0)))
-        raise DerivativeError(
-            f"{type(loss).__name__}.value_from_preactivation is wrong at h = {h[place]}: it gives "
-            f"{np.ravel(fused)[place]:.9g}, but value of the canonical activation's output there is "
-            f"{np.ravel(plain)[place]:.9g}"
-        )
-    Check(
-        loss,
-        f"canonical = {type(activation).__name__}, which means a slope of prediction - target",
-        partial(call, "value_from_preactivation"),
-        lambda gradient, h: np.reshape(gradient, (len(h), -1)) * call("fused_slope", activation(h)),
-        h,
-        detail=detail,
-        advice="correct value_from_preactivation or fused_slope, or leave canonical out",
-    ).run()

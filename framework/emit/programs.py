@@ -13,10 +13,10 @@ from framework.emit.numpy import emit
 from framework.errors import DerivativeError, ShapeError
 from framework.graph.gradient import derivative, gradients, textbook_derivative
 from framework.graph.graph import rewrite
-from framework.graph.lower import recognise
 from framework.graph.node import Node, needed
 from framework.graph.operations import OPERATIONS
 from framework.graph.rows import mixing
+from framework.graph.stable import stabilise
 from framework.graph.symbol import symbol_of, value_of
 from framework.graph.textbook import plainer, tidied
 from framework.graph.trace import ROWS, Traced, share, trace
@@ -81,8 +81,6 @@ class Program:
         traced = trace(lambda **named: formula(*named.values()), shapes, dtype, owner=owner, check=require_rows_apart)
         self.key = owner, traced.key
         self.elementwise = _is_elementwise(traced)
-        if not self.elementwise:
-            traced = Traced(traced.inputs, (recognise(traced.output),))
         self.traced = traced
 
     @property
@@ -101,6 +99,11 @@ class Program:
         return next(iter(self.inputs.values()))
 
     @cached_property
+    def stable(self) -> Any:
+        """The result in its stable form, which is derived."""
+        return stabilise([self.output])[0]
+
+    @cached_property
     def value(self) -> Callable[..., Any]:
         """The formula itself: the same operations in the same order, so the same bits."""
         return _function(self.output, self.inputs)
@@ -109,9 +112,9 @@ class Program:
     def slope(self) -> Any:
         """d(output)/d(first argument), or the gradient of the sum of the outputs by it: a node or a plain number."""
         return (
-            derivative(self.output, self.first)
+            derivative(self.stable, self.first)
             if self.elementwise
-            else gradients([(self.output, 1.0)], [self.first])[0]
+            else gradients([(self.stable, 1.0)], [self.first])[0]
         )
 
     @cached_property
@@ -133,9 +136,9 @@ class Program:
     @cached_property
     def pulled(self) -> tuple[Node, Node]:
         """The gradient of the output, and that of the first argument."""
-        shape = self.output.shape if isinstance(self.output, Node) else self.first.shape
-        gradient = self.traced.graph.input("gradient", shape)
-        return gradient, gradients([(self.output, gradient)], [self.first])[0]
+        output = self.stable
+        gradient = self.traced.graph.input("gradient", output.shape if isinstance(output, Node) else self.first.shape)
+        return gradient, gradients([(output, gradient)], [self.first])[0]
 
     def shown(self, name: str, written: Callable[..., Any] | None = None) -> dict[str, Any]:
         """Return the value and the derivative by label; ``written`` gives the class's own from (output, arguments)."""
@@ -160,10 +163,9 @@ class Program:
 
     def _with_output(self, inputs: dict[str, Node]) -> dict[str, Node]:
         """Add the output to the inputs, so that it is not computed again."""
-        known = (
-            isinstance(self.output, Node) and self.output not in inputs.values() and self.output.op != "broadcast_to"
-        )
-        return {**inputs, "output": self.output if known else self.traced.graph.input("output", self.first.shape)}
+        output = self.stable
+        known = isinstance(output, Node) and output not in inputs.values() and output.op != "broadcast_to"
+        return {**inputs, "output": output if known else self.traced.graph.input("output", self.first.shape)}
 
 
 def _is_elementwise(traced: Traced) -> bool:

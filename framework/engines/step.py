@@ -204,7 +204,8 @@ class _Form:
         loss, outputs = self.graph.loss, self.graph.model.outputs
         h = map_leaves(lambda name, part: part if loss.fused.get(name) else None, outputs, h)
         paths = [(), *(path for path in loss.totals if path)]
-        return self.loss.divergence(a, h, y, {path: float(total) for path, total in zip(paths, results, strict=False)})
+        totals = {path: float(total) for path, total in zip(paths, results, strict=False)}
+        return self.loss.divergence(a, h, self.model.output_activation, y, totals)
 
     def _finished(self, results: tuple[Any, ...], batch: Batch, slot: Slot) -> Sums:
         """Write new buffers and the gradients of frozen parameters, and return the sums of the figures, loss first."""

@@ -14,7 +14,6 @@ from framework.errors import SettingsError
 from framework.export.file import File, Size
 from framework.export.operations import EXTREMES, FORMULAS, LOGIC, OPERATORS, REDUCERS, WIDE
 from framework.graph.graph import Graph, kind_of
-from framework.graph.lower import softmax_in
 from framework.graph.node import Node, dependents, matching, nodes_in, operands, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, symbol_of, value_of
@@ -141,7 +140,6 @@ class Writer:
 
     def _written(self, node: Node) -> str:
         """Write a node, and return the name of its result."""
-        node = softmax_in(self.graph, node, node.args) or node
         kinds = {kind_of(arg) for arg in node.args}
         if kinds == {"b"} and node.op in LOGIC:
             return self.op(LOGIC[node.op], *self.args(node, "b"))
@@ -153,6 +151,8 @@ class Writer:
             return self.formula(FORMULAS[node.op], node)
         if node.op in STRUCTURES:
             return STRUCTURES[node.op](self, node)
+        if OPERATIONS[node.op].lowered is not None:
+            return self.lowered(node)
         if node.op not in OPERATORS:
             self._refuse(node)
         if node.op == "where":
@@ -185,6 +185,12 @@ class Writer:
         given = [self.given(name, node.shape) for name in more]
         made = formula(*map(symbol_of, node.args), *given, **node.attributes)
         return self.computed(value_of(made), node.kind)
+
+    def lowered(self, node: Node) -> str:
+        """Write a stable form by the operations that it is computed with."""
+        lowered = OPERATIONS[node.op].lowered
+        assert lowered is not None
+        return self.formula(lowered, node)
 
     def computed(self, value: Any, kind: str) -> str:
         """Return the name of a value that was added to the graph while it was being written."""
@@ -325,14 +331,9 @@ def _place_of_extreme(writer: Writer, node: Node) -> str:
     return writer.op("Where", writer.cast(some, "b"), writer.op("ArgMax", absent, axis=axis, keepdims=keepdims), found)
 
 
-def _softmax(x: Any, *, axes: tuple[int, ...]) -> Any:
-    e = np.exp(x - np.max(x, axis=axes, keepdims=True))
-    return e / np.sum(e, axis=axes, keepdims=True)
-
-
 def _softmax_of(writer: Writer, node: Node) -> str:
     if len(node.attributes["axes"]) > 1:
-        return writer.formula(_softmax, node)
+        return writer.lowered(node)
     return writer.op("Softmax", *writer.args(node), axis=node.attributes["axes"][0])
 
 

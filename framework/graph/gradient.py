@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -100,9 +99,13 @@ def textbook_derivative(output: Any, variable: Node) -> Any:
     for node in order:
         if node is variable:
             continue
-        if (known := _recognised(node)) is not None:
-            tangents[node] = tangents.get(known[0], 0.0) * known[1]
-            continue
+        match node:
+            case Node("divide", (int() | float() as c, Node("add", (1, Node("exp", (z,))) | (Node("exp", (z,)), 1)))):
+                y = symbol_of(node)  # a sigmoid, whose derivative readers know in terms of the output
+                tangents[node] = tangents.get(z, 0.0) * -(y * (1.0 - (y if c == 1 else y / c)))
+                continue
+            case _:
+                pass
         args = [
             np.where(symbol_of(arg), 1.0, 0.0) if kind_of(arg) == "b" and node.op != "where" else symbol_of(arg)
             for arg in node.args
@@ -199,7 +202,7 @@ class _Reverse:
 
     def _back_elementwise(self, node: Node, g: Any) -> None:
         args = [symbol_of(arg) for arg in node.args]
-        variable, slope = self._slope_of_formula(node) or _recognised(node) or (node, None)
+        variable, slope = self._slope_of_formula(node) or (node, None)
         if slope is not None and not needed([node], {variable}) & self.ends - {node, variable}:
             self._give(variable, _pushed(node, lambda t, _y, *_args: t * slope, g, args))
             return
@@ -271,38 +274,6 @@ def _zero(side: Any) -> bool:
     """Return whether one side of a choice is the number 0, plain or broadcast."""
     side = value_of(side)
     return bool(side.fill == 0) if isinstance(side, Node) else bool(side == 0)
-
-
-def _recognised(node: Node) -> tuple[Any, Any] | None:
-    """Return z and the slope by z of a logistic function or a softplus of z, where the chain rule is inaccurate."""
-    y = symbol_of(node)
-    match node:
-        # c / (1 + exp(z)); z may be clipped at the logarithm of the largest number, where the result is nearly 0
-        case Node("divide", (int() | float() as c, Node("add", (1, Node("exp", (z,))) | (Node("exp", (z,)), 1)))):
-            largest = math.log(np.finfo(node.graph.dtype).max) - 1e-3
-            match z:
-                case Node("minimum", (Node() as held, int() | float() as limit) | (int() | float() as limit, held)):
-                    z = held if limit >= largest else z
-                case _:
-                    pass
-            return z, -(y * (1.0 - (y if c == 1 else y / c)))
-        # exp(min(z, 0)) / (1 + exp(-|z|))
-        case Node("divide", (Node("exp", (Node("minimum", (z, 0)),)), Node("add", (1, e)) as total)) if _decay(e) is z:
-            return z, symbol_of(e) / symbol_of(total) / symbol_of(total)
-        # max(z, 0) + log(1 + exp(-|z|))
-        case Node("add", (Node("maximum", (z, 0)), Node("log1p", (e,)))) if _decay(e) is z:
-            return z, np.exp(np.minimum(symbol_of(z), 0.0)) / (1.0 + symbol_of(e))
-        case _:
-            return None
-
-
-def _decay(e: Any) -> Any:
-    """Return z for exp(-|z|); None for anything else."""
-    match e:
-        case Node("exp", (Node("negative", (Node("abs", (z,)),)),)):
-            return z
-        case _:
-            return None
 
 
 def _overflowing(order: Collection[Node], reached: Collection[Node]) -> set[Node]:

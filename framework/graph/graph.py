@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,9 @@ class Graph:
         simplifies: Whether a new operation is replaced by a simpler one that computes the same.
         reorders: Whether it may also be replaced by one that differs in the last bits; in gradients alone.
         lowered: Whether ``lower`` made it, so that NumPy computes every operation fast.
+        rules: By operation, what may put a stable form in its place; see ``stable``.
         calls: The activations that the formula calls, by their results.
+        distributions: Nodes whose last axis is known to sum to 1.
     """
 
     def __init__(self, dtype: str = "float64", rows: int = STAND_IN) -> None:
@@ -59,7 +61,9 @@ class Graph:
         self.nodes: list[Node] = []
         self.ops: set[str] = set()
         self.simplifies = self.reorders = self.lowered = False
+        self.rules: Mapping[str, Callable[..., Any]] = {}
         self.calls: dict[Node, Call] = {}
+        self.distributions: set[Node] = set()
         self._known: dict[tuple[Any, ...], Node] = {}
 
     def rows_in(self, size: int) -> int:
@@ -83,7 +87,11 @@ class Graph:
             refuse(f"np.{op}", NO_RULE)
         if row.elementwise and Node not in map(type, args):
             with np.errstate(all="ignore"):
+                if row.lowered is not None:
+                    return float(row.lowered(*map(np.dtype(self.dtype).type, args), **attributes))
                 return np.asarray((_SPECIAL.get(op) or getattr(np, op))(*args)).item()
+        if op in self.rules and (form := self.rules[op](*args, **attributes)) is not None:
+            return form
         if self.simplifies and op in SIMPLER:
             found = SIMPLER[op](self, *args, **attributes)
             if found is not None:
@@ -230,6 +238,16 @@ def rewrite_node(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[
     if node.shape and node.op != "loop" and (not isinstance(made, Node) or made.shape != node.shape):
         made = new.add("broadcast_to", made, shape=node.shape)  # such as 0 * x, which is a number now
     known[node] = made
+
+
+def substitute(outputs: Iterable[Any], known: Mapping[Node, Any]) -> list[Any]:
+    """Return the outputs in their graph, with other nodes in the place of some."""
+    outputs, made = list(outputs), dict[Any, Any](known)
+    for node in ordered(outputs, made):
+        if node not in made:
+            args = tuple(made.get(arg, arg) if isinstance(arg, Node) else arg for arg in node.args)
+            made[node] = node.graph.made(node.op, args, node.attributes, node.shape, node.kind)
+    return [made[output] if isinstance(output, Node) else output for output in outputs]
 
 
 def signature(outputs: Iterable[Any]) -> tuple[Any, ...]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from typing import Any
 
 import numpy as np
 
-from framework.graph.graph import Call, Graph, rewrite_node
+from framework.graph.graph import Graph, rewrite_node
 from framework.graph.loop import Body, looped, node_of, part
 from framework.graph.node import Node, dependents, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
+from framework.graph.symbol import Symbol, value_of
 
 Shape = tuple[int, ...]
+_Rewriting = Callable[[Graph, Node, tuple[Any, ...]], Any]
 
 _SHORT = 8
 """An axis of at most this many elements is reduced by adding or comparing whole slices."""
@@ -29,56 +31,6 @@ _WIDE = 96
 """Windows of images with lines of up to this length are added in longer runs; see ``_fold_rows``."""
 _MANY = 16
 """A matrix product for each row pays if it has at least this many columns."""
-
-
-def recognise(output: Node, given: Collection[Node] = ()) -> Any:
-    """Return an output with exp(h - max(h)) / sum(exp(h - max(h))) as one node, for the derivation.
-
-    So no gradient is computed through the maximum: its parts would add up to 0. A formula with a loop, or with a call
-    whose derivative is written by hand, stays as it is.
-
-    Args:
-        output: The output.
-        given: Nodes that it starts from.
-
-    Example:
-        >>> import numpy as np
-        >>> from framework.graph.trace import ROWS, trace
-        >>> def softmax(h):
-        ...     e = np.exp(h - np.max(h, axis=-1, keepdims=True))
-        ...     return e / np.sum(e, axis=-1, keepdims=True)
-        >>> recognise(trace(softmax, {"h": (ROWS, 3)}).output)
-        softmax(v0)(10007, 3)
-    """
-    graph = output.graph
-    if "exp" not in graph.ops:
-        return output
-    order = [node for node in ordered([output], given) if node not in given and node.args]
-    calls = {node: call for node in order if (call := graph.calls.get(node)) is not None}
-    if any(node.op == "loop" for node in order) or any(call.pullback for call in calls.values()):
-        return output
-    known: dict[Node, Any] = {}
-    for node in order:
-        args = tuple(known.get(arg, arg) if isinstance(arg, Node) else arg for arg in node.args)
-        softmax = softmax_in(graph, node, args)
-        known[node] = graph.made(node.op, args, node.attributes, node.shape, node.kind) if softmax is None else softmax
-        if node in calls:
-            argument = calls[node].argument
-            graph.calls[known[node]] = Call(calls[node].activation, known.get(argument, argument), None)
-    return known.get(output, output)
-
-
-def softmax_in(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-    """Return the softmax that an operation on these arguments computes, as one node; None where it is another one."""
-    match node.op, args:
-        case "divide", (
-            Node("exp", (Node("subtract", (h, Node("max", (x,)) as top)),)) as e,
-            Node("sum", (y,)) as total,
-        ):
-            same = x is h and y is e and top.attributes == total.attributes and total.attributes["keepdims"]
-            return graph.add("softmax", h, axes=total.attributes["axes"]) if same else None
-        case _:
-            return None
 
 
 def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = False) -> list[Any]:
@@ -136,13 +88,7 @@ class Lowering:
         """Return nodes of the old graph as they became, with everything that they need."""
         outputs = list(outputs)
         order = [node for node in ordered(outputs, self.known) if node not in self.known]
-        uses = _uses(order, outputs)
-
-        def rule(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-            if node.op in self._rules:
-                return self._rules[node.op](new, node, args, uses) if isinstance(args[0], Node) else None
-            return None if self._exact or not OPERATIONS[node.op].elementwise else _by_parts(new, node, args)
-
+        rule = self._rule(_uses(order, outputs))
         for node in order:
             if node.op == "input":
                 self._input(node)
@@ -153,6 +99,40 @@ class Lowering:
             else:
                 rewrite_node(self.graph, node, self.known, rule)
         return [self.known[output] if isinstance(output, Node) else output for output in outputs]
+
+    def _rule(self, uses: Counter[Node]) -> _Rewriting:
+        """Return what says what a node becomes, given how often each is used."""
+
+        def rule(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
+            row = OPERATIONS[node.op]
+            if row.lowered is not None and not (self._plain and node.op == "softmax"):
+                return expand(new, node, args, lambda order, output: self._rule(_uses(order, [output])))
+            if node.op in self._rules:
+                return self._rules[node.op](new, node, args, uses) if isinstance(args[0], Node) else None
+            return None if self._exact or not row.elementwise else _by_parts(new, node, args)
+
+        return rule
+
+
+def expand(new: Graph, node: Node, args: tuple[Any, ...], rule_of: Callable[[list[Node], Any], _Rewriting]) -> Any:
+    """Return a stable form as the operations that it is computed with, in a new graph.
+
+    Args:
+        new: The new graph.
+        node: The node.
+        args: Its arguments there.
+        rule_of: (the operations, the result) -> the rule that rewrites them.
+    """
+    apart = Graph(new.dtype, new.rows)
+    inputs = [apart.input(str(place), arg.shape, arg.kind) for place, arg in enumerate(node.args)]
+    output = value_of(OPERATIONS[node.op].lowered(*map(Symbol, inputs), **node.attributes))  # type: ignore[misc]
+    known: dict[Node, Any] = dict(zip(inputs, args, strict=True))
+    order = ordered([output])
+    rule = rule_of(order, output)
+    for inner in order:
+        if inner not in known:
+            rewrite_node(new, inner, known, rule)
+    return known[output]
 
 
 def is_columns(node: Node) -> bool:
@@ -175,14 +155,6 @@ def _uses(order: Iterable[Node], outputs: Iterable[Any]) -> Counter[Node]:
 
 
 # rules: (new graph, node, new arguments, how often each node is used) -> what the node becomes, or None
-
-
-def _softmax(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
-    axes = node.attributes["axes"]
-    largest = new.add("max", args[0], axes=axes, keepdims=True)
-    largest = _extreme(new, largest, largest.args, uses) or largest
-    e = new.add("exp", new.add("subtract", args[0], largest))
-    return new.add("divide", e, new.add("sum", e, axes=axes, keepdims=True))
 
 
 def _extreme(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
@@ -648,7 +620,7 @@ class _Loop:
 
 
 _Rule = Callable[[Graph, Node, tuple[Any, ...], "Counter[Node]"], Any]
-_EXACT: dict[str, _Rule] = {"softmax": _softmax, "einsum": _einsum}
+_EXACT: dict[str, _Rule] = {"einsum": _einsum}
 _RULES: dict[str, _Rule] = {
     **_EXACT,
     "max": _extreme,

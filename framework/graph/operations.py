@@ -45,6 +45,7 @@ class Operation:
         kind: "f", "i" or "b"; None for the kind that NumPy promotes the arguments to.
         elementwise: Whether each element of the result depends on one element of each argument.
         view: Whether NumPy returns a view of the first argument.
+        lowered: (*arguments, **attributes) -> the operation by others, for one that no user writes; see ``stable``.
     """
 
     shape: Rule
@@ -57,6 +58,7 @@ class Operation:
     kind: str | None = None
     elementwise: bool = False
     view: bool = False
+    lowered: Rule | None = None
 
 
 def same_shape(_graph: Any, shape: Shape, *_others: Shape, **_attributes: Any) -> Shape:
@@ -71,7 +73,12 @@ def given_shape(_graph: Any, *_shapes: Shape, shape: Shape, **_attributes: Any) 
 
 def kept(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """Return a reduction's result, or its gradient, with the reduced axes kept as axes of 1."""
-    return g if keepdims else np.reshape(g, tuple(1 if axis in axes else size for axis, size in enumerate(x.shape)))
+    return g if keepdims else np.reshape(g, kept_shape(x.shape, axes))
+
+
+def kept_shape(shape: Shape, axes: Shape) -> Shape:
+    """Return a shape with some axes reduced to 1."""
+    return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
 
 def unbroadcast(g: Any, shape: Shape) -> Any:
@@ -313,14 +320,6 @@ REDUCTIONS: dict[str, Operation] = {
     # the sum over the shards of a batch; passes says whether a gradient goes through it
     "total": Operation(
         same_shape, (), lambda g, y, x, *, passes: (g.record("total", passes=False) if passes else None,)
-    ),
-    # exp(x - max(x)) / sum(exp(x - max(x))) over the axes, recognised: no gradient goes through the maximum
-    "softmax": Operation(
-        same_shape,
-        (),
-        lambda g, y, x, *, axes: (y * (g - np.sum(g * y, axis=axes, keepdims=True)),),
-        text="softmax({0}{along})",
-        kind="f",
     ),
 }
 
@@ -576,6 +575,188 @@ SHAPING: dict[str, Operation] = {
 }
 
 
+# stable forms, which rules put in the place of what a formula says; see ``stable``
+
+
+def _stable(rule: Rule, lowered: Rule) -> Operation:
+    """Return the row of an elementwise one."""
+    return Operation(_broadcast, (rule,), kind="f", elementwise=True, lowered=lowered)
+
+
+def _logistic(x: Any, *, held: bool = False, tails: bool = False) -> Any:
+    """Return 1 / (1 + exp(-x)).
+
+    Args:
+        x: The argument.
+        held: Whether it stays above 0, by the largest exponent whose exponential is finite.
+        tails: Whether its derivative is accurate in both tails, as y(x) y(-x) and not y (1 - y).
+    """
+    if not held:
+        return 1.0 / (1.0 + np.exp(-x))
+    return 1.0 / (1.0 + np.exp(np.minimum(-x, LARGEST_EXPONENT[str(x.dtype)])))
+
+
+def _softplus(x: Any) -> Any:
+    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _log_softplus(x: Any) -> Any:
+    """Return log(log(1 + exp(x))), which is x where exp(x) vanishes beside 1."""
+    return np.where(x < _TAIL, x, np.log(_softplus(np.maximum(x, _TAIL))))
+
+
+def _log_softplus_slope(x: Any) -> Any:
+    held = np.maximum(x, _TAIL)
+    return np.where(x < _TAIL, 1.0, held.record("logistic") / held.record("softplus"))
+
+
+def _log_cosh(x: Any) -> Any:
+    size = np.abs(x)
+    far = size + (np.log1p(np.exp(-2.0 * size)) - math.log(2.0))
+    return np.where(size < 1.0, 0.5 * np.log1p(np.square(np.sinh(np.minimum(size, 1.0)))), far)
+
+
+def _log1mexp(x: Any) -> Any:
+    """Return log(1 - exp(x)) for x < 0.
+
+    Source:
+        Mächler, Accurately computing log(1 - exp(-|a|)) (2012).
+    """
+    return np.where(x > -math.log(2.0), np.log(-np.expm1(x)), np.log1p(-np.exp(x)))
+
+
+def _series(x: Any, coefficients: tuple[float, ...]) -> Any:
+    """Return the sum of c_k x^(2 k)."""
+    square, total = x * x, coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * square + coefficient
+    return total
+
+
+def _expm1_ratio_slope(x: Any) -> Any:
+    """Return the derivative of log(expm1(x) / x)."""
+    near = np.abs(x) < 0.5
+    small, safe = np.where(near, x, 0.0), np.where(near, 1.0, x)
+    return np.where(near, 0.5 + small * _series(small, _OF_EXPM1), -1.0 / np.expm1(-safe) - 1.0 / safe)
+
+
+def _sine_ratio_slope(x: Any) -> Any:
+    near = np.abs(x) < 0.5
+    small, safe = np.where(near, x, 0.0), np.where(near, 1.0, x)
+    return np.where(near, small * _series(small, _OF_SINE), (np.cos(safe) - np.sin(safe) / safe) / safe)
+
+
+def _at_zero(x: Any, ratio: Rule) -> Any:
+    """Return a ratio, and its limit of 1 where x is 0."""
+    return np.where(x == 0.0, 1.0, ratio(np.where(x == 0.0, 1.0, x)))
+
+
+LARGEST_EXPONENT = {"float64": 709.782712893384, "float32": 88.72283}
+"""The logarithm of the largest number of a dtype."""
+_TAIL = -35.0
+_OF_EXPM1 = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000)
+_OF_SINE = (-1 / 3, 1 / 30, -1 / 840, 1 / 45360, -1 / 3991680, 1 / 518918400)
+"""Coefficients of Taylor series."""
+
+
+def _narrowed(_graph: Any, shape: Shape, *_others: Shape, axes: Shape) -> Shape:
+    return kept_shape(shape, axes)
+
+
+def _softmax(x: Any, *, axes: Shape) -> Any:
+    e = np.exp(x - np.max(x, axis=axes, keepdims=True))
+    return e / np.sum(e, axis=axes, keepdims=True)
+
+
+def _log_softmax(x: Any, *, axes: Shape) -> Any:
+    shifted = x - np.max(x, axis=axes, keepdims=True)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axes, keepdims=True))
+
+
+def _expected_log_softmax(x: Any, t: Any, *, axes: Shape, whole: bool) -> Any:
+    shifted = x - np.max(x, axis=axes, keepdims=True)
+    log_sum = np.log(np.sum(np.exp(shifted), axis=axes, keepdims=True))
+    return np.sum(t * shifted, axis=axes, keepdims=True) - _by_sum(log_sum, t, axes, whole)
+
+
+def _by_sum(x: Any, t: Any, axes: Shape, whole: bool) -> Any:
+    return x if whole else x * np.sum(t, axis=axes, keepdims=True)
+
+
+def _logsumexp(x: Any, *weights: Any, axes: Shape) -> Any:
+    """Return log(sum(w exp(x)))."""
+    if not weights:
+        largest = np.max(x, axis=axes, keepdims=True)
+        return largest + np.log(np.sum(np.exp(x - largest), axis=axes, keepdims=True))
+    unused = weights[0] == 0.0
+    largest = np.max(np.where(unused, -np.inf, x), axis=axes, keepdims=True)
+    e = weights[0] * np.exp(np.where(unused, 0.0, x - largest))
+    return largest + np.log(np.sum(e, axis=axes, keepdims=True))
+
+
+def _logsumexp_reverse(g: Any, y: Any, x: Any, *weights: Any, axes: Shape) -> tuple[Any, ...]:
+    if not weights:
+        return (g * x.record("softmax", axes=axes),)
+    e = np.exp(np.where(weights[0] == 0.0, 0.0, x - y))
+    return g * weights[0] * e, g * np.exp(x - y)
+
+
+STABLE: dict[str, Operation] = {
+    "logistic": _stable(
+        lambda t, y, x: t * (y * ((-x).record("logistic") if y.node.attributes.get("tails") else 1.0 - y)),
+        lowered=_logistic,
+    ),
+    "softplus": _stable(lambda t, y, x: t * x.record("logistic"), lowered=_softplus),
+    "log_softplus": _stable(lambda t, y, x: t * _log_softplus_slope(x), lowered=_log_softplus),
+    "log_cosh": _stable(lambda t, y, x: t * np.tanh(x), lowered=_log_cosh),
+    "log1mexp": _stable(lambda t, y, x: -t / np.expm1(-x), lowered=_log1mexp),
+    "expm1_ratio": _stable(
+        lambda t, y, x: t * y * _expm1_ratio_slope(x), lowered=lambda x: _at_zero(x, lambda x: np.expm1(x) / x)
+    ),
+    "bernoulli": _stable(
+        lambda t, y, x: -(t * y) * _expm1_ratio_slope(x), lowered=lambda x: _at_zero(x, lambda x: x / np.expm1(x))
+    ),
+    "sine_ratio": _stable(
+        lambda t, y, x: t * _sine_ratio_slope(x), lowered=lambda x: _at_zero(x, lambda x: np.sin(x) / x)
+    ),
+    # no gradient goes through the maximum: its parts would add up to 0
+    "softmax": Operation(
+        same_shape,
+        (),
+        lambda g, y, x, *, axes: (y * (g - np.sum(g * y, axis=axes, keepdims=True)),),
+        text="softmax({0}{along})",
+        kind="f",
+        lowered=_softmax,
+    ),
+    "log_softmax": Operation(
+        same_shape,
+        (),
+        lambda g, y, x, *, axes: (g - x.record("softmax", axes=axes) * np.sum(g, axis=axes, keepdims=True),),
+        kind="f",
+        lowered=_log_softmax,
+    ),
+    # the sum of t log(softmax(x)); ``whole`` says that the sum of t is 1
+    "expected_log_softmax": Operation(
+        lambda _graph, shape, _target, *, axes, whole: kept_shape(shape, axes),
+        (),
+        lambda g, y, x, t, *, axes, whole: (
+            -g * (_by_sum(x.record("softmax", axes=axes), t, axes, whole) - t),
+            g * x.record("log_softmax", axes=axes),
+        ),
+        kind="f",
+        lowered=_expected_log_softmax,
+    ),
+    "logsumexp": Operation(_narrowed, (), _logsumexp_reverse, kind="f", lowered=_logsumexp),
+    "length": Operation(
+        _narrowed,
+        (),
+        lambda g, y, x, *, axes: (g * (x / np.where(y == 0.0, 1.0, y)),),
+        kind="f",
+        lowered=lambda x, *, axes: np.sqrt(np.sum(x * x, axis=axes, keepdims=True)),
+    ),
+}
+
+
 _LATEX = frozenset({"sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "max", "min"})
 """Functions that LaTeX has a command for."""
 
@@ -587,6 +768,6 @@ OPERATIONS = {
         latex=row.latex
         or (f"\\{name}" if name in _LATEX else rf"\operatorname{{{{{name}}}}}") + r"{along}\left({arguments}\right)",
     )
-    for name, row in {**ELEMENTWISE, **REDUCTIONS, **PRODUCTS, **SHAPING}.items()
+    for name, row in {**ELEMENTWISE, **REDUCTIONS, **PRODUCTS, **SHAPING, **STABLE}.items()
 }
 """The rows by name; one without templates is written as a call."""

@@ -66,8 +66,9 @@ def _add(graph: Graph, a: Any, b: Any) -> Any:
         first, second = a.attributes["indices"], b.attributes["indices"]
         add = a.attributes["add"] or b.attributes["add"] or not all(apart(i, j) for i in first for j in second)
         return graph.add("place", *a.args, *b.args, shape=a.shape, indices=first + second, add=add)
-    if matching(b, "negative") and _fits(b.args[0], b):
-        return graph.add("subtract", a, b.args[0])
+    for x, other in ((a, b), (b, a)):
+        if matching(other, "negative") and _fits(other.args[0], other):
+            return graph.add("subtract", x, other.args[0])
     if graph.reorders and a is b:
         return graph.add("multiply", 2.0, a)
     return _same_choice(graph, "add", a, b) or _narrow(graph, "add", a, b)
@@ -185,7 +186,7 @@ def _where(graph: Graph, condition: Any, a: Any, b: Any) -> Any:
     return _narrow(graph, "where", condition, a, b)
 
 
-def _along(value: Any, ndim: int, axes: Shape) -> bool:
+def is_along(value: Any, ndim: int, axes: Shape) -> bool:
     """Return whether a value is constant along these axes of an array with ``ndim`` axes."""
     return not isinstance(value, Node) or all(
         axis < ndim - value.ndim or value.shape[axis - ndim + value.ndim] == 1 for axis in axes
@@ -219,9 +220,9 @@ def _sum_inside(graph: Graph, x: Node, axes: Shape) -> Any:
     if x.op not in ("multiply", "divide"):
         return None
     a, b = x.args
-    if isinstance(a, Node) and a.shape == x.shape and _along(b, x.ndim, axes):
+    if isinstance(a, Node) and a.shape == x.shape and is_along(b, x.ndim, axes):
         return graph.add(x.op, graph.add("sum", a, axes=axes, keepdims=True), b)
-    if x.op == "multiply" and isinstance(b, Node) and b.shape == x.shape and _along(a, x.ndim, axes):
+    if x.op == "multiply" and isinstance(b, Node) and b.shape == x.shape and is_along(a, x.ndim, axes):
         return graph.add(x.op, a, graph.add("sum", b, axes=axes, keepdims=True))
     return None
 
@@ -335,6 +336,7 @@ SIMPLER: dict[str, Any] = {
     "multiply": _multiply,
     "divide": _divide,
     "negative": _negative,
+    "abs": lambda graph, x: graph.add("abs", x.args[0]) if graph.lowered and matching(x, "negative") else None,
     "positive": lambda _graph, x: x,
     "power": _power,
     "where": _where,

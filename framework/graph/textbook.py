@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from functools import cache, partial
-from inspect import signature
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,17 @@ import numpy as np
 from framework.graph.graph import Graph, rewrite_node
 from framework.graph.node import Node, matching, needed, ordered
 from framework.graph.operations import OPERATIONS
-from framework.graph.symbol import symbol_of, value_of
+from framework.graph.patterns import Fact, Patterns
 from framework.special import erf, erfc
 
 _DEEP = 6
 """How far a rule looks into the arguments of an operation, so that the time grows linearly with the formula."""
 
-_TWO_WAYS = frozenset({"add", "multiply", "maximum", "minimum"})
 _SMOOTH = ("input", "constant", "add", "subtract", "multiply", "divide", "square", "sqrt", "sum", "mean", "var")
 _sum: Callable[..., Any] = partial(np.sum, axis=-1, keepdims=True)
 _most: Callable[..., Any] = partial(np.max, axis=-1, keepdims=True)
 
-FACTS: tuple[Callable[..., tuple[Any, Any]], ...] = (
+FACTS: tuple[Fact, ...] = (
     lambda x: (x * x, np.square(x)),
     lambda x, c: (c * x * x, c * np.square(x)),
     lambda x, c: (c * np.square(x) * x, c * x**3.0),
@@ -68,29 +66,18 @@ FACTS: tuple[Callable[..., tuple[Any, Any]], ...] = (
     lambda x: (np.log(_sum(np.exp(x - _most(x)))) + _most(x), np.log(_sum(np.exp(x)))),
     lambda x: (np.log(np.exp(x - _most(x)).sum(axis=-1)) + _most(x)[..., 0], np.log(np.exp(x).sum(axis=-1))),
 )
-"""Pairs of a form for computers and one for readers, of arrays x and y and numbers c and s, of which s is positive."""
+"""Pairs of a form for computers and one for readers."""
 
 
-@cache
-def _patterns() -> dict[str, list[tuple[Node, Node]]]:
-    """Return the facts as pairs of nodes, by the operation of the form for computers."""
-    patterns: dict[str, list[tuple[Node, Node]]] = {}
-    for fact in FACTS:
-        graph = Graph()
-        graph.simplifies = True
-        variables = [graph.input(name, () if name in "cs" else (2, 3)) for name in signature(fact).parameters]
-        left, right = map(value_of, fact(*map(symbol_of, variables)))
-        patterns.setdefault(left.op, []).append((left, right))
-    return patterns
+_PATTERNS = Patterns(FACTS, lambda node: node.op != "equal" or _seldom(*node.args))
 
 
 def plainer(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
     """Return what readers write for an operation on these arguments; None for the operation itself."""
     written = Node(graph, node.op, args, node.attributes, node.shape, node.kind)
-    for left, right in _patterns().get(node.op, ()):
-        variables: dict[str, Any] = {}
-        if _fits(left, written, variables):
-            return _instance(graph, right, variables)
+    better = _PATTERNS.replace(written, partial(_made, graph))
+    if better is not None:
+        return better
     number = np.finfo(graph.dtype)
     match node.op, args:
         case "exp" | "expm1", (x,):  # beyond, it overflows or is 0
@@ -117,34 +104,6 @@ def _made(graph: Graph, op: str, *args: Any, **attributes: Any) -> Any:
     made = graph.add(op, *args, **attributes)
     better = plainer(graph, made, made.args) if isinstance(made, Node) else None
     return made if better is None else better
-
-
-def _fits(pattern: Any, value: Any, variables: dict[str, Any]) -> bool:
-    """Return whether a value has the form of a pattern, and add what its variables stand for."""
-    if isinstance(pattern, Node) and pattern.op != "input":
-        same = matching(value, pattern.op) and value.attributes == pattern.attributes
-        if not same or (value.op == "equal" and not _seldom(*value.args)):
-            return False
-        for order in (1, -1) if pattern.op in _TWO_WAYS else (1,):
-            tried = dict(variables)
-            if all(_fits(inner, arg, tried) for inner, arg in zip(pattern.args, value.args[::order], strict=True)):
-                variables |= tried
-                return True
-        return False
-    known = variables.setdefault(pattern.name, value) if isinstance(pattern, Node) else pattern
-    if isinstance(value, Node):
-        return known is value and pattern.name in "xy"
-    same = not isinstance(known, Node) and bool(known == value)
-    return same and (known is pattern or pattern.name != "s" or value > 0)
-
-
-def _instance(graph: Graph, pattern: Any, variables: dict[str, Any]) -> Any:
-    """Return a pattern with what its variables stand for."""
-    if not isinstance(pattern, Node):
-        return pattern
-    if pattern.op == "input":
-        return variables[pattern.name]
-    return _made(graph, pattern.op, *(_instance(graph, arg, variables) for arg in pattern.args), **pattern.attributes)
 
 
 def _within(graph: Graph, x: Any, low: float, high: float, deep: int = _DEEP) -> Any:

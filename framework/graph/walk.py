@@ -15,10 +15,10 @@ import numpy as np
 
 from framework.arrays import Array, Record
 from framework.errors import DerivativeError, FrameworkError, ShapeError
-from framework.graph.lower import recognise
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.rows import mixing_operation
-from framework.graph.symbol import Symbol, symbol_of, value_of
+from framework.graph.stable import stabilise
+from framework.graph.symbol import Symbol, value_of
 from framework.random_streams import random_generator
 from framework.shapes import shown
 from framework.trees import leaves, map_leaves, names, sample_shape
@@ -273,7 +273,7 @@ class Walk:
         return Symbol(node, fixed=True)
 
     def end_layer(self, output: Any, given: Iterable[Any] = ()) -> Any:
-        """Return the output of a layer, noted as one, with each softmax as one node; ``given`` is what it starts from.
+        """Return the output of a layer, noted as one, in its stable form; ``given`` is what it starts from.
 
         Raises:
             DerivativeError: It does not depend on the input.
@@ -281,7 +281,8 @@ class Walk:
         if not isinstance(output, Symbol):
             raise DerivativeError(f"it gives {shown(np.shape(output))}, which does not depend on its input")
         start = {node for value in given for node in nodes_in([value_of(value)])}
-        output = symbol_of(recognise(output.astype(float).node, start))
+        (form,) = stabilise([output.astype(float).node], start)
+        output = Symbol(form if isinstance(form, Node) else output.graph.filled(form, ()))
         self.ends.add(output.node)
         return output
 

@@ -3,9 +3,9 @@
 The number that training descends is the weighted mean sum(w l) / sum(w), over all values for a Loss and over rows for
 a RowLoss. Totals stay sums until the last moment, so a smaller last batch counts by its rows.
 
-A loss may name its canonical activation: the one for which dL/dh is simple, in most cases prediction - target. When the
-model's output is exactly that type, the gradient is dL/dh and the value is computed from the pre-activation h, in
-training and in evaluation alike, so saturation gives neither NaN nor a vanished gradient.
+The formula is that of the output a. Where its stable form is one of the pre-activation h, as that of log(sigmoid(h)),
+the value is computed from h and the gradient is dL/dh, in training and in evaluation alike. So saturation gives neither
+NaN nor a vanished gradient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,17 +22,19 @@ import numpy as np
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import Formula, check_loss
-from framework.emit.programs import Program, program_of, tried_width
+from framework.emit.programs import Program, is_checked, program_of, programs_of, tried_width
 from framework.emit.step import Pass
 from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
 from framework.graph.gradient import derivative, gradients
-from framework.graph.lower import recognise
-from framework.graph.node import Node, nodes_in
+from framework.graph.graph import substitute
+from framework.graph.kinks import elementwise
+from framework.graph.node import Node, needed, nodes_in
+from framework.graph.stable import stabilise
 from framework.graph.step import LossGraph
 from framework.graph.step import Output as OutputSymbols
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.trace import share
+from framework.graph.trace import ROWS, share
 from framework.losses.requirements import (
     Output,
     diverged,
@@ -54,8 +55,8 @@ class Loss(Formula):
     ``loss(prediction, target, weight)``, its exact ``gradient`` and ``backward``.
 
     Attributes:
-        canonical: The activation whose h the loss works on, or None. dL/dh is prediction - target unless
-            ``fused_slope`` is written.
+        suited: The output activation that gives the predictions that the loss is for, or None; for advice.
+        sums_to_one: Whether the targets of each row sum to 1, which simplifies the gradient.
         check: ``"off"`` for a slope that differs from the value's on purpose.
 
     Example:
@@ -66,22 +67,21 @@ class Loss(Formula):
         (8.5, array([ 2., 16.]))
     """
 
-    canonical: ClassVar[type[Activation] | None] = None
+    suited: ClassVar[type[Activation] | None] = None
+    sums_to_one: ClassVar[bool] = False
     by_row: ClassVar[bool] = False
-    _methods: ClassVar[dict[str, int]] = {"value": 2, "slope": 2, "value_from_preactivation": 2, "fused_slope": 2}
+    _methods: ClassVar[dict[str, int]] = {"value": 2, "slope": 2}
     _of_function: ClassVar[type[Any]]
     _requires_targets: ClassVar[bool] = False  # to compare methods of classes takes 0.1 microseconds a step
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        """Unpair a subclass that writes another value or slope: the fused form is that of the inherited formula."""
+        """Derive the slope of a subclass that writes another value."""
         super().__pydantic_init_subclass__(**options)
         for method in ("value", "slope"):
             require_prediction_first(f"{cls.__name__}.{method}", getattr(cls, method))
         if not belongs_to(cls, "slope", "value"):
             cls.slope = Loss.slope  # type: ignore[method-assign]  # derive it from the new value
-        if cls.canonical is not None and not belongs_to(cls, "value_from_preactivation", "value", "slope"):
-            cls.canonical = None
         cls._requires_targets = cls.require_target is not Loss.require_target
 
     @classmethod
@@ -141,17 +141,33 @@ class Loss(Formula):
             path: The names that lead to the output.
         """
         a, target = output.a, self.expand(target, output.a.shape).astype(float)
-        fused = self.fuses(output.activation) and output.h is not None
-        first, method = (output.h, "value_from_preactivation") if fused else (a, "value")
-        values = self._on_symbols(method, first, target, shape=a.shape[:1] if self.by_row else a.shape)
+        if self.sums_to_one:
+            graph.graph.distributions.add(target.node)
+        values, slope, fused = self.traced(output, target)
         total = self._sum(values, a, graph.weight)
-        slope: Any = partial(self._derived_slope, a, target, values)
-        if fused or type(self).slope is not Loss.slope:
-            slope = self._on_symbols("fused_slope" if fused else "slope", a, target)
         weights = 1.0 if graph.weight is None else np.reshape(graph.weight, (-1, *(1,) * (a.ndim - 1)))
         return graph.add(path, total, output, slope, None if count is None else weights / count, fused=fused)
 
-    def _on_symbols(self, method: str, a: Any, target: Any, shape: tuple[int, ...] | None = None) -> Any:
+    def traced(self, output: OutputSymbols, target: Any) -> tuple[Any, Any, bool]:
+        """Return the values on symbols, their slope or a function that derives it, and whether it is that by h."""
+        a, h = output.a, output.h
+        form = None if h is None else self._form_of_h(output.activation, h, target)
+        if form is not None:  # what it has of the output is known already
+            value, end = form
+            known = {end: a.node} if isinstance(end, Node) else {}
+            return (
+                symbol_of(*substitute([value], known)),
+                lambda: symbol_of(*substitute([self._derived(value, h.node, target)], known)),
+                True,
+            )
+        values = self._on_symbols("value", a, target, shape=a.shape[:1] if self.by_row else a.shape)
+        if isinstance(values, Symbol):
+            values = symbol_of(stabilise([values.node], {a.node, *nodes_in([value_of(target)])}, of_loss=True)[0])
+        if type(self).slope is not Loss.slope:
+            return values, self._on_symbols("slope", a, target, shape=a.shape), False
+        return values, lambda: symbol_of(self._derived(value_of(values), a.node, target)), False
+
+    def _on_symbols(self, method: str, a: Any, target: Any, *, shape: tuple[int, ...]) -> Any:
         """Return what a formula makes of symbols; Python calls a written one on arrays if it cannot be traced."""
         formula = getattr(self, method)
         try:
@@ -159,30 +175,57 @@ class Loss(Formula):
         except DerivativeError:
             if type(self).slope is Loss.slope:
                 raise
-            shape = a.shape if shape is None else shape
             return a.record("python", target, function=formula, pullback=None, name=method, shape=shape)
 
-    def _derived_slope(self, a: Symbol, target: Any, values: Any) -> Any:
-        """Return d(value)/d(prediction), derived from the values."""
-        value = value_of(values)
+    def _form_of_h(self, activation: Any, h: Symbol, target: Any) -> tuple[Node, Any] | None:
+        """Return the stable form of the values and of the output, where that of the values needs h itself; else None.
+
+        A derivative that differs from its formula's on purpose belongs to the output.
+        """
+        if not (is_checked(self) and is_checked(activation)):
+            return None
+        try:
+            end = activation(h)
+            values = self.value(end, target)
+        except DerivativeError:
+            return None
+        if not isinstance(values, Symbol) or not isinstance(end, Symbol):
+            return None
+        starts = {h.node, *nodes_in([value_of(target)])}
+        value, end = stabilise([values.node, end.node], starts, of_loss=True)
+        needs_h = isinstance(value, Node) and h.node in needed([value], {end})
+        return (value, end) if needs_h and end is not h.node else None
+
+    def _derived(self, value: Any, variable: Node, target: Any) -> Any:
+        """Return the slope of values by a node."""
         if not isinstance(value, Node):
             return 0.0
-        if not self.by_row:
-            return symbol_of(derivative(value, a.node))
-        value = recognise(value, {a.node, *nodes_in([value_of(target)])})
-        return symbol_of(gradients([(value, 1.0)], [a.node], {a.node})[0])
+        starts = {variable, *nodes_in([value_of(target)])}
+        if all(map(elementwise, needed([value], starts) - starts)):
+            return derivative(value, variable)
+        return gradients([(value, 1.0)], [variable], starts)[0]
+
+    def program_of_h(self, activation: Any, like: Any = None) -> Program | None:
+        """Return (h, target) -> the values, where their stable form needs the h of an activation; else None."""
+        if not isinstance(activation, Activation):
+            return None
+        programs, dtype = programs_of(self), "float32" if getattr(like, "dtype", None) == np.float32 else "float64"
+        shape = (ROWS, *(np.shape(like)[1:] if np.ndim(like) else (tried_width(self),)))
+        key = "of h", activation, dtype, shape
+
+        def formula(h: Any, target: Any) -> Any:
+            form = self._form_of_h(activation, h, target)
+            return h if form is None else symbol_of(form[0])
+
+        if key not in programs:
+            made = Program(formula, ("h", "target"), dtype, shape, (self, *key))
+            programs[key] = share(("program", made.key), lambda: made)
+        program: Program = programs[key]
+        return program if program.output is not program.first else None
 
     def fuses(self, activation: Any) -> bool:
-        """Return whether the loss works on the pre-activation of this output activation: a subclass is another one."""
-        return type(activation) is self.canonical
-
-    def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        """Return ``value`` in terms of the canonical activation's h; written by losses that name one."""
-        raise DerivativeError(f"{type(self).__name__} names a canonical activation: write value_from_preactivation")
-
-    def fused_slope(self, a: Any, target: Any) -> Any:
-        """Return d(value)/dh at the canonical output a: the plain difference, unless settings change it."""
-        return a - target
+        """Return whether the values after this output activation are computed from its h."""
+        return self.program_of_h(activation) is not None
 
     def require_target(self, target: Array, name: str) -> None:
         """Refuse targets that the formula has no meaning for; every finite number is welcome unless overridden."""
@@ -344,7 +387,8 @@ class Loss(Formula):
         loss, done.loss = float(totals[0]) / divisor, (graph.paths, totals)
         if not math.isfinite(loss):
             fused = [h if of_h else None for h, of_h in zip(done.h, graph.pattern, strict=True)]
-            raise self.divergence(done.tree, done.tree_of(fused), target, done.totals)
+            outputs = done.tree, done.tree_of(fused), model.output_activation
+            raise self.divergence(*outputs, target, done.totals)
         model.end_backward(before)
         return loss
 
@@ -376,21 +420,22 @@ class Loss(Formula):
         return next((half for loss, half in kept if type(loss) is type(self) and loss == self), None)
 
     def divergence(
-        self, a: Any, h: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
+        self, a: Any, h: Any, activation: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
     ) -> DivergedError:
         """Return the error of a loss that is not finite, given the outputs, h where it works on h, and targets."""
         a, h, target = (None if part is None else np.atleast_1d(part) for part in (a, h, target))
         with np.errstate(all="ignore"):
             target = self.expand(target, a.shape)
-            values = self.value(a, target) if h is None else self.value_from_preactivation(h, target)
+            program = None if h is None else self.program_of_h(activation, h)
+            values = self.value(a, target) if program is None else program.value(h, target)
         return diverged(self, values, a, h)
 
     def output_sums(
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any
     ) -> tuple[float, float]:
-        """Return (sum(w l), sum(w)) of a model's outputs, from h when ``activation`` is the canonical one."""
-        fused = self.fuses(activation)
-        formula, first = (self.value_from_preactivation, h) if fused else (self.value, a)
+        """Return (sum(w l), sum(w)) of a model's outputs, from h where the stable form is one of h."""
+        program = self.program_of_h(activation, h)
+        formula, first = (self.value, a) if program is None or h is None else (program.value, h)
         return self._total(formula, first, self.expand(target, a.shape), weight), self.count(a.shape, weight)
 
     def form_targets(

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from framework.activations.basic import Sigmoid
-from framework.activations.stable import softplus, times_log
+from framework.activations.stable import times_log
 from framework.arrays import Array, first_place
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss
@@ -20,7 +20,7 @@ from framework.settings.component import Fraction, NonNegative, Positive
 class _BinaryLoss(Loss):
     """A loss of probabilities, whose targets lie in [0, 1]."""
 
-    canonical = Sigmoid
+    suited = Sigmoid
 
     def require_target(self, target: Array, name: str) -> None:
         require_range(name, target, 0.0, 1.0, "Binary labels are 0 and 1; for more classes use CrossEntropy")
@@ -58,18 +58,6 @@ class BinaryCrossEntropy(_BinaryLoss):
         t = _smoothed(target, self.label_smoothing, 2)
         return -(self.positive_weight * times_log(t, prediction) + times_log(1.0 - t, 1.0 - prediction))
 
-    def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        """Return (1 - t) h + (1 + (w - 1) t) log(1 + exp(-h)), as max(h, 0) - t h + log(1 + exp(-|h|)) for w = 1."""
-        t = _smoothed(target, self.label_smoothing, 2)
-        tail = np.log1p(np.exp(-np.abs(h)))
-        if self.positive_weight == 1.0:
-            return np.maximum(h, 0.0) - t * h + tail
-        return (1.0 - t) * h + (1.0 + (self.positive_weight - 1.0) * t) * (np.maximum(-h, 0.0) + tail)
-
-    def fused_slope(self, a: Any, target: Any) -> Any:
-        t, w = _smoothed(target, self.label_smoothing, 2), self.positive_weight
-        return a - t if w == 1.0 else a * (1.0 + (w - 1.0) * t) - w * t
-
 
 def _numbers_of_classes(weights: Any) -> Any:
     """Refuse names of weights, which other libraries know."""
@@ -105,18 +93,6 @@ class CrossEntropy(DistributionLoss):
 
     def value(self, prediction: Any, target: Any) -> Any:
         return -np.sum(times_log(self._weighted(target), prediction), axis=-1)
-
-    def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        """Return log sum exp(h) sum(c t) - sum(c t h) for each row, the row's maximum subtracted first."""
-        shifted = h - h.max(axis=-1, keepdims=True)
-        t, log_sum = self._weighted(target), np.log(np.exp(shifted).sum(axis=-1))
-        if self.class_weights is not None:
-            log_sum = log_sum * t.sum(axis=-1)
-        return log_sum - (t * shifted).sum(axis=-1)
-
-    def fused_slope(self, a: Any, target: Any) -> Any:
-        t = self._weighted(target)
-        return a - t if self.class_weights is None else a * np.sum(t, axis=-1, keepdims=True) - t
 
     def _weighted(self, target: Any) -> Any:
         """Return c t, with label smoothing."""
@@ -224,21 +200,9 @@ class Focal(_BinaryLoss):
     def value(self, prediction: Any, target: Any) -> Any:
         log_yes = np.log(np.where(target == 0.0, 1.0, prediction))  # 0 where its factor is 0, as is log_no
         log_no = np.log1p(-np.where(target == 1.0, 0.0, prediction))
-        yes, no = self._focused(1.0 - prediction, log_yes), self._focused(prediction, log_no)
-        return -self._weighted(target, yes, no)
-
-    def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        yes, no = softplus(-h), softplus(h)  # -log p and -log(1 - p)
-        return self._weighted(target, np.exp(-no) ** self.gamma * yes, np.exp(-yes) ** self.gamma * no)
-
-    def fused_slope(self, a: Any, target: Any) -> Any:
-        b, g = 1.0 - a, self.gamma
-        return self._weighted(target, b**g * (g * times_log(a, a) - b), a**g * (a - g * times_log(b, b)))
-
-    def _weighted(self, target: Any, yes: Any, no: Any) -> Any:
-        """Return ``yes`` for the targets of 1 and ``no`` for those of 0, with the weight of each class."""
         a, b = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
-        return a * target * yes + b * (1.0 - target) * no
+        yes, no = self._focused(1.0 - prediction, log_yes), self._focused(prediction, log_no)
+        return -(a * target * yes + b * (1.0 - target) * no)
 
     def _focused(self, miss: Any, log: Any) -> Any:
         """Return miss^g log, cut off at a miss of 0, where the derivative of a root is infinite."""

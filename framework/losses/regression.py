@@ -33,10 +33,6 @@ class HalfSquaredError(Loss):
         error = prediction - target
         return 0.5 * error * error
 
-    # Written although it is derived to the same; the reason stands at Sigmoid.derivative_from_output.
-    def slope(self, prediction: Any, target: Any) -> Any:
-        return prediction - target
-
 
 class MeanSquaredError(Loss):
     """l = (prediction - target)^2, slope = 2 (prediction - target). The mean over all values, as in PyTorch and Keras.

@@ -120,10 +120,10 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
     place = first_place(bad) if bad.any() else ()
     row = place[0] if place else 0
     advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
-    canonical = getattr(loss, "canonical", None) if h is None else None
-    end = f": end the model with {canonical.__name__}()" if canonical else ""
+    suited = getattr(loss, "suited", None) if h is None else None
+    end = f": end the model with {suited.__name__}()" if suited else ""
     given, shown = (a, f"the output is {a[row]}") if h is None else (h, f"the output is {a[row]}, of h = {h[row]}")
-    if canonical and place and np.isinf(numbers[place]) and np.isfinite(a[row]).all():
+    if suited and place and np.isinf(numbers[place]) and np.isfinite(a[row]).all():
         advice = f"The loss is infinite for this output{end}"
     elif place and np.isinf(numbers[place]) and ":" in loss.tag() and np.abs(given[row]).max() < OVERFLOWS:
         advice = (

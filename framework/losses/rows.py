@@ -59,7 +59,8 @@ class RowLoss(Loss):
 class DistributionLoss(RowLoss):
     """A loss of the probabilities that a row gives to classes; the target is a distribution."""
 
-    canonical = Softmax
+    suited = Softmax
+    sums_to_one = True
 
     def require_target(self, target: Array, name: str) -> None:
         require_distributions(name, target)

@@ -26,7 +26,7 @@ class Losses(Loss):
     """L = sum_k w_k L_k: a loss L_k for each output of a model of several, by its name, and the weights w_k.
 
     Prediction and target are dicts of arrays by the outputs' names. Each L_k is the mean that the loss is by itself, so
-    its gradient does not depend on the number of outputs; with its canonical activation it is fused by itself. The
+    its gradient does not depend on the number of outputs; it is as stable after its output as by itself. The
     history has ``loss``, which is L, and each L_k without its weight, such as ``price_loss``.
 
     Args:
@@ -158,11 +158,11 @@ class Losses(Loss):
         return found
 
     def divergence(
-        self, a: Any, h: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
+        self, a: Any, h: Any, activation: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
     ) -> DivergedError:
         bad = (n for n, _, share in self._weighted if share and not math.isfinite(totals[*path, n]))
         name = next(bad, next(iter(self.losses)))
-        inside = (a[name], at(h, (name,)), target[name], totals, (*path, name))
+        inside = (a[name], at(h, (name,)), at(activation, (name,)), target[name], totals, (*path, name))
         return _about(name, self.losses[name].divergence(*inside))
 
     def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:

@@ -16,8 +16,8 @@ class KLDivergence(DistributionLoss):
     """l = sum_k t_k log(t_k / p_k): how far the probabilities p of a row are from the target distribution t.
 
     The mean over rows, as PyTorch's KLDivLoss(reduction="batchmean"). It is the cross-entropy less the entropy of t,
-    which no prediction changes: so the slope, -t / p, is the same, and 0 is reached where p = t. Canonical with
-    Softmax: then dL/dh = p - t, and the value comes from the logits h, which never overflows.
+    which no prediction changes: so the slope, -t / p, is the same, and 0 is reached where p = t. After Softmax,
+    dL/dh = p - t, and the value is computed from the logits h, which never overflows.
 
     Example:
         >>> round(KLDivergence()([[0.5, 0.5]], [[0.25, 0.75]]), 6), KLDivergence()([[0.5, 0.5]], [[0.5, 0.5]])
@@ -29,11 +29,6 @@ class KLDivergence(DistributionLoss):
 
     def value(self, prediction: Any, target: Any) -> Any:
         return np.sum(times_log(target, target) - times_log(target, prediction), axis=-1)
-
-    def value_from_preactivation(self, h: Any, target: Any) -> Any:
-        """Return log sum exp(h) - sum(t h) + sum(t log t) for each row, the row's maximum subtracted first."""
-        shifted = h - np.max(h, axis=-1, keepdims=True)
-        return np.log(np.sum(np.exp(shifted), axis=-1)) + np.sum(times_log(target, target) - target * shifted, axis=-1)
 
 
 class CosineSimilarity(RowLoss):

@@ -279,7 +279,7 @@ def _of_classes(activation: Any, shape: Any, loss: Loss, path: tuple[str, ...]) 
             yield from _of_classes(at(activation, (name,)), at(shape, (name,)), each, (*path, name))
         return
     kind = type(activation)
-    probability = kind is Sigmoid and loss.canonical is Sigmoid and shape in ((), (1,))
+    probability = kind is Sigmoid and loss.suited is Sigmoid and shape in ((), (1,))
     if probability or (kind is Softmax and len(shape or ()) == 1):
         yield path
 

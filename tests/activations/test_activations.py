@@ -176,8 +176,6 @@ class NoRecord(Activation):
 def test_a_formula_that_cannot_be_recorded_is_refused_when_a_layer_is_made():
     with pytest.raises(DerivativeError, match=r"NoRecord.*: the formula cannot be traced through"):
         Dense(2, 3, NoRecord())
-    with pytest.raises(DerivativeError, match="does not write derivative_from_output"):
-        NoDerivative().derivative_from_output(1.0)
 
 
 class Written(NoRecord):
@@ -198,7 +196,7 @@ def test_a_formula_that_cannot_be_traced_serves_with_a_written_derivative(activa
 
 
 class Steep(Sigmoid):
-    """Writes its formula and derivative; the derivative_from_output that it inherits is of another formula."""
+    """Writes its formula and derivative."""
 
     beta: float = 2.0
 
@@ -209,7 +207,7 @@ class Steep(Sigmoid):
         return self.beta * self(h) * (1 - self(h))
 
 
-def test_an_inherited_derivative_from_output_is_not_used_for_a_new_formula():
+def test_the_derivative_of_a_new_formula_is_used():
     h = np.linspace(-2, 2, 9)
     assert np.array_equal(backward(Steep(), np.ones_like(h), h), Steep().derivative(h))
     step = 1e-6
@@ -278,15 +276,7 @@ def test_an_inherited_backward_is_not_used_for_a_new_formula():
     assert Cubed().backward(np.ones(2), h, h**3).tolist() == [3.0, 12.0]
 
 
-class FromOutput(Activation):
-    def __call__(self, h):
-        return np.exp(h)
-
-    def derivative_from_output(self, a):
-        return a
-
-
-class StraightThrough(FromOutput):
+class StraightThrough(Activation):
     """Writes another derivative than that of its formula, on purpose."""
 
     check = "off"
@@ -294,19 +284,13 @@ class StraightThrough(FromOutput):
     def __call__(self, h):
         return np.exp(h)
 
-    def derivative_from_output(self, a):
-        return 3.0 * a
+    def derivative(self, h):
+        return 3.0 * self(h)
 
 
-def test_a_written_derivative_from_output_is_used():
+def test_a_written_derivative_is_used():
     h = np.array([0.0, 1.0])
     np.testing.assert_allclose(StraightThrough().derivative_at(h, np.exp(h)), 3.0 * np.exp(h), rtol=1e-15)
-
-
-def test_derivative_from_output_alone_suffices():
-    neuron = Neuron.from_weights([1.0], activation=FromOutput())
-    neuron.forward([2.0])
-    assert neuron.backward(1.0).tolist() == [np.exp(2.0)]
 
 
 def formula(value, slope, writes="derivative"):

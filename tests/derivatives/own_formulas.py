@@ -29,13 +29,12 @@ def _method(function):
     return function and (lambda self, *arguments: function(*arguments, **self.settings()))
 
 
-def activation(formula, derivative=None, from_output=None, **settings):
+def activation(formula, derivative=None, **settings):
     return _made(
         Activation,
         settings,
         __call__=_method(formula),
         derivative=_method(derivative),
-        derivative_from_output=_method(from_output),
     )
 
 

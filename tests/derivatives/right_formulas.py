@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 from derivatives.own_formulas import (
-    activation,
     attended,
     convolution,
     layer,
@@ -256,20 +255,6 @@ UNDERIVED = {
     ),
 }
 """Elementwise formulas whose derivative must be written."""
-
-FROM_OUTPUT = {
-    "logistic": activation(sigmoid, None, lambda a: a * (1 - a)),
-    "softplus": activation(lambda h: np.logaddexp(0, h), None, lambda a: -np.expm1(-a)),
-    "exponential below a ceiling": activation(
-        lambda h: np.exp(np.minimum(h, 5)), None, lambda a: np.where(a < np.exp(5.0), a, 0.0)
-    ),
-    "ELU": activation(
-        lambda h: np.where(h > 0, h, np.expm1(np.minimum(h, 0))), None, lambda a: np.where(a > 0, 1.0, 1 + a)
-    ),
-    "the inverse root": activation(lambda h: h / np.sqrt(1 + h * h), None, lambda a: (1 - a * a) ** 1.5),
-    "both written": activation(np.tanh, tanh_slope, lambda a: 1 - a * a),
-}
-"""Activations whose derivative is written in terms of the output."""
 
 ROW_ACTIVATIONS = {
     "softmax": row_activation(softmax, lambda g, h, a: a * (g - np.sum(g * a, axis=-1, keepdims=True))),

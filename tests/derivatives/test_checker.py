@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from derivatives.own_formulas import activation, loss, opaque, row_activation, softmax
-from derivatives.right_formulas import DERIVED, FROM_OUTPUT, LAYERS, LOSSES, ROW_ACTIVATIONS, ROW_LOSSES, UNDERIVED
+from derivatives.right_formulas import DERIVED, LAYERS, LOSSES, ROW_ACTIVATIONS, ROW_LOSSES, UNDERIVED
 from derivatives.wrong_formulas import UNDERIVED as WRONG_UNDERIVED
 from derivatives.wrong_formulas import WRONG
 
@@ -15,7 +15,6 @@ from framework import Activation, Dense, DerivativeError, Layer, SettingsError, 
 RIGHT = {
     **{f"activation, {name}": activation(*row) for name, row in {**DERIVED, **UNDERIVED}.items()},
     **{f"activation, {name}, derived": activation(row[0]) for name, row in DERIVED.items()},
-    **{f"from the output, {name}": formula for name, formula in FROM_OUTPUT.items()},
     **{f"row activation, {name}": formula for name, formula in ROW_ACTIVATIONS.items()},
     **{f"loss, {name}": loss(*row) for name, row in LOSSES.items()},
     **{f"loss, {name}, derived": loss(row[0]) for name, row in LOSSES.items()},

@@ -17,16 +17,12 @@ def sigmoid(h):
 NAMES = {"np": np, "math": math, "erf": erf, "sigmoid": sigmoid}
 
 
-def activation(formula, derivative=None, from_output=None, **settings):
+def activation(formula, derivative=None, **settings):
     """Make an activation class of these texts, and an instance."""
     body = {"__annotations__": dict.fromkeys(settings, float), **settings, "__module__": __name__}
-    for name, argument, text in [
-        ("__call__", "h", formula),
-        ("derivative", "h", derivative),
-        ("derivative_from_output", "a", from_output),
-    ]:
+    for name, text in [("__call__", formula), ("derivative", derivative)]:
         if text is not None:
-            body[name] = eval(f"lambda self, {argument}: {text}", NAMES)
+            body[name] = eval(f"lambda self, h: {text}", NAMES)
     return type("Mine", (Activation,), body)()
 
 
@@ -247,19 +243,6 @@ def test_the_derived_derivative_is_the_right_one_or_that_of_the_differences(form
 def test_the_message_shows_the_derived_derivative():
     with pytest.raises(DerivativeError, match=r"derived from the formula: f'\(h\) = 1 - a \*\* 2  where a = f\(h\)"):
         check_derivative(activation("np.tanh(h)", "1 - np.tanh(h)"))
-
-
-def test_a_derivative_from_the_output_is_checked_too():
-    check_derivative(activation("np.tanh(h)", None, "1 - a * a"))
-    with pytest.raises(DerivativeError, match="derivative_from_output is wrong"):
-        check_derivative(activation("np.tanh(h)", None, "1 - a"))
-    with pytest.raises(DerivativeError, match="it is written in terms of h"):
-        check_derivative(activation("np.tanh(h)", None, "1 - np.tanh(a) ** 2"))
-
-
-def test_both_derivatives_are_checked_when_both_are_written():
-    with pytest.raises(DerivativeError, match="derivative is wrong"):
-        check_derivative(activation("np.tanh(h)", "1 - np.tanh(h)", "1 - a * a"))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,7 @@ from framework import Layer
 
 OUT = "leave derivative out and it is derived"
 SIGN = "the sign is wrong: it is minus the derivative"
-FROM_OUTPUT = "written in terms of the output a: name it derivative_from_output"
-FROM_H = r"written in terms of h: name it derivative\(h\)"
+FROM_OUTPUT = r"written in terms of the output a: begin it with a = self\(h\)"
 
 
 def factor(number):
@@ -98,23 +97,6 @@ ACTIVATIONS = {
     "softplus: in terms of the output": (
         activation(lambda h: np.logaddexp(0, h), lambda h: 1 - np.exp(-h)),
         FROM_OUTPUT,
-    ),
-    "from the output: in terms of h": (activation(np.arctan, None, lambda a: 1 / (1 + a * a)), FROM_H),
-    "from the output: the logistic's sign": (
-        activation(sigmoid, None, lambda a: a * (1 + a)),
-        "derivative_from_output",
-    ),
-    "from the output: 1 - a for 1 - a**2": (
-        activation(np.tanh, None, lambda a: 1 - a),
-        "derivative_from_output is wrong",
-    ),
-    "from the output: ELU without the 1": (
-        activation(lambda h: np.where(h > 0, h, np.expm1(np.minimum(h, 0))), None, lambda a: np.where(a > 0, 1.0, a)),
-        r"derivative_from_output is wrong at h = -",
-    ),
-    "both written, one wrong": (
-        activation(np.tanh, lambda h: tanh_slope(h) ** 2, lambda a: 1 - a * a),
-        r"Own\.derivative is wrong",
     ),
     # a missing term
     "SELU: no scale above 0": (

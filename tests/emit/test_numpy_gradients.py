@@ -11,7 +11,8 @@ from oracles import jax_gradients, jnp
 from framework.emit.numpy import emit
 from framework.graph.gradient import gradients
 from framework.graph.loop import loop
-from framework.graph.lower import lower, recognise
+from framework.graph.lower import lower
+from framework.graph.stable import stabilise
 from framework.graph.trace import ROWS, trace
 
 
@@ -237,7 +238,7 @@ def made(shapes, rows):
 def derived(formula, shapes, dtype):
     """Return a formula with all gradients as one function, and the names that it is derived by."""
     record = trace(lambda **x: formula(NumPy, **x), shapes, dtype, kinds={"ids": "i"})
-    output, inputs = recognise(record.output), record.inputs
+    (output,), inputs = stabilise(record.outputs), record.inputs
     names = [name for name in shapes if name != "ids"]
     seed = {"gradient": output.graph.input("gradient", output.shape)} if output.shape else {}
     found = gradients([(output, seed.get("gradient", 1.0))], [inputs[name] for name in names])

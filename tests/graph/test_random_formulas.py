@@ -8,12 +8,12 @@ from graph import random_formulas
 from graph.both_ways import by_graph, by_jax, error, in_jax, made_up
 from graph.random_formulas import SHAPES, STEPS, random_steps, run
 
-from framework.graph.operations import OPERATIONS
+from framework.graph.operations import OPERATIONS, STABLE
 
 SEEDS = range(300)
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
-NOT_RECORDED = {"call", "call_back", "loop", "part", "python", "softmax", "total"}
-"""Operations that no NumPy function records; softmax and total are found by transformations."""
+NOT_RECORDED = {"call", "call_back", "loop", "part", "python", "total", *STABLE}
+"""Operations that no NumPy function records; total and the stable forms are made by transformations."""
 COMPARED = {name for name, row in OPERATIONS.items() if row.elementwise and any(row.rules)}
 """Operations that ``test_gradient`` compares with JAX one by one."""
 

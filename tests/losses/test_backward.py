@@ -1,4 +1,4 @@
-"""A loss and a model: the canonical pairs, what is refused, and what a step leaves."""
+"""A loss and a model: stable pairs, what is refused, and what a step leaves."""
 
 import numpy as np
 import pytest
@@ -93,22 +93,16 @@ def test_the_loss_by_the_softmaxs_own_sums_is_that_of_the_probabilities(ending, 
 
 
 class OwnForm(CrossEntropy):
-    """A user's subclass with its own form for a softmax, twice the loss."""
+    """A user's subclass with a slope of its own, of twice the loss."""
 
     def value(self, prediction, target):
         return 2.0 * super().value(prediction, target)
 
-    def value_from_preactivation(self, h, target):
-        return 2.0 * super().value_from_preactivation(h, target)
-
     def slope(self, prediction, target):
         return -2.0 * target / prediction
 
-    def fused_slope(self, a, target):
-        return 2.0 * super().fused_slope(a, target)
 
-
-def test_a_subclass_with_its_own_form_for_a_softmax_is_asked_for_it():
+def test_a_subclass_with_a_slope_of_its_own_is_as_stable_after_a_softmax():
     model = Dense.from_weights([[1.0, -1.0]], activation=Softmax())
     model.forward([[0.5], [2.0]])
     single = CrossEntropy().backward(model, [0, 1])
@@ -117,7 +111,7 @@ def test_a_subclass_with_its_own_form_for_a_softmax_is_asked_for_it():
 
 
 class Scaled(Sigmoid):
-    """A user's subclass with another slope: no loss may be fused with it."""
+    """A user's subclass with another slope."""
 
     def __call__(self, h):
         return super().__call__(3.0 * h)
@@ -127,7 +121,7 @@ class Scaled(Sigmoid):
 
 
 @pytest.mark.parametrize("x", [[0.2, -0.4], [[0.2, -0.4], [0.1, 0.3]]], ids=["sample", "batch"])
-def test_a_subclass_of_the_canonical_activation_is_not_fused(x):
+def test_a_loss_after_a_subclass_of_sigmoid_has_the_gradient_of_its_formula(x):
     neuron = Neuron.from_weights([0.3, -0.2], activation=Scaled())
     a = np.atleast_1d(neuron.forward(x))
     BinaryCrossEntropy().backward(neuron, np.ones(np.shape(neuron(x))))
@@ -136,14 +130,14 @@ def test_a_subclass_of_the_canonical_activation_is_not_fused(x):
 
 
 class Doubled(BinaryCrossEntropy):
-    """A user's loss that inherits the canonical pair of another formula."""
+    """A user's loss with another value."""
 
     def value(self, prediction, target):
         return 2.0 * super().value(prediction, target)
 
 
 @pytest.mark.parametrize("x", [[0.2, -0.4], [[0.2, -0.4]]], ids=["sample", "batch"])
-def test_a_subclass_with_another_formula_is_not_fused(x):
+def test_a_loss_with_another_value_has_its_gradient(x):
     neuron = Neuron.from_weights([0.3, -0.2], activation=Sigmoid())
     losses, gradients = [], []
     for loss in (BinaryCrossEntropy(), Doubled()):
@@ -243,10 +237,10 @@ class Hardmax(Activation):
     ("loss", "activation", "y"),
     [(BinaryCrossEntropy(), Clipped(), [[1.0, 0.0], [0.0, 1.0]]), (CrossEntropy(), Hardmax(), [0, 1])],
 )
-def test_a_saturated_output_that_is_not_canonical_names_its_row(loss, activation, y):
+def test_a_saturated_output_without_a_stable_form_names_its_row(loss, activation, y):
     model = Dense.from_weights([[2.0, -2.0]], activation=activation)
     model.forward([[1.0], [1.0]])
-    end = rf"The loss is infinite for this output: end the model with {loss.canonical.__name__}\(\)$"
+    end = rf"The loss is infinite for this output: end the model with {loss.suited.__name__}\(\)$"
     with pytest.raises(DivergedError, match=rf"first at row 1 of the batch.*output is \[1\. 0\.\]; .*{end}"):
         loss.backward(model, y)
     assert not model.parameters.gradient.any()

@@ -269,7 +269,7 @@ def test_a_saturated_activation_layer_does_not_diverge():
     assert np.isfinite(CrossEntropy().backward(model, [1, 2]))
 
 
-def test_an_own_formula_that_ends_in_the_canonical_activation_is_fused():
+def test_a_loss_after_an_own_formula_that_ends_in_a_softmax_is_stable():
     class Head(Layer):
         def shapes(self):
             return {"w": (4, 3)}

@@ -7,7 +7,7 @@ from framework.graph.operations import OPERATIONS
 from framework.graph.trace import ROWS, trace
 from framework.special import erf, erfc
 
-ELEMENTWISE = sorted(name for name, row in OPERATIONS.items() if row.elementwise)
+ELEMENTWISE = sorted(name for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None)
 
 
 def row_softmax(x):

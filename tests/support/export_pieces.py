@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from catalogue import catalogue, example
 from derivatives.own_formulas import activation
-from derivatives.right_formulas import DERIVED, FROM_OUTPUT, ROW_ACTIVATIONS
+from derivatives.right_formulas import DERIVED, ROW_ACTIVATIONS
 from graph.random_formulas import STEPS
 
 from framework import (
@@ -169,7 +169,7 @@ def sample(model, shape, rows):
 
 
 ACTIVATIONS = [example(cls) for cls in catalogue(Activation)]
-OWN = [activation(formula) for formula, _ in DERIVED.values()] + [*ROW_ACTIVATIONS.values(), *FROM_OUTPUT.values()]
+OWN = [activation(formula) for formula, _ in DERIVED.values()] + [*ROW_ACTIVATIONS.values()]
 
 
 GRID = np.concatenate([np.linspace(-30, 30, 997), [88.0, -88.0, 200.0, -200.0, 0.0]]).reshape(-1, 2)

@@ -336,7 +336,7 @@ def test_a_loss_that_is_not_finite_is_named_by_its_output():
 
 def test_the_row_of_an_output_that_diverges_counts_within_the_whole_batch():
     a, y = {"price": np.array([[1.0], [np.inf]])}, {"price": np.zeros((2, 1))}
-    error = Losses(price=MeanSquaredError()).divergence(a, None, y, {("price",): np.inf})
+    error = Losses(price=MeanSquaredError()).divergence(a, None, None, y, {("price",): np.inf})
     error.row += 4  # as the caller does that has cut the batch
     assert "first at row 5 of the batch" in str(error)
 

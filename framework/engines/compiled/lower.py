@@ -36,10 +36,12 @@ from framework.engines.records import (
 from framework.errors import DerivativeError, FrameworkError
 from framework.graph.gradient import gradients
 from framework.graph.graph import Graph, rewrite
-from framework.graph.lower import lower, recognise
+from framework.graph.lower import expand, lower
 from framework.graph.node import Node, nodes_in, ordered
-from framework.graph.operations import COMPARISONS
+from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.graph.rows import mixing
+from framework.graph.stable import stabilise
+from framework.graph.step import Output
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.trace import share
 from framework.losses import Loss, RowLoss
@@ -278,7 +280,9 @@ def _recorded(names: tuple[str, ...], width: int, dtype: str, compute: Callable[
 
 
 def _dropped_axes(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-    """Return a sum with kept axes as the one without, so that both are computed once."""
+    """Return a sum with kept axes as the one without, so that both are computed once; and a stable form by others."""
+    if OPERATIONS[node.op].lowered is not None:
+        return expand(new, node, args, lambda _order, _output: _dropped_axes)
     if node.op not in REDUCTIONS or not node.attributes["keepdims"]:
         return None
     found = new.add(node.op, *args, **(node.attributes | {"keepdims": False}))
@@ -292,15 +296,15 @@ def _activation(activation: Activation, width: int, dtype: str, _key: tuple[Any,
     if not _coupled(activation):
 
         def both(h: Symbol) -> dict[str, Any]:
-            a = called(activation, "_formula", h)
-            return {"a": a, "slope": _slope(activation, h, a), "square": a * a}
+            a = _stable(activation, h)
+            return {"a": a, "slope": _slope(activation, h), "square": a * a}
 
         return Passes(
             of_elements(type(activation).__name__, _recorded(("h",), ELEMENTS, dtype, both)), _chain_rule(dtype)
         )
 
     def forward(h: Symbol) -> dict[str, Any]:
-        a = called(activation, "_formula", h)
+        a = _stable(activation, h)
         return {"a": a, "square": a * a}
 
     def backward(*symbols: Symbol) -> dict[str, Any]:
@@ -309,6 +313,12 @@ def _activation(activation: Activation, width: int, dtype: str, _key: tuple[Any,
 
     back = _recorded(("gradient", "h", "a"), width, dtype, backward)
     return Passes(_of_rows(activation, _recorded(("h",), width, dtype, forward)), _of_rows(activation, back))
+
+
+def _stable(activation: Activation, h: Symbol) -> Any:
+    """Return f(h) in its stable form."""
+    a = value_of(called(activation, "_formula", h))
+    return symbol_of(stabilise([a], {h.node})[0])
 
 
 @lru_cache(maxsize=2)
@@ -370,15 +380,12 @@ def _output(
     coupled = _coupled(activation)
 
     def all_of(h: Symbol, target: Symbol, scale: Symbol, weight: Any = 1.0) -> dict[str, Any]:
-        a = called(activation, "_formula", h)
-        if loss.fuses(activation):
-            value = called(loss, "value_from_preactivation", h, target)
-            delta = called(loss, "fused_slope", a, target)
-        else:
-            value = called(loss, "value", a, target)
-            written = type(loss).slope is not Loss.slope
-            slope = called(loss, "slope", a, target) if written else _derived(loss, "value", [a, target])
-            delta = _row_backward(activation, slope, h, a) if coupled else slope * _slope(activation, h, a)
+        a = _stable(activation, h)
+        called(loss, "value", a, target)  # for its errors
+        value, slope, of_h = loss.traced(Output(fixed(a), h, activation, None), target)
+        delta = slope() if callable(slope) else called(loss, "slope", a, target)
+        if not of_h:
+            delta = _row_backward(activation, delta, h, a) if coupled else delta * _slope(activation, h)
         if not isinstance(value, Symbol):
             raise CannotLower(f"{type(loss).__name__}.value is the same for every row")
         delta = delta * (scale * weight if weighted else scale)
@@ -407,7 +414,7 @@ def _layer(layer: Layer, width: int, *, training: bool = True, shards: bool = Fa
 def _traced(program: LayerGraph, name: str, own: _Names, *, shards: bool) -> Passes:
     traced, (parameters, draws, buffers) = of_shards(program) if shards else program.traced, own
     wanted, names, inputs = ("x", *parameters), [*traced.inputs], traced.inputs
-    first = [recognise(traced.output), *traced.outputs[1:], *inputs.values()]
+    first = [*stabilise([traced.output]), *traced.outputs[1:], *inputs.values()]
     gradient = traced.graph.input("gradient", first[0].shape)
     found = gradients([(first[0], gradient)], [inputs[each] for each in wanted])
     drawn = {inputs[each] for each in draws}
@@ -460,12 +467,8 @@ def _sharing_totals(forward: Lowered, backward: Lowered) -> tuple[Lowered, Lower
 
 
 def _simpler(new: Graph, node: Node, args: tuple[Any, ...], *, drawn: bool) -> Any:
-    """Return a softmax or a variance by sums; a number that NumPy compares with float32 numbers becomes one."""
+    """Return a variance by sums; a number that NumPy compares with float32 numbers becomes one."""
     match node.op:
-        case "softmax":
-            along = {"axes": node.attributes["axes"], "keepdims": True}
-            e = new.add("exp", new.add("subtract", args[0], new.add("max", args[0], **along)))
-            return new.add("divide", e, new.add("sum", e, **along))
         case "var":
             x, axes, ddof = args[0], node.attributes["axes"], node.attributes["ddof"]
             mean = new.add("mean", x, axes=axes, keepdims=True)
@@ -489,10 +492,8 @@ def _coupled(activation: Activation) -> bool:
         raise CannotLower(str(error)) from None
 
 
-def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
+def _slope(activation: Activation, h: Symbol) -> Any:
     """Return f'(h), written or derived."""
-    if activation._has_derivative_from_output:
-        return called(activation, "derivative_from_output", a)
     if activation._has_derivative:
         return called(activation, "derivative", h)
     return _derived(activation, "_formula", [h])

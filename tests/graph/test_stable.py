@@ -1,0 +1,220 @@
+"""Stable forms: naive formulas are right for any h, and no formula gets worse; against mpmath."""
+
+import inspect
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from exact import CONTEXT, exact, wrong
+from graph.naive_formulas import ELEMENTS, ORIGINAL, ROWS
+
+from framework.emit.numpy import emit
+from framework.errors import DerivativeError
+from framework.graph import operations
+from framework.graph.gradient import gradients
+from framework.graph.node import Node, ordered
+from framework.graph.stable import stabilise
+from framework.graph.trace import ROWS as OPEN
+from framework.graph.trace import trace
+
+SIZES = np.array([1e-8, 1e-4, 0.01, 0.3, 1.0, 2.5, 7.0, 15.0, 30.0, 45.0, 120.0, 300.0, 720.0, 1e4])
+BASE = np.array([[0, 0, 0, 0], [1, 0.5, -0.3, 0.2], [-1, 1, 1, 0.1], [0.3, -0.7, 1.0, -1], [1, 1 - 1e-3, 0.5, -1]])
+SCALES = (1e-4, 0.1, 1.0, 10.0, 300.0)
+
+WRONG_VALUES = {"one against the rest", "normalised", "sum h e^h / sum e^h"}
+"""They need the logarithm of the other classes' sum, an exact mean, and a weighted mean of exponentials."""
+WRONG_SLOPES = {*WRONG_VALUES, "Gaussian, sigma softplus"}
+"""The last one has slopes near 1e260."""
+IN_FLOAT32 = {"np.sinc", "GELU", "Gaussian, sigma e^h"}
+"""Values whose condition, or function in float32, is worse than 1e-5."""
+
+
+def element_arrays(case, dtype):
+    h = np.concatenate([SIZES, -SIZES, [] if case.zero else [0.0], [0.5, -0.5, 0.9, 1 - 1e-6, -1 + 1e-6]])
+    h = h[(h > case.low) & (h < case.high)].astype(dtype)
+    targets = np.tile(np.array([0.0, 1.0, 0.3], dtype), len(h))
+    if "t" not in inspect.signature(case.formula).parameters:
+        return {"h": h[:, None]}
+    return {"h": np.repeat(h, 3)[:, None], "t": targets[:, None]}
+
+
+def row_arrays(case, dtype):
+    rows = [BASE[case.zero :] * scale for scale in SCALES] + [BASE[1:] + 1e4, BASE[1:] - 1e4, BASE[1:2] * 1e4]
+    h = np.concatenate(rows).astype(dtype)
+    classes = np.where(np.arange(len(h)) % 2, np.argmax(h, axis=1), np.arange(len(h)) % 4)
+    q = np.array([[0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.25, 0.25]])[np.arange(len(h)) % 3]
+    data = {"h": h, "t": np.eye(4)[classes].astype(dtype), "c": classes, "q": q.astype(dtype)}
+    return {name: data[name] for name in inspect.signature(case.formula).parameters}
+
+
+def computed(node, inputs, arrays):
+    with np.errstate(all="ignore"):
+        return np.asarray(emit({"result": node}, inputs, memory=False)(*arrays))
+
+
+def value_and_slope(formula, data, dtype):
+    kinds = {name: "i" for name, array in data.items() if array.dtype.kind == "i"}
+    traced = trace(formula, {name: (OPEN, *array.shape[1:]) for name, array in data.items()}, dtype, kinds=kinds)
+    (form,), h = stabilise(traced.outputs, of_loss=True), traced.inputs["h"]
+    slope = gradients([(form, 1.0)], [h])[0]
+    return [computed(node, traced.inputs, data.values()) for node in (form, slope)]
+
+
+@pytest.mark.share(1 / 16)
+@pytest.mark.parametrize("name", [*ELEMENTS, *ROWS])
+def test_naive_formulas_are_right_for_any_size_of_h(name):
+    case, arrays = (ELEMENTS[name], element_arrays) if name in ELEMENTS else (ROWS[name], row_arrays)
+    data = arrays(case, np.float32)  # numbers that both dtypes have
+    true = exact(
+        case.exact or case.formula,
+        *(array.astype(float) if array.dtype.kind == "f" else array for array in data.values()),
+    )
+    for dtype, tolerance, tiny in ((np.float64, 1e-12, 1e-300), (np.float32, 1e-5, 1e-36)):
+        if dtype == np.float32 and name in IN_FLOAT32:
+            continue
+        given = {name: array.astype(dtype) if array.dtype.kind == "f" else array for name, array in data.items()}
+        found = value_and_slope(case.formula, given, np.dtype(dtype).name)
+        if name not in WRONG_VALUES:
+            assert wrong(found[0], true[0], tolerance, tiny) == 0, dtype
+        if name not in WRONG_SLOPES:
+            assert wrong(found[1], true[1], tolerance, tiny) == 0, dtype
+
+
+def test_most_naive_formulas_are_right():
+    assert len(ORIGINAL) == 104
+    assert len(ORIGINAL - WRONG_VALUES) >= 102
+    assert len(ORIGINAL - WRONG_SLOPES) >= 99
+    others = {*ELEMENTS, *ROWS} - ORIGINAL
+    assert len(others) == 30
+    assert len(others - WRONG_SLOPES) >= 27
+
+
+def softmax(h):
+    e = np.exp(h)
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+SIGNED = {
+    "a product of two factors below 0": lambda h: np.log(h * np.exp(h) * h),
+    "a root of such a product": lambda h: np.log(np.sqrt(h * np.exp(h) * h)),
+    "a product in a choice": lambda h: np.log(np.where(h > 0, h * np.exp(h), -h) * h * h),
+    "1 - sum t p": lambda h, t: 1 - np.sum(t * softmax(h), axis=-1),
+    "log(1 - sum t p)": lambda h, t: np.log1p(-np.sum(t * softmax(h), axis=-1)),
+    "a quotient": lambda h, t: 1 / (1 + np.sum(t * np.exp(h), axis=-1)),
+    "a square": lambda h, t: np.log(np.sum(t * np.exp(h), axis=-1) ** 2),
+    "a limit": lambda h, t: np.log(np.maximum(np.sum(t * np.exp(h), axis=-1), 0.1)),
+    "no number": lambda h: (h - h) + 1,
+    "the smallest number": lambda h: h / 5e-324,
+}
+"""Formulas with values of both signs and NaN."""
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_no_rule_assumes_a_sign_or_a_number(name):
+    formula, h = SIGNED[name], np.array([[1.0, 2.0, 0.0], [3.0, -1.0, 0.5], [-2.0, -1.0, -5.0], [np.nan, 1.0, 1.0]])
+    data = {"h": h, "t": np.array([[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-2.0, 1.0, 0.5], [1.0, 1.0, -1.0]])}
+    data = {name: data[name] for name in inspect.signature(formula).parameters}
+    value, _ = value_and_slope(formula, data, "float64")
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(value, formula(*data.values()), rtol=1e-12)
+
+
+# formulas at random
+
+PARTS = [
+    *("np.exp({0})", "np.log({0})", "np.log1p({0})", "np.expm1({0})", "np.tanh({0})", "np.sqrt({0})", "({0})**2"),
+    *("np.abs({0})", "np.maximum({0}, {c})", "np.minimum({0}, {1})", "np.logaddexp({0}, {1})", "(1 - {0})"),
+    *("(1 + {0})", "1 / (1 + np.exp(-{0}))", "({0} + {1})", "({0} - {1})", "({0} * {1})", "({0} / {1})"),
+    *("np.log(1 + np.exp({0}))", "({c} * {0})", "np.exp({0}) / (1 + np.exp({0}))", "(np.exp({0}) - 1)"),
+    *("np.cosh({0})", "np.where({0} > {c}, {1}, {0})", "-{0}", "({0})**0.5", "np.log(np.abs({0}))"),
+    "np.log(({0})**2)",
+]
+POINTS = np.array([-30.0, -3.0, -0.7, -1e-5, 1e-5, 0.4, 1.3, 9.0, 40.0])
+
+
+class ExactNumPy:
+    """NumPy on numbers of mpmath, which has no logaddexp."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    @staticmethod
+    def logaddexp(a, b):
+        return np.log(np.exp(a) + np.exp(b))
+
+
+def random_text(rng, depth=3):
+    if depth == 0 or rng.random() < 0.12:
+        return "h" if rng.random() < 0.85 else rng.choice(["0.5", "2.0", "1.0"])
+    numbers = rng.choice(["0.0", "1.0", "0.5", "2.0"])
+    return rng.choice(PARTS).format(random_text(rng, depth - 1), random_text(rng, depth - 1), c=numbers)
+
+
+def rewritten(text):
+    """Return a formula's graph and its stable form, where that is another one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            traced = trace(eval(f"lambda h: {text}", {"np": np}), {"h": (OPEN, 1)})
+        except DerivativeError:  # a root of a negative number
+            return None
+    (form,) = stabilise(traced.outputs) if isinstance(traced.output, Node) else [traced.output]
+    plain = [node.op for node in ordered(traced.outputs)]
+    same = not isinstance(form, Node) or [node.op for node in ordered([form])] == plain
+    return None if same else (traced, form)
+
+
+def errors(node, h, points, true):
+    """Return the relative errors of a value and of its slope; NaN where there is no number."""
+    slope = gradients([(node, 1.0)], [h])[0]
+
+    def error(x, truth):
+        if not CONTEXT.isfinite(truth) or not -1e300 < truth < 1e300:
+            return np.nan
+        return (
+            float(abs(CONTEXT.mpf(float(x)) - truth) / (abs(truth) + CONTEXT.mpf("1e-290")))
+            if np.isfinite(x)
+            else np.inf
+        )
+
+    found = [np.broadcast_to(computed(part, {"h": h}, [points]), points.shape).ravel() for part in (node, slope)]
+    return [np.array([*map(error, part, truth)]) for part, truth in zip(found, true, strict=True)]
+
+
+def true_points(text):
+    """Return the points where a formula has a real value, its values, and its slopes."""
+    formula = eval(f"lambda h: {text} + 0 * h", {"np": ExactNumPy()})
+    points, values, slopes = [], [], []
+    for point in POINTS:
+        try:
+            value, slope = exact(formula, np.array([[point]]))
+        except (ArithmeticError, ValueError, TypeError):  # a logarithm of 0, a number that is not real
+            continue
+        if all(isinstance(number, CONTEXT.mpf) for number in (value[0, 0], slope[0, 0])):
+            points.append([point])
+            values.append(value[0, 0])
+            slopes.append(slope[0, 0])
+    return np.array(points), (values, slopes)
+
+
+@pytest.mark.share(1 / 4)
+@pytest.mark.parametrize("seed", range(8))
+def test_no_random_formula_gets_worse(seed, request, monkeypatch):
+    # The sigmoid of the textbook keeps the slope y (1 - y) of the textbook, which loses its upper tail.
+    accurate = replace(operations.OPERATIONS["logistic"], rules=(lambda t, y, x: t * (y * (-x).record("logistic")),))
+    monkeypatch.setitem(operations.OPERATIONS, "logistic", accurate)
+    rng, compared, worse = np.random.default_rng([seed, request.config.option.rotation]), 0, []
+    while compared < 15:
+        text = random_text(rng)
+        forms = None if "(h / h)" in text else rewritten(text)  # whose slope of 0 is a difference of equal numbers
+        points, true = true_points(text) if forms else ((), ())
+        if not len(points):
+            continue
+        traced, form = forms
+        compared += 1
+        before, after = (errors(node, traced.inputs["h"], points, true) for node in (traced.output, form))
+        for what, a, b, truth in zip(("value", "slope"), before, after, true, strict=True):
+            bad = (b > 1e-9) & (a < 1e-10) & (np.array([abs(x) > 1e-60 for x in truth]) | (what == "value"))
+            worse += [(what, text, points[bad].ravel())] if bad.any() else []
+    assert worse == []
