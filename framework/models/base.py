@@ -192,7 +192,10 @@ class Model(Component):
 
     def _inferred(self, shape: Any, *, settle: bool) -> Any:
         try:
-            return self.settle(shape) if settle else self.shape_after(shape)
+            if settle or self._state is None:
+                return self.settle(shape) if settle else self.shape_after(shape)
+            form = shape if type(shape) is tuple else tuple(flatten(shape).items())
+            return share(form, lambda: self.shape_after(shape), self._state.shapes)
         except FrameworkError:
             raise
         except Exception as error:
@@ -517,12 +520,11 @@ class Model(Component):
             *others: Components that the training uses besides the model.
 
         Raises:
-            DerivativeError: A derivative that one of them writes, or an activation in a layer, is wrong.
+            DerivativeError: A derivative that an activation in a layer writes is wrong.
         """
         models = [model for _, model in self.placed()]
         forget(*models, *others)
         require_derivatives(*models, traced=False)
-        require_derivatives(*others, traced=True)
         for model in models:
             if model._state is not None:
                 model._state.passes, model._state.losses = {}, {}

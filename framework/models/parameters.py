@@ -286,6 +286,7 @@ class State:
             were checked.
         passes: The passes by the form of samples, and what is frozen; of the formulas as they were last traced.
         losses: The losses that backward passes began with, as functions.
+        shapes: The shapes of predictions, by that of a sample.
         identity: The origin of the formulas; see ``Model.identity``.
         programs: Programs that call Python for this model, by the keys of their graphs.
         done: The last forward, or None.
@@ -306,6 +307,7 @@ class State:
         self.limits: dict[Any, Any] = {}
         self.passes: dict[Any, Passes] = {}
         self.losses: dict[Any, Any] = {}
+        self.shapes: dict[Any, Any] = {}
         self.identity: tuple[Any, ...] = ()
         self.programs: dict[Any, Any] = {}
         self.done: Pass | None = None

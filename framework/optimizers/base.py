@@ -11,6 +11,7 @@ import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar, NoReturn
 
@@ -386,7 +387,7 @@ class BoundOptimizer:
                 return  # the step is too small for the dtype: no formula would have changed anything
             message = "changed neither values nor memory although the gradient is not 0; write in place: "
             message += "'values -= ...', not 'values = values - ...'"
-        elif (kept := still | {"values"} if unmoved else still) and (lost := kept & _rebound(kind.update)):
+        elif lost := (still | {"values"} if unmoved else still) & _rebound(kind.update):
             name = min(lost)
             message = f"makes a new array '{name}', which is lost; write into the one given: '{name}[...] = ...', not "
             message += f"'{name} = ...'"
@@ -408,6 +409,7 @@ class BoundOptimizer:
         return BoundOptimizer, (self.recipe, self.model), (None, kept)
 
 
+@lru_cache(maxsize=256)
 def _rebound(update: Callable[..., None]) -> set[str]:
     """Return the names that a function assigns after they are given: first by arithmetic, or never in place."""
     function, stores = inspect.unwrap(update), dict[str, list[str]]()

@@ -158,6 +158,7 @@ class Training:
                     held_out = prepare(validated, model, losses, where, seen, trainer.metrics, fingerprinted=True)
                 for regularizer in trainer.regularizers:
                     regularizer.names(model.parameters)  # refuses a pattern that matches none
+                    regularizer.require_traced_derivative()
                 require_columns(trainer, name, validated=held_out is not None)
                 require_last_batch(source.rows, trainer.batch_size, model, name)
                 require_shards(trainer, model, name)

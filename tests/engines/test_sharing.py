@@ -101,6 +101,17 @@ def test_a_loop_of_an_equal_model_and_loss_emits_nothing(name, monkeypatch):
     np.testing.assert_array_equal(step(), first)
 
 
+@pytest.mark.parametrize("engine", ["numpy", "jax"])
+def test_a_later_fit_calls_each_formula_once(engine):
+    pytest.importorskip(engine)
+    model = Sequential(Own(), Own(), Dense(4, 3))
+    trainer = Trainer(loss=OwnLoss(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=3, engine=engine)
+    trainer.fit(model, (X, Y))
+    Own.traced.clear()
+    trainer.fit(model, (X, Y))
+    assert Own.traced == ["formula"] * 2
+
+
 def test_warm_passes_trace_nothing():
     model = Sequential(Own(), Dense(4, 3))
     run = Trainer(loss=OwnLoss(), optimizer=SGDOptimizer(learning_rate=0.1), engine="numpy").fit(model, (X, Y))
