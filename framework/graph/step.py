@@ -15,12 +15,12 @@ import numpy as np
 
 from framework.errors import DerivativeError
 from framework.graph.gradient import gradients
-from framework.graph.graph import KINDS, Graph, signature
+from framework.graph.graph import KINDS, Graph
 from framework.graph.lower import Lowering
 from framework.graph.node import Node
 from framework.graph.rows import over_shards
 from framework.graph.symbol import Symbol, value_of
-from framework.graph.trace import ROWS, Traced, trace
+from framework.graph.trace import ROWS, trace
 from framework.graph.walk import Walk
 from framework.trees import at, flatten, leaves, map_leaves, names, sample_shape
 
@@ -96,25 +96,24 @@ class ModelGraph:
 
             return formula
 
-        traced_as: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
+        options: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
 
-        def require_sound(traced: Traced) -> None:
+        def again(**symbols: Symbol) -> Any:
             twin = _with_other_numbers(model) if derives is False else model
-            again = trace(formula_of(twin, checks=True), shapes, **traced_as)
-            if signature(traced.outputs) != signature(again.outputs):
-                raise DerivativeError(
-                    f"{model._label}: apply or a formula reads numbers of the model itself, which training changes: "
-                    "take parameters and buffers from its arguments, as values['body.weights']"
-                )
+            return formula_of(twin, checks=True)(**symbols)
 
         formulas, settings = model.identity
         identity = formulas, training, derives is True, derives is model
-        options = traced_as | {"check": require_sound} | ({"name": f"apply of {' or '.join(own)}"} if own else {})
+        options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
         traced = None
         with suppress(Exception):
-            traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings))
-        if traced is None:  # an error of the checks says more
-            traced = trace(formula_of(model, checks=True), shapes, **options)
+            traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings), again=again)
+        if traced is None:
+            trace(formula_of(model, checks=True), shapes, **options)  # its errors say more
+            raise DerivativeError(
+                f"{model._label}: apply or a formula reads numbers of the model itself, which training changes: "
+                "take parameters and buffers from its arguments, as values['body.weights']"
+            )
         walk, output = walks[traced.graph]
         self.graph = traced.graph
         self.outputs = names(map_leaves(lambda _: None, output), "output")

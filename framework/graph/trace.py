@@ -92,6 +92,7 @@ def trace(
     kinds: Mapping[str, str] | None = None,
     owner: Any = None,
     check: Callable[[Traced], None] = lambda _traced: None,
+    again: Callable[..., Any] | None = None,
     name: str = "the formula",
 ) -> Traced:
     """Call a formula on symbols, and return its graph.
@@ -103,6 +104,7 @@ def trace(
         kinds: The kind of each argument that does not hold floats: "i" or "b".
         owner: Whose formula it is, hashable. Each graph of an owner is checked once; without an owner, at each call.
         check: Raises an error for a graph that is not sound.
+        again: What is called the second time; None is the formula.
         name: What the formula is called in errors.
 
     Raises:
@@ -128,7 +130,7 @@ def trace(
             small = next(
                 prime for prime in (*FEW_ROWS, *STAND_INS) if prime >= smallest and all(size % prime for size in sizes)
             )
-            if signature(first.outputs) != signature(_called(formula, *options, small).outputs):
+            if signature(first.outputs) != signature(_called(again or formula, *options, small).outputs):
                 raise DerivativeError(
                     f"{name} cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
                     "draws(shape) of a Layer; if it computes a number from the number of rows, use np.mean, or the "
