@@ -247,7 +247,7 @@ class Walk:
         ranges = [range(scope.start, scope.stop) for scope in children]
         needed = (node for node in ordered(map(value_of, leaves(output))) if node.place >= start)
         own = (node for node in needed if not any(node.place in places for places in ranges))
-        if not getattr(model, "mixes_rows", False) and (mixed := mixing_operation(own)):
+        if not getattr(type(model), "mixes_rows", False) and (mixed := mixing_operation(own)):
             raise DerivativeError(
                 f"{model._label}.apply mixes rows, by {mixed}: a row's output must depend on that row alone. Use "
                 "another axis, or put it into a Layer with mixes_rows = True, as BatchNorm is"

@@ -310,9 +310,9 @@ def multiply_adds(model: Model, rows: int, sample: Any) -> int:
     return rows * known[key]
 
 
-def _products(model: Model, sample: Any) -> Iterator[int]:
+def _products(model: Any, sample: Any) -> Iterator[int]:
     """Give the multiply-adds of one sample with each matrix or kernel, as far as shapes are known."""
-    if hasattr(model, "cardinality"):  # a layer; one with ids looks up
+    if hasattr(type(model), "cardinality"):  # a layer; one with ids looks up
         for weights in model.layout().values() if model.cardinality is None else ():
             for shape in leaves(sample) if len(weights) > 1 else ():
                 axes = shape[:-1] if len(weights) == 2 else shape[1:]
