@@ -106,6 +106,8 @@ class Bent(Activation):
 class BentSlope(Activation):
     """An activation whose derivative alone reads a global."""
 
+    check = "off"
+
     def __call__(self, h):
         return np.tanh(h)
 
