@@ -29,7 +29,7 @@ from framework.data.npy import NPY
 from framework.data.parquet import Parquet
 from framework.data.sources import split
 from framework.data.streams import Stream
-from framework.derivatives.checks import check_derivative
+from framework.emit.formula import check_derivative
 from framework.emit.text import show
 from framework.engines.prediction import compile_model
 from framework.errors import (

@@ -7,13 +7,13 @@ array of the model's dtype. Anything else is refused, with the first value that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from framework.errors import DataError, DtypeError, SettingsError, ShapeError
+from framework.errors import DataError, DerivativeError, DtypeError, SettingsError, ShapeError
 from framework.frames import Frame, is_frame, is_series
 from framework.settings.messages import brief, warn
 
@@ -274,6 +274,29 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     where = _where(name, place, source)
     count = np.count_nonzero(bad)
     raise DataError(f"{name} must be finite; got {array[place]} {where} ({count} of {array.size} values){hint}")
+
+
+def untouched(name: str, arguments: Mapping[str, Array], call: Callable[[], Any]) -> Any:
+    """Return the result of a call, and refuse one that changes its arguments.
+
+    Args:
+        name: What is called, for the message.
+        arguments: Its arguments by name.
+        call: Calls it.
+
+    Raises:
+        DerivativeError: An argument has changed.
+    """
+    kept = {argument: array.copy() for argument, array in arguments.items()}
+    with np.errstate(all="ignore"):
+        result = call()
+    for argument, array in arguments.items():
+        if not np.array_equal(array, kept[argument], equal_nan=True):
+            raise DerivativeError(
+                f"{name} changes its argument '{argument}' in place; make a new array: "
+                f"'{argument} = {argument} * 2', not '{argument} *= 2'"
+            )
+    return result
 
 
 def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]) -> None:

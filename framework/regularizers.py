@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.derivatives.checks import Check, untouched
-from framework.derivatives.formulas import Formula
+from framework.arrays import Array, untouched
+from framework.derivatives.checks import Check
+from framework.emit.formula import Formula
 from framework.emit.programs import Program, program_of
 from framework.errors import DivergedError, ShapeError
 from framework.models import Model
@@ -130,10 +130,9 @@ class Regularizer(Formula):
         def slope(gradient: Array, rows: Array) -> Array:
             return np.asarray(gradient * self._shaped_slope(rows.reshape(values.shape)).reshape(rows.shape))
 
-        advice = "value is written without the strength, and so is slope"
         written = type(self).slope is not Regularizer.slope
         rows = values.reshape(1, -1)
-        Check(self, "slope", value, slope, rows, argument="values", written=written, advice=advice).run()
+        Check(self, "slope", value, slope, rows, argument="values", written=written).run()
 
     def _trainable(self, model: Model) -> tuple[str, ...]:
         frozen = model.parameters.frozen

@@ -15,7 +15,8 @@ import numpy as np
 
 from framework import plots
 from framework.arrays import Array, numeric
-from framework.derivatives.formulas import Formula, check_activation
+from framework.derivatives.formulas import check_activation
+from framework.emit.formula import Formula
 from framework.emit.programs import Program, program_of, tried_width
 from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, SettingsError

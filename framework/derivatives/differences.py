@@ -115,12 +115,9 @@ def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds
     """
     sizes = np.maximum(1.0, np.abs(points))
     near = np.maximum(np.abs(points), 1e-12)
-    steps = np.stack([*(size * sizes for size in _STEPS), *(size * near for size in _RELATIVE_STEPS)])
-    steps = np.sort(steps, axis=0)  # the smallest first
-    found = [derivative_bounds(function, points, step) for step in steps]
-    low, high, left, right, judged, jumps = (
-        np.array([getattr(bounds, name) for bounds in found]) for name in Bounds.__dataclass_fields__
-    )
+    steps = np.sort([*(size * sizes for size in _STEPS), *(size * near for size in _RELATIVE_STEPS)], axis=0)
+    measured = (derivative_bounds(function, points, step) for step in steps)
+    low, high, left, right, judged, jumps = map(np.array, zip(*measured, strict=True))
     judged &= ~np.logical_or.accumulate(jumps, axis=0)
     with np.errstate(all="ignore"):
         above = np.maximum.accumulate(np.where(judged, low, -np.inf), axis=0)  # the slope lies between these two

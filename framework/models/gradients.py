@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Record, require_like
-from framework.derivatives.checks import Check, untouched
+from framework.arrays import Array, Record, require_like, untouched
+from framework.derivatives.checks import Check
 from framework.trees import flatten, leaves, map_leaves, sample_shape
 
 
@@ -115,7 +115,6 @@ class _Trial:
                 partial(pullback, name),
                 np.zeros((1, array.size)),
                 directions=moves * [np.sin(np.arange(1.0, 1.0 + array.size) ** power) for power in (1.7, 1.9)],
-                advice="correct apply_backward",
             ).run()
 
     def gradients(self) -> dict[str, Array]:

@@ -247,6 +247,7 @@ def test_what_is_not_chosen_cannot_spoil_the_derivative(formula, points, expecte
         "h / (1 + np.exp(-h)) ** 2",
         "h * (1 / (1 + np.exp(-h)))",
         "np.abs(h) / (1 + np.exp(-h)) + np.maximum(h, 0) / np.cosh(h)",
+        "h / (1 + np.sinh(h) ** 2)",
     ],
 )
 def test_a_denominator_that_overflows_leaves_a_derivative_of_0(formula):
