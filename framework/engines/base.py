@@ -21,9 +21,7 @@ from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Computation, Slot
 from framework.engines.step import NumPyStep
 from framework.errors import DivergedError
-from framework.losses import Loss
 from framework.models import Model
-from framework.optimizers import Optimizer
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
@@ -76,14 +74,6 @@ class Engine:
         Raises:
             UsageError: Something is missing; says what to install.
         """
-
-    @classmethod
-    def reason_against(
-        cls, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer], *, shards: bool
-    ) -> str:
-        """Return why the engine cannot make the steps of a training; "" where it can."""
-        del model, loss, optimizer, regularizers, shards
-        return ""
 
     @classmethod
     def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
@@ -222,29 +212,13 @@ def engine_of(name: str) -> type[Engine]:
     return engine
 
 
-def supported(
-    name: str,
-    model: Model,
-    loss: Loss,
-    optimizer: Optimizer,
-    regularizers: Sequence[Regularizer] = (),
-    *,
-    shards: bool = False,
-    resumed: bool = False,
-) -> type[Engine]:
-    """Return the engine of a name, or NumPy's with a warning where that one cannot make the steps of a training.
-
-    A run that is ``resumed`` keeps its engine, which says at its first step what it cannot make.
-    """
+def supported(name: str, *, shards: bool) -> type[Engine]:
+    """Return the engine of a name, or NumPy's with a warning where it does not compute the ``shards`` of workers."""
     engine = engine_of(name)
-    reason = ""
-    if shards and not engine.computes_shards:
-        reason = "it does not compute the shards of DataParallel"
-    elif not resumed:
-        reason = engine.reason_against(model, loss, optimizer, regularizers, shards=shards)
-    if reason and name != AUTO:
-        warn(f"engine={name!r}: falling back to NumPy: {reason}")
-    return Engine if reason else engine
+    if engine.computes_shards or not shards:
+        return engine
+    warn(f"engine={name!r}: falling back to NumPy: it does not compute the shards of DataParallel")
+    return Engine
 
 
 def outputs_of(model: Model, name: str) -> Callable[[Any], tuple[Any, Any]] | None:

@@ -37,8 +37,8 @@ def train(
     with ExitStack() as surroundings:
         training = kind(trainer, surroundings, shown=shown)
         training.check(model, data, validation, epochs, run, name)
+        engine = training.engine()
         with training:
-            engine = training.engine()
             while training.begin_epoch():
                 for piece in training.pieces():
                     engine.advance(piece)

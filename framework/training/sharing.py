@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from framework.arithmetic import limit_threads
 from framework.arrays import Array
@@ -64,9 +64,10 @@ class SharedTraining(Training):
             require_alike(self.workers, self.run, recipe, self.callbacks, epochs, engine)
             tell_idle(self.workers, self.shared, name)
 
-    def __enter__(self) -> Self:
+    def engine(self, kind: type[Engine] | None = None) -> Engine:
         self._heard = set().union(*self.workers.gather(self._heard))  # they call a hook together
-        return super().__enter__()
+        with self._together():
+            return super().engine(kind)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

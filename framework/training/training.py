@@ -162,8 +162,7 @@ class Training:
                 require_columns(trainer, name, validated=held_out is not None)
                 require_last_batch(source.rows, trainer.batch_size, model, name)
                 require_shards(trainer, model, name)
-                formulas, shards = (model, trainer.loss, trainer.optimizer), trainer.strategy is not None
-                engine = supported(wanted, *formulas, trainer.regularizers, shards=shards, resumed=run is not None)
+                engine = supported(wanted, shards=trainer.strategy is not None)
                 validated_on = None if held_out is None else held_out.fingerprint()
                 size = min(trainer.batch_size, source.rows or trainer.batch_size)
                 sample = model.input_shape if source.columns.shape is None else source.columns.shape

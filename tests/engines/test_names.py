@@ -23,21 +23,16 @@ def test_an_engine_has_the_name_under_which_it_is_registered():
     assert [engine_of(name).name for name in ("numpy", "compiled")] == ["numpy", "compiled"]
 
 
-def test_an_engine_that_cannot_make_the_steps_says_why_and_numpy_takes_over():
+def test_numpy_computes_the_shards_of_workers_where_an_engine_does_not():
     class Refusing(Engine):
-        name = "refusing"
-
-        @classmethod
-        def reason_against(cls, *_, **__):
-            return "it is a test"
+        name, computes_shards = "refusing", False
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "refusing", typing.cast("typing.Any", type("module", (), {"Refusing": Refusing})))
         patch.setitem(ENGINES, "refusing", ("refusing", "Refusing"))
-        given = Neuron(2), BinaryCrossEntropy(), SGDOptimizer(learning_rate=0.1)
-        with pytest.warns(UserWarning, match="^engine='refusing': falling back to NumPy: it is a test$"):
-            assert supported("refusing", *given) is Engine
-        assert supported("refusing", *given, resumed=True) is Refusing
+        with pytest.warns(UserWarning, match="^engine='refusing': falling back to NumPy: it does not compute"):
+            assert supported("refusing", shards=True) is Engine
+        assert supported("refusing", shards=False) is Refusing
 
 
 def test_a_run_that_falls_back_at_its_first_step_is_recorded_and_resumed_as_one_of_numpy(monkeypatch):

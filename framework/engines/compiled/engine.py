@@ -30,7 +30,6 @@ from framework.models import Model
 from framework.models.layer import Layer
 from framework.native import available, llvm, products
 from framework.optimizers import Optimizer
-from framework.regularizers import Regularizer
 from framework.settings.messages import warn
 from framework.trees import at, rows_in
 
@@ -52,16 +51,6 @@ class CompiledEngine(ChunkEngine):
             raise UsageError(f"engine='compiled' needs llvmlite: {installing('llvmlite')}")
         with suppress(Exception):  # a broken llvmlite: the first step falls back to NumPy, and says why
             llvm()
-
-    @classmethod
-    def reason_against(
-        cls, model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequence[Regularizer], *, shards: bool
-    ) -> str:
-        try:
-            lowered(model, loss, optimizer, regularizers, shards=shards)
-        except CannotLower as reason:
-            return str(reason)
-        return ""
 
     @classmethod
     def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
@@ -88,13 +77,18 @@ class CompiledEngine(ChunkEngine):
         self._kernels: dict[Form, Kernel | None] = {}
         self._compiled: dict[tuple[Form, str], Kernel] = {}
         self._plan: Plan | None = None
+        self._told: str | None = None  # why NumPy makes the update, as far as a warning has said it
         self._recipe: Optimizer | None = None
         self._settings: dict[str, Any] | None = None
-        self._reason = ""  # why NumPy computes the form that was asked for last, if it does
+        self._reason = ""  # why NumPy computes the form that was refused last
         self._kept: list[tuple[Array, Array]] = []  # arrays that a chunk changes, and what they were before it
         # the losses of several outputs whose sums the kernel gives, and its sums
         self._losses_of_outputs = [each for each in self.figures.of_outputs if not isinstance(each.formula, Losses)]
         self._sums = np.zeros(3 + len(self._losses_of_outputs))
+        try:
+            self._lower()
+        except CannotLower as error:
+            self._refuse(error)
 
     def longest(self, piece: Piece) -> float:
         kernel = self._kernel
@@ -256,9 +250,10 @@ class CompiledEngine(ChunkEngine):
             part=self.strategy is not None,
         )
         if form not in self._kernels:
-            self._kernels[form], self._reason = None, ""
+            self._kernels[form] = None
             kernel = self._made(form, data, size)
-            reasons = [] if self.strategy is None else self.strategy.shards.workers.gather(self._reason)
+            reason = self._reason if kernel is None else ""
+            reasons = [] if self.strategy is None else self.strategy.shards.workers.gather(reason)
             for rank, reason in enumerate(reasons):
                 if reason and not all(reasons):
                     raise UsageError(
@@ -271,11 +266,8 @@ class CompiledEngine(ChunkEngine):
 
     def _made(self, form: Form, data: Batch, size: int) -> Kernel | None:
         """Return the kernel for the settings as they are now, or None where there can be none."""
-        run = self.run
         try:
-            recipe, shards = run.optimizer.recipe, self.strategy is not None
-            within = "" if shards or not self.within else f"{', '.join(self.within)} must act within each step"
-            plan = lowered(run.model, run.loss_function, recipe, self.regularizers, shards=shards, within=within)
+            plan = self._lower()
             require_rows(data, plan.wiring)
             self._require_form(plan.wiring, size)
             if plan.reason:
@@ -283,17 +275,31 @@ class CompiledEngine(ChunkEngine):
             source = kernel_source(plan, form, size)
             kernel = self._compiled.get((form, source.text))
             if kernel is None:
-                kernel = self._compiled[form, source.text] = Kernel(plan, form, source, run.model, size)
+                kernel = self._compiled[form, source.text] = Kernel(plan, form, source, self.run.model, size)
             kernel.constants[:-1] = source.constants  # perhaps only the constants are new
         except Exception as error:  # noqa: BLE001 (whatever the compiler raises for a formula that lowers)
-            self._reason = str(error).partition("\n")[0] or type(error).__name__
-            self.fall_back(self._reason)
+            self._refuse(error)
             return None
-        before, self._plan = self._plan, plan
-        known = plan.reason == before.reason if before is not None else self.quiet
+        before, self._told = self._told, plan.reason
+        known = self.quiet if before is None else plan.reason == before
         if plan.reason and not known:
             warn(f"engine='compiled': falling back to NumPy for the update: {plan.reason}")
         return kernel
+
+    def _lower(self) -> Plan:
+        """Return the plan for the settings as they are now; see ``lowered``."""
+        run, recipe, shards = self.run, self.run.optimizer.recipe, self.strategy is not None
+        if self._plan is None or recipe is not self._plan.optimizer:
+            within = "" if shards or not self.within else f"{', '.join(self.within)} must act within each step"
+            self._plan = lowered(run.model, run.loss_function, recipe, self.regularizers, shards=shards, within=within)
+        return self._plan
+
+    def _refuse(self, error: Exception) -> None:
+        """Leave the steps to NumPy, and say why, once."""
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if reason != self._reason:
+            self.fall_back(reason)
+        self._reason = reason
 
     def _require_form(self, wiring: Wiring, size: int) -> None:
         """Refuse ids that a hook may change, and layers whose result depends on how a batch is cut into parts."""
