@@ -141,77 +141,72 @@ def check_gradients(
     for leaf, array in flatten(inputs).items():
         if not np.isfinite(limits[leaf]).all():  # ids have no gradient
             arrays[leaf] = (array, limits[leaf])
-    points = [_Point(arrays, moved, gradients) for moved in ([], parameters, [*arrays])]
-    rows = tuple(_worst(name, *given, value, elements, points) for name, given in arrays.items())
+    rows = tuple(_compare_elements(arrays, parameters, value, gradients, elements))
     report = GradientReport(rows, tolerance)
     if not report.passed:
         raise DerivativeError(f"the gradients of {type(model).__name__} with {loss!r} are wrong:\n{report}")
     return report
 
 
-class _Point:
-    """A point to check at, for as long as it is entered: the user's own, or one nearby.
-
-    Attributes:
-        gradients: The gradients there, by name.
-        scale: The largest of them.
-    """
-
-    def __init__(
-        self, arrays: Mapping[str, tuple[Array, Any]], moved: Iterable[str], gradients: Callable[[], dict[str, Array]]
-    ) -> None:
-        self._arrays = [array for array, _ in arrays.values()]
-        self._kept = [array.copy() for array in self._arrays]
+def _compare_elements(
+    arrays: Mapping[str, tuple[Array, Any]],
+    parameters: Sequence[str],
+    value: Callable[[], float],
+    gradients: Callable[[], Mapping[str, Array]],
+    elements: int,
+) -> list[GradientRow]:
+    """Return the worst element of each array; for each the first point decides at which the loss has no kink."""
+    left = [(name, index) for name, pair in arrays.items() for index in _choose_elements(name, *pair, elements)]
+    kept = {name: array.copy() for name, (array, _) in arrays.items()}
+    compared: dict[tuple[str, tuple[int, ...]], GradientRow] = {}
+    for moved in ([], parameters, [*arrays]):
         for name in moved:
             array, limit = arrays[name]
-            part = random_generator(0, f"beside {name}").uniform(-1.0, 1.0, array.shape) * 2.0**-7
-            array += np.where(np.isinf(limit), part * np.maximum(1.0, np.abs(array)), 0.0)
-        self._here = [array.copy() for array in self._arrays]
-        self.gradients = gradients()
-        self.scale = max(float(np.max(np.abs(self.gradients[name]), initial=0.0)) for name in arrays)
-        self.__exit__()
-
-    def __enter__(self) -> None:
-        for array, values in zip(self._arrays, self._here, strict=True):
-            array[...] = values
-
-    def __exit__(self, *_error: object) -> None:
-        for array, values in zip(self._arrays, self._kept, strict=True):
-            array[...] = values
+            shift = random_generator(0, f"beside {name}").uniform(-1.0, 1.0, array.shape) * 2.0**-7
+            array += np.where(np.isinf(limit), shift * np.maximum(1.0, np.abs(array)), 0.0)
+        slopes = gradients() if left else {}
+        scale = max((float(np.max(np.abs(slope), initial=0.0)) for slope in slopes.values()), default=0.0)
+        results = {key: _compare(*key, arrays[key[0]][0], value, slopes, scale) for key in left}
+        compared |= {key: row for key, (row, _) in results.items()}
+        left = [key for key, (row, kinked) in results.items() if kinked and np.isfinite(row.relative_error)]
+        for name, (array, _) in arrays.items():
+            array[...] = kept[name]
+    return [_worst(name, compared.values()) for name in arrays]
 
 
-def _worst(
-    name: str, array: Array, limit: Any, value: Callable[[], float], elements: int, points: list[_Point]
-) -> GradientRow:
-    """Return the worst element of an array; for each the first point decides at which the loss has no kink."""
-    places = [tuple(place) for place in np.argwhere(np.broadcast_to(np.isinf(limit), array.shape)).tolist()]
-    if len(places) > elements:
-        chosen = random_generator(0, f"check {name}").choice(len(places), elements, replace=False)
-        places = [places[i] for i in sorted(chosen)]
-    rows, found = [], GradientRow(name, (), 0.0, 0.0, 0.0)
-    for place in places:
-        for point in points:
-            with point:
-                found, kinked = _compared(name, array, place, value, point)
-            if not kinked or np.isinf(found.relative_error):
-                break
-        rows.append(found)
-    return max(rows, key=lambda row: (row.relative_error, abs(row.analytic)), default=found)
+def _choose_elements(name: str, array: Array, limit: Any, elements: int) -> list[tuple[int, ...]]:
+    """Return the indices of the elements to try, of many always the same ones; ids have no gradient."""
+    indices = [tuple(index) for index in np.argwhere(np.broadcast_to(np.isinf(limit), array.shape)).tolist()]
+    if len(indices) <= elements:
+        return indices
+    chosen = random_generator(0, f"check {name}").choice(len(indices), elements, replace=False)
+    return [indices[i] for i in sorted(chosen)]
 
 
-def _compared(
-    name: str, array: Array, place: tuple[int, ...], value: Callable[[], float], point: _Point
+def _worst(name: str, rows: Iterable[GradientRow]) -> GradientRow:
+    """Return the worst of the elements of a parameter."""
+    own, none = (row for row in rows if row.parameter == name), GradientRow(name, (), 0.0, 0.0, 0.0)
+    return max(own, key=lambda row: (row.relative_error, abs(row.analytic)), default=none)
+
+
+def _compare(
+    name: str,
+    index: tuple[int, ...],
+    array: Array,
+    value: Callable[[], float],
+    slopes: Mapping[str, Array],
+    scale: float,
 ) -> tuple[GradientRow, bool]:
     """Return how an element's gradient compares with differences, and whether the loss has a kink there."""
-    analytic = float(point.gradients[name][place])
-    bounds = _bounds_by_element(value, array, place)
+    analytic = float(slopes[name][index])
+    bounds = _bounds_by_element(value, array, index)
     low, high = float(bounds.low[0]), float(bounds.high[0])  # both sides of a kink, and what rounding leaves open
     numeric = min(max(analytic, low), high) if np.isfinite(analytic) else low
-    size = max(abs(analytic), abs(numeric), 1e-4 * point.scale, 1e-300)
+    size = max(abs(analytic), abs(numeric), 1e-4 * scale, 1e-300)
     error = abs(analytic - numeric) / size if np.isfinite(analytic) else np.inf
     left, right = float(bounds.left[0]), float(bounds.right[0])
     kinked = abs(left - right) > 1e-3 * max(abs(left), abs(right))
-    return GradientRow(name, place, analytic, float(bounds.middle[0]), error), kinked
+    return GradientRow(name, index, analytic, float(bounds.middle[0]), error), kinked
 
 
 @worded
