@@ -279,7 +279,7 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
     target = real_array(target, "target", neuron.dtype)[()]
     done = neuron._run(x, None, Workspace(), training=True, sample=alone)
     (output,), (h,) = done.a, done.h
-    slope = neuron.activation.derivative_at(h, output)
+    slope = neuron.activation.derivative(h)
     if np.shape(target) != np.shape(output):
         raise ShapeError(f"target must have the shape of the output, {np.shape(output)}; got {np.shape(target)}")
     loss.require_model(neuron.output_activation)

@@ -127,13 +127,9 @@ class Activation(Formula):
             DerivativeError: The formula cannot be traced; says why, and what to write.
         """
         if not self.coupled:
-            return gradient * self.derivative_at(h, a)
-        rows = [np.reshape(x, (-1, np.shape(x)[-1])) for x in (gradient, h, a)]
-        return np.reshape(self.program(h).pullback_at(*rows), np.shape(h))
-
-    def derivative_at(self, h: Any, a: Any) -> Any:
-        """Return f'(h), given both h and a = f(h)."""
-        return self.derivative(h) if self._has_derivative else self.program(h).derivative_at(h, a)
+            return gradient * self.derivative(h)
+        rows = [np.reshape(x, (-1, np.shape(x)[-1])) for x in (gradient, h)]
+        return np.reshape(self.program(h).pullback(*rows), np.shape(h))
 
     @property
     def writes_derivative(self) -> bool:
@@ -153,7 +149,7 @@ class Activation(Formula):
 
     def shown(self) -> dict[str, Any]:
         """Return the formula and its derivative by label, for ``show``."""
-        written = (lambda a, h: self.derivative_at(h, a)) if self.writes_derivative else None
+        written = (lambda _, h: self.derivative(h)) if self.writes_derivative else None
         return self.program(np.empty((1, tried_width(self, CLASSES)))).shown("f", written)
 
     def plot(self, *, span: tuple[float, float] = (-5.0, 5.0), axis: Axes | None = None) -> Axes:
@@ -199,7 +195,7 @@ class Activation(Formula):
     def _pulled_back(self, gradient: Symbol, h: Symbol, a: Symbol) -> Any:
         """Return the gradient by h with the written derivative; Python calls it on arrays where it cannot be traced."""
         try:
-            return self.backward(gradient, h, a) if self._has_backward else gradient * self.derivative_at(h, a)
+            return self.backward(gradient, h, a) if self._has_backward else gradient * self.derivative(h)
         except DerivativeError:
             return gradient.record("python", h, a, function=self._pulled, pullback=None, name="derivative")
 

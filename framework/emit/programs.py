@@ -109,36 +109,23 @@ class Program:
         return _function(self.output, self.inputs)
 
     @cached_property
-    def slope(self) -> Any:
-        """d(output)/d(first argument), or the gradient of the sum of the outputs by it: a node or a plain number."""
-        return (
-            derivative(self.stable, self.first)
-            if self.elementwise
-            else gradients([(self.stable, 1.0)], [self.first])[0]
-        )
+    def stable_value(self) -> Callable[..., Any]:
+        """The formula in its stable form."""
+        return _function(self.stable, self.inputs)
 
     @cached_property
     def derivative(self) -> Callable[..., Any]:
-        """(arguments) -> d(output)/d(first argument), of its shape."""
-        return _function(self.slope, self.inputs)
+        """(arguments) -> d(output)/d(first argument), or the gradient of the sum of the outputs by it."""
+        seeds = [(self.stable, 1.0)]
+        slope = derivative(self.stable, self.first) if self.elementwise else gradients(seeds, [self.first])[0]
+        return _function(slope, self.inputs)
 
     @cached_property
-    def derivative_at(self) -> Callable[..., Any]:
-        """(arguments, output) -> the derivative, which may be cheaper when the output is known."""
-        return _function(self.slope, self._with_output(self.inputs))
-
-    @cached_property
-    def pullback_at(self) -> Callable[..., Any]:
-        """(gradient, arguments, output) -> the gradient of sum(gradient * output) by the first argument."""
-        gradient, pulled = self.pulled
-        return _function(pulled, self._with_output({"gradient": gradient, **self.inputs}))
-
-    @cached_property
-    def pulled(self) -> tuple[Node, Node]:
-        """The gradient of the output, and that of the first argument."""
+    def pullback(self) -> Callable[..., Any]:
+        """(gradient, arguments) -> the gradient of sum(gradient * output) by the first argument."""
         output = self.stable
         gradient = self.traced.graph.input("gradient", output.shape if isinstance(output, Node) else self.first.shape)
-        return gradient, gradients([(output, gradient)], [self.first])[0]
+        return _function(gradients([(output, gradient)], [self.first])[0], {"gradient": gradient, **self.inputs})
 
     def shown(self, name: str, written: Callable[..., Any] | None = None) -> dict[str, Any]:
         """Return the value and the derivative by label; ``written`` gives the class's own from (output, arguments)."""
@@ -160,12 +147,6 @@ class Program:
             labels[1] = f"backward(gradient, {arguments}, a)"
             slope = gradients([(value, first.graph.input("gradient", value.shape))], [first])[0]
         return dict(zip(labels, (tidied(part, {first}) for part in (value, slope)), strict=True))
-
-    def _with_output(self, inputs: dict[str, Node]) -> dict[str, Node]:
-        """Add the output to the inputs, so that it is not computed again."""
-        output = self.stable
-        known = isinstance(output, Node) and output not in inputs.values() and output.op != "broadcast_to"
-        return {**inputs, "output": output if known else self.traced.graph.input("output", self.first.shape)}
 
 
 def _is_elementwise(traced: Traced) -> bool:

@@ -224,6 +224,16 @@ class Loss(Formula):
         program: Program = programs[key]
         return program if program.output is not program.first else None
 
+    def _stable_values(self, activation: Any, h: Array | None, a: Array) -> tuple[Callable[..., Any], Array]:
+        """Return a function of (h or the output, target) that gives the values in their stable form, and h or a."""
+        program = None if h is None else self.program_of_h(activation, h)
+        if program is not None and h is not None:
+            return program.value, h
+        with suppress(DerivativeError):  # Python may do what the graph cannot
+            program = self.program(a)
+            return (program.stable_value if program.elementwise or a.ndim == 2 else self.value), a
+        return self.value, a
+
     def fuses(self, activation: Any) -> bool:
         """Return whether the values after this output activation are computed from its h."""
         return self.program_of_h(activation) is not None
@@ -305,7 +315,8 @@ class Loss(Formula):
         """Return (sum(w l), sum(w)), which add up over batches before ``result`` divides."""
         prediction, target, weight = self._checked(prediction, target, weight)
         with np.errstate(all="ignore"):
-            return self._total(self.value, prediction, target, weight), self.count(prediction.shape, weight)
+            values, _ = self._stable_values(None, None, prediction)
+            return self._total(values, prediction, target, weight), self.count(prediction.shape, weight)
 
     def result(self, total: float, count: float) -> float:
         """Return the mean, total / count.
@@ -427,16 +438,15 @@ class Loss(Formula):
         a, h, target = (None if part is None else np.atleast_1d(part) for part in (a, h, target))
         with np.errstate(all="ignore"):
             target = self.expand(target, a.shape)
-            program = None if h is None else self.program_of_h(activation, h)
-            values = self.value(a, target) if program is None else program.value(h, target)
+            function, first = self._stable_values(activation, h, a)
+            values = function(first, target)
         return diverged(self, values, a, h)
 
     def output_sums(
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any
     ) -> tuple[float, float]:
         """Return (sum(w l), sum(w)) of a model's outputs, from h where the stable form is one of h."""
-        program = self.program_of_h(activation, h)
-        formula, first = (self.value, a) if program is None or h is None else (program.value, h)
+        formula, first = self._stable_values(activation, h, a)
         return self._total(formula, first, self.expand(target, a.shape), weight), self.count(a.shape, weight)
 
     def form_targets(

@@ -58,7 +58,7 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
         >>> [str(text.get_text()) for text in axis.get_legend().get_texts()]
         ['f = Sigmoid()', "f', written", "f', derived: equal"]
     """
-    if isinstance(formula, type) or not all(hasattr(formula, name) for name in ("derivative_at", "coupled", "program")):
+    if isinstance(formula, type) or not all(hasattr(formula, name) for name in ("derivative", "coupled", "program")):
         raise SettingsError(
             f"plots.activation: argument 'formula' must be an activation, such as Tanh(); got {brief(formula)}"
         )
@@ -71,7 +71,7 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
     h = np.linspace(low, high, _POINTS)
     with np.errstate(all="ignore"):  # a formula may overflow far from 0
         a = np.asarray(formula(h)) + np.zeros_like(h)
-        used = np.asarray(formula.derivative_at(h, a)) + np.zeros_like(h)
+        used = np.asarray(formula.derivative(h)) + np.zeros_like(h)
         derived = _derived(formula, h)
     axis = open_frame(axes(axis, "activation"))
     axis.axhline(0.0, color=INK, linewidth=0.8)

@@ -339,3 +339,19 @@ def test_a_fused_loss_of_overflowed_weights_advises_a_lower_rate(model, loss, ta
 
 def test_a_slope_behind_an_overflow_is_found_without_a_warning():
     assert LogCosh().gradient([1e308], [-1e308]) == [1.0]
+
+
+class NaiveLogCosh(Loss):
+    def value(self, prediction, target):
+        return np.log(np.cosh(prediction - target))
+
+
+def test_a_naive_loss_is_as_stable_in_a_call_and_in_evaluation_as_in_training():
+    model, x, y = Dense.from_weights([[1.0]], [0.0]), np.array([[1000.0], [-2000.0]]), np.zeros((2, 1))
+    exact = 1500.0 - np.log(2.0)  # |e| - log 2 for large errors
+    prediction = model.forward(x)
+    assert NaiveLogCosh().backward(model, y) == pytest.approx(exact, rel=1e-14)
+    assert NaiveLogCosh()(prediction, y) == pytest.approx(exact, rel=1e-14)
+    assert Trainer(loss=NaiveLogCosh(), optimizer=SGDOptimizer(learning_rate=0.1)).evaluate(model, (x, y)) == {
+        "loss": pytest.approx(exact, rel=1e-14)
+    }

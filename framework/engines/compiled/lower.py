@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.activations import Activation
-from framework.emit.programs import Program
 from framework.engines.compiled.formulas import (
     REDUCTIONS,
     arguments,
@@ -34,10 +33,10 @@ from framework.engines.records import (
     rehearsed_update,
 )
 from framework.errors import DerivativeError, FrameworkError
-from framework.graph.gradient import gradients
-from framework.graph.graph import Graph, rewrite
-from framework.graph.lower import expand, lower
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.gradient import derivative, gradients
+from framework.graph.graph import Graph, rewrite, substitute
+from framework.graph.lower import expand
+from framework.graph.node import Node, nodes_in
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.graph.rows import mixing
 from framework.graph.stable import stabilise
@@ -247,7 +246,7 @@ def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, 
 
 
 _LOOPS: dict[type, tuple[str, ...]] = {
-    Activation: ("derivative_at",),
+    Activation: ("backward",),
     **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "_total")),
     Optimizer: (),
 }
@@ -297,7 +296,7 @@ def _activation(activation: Activation, width: int, dtype: str, _key: tuple[Any,
 
         def both(h: Symbol) -> dict[str, Any]:
             a = _stable(activation, h)
-            return {"a": a, "slope": _slope(activation, h), "square": a * a}
+            return {"a": a, "slope": _slope(activation, h, a), "square": a * a}
 
         return Passes(
             of_elements(type(activation).__name__, _recorded(("h",), ELEMENTS, dtype, both)), _chain_rule(dtype)
@@ -385,7 +384,7 @@ def _output(
         value, slope, of_h = loss.traced(Output(fixed(a), h, activation, None), target)
         delta = slope() if callable(slope) else called(loss, "slope", a, target)
         if not of_h:
-            delta = _row_backward(activation, delta, h, a) if coupled else delta * _slope(activation, h)
+            delta = _row_backward(activation, delta, h, a) if coupled else delta * _slope(activation, h, a)
         if not isinstance(value, Symbol):
             raise CannotLower(f"{type(loss).__name__}.value is the same for every row")
         delta = delta * (scale * weight if weighted else scale)
@@ -492,47 +491,20 @@ def _coupled(activation: Activation) -> bool:
         raise CannotLower(str(error)) from None
 
 
-def _slope(activation: Activation, h: Symbol) -> Any:
+def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
     """Return f'(h), written or derived."""
     if activation._has_derivative:
         return called(activation, "derivative", h)
-    return _derived(activation, "_formula", [h])
+    return symbol_of(derivative(value_of(a), h.node))
 
 
-def _row_backward(activation: Activation, gradient: Any, h: Symbol, a: Any) -> Any:
+def _row_backward(activation: Activation, gradient: Symbol, h: Symbol, a: Symbol) -> Any:
     """Return dL/dh of a row, written or derived."""
     if activation._has_backward:
         return called(activation, "backward", gradient, h, a)
-    return _derived(activation, "_formula", [h], gradient, a)
-
-
-def _derived(component: Any, method: str, given: list[Any], gradient: Any = None, output: Any = None) -> Any:
-    """Return the derivative of a formula by its first argument, recorded where its arguments are.
-
-    Args:
-        component: The owner of the formula.
-        method: The formula's name.
-        given: The arguments.
-        gradient: The gradient to pull back through a formula over rows; None is 1.
-        output: The formula's result, where a gradient is given, so that it is not computed again.
-    """
-    graph, width = next((value.graph, value.shape[-1]) for value in given if isinstance(value, Symbol))
-    try:
-        names = ("first", "second")[: len(given)]
-        program = Program(getattr(component, method), names, graph.dtype, width, (component, method))
-        nodes = [program.slope, *program.inputs.values()]
-        if gradient is not None:
-            seed, pulled = program.pulled
-            nodes, given = [pulled, *program.inputs.values(), program.output, seed], [*given, output, gradient]
-        found, *inputs = nodes if program.elementwise else lower(nodes, exact=True)
-    except DerivativeError as error:
-        raise CannotLower(reason(name_of(component, method), error)) from None
-    known = dict(zip(inputs, map(value_of, given), strict=True))
-    for node in ordered([found], known):
-        if node not in known:
-            args = tuple(known[arg] if isinstance(arg, Node) else arg for arg in node.args)
-            known[node] = graph.made(node.op, args, node.attributes, node.shape, node.kind)
-    return symbol_of(known.get(found, found))
+    form = value_of(_stable(activation, h))
+    delta = gradients([(form, gradient.node)], [h.node], {h.node})
+    return symbol_of(*substitute(delta, {form: a.node}))
 
 
 # the form that a kernel has
