@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any
 
 from framework.graph.graph import Graph
-from framework.graph.node import Node, matching
+from framework.graph.node import Node, matching, nodes_in
 from framework.graph.symbol import symbol_of, value_of
 
 Fact = Callable[..., tuple[Any, Any]]
@@ -34,20 +34,26 @@ class Patterns:
         self._facts, self._holds = facts, holds
 
     @cached_property
-    def pairs(self) -> dict[str, list[tuple[Node, Any]]]:
-        """The facts as pairs of nodes or numbers."""
-        pairs: dict[str, list[tuple[Node, Any]]] = {}
+    def pairs(self) -> dict[str, list[tuple[Node, Any, frozenset[str]]]]:
+        """The facts as pairs of nodes or numbers, with the operations that the arguments of the first one need."""
+        pairs: dict[str, list[tuple[Node, Any, frozenset[str]]]] = {}
         for fact in self._facts:
             graph = Graph()
             graph.simplifies = True
             variables = [graph.input(name, () if name in "cs" else (2, 3)) for name in signature(fact).parameters]
             left, right = map(value_of, fact(*map(symbol_of, variables)))
-            pairs.setdefault(left.op, []).append((left, right))
+            needs = frozenset(arg.op for arg in nodes_in(left.args) if arg.op != "input")
+            pairs.setdefault(left.op, []).append((left, right, needs))
         return pairs
+
+    def candidates(self, op: str, args: Iterable[Any]) -> list[tuple[Node, Any]]:
+        """Return the pairs whose first formula an operation on these arguments may have, by their operations."""
+        known = {arg.op for arg in args if isinstance(arg, Node)}
+        return [(left, right) for left, right, needs in self.pairs.get(op, ()) if needs <= known]
 
     def replace(self, written: Node, make: Callable[..., Any]) -> Any:
         """Return what takes the place of an operation, made by ``make(op, *args, **attributes)``; None for itself."""
-        for left, right in self.pairs.get(written.op, ()):
+        for left, right in self.candidates(written.op, written.args):
             variables: dict[str, Any] = {}
             if self._fits(left, written, variables):
                 return _instance(right, variables, make)

@@ -18,7 +18,7 @@ import numpy as np
 
 from framework.graph.graph import Call, Graph
 from framework.graph.loop import Body, looped, node_of
-from framework.graph.node import Node, matching, nodes_in, ordered
+from framework.graph.node import Node, common_shape, matching, nodes_in, ordered
 from framework.graph.operations import LARGEST_EXPONENT, kept_shape
 from framework.graph.patterns import Fact, Patterns
 from framework.graph.simplify import is_along
@@ -211,8 +211,10 @@ _PATTERNS = Patterns(FACTS)
 def _by_facts(op: str, *args: Any) -> Any:
     """Return what a fact says of an operation, or None."""
     nodes = nodes_in(args)
-    shape = np.broadcast_shapes(*(node.shape for node in nodes))
-    return _PATTERNS.replace(Node(nodes[0].graph, op, args, {}, shape, "f"), _make) if nodes else None
+    if not nodes or not _PATTERNS.candidates(op, args):
+        return None
+    shape = common_shape(*(node.shape for node in nodes))
+    return _PATTERNS.replace(Node(nodes[0].graph, op, args, {}, shape, "f"), _make)
 
 
 # what rules ask of nodes and plain numbers
@@ -406,7 +408,7 @@ def _sum(*terms: tuple[int, Any]) -> Any:
                 rest = [term for k, term in enumerate(flat) if k not in (i, j)]
                 rest.insert(min(i, j), (s, form))
                 total = _total(rest)
-                shape = np.broadcast_shapes(*(node.shape for node in nodes_in(x for _, x in terms)))
+                shape = common_shape(*(node.shape for node in nodes_in(x for _, x in terms)))
                 graph = nodes_in((x, y))[0].graph
                 return graph.add("broadcast_to", total, shape=shape) if shape else total
     return None
@@ -430,7 +432,7 @@ def _with_logsumexp(sign: int, x: Node, y: Node) -> Any:
         if not (matching(z, "subtract") and _bare(z.args[1]) is largest and is_along(z.args[1], z.ndim, axes)):
             return None
         form = _make("logsumexp", z.args[0], *weights, axes=axes)
-        return _make("reshape", form, shape=np.broadcast_shapes(x.shape, y.shape))
+        return _make("reshape", form, shape=common_shape(x.shape, y.shape))
     if x is z and not weights and (y is total or y.ndim == x.ndim):
         return _make("log_softmax", x, axes=axes)
     is_class = x.op == "gather" and x.args[0] is z and x.shape == y.shape
