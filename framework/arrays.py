@@ -276,7 +276,7 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     raise DataError(f"{name} must be finite; got {array[place]} {where} ({count} of {array.size} values){hint}")
 
 
-def untouched(name: str, arguments: Mapping[str, Array], call: Callable[[], Any]) -> Any:
+def require_untouched(name: str, arguments: Mapping[str, Array], call: Callable[[], Any]) -> Any:
     """Return the result of a call, and refuse one that changes its arguments.
 
     Args:

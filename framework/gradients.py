@@ -130,10 +130,10 @@ def check_gradients(
 
     def gradients() -> dict[str, Array]:
         value()
-        found = {name: gradient.copy() for name, gradient in model.parameters.gradients.items()}
+        slopes = {name: gradient.copy() for name, gradient in model.parameters.gradients.items()}
         prediction = model.forward(inputs, key=key)
         target = loss.form_targets(y, map_leaves(np.shape, prediction), model.dtype)
-        return found | flatten(model.backward(loss.gradient(prediction, target, weight)))
+        return slopes | flatten(model.backward(loss.gradient(prediction, target, weight)))
 
     arrays = {name: (view, np.inf) for name, view in model.parameters.items()}
     parameters = [*arrays]

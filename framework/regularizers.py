@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, untouched
+from framework.arrays import Array, require_untouched
 from framework.derivatives.checks import Check
 from framework.emit.formula import Formula
 from framework.emit.programs import Program, program_of
@@ -122,7 +122,7 @@ class Regularizer(Formula):
             ShapeError: ``slope`` has another shape than its argument.
         """
         values = 1.5 * np.cos(np.arange(1.0, 13.0)).reshape(4, 3)
-        untouched(f"{type(self).__name__}.value", {"values": values}, lambda: self._number(values))
+        require_untouched(f"{type(self).__name__}.value", {"values": values}, lambda: self._number(values))
 
         def value(rows: Array) -> Array:
             return np.array([self._number(row.reshape(values.shape)) for row in rows])

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, require_like, untouched
+from framework.arrays import Array, require_like, require_untouched
 from framework.derivatives.differences import SURE, Bounds, derivative_bounds, resolved_bounds
 from framework.emit.programs import Program
 from framework.emit.text import Shown
@@ -94,30 +94,30 @@ class Check:
         """
         rows, derives = self._rows, self.written and isinstance(self.traced, Program)
         derives = derives and (self.traced.elementwise or not self._elementwise)
-        result = untouched(self.name, {self.argument: rows}, lambda: self._pulled(self.pullback, rows))
+        result = require_untouched(self.name, {self.argument: rows}, lambda: self._pull_back(self.pullback, rows))
         require_like(self.owner, self.method, result, rows.shape)
-        given, at = self._along(np.asarray(result, np.float64)), self._along(rows)
+        slopes, at = self._along(np.asarray(result, np.float64)), self._along(rows)
         precise = (at == 0) | ((np.abs(at) >= 1e-9) & (np.abs(at) < 1e3))  # differences
         if not derives:
-            bounds = self._measured(derivative_bounds, result)
-            wrong = _outside(given, bounds, at) & precise
+            bounds = self._bound_by_differences(derivative_bounds, result)
+            wrong = _outside(slopes, bounds, at) & precise
         else:
-            bounds = self._bounds_around(self._derived, rows, 2.0**-50)
+            bounds = self._bound_by_neighbours(self._derived, rows, 2.0**-50)
             # such as exp(-1 / h) / h**2, which is 0 / 0 at 1e-300
-            undefined = np.isnan(given) & (at != 0) & (np.abs(at) < 1e-12) & ~(np.abs(bounds.middle) > 1e-12)
-            wrong = (_outside(given, bounds, at) | ~bounds.judged) & ~undefined
+            undefined = np.isnan(slopes) & (at != 0) & (np.abs(at) < 1e-12) & ~(np.abs(bounds.middle) > 1e-12)
+            wrong = (_outside(slopes, bounds, at) | ~bounds.judged) & ~undefined
         if wrong.any():  # the finest differences decide, where they can tell
-            finest = self._measured(resolved_bounds, result)
-            unlike = _outside(given, bounds.widened(1e-3 * np.abs(bounds.middle)), at) & derives
-            measured = _outside(given, finest, at) & (wrong if derives else precise)
+            finest = self._bound_by_differences(resolved_bounds, result)
+            unlike = _outside(slopes, bounds.widened(1e-3 * np.abs(bounds.middle)), at) & derives
+            measured = _outside(slopes, finest, at) & (wrong if derives else precise)
             wrong = np.where(finest.judged, measured, wrong & unlike)
             bounds = Bounds(*(np.where(finest.judged, *pair) for pair in zip(finest, bounds, strict=True)))
         if not self.written:  # the convention at a single point is not a mistake
-            for part in (-1e-7, 1e-7):
-                beside = self._gradient(self.pullback, rows * (1.0 + part) + 1e-9 * part)
-                wrong &= ~np.isfinite(given) | _outside(beside, bounds, at)
+            for shift in (-1e-7, 1e-7):
+                beside = self._gradient(self.pullback, rows * (1.0 + shift) + 1e-9 * shift)
+                wrong &= ~np.isfinite(slopes) | _outside(beside, bounds, at)
         if wrong.any():
-            raise self._error(rows, given, bounds, wrong)
+            raise self._error(rows, slopes, bounds, wrong)
 
     def _check_float32(self) -> None:
         """Compare the method in float32 with the same one in float64.
@@ -127,12 +127,12 @@ class Check:
         """
         narrow = (self._rows[_moderate(self._rows)[:, 0]] if self._elementwise else self._rows).astype(np.float32)
         wide = narrow.astype(np.float64)
-        given, exact = (self._gradient(self.pullback, at) for at in (narrow, wide))
-        bounds = self._bounds_around(self.pullback, wide, 2.0**-22)
+        slopes, exact = (self._gradient(self.pullback, at) for at in (narrow, wide))
+        bounds = self._bound_by_neighbours(self.pullback, wide, 2.0**-22)
         bounds = bounds.widened(1e-2 * (np.abs(exact) + 1e-3 * self._scale(exact, wide) + 1e-30))
-        wrong = bounds.judged & ~bounds.hold(given) & np.isfinite(self._number(narrow))[:, None]
+        wrong = bounds.judged & ~bounds.hold(slopes) & np.isfinite(self._number(narrow))[:, None]
         if wrong.any():
-            raise self._error(wide, given, bounds, wrong, "in float32 ")
+            raise self._error(wide, slopes, bounds, wrong, "in float32 ")
 
     @cached_property
     def traced(self) -> Any:
@@ -191,12 +191,12 @@ class Check:
     def _rest(self, rows: Array) -> tuple[Array, ...]:
         return () if self.target is None else (np.broadcast_to(self.target, rows.shape),)
 
-    def _pulled(self, pullback: Callable[[Array, Array], Any], rows: Array) -> Any:
+    def _pull_back(self, pullback: Callable[[Array, Array], Any], rows: Array) -> Any:
         return pullback(self._weights[: len(rows)].astype(rows.dtype), rows)
 
     def _gradient(self, pullback: Callable[[Array, Array], Any], rows: Array) -> Array:
         """Return the gradient of L, along the directions."""
-        return self._along(np.asarray(self._pulled(pullback, rows), np.float64) + np.zeros(rows.shape))
+        return self._along(np.asarray(self._pull_back(pullback, rows), np.float64) + np.zeros(rows.shape))
 
     def _along(self, rows: Array) -> Array:
         return rows if self.directions is None else rows @ self.directions.T
@@ -207,7 +207,7 @@ class Check:
         numbers: Array = np.sum(values.reshape(len(rows), -1), axis=1)
         return numbers
 
-    def _measured(self, measure: Callable[..., Bounds], gradient: Array) -> Bounds:
+    def _bound_by_differences(self, measure: Callable[..., Bounds], gradient: Array) -> Bounds:
         """Bound the gradient by differences. Rounding errors of its terms add up along a direction."""
         rows, sizes = self._rows, np.where(np.isfinite(gradient), np.abs(gradient), 0.0)
         directions = np.eye(rows.shape[1]) if self.directions is None else self.directions
@@ -226,11 +226,12 @@ class Check:
         usual = _largest(bounds.middle, bounds.judged & (np.abs(at) <= 1.0))
         return bounds.widened(slack + np.where(np.abs(at) < 1e-6, 1e-6 * usual, 0.0))  # sin(h) / h loses digits
 
-    def _bounds_around(self, pullback: Callable[[Array, Array], Any], rows: Array, size: float) -> Bounds:
+    def _bound_by_neighbours(self, pullback: Callable[[Array, Array], Any], rows: Array, size: float) -> Bounds:
         """Bound the gradient by those around the points: by rounding, and by both sides of a kink."""
         step = size * np.abs(rows) + 1e-300
         left, right = (
-            np.array([self._gradient(pullback, rows + side * part * step) for part in (0, 1, 2, 4)]) for side in (-1, 1)
+            np.array([self._gradient(pullback, rows + side * multiple * step) for multiple in (0, 1, 2, 4)])
+            for side in (-1, 1)
         )
         low, high = np.minimum(left, right).min(axis=0), np.maximum(left, right).max(axis=0)
         noise = 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12 * self._scale(left[0], rows)
@@ -244,24 +245,24 @@ class Check:
 
     # messages
 
-    def _error(self, rows: Array, given: Array, bounds: Bounds, wrong: Array, dtype: str = "") -> DerivativeError:
+    def _error(self, rows: Array, slopes: Array, bounds: Bounds, wrong: Array, dtype: str = "") -> DerivativeError:
         """Return the error: what the method gives at the clearest point, the derived derivative, and what to do."""
         at, truth = self._along(rows), bounds.middle
-        clear = wrong & ~(np.abs(given - truth) < 0.1 * (np.abs(given) + np.abs(truth)))
+        clear = wrong & ~(np.abs(slopes - truth) < 0.1 * (np.abs(slopes) + np.abs(truth)))
         distance = np.abs(np.log(np.maximum(np.abs(at), 1e-30)))  # from the size 1
         distance[~(clear if clear.any() else wrong)] = np.inf
-        place = tuple(map(int, np.unravel_index(np.argmin(distance), at.shape)))
-        where = f"at element {place[1]} of the row [{', '.join(f'{number:.6g}' for number in rows[place[0]])}]"
+        index = tuple(map(int, np.unravel_index(np.argmin(distance), at.shape)))
+        where = f"at element {index[1]} of the row [{', '.join(f'{number:.6g}' for number in rows[index[0]])}]"
         if self._elementwise:
-            where = f"at {self.argument} = {at[place] + 0.0:.6g}"
+            where = f"at {self.argument} = {at[index] + 0.0:.6g}"
         elif self.directions is not None:
             where = "along one direction"
-        slope, finite = f"is {truth[place]:.6g}", np.isfinite(given[place])
-        low, high = sorted((bounds.left[place], bounds.right[place]))
-        if high - low > 0.01 * abs(truth[place]) and finite:
+        slope, finite = f"is {truth[index]:.6g}", np.isfinite(slopes[index])
+        low, high = sorted((bounds.left[index], bounds.right[index]))
+        if high - low > 0.01 * abs(truth[index]) and finite:
             slope = f"lies in {round(low, 6) + 0.0:.4g} .. {round(high, 6) + 0.0:.4g}"
         verdict = f"{self.name} {'is wrong' if self.written else 'cannot be confirmed'} {dtype}{where}"
-        lines = [f"{verdict}: it gives {given[place]:.9g}, but the slope of the formula there {slope}"]
+        lines = [f"{verdict}: it gives {slopes[index]:.9g}, but the slope of the formula there {slope}"]
         method = re.split("[ :]", self.method)[0]
         usual = f"leave {method} out and it is derived from the formula, or correct it"
         if isinstance(self.traced, DerivativeError):
@@ -278,9 +279,9 @@ class Check:
                 else "the chain rule meets 0 * inf there, as in np.sqrt(h) at 0: keep the inner argument away from 0 "
                 f"with np.where, or write {method} in a class"
             )
-        return DerivativeError("\n".join([*lines, self._meaning(rows, given, bounds) or usual]))
+        return DerivativeError("\n".join([*lines, self._meaning(rows, slopes, bounds) or usual]))
 
-    def _meaning(self, rows: Array, given: Array, bounds: Bounds) -> str | None:
+    def _meaning(self, rows: Array, slopes: Array, bounds: Bounds) -> str | None:
         """Say what is probably meant, when one simple change makes the derivative right everywhere."""
         at, truth = self._along(rows), bounds.middle
         seen = bounds.judged & (np.abs(at) <= SURE)
@@ -288,28 +289,28 @@ class Check:
         def agrees(values: Array) -> bool:
             return bool(seen.any() and not _outside(values, bounds, at)[seen].any())
 
-        if agrees(given):
+        if agrees(slopes):
             return None  # wrong only where simple changes are not tried
-        if agrees(-given):
+        if agrees(-slopes):
             return "the sign is wrong: it is minus the derivative"
         if self.alternative is not None and agrees(self._gradient(self.alternative[0], rows)):
             return self.alternative[1]
-        far = seen & np.isfinite(given) & np.isfinite(truth)  # where both are well away from 0
+        far = seen & np.isfinite(slopes) & np.isfinite(truth)  # where both are well away from 0
         least = 1e-4 * _largest(truth, far)
-        far &= (np.abs(given) > least) & (np.abs(truth) > least)
-        ratio = float(np.median(truth[far] / given[far])) if np.count_nonzero(far) >= 3 else np.nan
-        if not (np.isfinite(ratio) and agrees(given * ratio)):
+        far &= (np.abs(slopes) > least) & (np.abs(truth) > least)
+        ratio = float(np.median(truth[far] / slopes[far])) if np.count_nonzero(far) >= 3 else np.nan
+        if not (np.isfinite(ratio) and agrees(slopes * ratio)):
             return None
         settings = self.owner.settings().items()
         numbers = [(n, v) for n, v in settings if isinstance(v, int | float) and v not in (0, 1, -1)]
-        factors = [each for n, v in numbers for each in ((n, v), (f"1 / {n}", 1.0 / v), (f"{n} ** 2", v**2))]
+        factors = [factor for n, v in numbers for factor in ((n, v), (f"1 / {n}", 1.0 / v), (f"{n} ** 2", v**2))]
         name = next((f" ({text})" for text, value in factors if np.isclose(value, ratio, rtol=1e-3)), "")
         return f"a constant factor is missing: the derivative is {ratio:.6g}{name} times that"
 
 
-def _outside(given: Array, bounds: Bounds, at: Array) -> Array:
+def _outside(slopes: Array, bounds: Bounds, at: Array) -> Array:
     """Return where a derivative is not within its bounds, or not finite where it must be."""
-    return ~bounds.hold(given) & bounds.judged & (np.isfinite(given) | (np.abs(at) <= SURE))
+    return ~bounds.hold(slopes) & bounds.judged & (np.isfinite(slopes) | (np.abs(at) <= SURE))
 
 
 def _moderate(points: Array) -> Array:
@@ -328,6 +329,6 @@ def _around(program: Any) -> Array:
     constants = {abs(float(arg)) for node in needed(outputs) for arg in node.args if not isinstance(arg, Node | bool)}
     sizes = np.array(sorted(size for size in constants if 0.0 < size < 1e150)[:8])
     scales = np.unique([*sizes, *(1.0 / sizes)])
-    steps = np.concatenate([[0.0, 1e-6, 1e-3, 0.1], *(part * scales for part in (0.1, 0.5, 1.0, 2.0))])
+    steps = np.concatenate([[0.0, 1e-6, 1e-3, 0.1], *(multiple * scales for multiple in (0.1, 0.5, 1.0, 2.0))])
     centres = np.array([0.0, *sizes, *-sizes])
     return np.unique([np.add.outer(centres, steps), np.subtract.outer(centres, steps)])[:, None]

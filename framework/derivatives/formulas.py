@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, require_like, untouched
+from framework.arrays import Array, require_like, require_untouched
 from framework.derivatives.checks import GRID, ROWS, SPARSE, Check
 from framework.emit.programs import tried_width
 from framework.errors import DataError, DerivativeError, FrameworkError, ShapeError
@@ -50,7 +50,7 @@ def _require_formula(formula: Any, h: Array, traced: Any) -> None:
     """
     name = type(formula).__name__
     try:
-        a = untouched(f"{name}.__call__", {"h": h}, lambda: formula(h))
+        a = require_untouched(f"{name}.__call__", {"h": h}, lambda: formula(h))
         with np.errstate(all="ignore"):
             alone = [formula(h[i : i + 1]) for i in range(len(h))] if h.ndim == 1 else []
     except (TypeError, ValueError, IndexError) as error:
@@ -127,9 +127,9 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
         target=target if loss.by_row else number,
     )
     traced = check.traced  # which says first why rows of a width cannot be served
-    loss._sum(untouched(f"{name}.value", arguments, lambda: loss.value(*arguments.values())), rows, None)
+    loss._sum(require_untouched(f"{name}.value", arguments, lambda: loss.value(*arguments.values())), rows, None)
     if not written and isinstance(traced, DerivativeError):
         raise traced
-    slope = untouched(f"{name}.slope", arguments, lambda: loss.slope(*arguments.values()))
+    slope = require_untouched(f"{name}.slope", arguments, lambda: loss.slope(*arguments.values()))
     check.run()
     return bool(np.any(slope))

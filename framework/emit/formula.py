@@ -95,7 +95,7 @@ class Formula(Component):
 
     def _key_of(self, name: str) -> Any:
         graph, count = Graph(), self._methods[name]
-        symbols = [Symbol(graph.input(f"{place}", (graph.rows, tried_width(self)))) for place in range(count)]
+        symbols = [Symbol(graph.input(f"{index}", (graph.rows, tried_width(self)))) for index in range(count)]
         try:
             with np.errstate(all="ignore"):
                 return graph.key_of([value_of(getattr(self, name)(*symbols))])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Record, require_like, untouched
+from framework.arrays import Array, Record, require_like, require_untouched
 from framework.derivatives.checks import Check
 from framework.trees import flatten, leaves, map_leaves, sample_shape
 
@@ -120,11 +120,11 @@ class _Trial:
     def gradients(self) -> dict[str, Array]:
         """Return the gradients that the layer gives, that of the input last."""
         twin, name = self.twin, type(self.twin).__name__
-        _, record = untouched(f"{name}.apply", flatten(self.x), lambda: self._output(self.x))
+        _, record = require_untouched(f"{name}.apply", flatten(self.x), lambda: self._output(self.x))
         # As the step before left them: a layer overwrites them, and a child that is left out gets the gradient 0.
         twin.parameters.gradient[:] = 0.0 if self.joins else 0.7
         gradient, parameters = map_leaves(np.copy, self.gradient), twin.parameters
-        result = untouched(
+        result = require_untouched(
             f"{name}.apply_backward",
             flatten(gradient, "gradient"),
             lambda: twin.apply_backward(gradient, parameters.views, record, parameters.gradients),
