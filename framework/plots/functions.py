@@ -53,10 +53,10 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
 
     Example:
         >>> from matplotlib.figure import Figure
-        >>> from framework import Sigmoid
-        >>> axis = activation(Sigmoid(), axis=Figure().subplots())
+        >>> from framework import Softsign
+        >>> axis = activation(Softsign(), axis=Figure().subplots())
         >>> [str(text.get_text()) for text in axis.get_legend().get_texts()]
-        ['f = Sigmoid()', "f', written", "f', derived: equal"]
+        ['f = Softsign()', "f', written", "f', derived: differs by at most 1e-16"]
     """
     if isinstance(formula, type) or not all(hasattr(formula, name) for name in ("derivative", "coupled", "program")):
         raise SettingsError(
