@@ -747,13 +747,6 @@ STABLE: dict[str, Operation] = {
         lowered=_expected_log_softmax,
     ),
     "logsumexp": Operation(_narrowed, (), _logsumexp_reverse, kind="f", lowered=_logsumexp),
-    "length": Operation(
-        _narrowed,
-        (),
-        lambda g, y, x, *, axes: (g * (x / np.where(y == 0.0, 1.0, y)),),
-        kind="f",
-        lowered=lambda x, *, axes: np.sqrt(np.sum(x * x, axis=axes, keepdims=True)),
-    ),
 }
 
 

@@ -156,7 +156,6 @@ FACTS: tuple[Fact, ...] = (
     # sigmoid and softplus in parts
     lambda x: (np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-abs(x))), _logistic(x, tails=True)),
     lambda x: (np.exp(x) * _logistic(-x), _logistic(x)),
-    lambda x: (np.exp(-x) * _logistic(x), _logistic(-x)),
     lambda x: (1.0 - _logistic(x), _logistic(-x)),
     lambda x: (1.0 + np.tanh(x), 2.0 * _logistic(2.0 * x)),
     lambda x: (1.0 - np.tanh(x), 2.0 * _logistic(-2.0 * x)),
@@ -181,10 +180,8 @@ FACTS: tuple[Fact, ...] = (
     lambda x: (np.log1p(-np.exp(x)), _log1mexp(x)),
     lambda x: (np.log1p(-_logistic(x)), -_softplus(x)),
     lambda x: (np.log((1.0 + x) / (1.0 - x)), 2.0 * np.arctanh(x)),
-    lambda x: (np.log((1.0 - x) / (1.0 + x)), -2.0 * np.arctanh(x)),
     lambda x: (np.log1p(x) - np.log1p(-x), 2.0 * np.arctanh(x)),
     lambda x: (np.log(x + np.sqrt(np.square(x) + 1.0)), np.arcsinh(x)),
-    lambda x: (np.log(x + np.sqrt(np.square(x) - 1.0)), np.arccosh(x)),
     lambda x: (np.log(1.0 + x), np.log1p(x)),
     lambda x: (np.log(1.0 - x), np.log1p(-x)),
     lambda x: (np.logaddexp(x, 0.0), _softplus(x)),
@@ -290,13 +287,13 @@ def _or_written(log: Any, x: Any) -> Any:
     return _make("log", x) if log is None else log
 
 
-def _joined(op: str, parts: Iterable[Any], loose: bool, *first: Any) -> Any:
-    """Return an operation on logarithms; a part without one keeps its own where that is allowed."""
-    parts = [*parts]
-    logs = [log_of(part, loose=loose) for part in parts]
+def _log_of_choice(x: Node, loose: bool) -> Any:
+    """Return the choice between two logarithms; one that is not known stays as the user wrote it."""
+    condition, *sides = x.args
+    logs = [log_of(side, loose=loose) for side in sides]
     if not nodes_in(logs) or (not loose and None in logs):
         return None
-    return _make(op, *first, *map(_or_written, logs, parts))
+    return _make("where", condition, *map(_or_written, logs, sides))
 
 
 def _log_of_sum(x: Node, _loose: bool) -> Any:
@@ -364,11 +361,9 @@ _LOGS: dict[str, Callable[[Node, bool], Any]] = {
     "reciprocal": lambda x, loose: _scaled(-1.0, log_of(x.args[0], loose=loose)),
     "power": lambda x, _: None if isinstance(x.args[1], Node) else _scaled(float(x.args[1]), log_of(x.args[0])),
     "add": _log_of_sum,
-    "where": lambda x, loose: _joined("where", x.args[1:], loose, x.args[0]),
-    "prod": lambda x, _: None if (log := log_of(x.args[0])) is None else _make("sum", log, **x.attributes),
+    "where": _log_of_choice,
     **dict.fromkeys(("multiply", "divide"), _log_of_product),
     **dict.fromkeys(("sum", "mean"), _log_of_reduction),
-    **dict.fromkeys(("maximum", "minimum"), lambda x, _: _joined(x.op, x.args, loose=False)),
     **dict.fromkeys(("gather", "index", "reshape", "transpose", "broadcast_to"), _log_of_part),
 }
 
@@ -417,28 +412,9 @@ def _sum(*terms: tuple[int, Any]) -> Any:
 def _pair(sign: int, x: Any, y: Any) -> Any:
     """Return x + y, or x - y where the sign is negative, as one node; None if it has no stable form."""
     form = _by_facts("add" if sign > 0 else "subtract", x, y)
-    if form is None and matching(_bare(y), "logsumexp") and isinstance(x, Node):
-        form = _with_logsumexp(sign, x, y)
     if form is None and sign < 0 and _number(y) == 1.0 and isinstance(x, Node) and x.op in _NEAR_1:
         form = _of_node("expm1", log_of(x))
     return form
-
-
-def _with_logsumexp(sign: int, x: Node, y: Node) -> Any:
-    total = _bare(y)
-    (z, *weights), axes = total.args, total.attributes["axes"]
-    if sign > 0:  # m + logsumexp(x - m)
-        largest = _bare(x)
-        if not (matching(z, "subtract") and _bare(z.args[1]) is largest and is_along(z.args[1], z.ndim, axes)):
-            return None
-        form = _make("logsumexp", z.args[0], *weights, axes=axes)
-        return _make("reshape", form, shape=common_shape(x.shape, y.shape))
-    if x is z and not weights and (y is total or y.ndim == x.ndim):
-        return _make("log_softmax", x, axes=axes)
-    is_class = x.op == "gather" and x.args[0] is z and x.shape == y.shape
-    if is_class and not weights and math.prod(x.shape) == math.prod(total.shape):
-        return _like(x, _make("log_softmax", z, axes=axes), *x.args[1:])
-    return None
 
 
 # rules for logarithms and exponentials
@@ -581,15 +557,6 @@ def _unguarded(a: Any, b: Any) -> Any:
     return None
 
 
-def _sqrt(x: Any) -> Any:
-    total = _bare(x)
-    if isinstance(x, Node) and x.op in ("logistic", "softmax", "exp"):
-        return _make("exp", _make("multiply", 0.5, log_of(x)))
-    if matching(total, "sum") and (root := _root(total.args[0])) is not None and total.attributes["axes"]:
-        return _make("reshape", _make("length", root, axes=total.attributes["axes"]), shape=x.shape)
-    return _by_facts("sqrt", x)
-
-
 def _power(x: Any, n: Any) -> Any:
     known = None if isinstance(n, Node) or float(n).is_integer() else log_of(x)
     return _make("exp", _make("multiply", float(n), known)) if isinstance(known, Node) else None
@@ -642,14 +609,6 @@ def _sum_of(t: Any, axes: Any) -> float:
     return math.nan
 
 
-def _reshape(x: Any, *, shape: Any) -> Any:
-    """Return a sum with its axes kept, where that is all that a reshape does."""
-    is_bare = matching(x, "sum") and not x.attributes["keepdims"]
-    if is_bare and kept_shape(x.args[0].shape, x.attributes["axes"]) == shape:
-        return _make("sum", x.args[0], axes=x.attributes["axes"], keepdims=True)
-    return None
-
-
 RULES: Mapping[str, Callable[..., Any]] = {
     "add": lambda a, b: _sum((1, a), (1, b)),
     "subtract": lambda a, b: _sum((1, a), (-1, b)),
@@ -664,12 +623,11 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "multiply": _multiply,
     "divide": _divide,
     "reciprocal": lambda x: _make("divide", 1.0, x),
-    "sqrt": _sqrt,
+    "sqrt": lambda x: _by_facts("sqrt", x),
     "power": _power,
     "softmax": _shifted("softmax"),
     "log_softmax": _shifted("log_softmax"),
     "sum": _cross_entropy,
-    "reshape": _reshape,
 }
 """By operation: (*arguments, **attributes) -> what takes its place, or None."""
 

@@ -14,7 +14,8 @@ from framework.errors import DerivativeError
 from framework.graph import operations
 from framework.graph.gradient import gradients
 from framework.graph.node import Node, ordered
-from framework.graph.stable import stabilise
+from framework.graph.patterns import Patterns
+from framework.graph.stable import FACTS, stabilise
 from framework.graph.trace import ROWS as OPEN
 from framework.graph.trace import trace
 
@@ -42,7 +43,7 @@ def element_arrays(case, dtype):
 def row_arrays(case, dtype):
     rows = [BASE[case.zero :] * scale for scale in SCALES] + [BASE[1:] + 1e4, BASE[1:] - 1e4, BASE[1:2] * 1e4]
     h = np.concatenate(rows).astype(dtype)
-    classes = np.where(np.arange(len(h)) % 2, np.argmax(h, axis=1), np.arange(len(h)) % 4)
+    classes = np.where(np.arange(len(h)) % 2, np.argmin(h, axis=1), np.argmax(h, axis=1))
     q = np.array([[0.1, 0.2, 0.3, 0.4], [0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.25, 0.25]])[np.arange(len(h)) % 3]
     data = {"h": h, "t": np.eye(4)[classes].astype(dtype), "c": classes, "q": q.astype(dtype)}
     return {name: data[name] for name in inspect.signature(case.formula).parameters}
@@ -118,6 +119,18 @@ def test_no_rule_assumes_a_sign_or_a_number(name):
     value, _ = value_and_slope(formula, data, "float64")
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(value, formula(*data.values()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("place", range(len(FACTS)))
+def test_a_fact_is_an_identity(place):
+    ((left, right),) = [pair for pairs in Patterns(FACTS[place : place + 1]).pairs.values() for pair in pairs]
+    inputs = {node.name: node for node in left.graph.nodes if node.op == "input"}
+    numbers = np.array([[0.3, -0.7, 2.5], [0.6, 0.2, -1.5]])
+    data = [x.reshape(3, 1) * np.ones(3) for x in numbers[: len(inputs)]]
+    before, after = (np.broadcast_to(computed(node, inputs, data), (3, 3)) for node in (left, right))
+    defined = np.isfinite(before)
+    assert defined.any()
+    np.testing.assert_allclose(after[defined], before[defined], rtol=1e-12, atol=1e-15)
 
 
 # formulas at random
