@@ -123,7 +123,7 @@ def test_no_rule_assumes_a_sign_or_a_number(name):
 
 @pytest.mark.parametrize("place", range(len(FACTS)))
 def test_a_fact_is_an_identity(place):
-    ((left, right),) = [pair for pairs in Patterns(FACTS[place : place + 1]).pairs.values() for pair in pairs]
+    ((left, right, _),) = [pair for pairs in Patterns(FACTS[place : place + 1]).pairs.values() for pair in pairs]
     inputs = {node.name: node for node in left.graph.nodes if node.op == "input"}
     numbers = np.array([[0.3, -0.7, 2.5], [0.6, 0.2, -1.5]])
     data = [x.reshape(3, 1) * np.ones(3) for x in numbers[: len(inputs)]]
