@@ -17,11 +17,12 @@ from framework import plots
 from framework.arrays import Array, numeric
 from framework.derivatives.formulas import check_activation
 from framework.emit.formula import Formula
-from framework.emit.programs import Program, program_of, tried_width
+from framework.emit.programs import Program, program_of, programs_of, tried_width
 from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol
+from framework.graph.trace import share
 from framework.settings.component import PlainFunction, belongs_to, require_function
 from framework.settings.messages import brief
 
@@ -139,9 +140,13 @@ class Activation(Formula):
     @property
     def coupled(self) -> bool:
         """Whether the elements of a row depend on one another, as in Softmax."""
-        if self.writes_derivative:
-            return False
-        return self._has_backward or not self.program().elementwise
+        if self.writes_derivative or self._has_backward:
+            return not self.writes_derivative
+
+        def coupled() -> bool:
+            return bool(share(("coupled", self, self.traced_key), lambda: not self.program().elementwise))
+
+        return bool(share("coupled", coupled, programs_of(self)))
 
     def program(self, like: Any = None) -> Program:
         """Return the traced formula, for the dtype and the rows of ``like``."""
@@ -157,8 +162,8 @@ class Activation(Formula):
         return plots.activation(self, span=span, axis=axis)
 
     def require_traced_derivative(self) -> bool:
-        if not (self.writes_derivative or self._has_backward):
-            self.program()  # where nothing is written, the formula must be traceable
+        if not (self.writes_derivative or self._has_backward):  # then the formula must be traceable
+            share(("traceable", self, self.traced_key), self.program)
         return super().require_traced_derivative()
 
     def require_units(self, units: int | None, name: str = "") -> None:

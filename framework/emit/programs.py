@@ -246,6 +246,11 @@ def require_derivatives(*components: Component, traced: bool) -> None:
             getattr(component, method)()
 
 
+def keys_of(*components: Component) -> tuple[Any, ...]:
+    """Return a key of components and of what their methods make of symbols now; see ``Formula.traced_key``."""
+    return tuple((part, getattr(part, "traced_key", None)) for part in _with_parts(*components))
+
+
 def _with_parts(*components: Component) -> Iterable[Component]:
     """Return components and the components among their settings, each once."""
     known = {id(component): component for component in components}

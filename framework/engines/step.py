@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch, Sums
-from framework.emit.programs import require_derivatives
+from framework.emit.programs import keys_of, require_derivatives
 from framework.emit.step import Computation, Slot, StepProgram, draw_numbers, require_rows
 from framework.errors import DivergedError
-from framework.graph.step import StepGraph
+from framework.graph.step import ModelGraph, StepGraph
 from framework.graph.trace import share
 from framework.losses import Loss
 from framework.losses.several import Figure, Losses
 from framework.models import Model
 from framework.models.base import unsound_buffer
 from framework.runs.figures import Figures
-from framework.trees import leaves, map_leaves, rows_in
+from framework.trees import leaves, map_leaves, rows_in, sample_shape
 
 _LOOPS = {"backward": (Loss.backward,), "count": (Loss.count, Losses.count)}
 """The loops of the base classes, which the graph of a loss takes the place of."""
@@ -118,16 +118,18 @@ class _Form:
         formulas = [(figure.path, figure.formula) for figure in metrics]
         kept = shards or len(metrics) < len(figures.of_metrics)  # by shards, for the error of what is not finite
 
-        traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards)
-        kept = kept or None in traced.loss.metrics
+        x, y, weight = batch
+        plain = ModelGraph(model, sample_shape(x), training=True, shards=shards, stable=False)
+        losses = keys_of(loss, *(formula for _, formula in formulas)), tuple(path for path, _ in formulas)
+        key = plain.key, losses, _form_of(y), weight is None, kept, model.parameters.frozen
 
         def make() -> tuple[StepGraph, StepProgram]:
             with step.lifted():
                 require_derivatives(*(part for _, part in model.placed()), loss, traced=True)
-            return traced, StepProgram(traced, kept=kept)
+            traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards)
+            return traced, StepProgram(traced, kept=kept or None in traced.loss.metrics)
 
-        programs = model._built().programs if traced.model.calls else None
-        graph, program = share((traced.key, kept), make, programs)
+        graph, program = share(key, make, model._built().programs if plain.calls else None)
         made = [figure for figure, total in zip(metrics, graph.loss.metrics, strict=True) if total is not None]
         self.model, self.loss, self.figures, self.graph = model, loss, figures, graph
         self.totals = [*figures.of_outputs, *made]

@@ -62,6 +62,7 @@ class ModelGraph:
         sample: bool = False,
         shards: bool = False,
         derives: Any = False,
+        stable: bool = True,
     ) -> None:
         """Trace a model.
 
@@ -74,6 +75,8 @@ class ModelGraph:
             sample: Whether x is one sample without an axis of rows.
             shards: Whether x is a part of a batch; sums over rows then go over all parts.
             derives: Whether gradients that a class writes by hand are derived too; or the model of which.
+            stable: Whether layers are in their stable forms. To trace a model without them is faster, and the key
+                tells as well whether its formulas are those that were traced before.
 
         Raises:
             DerivativeError: A layer cannot be traced; the error has its name as ``layer``.
@@ -86,10 +89,11 @@ class ModelGraph:
         walks: dict[Graph, tuple[Walk, Any]] = {}  # the formula may be called twice
         placed = ((f"{path} {part._label}".strip(), part) for path, part in model.placed())
         own = [label for label, part in placed if ":" in part.tag() and not part.by_hand]
+        form = {"training": training, "sample": sample, "derives": derives, "stable": stable}
 
         def formula_of(walked: Any, *, checks: bool) -> Callable[..., Any]:
             def formula(**symbols: Symbol) -> Any:
-                walk = Walk(walked, symbols, training=training, sample=sample, derives=derives, checks=checks)
+                walk = Walk(walked, symbols, checks=checks, **form)
                 output = walk.trace_model(walked, map_leaves(symbols.__getitem__, names(shape)))
                 walks[next(iter(symbols.values())).graph] = walk, output
                 return (*leaves(output), walk.sound, *walk.buffers.values())
@@ -103,7 +107,7 @@ class ModelGraph:
             return formula_of(twin, checks=True)(**symbols)
 
         formulas, settings = model.identity
-        identity = formulas, training, derives is True, derives is model
+        identity = formulas, training, derives is True, derives is model, stable
         options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
         traced = None
         with suppress(Exception):

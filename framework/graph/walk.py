@@ -155,6 +155,7 @@ class Walk:
         scopes: The layers in the order in which they end, inner ones first.
         calls: The layers that Python runs.
         checks: Whether the layers check their formulas, which an equal graph has passed before.
+        stable: Whether the outputs of layers are in their stable forms.
     """
 
     def __init__(
@@ -166,10 +167,11 @@ class Walk:
         sample: bool = False,
         derives: Any = False,
         checks: bool = True,
+        stable: bool = True,
     ) -> None:
         """Begin without outputs."""
         self.symbols, self.training, self.sample, self.derives = symbols, training, sample, derives
-        self.checks = checks
+        self.checks, self.stable = checks, stable
         self.drawn: list[tuple[Draw, Node]] = []
         self.buffers: dict[str, Any] = {name: symbols[f"number {name}"] for name in model.buffers}
         self.ids: list[Ids] = []
@@ -273,7 +275,7 @@ class Walk:
         return Symbol(node, fixed=True)
 
     def end_layer(self, output: Any, given: Iterable[Any] = ()) -> Any:
-        """Return the output of a layer, noted as one, in its stable form; ``given`` is what it starts from.
+        """Return the output of a layer, noted as one; ``given`` is what it starts from.
 
         Raises:
             DerivativeError: It does not depend on the input.
@@ -281,7 +283,8 @@ class Walk:
         if not isinstance(output, Symbol):
             raise DerivativeError(f"it gives {shown(np.shape(output))}, which does not depend on its input")
         start = {node for value in given for node in nodes_in([value_of(value)])}
-        (form,) = stabilise([output.astype(float).node], start)
+        form = output.astype(float).node
+        (form,) = stabilise([form], start) if self.stable else (form,)
         output = Symbol(form if isinstance(form, Node) else output.graph.filled(form, ()))
         self.ends.add(output.node)
         return output

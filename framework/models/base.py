@@ -14,6 +14,7 @@ import threading
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
@@ -557,9 +558,10 @@ class Model(Component):
         if passes is None or not all(map(passes.patterns.__contains__, patterns)):
             frozen, wanted = {*self.parameters.frozen}, tuple(patterns)
             trained = tuple(name for name in self.parameters if name not in frozen)
-            graph = ModelGraph(self, shape, training=training, sample=sample, derives=derives)
-            programs = state.programs if graph.calls else None
-            passes = share((graph.key, trained, wanted), lambda: Passes(graph, trained, wanted), programs)
+            traced = partial(ModelGraph, self, shape, training=training, sample=sample, derives=derives)
+            plain = traced(stable=False)
+            programs = state.programs if plain.calls else None
+            passes = share((plain.key, trained, wanted), lambda: Passes(traced(), trained, wanted), programs)
             state.passes[key] = passes
         return passes
 

@@ -24,6 +24,7 @@ from framework.data.parts import Source
 from framework.data.pieces import Piece, Position
 from framework.data.sources import hold_out, source_of
 from framework.data.splits import rows_of_parts
+from framework.emit.programs import forget
 from framework.engines import AUTO, Engine, engine_of, supported
 from framework.errors import CallbackError, DivergedError, nearest
 from framework.models import Model
@@ -139,6 +140,7 @@ class Training:
                 require_inputs(model, preprocess, name)
                 optimizer = trainer.optimizer if run is None else run.optimizer.recipe
                 model.retrace(trainer.loss, optimizer, *trainer.regularizers)
+                forget(*trainer.metrics)
                 settled.enter_context(settling(model, rows, preprocess))
                 figures.require_model(model.output_activation)
                 require_counts(model, preprocess, validated, name)

@@ -246,7 +246,7 @@ def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, 
 
 
 _LOOPS: dict[type, tuple[str, ...]] = {
-    Activation: ("backward",),
+    Activation: (),
     **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "_total")),
     Optimizer: (),
 }
