@@ -207,7 +207,7 @@ class StreamSource(Source):
         """
         size, start, order, epoch = position
         self._before = before
-        pieces = self._numbered(cut(self._windows(start, order, epoch), size, start))
+        pieces = self._numbered(cut(self._windows(max(0, start - size) + 1, order, epoch), size, start))
         with closing(ahead(pieces) if self.given.read_ahead else pieces) as given:
             for piece in given:
                 if self._differs:  # told here, and not by the thread that reads
@@ -241,8 +241,8 @@ class StreamSource(Source):
         name = f"{self.kind}, item 0 of epoch 0"
         return f"{self.kind}: {fingerprints(*self.checks(self.given.first, name))}"
 
-    def _windows(self, start: int, order: tuple[int, int] | None, epoch: int) -> Generator[Window]:
-        """Give the windows of an epoch, of which the rows before ``start`` are known to be there."""
+    def _windows(self, least: int, order: tuple[int, int] | None, epoch: int) -> Generator[Window]:
+        """Give the windows of an epoch, which must have ``least`` rows: the last batch of it may be a small one."""
         size, digest = self.given.window, ""
         held, total, number = list[Batch](), 0, 0  # the rows of a window, rows so far, windows so far
 
@@ -268,16 +268,16 @@ class StreamSource(Source):
                     rest = rows_of_batch(last, slice(kept, None))
                     held = [rest] if rows_in(rest[1]) else []
                     yield window([*whole, rows_of_batch(last, slice(kept))])
-        self._require(total, start, epoch)
+        self._require(total, least, epoch)
         self.rows = total
         if held:
             yield window(held)
 
-    def _require(self, total: int, start: int, epoch: int) -> None:
+    def _require(self, total: int, least: int, epoch: int) -> None:
         """Refuse an epoch of no rows, of fewer than were trained on, or of another number than the first one had."""
         limit = self.rows
-        if total == 0 or total < start:
-            raise DataError(f"{self.kind} must give {limit or 'at least one'} rows; got {total} in epoch {epoch}")
+        if total < least:
+            raise DataError(f"{self.kind} must give {limit or f'{least} or more'} rows; got {total} in epoch {epoch}")
         if limit is not None and total != limit:
             raise DataError(
                 f"{self.kind} must give {limit} rows in each epoch; got {total} in epoch {epoch}; write "

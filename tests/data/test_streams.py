@@ -1,5 +1,6 @@
 """Streams: the rows and the bits are those of the same arrays, however a function cuts and gives them."""
 
+import signal
 import threading
 import warnings
 
@@ -115,6 +116,27 @@ def test_a_run_resumes_bit_for_bit_from_every_step(rows, settings, read_ahead):
         assert run.step == step
         recipe(**settings).resume(run, data())
         assert bits(run) == bits(whole)
+
+
+@pytest.mark.parametrize("rows", [None, ROWS])
+@pytest.mark.parametrize("step", [13, 26])
+@hooks_differ
+def test_a_run_that_a_signal_stops_in_the_last_smaller_batch_resumes(rows, step):
+    stop = on("batch_end")(lambda run: signal.raise_signal(signal.SIGINT) if run.step == step else None)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        recipe(callbacks=[stop]).fit(network(), Stream(batches(9), rows))
+    run = caught.value.run
+    assert (run.step, run.epoch) == (step, (step - 1) // 13)
+    recipe().resume(run, Stream(batches(9), rows))
+    assert bits(run) == bits(recipe().fit(network(), Stream(batches(9), rows)))
+
+
+@hooks_differ
+def test_a_resume_refuses_fewer_rows_than_were_trained_on():
+    stop = on("batch_end")(lambda run: run.stop("enough") if run.step == 11 else None)
+    run = recipe(callbacks=[stop]).fit(network(), Stream(batches(9), window=20))
+    with pytest.raises(DataError, match="must give 81 or more rows; got 80 in epoch 0"):
+        recipe().resume(run, Stream(batches(9, X[:80], Y[:80]), window=20))
 
 
 def test_checkpoints_within_the_first_epoch_are_saved_though_its_length_is_not_known(tmp_path):
