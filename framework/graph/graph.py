@@ -170,13 +170,13 @@ class Graph:
             refuse(f"an array of dtype {value.dtype}", "use real numbers")
         kind, shape = KINDS[value.dtype.kind], value.shape
         open_axes = [axis for axis, size in enumerate(shape) if self.rows_in(size)]
-        if value.size and (value == value.flat[0]).all():
+        if value.size and _repeats(value, value.flat[0]):
             return self.filled(value.flat[0].item(), shape, kind)
         if open_axes:
             if value.ndim == 1 and kind == "i" and np.array_equal(value, np.arange(len(value))):
                 attributes = {"shape": shape, "times": self.rows_in(shape[0])}
                 return self.made("row_numbers", (), attributes, shape, "i")
-            if open_axes == [0] and (value == value[:1]).all():
+            if open_axes == [0] and _repeats(value, value[:1]):
                 return self.filled(self.constant(value[0]), shape, kind)
             refuse("an array with a different number for each row", "a formula must work for any number of rows")
         return self.made("constant", (), {"value": Constant(value), "shape": shape}, shape, kind)
@@ -190,6 +190,11 @@ class Graph:
         """Return a shape as text."""
         sizes = [self.size_text(size) for size in shape]
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def _repeats(value: np.ndarray[Any, Any], number: Any) -> bool:
+    """Return whether an array holds one number, or one row, again and again; 0.0 and -0.0 are two numbers."""
+    return bool(((value == number) & (np.signbit(value) == np.signbit(number))).all())
 
 
 def kind_of(value: Any) -> str:

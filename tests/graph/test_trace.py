@@ -180,6 +180,13 @@ def test_equal_operations_are_one_node_and_constants_that_look_alike_are_not():
     assert [node.op for node in constants.graph.nodes].count("constant") == 2
 
 
+@pytest.mark.parametrize("signs", [np.array([0.0, -0.0, 0.0]), np.array([-0.0, 0.0, 0.0]), np.full(3, -0.0)])
+def test_a_constant_keeps_the_signs_of_its_zeros(signs):
+    traced = trace(lambda x: np.copysign(x, signs), {"x": (ROWS, 3)})
+    x = np.array([[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]])
+    np.testing.assert_array_equal(emit({"output": traced.output}, traced.inputs)(x), np.copysign(x, signs))
+
+
 def test_shapes_that_do_not_fit_are_named_with_rows():
     with pytest.raises(ShapeError, match=r"\(rows, 3\) @ \(2, 4\): the sizes 3 and 2 must be equal"):
         trace(lambda x: x @ np.ones((2, 4)) * np.arange(4.0), {"x": (ROWS, 3)})
