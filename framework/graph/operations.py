@@ -161,8 +161,8 @@ _ROWS: dict[str, Operation] = {
     "log10": _row(lambda t, y, x: t / (x * math.log(10.0)), latex=r"\log_{{10}}\left({0}\right)"),
     "log1p": _row(lambda t, y, x: t / (1.0 + x), latex=r"\ln\left(1 + {0}\right)"),
     "logaddexp": _row(
-        lambda t, y, a, b: np.exp(a - y) * t,
-        lambda t, y, a, b: np.exp(b - y) * t,
+        lambda t, y, a, b: t / (1.0 + np.exp(b - a)),
+        lambda t, y, a, b: t / (1.0 + np.exp(a - b)),
         latex=r"\ln\left(e^{{{0}}} + e^{{{1}}}\right)",
     ),
     # roots and lengths

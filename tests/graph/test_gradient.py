@@ -385,6 +385,11 @@ def test_a_loss_is_derived_by_its_prediction():
     np.testing.assert_allclose(found, scipy.special.expit(p) - t, rtol=1e-15)
 
 
+def test_equal_arguments_share_the_slope_of_logaddexp_whatever_their_size():
+    found = derived(lambda h: np.logaddexp(h, h / 2 + h / 2), np.array([1.0, 1e17, -1e300]))
+    assert found.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_parameters_and_constants_of_other_shapes_may_stand_in_the_formula():
     slopes = np.array([0.1, 0.2, 0.3])
     traced = trace(lambda h: np.where(h > 0, h, slopes * h) + np.abs(h), {"h": (ROWS, 3)})
