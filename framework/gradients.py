@@ -210,26 +210,23 @@ def _compare(
 
 
 @worded
-def numerical_gradient(function: Callable[[Array], float], x: Any, *, step: float = 2.0**-15) -> Array:
+def numerical_gradient(function: Callable[[Array], float], x: Any) -> Array:
     """Return the gradient of a number with respect to each element of ``x``, by differences on both sides.
 
     Args:
         function: From an array of x's shape to a number.
         x: Where, an array of float64.
-        step: The largest step, relative to max(1, |x|).
 
     Example:
         >>> numerical_gradient(lambda x: float(np.sum(x**2)), [1.0, 2.0]).round(6)
         array([2., 4.])
     """
     point = np.array(x, dtype=np.float64)
-    slopes = [_bounds_by_element(lambda: function(point), point, i, step).middle[0] for i in np.ndindex(point.shape)]
+    slopes = [_bounds_by_element(lambda: function(point), point, i).middle[0] for i in np.ndindex(point.shape)]
     return np.reshape(slopes, point.shape)
 
 
-def _bounds_by_element(
-    value: Callable[[], float], array: Array, index: tuple[int, ...], step: float = 2.0**-15
-) -> Bounds:
+def _bounds_by_element(value: Callable[[], float], array: Array, index: tuple[int, ...]) -> Bounds:
     """Bound the derivative of a number by an element of the array that it is computed from."""
     kept = float(array[index])
 
@@ -241,7 +238,7 @@ def _bounds_by_element(
         array[index] = kept
         return np.array(values)
 
-    return derivative_bounds(moved, np.array([kept]), step * max(1.0, abs(kept)))
+    return derivative_bounds(moved, np.array([kept]), 2.0**-15 * max(1.0, abs(kept)))
 
 
 @dataclass(frozen=True)

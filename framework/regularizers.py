@@ -17,6 +17,8 @@ from framework.derivatives.checks import Check
 from framework.emit.formula import Formula
 from framework.emit.programs import Program, program_of
 from framework.errors import DivergedError, ShapeError
+from framework.graph.gradient import gradients
+from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.models import Model
 from framework.models.parameters import Parameters, matching
 from framework.settings.component import Positive, belongs_to
@@ -68,6 +70,8 @@ class Regularizer(Formula):
         Raises:
             DerivativeError: The value cannot be traced; says why, and what to write.
         """
+        if isinstance(values, Symbol):  # in a formula that is being traced
+            return symbol_of(gradients([(value_of(self.value(values)), 1.0)], [values.node], {values.node})[0])
         return self.program(values).derivative(values)
 
     def program(self, like: Any = None) -> Program:

@@ -6,7 +6,7 @@ keeps the order of its dict, and two trees are paired by their names, so the ord
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -115,6 +115,17 @@ def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     if not named:
         return function(tree, *others)
     return {key: map_leaves(function, part, *(other[key] for other in others)) for key, part in tree.items()}
+
+
+def fill(tree: Any, values: Iterable[Any]) -> Any:
+    """Return the tree of the same form whose leaves are these values, in the order of ``leaves``.
+
+    Example:
+        >>> fill({"numbers": 1, "city": 2}, ["a", "b"]), fill(3, ["a"])
+        ({'numbers': 'a', 'city': 'b'}, 'a')
+    """
+    takes = iter(values)
+    return map_leaves(lambda _: next(takes), tree)
 
 
 def take(tree: Any, rows: Any) -> Any:

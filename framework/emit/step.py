@@ -15,7 +15,7 @@ from framework.graph.lower import Lowering, is_columns
 from framework.graph.node import Node, needed, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.step import LossGraph, ModelGraph, StepGraph
-from framework.trees import leaves, map_leaves
+from framework.trees import fill, leaves
 
 _FREE = frozenset({"constant", "rows", "row_numbers"})
 """Operations without arguments, which are computed again instead of saved."""
@@ -127,7 +127,7 @@ class Passes:
         a, h = lowering.add(graph.a), lowering.add(graph.h)
         buffers = lowering.add(graph.buffers.values())
         self.ends, self._lowering = (*a, *h), lowering.copy()
-        self._derived = {pattern: (seeds.values(), nodes[: len(numbers)]) for pattern, (seeds, nodes) in derived[0]}
+        self._derived = {pattern: (seeds, nodes[: len(numbers)]) for pattern, (seeds, nodes) in derived[0]}
         of_all = [{pattern: lowering.add(nodes) for pattern, (_, nodes) in part} for part in derived]
         back: dict[Pattern, tuple[list[Node], list[Node]]] = {}
         for pattern, (seeds, _) in derived[0]:
@@ -179,14 +179,9 @@ class Passes:
         Where one is not finite, no gradient is written.
         """
         lowering = self._lowering.copy()
-        ends = zip((*graph.a.values(), *graph.h.values()), self.ends, strict=True)
-        lowering.known |= {node: end for node, end in ends if node}
         data = lowering.add(graph.data.values())
-        totals = lowering.add(graph.totals[path] for path in graph.paths)
-        deltas = lowering.add(graph.deltas.get(name, 0.0) for name in graph.a)
         seeds, gradients = self._derived[graph.pattern]
-        for seed, delta in zip(seeds, deltas, strict=True):
-            lowering.known[seed] = lowering.graph.add("broadcast_to", delta, shape=seed.shape)
+        totals = graph.join(lowering, self.ends, seeds)
         outputs = _named("total", totals) | _named("d", lowering.add(gradients))
         into = {name: f"into{place}" for place, name in enumerate([*outputs][len(totals) :])}
         outputs = outputs if into else outputs | {"none": 0.0}  # always a tuple
@@ -300,10 +295,7 @@ class Pass:
 
     def tree_of(self, parts: Sequence[Any]) -> Any:
         """Return a value for each leaf of the outputs, by name for several outputs."""
-        if self.passes.single:
-            return parts[0]
-        takes = iter(parts)
-        return map_leaves(lambda _: next(takes), self.passes.graph.outputs)
+        return fill(self.passes.graph.outputs, parts)
 
     def backward(
         self, gradients: Sequence[Array], out: Mapping[str, Array], *, input_gradient: bool
@@ -431,6 +423,5 @@ class StepProgram:
         """Return (h, a) of the results."""
         count = len(self._has_h)
         a, h = results[self._kept : self._kept + count], results[self._kept + count : self._kept + 2 * count]
-        ends = iter([part if has else None for part, has in zip(h, self._has_h, strict=True)])
-        outputs = iter(a)
-        return map_leaves(lambda _: next(ends), self._outputs), map_leaves(lambda _: next(outputs), self._outputs)
+        ends = (part if has else None for part, has in zip(h, self._has_h, strict=True))
+        return fill(self._outputs, ends), fill(self._outputs, a)

@@ -6,7 +6,7 @@ that the loss gives. Each of them is derived and lowered by itself, so the halve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -315,6 +315,22 @@ class LossGraph:
                 found[name] = value_of((np.broadcast_to(slope, shape) if shape else slope) * scale)
         return found
 
+    def join(self, lowering: Lowering, ends: Iterable[Any], seeds: Mapping[str, Node]) -> list[Any]:
+        """Add the loss to a lowered model, and let its gradients take the place of the seeds; return the totals.
+
+        Args:
+            lowering: The lowered model.
+            ends: The leaves of its outputs, then the arguments of their activations, or None.
+            seeds: By leaf of the outputs, the input for its gradient.
+        """
+        known = lowering.known
+        known |= {node: end for node, end in zip((*self.a.values(), *self.h.values()), ends, strict=True) if node}
+        totals = lowering.add([*(self.totals[path] for path in self.paths), *self.metrics])
+        deltas = lowering.add(self.deltas.get(name, 0.0) for name in seeds)
+        for seed, delta in zip(seeds.values(), deltas, strict=True):
+            known[seed] = lowering.graph.add("broadcast_to", delta, shape=seed.shape)
+        return totals
+
 
 class Step(NamedTuple):
     """A step before the update, as nodes or plain numbers of one graph, or as arrays.
@@ -385,16 +401,6 @@ class StepGraph:
         return self.model.gradients(self.loss.fused, [self.model.numbers[name] for name in self.trained])
 
     @property
-    def seeds(self) -> dict[str, Node]:
-        """By leaf of the outputs, the input that stands for its gradient."""
-        return self._derived[0]
-
-    @property
-    def gradients(self) -> list[Node]:
-        """The gradients of the parameters that are trained, of the seeds."""
-        return self._derived[1]
-
-    @property
     def inputs(self) -> list[Node]:
         """The leaves of x, those of y, the weight and the count, the parameters, the buffers, and the draws."""
         model = self.model
@@ -408,16 +414,7 @@ class StepGraph:
         inputs = lowering.add(self.inputs)
         a, h = lowering.add(model.a), lowering.add(model.h)
         buffers, (sound,) = lowering.add(model.buffers.values()), lowering.add([model.sound])
-        known = lowering.known
-        known |= {
-            node: value for node, value in zip((*loss.a.values(), *loss.h.values()), (*a, *h), strict=True) if node
-        }
-        total, *totals = lowering.add(
-            [loss.totals[()], *(part for path, part in loss.totals.items() if path), *loss.metrics]
-        )
-        deltas = lowering.add(loss.deltas.values())
-        for seed, delta in zip(seeds.values(), deltas, strict=True):
-            known[seed] = lowering.graph.add("broadcast_to", delta, shape=seed.shape)
+        total, *totals = loss.join(lowering, (*a, *h), seeds)
         pairs = zip(lowering.add(derived), derived, strict=True)
         gradients = [g if isinstance(g, Node) else lowering.graph.filled(g, old.shape) for g, old in pairs]
         ends = tuple(0.0 if node is None else node for node in h)

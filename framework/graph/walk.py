@@ -21,7 +21,7 @@ from framework.graph.stable import stabilise
 from framework.graph.symbol import Symbol, value_of
 from framework.random_streams import random_generator
 from framework.shapes import shown
-from framework.trees import leaves, map_leaves, names, sample_shape
+from framework.trees import fill, leaves, map_leaves, names, sample_shape
 
 
 class Draw(NamedTuple):
@@ -102,7 +102,7 @@ class PythonCall:
         if record is None:
             record = memory.records[self.number] = Record(model.dtype, training=self.training)
         takes = iter(arrays)
-        x = map_leaves(lambda _: next(takes), form)
+        x = fill(form, takes)
         record.begin(x, None if memory.key is None else (*memory.key, *self.place))
         output = model.apply(x, dict(zip(model.parameters, takes, strict=True)), record)
         expected = map_leaves(lambda shape: (len(arrays[0]), *shape), self.outputs)
@@ -117,8 +117,7 @@ class PythonCall:
         """Return dL/dx by leaf, then the gradient of each parameter, from those of the outputs."""
         model, record = self.model, call[0]
         parameters = model.parameters
-        takes = iter(gradients)
-        output = map_leaves(lambda _: _read_only(next(takes)), self.outputs)
+        output = fill(self.outputs, map(_read_only, gradients))
         parameters.gradient[...] = 0.0  # apply_backward may leave out a child
         dx = model.apply_backward(output, parameters.views, record, parameters.gradients)
         return (

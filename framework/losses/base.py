@@ -234,10 +234,6 @@ class Loss(Formula):
             return (program.stable_value if program.elementwise or a.ndim == 2 else self.value), a
         return self.value, a
 
-    def fuses(self, activation: Any) -> bool:
-        """Return whether the values after this output activation are computed from its h."""
-        return self.program_of_h(activation) is not None
-
     def require_target(self, target: Array, name: str) -> None:
         """Refuse targets that the formula has no meaning for; every finite number is welcome unless overridden."""
 

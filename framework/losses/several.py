@@ -120,10 +120,6 @@ class Losses(Loss):
     def shown(self) -> dict[str, Any]:
         raise UsageError("show: Losses have a formula for each output: write show(loss.losses['...'])")
 
-    def fuses(self, activation: Any) -> Any:
-        """Return by name whether the loss works on the pre-activation of its output."""
-        return {name: loss.fuses(at(activation, (name,))) for name, loss in self.losses.items()}
-
     def require_output(self, activation: Any) -> None:
         """Refuse a model of other outputs, and an output activation that cannot serve its loss."""
         if activation is not None:

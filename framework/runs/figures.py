@@ -22,7 +22,7 @@ from framework.metrics.outputs import OutputMetric
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
 from framework.parallel.gradient import SharedGradient
-from framework.trees import at, leaves, map_leaves, rows_in, sample_shape
+from framework.trees import at, map_leaves, rows_in, sample_shape
 
 
 class Figures:
@@ -93,8 +93,10 @@ class Figures:
         preprocess, formula = model.preprocess, figure.formula
         if preprocess is None or not preprocess.unit or figure in self.of_outputs:
             return None
-        fused = isinstance(formula, Loss) and any(leaves(formula.fuses(at(model.output_activation, figure.path))))
-        return None if fused else preprocess.inverse
+        losses = (_of_outputs(formula, figure.path) or [figure]) if isinstance(formula, Loss) else []
+        activations = model.output_activation
+        of_h = any(loss.program_of_h(at(activations, path)) is not None for _, path, loss in losses)
+        return None if of_h else preprocess.inverse
 
     def metric_sums(
         self, model: Model, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...]

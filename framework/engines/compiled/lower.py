@@ -358,12 +358,7 @@ def _slope_of(regularizer: Regularizer, dtype: str, _key: tuple[Any, ...]) -> Lo
     """Return strength * slope, for each number of a parameter alone."""
 
     def slope(w: Symbol) -> dict[str, Any]:
-        if type(regularizer).slope is not Regularizer.slope:
-            found = called(regularizer, "slope", w)
-        else:
-            value = value_of(called(regularizer, "value", w))
-            found = symbol_of(gradients([(value, 1.0)], [value_of(w)])[0])
-        found = regularizer.strength * found
+        found = regularizer.strength * called(regularizer, "slope", w)
         return {"slope": found, "change": found * found, "square": w * w}
 
     return of_elements(type(regularizer).__name__, _recorded(("w",), ELEMENTS, dtype, slope))

@@ -16,17 +16,16 @@ from framework.engines.jax.program import Program, State, Update
 from framework.engines.records import CannotLower
 from framework.engines.step import overrides_loop, traced_metrics
 from framework.errors import DerivativeError
-from framework.graph.gradient import gradients
 from framework.graph.graph import Graph
 from framework.graph.node import Node, nodes_in
 from framework.graph.step import StepGraph
-from framework.graph.symbol import Symbol, symbol_of, value_of
+from framework.graph.symbol import Symbol, value_of
 from framework.models import Model
 from framework.optimizers import BoundOptimizer
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures
 from framework.runs.run import Run
-from framework.trees import at, map_leaves
+from framework.trees import at, fill, map_leaves
 
 
 class Plan:
@@ -133,8 +132,8 @@ class Plan:
     def output_trees(self, outputs: Sequence[Array]) -> tuple[Any, Any]:
         """Return (h, a) of the outputs of a batch."""
         takes, names = iter(outputs), self.graph.model.outputs
-        ends = iter([next(takes) if isinstance(node, Node) else None for node in self.step.h])
-        return map_leaves(lambda _: next(ends), names), map_leaves(lambda _: next(takes), names)
+        ends = [next(takes) if isinstance(node, Node) else None for node in self.step.h]
+        return fill(names, ends), fill(names, takes)
 
 
 def _penalty_slopes(model: Model, regularizers: Sequence[Regularizer]) -> Source:
@@ -150,19 +149,11 @@ def _penalty_slopes(model: Model, regularizers: Sequence[Regularizer]) -> Source
             if name not in inputs:
                 continue
             w = Symbol(inputs[name], fixed=True)
-            value = regularizer.value(w)
-            penalty = penalty + value
-            slopes[name] = slopes[name] + regularizer.strength * _penalty_slope(regularizer, w, value)
+            penalty = penalty + regularizer.value(w)
+            slopes[name] = slopes[name] + regularizer.strength * regularizer.slope(w)
         finite = np.isfinite(regularizer.strength * penalty)
         sound = finite if sound is True else sound & finite
     return Source("penalties", [*map(value_of, (sound, *slopes.values()))], inputs.values(), graph)
-
-
-def _penalty_slope(regularizer: Regularizer, w: Symbol, value: Any) -> Any:
-    """Return d(value)/dw, written or derived."""
-    if type(regularizer).slope is not Regularizer.slope:
-        return regularizer.slope(w)
-    return symbol_of(gradients([(value_of(value), 1.0)], [w.node], {w.node})[0]) if isinstance(value, Symbol) else 0.0
 
 
 def padded(array: Array, length: int) -> Array:
