@@ -274,7 +274,7 @@ class Halved(Dense):
         return super().apply_backward(0.5 * gradient, values, record, gradients)
 
 
-def test_a_layer_that_goes_on_after_its_activation_is_not_fused():
+def test_a_loss_after_a_layer_that_scales_its_activation_reads_the_output():
     model = Halved(2, 1, Sigmoid())
     assert model.output_activation is None
     figures = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.1)).evaluate(

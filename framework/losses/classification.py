@@ -179,8 +179,8 @@ class Focal(_BinaryLoss):
 
     Binary cross-entropy that gives well-classified examples less weight, for rare classes; with g = 0 and without
     ``alpha`` it is BinaryCrossEntropy. The mean over all values. Without ``alpha`` both classes count with factor 1,
-    not 1/2. Targets between 0 and 1 mean the expected loss. Canonical with Sigmoid: then log p = -log(1 + exp(-h)),
-    which never overflows. Give the model a Sigmoid output; the loss works on the logits h by itself.
+    not 1/2. Targets between 0 and 1 mean the expected loss. After Sigmoid, log p = -log(1 + exp(-h)), which never
+    overflows. Give the model a Sigmoid output; the loss works on the logits h by itself.
 
     Attributes:
         gamma: g, how strongly a well-classified example is played down.

@@ -128,7 +128,7 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
     elif place and np.isinf(numbers[place]) and ":" in loss.tag() and np.abs(given[row]).max() < OVERFLOWS:
         advice = (
             "The formula of the loss overflows there: standardise the target, or write the formula so that it cannot "
-            "overflow, such as np.logaddexp(e, -e) for np.log(np.exp(e) + np.exp(-e))"
+            "overflow, such as np.logaddexp(0, 2 * e) for np.log1p(np.exp(e)**2)"
         )
     elif place and np.isnan(numbers[place]):
         if np.isfinite(given[row]).all():

@@ -224,7 +224,7 @@ def test_many_rows_are_counted_rather_than_listed():
         ),
     ],
 )
-def test_a_preactivation_that_overflows_is_found_behind_the_fused_loss(model, loss, y, place):
+def test_a_preactivation_that_overflows_is_found_behind_a_loss_of_it(model, loss, y, place):
     x = X.copy()
     x[SPIKE] *= 1e3
     error = diverge(recipe(loss=loss, shuffle=False), model(np.full(3, 1e307)), (x, y))
