@@ -414,7 +414,21 @@ def _pair(sign: int, x: Any, y: Any) -> Any:
     form = _by_facts("add" if sign > 0 else "subtract", x, y)
     if form is None and sign < 0 and _number(y) == 1.0 and isinstance(x, Node) and x.op in _NEAR_1:
         form = _of_node("expm1", log_of(x))
+    if form is None and sign < 0 and matching(_bare(y), "logsumexp") and isinstance(x, Node):
+        form = _less_logsumexp(x, y)
     return form
+
+
+def _less_logsumexp(x: Node, y: Node) -> Any:
+    """Return x - logsumexp(x) of rows, or of the class of each row, which float32 loses far from 0."""
+    total = _bare(y)
+    (z, *weights), axes = total.args, total.attributes["axes"]
+    if x is z and not weights and (y is total or y.ndim == x.ndim):
+        return _make("log_softmax", x, axes=axes)
+    is_class = x.op == "gather" and x.args[0] is z and x.shape == y.shape
+    if is_class and not weights and math.prod(x.shape) == math.prod(total.shape):
+        return _like(x, _make("log_softmax", z, axes=axes), *x.args[1:])
+    return None
 
 
 # rules for logarithms and exponentials
