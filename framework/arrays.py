@@ -35,6 +35,9 @@ BLOCK = 8192
 LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 """The largest number of each dtype that formulas are computed in."""
 
+LARGEST_EXPONENT = {"float64": 709.782712893384, "float32": 88.72283}
+"""The logarithm of it, by the name of the dtype."""
+
 _NO_NUMBERS = {
     "O": "Python objects",
     "S": "bytes",

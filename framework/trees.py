@@ -160,6 +160,18 @@ def sample_shape(tree: Any) -> Any:
     return map_leaves(lambda leaf: np.shape(leaf)[1:], tree) if isinstance(tree, dict) else np.shape(tree)[1:]
 
 
+def form_of(tree: Any) -> Any:
+    """Return a key of the shape of a row and the kind of every leaf, equal for batches of one form.
+
+    Example:
+        >>> form_of({"numbers": np.zeros((5, 4)), "city": np.zeros(5, int)}), form_of(np.zeros((5, 4)))
+        ((('numbers', ((4,), 'f')), ('city', ((), 'i'))), ((4,), 'f'))
+    """
+    if type(tree) is not dict:
+        return tree.shape[1:], tree.dtype.kind
+    return tuple((name, form_of(part)) for name, part in tree.items())
+
+
 def rows_in(tree: Any, name: str = "x") -> int:
     """Return the number of rows, which all leaves have.
 

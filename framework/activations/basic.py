@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from framework.activations.base import Activation
+from framework.arrays import LARGEST_EXPONENT
 
 _FLOAT32 = np.dtype(np.float32)
-_LARGEST = 709.782712893384
-_LARGEST_EXPONENTS = np.array(_LARGEST), np.array(88.72283, _FLOAT32)
-"""The logarithm of the largest number of float64, and of float32; NumPy would make an array of a Python number."""
+_LARGEST = LARGEST_EXPONENT["float64"]
+_LARGEST_EXPONENTS = np.array(_LARGEST), np.array(LARGEST_EXPONENT["float32"], _FLOAT32)
+"""Arrays, because NumPy would make one of a Python number at each call."""
 
 
 def _held(exponent: Any) -> Any:

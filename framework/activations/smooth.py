@@ -151,7 +151,7 @@ class Sine(Activation):
     """f(h) = sin(omega h), f'(h) = omega cos(omega h). Range [-1, 1].
 
     For coordinate networks (SIREN): omega = 30 in the paper, with weights drawn evenly from +-sqrt(6 / inputs) / omega,
-    and from +-1 / inputs in the first layer. The phase omega h is held at 1.7e308 (3.4e38 in float32), where it would
+    and from +-1 / inputs in the first layer. The phase omega h is held at 1.7e308 (3.2e38 in float32), where it would
     overflow and have no sine.
 
     Attributes:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from framework.arrays import LARGEST
+
 
 def logistic(h: Any) -> Any:
     """Return 1 / (1 + exp(-h)), with its relative accuracy kept down to the smallest numbers and exactly 0 beyond.
@@ -43,7 +45,7 @@ def times_log(x: Any, y: Any) -> Any:
 
 
 def scaled(h: Any, factor: float) -> Any:
-    """Return factor * h, held at 1.7e308 (3.4e38 in float32) where the product would overflow.
+    """Return factor * h, held at 1.7e308 (3.2e38 in float32) where the product would overflow.
 
     Example:
         >>> float(scaled(0.5, 30.0)), float(scaled(-1e308, 30.0)) > -1.8e308
@@ -51,6 +53,5 @@ def scaled(h: Any, factor: float) -> Any:
     """
     if factor <= 1.0:
         return factor * h
-    largest = 3.4e38 if getattr(h, "dtype", None) == np.float32 else 1.7e308
-    limit = largest / factor
+    limit = 0.95 * LARGEST[np.dtype(getattr(h, "dtype", float))] / factor
     return factor * np.clip(h, -limit, limit)

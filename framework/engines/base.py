@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -206,7 +205,9 @@ def engine_of(name: str) -> type[Engine]:
         'numpy'
     """
     if name == AUTO:
-        name = "compiled" if find_spec("llvmlite") is not None else Engine.name
+        from framework.native import available  # noqa: PLC0415 (slow, and needed for this name alone)
+
+        name = "compiled" if available() else Engine.name
     module, kind = ENGINES[name]
     engine: type[Engine] = getattr(import_module(module), kind)
     return engine

@@ -20,7 +20,7 @@ from framework.losses.several import Figure, Losses
 from framework.models import Model
 from framework.models.base import unsound_buffer
 from framework.runs.figures import Figures
-from framework.trees import leaves, map_leaves, rows_in, sample_shape
+from framework.trees import form_of, leaves, map_leaves, rows_in, sample_shape
 
 _LOOPS = {"backward": (Loss.backward,), "count": (Loss.count, Losses.count)}
 """The loops of the base classes, which the graph of a loss takes the place of."""
@@ -95,17 +95,11 @@ class NumPyStep:
 
     def _form(self, batch: Batch, *, shards: bool) -> _Form:
         x, y, weight = batch
-        key = _form_of(x), _form_of(y), weight is None, shards, self.model.parameters.frozen
+        key = form_of(x), form_of(y), weight is None, shards, self.model.parameters.frozen
         form = self._forms.get(key)
         if form is None:
             form = self._forms[key] = _Form(self, batch, shards=shards)
         return form
-
-
-def _form_of(tree: Any) -> Any:
-    if type(tree) is not dict:
-        return tree.shape[1:], tree.dtype
-    return tuple((name, _form_of(part)) for name, part in tree.items())
 
 
 class _Form:
@@ -121,7 +115,7 @@ class _Form:
         x, y, weight = batch
         plain = ModelGraph(model, sample_shape(x), training=True, shards=shards, stable=False)
         losses = keys_of(loss, *(formula for _, formula in formulas)), tuple(path for path, _ in formulas)
-        key = plain.key, losses, _form_of(y), weight is None, kept, model.parameters.frozen
+        key = plain.key, losses, form_of(y), weight is None, kept, model.parameters.frozen
 
         def make() -> tuple[StepGraph, StepProgram]:
             with step.lifted():

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.arrays import LARGEST_EXPONENT
 from framework.errors import ShapeError
 from framework.graph.node import common_shape
 
@@ -651,8 +652,6 @@ def _at_zero(x: Any, ratio: Rule) -> Any:
     return np.where(x == 0.0, 1.0, ratio(np.where(x == 0.0, 1.0, x)))
 
 
-LARGEST_EXPONENT = {"float64": 709.782712893384, "float32": 88.72283}
-"""The logarithm of the largest number of a dtype."""
 _TAIL = -35.0
 _OF_EXPM1 = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000)
 _OF_SINE = (-1 / 3, 1 / 30, -1 / 840, 1 / 45360, -1 / 3991680, 1 / 518918400)

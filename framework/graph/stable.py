@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from framework.arrays import LARGEST_EXPONENT
 from framework.graph.graph import Call, Graph
 from framework.graph.loop import Body, looped, node_of
 from framework.graph.node import Node, common_shape, matching, nodes_in, ordered
-from framework.graph.operations import LARGEST_EXPONENT, kept_shape
+from framework.graph.operations import kept_shape
 from framework.graph.patterns import Fact, Patterns
 from framework.graph.simplify import is_along
 

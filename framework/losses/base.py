@@ -45,7 +45,7 @@ from framework.losses.requirements import (
 )
 from framework.settings.component import PlainFunction, belongs_to
 from framework.settings.messages import brief
-from framework.trees import flatten, leaves, map_leaves
+from framework.trees import form_of, leaves, map_leaves
 
 
 class Loss(Formula):
@@ -407,7 +407,7 @@ class Loss(Formula):
             SettingsError: The model's output activation cannot serve this loss.
         """
         passes, known = done.passes, model._built().losses
-        form = None if passes.is_number else _form(target)
+        form = None if passes.is_number else form_of(target)
         key = id(self), form, weighted, passes
         kept: tuple[Loss, tuple[LossGraph, Any]] | None = known.get(key)
         if kept is None:
@@ -575,13 +575,6 @@ class Loss(Formula):
 
 _KEPT_LOSSES = 16
 """How many losses a model keeps the functions of."""
-
-
-def _form(target: Any) -> tuple[Any, ...]:
-    """Return the form of targets, by name where there are several."""
-    if type(target) is not dict:
-        return target.shape[1:], target.dtype.kind
-    return tuple((name, leaf.shape[1:], leaf.dtype.kind) for name, leaf in flatten(target, "y").items())
 
 
 class _FunctionLoss(PlainFunction, Loss):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from framework.arrays import Array, first_place, real_array, require_finite
+from framework.arrays import LARGEST, Array, first_place, real_array, require_finite
 from framework.emit.step import Pass, Pattern
 from framework.errors import DataError, DivergedError, SettingsError, ShapeError
 from framework.settings.component import Component, name_of, require_function
@@ -101,7 +101,7 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
         raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
     with np.errstate(over="ignore"):
         total = float(np.add.reduce(array, dtype=np.float64))
-    if total > float(np.finfo(array.dtype).max):
+    if total > LARGEST[array.dtype]:
         raise DataError(f"{name} must have a sum that {array.dtype} holds; got {total:g}; divide by the largest weight")
     return array
 

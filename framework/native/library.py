@@ -15,6 +15,7 @@ import ast
 from functools import lru_cache
 from typing import Any
 
+from framework.arrays import LARGEST_EXPONENT
 from framework.special import ERF_NEAR, ERFC_FAR
 
 _DOUBLE = '''
@@ -275,10 +276,10 @@ def _polynomial(coefficients: tuple[float, ...]) -> str:
 
 
 _FORMS: dict[str, dict[str, Any]] = {
-    "double": {"high": 709.782712893384, "least": -40.0, "low": -746.0, "tiny": -708.0}
+    "double": {"high": LARGEST_EXPONENT["float64"], "least": -40.0, "low": -746.0, "tiny": -708.0}
     | {"one": 1023 << 52, "shift": 64 << 52, "far": 28.0, "half": -(1 << 27)}
     | {"erf": _polynomial(ERF_NEAR), "erfc": _polynomial(ERFC_FAR)},
-    "float": {"high": 88.72283, "least": -20.0, "low": -104.0, "tiny": -87.0}
+    "float": {"high": LARGEST_EXPONENT["float32"], "least": -20.0, "low": -104.0, "tiny": -87.0}
     | {"one": 127 << 23, "shift": 64 << 23, "far": 11.0, "half": -(1 << 12)}
     | {"erf": _polynomial(_ERF_SINGLE), "erfc": _polynomial(_ERFC_SINGLE)},
 }
