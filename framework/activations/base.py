@@ -184,7 +184,8 @@ class Activation(Formula):
         """Return f(h) in a formula that is being traced, and note the call there."""
         if formula is not type(self)._formula:  # super().__call__(h)
             return formula(self, h)
-        written = self.writes_derivative or self._has_backward
+        if written := self.writes_derivative or self._has_backward:
+            h.node.graph.written.append(self)
         try:
             a = formula(self, h)
             a = a.astype(float) if isinstance(a, Symbol) else np.full_like(h, a)

@@ -251,6 +251,16 @@ def keys_of(*components: Component) -> tuple[Any, ...]:
     return tuple((part, getattr(part, "traced_key", None)) for part in _with_parts(*components))
 
 
+def require_called(activations: Iterable[Component]) -> None:
+    """Check the derivatives of activations that formulas call, which need not be settings, as their methods are now.
+
+    Raises:
+        DerivativeError: One is wrong.
+    """
+    forget(*activations)
+    require_derivatives(*activations, traced=True)
+
+
 def _with_parts(*components: Component) -> Iterable[Component]:
     """Return components and the components among their settings, each once."""
     known = {id(component): component for component in components}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Batch, Sums
-from framework.emit.programs import keys_of, require_derivatives
+from framework.emit.programs import keys_of, require_called, require_derivatives
 from framework.emit.step import Computation, Slot, StepProgram, draw_numbers, require_rows
 from framework.errors import DivergedError
 from framework.graph.step import ModelGraph, StepGraph
@@ -119,6 +119,7 @@ class _Form:
 
         def make() -> tuple[StepGraph, StepProgram]:
             with step.lifted():
+                require_called(plain.written)
                 require_derivatives(*(part for _, part in model.placed()), loss, traced=True)
             traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards)
             return traced, StepProgram(traced, kept=kept or None in traced.loss.metrics)

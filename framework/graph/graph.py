@@ -52,6 +52,7 @@ class Graph:
         lowered: Whether ``lower`` made it, so that NumPy computes every operation fast.
         rules: By operation, what may put a stable form in its place; see ``stable``.
         calls: The activations that the formula calls, by their results.
+        written: Those whose classes write a derivative.
         distributions: Nodes whose last axis is known to sum to 1.
     """
 
@@ -63,6 +64,7 @@ class Graph:
         self.simplifies = self.reorders = self.lowered = False
         self.rules: Mapping[str, Callable[..., Any]] = {}
         self.calls: dict[Node, Call] = {}
+        self.written: list[Any] = []
         self.distributions: set[Node] = set()
         self._known: dict[tuple[Any, ...], Node] = {}
 

@@ -45,6 +45,7 @@ class ModelGraph:
         minimum: The number of rows that training needs, with the layer that needs them.
         scopes: The layers.
         calls: The layers that Python runs.
+        written: The activations in formulas whose classes write a derivative.
         key: Equal for equal graphs of the same layers.
         shape: The shape of a sample, or shapes by name.
         sample: Whether x is one sample without an axis of rows.
@@ -119,7 +120,7 @@ class ModelGraph:
                 "take parameters and buffers from its arguments, as values['body.weights']"
             )
         walk, output = walks[traced.graph]
-        self.graph = traced.graph
+        self.graph, self.written = traced.graph, traced.graph.written
         self.outputs = names(map_leaves(lambda _: None, output), "output")
         self.ids, self.minimum, self.scopes, self.calls = walk.ids, walk.minimum, walk.scopes, walk.calls
         count = len(leaves(output))

@@ -23,7 +23,7 @@ from pydantic import PrivateAttr
 
 from framework import plots
 from framework.arrays import Array, Arrays, Record, column_names, require_finite
-from framework.emit.programs import forget, is_checked, programs_of, require_derivatives
+from framework.emit.programs import forget, is_checked, programs_of, require_called, require_derivatives
 from framework.emit.step import Pass, Passes, Pattern, Workspace
 from framework.errors import (
     DataError,
@@ -560,8 +560,13 @@ class Model(Component):
             trained = tuple(name for name in self.parameters if name not in frozen)
             traced = partial(ModelGraph, self, shape, training=training, sample=sample, derives=derives)
             plain = traced(stable=False)
-            programs = state.programs if plain.calls else None
-            passes = share((plain.key, trained, wanted), lambda: Passes(traced(), trained, wanted), programs)
+
+            def make() -> Passes:
+                if training:
+                    require_called(plain.written)
+                return Passes(traced(), trained, wanted)
+
+            passes = share((plain.key, trained, wanted), make, state.programs if plain.calls else None)
             state.passes[key] = passes
         return passes
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from framework import (
     BatchNorm,
     BinaryCrossEntropy,
     Component,
+    Composite,
     CrossEntropy,
     DataError,
     Dense,
@@ -22,6 +24,7 @@ from framework import (
     HalfSquaredError,
     Layer,
     LayerNorm,
+    Loss,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -468,3 +471,101 @@ def test_one_function_makes_several_layers_of_a_model():
     model = Sequential(Layer.of(doubled), Dense(2, 2, seed=1), Layer.of(doubled))
     x = np.array([[1.0, -2.0]])
     np.testing.assert_array_equal(model(x), 2.0 * model[1](2.0 * x))
+
+
+class Steep(Activation):
+    """An activation whose derivative is right for the factor 2 alone."""
+
+    factor: float = 2.0
+    base: ClassVar[float] = 1.0
+
+    def __call__(self, h):
+        return np.tanh(2.0 * h)
+
+    def derivative(self, h):
+        return self.factor * (self.base - np.tanh(2.0 * h) ** 2)
+
+
+class SteepInPython(Activation):
+    def __call__(self, h):
+        if type(h) is not np.ndarray:
+            raise DerivativeError("arrays alone")
+        return np.tanh(2.0 * h)
+
+    def derivative(self, h):
+        return 1.0 - np.tanh(2.0 * h) ** 2
+
+
+class SteepOnPurpose(Activation):
+    check = "off"
+
+    def __call__(self, h):
+        return np.tanh(2.0 * h)
+
+    def derivative(self, h):
+        return 1.0 - np.tanh(2.0 * h) ** 2
+
+
+class Calling(Layer):
+    """A layer that calls an activation that is not a setting of it."""
+
+    called: ClassVar[Activation] = Steep()
+
+    def formula(self, x):
+        return self.called(1.5 * x)
+
+
+class CallingComposite(Composite):
+    called: ClassVar[Activation] = Steep()
+
+    def children(self):
+        return {"inner": Dense(4, 4)}
+
+    def apply(self, x, values, record):
+        return self.called(self.forward_child("inner", x, record))
+
+
+class OwnLoop(Loss):
+    def value(self, prediction, target):
+        return (prediction - target) ** 2
+
+    def backward(self, *arguments, **options):
+        return super().backward(*arguments, **options)
+
+
+def fit_calling(kind, loss=None, engine="numpy"):
+    model = Sequential(Dense(4, 4), kind())
+    before = model.parameters.vector.copy()
+    trainer = Trainer(loss=loss or MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), engine=engine)
+    try:
+        trainer.fit(model, (X, X))
+    except DerivativeError:
+        np.testing.assert_array_equal(model.parameters.vector, before)
+        raise
+    assert not np.array_equal(model.parameters.vector, before)
+
+
+@pytest.mark.parametrize(
+    ("engine", "package"), [("numpy", "numpy"), ("jax", "jax"), ("compiled", "llvmlite")], ids=lambda name: name
+)
+@pytest.mark.parametrize("loss", [MeanSquaredError(), OwnLoop()])
+@pytest.mark.parametrize("kind", [Calling, CallingComposite])
+@pytest.mark.filterwarnings("ignore:engine=")
+def test_a_wrong_derivative_of_an_activation_that_a_formula_calls_is_refused(engine, package, loss, kind, monkeypatch):
+    pytest.importorskip(package)
+    for wrong in (Steep(factor=1.0), SteepInPython()):
+        monkeypatch.setattr(kind, "called", wrong)
+        with pytest.raises(DerivativeError, match=f"{type(wrong).__name__}.derivative is wrong at h = -1"):
+            fit_calling(kind, loss, engine)
+    for right in (Steep(), SteepOnPurpose()):
+        monkeypatch.setattr(kind, "called", right)
+        fit_calling(kind, loss, engine)
+
+
+@pytest.mark.parametrize("loss", [MeanSquaredError(), OwnLoop()])
+@pytest.mark.parametrize("kind", [Calling, CallingComposite])
+def test_each_fit_checks_what_a_formula_calls_as_it_is_now(loss, kind, monkeypatch):
+    fit_calling(kind, loss)
+    monkeypatch.setattr(Steep, "base", 1.5)
+    with pytest.raises(DerivativeError, match="derivative is wrong at h"):
+        fit_calling(kind, loss)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.activations import Activation
+from framework.emit.programs import require_called
 from framework.engines.compiled.formulas import (
     REDUCTIONS,
     arguments,
@@ -398,6 +399,8 @@ def _layer(layer: Layer, width: int, *, training: bool = True, shards: bool = Fa
         draws, buffers = layer.draws((width,)) if training else {}, layer.initial_buffers()
         shards = shards and (layer.mixes_rows or bool(buffers))
         program = layer.program((width,), training=training)
+        if training:
+            require_called(program.traced.graph.written)
         names = tuple(layer.layout()), tuple(draws), tuple(buffers)
         return _traced(program, type(layer).__name__, names, shards=shards)
     except DerivativeError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.arrays import Array, Batch
 from framework.emit.jax import Source
-from framework.emit.programs import require_derivatives
+from framework.emit.programs import require_called, require_derivatives
 from framework.engines.jax.program import Program, State, Update
 from framework.engines.records import CannotLower
 from framework.engines.step import overrides_loop, traced_metrics
@@ -58,6 +58,7 @@ class Plan:
             self.graph = StepGraph(
                 model, loss, batch, metrics=[(each.path, each.formula) for each in metrics], derives=True
             )
+            require_called(self.graph.model.written)
             self._penalties = _penalty_slopes(model, regularizers) if regularizers else None
         except CannotLower:
             raise
