@@ -236,6 +236,13 @@ def _bare(x: Any) -> Any:
     return x
 
 
+def _is_kept(x: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Return whether a reduction of an array of this shape, in another shape, has the axes where they were."""
+    while matching(x, "broadcast_to") and isinstance(x.args[0], Node):
+        x = x.args[0]
+    return bool(x.shape == kept_shape(shape, axes) or math.prod(x.shape) == 1)
+
+
 def _root(x: Any) -> Any:
     """Return y for y^2; None for anything else."""
     match x:
@@ -424,10 +431,10 @@ def _less_logsumexp(x: Node, y: Node) -> Any:
     """Return x - logsumexp(x) of rows, or of the class of each row, which float32 loses far from 0."""
     total = _bare(y)
     (z, *weights), axes = total.args, total.attributes["axes"]
-    if x is z and not weights and (y is total or y.ndim == x.ndim):
+    if x is z and not weights and _is_kept(y, x.shape, axes):
         return _make("log_softmax", x, axes=axes)
-    is_class = x.op == "gather" and x.args[0] is z and x.shape == y.shape
-    if is_class and not weights and math.prod(x.shape) == math.prod(total.shape):
+    is_class = x.op == "gather" and x.args[0] is z and x.shape == y.shape and z.ndim == 2 and axes == (1,)
+    if is_class and not weights and z.graph.rows_in(z.shape[0]) and math.prod(x.shape) == math.prod(total.shape):
         return _like(x, _make("log_softmax", z, axes=axes), *x.args[1:])
     return None
 
@@ -508,7 +515,7 @@ def _softmax(a: Any, b: Any) -> Any:
         return None
     axes = total.attributes["axes"]
     is_whole = exponent.shape == a.shape == total.args[0].shape and b.shape in (kept_shape(a.shape, axes), a.shape)
-    return _make("softmax", exponent, axes=axes) if is_whole else None
+    return _make("softmax", exponent, axes=axes) if is_whole and _is_kept(b, a.shape, axes) else None
 
 
 def _quotient(a: Any, b: Any) -> Any:

@@ -133,6 +133,19 @@ def test_a_fact_is_an_identity(place):
     np.testing.assert_allclose(after[defined], before[defined], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("form", ["softmax", "log softmax"])
+def test_a_sum_that_is_put_along_another_axis_is_no_softmax(form, whole):
+    def formula(h):
+        total = np.sum(np.exp(h), axis=2)[:, None, :]
+        total = np.broadcast_to(total, (len(h), 3, 3)) if whole else total
+        return np.exp(h) / total if form == "softmax" else h - np.log(total)
+
+    h = np.random.default_rng(0).normal(size=(4, 3, 3))
+    value, _ = value_and_slope(formula, {"h": h}, "float64")
+    np.testing.assert_allclose(value, formula(h), rtol=1e-12)
+
+
 # formulas at random
 
 PARTS = [
