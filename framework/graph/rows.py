@@ -98,7 +98,7 @@ def _mixes(node: Node) -> str | None:
         part == "reversed" and rows(n) for part, n in zip(node.attributes["index"], shapes[0], strict=True)
     ):
         return "the rows in reverse"
-    if node.op == "gather" and any(rows(shapes[0][axis]) for axis in axes) and not _is_place(node.args[1]):
+    if node.op == "gather" and any(rows(shapes[0][axis]) for axis in axes) and not is_place(node.args[1]):
         return "an index into the rows"  # x[np.arange(len(x)), classes] reads from each row itself
     if node.shape and sum(rows(size) > 0 for size in node.shape) > 1:
         return "pairs of rows"
@@ -109,7 +109,7 @@ _SUMMED = frozenset({"sum", "mean", "var", "rows"})
 _REDUCING = frozenset({"sum", "mean", "var", "max", "min", "prod", "any", "all", "argmax", "argmin", "softmax"})
 
 
-def _is_place(node: Node) -> bool:
+def is_place(node: Node) -> bool:
     """Return whether a node is the place of each row in the batch."""
     while node.op == "reshape":
         node = node.args[0]
@@ -120,7 +120,7 @@ def _counts_rows(node: Node) -> bool:
     """Return whether an operation computes with the places of the rows, other than to read from each row itself."""
     if node.op == "reshape":
         return False
-    places = [arg for arg in nodes_in(node.args) if _is_place(arg)]
+    places = [arg for arg in nodes_in(node.args) if is_place(arg)]
     if node.op == "gather" and any(node.graph.rows_in(node.args[0].shape[axis]) for axis in node.attributes["axes"]):
-        return _is_place(node.args[0])
+        return is_place(node.args[0])
     return bool(places)

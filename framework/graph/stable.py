@@ -22,6 +22,7 @@ from framework.graph.loop import Body, looped, node_of
 from framework.graph.node import Node, common_shape, matching, nodes_in, ordered
 from framework.graph.operations import kept_shape
 from framework.graph.patterns import Fact, Patterns
+from framework.graph.rows import is_place
 from framework.graph.simplify import is_along
 
 _TERMS = 12
@@ -434,7 +435,7 @@ def _less_logsumexp(x: Node, y: Node) -> Any:
     if x is z and not weights and _is_kept(y, x.shape, axes):
         return _make("log_softmax", x, axes=axes)
     is_class = x.op == "gather" and x.args[0] is z and x.shape == y.shape and z.ndim == 2 and axes == (1,)
-    if is_class and not weights and z.graph.rows_in(z.shape[0]) and math.prod(x.shape) == math.prod(total.shape):
+    if is_class and not weights and x.attributes["axes"] == (0, 1) and is_place(x.args[1]):
         return _like(x, _make("log_softmax", z, axes=axes), *x.args[1:])
     return None
 

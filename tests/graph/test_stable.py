@@ -9,6 +9,7 @@ import pytest
 from exact import CONTEXT, exact, wrong
 from graph.naive_formulas import ELEMENTS, ORIGINAL, ROWS
 
+from framework import Layer
 from framework.emit.numpy import emit
 from framework.errors import DerivativeError
 from framework.graph import operations
@@ -245,3 +246,31 @@ def test_no_random_formula_gets_worse(seed, request, monkeypatch):
             worse += [(what, text, points[bad].ravel())] if bad.any() else []
     # The slope of (e^h - 1) - e^h - h has terms that cancel, and is right in one order of its sum alone.
     assert [what for what, *_ in worse] in ([], ["slope"]), worse
+
+
+def put_back(total, axis):
+    return np.expand_dims(total, axis)
+
+
+PUT_BACK = {
+    "log-softmax": lambda x, summed, kept: x - put_back(np.log(np.sum(np.exp(x), axis=summed)), kept),
+    "its exponential": lambda x, summed, kept: np.exp(x - put_back(np.log(np.sum(np.exp(x), axis=summed)), kept)),
+    "softmax": lambda x, summed, kept: np.exp(x) / put_back(np.sum(np.exp(x), axis=summed), kept),
+    "softmax by broadcast_to": lambda x, summed, kept: (
+        np.exp(x) / np.broadcast_to(put_back(np.sum(np.exp(x), axis=summed), kept), x.shape)
+    ),
+    "norm": lambda x, summed, kept: x / np.sqrt(np.broadcast_to(put_back(np.sum(x**2, axis=summed), kept), x.shape)),
+    "shifted": lambda x, summed, kept: (
+        np.max(x, axis=summed, keepdims=True)
+        + put_back(np.log(np.sum(np.exp(x - np.max(x, axis=summed, keepdims=True)), axis=summed)), kept)
+    ),
+}
+
+
+@pytest.mark.parametrize("summed", [1, 2])
+@pytest.mark.parametrize("kept", [1, 2])
+@pytest.mark.parametrize("name", PUT_BACK)
+def test_a_sum_may_be_put_back_along_another_axis_of_the_same_size(name, summed, kept):
+    formula, x = PUT_BACK[name], np.random.default_rng(0).normal(size=(2, 3, 3))
+    layer = Layer.of(lambda x: formula(x, summed, kept))
+    np.testing.assert_allclose(layer(x), formula(x, summed, kept), rtol=1e-12)
