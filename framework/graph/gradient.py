@@ -51,7 +51,8 @@ def gradients(
         Griewank and Walther, Evaluating derivatives (2008), chapter 3.
     """
     pairs = [(output, g) for output, g in seeds if isinstance(output, Node)]
-    return _Reverse(pairs, wrt, given, ends, ties=True).result()
+    with wrt[0].graph.simplifying(reorders=True):
+        return _Reverse(pairs, wrt, given, ends, ties=True).result()
 
 
 def derivative(output: Any, variable: Node) -> Any:
@@ -93,7 +94,11 @@ def textbook_derivative(output: Any, variable: Node) -> Any:
     The chain rule goes forwards, so that a product is derived in the order in which it is written. What only matters
     where kinks meet or a denominator overflows is left out.
     """
-    variable.graph.simplifies = variable.graph.reorders = True
+    with variable.graph.simplifying(reorders=True):
+        return _tangent(output, variable)
+
+
+def _tangent(output: Any, variable: Node) -> Any:
     order = ordered([output], {variable})
     tangents: dict[Any, Any] = {variable: 1.0}
     for node in order:
@@ -131,7 +136,6 @@ class _Reverse:
     ) -> None:
         self.wrt, self.given = wrt, given
         self.graph = wrt[0].graph
-        self.graph.simplifies = self.graph.reorders = True
         self.order = ordered((output for output, _ in seeds), given)
         self.reached = dependents(self.order, wrt, given)
         self.consumers: dict[Node, list[Node]] = {node: [] for node in self.order}

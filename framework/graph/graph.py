@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,18 @@ class Graph:
         self.written: list[Any] = []
         self.distributions: set[Node] = set()
         self._known: dict[tuple[Any, ...], Node] = {}
+
+    @contextmanager
+    def simplifying(
+        self, rules: Mapping[str, Callable[..., Any]] | None = None, *, reorders: bool = False
+    ) -> Iterator[None]:
+        """Simplify new operations for a while, by further rules if there are some; see the attributes."""
+        before = self.rules, self.simplifies, self.reorders
+        self.rules, self.simplifies, self.reorders = self.rules if rules is None else rules, True, reorders
+        try:
+            yield
+        finally:
+            self.rules, self.simplifies, self.reorders = before
 
     def rows_in(self, size: int) -> int:
         """Return how many times the number of rows a size is; 0 for a plain size."""

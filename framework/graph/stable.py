@@ -9,8 +9,7 @@ An expression is positive by its form, as exp(x) is, or a rule does not apply. A
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -60,7 +59,7 @@ def stabilise(outputs: Iterable[Any], given: Collection[Node] = (), *, of_loss: 
     if not order or order[0].graph.ops.isdisjoint(_CURVED) or any(map(_differs, order)):
         return outputs
     known: dict[Any, Any] = {}
-    with _rewriting(order[0].graph, LOSS_RULES if of_loss else RULES):
+    with order[0].graph.simplifying(LOSS_RULES if of_loss else RULES):
         for node in order:
             _rewrite(node, known)
     return [known.get(output, output) for output in outputs]
@@ -101,16 +100,6 @@ def _rewrite_loop(node: Node, args: tuple[Any, ...], known: dict[Any, Any]) -> N
     moving = [node_of(node.graph, arg, old) for arg, old in zip(args[:count], node.args, strict=False)]
     made = Body(body.states, body.entries, outputs, body.stacked)
     return looped(node.graph, made, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
-
-
-@contextmanager
-def _rewriting(graph: Graph, rules: Mapping[str, Any]) -> Iterator[None]:
-    before = graph.rules, graph.simplifies, graph.reorders
-    graph.rules, graph.simplifies, graph.reorders = rules, True, False
-    try:
-        yield
-    finally:
-        graph.rules, graph.simplifies, graph.reorders = before
 
 
 # operations on nodes and plain numbers

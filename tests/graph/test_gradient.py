@@ -9,7 +9,8 @@ from oracles import in_float64, jax, jax_gradients, jnp
 
 from framework import DerivativeError
 from framework.emit.numpy import emit
-from framework.graph.gradient import derivative, gradients
+from framework.graph.gradient import derivative, gradients, textbook_derivative
+from framework.graph.graph import Graph
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS, STABLE
 from framework.graph.stable import stabilise
@@ -299,6 +300,15 @@ def test_kinks_that_meet_for_some_numbers_of_a_constant_are_found():
 def test_a_tiny_derivative_keeps_its_relative_accuracy():
     points = np.array([-700.0, -300.0])
     np.testing.assert_allclose(derived(lambda h: 1 / (1 + np.exp(-h)), points), np.exp(points), rtol=1e-13)
+
+
+@pytest.mark.parametrize("derive", [derivative, textbook_derivative])
+def test_a_derivation_does_not_change_how_later_formulas_are_traced(derive):
+    graph = Graph()
+    h = graph.input("h", (3,))
+    product = graph.add("multiply", h, 1.0)
+    derive(graph.add("tanh", h), h)
+    assert graph.add("multiply", h, 1.0) is product
 
 
 def test_the_slope_of_a_mask_is_a_float():
