@@ -53,7 +53,7 @@ class Case:
     def writes(self) -> bool:
         """Whether the class of the library writes its derivative."""
         kind = type(self.formula)
-        return kind._has_derivative if isinstance(self.formula, fw.Activation) else kind.slope is not fw.Loss.slope
+        return kind.writes_derivative if isinstance(self.formula, fw.Activation) else kind.slope is not fw.Loss.slope
 
 
 def bell(h: Any) -> Any:

@@ -40,6 +40,8 @@ class Activation(Formula):
     Attributes:
         output_range: The interval of the outputs, so that a loss can refuse an activation that cannot serve it; a
             property where it depends on a setting. None is not known.
+        writes_derivative: Whether the class writes ``derivative``; set with the class.
+        writes_backward: Whether the class writes ``backward``; set with the class.
         check: ``"off"`` for a derivative that differs from the formula's on purpose.
 
     Raises:
@@ -62,8 +64,8 @@ class Activation(Formula):
         output_range: ClassVar[tuple[float, float] | None] = None
     _formula: ClassVar[Callable[..., Any]]
     _methods: ClassVar[dict[str, int]] = {"_formula": 1, "derivative": 1, "backward": 3}
-    _has_derivative: ClassVar[bool]
-    _has_backward: ClassVar[bool]
+    writes_derivative: ClassVar[bool]
+    writes_backward: ClassVar[bool]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -75,7 +77,7 @@ class Activation(Formula):
         for name in ("derivative", "backward"):
             if not belongs_to(cls, name, "__call__"):
                 setattr(cls, name, getattr(Activation, name))
-            setattr(cls, f"_has_{name}", getattr(cls, name) is not getattr(Activation, name))
+            setattr(cls, f"writes_{name}", getattr(cls, name) is not getattr(Activation, name))
 
     def model_post_init(self, context: object) -> None:
         """Check the range of the outputs."""
@@ -133,14 +135,9 @@ class Activation(Formula):
         return np.reshape(self.program(h).pullback(*rows), np.shape(h))
 
     @property
-    def writes_derivative(self) -> bool:
-        """Whether the class writes its elementwise derivative; otherwise it is derived."""
-        return self._has_derivative
-
-    @property
     def coupled(self) -> bool:
         """Whether the elements of a row depend on one another, as in Softmax."""
-        if self.writes_derivative or self._has_backward:
+        if self.writes_derivative or self.writes_backward:
             return not self.writes_derivative
 
         def coupled() -> bool:
@@ -162,7 +159,7 @@ class Activation(Formula):
         return plots.activation(self, span=span, axis=axis)
 
     def require_traced_derivative(self) -> bool:
-        if not (self.writes_derivative or self._has_backward):  # then the formula must be traceable
+        if not (self.writes_derivative or self.writes_backward):  # then the formula must be traceable
             share(("traceable", self, self.traced_key), self.program)
         return super().require_traced_derivative()
 
@@ -184,7 +181,7 @@ class Activation(Formula):
         """Return f(h) in a formula that is being traced, and note the call there."""
         if formula is not type(self)._formula:  # super().__call__(h)
             return formula(self, h)
-        if written := self.writes_derivative or self._has_backward:
+        if written := self.writes_derivative or self.writes_backward:
             h.node.graph.written.append(self)
         try:
             a = formula(self, h)
@@ -201,7 +198,7 @@ class Activation(Formula):
     def _pulled_back(self, gradient: Symbol, h: Symbol, a: Symbol) -> Any:
         """Return the gradient by h with the written derivative; Python calls it on arrays where it cannot be traced."""
         try:
-            return self.backward(gradient, h, a) if self._has_backward else gradient * self.derivative(h)
+            return self.backward(gradient, h, a) if self.writes_backward else gradient * self.derivative(h)
         except DerivativeError:
             return gradient.record("python", h, a, function=self._pulled, pullback=None, name="derivative")
 

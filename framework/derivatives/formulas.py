@@ -22,7 +22,7 @@ def check_activation(activation: Any) -> None:
     coupled = activation.coupled
     rows = np.resize(ROWS, (3, tried_width(activation)))
     method = "backward" if coupled else "derivative"
-    written = getattr(activation, f"_has_{method}")
+    written = getattr(activation, f"writes_{method}")
     of_output = "it is written in terms of the output a: begin it with a = self(h)"
 
     def pull_back(gradient: Array, h: Array) -> Any:

@@ -491,14 +491,14 @@ def _coupled(activation: Activation) -> bool:
 
 def _slope(activation: Activation, h: Symbol, a: Any) -> Any:
     """Return f'(h), written or derived."""
-    if activation._has_derivative:
+    if activation.writes_derivative:
         return called(activation, "derivative", h)
     return symbol_of(derivative(value_of(a), h.node))
 
 
 def _row_backward(activation: Activation, gradient: Symbol, h: Symbol, a: Symbol) -> Any:
     """Return dL/dh of a row, written or derived."""
-    if activation._has_backward:
+    if activation.writes_backward:
         return called(activation, "backward", gradient, h, a)
     form = value_of(_stable(activation, h))
     delta = gradients([(form, gradient.node)], [h.node], {h.node})
