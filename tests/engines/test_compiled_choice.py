@@ -29,12 +29,11 @@ from framework import (
     UsageError,
     on,
 )
-from framework.engines import base
 from framework.engines.base import Engine
-from framework.engines.compiled import engine as compiled_engine
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
 from framework.engines.records import CannotLower
+from framework.native import kernels
 
 pytest.importorskip("llvmlite")
 
@@ -142,11 +141,10 @@ def test_a_warning_that_is_an_error_names_the_update_alone():
 
 def test_without_llvmlite_the_compiled_engine_says_what_to_install(monkeypatch):
     half = trainer().fit(NEURON.copy(), (X, Y))
-    monkeypatch.setattr(compiled_engine, "available", lambda: False)
+    monkeypatch.setattr(kernels, "find_spec", lambda _: None)
     for action in (lambda: trainer().fit(NEURON.copy(), (X, Y)), lambda: trainer().resume(half, (X, Y), epochs=1)):
         with pytest.raises(UsageError, match="needs llvmlite: pip install llvmlite"):
             action()
-    monkeypatch.setattr(base, "find_spec", lambda _: None)
     assert trainer(engine="auto").fit(NEURON.copy(), (X, Y)).engine == "numpy"
 
 

@@ -23,8 +23,8 @@ from framework import (
     Tanh,
     on,
 )
-from framework.engines import base
 from framework.engines.compiled import engine as compiled_engine
+from framework.native import kernels
 from framework.parallel.starting import workers
 
 FOLDER = Path(sys.argv[1] if __name__ == "__main__" else "")
@@ -168,12 +168,12 @@ def no_kernel():
 
 
 def no_llvmlite():
-    find = base.find_spec
-    base.find_spec = lambda name: None if ODD else find(name)
+    find = kernels.find_spec
+    kernels.find_spec = lambda name: None if ODD else find(name)
     try:
         pieces.trainer(engine="auto").fit(pieces.network(), DATA)
     finally:
-        base.find_spec = find
+        kernels.find_spec = find
 
 
 def changed_weights_in_an_epoch():

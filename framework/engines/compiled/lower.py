@@ -246,20 +246,16 @@ def _losses(loss: Loss, wiring: Wiring) -> tuple[tuple[Loss, ...], tuple[float, 
     return losses, shares
 
 
-_LOOPS: dict[type, tuple[str, ...]] = {
-    Activation: (),
-    **dict.fromkeys((RowLoss, Loss), ("backward", "count", "expand", "_total")),
-    Optimizer: (),
-}
-"""The methods of the base classes that the kernel replaces."""
+_LOOPS = ("backward", "count", "expand", "_total")
+"""The methods of a loss that the kernel replaces."""
 
 
-def _require_own(component: Any) -> None:
-    """Refuse a class that overrides a loop of its base class: the kernel would not call it."""
-    base = next(base for base in _LOOPS if isinstance(component, base))
-    for name in _LOOPS[base]:
-        if getattr(type(component), name) is not getattr(base, name):
-            raise CannotLower(f"{type(component).__name__}.{name} replaces {base.__name__}.{name}")
+def _require_own(loss: Loss) -> None:
+    """Refuse a loss that overrides a loop of its base class: the kernel would not call it."""
+    base = RowLoss if isinstance(loss, RowLoss) else Loss
+    for name in _LOOPS:
+        if getattr(type(loss), name) is not getattr(base, name):
+            raise CannotLower(f"{type(loss).__name__}.{name} replaces {base.__name__}.{name}")
 
 
 # formulas
@@ -292,7 +288,6 @@ def _dropped_axes(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
 @lru_cache(maxsize=256)
 def _activation(activation: Activation, width: int, dtype: str, _key: tuple[Any, ...]) -> Passes:
     """Return how an activation goes forward and back."""
-    _require_own(activation)
     if not _coupled(activation):
 
         def both(h: Symbol) -> dict[str, Any]:
@@ -370,7 +365,6 @@ def _output(
     loss: Loss, activation: Activation, width: int, dtype: str, weighted: bool, _key: tuple[Any, ...]
 ) -> Lowered:
     """Return the last activation, the loss and delta = dL/dh as one record, so that they share what they can."""
-    _require_own(activation)
     _require_own(loss)
     coupled = _coupled(activation)
 
