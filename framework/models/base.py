@@ -11,7 +11,6 @@ model of several outputs has a dict as its ``output_shape``, and gives dicts of 
 from __future__ import annotations
 
 import threading
-import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -276,9 +275,21 @@ class Model(Component):
         """
 
     def _require_gradients(self) -> None:
-        """Check the gradients that the class writes."""
-        if self.by_hand and is_checked(self):
-            _require_checked(self)
+        """Check the gradients that the class writes, as they are now; warn once where that cannot be done.
+
+        Raises:
+            DerivativeError: A gradient is wrong.
+        """
+
+        def warn_once() -> bool:
+            warn(
+                f"the gradients of {type(self).__name__} were not checked, because it raises {refusal!r} for a "
+                "made-up batch: write check_gradients(model, loss, x, y) with a real one, then check = 'off' in it"
+            )
+            return True
+
+        if self.by_hand and is_checked(self) and (refusal := check_layer(self)):
+            share(("unchecked", type(self), repr(self.settings())), warn_once)
 
     def in_dtype(self, dtype: str) -> Self:
         """Return a model of the same settings and of this dtype, with newly drawn numbers."""
@@ -521,13 +532,14 @@ class Model(Component):
             *others: Components that the training uses besides the model.
 
         Raises:
-            DerivativeError: A derivative that an activation in a layer writes is wrong.
+            DerivativeError: A derivative that an activation in a layer writes is wrong, or a gradient of a layer.
         """
         models = [model for _, model in self.placed()]
         forget(*models, *others)
         require_derivatives(*models, traced=False)
         for model in models:
             if model._state is not None:
+                model._require_gradients()
                 model._state.passes, model._state.losses = {}, {}
 
     def passes(
@@ -821,27 +833,6 @@ class Model(Component):
 
     @abstractmethod
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]: ...
-
-
-_CHECKED: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
-"""The settings with which each class has passed its check. A class that is defined again is checked again."""
-
-
-def _require_checked(model: Model) -> None:
-    """Check the gradients of a class that writes them, once for each of its settings; warn where that cannot be done.
-
-    Raises:
-        DerivativeError: A gradient is wrong.
-    """
-    passed = _CHECKED.setdefault(type(model), set())
-    settings = repr(model.settings())
-    if settings not in passed:
-        if refusal := check_layer(model):
-            warn(
-                f"the gradients of {type(model).__name__} were not checked, because it raises {refusal!r} for a "
-                "made-up batch: write check_gradients(model, loss, x, y) with a real one, then check = 'off' in it"
-            )
-        passed.add(settings)
 
 
 def unsound_buffer(model: Model, name: str) -> DivergedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import partial
 from itertools import count
@@ -11,13 +12,15 @@ import numpy as np
 
 from framework.arrays import Array, Record, require_like, require_untouched
 from framework.derivatives.checks import Check
+from framework.graph.trace import share
 from framework.trees import flatten, leaves, map_leaves, sample_shape
 
 
 def check_layer(layer: Any) -> Exception | None:
     """Compare a layer's gradients, of every parameter and of the input, with differences of its outputs.
 
-    The layer is tried on made-up batches of moderate and of larger inputs, and in float32.
+    The layer is tried on made-up batches of moderate and of larger inputs, and in float32: once for its class, its
+    settings, and what it gives for the first batch.
 
     Args:
         layer: The layer, or a model of several; copies are worked on.
@@ -40,11 +43,16 @@ def check_layer(layer: Any) -> Exception | None:
             break
     else:
         return refusal
-    narrow = _Trial(layer, "float32", size)
-    compares = not trial.joins and not narrow.refusal(1.0)  # of children, gradients may cancel out
-    trial.check(narrow if compares else trial)
-    if not trial.refusal(10.0):
-        trial.check(trial)
+
+    def check() -> bool:
+        narrow = _Trial(layer, "float32", size)
+        compares = not trial.joins and not narrow.refusal(1.0)  # of children, gradients may cancel out
+        trial.check(narrow if compares else trial)
+        if not trial.refusal(10.0):
+            trial.check(trial)
+        return True
+
+    share(("gradients", type(layer), repr(layer.settings()), trial.digest()), check)
     return None
 
 
@@ -90,6 +98,11 @@ class _Trial:
         powers = count(1.7, 0.03)
         self.gradient = map_leaves(lambda leaf: _waves(leaf.shape, next(powers)).astype(self.twin.dtype), output)
         return None
+
+    def digest(self) -> str:
+        """Return a text that changes with the outputs and the gradients of the batch."""
+        results = *self.gradients().values(), *leaves(self._output(self.x)[0])
+        return hashlib.sha256(b"".join(array.tobytes() for array in results)).hexdigest()
 
     def check(self, narrow: _Trial) -> None:
         """Compare the gradients with differences along two directions, and with those of a trial in float32.

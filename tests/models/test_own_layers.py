@@ -1,5 +1,7 @@
 """Own layers: open shapes in a Sequential, and what is said about a formula that does not fit its class."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -483,3 +485,34 @@ def test_gradients_beside_a_formula_are_checked(layer):
     name = type(layer).__name__
     with pytest.raises(DerivativeError, match=rf"(?s){name}\.apply_backward: dL/dx.*the sign is wrong"):
         layer([1.0, 2.0])
+
+
+class Stretched(Layer):
+    """A layer by hand whose apply reads an attribute that its apply_backward forgets."""
+
+    stretch: ClassVar[float] = 1.0
+
+    def apply(self, x, values, record):
+        return self.stretch * x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return gradient.copy()
+
+
+def test_each_fit_checks_gradients_by_hand_as_they_are_now(monkeypatch):
+    model, x = Sequential(Dense(4, 4), Stretched()), X[:, 0]
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    trainer.fit(model, (x, x))
+    before = model.parameters.vector.copy()
+    monkeypatch.setattr(Stretched, "stretch", 2.0)
+    with pytest.raises(DerivativeError, match=r"Stretched\.apply_backward: dL/dx, which it returns, is wrong"):
+        trainer.fit(model, (x, x))
+    np.testing.assert_array_equal(model.parameters.vector, before)
+
+
+def test_a_later_fit_of_an_unchanged_layer_computes_no_differences(monkeypatch):
+    model, x = Sequential(Dense(4, 4), Stretched()), X[:, 0]
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
+    trainer.fit(model, (x, x))
+    monkeypatch.setattr("framework.models.gradients.Check", None)
+    trainer.fit(model, (x, x))
