@@ -328,7 +328,8 @@ def _around(program: Any) -> Array:
     outputs = program.traced.outputs if isinstance(program, Program) else ()
     constants = {abs(float(arg)) for node in needed(outputs) for arg in node.args if not isinstance(arg, Node | bool)}
     sizes = np.array(sorted(size for size in constants if 0.0 < size < 1e150)[:8])
-    scales = np.unique([*sizes, *(1.0 / sizes)])
+    scales = np.array(sorted({*sizes, *(1.0 / sizes)}))  # np.unique would import masked arrays
     steps = np.concatenate([[0.0, 1e-6, 1e-3, 0.1], *(multiple * scales for multiple in (0.1, 0.5, 1.0, 2.0))])
     centres = np.array([0.0, *sizes, *-sizes])
-    return np.unique([np.add.outer(centres, steps), np.subtract.outer(centres, steps)])[:, None]
+    points = {*np.add.outer(centres, steps).flat, *np.subtract.outer(centres, steps).flat}
+    return np.array(sorted(points))[:, None]
