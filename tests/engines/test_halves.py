@@ -168,6 +168,7 @@ def test_backward_returns_the_slope_by_the_inputs(start, pytestconfig):
                 assert not slope.any(), (drawn, name)
                 continue
             direction = np.random.default_rng(0).normal(size=leaf.shape)
+            direction[leaf == 0.0] = np.abs(direction[leaf == 0.0])  # all padding leaves a kink on the same side
             value = np.array([np.sum(slope * direction)])
             slack = 1e-6 * np.sum(np.abs(slope * direction)) + 1e-9
             bounds = derivative_bounds(moved(loss, leaf, direction), np.zeros(1))
