@@ -234,7 +234,8 @@ def test_a_file_that_cannot_be_predicted_is_named_and_the_others_are_written():
     missing, unreadable = "data/short.parquet must have the columns", "data/text.parquet is not a Parquet file"
     assert printed.count(missing) == printed.count(unreadable) == 1
     assert printed.count("Error: data/nan.parquet, row group 1: ") == 1
-    assert "row 0 (1 of 2 values); rows count from row 1 of the data" in printed
+    assert "row 0 (1 of 2 values); drop the rows" in printed
+    assert "; rows count from row 1 of the data" in printed
     assert printed.endswith("of data without predictions: 6; the first error of each kind is above\n")
     Path("parts", "nan.parquet.00000.parquet").unlink()
     require_right()
