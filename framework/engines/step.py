@@ -121,7 +121,7 @@ class _Form:
             with step.lifted():
                 require_called(plain.written)
                 require_derivatives(*(part for _, part in model.placed()), loss, traced=True)
-            traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards)
+            traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards, plain=plain)
             return traced, StepProgram(traced, kept=kept or None in traced.loss.metrics)
 
         graph, program = share(key, make, model._built().programs if plain.calls else None)
@@ -200,8 +200,7 @@ class _Form:
         h, a = self.program.outputs(results)
         loss, outputs = self.graph.loss, self.graph.model.outputs
         h = map_leaves(lambda name, part: part if loss.fused.get(name) else None, outputs, h)
-        paths = [(), *(path for path in loss.totals if path)]
-        totals = {path: float(total) for path, total in zip(paths, results, strict=False)}
+        totals = {path: float(total) for path, total in zip(loss.paths, results, strict=False)}
         return self.loss.divergence(a, h, self.model.output_activation, y, totals)
 
     def _finished(self, results: tuple[Any, ...], batch: Batch, slot: Slot) -> Sums:

@@ -52,6 +52,8 @@ class ModelGraph:
         training: Whether the outputs are those of training.
     """
 
+    graph: Graph
+
     def __init__(
         self,
         model: Any,
@@ -64,6 +66,7 @@ class ModelGraph:
         shards: bool = False,
         derives: Any = False,
         stable: bool = True,
+        plain: ModelGraph | None = None,
     ) -> None:
         """Trace a model.
 
@@ -78,6 +81,7 @@ class ModelGraph:
             derives: Whether gradients that a class writes by hand are derived too; or the model of which.
             stable: Whether layers are in their stable forms. To trace a model without them is faster, and the key
                 tells as well whether its formulas are those that were traced before.
+            plain: The graph without stable forms, if it was traced before: then its checks are not made again.
 
         Raises:
             DerivativeError: A layer cannot be traced; the error has its name as ``layer``.
@@ -102,6 +106,7 @@ class ModelGraph:
             return formula
 
         options: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
+        options["checked"] = plain and plain.graph
 
         def again(**symbols: Symbol) -> Any:
             twin = _with_other_numbers(model) if derives is False else model
@@ -210,7 +215,7 @@ class LossGraph:
     Attributes:
         graph: The graph of all nodes.
         a: The inputs for the leaves of the outputs, by name.
-        h: Those for the arguments of their activations; None where there is none.
+        h: Those for the arguments of their activations; None for an output without one.
         data: The leaves of y, the weight if there is one, and the number that the loss is divided by, by name.
         totals: The sum of w l of each output by its path, that of the whole loss at (); then that of each metric.
         metrics: The sum of w l of each metric, None where it has no graph.
@@ -309,12 +314,12 @@ class LossGraph:
     @cached_property
     def deltas(self) -> dict[str, Any]:
         """By leaf of the outputs that are trained, the gradient: a node or a number."""
-        found = {}
+        deltas = {}
         with np.errstate(all="ignore"):
             for name, (written, scale, shape) in self._slopes.items():
                 slope = written() if callable(written) else written
-                found[name] = value_of((np.broadcast_to(slope, shape) if shape else slope) * scale)
-        return found
+                deltas[name] = value_of((np.broadcast_to(slope, shape) if shape else slope) * scale)
+        return deltas
 
     def join(self, lowering: Lowering, ends: Iterable[Any], seeds: Mapping[str, Node]) -> list[Any]:
         """Add the loss to a lowered model, and let its gradients take the place of the seeds; return the totals.
@@ -374,6 +379,7 @@ class StepGraph:
         metrics: Sequence[tuple[Path, Any]] = (),
         shards: bool = False,
         derives: bool = False,
+        plain: ModelGraph | None = None,
     ) -> None:
         """Trace a step.
 
@@ -384,12 +390,13 @@ class StepGraph:
             metrics: Losses that are metrics, each with the path of its output.
             shards: Whether the batch is a part of a larger one.
             derives: Whether gradients that a class writes by hand are derived too.
+            plain: The graph of the model without stable forms, if it was traced before.
 
         Raises:
             DerivativeError: A part of the step cannot be traced.
         """
         x, y, weight = batch
-        self.model = ModelGraph(model, sample_shape(x), training=True, shards=shards, derives=derives)
+        self.model = ModelGraph(model, sample_shape(x), training=True, shards=shards, derives=derives, plain=plain)
         graph = self.model.graph
         self.loss = LossGraph(self.model, loss, y, weighted=weight is not None, metrics=metrics, graph=graph)
         frozen = {*model.parameters.frozen}

@@ -93,6 +93,7 @@ def trace(
     owner: Any = None,
     check: Callable[[Traced], None] = lambda _traced: None,
     again: Callable[..., Any] | None = None,
+    checked: Graph | None = None,
     name: str = "the formula",
 ) -> Traced:
     """Call a formula on symbols, and return its graph.
@@ -104,7 +105,8 @@ def trace(
         kinds: The kind of each argument that does not hold floats: "i" or "b".
         owner: Whose formula it is, hashable. Each graph of an owner is checked once; without an owner, at each call.
         check: Raises an error for a graph that is not sound.
-        again: What is called the second time; None is the formula.
+        again: The function of the second call; None is the formula.
+        checked: A graph of the same formula in another form, which has passed the checks.
         name: What the formula is called in errors.
 
     Raises:
@@ -121,9 +123,15 @@ def trace(
     primes = [prime for prime in STAND_INS if known % prime]  # no size of an argument looks like rows
     options = shapes, dtype, kinds or {}
 
-    def traced(stand_in: int, smallest: int) -> Traced:
+    def called(stand_in: int) -> Traced:
         first = _called(formula, *options, stand_in)
-        first = Traced(first.inputs, first.outputs, _key(first))
+        return Traced(first.inputs, first.outputs, _key(first))
+
+    if checked is not None:
+        return called(checked.rows)
+
+    def traced(stand_in: int, smallest: int) -> Traced:
+        first = called(stand_in)
 
         def require_sound() -> bool:
             sizes = {abs(size) for size in (*_whole_numbers(first.outputs), known) if size and size % stand_in}

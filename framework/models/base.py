@@ -576,7 +576,7 @@ class Model(Component):
             def make() -> Passes:
                 if training:
                     require_called(plain.written)
-                return Passes(traced(), trained, wanted)
+                return Passes(traced(plain=plain), trained, wanted)
 
             passes = share((plain.key, trained, wanted), make, state.programs if plain.calls else None)
             state.passes[key] = passes
