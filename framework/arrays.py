@@ -283,7 +283,7 @@ def require_untouched(name: str, arguments: Mapping[str, Array], call: Callable[
     """Return the result of a call, and refuse one that changes its arguments.
 
     Args:
-        name: What is called, for the message.
+        name: The name of the function, for the message.
         arguments: Its arguments by name.
         call: Calls it.
 

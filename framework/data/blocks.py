@@ -98,7 +98,7 @@ class DatasetSource(NumberedSource):
         """Check the number of rows.
 
         Raises:
-            DataError: There is no such number, or it is 0.
+            DataError: The number is missing or 0.
         """
         super().__init__(given, name)
         self._warned = False

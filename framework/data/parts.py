@@ -265,10 +265,14 @@ def parted(item: Any, name: str) -> Part:
         >>> parted(([[1.0]], [2.0]), "item 0")
         ([[1.0]], [2.0], None)
     """
+    _require_parts(item, f"{name} must return")
+    return parts(item, name)
+
+
+def _require_parts(item: Any, demand: str) -> None:
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
         form = f"{len(item)} parts" if isinstance(item, tuple | list) else type(item).__name__
-        raise DataError(f"{name} must return (x, y) or (x, y, weight); got {form}")
-    return parts(item, name)
+        raise DataError(f"{demand} (x, y) or (x, y, weight); got {form}")
 
 
 def explained(error: DataError, data: Any) -> DataError:
@@ -312,9 +316,7 @@ def stacked(items: Sequence[Any], name: str, numbers: Sequence[int] | None = Non
     rows: list[Any] = []
     numbers = range(len(items)) if numbers is None else numbers
     for number, item in zip(numbers, items, strict=True):
-        if not isinstance(item, tuple | list) or len(item) not in (2, 3):
-            form = f"{len(item)} parts" if isinstance(item, tuple | list) else type(item).__name__
-            raise DataError(f"{name}: row {number} must be (x, y) or (x, y, weight); got {form}")
+        _require_parts(item, f"{name}: row {number} must be")
         if rows and len(item) != len(rows[0]):
             raise DataError(
                 f"{name}: row {number} must have {len(rows[0])} parts, as row {numbers[0]} has; got {len(item)}"

@@ -192,7 +192,7 @@ def hold_out(
 ) -> tuple[NumberedSource, NumberedSource]:
     """Return the training part and the held-out part of some data, each in the order of the data, as sources.
 
-    Of each 65,536 rows that follow one another, a part is drawn by the seed. Which rows these are depends on the seed,
+    The seed draws a part of each 65,536 consecutive rows. Which rows these are depends on the seed,
     the fraction and the number of rows alone: they are the same from memory and from files of any kind. With classes a
     part of all rows of each class is drawn.
 

@@ -74,7 +74,7 @@ class ChunkEngine(Engine):
 
     @abstractmethod
     def launch(self, piece: Piece, rates: Array) -> Chunk | None:
-        """Compute a step for each rate, up to the first one that is not finite; None where there is no step."""
+        """Compute a step for each rate, up to the first one that is not finite; return None if there is no step."""
 
     def undo(self) -> bool:
         """Put back what ``launch`` has changed; return False where it is not kept."""

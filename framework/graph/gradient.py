@@ -84,8 +84,8 @@ def derivative(output: Any, variable: Node) -> Any:
         return 1.0
     if output not in depends:
         return 0.0
-    found = gradients([(output, 1.0)], [variable], {variable})[0]
-    return found if found.fill is None else found.fill
+    slope = gradients([(output, 1.0)], [variable], {variable})[0]
+    return slope if slope.fill is None else slope.fill
 
 
 def textbook_derivative(output: Any, variable: Node) -> Any:
@@ -216,7 +216,7 @@ class _Reverse:
                 self._give(arg, part if same else unbroadcast(Symbol(_filled(node, part)), arg.shape))
 
     def _by_rules(self, node: Node, g: Any, args: list[Any]) -> list[Any]:
-        """Return the gradients of the arguments of an elementwise operation; None where there is none."""
+        """Return the gradients of the arguments of an elementwise operation; None for an argument without one."""
         if node.op in EXTREMES or node.op == "copysign":
             self.deciding.append(node)
         parts: list[Any] = [

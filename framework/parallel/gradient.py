@@ -87,7 +87,7 @@ class SharedGradient:
             fill: Computes a part.
             model: The model.
             batch: The batch.
-            key: The key of the batch's random numbers. Of several parts, each adds its number to it.
+            key: The key of the batch's random numbers. Each of several parts adds its number to it.
             first: Where layers mix rows, another way to compute a part, tried first; or None.
             several: Where none does, what computes all parts of this worker at once; None computes each by itself.
         """

@@ -173,7 +173,7 @@ class Block(NamedTuple):
 class Blocks:
     """Tables of a source in blocks of ``BLOCK_ROWS`` rows, which can be read again.
 
-    Of a Stream, epoch 0 is read. Rows of weight 0 are left out of their block.
+    It reads epoch 0 of a Stream. Rows of weight 0 are left out of their block.
 
     Example:
         >>> import pandas

@@ -193,7 +193,7 @@ def rewritten(text):
 
 
 def errors(node, h, points, true):
-    """Return the relative errors of a value and of its slope; NaN where there is no number."""
+    """Return the relative errors of a value and of its slope; NaN stands for a missing number."""
     slope = gradients([(node, 1.0)], [h])[0]
 
     def error(x, truth):

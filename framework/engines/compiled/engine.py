@@ -64,8 +64,8 @@ class CompiledEngine(ChunkEngine):
     def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:
         from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (seldom needed)
 
-        found = compiled_model(model, "" if quiet else f"engine={cls.name!r}")
-        return None if found.reason is not None else found.outputs
+        compiled = compiled_model(model, "" if quiet else f"engine={cls.name!r}")
+        return None if compiled.reason is not None else compiled.outputs
 
     def __init__(self, *settings: Any, **options: Any) -> None:
         """Prepare for a run."""

@@ -354,8 +354,8 @@ def _slope_of(regularizer: Regularizer, dtype: str, _key: tuple[Any, ...]) -> Lo
     """Return strength * slope, for each number of a parameter alone."""
 
     def slope(w: Symbol) -> dict[str, Any]:
-        found = regularizer.strength * called(regularizer, "slope", w)
-        return {"slope": found, "change": found * found, "square": w * w}
+        gradient = regularizer.strength * called(regularizer, "slope", w)
+        return {"slope": gradient, "change": gradient * gradient, "square": w * w}
 
     return of_elements(type(regularizer).__name__, _recorded(("w",), ELEMENTS, dtype, slope))
 
