@@ -125,6 +125,11 @@ def _extreme(name: str, wins: Rule) -> Operation:
     return _row(*rules, text=f"{name}({{arguments}})", latex=rf"\{name.removeprefix('f')}\left({{arguments}}\right)")
 
 
+def _one_less(n: Any) -> Any:
+    """Return n - 1 for the slope n x^(n - 1); where an array n is 0, return 0, as the slope there is 0 for any x."""
+    return n - 1 if isinstance(n, int | float) else np.where(n == 0, 0.0, n - 1)
+
+
 _ROWS: dict[str, Operation] = {
     # arithmetic
     "add": _sign("+", "+", lambda t, y, a, b: t, lambda t, y, a, b: t, binding=1),
@@ -138,7 +143,7 @@ _ROWS: dict[str, Operation] = {
         binding=2,
     ),
     "power": _row(
-        lambda t, y, x, n: n * x ** (n - 1) * t,
+        lambda t, y, x, n: n * x ** _one_less(n) * t,
         lambda t, y, x, n: y * np.log(np.where(x == 0, 1.0, x)) * t,
         text="{0} ** {1}",
         latex="{0}^{{{1}}}",

@@ -123,9 +123,9 @@ def _scaled(factor: float, x: Any) -> Any:
     return None if x is None else _make("multiply", factor, x)
 
 
-def _of_node(op: str, x: Any, *others: Any) -> Any:
+def _of_node(op: str, x: Any, *others: Any, **attributes: Any) -> Any:
     """Return an operation on a node; None for a number, or nothing."""
-    return _make(op, x, *others) if isinstance(x, Node) else None
+    return _make(op, x, *others, **attributes) if isinstance(x, Node) else None
 
 
 # facts: of elements, and true wherever the first form does not overflow
@@ -357,7 +357,8 @@ _LOGS: dict[str, Callable[[Node, bool], Any]] = {
     "square": lambda x, _: _scaled(2.0, log_of(x.args[0])),
     "sqrt": lambda x, loose: _scaled(0.5, log_of(x.args[0], loose=loose)),
     "reciprocal": lambda x, loose: _scaled(-1.0, log_of(x.args[0], loose=loose)),
-    "power": lambda x, _: None if isinstance(x.args[1], Node) else _scaled(float(x.args[1]), log_of(x.args[0])),
+    "power": lambda x, _: _scaled(x.args[1], log_of(x.args[0])),
+    "prod": lambda x, _: _of_node("sum", log_of(x.args[0]), **x.attributes),
     "add": _log_of_sum,
     "where": _log_of_choice,
     **dict.fromkeys(("multiply", "divide"), _log_of_product),

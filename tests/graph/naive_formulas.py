@@ -250,6 +250,11 @@ ORIGINAL = {*ORIGINAL_ROWS, *ORIGINAL_ELEMENTS}
 
 ROWS = {
     **ORIGINAL_ROWS,
+    "CE: log of a product of powers": Case(lambda h, t: -np.log(np.prod(softmax(h) ** t, axis=-1))),
+    "Bernoulli likelihood of a row": Case(
+        lambda h, t: -np.log(np.prod(sigmoid(h) ** t * (1 - sigmoid(h)) ** (1 - t), axis=-1)),
+        lambda h, t: np.sum(np.log(1 + np.exp(h)) - t * h, axis=-1),
+    ),
     "CE, mean over classes": Case(lambda h, t: -np.mean(t * np.log(softmax(h)), axis=-1)),
     "-log p of the first class": Case(lambda h: -np.log(softmax(h)[:, 0])),
     "1 - sum p^2": Case(lambda h: 1 - np.sum(softmax(h) ** 2, axis=-1)),
@@ -281,6 +286,10 @@ ELEMENTS = {
     "BCE, smoothed": Case(lambda h, t: cross_entropy(sigmoid(h), smoothed(t))),
     "BCE in bits": Case(lambda h, t: -(t * np.log2(sigmoid(h)) + (1 - t) * np.log2(1 - sigmoid(h)))),
     "BCE with epsilon": Case(lambda h, t: -(t * np.log(sigmoid(h) + 1e-7) + (1 - t) * np.log(1 - sigmoid(h) + 1e-7))),
+    "Bernoulli likelihood": Case(lambda h, t: -np.log(sigmoid(h) ** t * (1 - sigmoid(h)) ** (1 - t))),
+    "Bernoulli likelihood, two logarithms": Case(
+        lambda h, t: -np.log(growing_sigmoid(h) ** t) - np.log((1 - growing_sigmoid(h)) ** (1 - t))
+    ),
     "log cosh of twice an error": Case(lambda h, t: np.log(np.cosh(2 * (h - t))) / 2),
     "Gaussian, log of the variance": Case(lambda h, t: 0.5 * (h + (t - 0.7) ** 2 / np.exp(h))),
     "negative binomial": Case(lambda h, t: (t + 2) * np.log(2 + np.exp(h)) - t * h),

@@ -88,8 +88,8 @@ def test_most_naive_formulas_are_right():
     assert len(ORIGINAL - WRONG_VALUES) >= 102
     assert len(ORIGINAL - WRONG_SLOPES) >= 99
     others = {*ELEMENTS, *ROWS} - ORIGINAL
-    assert len(others) == 30
-    assert len(others - WRONG_SLOPES) >= 27
+    assert len(others) == 34
+    assert len(others - WRONG_SLOPES) >= 31
 
 
 def softmax(h):

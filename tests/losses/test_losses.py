@@ -373,3 +373,35 @@ def test_a_naive_loss_is_as_stable_in_a_call_and_in_evaluation_as_in_training():
     assert Trainer(loss=NaiveLogCosh(), optimizer=SGDOptimizer(learning_rate=0.1)).evaluate(model, (x, y)) == {
         "loss": pytest.approx(exact, rel=1e-14)
     }
+
+
+class BernoulliLikelihood(Loss):
+    def value(self, prediction, target):
+        return -np.log(prediction**target * (1 - prediction) ** (1 - target))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_bernoulli_likelihood_has_the_value_and_slope_of_binary_cross_entropy(dtype):
+    prediction, target = np.array([0.0, 1.0, 0.0, 0.25, 1.0], dtype), np.array([0.0, 1.0, 0.0, 1.0, 1.0], dtype)
+    own, ours = BernoulliLikelihood(), BinaryCrossEntropy()
+    assert own(prediction, target) == pytest.approx(ours(prediction, target), rel=1e-6)
+    np.testing.assert_allclose(own.gradient(prediction, target), ours.gradient(prediction, target), rtol=1e-6)
+    assert own.gradient(prediction, target).dtype == dtype
+    h, y = np.array([[1e4], [-1e4], [40.0], [-0.3]], dtype), np.array([[0.0], [1.0], [0.0], [1.0]])
+    gradients = []
+    for loss in (own, ours):
+        model = Dense.from_weights([[1.0]], [0.0], activation=Sigmoid(), dtype=dtype)
+        model.forward(h)
+        gradients.append((loss.backward(model, y), *model.parameters.gradient))
+    np.testing.assert_allclose(*gradients, rtol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_a_bernoulli_likelihood_trains_as_binary_cross_entropy_does(engine):
+    x = RNG.normal(size=(40, 3)) * 1e3
+    y = (x[:, 0] > 0).astype(float)
+    histories = []
+    for loss in (BernoulliLikelihood(), BinaryCrossEntropy()):
+        trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=1e-3), epochs=3, engine=engine)
+        histories.append(trainer.fit(Dense(3, 1, Sigmoid()), (x, y)).history["loss"])
+    assert histories[0] == pytest.approx(histories[1], rel=1e-9)
