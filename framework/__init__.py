@@ -10,318 +10,222 @@ Example:
     [False, True, True, True]
 """
 
-from framework.activations import Activation
-from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
-from framework.activations.piecewise import HardSigmoid, HardSwish, HardTanh, Step
-from framework.activations.rectifiers import CELU, ELU, SELU, LeakyReLU, ReLU
-from framework.activations.smooth import GELU, LogSigmoid, Mish, SiLU, Sine, Softplus, Softsign, Swish
-from framework.callbacks import HOOKS, Callback, on
-from framework.callbacks.progress import ProgressBar
-from framework.callbacks.reporting import CSVLog, JSONLog, LayerNorms
-from framework.callbacks.saving import Checkpoint
-from framework.callbacks.stopping import EarlyStopping, ReduceOnPlateau, StopOnConvergence
-from framework.callbacks.trackers import MLflow, TensorBoard
-from framework.checkpoint import describe, latest, load, load_model, save
-from framework.data.blocks import Dataset
-from framework.data.csv import CSV
-from framework.data.indexed import Indexed
-from framework.data.npy import NPY
-from framework.data.parquet import Parquet
-from framework.data.sources import split
-from framework.data.streams import Stream
-from framework.emit.formula import check_derivative
-from framework.emit.text import show
-from framework.engines.prediction import compile_model
-from framework.errors import (
-    CallbackError,
-    CheckpointError,
-    DataError,
-    DerivativeError,
-    DivergedError,
-    DtypeError,
-    FrameworkError,
-    ResumeWarning,
-    SettingsError,
-    ShapeError,
-    UsageError,
-)
-from framework.experiments.experiment import Experiment
-from framework.experiments.sweeps.sweep import Sweep
-from framework.export import export_onnx, export_python, from_sklearn, load_torch, save_torch, to_torch
-from framework.gradients import check_gradients, compare_steps, numerical_gradient
-from framework.graph.loop import loop
-from framework.losses import Loss, RowLoss
-from framework.losses.classification import BinaryCrossEntropy, CrossEntropy, Focal, Hinge, SquaredHinge
-from framework.losses.regression import (
-    Cauchy,
-    HalfSquaredError,
-    Huber,
-    LogCosh,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    Quantile,
-)
-from framework.losses.several import Losses
-from framework.losses.vectors import CosineSimilarity, KLDivergence
-from framework.metrics import Metric, WholeMetric
-from framework.metrics.classification import F1, ROCAUC, Accuracy, ConfusionMatrix, Perplexity, Precision, Recall, TopK
-from framework.metrics.outputs import OutputMetric
-from framework.metrics.regression import R2, RootMeanSquaredError
-from framework.models import Composite, Layer, Model
-from framework.models.affine import Dense, Neuron
-from framework.models.attention import MultiHeadAttention, PositionalEncoding
-from framework.models.branches import Heads, Input, Join
-from framework.models.convolution import AveragePool, Conv1D, Conv2D, GlobalAverage, MaxPool
-from framework.models.embedding import Embedding
-from framework.models.initializers import Constant, Glorot, He, Initializer, LeCun, Normal, Orthogonal, Uniform, Zeros
-from framework.models.normalization import BatchNorm, Dropout, LayerNorm
-from framework.models.parameters import Parameters
-from framework.models.quadratic import RBF, Bilinear
-from framework.models.recurrent import GRU, LSTM, SimpleRNN
-from framework.models.sequential import Residual, Sequential
-from framework.models.shaping import Flatten, Permute, Reshape
-from framework.optimizers import BoundOptimizer, Optimizer
-from framework.optimizers.adam import AdamOptimizer, AdamWOptimizer, NAdamOptimizer
-from framework.optimizers.adaptive import AdadeltaOptimizer, AdagradOptimizer, RMSPropOptimizer
-from framework.optimizers.descent import LionOptimizer, SGDOptimizer
-from framework.parallel.starting import rank
-from framework.parallel.strategy import DataParallel
-from framework.preprocessing import ColumnStep
-from framework.preprocessing.categories import Classes, Levels, OneHot
-from framework.preprocessing.dates import Dates
-from framework.preprocessing.fitted import FittedPreprocess
-from framework.preprocessing.numbers import Clip, Drop, Impute, Log, MinMax, Quantiles, Standardize
-from framework.preprocessing.recipe import Preprocess
-from framework.random_streams import random_generator
-from framework.regularizers import L1, L2, Regularizer
-from framework.runs.history import History
-from framework.runs.run import Run
-from framework.schedules import Schedule
-from framework.schedules.formulas import (
-    ConstantSchedule,
-    CosineRestartsSchedule,
-    CosineSchedule,
-    ExponentialSchedule,
-    InverseTimeSchedule,
-    MultiStepSchedule,
-    OneCycleSchedule,
-    PolynomialSchedule,
-    StepSchedule,
-    WarmupSchedule,
-)
-from framework.settings.component import Component, Count, Fraction, NonNegative, Positive, Seed
-from framework.settings.messages import answering as _answering
-from framework.special import erf, erfc
-from framework.trace import TracedStep, TracedUpdate, TraceSteps, error_term, increment, trace_step
-from framework.training.rates import LearningRateSearch
-from framework.training.trainer import Trainer
-from framework.training.verification import verify_resume
+from types import ModuleType as _Module
 
-__all__ = [
-    "CELU",
-    "CSV",
-    "ELU",
-    "F1",
-    "GELU",
-    "GRU",
-    "HOOKS",
-    "L1",
-    "L2",
-    "LSTM",
-    "NPY",
-    "R2",
-    "RBF",
-    "ROCAUC",
-    "SELU",
-    "Accuracy",
-    "Activation",
-    "AdadeltaOptimizer",
-    "AdagradOptimizer",
-    "AdamOptimizer",
-    "AdamWOptimizer",
-    "AveragePool",
-    "BatchNorm",
-    "Bilinear",
-    "BinaryCrossEntropy",
-    "BoundOptimizer",
-    "CSVLog",
-    "Callback",
-    "CallbackError",
-    "Cauchy",
-    "Checkpoint",
-    "CheckpointError",
-    "Classes",
-    "Clip",
-    "ColumnStep",
-    "Component",
-    "Composite",
-    "ConfusionMatrix",
-    "Constant",
-    "ConstantSchedule",
-    "Conv1D",
-    "Conv2D",
-    "CosineRestartsSchedule",
-    "CosineSchedule",
-    "CosineSimilarity",
-    "Count",
-    "CrossEntropy",
-    "DataError",
-    "DataParallel",
-    "Dataset",
-    "Dates",
-    "Dense",
-    "DerivativeError",
-    "DivergedError",
-    "Drop",
-    "Dropout",
-    "DtypeError",
-    "EarlyStopping",
-    "Embedding",
-    "Experiment",
-    "ExponentialSchedule",
-    "FittedPreprocess",
-    "Flatten",
-    "Focal",
-    "Fraction",
-    "FrameworkError",
-    "GlobalAverage",
-    "Glorot",
-    "HalfSquaredError",
-    "HardSigmoid",
-    "HardSwish",
-    "HardTanh",
-    "He",
-    "Heads",
-    "Hinge",
-    "History",
-    "Huber",
-    "Identity",
-    "Impute",
-    "Indexed",
-    "Initializer",
-    "Input",
-    "InverseTimeSchedule",
-    "JSONLog",
-    "Join",
-    "KLDivergence",
-    "Layer",
-    "LayerNorm",
-    "LayerNorms",
-    "LeCun",
-    "LeakyReLU",
-    "LearningRateSearch",
-    "Levels",
-    "LionOptimizer",
-    "Log",
-    "LogCosh",
-    "LogSigmoid",
-    "Loss",
-    "Losses",
-    "MLflow",
-    "MaxPool",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
-    "Metric",
-    "MinMax",
-    "Mish",
-    "Model",
-    "MultiHeadAttention",
-    "MultiStepSchedule",
-    "NAdamOptimizer",
-    "Neuron",
-    "NonNegative",
-    "Normal",
-    "OneCycleSchedule",
-    "OneHot",
-    "Optimizer",
-    "Orthogonal",
-    "OutputMetric",
-    "Parameters",
-    "Parquet",
-    "Permute",
-    "Perplexity",
-    "Poisson",
-    "PolynomialSchedule",
-    "PositionalEncoding",
-    "Positive",
-    "Precision",
-    "Preprocess",
-    "ProgressBar",
-    "Quantile",
-    "Quantiles",
-    "RMSPropOptimizer",
-    "ReLU",
-    "Recall",
-    "ReduceOnPlateau",
-    "Regularizer",
-    "Reshape",
-    "Residual",
-    "ResumeWarning",
-    "RootMeanSquaredError",
-    "RowLoss",
-    "Run",
-    "SGDOptimizer",
-    "Schedule",
-    "Seed",
-    "Sequential",
-    "SettingsError",
-    "ShapeError",
-    "SiLU",
-    "Sigmoid",
-    "SimpleRNN",
-    "Sine",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "SquaredHinge",
-    "Standardize",
-    "Step",
-    "StepSchedule",
-    "StopOnConvergence",
-    "Stream",
-    "Sweep",
-    "Swish",
-    "Tanh",
-    "TensorBoard",
-    "TopK",
-    "TraceSteps",
-    "TracedStep",
-    "TracedUpdate",
-    "Trainer",
-    "Uniform",
-    "UsageError",
-    "WarmupSchedule",
-    "WholeMetric",
-    "Zeros",
-    "check_derivative",
-    "check_gradients",
-    "compare_steps",
-    "compile_model",
-    "describe",
-    "erf",
-    "erfc",
-    "error_term",
-    "export_onnx",
-    "export_python",
-    "from_sklearn",
-    "increment",
-    "latest",
-    "load",
-    "load_model",
-    "load_torch",
-    "loop",
-    "numerical_gradient",
-    "on",
-    "random_generator",
-    "rank",
-    "save",
-    "save_torch",
-    "show",
-    "split",
-    "to_torch",
-    "trace_step",
-    "verify_resume",
-]
+from framework.activations import Activation as Activation
+from framework.activations.basic import Identity as Identity, Sigmoid as Sigmoid, Softmax as Softmax, Tanh as Tanh
+from framework.activations.piecewise import (
+    HardSigmoid as HardSigmoid,
+    HardSwish as HardSwish,
+    HardTanh as HardTanh,
+    Step as Step,
+)
+from framework.activations.rectifiers import (
+    CELU as CELU,
+    ELU as ELU,
+    SELU as SELU,
+    LeakyReLU as LeakyReLU,
+    ReLU as ReLU,
+)
+from framework.activations.smooth import (
+    GELU as GELU,
+    LogSigmoid as LogSigmoid,
+    Mish as Mish,
+    SiLU as SiLU,
+    Sine as Sine,
+    Softplus as Softplus,
+    Softsign as Softsign,
+    Swish as Swish,
+)
+from framework.callbacks import HOOKS as HOOKS, Callback as Callback, on as on
+from framework.callbacks.progress import ProgressBar as ProgressBar
+from framework.callbacks.reporting import CSVLog as CSVLog, JSONLog as JSONLog, LayerNorms as LayerNorms
+from framework.callbacks.saving import Checkpoint as Checkpoint
+from framework.callbacks.stopping import (
+    EarlyStopping as EarlyStopping,
+    ReduceOnPlateau as ReduceOnPlateau,
+    StopOnConvergence as StopOnConvergence,
+)
+from framework.callbacks.trackers import MLflow as MLflow, TensorBoard as TensorBoard
+from framework.checkpoint import (
+    describe as describe,
+    latest as latest,
+    load as load,
+    load_model as load_model,
+    save as save,
+)
+from framework.data.blocks import Dataset as Dataset
+from framework.data.csv import CSV as CSV
+from framework.data.indexed import Indexed as Indexed
+from framework.data.npy import NPY as NPY
+from framework.data.parquet import Parquet as Parquet
+from framework.data.sources import split as split
+from framework.data.streams import Stream as Stream
+from framework.emit.formula import check_derivative as check_derivative
+from framework.emit.text import show as show
+from framework.engines.prediction import compile_model as compile_model
+from framework.errors import (
+    CallbackError as CallbackError,
+    CheckpointError as CheckpointError,
+    DataError as DataError,
+    DerivativeError as DerivativeError,
+    DivergedError as DivergedError,
+    DtypeError as DtypeError,
+    FrameworkError as FrameworkError,
+    ResumeWarning as ResumeWarning,
+    SettingsError as SettingsError,
+    ShapeError as ShapeError,
+    UsageError as UsageError,
+)
+from framework.experiments.experiment import Experiment as Experiment
+from framework.experiments.sweeps.sweep import Sweep as Sweep
+from framework.export import (
+    export_onnx as export_onnx,
+    export_python as export_python,
+    from_sklearn as from_sklearn,
+    load_torch as load_torch,
+    save_torch as save_torch,
+    to_torch as to_torch,
+)
+from framework.gradients import (
+    check_gradients as check_gradients,
+    compare_steps as compare_steps,
+    numerical_gradient as numerical_gradient,
+)
+from framework.graph.loop import loop as loop
+from framework.losses import Loss as Loss, RowLoss as RowLoss
+from framework.losses.classification import (
+    BinaryCrossEntropy as BinaryCrossEntropy,
+    CrossEntropy as CrossEntropy,
+    Focal as Focal,
+    Hinge as Hinge,
+    SquaredHinge as SquaredHinge,
+)
+from framework.losses.regression import (
+    Cauchy as Cauchy,
+    HalfSquaredError as HalfSquaredError,
+    Huber as Huber,
+    LogCosh as LogCosh,
+    MeanAbsoluteError as MeanAbsoluteError,
+    MeanSquaredError as MeanSquaredError,
+    Poisson as Poisson,
+    Quantile as Quantile,
+)
+from framework.losses.several import Losses as Losses
+from framework.losses.vectors import CosineSimilarity as CosineSimilarity, KLDivergence as KLDivergence
+from framework.metrics import Metric as Metric, WholeMetric as WholeMetric
+from framework.metrics.classification import (
+    F1 as F1,
+    ROCAUC as ROCAUC,
+    Accuracy as Accuracy,
+    ConfusionMatrix as ConfusionMatrix,
+    Perplexity as Perplexity,
+    Precision as Precision,
+    Recall as Recall,
+    TopK as TopK,
+)
+from framework.metrics.outputs import OutputMetric as OutputMetric
+from framework.metrics.regression import R2 as R2, RootMeanSquaredError as RootMeanSquaredError
+from framework.models import Composite as Composite, Layer as Layer, Model as Model
+from framework.models.affine import Dense as Dense, Neuron as Neuron
+from framework.models.attention import (
+    MultiHeadAttention as MultiHeadAttention,
+    PositionalEncoding as PositionalEncoding,
+)
+from framework.models.branches import Heads as Heads, Input as Input, Join as Join
+from framework.models.convolution import (
+    AveragePool as AveragePool,
+    Conv1D as Conv1D,
+    Conv2D as Conv2D,
+    GlobalAverage as GlobalAverage,
+    MaxPool as MaxPool,
+)
+from framework.models.embedding import Embedding as Embedding
+from framework.models.initializers import (
+    Constant as Constant,
+    Glorot as Glorot,
+    He as He,
+    Initializer as Initializer,
+    LeCun as LeCun,
+    Normal as Normal,
+    Orthogonal as Orthogonal,
+    Uniform as Uniform,
+    Zeros as Zeros,
+)
+from framework.models.normalization import BatchNorm as BatchNorm, Dropout as Dropout, LayerNorm as LayerNorm
+from framework.models.parameters import Parameters as Parameters
+from framework.models.quadratic import RBF as RBF, Bilinear as Bilinear
+from framework.models.recurrent import GRU as GRU, LSTM as LSTM, SimpleRNN as SimpleRNN
+from framework.models.sequential import Residual as Residual, Sequential as Sequential
+from framework.models.shaping import Flatten as Flatten, Permute as Permute, Reshape as Reshape
+from framework.optimizers import BoundOptimizer as BoundOptimizer, Optimizer as Optimizer
+from framework.optimizers.adam import (
+    AdamOptimizer as AdamOptimizer,
+    AdamWOptimizer as AdamWOptimizer,
+    NAdamOptimizer as NAdamOptimizer,
+)
+from framework.optimizers.adaptive import (
+    AdadeltaOptimizer as AdadeltaOptimizer,
+    AdagradOptimizer as AdagradOptimizer,
+    RMSPropOptimizer as RMSPropOptimizer,
+)
+from framework.optimizers.descent import LionOptimizer as LionOptimizer, SGDOptimizer as SGDOptimizer
+from framework.parallel.starting import rank as rank
+from framework.parallel.strategy import DataParallel as DataParallel
+from framework.preprocessing import ColumnStep as ColumnStep
+from framework.preprocessing.categories import Classes as Classes, Levels as Levels, OneHot as OneHot
+from framework.preprocessing.dates import Dates as Dates
+from framework.preprocessing.fitted import FittedPreprocess as FittedPreprocess
+from framework.preprocessing.numbers import (
+    Clip as Clip,
+    Drop as Drop,
+    Impute as Impute,
+    Log as Log,
+    MinMax as MinMax,
+    Quantiles as Quantiles,
+    Standardize as Standardize,
+)
+from framework.preprocessing.recipe import Preprocess as Preprocess
+from framework.random_streams import random_generator as random_generator
+from framework.regularizers import L1 as L1, L2 as L2, Regularizer as Regularizer
+from framework.runs.history import History as History
+from framework.runs.run import Run as Run
+from framework.schedules import Schedule as Schedule
+from framework.schedules.formulas import (
+    ConstantSchedule as ConstantSchedule,
+    CosineRestartsSchedule as CosineRestartsSchedule,
+    CosineSchedule as CosineSchedule,
+    ExponentialSchedule as ExponentialSchedule,
+    InverseTimeSchedule as InverseTimeSchedule,
+    MultiStepSchedule as MultiStepSchedule,
+    OneCycleSchedule as OneCycleSchedule,
+    PolynomialSchedule as PolynomialSchedule,
+    StepSchedule as StepSchedule,
+    WarmupSchedule as WarmupSchedule,
+)
+from framework.settings.component import (
+    Component as Component,
+    Count as Count,
+    Fraction as Fraction,
+    NonNegative as NonNegative,
+    Positive as Positive,
+    Seed as Seed,
+)
+from framework.settings.messages import answering as _answering
+from framework.special import erf as erf, erfc as erfc
+from framework.trace import (
+    TracedStep as TracedStep,
+    TracedUpdate as TracedUpdate,
+    TraceSteps as TraceSteps,
+    error_term as error_term,
+    increment as increment,
+    trace_step as trace_step,
+)
+from framework.training.rates import LearningRateSearch as LearningRateSearch
+from framework.training.trainer import Trainer as Trainer
+from framework.training.verification import verify_resume as verify_resume
+
+# Type checkers take a name that is imported "as" itself for an export.
+__all__ = [name for name, value in sorted(globals().items()) if name[0] != "_" and not isinstance(value, _Module)]
 
 globals()["__getattr__"] = _answering(__name__, __all__)  # so, a type checker still reports unknown names

@@ -15,8 +15,9 @@ SUBMODULES = run_path(str(Path(__file__).parents[1] / "docs" / "build.py"))["SUB
 
 def public_paths(package: griffe.Module) -> set[str]:
     """Return the public names, such as ``framework.Sigmoid``, and those of the modules that define them."""
-    modules = [package, *(package.members[name] for name in SUBMODULES if name in package.members)]
+    modules = [package.members[name] for name in SUBMODULES if name in package.members]
     members = [member for module in modules for member in module.members.values() if member.is_public]
+    members += [member for name, member in package.members.items() if name[0] != "_"]  # what it imports is public
     return {path for member in members if not member.is_module for path in (member.path, member.canonical_path)}
 
 

@@ -6,8 +6,7 @@ any number of rows; then with one bad value at a random place.
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from framework import (
     F1,

@@ -32,8 +32,7 @@ from framework.graph.graph import substitute
 from framework.graph.kinks import elementwise
 from framework.graph.node import Node, needed, nodes_in
 from framework.graph.stable import stabilise
-from framework.graph.step import LossGraph
-from framework.graph.step import Output as OutputSymbols
+from framework.graph.step import LossGraph, Output as OutputSymbols
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.trace import ROWS, share
 from framework.losses.requirements import (

@@ -6,8 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from left_out import hooks_differ
-from saved_pieces import X, Y
-from saved_pieces import recipe as short_recipe
+from saved_pieces import X, Y, recipe as short_recipe
 
 from framework import Checkpoint, Neuron, SettingsError, latest, load, on, save
 

@@ -22,8 +22,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from checkpoint_pieces import forged, full_run, metadata, opened, sealed, tensors
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from framework import CheckpointError, History, Run, describe, load, load_model, save
 from framework.checkpoint.document import put_together, take_apart

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from derivatives.own_formulas import activation, loss, opaque, row_activation, softmax
 from derivatives.right_formulas import DERIVED, LAYERS, LOSSES, ROW_ACTIVATIONS, ROW_LOSSES, UNDERIVED
-from derivatives.wrong_formulas import UNDERIVED as WRONG_UNDERIVED
-from derivatives.wrong_formulas import WRONG
+from derivatives.wrong_formulas import UNDERIVED as WRONG_UNDERIVED, WRONG
 
 from framework import Activation, Dense, DerivativeError, Layer, SettingsError, check_derivative
 

@@ -37,8 +37,7 @@ from framework import (
 )
 from framework.data import blocks
 from framework.engines import chunks
-from framework.engines.jax import engine as jax_engine
-from framework.engines.jax import program
+from framework.engines.jax import engine as jax_engine, program
 from framework.training.verification import differences
 
 pytestmark = pytest.mark.share(1 / 3)

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from experiment_pieces import command
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from framework import CSV, DataError, Experiment, SettingsError
 from framework.data.date_formats import pattern_of

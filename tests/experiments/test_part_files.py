@@ -17,8 +17,7 @@ import pytest
 from experiment_pieces import command
 
 from framework import Dense, Experiment, HalfSquaredError, Parquet, Sequential, SGDOptimizer, Tanh, Trainer
-from framework.experiments import predictions
-from framework.experiments import processes as claims
+from framework.experiments import predictions, processes as claims
 from framework.experiments.folder import RunFolder
 from framework.experiments.predictions import is_folder, write_parts
 

@@ -5,8 +5,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from framework import SettingsError
 from framework.experiments.files.text import changed, parse_change, read_settings, to_toml

@@ -6,8 +6,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from exact import Real
-from exact import erfc as exact_erfc
+from exact import Real, erfc as exact_erfc
 
 from framework.special import erfc
 

@@ -17,8 +17,7 @@ from framework.graph.gradient import gradients
 from framework.graph.node import Node, ordered
 from framework.graph.patterns import Patterns
 from framework.graph.stable import FACTS, stabilise
-from framework.graph.trace import ROWS as OPEN
-from framework.graph.trace import trace
+from framework.graph.trace import ROWS as OPEN, trace
 
 SIZES = np.array([1e-8, 1e-4, 0.01, 0.3, 1.0, 2.5, 7.0, 15.0, 30.0, 45.0, 120.0, 300.0, 720.0, 1e4])
 BASE = np.array([[0, 0, 0, 0], [1, 0.5, -0.3, 0.2], [-1, 1, 1, 0.1], [0.3, -0.7, 1.0, -1], [1, 1 - 1e-3, 0.5, -1]])

@@ -34,8 +34,15 @@ from framework import (
     Trainer,
     Uniform,
 )
-from framework.settings.component import Count, Dtype, NonNegative, Positive, Seed, belongs_to
-from framework.settings.component import Fraction as FractionSetting
+from framework.settings.component import (
+    Count,
+    Dtype,
+    Fraction as FractionSetting,
+    NonNegative,
+    Positive,
+    Seed,
+    belongs_to,
+)
 
 
 class Swish(Activation):

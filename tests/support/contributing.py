@@ -41,12 +41,7 @@ def apply(addition, folder):
 
 
 def export(name, path, folder):
-    """Import a class in ``framework/__init__.py``, and list it, in the order of ruff."""
+    """Import a class in ``framework/__init__.py``."""
     exports = Path(folder, "framework", "__init__.py")
-    source, start, rest = exports.read_text(encoding="utf-8").partition("__all__ = [\n")
-    listed, end, rest = rest.partition("]\n")
-    names = [*re.findall(r'"(\w+)"', listed), name]
-    names.sort(key=lambda each: (0 if each.isupper() else 2 if each.islower() else 1, each))
-    source += f"from {path.removesuffix('.py').replace('/', '.')} import {name}\n\n"
-    listed = "".join(f'    "{each}",\n' for each in names)
-    exports.write_text(f"{source}{start}{listed}{end}{rest}", encoding="utf-8")
+    line = f"from {path.removesuffix('.py').replace('/', '.')} import {name} as {name}\n"
+    exports.write_text(exports.read_text(encoding="utf-8").replace("\n\n# ", f"\n{line}\n# ", 1), encoding="utf-8")
