@@ -8,28 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from framework.arrays import Arrays, place_of_best
+from framework.arrays import Array, Arrays, place_of_best
 from framework.errors import DataError, SettingsError, nearest
-from framework.plots.style import (
-    COLORS,
-    DASHED,
-    DASHES,
-    axes,
-    legend,
-    line,
-    literal,
-    open_frame,
-    over_epochs,
-    second,
-    star,
-)
+from framework.plots import style
 from framework.settings.messages import brief
 from framework.tables import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from framework.arrays import Array
 
 Better = Literal["min", "max"]
 
@@ -72,24 +58,24 @@ def learning_curves(
     for key in (*keys, *right):
         _require_column(columns, key, "learning_curves")
     best = _best(columns, keys[0], mode)
-    axis = open_frame(axes(axis, "learning_curves"))
-    twin = second(axis) if right else None
+    axis = style.open_frame(style.axes(axis, "learning_curves"))
+    twin = style.second(axis) if right else None
     handles = []
     for place, key in enumerate((*keys, *right)):
         on = axis if twin is None or place < len(keys) else twin
-        for name, dash in ((key, "-"), (f"val_{key}", DASHED)):
+        for name, dash in ((key, "-"), (f"val_{key}", style.DASHED)):
             if name in columns:
-                handles += on.plot(epochs, columns[name], linestyle=dash, label=name, **line(place, len(epochs)))
+                handles += on.plot(epochs, columns[name], linestyle=dash, label=name, **style.line(place, len(epochs)))
     if best is not None:
         name, row = best
         value, epoch = columns[name][row], epochs[row]
         label = f"best {name}: {figure(value, digits=4)}, epoch {figure(epoch)}"
-        handles += star(axis, float(epoch), float(value), label)
-    over_epochs(axis, len(epochs))
-    axis.set_ylabel(literal(", ".join(keys)))
+        handles += style.star(axis, float(epoch), float(value), label)
+    style.over_epochs(axis, len(epochs))
+    axis.set_ylabel(style.literal(", ".join(keys)))
     if twin is not None:
-        twin.set_ylabel(literal(", ".join(right)))
-    legend(axis, handles)
+        twin.set_ylabel(style.literal(", ".join(right)))
+    style.legend(axis, handles)
     return axis
 
 
@@ -127,7 +113,7 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
         columns, epochs = _columns(run, "compare_runs", f"runs[{name!r}]")
         _require_column(columns, key, f"compare_runs: run {name!r}")
         found[name] = epochs, columns[key]
-    return _apart(axes(axis, "compare_runs"), found, literal(key))
+    return _apart(style.axes(axis, "compare_runs"), found, style.literal(key))
 
 
 def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis: Axes | None = None) -> Axes:
@@ -162,7 +148,7 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
             "plots.norms: argument 'history' has no norms of layers; train with Trainer(callbacks=[LayerNorms()]), "
             "which records them"
         )
-    axis = axes(axis, "norms")
+    axis = style.axes(axis, "norms")
     if any((values[np.isfinite(values)] > 0).any() for values in found.values()):
         axis.set_yscale("log")
     curves = {f"layer {name}" if name else "model": (epochs, values) for name, values in found.items()}
@@ -171,14 +157,14 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
 
 def _apart(axis: Axes, curves: Mapping[Any, tuple[Array, Array]], label: str) -> Axes:
     """Draw epochs and values by name, each with a colour, a line style and a marker of its own."""
-    open_frame(axis)
+    style.open_frame(axis)
     handles = []
     for place, (name, (epochs, values)) in enumerate(curves.items()):
-        look = {"linestyle": DASHES[place % len(DASHES)], **line(place, len(epochs))}
+        look = {"linestyle": style.DASHES[place % len(style.DASHES)], **style.line(place, len(epochs))}
         handles += axis.plot(epochs, values, label=str(name), **look)
-    over_epochs(axis, max(len(epochs) for epochs, _ in curves.values()))
+    style.over_epochs(axis, max(len(epochs) for epochs, _ in curves.values()))
     axis.set_ylabel(label)
-    legend(axis, handles)
+    style.legend(axis, handles)
     return axis
 
 
@@ -197,19 +183,21 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
             "plots.learning_rate_search: argument 'search' must be what trainer.find_learning_rate(model, data) "
             f"returns; got {brief(search)}"
         )
-    axis = open_frame(axes(axis, "learning_rate_search"))
-    handles = axis.plot(search.rates, search.losses, ".", color=COLORS[1], markersize=4, label="loss of the batch")
-    handles += axis.plot(search.rates, search.smoothed, color=COLORS[0], linewidth=1.8, label="smoothed")
+    axis = style.open_frame(style.axes(axis, "learning_rate_search"))
+    handles = axis.plot(
+        search.rates, search.losses, ".", color=style.COLORS[1], markersize=4, label="loss of the batch"
+    )
+    handles += axis.plot(search.rates, search.smoothed, color=style.COLORS[0], linewidth=1.8, label="smoothed")
     if search.suggestion is not None:
         value = float(np.interp(np.log(search.suggestion), np.log(search.rates), search.smoothed))
-        handles += star(axis, search.suggestion, value, f"suggestion: {search.suggestion:.2g}")
+        handles += style.star(axis, search.suggestion, value, f"suggestion: {search.suggestion:.2g}")
     axis.set_xscale("log")
     smoothed = search.smoothed[np.isfinite(search.smoothed)]
     low, high = float(smoothed.min()), float(np.max(smoothed[: max(1, len(smoothed) // 10)]))
     room = (high - low) or abs(low) or 1.0
     axis.set_ylim(low - 0.15 * room, high + 0.6 * room)  # what lies above has diverged
     axis.set(xlabel="learning rate", ylabel="loss")
-    legend(axis, handles)
+    style.legend(axis, handles)
     return axis
 
 
@@ -239,10 +227,6 @@ def _best(columns: Arrays, key: str, mode: Better | None) -> tuple[str, int] | N
     name = f"val_{key}" if f"val_{key}" in columns else key
     row = place_of_best(columns[name], mode or "min")
     return None if row is None else (name, row)
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *, axis: Axes | None = None) -> Axes:
@@ -278,20 +262,22 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
     rows = [row for row in results if row[objective] is not None and math.isfinite(row[objective])]
     if not rows:
         raise DataError(f"plots.trials: argument 'results' must hold a trial with a finite {objective!r}")
-    axis = open_frame(axes(axis, "trials"))
+    axis = style.open_frame(style.axes(axis, "trials"))
     values = [row[setting] for row in rows]
     numbers, names, log = placed(values)
     if names:
-        axis.set_xticks(range(len(names)), [literal(name) for name in names])
+        axis.set_xticks(range(len(names)), [style.literal(name) for name in names])
     elif log:
         axis.set_xscale("log")
     figures = [float(row[objective]) for row in rows]
-    axis.plot(numbers, figures, "o", color=COLORS[0])
+    axis.plot(numbers, figures, "o", color=style.COLORS[0])
     if all(row.get("deviation") is not None for row in rows):
-        axis.errorbar(numbers, figures, [row["deviation"] for row in rows], fmt="none", ecolor=COLORS[0], capsize=3)
+        axis.errorbar(
+            numbers, figures, [row["deviation"] for row in rows], fmt="none", ecolor=style.COLORS[0], capsize=3
+        )
     best = f"best {objective}: {figure(figures[0], digits=4)}, {setting.rpartition('.')[2]} {values[0]}"
-    axis.set(xlabel=literal(setting), ylabel=literal(objective))
-    legend(axis, star(axis, numbers[0], figures[0], best))
+    axis.set(xlabel=style.literal(setting), ylabel=style.literal(objective))
+    style.legend(axis, style.star(axis, numbers[0], figures[0], best))
     return axis
 
 

@@ -12,26 +12,7 @@ from framework.data.parts import parts
 from framework.errors import DataError, SettingsError, ShapeError
 from framework.extras import required
 from framework.frames import Frame, is_frame, is_series
-from framework.plots.style import (
-    COLORS,
-    DASHED,
-    INK,
-    MARKERS,
-    MOST,
-    axes,
-    colorbar,
-    contours,
-    enclosing,
-    legend,
-    line,
-    literal,
-    open_frame,
-    require_model,
-    require_whole,
-    second,
-    size_of,
-    two_spans,
-)
+from framework.plots import style
 from framework.settings.messages import brief
 
 if TYPE_CHECKING:
@@ -80,21 +61,22 @@ def decision_boundary(
         ['below', 'above']
     """
     name = "plots.decision_boundary"
-    require_model(model, "decision_boundary")
+    style.require_model(model, "decision_boundary")
     _require_given(model, data, span, resolution, name)
     given, target, _ = (None, None, None) if data is None else parts(data, name)
     labels, x, plane = _plane(model, given, name)
     if span is not None:
-        ranges = two_spans(span, "decision_boundary")
+        ranges = style.two_spans(span, "decision_boundary")
     elif x is not None and len(whole := x[np.isfinite(x).all(axis=1)]):
-        ranges = enclosing(whole, 0.08)
+        ranges = style.enclosing(whole, 0.08)
     else:
         raise DataError(f"{name}: x has no row without missing values; give span=((low, high), (low, high))")
     horizontal, vertical = (np.linspace(*each, resolution) for each in ranges)
     scores = model.predict(plane(np.stack([each.reshape(-1) for each in np.meshgrid(horizontal, vertical)], axis=1)))
     if isinstance(scores, dict):
         raise ShapeError(f"{name}: argument 'model' must have one output; it has {', '.join(scores)}")
-    known = None if model.preprocess is None else next(iter(model.preprocess.classes.values()), None)
+    preprocess = model.preprocess
+    known = None if preprocess is None else next(iter(preprocess.classes.values()), None)
     shares = known is None and classes is None and data is not None and _between(target)
     if not np.isfinite(scores).all():
         raise DataError(f"{name}: argument 'model' must predict finite numbers in the range; choose another 'span'")
@@ -110,18 +92,18 @@ def decision_boundary(
         y = real_array(target, f"{name}: y", np.float64).reshape(-1)
         require_finite(y, f"{name}: y")
     elif data is not None:
-        y = _places_of(target, known, count, f"{name}: y")
+        y = _places_of(target, count, f"{name}: y") if known is None else preprocess.transform_target(target, name=name)
     if x is not None and y is not None and len(y) != len(x):
         raise ShapeError(f"{name}: y must have {len(x)} rows, as x; got {len(y)}")
-    axis = axes(axis, "decision_boundary", height=4.8)
+    axis = style.axes(axis, "decision_boundary", height=4.8)
     grid = scores.reshape(resolution, resolution, count)
     if names:
         _draw_classes(axis, horizontal, vertical, grid, probable=probable)
         seen = np.union1d(grid.argmax(axis=-1), np.zeros(0, np.intp) if y is None else y).tolist()
-        _draw_rows(axis, x, y, {place: names[place] for place in (seen if count > MOST else range(count))})
+        _draw_rows(axis, x, y, {place: names[place] for place in (seen if count > style.MOST else range(count))})
     else:
         _draw_values(axis, horizontal, vertical, grid[..., 0], x, y)
-    axis.set(xlim=ranges[0], ylim=ranges[1], xlabel=literal(labels[0]), ylabel=literal(labels[1]))
+    axis.set(xlim=ranges[0], ylim=ranges[1], xlabel=style.literal(labels[0]), ylabel=style.literal(labels[1]))
     return axis
 
 
@@ -154,22 +136,22 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     if (counts < 0).any():
         raise DataError(f"{name}: argument 'matrix' must count rows; got {counts.min():g}")
     count = len(counts)
-    names = [*map(literal, class_names(classes, None, count, name))]
+    names = [*map(style.literal, class_names(classes, None, count, name))]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     colors = required("matplotlib.colors", name)
     shades = colors.LinearSegmentedColormap.from_list("shares", ["#dfe9f2", "#7fb0d6", "#0068a8", "#00385c"])
     side = min(14.0, max(4.0, 0.45 * count + 1.6))
-    axis = axes(axis, "confusion_matrix", width=side + 0.8, height=side, layout="compressed")
+    axis = style.axes(axis, "confusion_matrix", width=side + 0.8, height=side, layout="compressed")
     drawn = axis.imshow(np.ma.masked_where(counts == 0, shares), cmap=shades, vmin=0.0, vmax=1.0)
     whole = bool(np.all(counts == np.rint(counts)))
     longest = len(f"{counts.max():,.0f}") if whole else 5
-    cell = 72.0 * size_of(axis)[0] / count  # in points
+    cell = 72.0 * style.size_of(axis)[0] / count  # in points
     size = min(11.0, 0.6 * cell, 1.4 * cell / longest)
     for (row, column), number in np.ndenumerate(counts) if size > 3.0 else ():  # smaller ones cannot be read
         red, green, blue, _ = shades(shares[row, column])
         dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
-        color = INK if number == 0 else "white" if dark else "black"
+        color = style.INK if number == 0 else "white" if dark else "black"
         text = f"{number:,.0f}" if whole else f"{number:.3g}"
         axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
     long = max(map(len, names)) * count > 40
@@ -177,7 +159,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     axis.set_yticks(range(count), names)
     axis.tick_params(length=0)
     axis.set(xlabel="predicted class", ylabel="true class")
-    colorbar(axis, drawn, "share of the true class")
+    style.colorbar(axis, drawn, "share of the true class")
     return axis
 
 
@@ -210,7 +192,7 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
         Guo et al., On calibration of modern neural networks (2017), figure 1 and equation 3.
     """
     name = "plots.calibration"
-    require_whole(bins, 1, f"{name}: argument 'bins'")
+    style.require_whole(bins, 1, f"{name}: argument 'bins'")
     chances = real_array(prediction, f"{name}: argument 'prediction'", np.float64)
     if chances.ndim not in (1, 2) or not chances.size:
         raise ShapeError(
@@ -224,7 +206,7 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
             "Sigmoid or a Softmax"
         )
     several = chances.ndim == 2 and chances.shape[1] > 1
-    true = _places_of(target, None, chances.shape[1] if several else 2, f"{name}: argument 'target'")
+    true = _places_of(target, chances.shape[1] if several else 2, f"{name}: argument 'target'")
     if len(true) != len(chances):
         raise ShapeError(f"{name}: argument 'target' must have {len(chances)} rows, as the prediction; got {len(true)}")
     right = true == chances.argmax(axis=1) if several else true == 1
@@ -235,19 +217,23 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
     said = np.bincount(place, chances, bins)[filled] / rows[filled]
     was = np.bincount(place, right, bins)[filled] / rows[filled]
     error = float(np.sum(rows[filled] * np.abs(said - was)) / len(chances))
-    axis = open_frame(axes(axis, "calibration", width=5.4, height=4.8))
-    twin = second(axis)
+    axis = style.open_frame(style.axes(axis, "calibration", width=5.4, height=4.8))
+    twin = style.second(axis)
     axis.set_zorder(twin.get_zorder() + 1)
-    bars = twin.bar((np.arange(bins) + 0.5) / bins, rows, 0.9 / bins, color=INK, alpha=0.35, label="rows in the bin")
+    bars = twin.bar(
+        (np.arange(bins) + 0.5) / bins, rows, 0.9 / bins, color=style.INK, alpha=0.35, label="rows in the bin"
+    )
     twin.set_ylim(0, 4.0 * rows.max())
     twin.set_yticks([0, int(rows.max())])
     twin.set_ylabel("rows")
-    handles = axis.plot([0, 1], [0, 1], color=INK, linestyle=DASHED, linewidth=1.2, label="perfectly calibrated")
-    handles += axis.plot(said, was, **line(0, 1), label=f"model, calibration error {error:.3f}")
+    handles = axis.plot(
+        [0, 1], [0, 1], color=style.INK, linestyle=style.DASHED, linewidth=1.2, label="perfectly calibrated"
+    )
+    handles += axis.plot(said, was, **style.line(0, 1), label=f"model, calibration error {error:.3f}")
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axis.set_xlabel("probability of the likeliest class" if several else "predicted probability")
     axis.set_ylabel("share of rows that are right" if several else "share of rows of class 1")
-    legend(axis, [*handles, bars])
+    style.legend(axis, [*handles, bars])
     return axis
 
 
@@ -258,7 +244,7 @@ def _require_given(model: Any, data: Any, span: Any, resolution: Any, name: str)
     if taken != (2,):
         of = "" if preprocess is None else f" columns: {', '.join(preprocess.inputs[:8])}"
         raise ShapeError(f"{name}: argument 'model' must take two inputs; it takes {taken}{of}")
-    require_whole(resolution, 2, f"{name}: argument 'resolution'")
+    style.require_whole(resolution, 2, f"{name}: argument 'resolution'")
     if data is None and preprocess is not None:
         raise SettingsError(f"{name}: give data=(table, y): the model has a preprocess, which takes tables of its kind")
     if data is None and span is None:
@@ -323,24 +309,8 @@ def _between(y: Any) -> bool:
     return bool(((numbers >= 0) & (numbers <= 1)).all() and ((numbers > 0) & (numbers < 1)).any())
 
 
-def _places_of(y: Any, known: Any, count: int, name: str) -> Array:
-    """Return the place of the class of each row, (rows,), out of classes as ``fit`` takes them; ``name`` is that of y.
-
-    Args:
-        y: The classes.
-        known: The classes as the target of ``fit`` had them, or None for integers and one-hot rows.
-        count: The number of classes.
-        name: The name of y in messages.
-    """
-    if known is not None:
-        frame = Frame(y, name) if is_frame(y) or is_series(y) else None
-        found = np.asarray(y).tolist() if frame is None else frame.column(frame.names[0]).to_list()
-        places = {label: place for place, label in enumerate(known)}
-        unknown = next((row for row, label in enumerate(found) if label not in places), None)
-        if unknown is not None:
-            wanted = ", ".join(map(repr, known))
-            raise DataError(f"{name} must hold the classes {wanted}; got {found[unknown]!r} in row {unknown}")
-        return np.array([places[label] for label in found], np.intp)
+def _places_of(y: Any, count: int, name: str) -> Array:
+    """Return the place of the class of each row, (rows,), of integers and of one-hot rows; ``name`` is that of y."""
     array = real_array(y, name, np.float64)
     if array.ndim == 2 and array.shape[1] == count > 1:
         return likeliest(array, name)
@@ -359,7 +329,7 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
     count = scores.shape[-1]
     chosen = scores.argmax(axis=-1)
     to_rgb = required("matplotlib.colors", "plots.decision_boundary").to_rgb
-    palette = np.array([to_rgb(COLORS[place % len(COLORS)]) for place in range(count)])
+    palette = np.array([to_rgb(style.COLORS[place % len(style.COLORS)]) for place in range(count)])
     sure = (scores.max(axis=-1) - 1 / count) / (1 - 1 / count) if probable else np.ones(chosen.shape)
     image = np.concatenate([palette[chosen], 0.1 + 0.5 * np.clip(sure, 0, 1)[..., None]], axis=-1)
     wide, high = ((each[1] - each[0]) / 2 for each in (horizontal, vertical))
@@ -369,13 +339,13 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
     for place in np.unique(chosen).tolist() if count > 2 else [0]:
         margin = scores[..., place] - np.where(chosen == place, second, best)
         if margin.min() < 0 < margin.max():
-            axis.contour(horizontal, vertical, margin, [0.0], colors=INK, linewidths=2.0)
+            axis.contour(horizontal, vertical, margin, [0.0], colors=style.INK, linewidths=2.0)
     unsure = (scores > 0.1) & (scores < 0.9)
     if count == 2 and probable and unsure.mean() > 0.03:  # else the lines are one
-        for level, style in ((0.1, "dashed"), (0.9, "dashed")):
+        for level in (0.1, 0.9):
             if scores[..., 1].min() < level < scores[..., 1].max():
                 thin = axis.contour(
-                    horizontal, vertical, scores[..., 1], [level], colors=INK, linewidths=1.0, linestyles=style
+                    horizontal, vertical, scores[..., 1], [level], colors=style.INK, linewidths=1.0, linestyles="dashed"
                 )
                 axis.clabel(thin, fmt="%g", fontsize=9)
 
@@ -387,14 +357,14 @@ def _draw_rows(axis: Axes, x: Array | None, y: Array | None, names: Mapping[int,
         rows = np.zeros((0, 2)) if x is None or y is None else x[y == place]
         handles += axis.plot(
             *rows.T,
-            MARKERS[place % len(MARKERS)],
-            color=COLORS[place % len(COLORS)],
+            style.MARKERS[place % len(style.MARKERS)],
+            color=style.COLORS[place % len(style.COLORS)],
             markeredgecolor="white",
             markeredgewidth=0.8,
             markersize=6,
             label=str(text),
         )
-    legend(axis, handles)
+    style.legend(axis, handles)
 
 
 def _draw_values(axis: Axes, horizontal: Array, vertical: Array, values: Array, x: Any, y: Any) -> None:
@@ -403,7 +373,7 @@ def _draw_values(axis: Axes, horizontal: Array, vertical: Array, values: Array, 
     low, high = float(everything.min()), float(everything.max())
     ticker = required("matplotlib.ticker", "plots.decision_boundary")
     levels = ticker.MaxNLocator(12).tick_values(low, high if high > low else low + 1.0)
-    contours(axis, horizontal, vertical, values, levels, "prediction")
+    style.contours(axis, horizontal, vertical, values, levels, "prediction")
     if y is not None:
         axis.plot(*x.T, "o", color="white", markersize=8)
         axis.scatter(

@@ -10,21 +10,7 @@ import numpy as np
 from framework.arrays import Array, real_array, require_finite
 from framework.errors import DataError, DerivativeError, SettingsError, ShapeError
 from framework.extras import required
-from framework.plots.style import (
-    COLORS,
-    DASHED,
-    DASHES,
-    INK,
-    axes,
-    contours,
-    enclosing,
-    legend,
-    open_frame,
-    require_model,
-    require_whole,
-    span_of,
-    two_spans,
-)
+from framework.plots import style
 from framework.settings.messages import brief
 from framework.tables import figure
 from framework.trees import map_leaves, real_tree
@@ -62,7 +48,7 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
         raise SettingsError(
             f"plots.activation: argument 'formula' must be an activation, such as Tanh(); got {brief(formula)}"
         )
-    low, high = span_of(span, "activation", "span")
+    low, high = style.span_of(span, "activation", "span")
     if formula.coupled:
         raise SettingsError(
             f"plots.activation: argument 'formula' must work on each number alone; {formula!r} couples the units of a "
@@ -73,18 +59,18 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
         a = np.asarray(formula(h)) + np.zeros_like(h)
         used = np.asarray(formula.derivative(h)) + np.zeros_like(h)
         derived = _derived(formula, h)
-    axis = open_frame(axes(axis, "activation"))
-    axis.axhline(0.0, color=INK, linewidth=0.8)
-    axis.axvline(0.0, color=INK, linewidth=0.8)
-    handles = axis.plot(h, a, color=COLORS[0], linewidth=2.2, label=f"f = {formula!r}")
+    axis = style.open_frame(style.axes(axis, "activation"))
+    axis.axhline(0.0, color=style.INK, linewidth=0.8)
+    axis.axvline(0.0, color=style.INK, linewidth=0.8)
+    handles = axis.plot(h, a, color=style.COLORS[0], linewidth=2.2, label=f"f = {formula!r}")
     kind = "written" if formula.writes_derivative else "derived"
-    handles += axis.plot(h, used, color=COLORS[1], linewidth=2.2, linestyle=DASHED, label=f"f', {kind}")
+    handles += axis.plot(h, used, color=style.COLORS[1], linewidth=2.2, linestyle=style.DASHED, label=f"f', {kind}")
     if derived is not None:
         most = float(np.max(np.abs(derived - used)))
         label = f"f', derived: {f'differs by at most {most:.1g}' if most else 'equal'}"
-        handles += axis.plot(h, derived, color=COLORS[2], linewidth=2.2, linestyle=DASHES[2], label=label)
+        handles += axis.plot(h, derived, color=style.COLORS[2], linewidth=2.2, linestyle=style.DASHES[2], label=label)
     axis.set_xlabel("h")
-    legend(axis, handles)
+    style.legend(axis, handles)
     return axis
 
 
@@ -149,15 +135,15 @@ def loss_surface(
     Source:
         Bishop, Pattern recognition and machine learning (2006), section 5.2 and figure 5.5.
     """
-    require_model(model, "loss_surface")
-    require_whole(resolution, 2, "plots.loss_surface: argument 'resolution'")
+    style.require_model(model, "loss_surface")
+    style.require_whole(resolution, 2, "plots.loss_surface: argument 'resolution'")
     copy = model.copy()
     vector = copy.parameters.vector
     names = _names(copy)
     first, second = _places(model, names, places)
     start = np.array(vector)
     points = _points(path, start, (first, second))
-    x_range, y_range = enclosing(points, 0.35) if span is None else two_spans(span, "loss_surface")
+    x_range, y_range = style.enclosing(points, 0.35) if span is None else style.two_spans(span, "loss_surface")
     horizontal, vertical = np.linspace(*x_range, resolution), np.linspace(*y_range, resolution)
     measured = _measure(copy, loss, data)
 
@@ -171,8 +157,8 @@ def loss_surface(
         raise DataError("plots.loss_surface: the loss is nowhere finite in this range; choose another 'span'")
     low, high = float(finite.min()), float(finite.max())
     levels = low + (high - low or 1.0) * np.linspace(0.0, 1.0, 16) ** 2  # closer together near the minimum
-    axis = axes(axis, "loss_surface", width=6.4, height=4.8)
-    contours(axis, horizontal, vertical, surface, levels, f"loss, {type(loss).__name__}")
+    axis = style.axes(axis, "loss_surface", width=6.4, height=4.8)
+    style.contours(axis, horizontal, vertical, surface, levels, f"loss, {type(loss).__name__}")
     stroke = required("matplotlib.patheffects", "plots.loss_surface").withStroke(linewidth=3.5, foreground="black")
     handles = []
     if len(points) > 1:
@@ -189,7 +175,7 @@ def loss_surface(
     for drawn in handles:
         drawn.set_path_effects([stroke])
     axis.set(xlim=x_range, ylim=y_range, xlabel=names[first], ylabel=names[second])
-    legend(axis, handles)
+    style.legend(axis, handles)
     return axis
 
 

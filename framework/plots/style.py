@@ -19,8 +19,6 @@ from framework.settings.messages import brief
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from framework.arrays import Array
-
 Layout = Literal["constrained", "compressed"]
 
 INK = "#767676"

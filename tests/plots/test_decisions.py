@@ -117,7 +117,7 @@ def test_a_class_that_fit_did_not_have_is_refused():
     Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.5), preprocess=recipe).fit(
         model, (table, np.array(["a", "b", "a"]))
     )
-    with pytest.raises(DataError, match="y must hold the classes 'a', 'b'; got 'c' in row 2"):
+    with pytest.raises(DataError, match=r"'c', which is not among the levels of fit, \['a', 'b'\], in row 2"):
         plots.decision_boundary(model, (table, np.array(["a", "b", "c"])))
     with pytest.raises(SettingsError, match=r"must be \(table, y\), as the model has a preprocess"):
         plots.decision_boundary(model, (X, Y))

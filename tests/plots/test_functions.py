@@ -129,7 +129,7 @@ def entropy(weights, x=X, y=Y, row_weights=None):
 def surfaces(monkeypatch):
     """Keep what is handed to the contours."""
     kept = []
-    monkeypatch.setattr("framework.plots.functions.contours", lambda *arguments: kept.append(arguments))
+    monkeypatch.setattr("framework.plots.style.contours", lambda *arguments: kept.append(arguments))
     return kept
 
 
