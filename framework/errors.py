@@ -59,7 +59,7 @@ class DtypeError(DataError, TypeError):
 
 
 class UsageError(FrameworkError, RuntimeError):
-    """A call came out of order, or an object is already in use elsewhere."""
+    """A call came out of order, an object is in use elsewhere, or a method of a user's class fails on arrays."""
 
 
 class DerivativeError(FrameworkError, ArithmeticError):

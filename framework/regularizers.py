@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.arrays import Array, require_untouched
 from framework.derivatives.checks import Check
-from framework.emit.formula import Formula
+from framework.emit.formula import Formula, call_formula
 from framework.emit.programs import Program, program_of
 from framework.errors import DivergedError, ShapeError
 from framework.graph.gradient import gradients
@@ -143,7 +143,7 @@ class Regularizer(Formula):
         return tuple(name for name in self.names(model.parameters) if name not in frozen)
 
     def _number(self, values: Array) -> float:
-        penalty = self.value(values)
+        penalty = call_formula(self, "value", self.value, values=values)
         if np.ndim(penalty):
             raise ShapeError(
                 f"{type(self).__name__}.value must return one number for an array of parameters, such as "
@@ -152,7 +152,7 @@ class Regularizer(Formula):
         return float(penalty)
 
     def _shaped_slope(self, values: Array) -> Any:
-        slope = self.slope(values)
+        slope = call_formula(self, "slope", self.slope, values=values)
         if np.shape(slope) != values.shape:
             raise ShapeError(
                 f"{type(self).__name__}.slope must have the shape of its argument, {values.shape}; "

@@ -1,5 +1,6 @@
 """Own classes that change what they are handed, or that would never run: found when they are first put to work."""
 
+import math
 import re
 
 import numpy as np
@@ -27,11 +28,15 @@ from framework import (
     Neuron,
     Optimizer,
     Regularizer,
+    RowLoss,
     Sequential,
     SettingsError,
     SGDOptimizer,
     Sigmoid,
+    Softmax,
     Trainer,
+    UsageError,
+    WholeMetric,
     on,
     split,
 )
@@ -170,8 +175,125 @@ def test_a_metric_cannot_change_what_others_see():
             return sums[0]
 
     trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=(Greedy(),))
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(UsageError, match=r"Greedy\.sums .* a change of an argument in place .*: make a new array"):
         trainer.fit(Neuron(2), (X, Y))
+
+
+class Branching(Loss):
+    def value(self, prediction, target):
+        return prediction - target if prediction > target else target - prediction
+
+
+class Indexing(RowLoss):
+    def value(self, prediction, target):
+        return -np.log(prediction[np.arange(len(target)), target])
+
+
+class IndexingByIntegers(RowLoss):
+    def value(self, prediction, target):
+        return -np.log(prediction[np.arange(len(target)), target.astype(int)])
+
+
+class OfMath(Loss):
+    def value(self, prediction, target):
+        return math.exp(prediction) - target
+
+
+BRANCH = r"an 'if', .* on an array \(line \d+ of .*: use np\.where"
+ONE_HOT = r"one-hot rows: np\.sum\(target \* prediction, axis=-1\), or target\.argmax\(axis=-1\)"
+
+
+def by_hand(loss, model, target):
+    model.forward(X)
+    loss.backward(model, target)
+
+
+@pytest.mark.parametrize(
+    ("loss", "advice"),
+    [
+        (Branching(), rf"Branching\.value.* {BRANCH}"),
+        (Loss.of(lambda p, t: max(p - t, 0.0)), rf"Loss\.of\.value.* {BRANCH}"),
+        (OfMath(), r"OfMath\.value.* a function of 'math', .*: use the NumPy function, e\.g\. np\.exp for math\.exp"),
+        (Indexing(), rf"Indexing\.value.* an index by numbers that are not integers .*{ONE_HOT}"),
+        (IndexingByIntegers(), rf"ByIntegers\.value.* indices of the shapes .* do not broadcast .*{ONE_HOT}"),
+    ],
+)
+def test_a_loss_that_arrays_do_not_pass_is_explained_wherever_it_is_called(loss, advice):
+    by_row = isinstance(loss, RowLoss)
+    model = Dense(2, 4, Softmax()) if by_row else Dense(2, 1)
+    target = np.array([0, 2, 1]) if by_row else Y[:, None]
+    before = model.weights.copy()
+    trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1))
+    for call in (
+        lambda: loss(model(X), target),
+        lambda: loss.gradient(model(X), target),
+        lambda: by_hand(loss, model, target),
+        lambda: trainer.fit(model, (X, target)),
+    ):
+        with pytest.raises((UsageError, DerivativeError), match=advice):
+            call()
+    np.testing.assert_array_equal(model.weights, before)
+
+
+def test_an_activation_a_metric_and_a_regularizer_that_arrays_do_not_pass_are_explained():
+    class Written(Activation):
+        def __call__(self, h):
+            return np.maximum(h, 0.0)
+
+        def derivative(self, h):
+            return 1.0 if h > 0 else 0.0
+
+    class Folded(Activation):
+        def __call__(self, h):
+            return h if h > 0 else -h
+
+    class Hits(Metric):
+        def sums(self, prediction, target, weight=None):
+            return (1.0 if prediction > target else 0.0), len(target)
+
+        def result(self, hits, count):
+            return hits / count
+
+    class Largest(WholeMetric):
+        def whole_result(self, prediction, target, weight=None):
+            return max(prediction - target)
+
+    class Corner(Regularizer):
+        def value(self, values):
+            return values if values > 0 else 0.0
+
+    trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), metrics=[Largest()])
+    for call, name in (
+        (lambda: Folded()(X), "Folded.__call__"),
+        (lambda: Dense(2, 1, Written()), "Written.derivative"),
+        (lambda: Hits()(Y, Y), "Hits.sums"),
+        (lambda: Largest()(X, X), "Largest.whole_result"),
+        (lambda: trainer.evaluate(Dense(2, 2), (X, X)), "Largest.whole_result"),
+        (lambda: framework.check_derivative(Corner(strength=0.1)), "Corner.value"),
+    ):
+        with pytest.raises(UsageError, match=rf"{re.escape(name)} must work on whole arrays, here .* {BRANCH}"):
+            call()
+
+
+def test_an_error_in_a_formula_keeps_its_words_and_names_the_shapes_and_the_line():
+    class Product(Metric):
+        def sums(self, prediction, target, weight=None):
+            return (float(np.sum(prediction @ target)),)
+
+        def result(self, total):
+            return total
+
+    with pytest.raises(
+        UsageError, match=r"Product\.sums fails for prediction \(3, 2\) and target \(3,\): .*@ target"
+    ) as caught:
+        Product()(X, [0, 1, 1])
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert str(caught.value.__cause__) in str(caught.value)
+
+
+def test_a_metric_takes_classes_as_integers_in_a_call_as_in_a_fit():
+    likely = Metric.of(lambda p, t: p[np.arange(len(t)), t].mean())
+    assert likely([[0.25, 0.75], [0.5, 0.5]], [1, 0]) == 0.625
 
 
 def test_hooks_that_would_never_run_are_refused():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from framework import plots
 from framework.arrays import Array, numeric
 from framework.derivatives.formulas import check_activation
-from framework.emit.formula import Formula
+from framework.emit.formula import Formula, call_formula
 from framework.emit.programs import Program, program_of, programs_of, tried_width
 from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, SettingsError
@@ -214,7 +214,9 @@ def _traceable(formula: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(formula)
     def __call__(self: Activation, h: Any) -> Any:  # noqa: N807 (it becomes the method)
-        return self._recorded(formula, h) if type(h) is Symbol else formula(self, numeric(h, "h"))
+        if type(h) is Symbol:
+            return self._recorded(formula, h)
+        return call_formula(self, "__call__", partial(formula, self), h=numeric(h, "h"))
 
     return __call__
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from framework.arrays import Array, require_like, require_untouched
 from framework.derivatives.checks import GRID, ROWS, SPARSE, Check
+from framework.emit.formula import call_formula
 from framework.emit.programs import tried_width
-from framework.errors import DataError, DerivativeError, FrameworkError, ShapeError
+from framework.errors import DataError, DerivativeError, ShapeError, UsageError
 
 
 def check_activation(activation: Any) -> None:
@@ -26,7 +27,8 @@ def check_activation(activation: Any) -> None:
     of_output = "it is written in terms of the output a: begin it with a = self(h)"
 
     def pull_back(gradient: Array, h: Array) -> Any:
-        return activation.backward(gradient, h, activation(h)) if coupled else activation.derivative(h)
+        arguments = {"gradient": gradient, "h": h, "a": activation(h)} if coupled else {"h": h}
+        return call_formula(activation, method, getattr(activation, method), **arguments)
 
     check = Check(
         activation,
@@ -53,14 +55,14 @@ def _require_formula(formula: Any, h: Array, traced: Any) -> None:
         a = require_untouched(f"{name}.__call__", {"h": h}, lambda: formula(h))
         with np.errstate(all="ignore"):
             alone = [formula(h[i : i + 1]) for i in range(len(h))] if h.ndim == 1 else []
-    except (TypeError, ValueError, IndexError) as error:
-        if h.ndim > 1 or isinstance(error, FrameworkError):
+    except UsageError as error:
+        if h.ndim > 1:
             raise
         if isinstance(traced, DerivativeError):
             raise traced from None
         raise ShapeError(
-            f"{name}.__call__ must serve arrays of any shape, as it works on each element alone; it fails for "
-            f"{h.shape}: {error}. A formula over rows has backward(gradient, h, a) in place of derivative(h)"
+            f"{name}.__call__ must serve arrays of any shape, as it works on each element alone; {error}. A formula "
+            "over rows has backward(gradient, h, a) in place of derivative(h)"
         ) from None
     require_like(name, "__call__", a, h.shape)
     with np.errstate(all="ignore"):
@@ -113,7 +115,8 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
     arguments = {"prediction": rows.copy(), "target": target.copy()}
 
     def call(method: str, prediction: Array) -> Any:
-        return getattr(loss, method)(prediction, np.resize(target, prediction.shape).astype(prediction.dtype))
+        targets = np.resize(target, prediction.shape).astype(prediction.dtype)
+        return call_formula(loss, method, getattr(loss, method), prediction=prediction, target=targets)
 
     check = Check(
         loss,
@@ -127,9 +130,14 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
         target=target if loss.by_row else number,
     )
     traced = check.traced  # which says first why rows of a width cannot be served
-    loss._sum(require_untouched(f"{name}.value", arguments, lambda: loss.value(*arguments.values())), rows, None)
+
+    def called(method: str) -> Any:
+        function = partial(call_formula, loss, method, getattr(loss, method), **arguments)
+        return require_untouched(f"{name}.{method}", arguments, function)
+
+    loss._sum(called("value"), rows, None)
     if not written and isinstance(traced, DerivativeError):
         raise traced
-    slope = require_untouched(f"{name}.slope", arguments, lambda: loss.slope(*arguments.values()))
+    slope = called("slope")
     check.run()
     return bool(np.any(slope))

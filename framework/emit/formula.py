@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from framework.emit.programs import programs_of, tried_width
 from framework.emit.text import show
-from framework.errors import FrameworkError
+from framework.errors import FrameworkError, UsageError
 from framework.graph.graph import Graph
+from framework.graph.refuse import CANNOT, line_at_fault
 from framework.graph.symbol import Symbol, value_of
 from framework.graph.trace import share
 from framework.settings.component import Component
@@ -46,6 +48,50 @@ def check_derivative(formula: Any) -> None:
     """
     require_formula("check_derivative", formula, "check_derivative", "an activation, a loss or a regularizer")
     formula.check_derivative()
+
+
+def call_formula(owner: Any, method: str, function: Callable[..., Any], **arguments: Any) -> Any:
+    """Return what a method gives for arrays by name; explain an error that Python or NumPy raises in it.
+
+    Args:
+        owner: The component, for the message.
+        method: The method's name, for the message.
+        function: The method.
+        **arguments: Its arguments.
+
+    Raises:
+        UsageError: It fails; says for which shapes, at which line, and what to write.
+    """
+    try:
+        return function(*arguments.values())
+    except FrameworkError:
+        raise
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        name, line = f"{type(owner).__name__}.{method}", line_at_fault(error)
+        given = {key: np.asarray(value) for key, value in arguments.items() if value is not None}
+        shapes = " and ".join(f"{key} {value.shape}" for key, value in given.items())
+        advice = _advice(function, arguments)
+        if line and line in advice:
+            message = f"{name} must work on whole arrays, here {shapes}; it fails at {advice}"
+        else:
+            message = f"{name} fails for {shapes}: {error}{line}"
+        raise UsageError(message) from error
+
+
+def _advice(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
+    """Return what a formula does that arrays cannot do, its line, and what to write; empty if a trace does not tell."""
+    graph, symbols = Graph(), list[Any]()
+    for name, value in arguments.items():
+        array = np.asarray(value)
+        kind = {"u": "i"}.get(array.dtype.kind, array.dtype.kind)
+        symbols.append(None if value is None else Symbol(graph.input(name, array.shape, kind), fixed=True))
+    try:
+        with np.errstate(all="ignore"):
+            function(*symbols)
+    except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol)
+        if str(error).startswith(CANNOT):
+            return str(error).removeprefix(CANNOT)
+    return ""
 
 
 class Formula(Component):

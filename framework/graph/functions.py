@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from framework.errors import ShapeError
-from framework.graph.refuse import refuse
+from framework.graph.refuse import ONE_HOT, refuse
 from framework.graph.symbol import FUNCTIONS, Symbol, array_symbol, graph_of, record, symbol_of, value_of, view, write
 
-_ROWS = "a formula must work for any number of rows"
+_ROWS = "a formula must work for any number of rows: write it for whole arrays, without a loop over the rows"
 
 
 def implements(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -316,7 +316,7 @@ def _places(part: Any, size: int) -> Any:
     if kind not in "iu":
         refuse(
             "an index by numbers that are not integers",
-            "cast them: ids.astype(int); with the target of a RowLoss, which is one-hot, np.sum(target * x, axis=-1)",
+            f"{ONE_HOT}; cast other ids: ids.astype(int)",
         )
     return part
 

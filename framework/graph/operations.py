@@ -20,6 +20,7 @@ import numpy as np
 from framework.arrays import LARGEST_EXPONENT
 from framework.errors import ShapeError
 from framework.graph.node import common_shape
+from framework.graph.refuse import ONE_HOT, refuse
 
 Rule = Callable[..., Any]
 Shape = tuple[int, ...]
@@ -427,7 +428,10 @@ def _gather_shape(graph: Any, shape: Shape, *indices: Shape, axes: Shape) -> Sha
     try:
         many = np.broadcast_shapes(*indices)
     except ValueError:
-        raise ShapeError(f"indices of shapes {', '.join(map(graph.shape_text, indices))} do not broadcast") from None
+        refuse(
+            f"indices of the shapes {' and '.join(map(graph.shape_text, indices))}, which do not broadcast",
+            f"use one index for each row; {ONE_HOT}",
+        )
     rest = [size for axis, size in enumerate(shape) if axis not in axes]
     place = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
     return (*rest[:place], *many, *rest[place:])

@@ -1,9 +1,9 @@
-"""Errors for formulas that cannot be traced: the operation, its line, and what to write instead."""
+"""Errors for formulas that cannot be traced or fail on arrays: the operation, its line, and what to write instead."""
 
 from __future__ import annotations
 
 import linecache
-import sys
+import traceback
 from typing import NoReturn
 
 from framework.errors import DerivativeError
@@ -25,6 +25,14 @@ NO_RULE = (
 )
 """The advice for a function that the table of operations does not have."""
 
+CANNOT = "the formula cannot be traced through "
+"""How the message of ``refuse`` begins."""
+
+ONE_HOT = (
+    "the target of a RowLoss has one-hot rows: np.sum(target * prediction, axis=-1), or target.argmax(axis=-1) as index"
+)
+"""The advice for an index by such a target."""
+
 
 def refuse(what: str, instead: str) -> NoReturn:
     """Raise DerivativeError for an operation that a graph cannot represent.
@@ -36,15 +44,18 @@ def refuse(what: str, instead: str) -> NoReturn:
     Raises:
         DerivativeError: Always; names the line of the formula.
     """
-    raise DerivativeError(f"the formula cannot be traced through {what}{line_at_fault()}: {instead}")
+    raise DerivativeError(f"{CANNOT}{what}{line_at_fault()}: {instead}")
 
 
-def line_at_fault() -> str:
-    """Return the line of the formula that is being traced, in brackets; empty where no formula is."""
-    frame = sys._getframe(1)
-    while frame.f_globals.get("__name__", "").startswith(_OURS):
-        if frame.f_back is None:
-            return ""
-        frame = frame.f_back
-    code = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    return f" (line {frame.f_lineno} of {frame.f_code.co_filename}{f': {code}' if code else ''})"
+def line_at_fault(error: BaseException | None = None) -> str:
+    """Return the line of the formula that is being traced, or that raised an error, in brackets; empty if it has none.
+
+    Args:
+        error: An error that was caught where the formula was called.
+    """
+    lines = traceback.walk_stack(None) if error is None else reversed([*traceback.walk_tb(error.__traceback__)])
+    for frame, number in lines:
+        if not frame.f_globals.get("__name__", "").startswith(_OURS):
+            code = linecache.getline(frame.f_code.co_filename, number).strip()
+            return f" (line {number} of {frame.f_code.co_filename}{f': {code}' if code else ''})"
+    return ""

@@ -22,7 +22,7 @@ import numpy as np
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
 from framework.derivatives.formulas import check_loss
-from framework.emit.formula import Formula
+from framework.emit.formula import Formula, call_formula
 from framework.emit.programs import Program, is_checked, program_of, programs_of, tried_width
 from framework.emit.step import Pass
 from framework.emit.text import CLASSES
@@ -297,7 +297,7 @@ class Loss(Formula):
         if weight is not None:
             scale = (weight / weight.dtype.type(count)).reshape(-1, *(1,) * (out.ndim - 1))
         with np.errstate(all="ignore"):
-            slope = self.slope(prediction, target)
+            slope = call_formula(self, "slope", self.slope, prediction=prediction, target=target)
             if np.shape(slope) != out.shape:
                 raise ShapeError(
                     f"{type(self).__name__}.slope must have the shape of the prediction, {out.shape}; "
@@ -546,13 +546,11 @@ class Loss(Formula):
         Raises:
             ShapeError: The formula does not give one value per element, or one value per row for a row loss.
         """
-        parts = blocks(first)
-        if len(parts) == 1:
-            return float(self._sum(formula(first, target), first, weight))
         total = 0.0
-        for part in parts:
+        for part in blocks(first):
             given = first[part]
-            total += float(self._sum(formula(given, target[part]), given, None if weight is None else weight[part]))
+            values = call_formula(self, "value", formula, prediction=given, target=target[part])
+            total += float(self._sum(values, given, None if weight is None else weight[part]))
         return total
 
     def _sum(self, values: Any, given: Any, weight: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
-from framework.arrays import Array, floats, require_finite
+from framework.arrays import Array, floats, real_array, require_finite
+from framework.emit.formula import call_formula
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.losses.base import column_name
 from framework.losses.requirements import require_pair, require_weights
@@ -97,7 +98,7 @@ class Metric(Component):
         Raises:
             UsageError: The class's ``sums`` returns no tuple of numbers.
         """
-        sums = self.sums(prediction, target, weight)
+        sums = call_formula(self, "sums", self.sums, prediction=prediction, target=target, weight=weight)
         try:
             return tuple(map(float, sums))
         except TypeError:
@@ -137,7 +138,9 @@ class WholeMetric(Metric):
         """Return the figure, for all outputs (rows, ...), targets and weights (rows,) or None."""
 
     def _figure(self, prediction: Array, target: Array, weight: Array | None) -> float:
-        return self.whole_result(prediction, target, weight)
+        arguments = {"prediction": prediction, "target": target, "weight": weight}
+        result: float = call_formula(self, "whole_result", self.whole_result, **arguments)
+        return result
 
     def sums(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: parts of the rows do not add up to this figure.
@@ -201,7 +204,7 @@ def checked_rows(component: Component, prediction: Any, target: Any, weight: Any
         DtypeError: A value is not a real number.
         DataError: There are no rows, no row has a weight, or a value is not finite.
     """
-    prediction, target = np.atleast_1d(floats(prediction, "prediction"), floats(target, "target"))
+    prediction, target = np.atleast_1d(floats(prediction, "prediction"), real_array(target, "target"))
     require_finite(prediction, "prediction")
     require_finite(target, "target")
     if prediction.shape[:1] != target.shape[:1]:

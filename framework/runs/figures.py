@@ -167,7 +167,7 @@ class Figures:
             key, path, formula = figure
             inverse = self.inverse(model, figure) or (lambda part: part)
             arrays = (at(inverse(part), path) for part in (a, y))
-            results[key] = one_number(formula, formula.whole_result(*arrays, weight))
+            results[key] = one_number(formula, formula._figure(*arrays, weight))
         return results
 
     def _output_sums(self, model: Model, h: Any, a: Any, y: Any, weight: Array | None) -> Sums:
