@@ -28,8 +28,8 @@ from framework.experiments.folder import SETTINGS, RunFolder, compared
 from framework.experiments.predictions import SHOWN, is_folder, write_parts, write_predictions
 from framework.experiments.processes import work_together
 from framework.experiments.proposing import proposal
-from framework.experiments.sweeps.settings import SWEEP, varied
-from framework.experiments.sweeps.sweep import Sweep
+from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.sweep import SWEEP, Sweep
 from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.views.reporting import report_runs, report_sweep
 from framework.experiments.views.watching import watch

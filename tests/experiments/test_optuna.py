@@ -10,7 +10,7 @@ import pytest
 from experiment_pieces import command
 
 from framework import Experiment, Sweep
-from framework.experiments.sweeps.settings import suggested, varied
+from framework.experiments.sweeps.space import suggested, varied
 
 pytestmark = pytest.mark.share(1 / 3)
 

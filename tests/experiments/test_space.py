@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from framework import SettingsError
-from framework.experiments.sweeps.settings import trials, varied
+from framework.experiments.sweeps.space import trials, varied
 
 
 @pytest.mark.parametrize(

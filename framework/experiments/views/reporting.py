@@ -13,8 +13,8 @@ from framework.checkpoint import load
 from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment
 from framework.experiments.folder import SETTINGS, RunFolder, compared
-from framework.experiments.sweeps.settings import judged, score, varied
-from framework.experiments.sweeps.sweep import Sweep
+from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.sweep import Sweep, judged, score
 from framework.files import read_text
 from framework.models.rows import prepare
 from framework.reports.contents import (
