@@ -30,17 +30,9 @@ from framework.data.parquet import Parquet, row_groups
 from framework.data.parts import explained
 from framework.data.table_files import TableFile
 from framework.errors import DataError, FrameworkError, SettingsError
+from framework.experiments import tables
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import Claims
-from framework.experiments.tables import (
-    as_trained,
-    require_columns,
-    require_not_read,
-    require_trained,
-    table_of,
-    table_read_as,
-    without_target,
-)
 from framework.extras import required
 from framework.files import leads_to, real_path, whole_file
 from framework.models import Model
@@ -71,7 +63,7 @@ def write_predictions(
         DataError: The table cannot be read, or lacks a column.
     """
     models, trained = models_of([run.checkpoint() for run in runs]), runs[0].experiment.data
-    require_not_read(table_of(data, trained), f"--out {out}", out)
+    tables.require_not_read(tables.table_of(data, trained), f"--out {out}", out)
     table, kept = opened(models[0], trained, data, keep, changes)
     try:
         return written(Path(out), blocks(models, table, kept, trained.targets, cuts(table)))
@@ -112,10 +104,10 @@ def opened(
     """
     if model.columns is None:
         raise DataError("the model was trained without names of columns, so it cannot predict a table")
-    table = table_read_as(table_of(data, as_trained(trained, model), weight=None), changes)
-    table = without_target(table)
-    require_trained(table, model, data)
-    require_columns(table, keep, f"{data} must have the columns of --keep")
+    table = tables.table_read_as(tables.table_of(data, tables.as_trained(trained, model), weight=None), changes)
+    table = tables.without_target(table)
+    tables.require_trained(table, model, data)
+    tables.require_columns(table, keep, f"{data} must have the columns of --keep")
     if not keep:
         return table.replace(columns=model.columns), None
     names = [*dict.fromkeys(keep)]
@@ -301,7 +293,7 @@ def write_parts(
         DataError: There is no such file.
     """
     trained = runs[0].experiment.data
-    if (table := table_of(data, Parquet(data))).ending != ".parquet":
+    if (table := tables.table_of(data, Parquet(data))).ending != ".parquet":
         raise SettingsError(
             f"--out {out} is a folder, which is written from Parquet files; got {data}; write one file with --out "
             f"{Path(out)}.csv"

@@ -33,18 +33,7 @@ from framework.preprocessing.fitted import FittedPreprocess
 from framework.runs.divergence import explain, kept, place_of
 from framework.runs.run import Run
 from framework.settings.messages import brief, elsewhere
-from framework.training.preconditions import (
-    fitted_preprocess,
-    recipe_of,
-    require_columns,
-    require_counts,
-    require_inputs,
-    require_last_batch,
-    require_own,
-    require_same_epoch,
-    require_shards,
-    tell_differences,
-)
+from framework.training import preconditions
 
 if TYPE_CHECKING:
     from framework.parallel.gradient import SharedGradient
@@ -136,16 +125,18 @@ class Training:
                 rows.require_again(left, learns=learns)
                 if validated is not None:
                     validated.require_again(left, learns=False)
-                preprocess = model.preprocess if run is not None else fitted_preprocess(trainer, model, rows, name)
-                require_inputs(model, preprocess, name)
+                preprocess = (
+                    model.preprocess if run is not None else preconditions.fitted_preprocess(trainer, model, rows, name)
+                )
+                preconditions.require_inputs(model, preprocess, name)
                 optimizer = trainer.optimizer if run is None else run.optimizer.recipe
                 model.retrace(trainer.loss, optimizer, *trainer.regularizers)
                 forget(*trainer.metrics)
                 settled.enter_context(settling(model, rows, preprocess))
                 figures.require_model(model.output_activation)
-                require_counts(model, preprocess, validated, name)
+                preconditions.require_counts(model, preprocess, validated, name)
                 if run is not None:
-                    require_own(run, model, trainer.loss)
+                    preconditions.require_own(run, model, trainer.loss)
                 plain = epochs is None or (type(epochs) is int and epochs >= 1)
                 epochs = epochs if plain else trainer.replace(epochs=epochs).epochs  # raises the error of the setting
                 wanted = trainer.engine if run is None else run.engine
@@ -161,19 +152,19 @@ class Training:
                 for regularizer in trainer.regularizers:
                     regularizer.names(model.parameters)  # refuses a pattern that matches none
                     regularizer.require_traced_derivative()
-                require_columns(trainer, name, validated=held_out is not None)
-                require_last_batch(source.rows, trainer.batch_size, model, name)
-                require_shards(trainer, model, name)
+                preconditions.require_columns(trainer, name, validated=held_out is not None)
+                preconditions.require_last_batch(source.rows, trainer.batch_size, model, name)
+                preconditions.require_shards(trainer, model, name)
                 engine = supported(wanted, shards=trainer.strategy is not None)
                 validated_on = None if held_out is None else held_out.fingerprint()
                 size = min(trainer.batch_size, source.rows or trainer.batch_size)
                 sample = model.input_shape if source.columns.shape is None else source.columns.shape
                 self._surroundings.enter_context(limit_threads(multiply_adds(model, size, sample)))
-                recipe, resumed = recipe_of(trainer, model, digest, validated_on, engine), run is not None
+                recipe, resumed = preconditions.recipe_of(trainer, model, digest, validated_on, engine), run is not None
                 self.hold(run or self.new_run(model, engine.name), source, held_out)
                 if resumed:
-                    require_same_epoch(self.run, self.layout, recipe)
-                    tell_differences(self.run, recipe)
+                    preconditions.require_same_epoch(self.run, self.layout, recipe)
+                    preconditions.tell_differences(self.run, recipe)
             self._require_alike(recipe, epochs, engine.name, name)
             self.complete(recipe, engine.name, epochs, preprocess)
 
