@@ -138,6 +138,12 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
     loss._sum(called("value"), rows, None)
     if not written and isinstance(traced, DerivativeError):
         raise traced
+    couples = not (loss.by_row or getattr(traced, "elementwise", True))
+    if couples and np.shape(call("value", check.points)) != check.points.shape:
+        raise ShapeError(
+            f"{name}.value must give a value for each element of a prediction of any width; it does not serve one "
+            "column. For a value for each row write a RowLoss"
+        )
     slope = called("slope")
     check.run()
     return bool(np.any(slope))

@@ -178,9 +178,11 @@ def program_of(
 
     Raises:
         DerivativeError: The formula cannot be traced; names the class.
+        ShapeError: It fails for arrays of these shapes.
     """
     programs = programs_of(component)
     dtype = "float32" if getattr(like, "dtype", None) is _FLOAT32 else "float64"
+    label = f"{type(component).__name__}.{'__call__' if method == '_formula' else method}"
     tried = tried_width(component)
     width = np.shape(like)[-1] if np.ndim(like) else tried
 
@@ -190,17 +192,27 @@ def program_of(
             try:
                 made = Program(getattr(component, method), names, dtype, size, (component, method))
             except DerivativeError as error:
-                name = "__call__" if method == "_formula" else method
-                raise DerivativeError(f"{type(component).__name__}.{name}: {error}") from None
+                raise DerivativeError(f"{label}: {error}") from None
             except (ValueError, IndexError) as error:
-                if size != tried:
-                    raise
-                raise one_width_error(component, size, error) from None
+                advice = "" if size != tried else f". {_any_width(names, rows=rows)}"
+                raise ShapeError(
+                    f"{label} fails for {' and '.join(names)} {size if whole else f'(rows, {size})'}: {error}{advice}"
+                ) from None
             program = programs[method, dtype, size] = share(("program", made.key), lambda: made)
         return program
 
     program = traced(like.shape if whole else width if rows else tried)
     return program if whole or rows or program.elementwise else traced(width)
+
+
+def _any_width(names: tuple[str, ...], *, rows: bool) -> str:
+    """Return the advice for a formula that fails for rows of a width that the user may never have written."""
+    columns = " and ".join(f"{name}[:, 0]" for name in names)
+    kind = "loss of rows is a RowLoss" if len(names) > 1 else "formula of one width is a Layer"
+    return (
+        f"It must serve rows of any width: take columns by number, as {columns}, or the width from a setting such as "
+        f"weights: tuple[float, ...]{'' if rows else f'; a {kind}'}"
+    )
 
 
 def tried_width(component: Component, default: int = _WIDTH) -> int:
@@ -213,15 +225,6 @@ def tried_width(component: Component, default: int = _WIDTH) -> int:
     """
     lengths = (len(value) for value in component.settings().values() if isinstance(value, tuple))
     return next((length for length in lengths if length > 1), default)
-
-
-def one_width_error(component: Component, width: int, error: Exception) -> ShapeError:
-    """Return the error for a formula that fails for rows of a width that the user may never have written."""
-    return ShapeError(
-        f"{type(component).__name__}: the formula must serve rows of any width; it fails for rows of {width}: {error}. "
-        "If it serves one width, write a Layer, or take the width from a setting such as weights: tuple[float, ...]; a "
-        "loss of that kind is a RowLoss"
-    )
 
 
 def forget(*components: Component) -> None:

@@ -249,7 +249,7 @@ class Loss(Formula):
             written = ", ".join(f"{name}=..." for name in outputs)
             raise SettingsError(
                 f"{type(self).__name__} is for one output, and the model has {', '.join(outputs)}: give each a loss, "
-                f"loss=Losses({written})"
+                f"loss=Losses({written}); for one loss of all, let one layer give them as columns"
             )
 
     def require_output(self, activation: Any) -> None:

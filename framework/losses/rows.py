@@ -10,7 +10,7 @@ from framework.activations.base import Activation
 from framework.activations.basic import Softmax
 from framework.arrays import Array
 from framework.emit.programs import Program, program_of, tried_width
-from framework.errors import SettingsError, ShapeError
+from framework.errors import DataError, SettingsError, ShapeError
 from framework.losses.base import Loss, _FunctionLoss
 from framework.losses.requirements import require_classes, require_distributions, require_output_range, require_range
 
@@ -49,7 +49,15 @@ class RowLoss(Loss):
             raise ShapeError(
                 f"{name} must be classes ({shape[0]},) or have the output's shape, {shape}; got {array.shape}"
             )
-        return require_classes(array.reshape(-1), shape[1], name)
+        try:
+            return require_classes(array.reshape(-1), shape[1], name)
+        except DataError as error:
+            if type(self).require_target is Loss.require_target:
+                advice = (
+                    f"targets that are not classes have the output's shape, as np.column_stack([y] * {shape[1]}) has"
+                )
+                error.args = (f"{error}; {advice}",)
+            raise
 
     def expand(self, array: Any, shape: tuple[int, ...]) -> Any:
         """Return checked targets as (rows, classes)."""

@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 from oracles import jax_gradients, jnp, weighted_mean
 
@@ -373,6 +374,62 @@ def test_a_naive_loss_is_as_stable_in_a_call_and_in_evaluation_as_in_training():
     assert Trainer(loss=NaiveLogCosh(), optimizer=SGDOptimizer(learning_rate=0.1)).evaluate(model, (x, y)) == {
         "loss": pytest.approx(exact, rel=1e-14)
     }
+
+
+class GaussianLikelihood(RowLoss):
+    def value(self, prediction, target):
+        mean, log_variance = prediction[:, 0], prediction[:, 1]
+        return 0.5 * (log_variance + (target[:, 0] - mean) ** 2 / np.exp(log_variance))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_gaussian_likelihood_learns_the_mean_and_the_variance(dtype):
+    rng = np.random.default_rng(3)
+    x, y = np.ones((400, 1)), rng.normal(2.0, 3.0, 400)
+    trainer = Trainer(loss=GaussianLikelihood(), optimizer=SGDOptimizer(learning_rate=0.5), epochs=300, batch_size=400)
+    run = trainer.fit(Dense(1, 2, dtype=dtype), (x, np.column_stack([y, y])))
+    mean, log_variance = run.model(x[0])
+    assert mean == pytest.approx(y.mean(), rel=1e-4)
+    assert log_variance == pytest.approx(np.log(y.var()), rel=1e-4)
+    exact = -scipy.stats.norm.logpdf(y, y.mean(), y.std()).mean() - 0.5 * np.log(2.0 * np.pi)
+    assert trainer.evaluate(run.model, (x, np.column_stack([y, y])))["loss"] == pytest.approx(exact, rel=1e-5)
+
+
+class UnpackedColumns(RowLoss):
+    def value(self, prediction, target):
+        mean, log_variance = prediction.T
+        return log_variance + (target[:, 0] - mean) ** 2
+
+
+GAUSSIAN_MISTAKES = {
+    "targets of one column": (
+        GaussianLikelihood(),
+        DataError,
+        r"'y' must have integer labels .*; targets that are not classes have .*, as np\.column_stack\(\[y\] \* 2\)",
+    ),
+    "a target without its column": (
+        RowLoss.of(lambda p, t: p[:, 1] + (t - p[:, 0]) ** 2),
+        ShapeError,
+        r"value fails for prediction and target \(rows, 4\): .* take columns by number, .* target\[:, 0\]",
+    ),
+    "unpacked columns": (
+        UnpackedColumns(),
+        ShapeError,
+        r"fails for prediction and target \(rows, 4\): .* take columns by number, as prediction\[:, 0\]",
+    ),
+    "columns in a loss of elements": (
+        Loss.of(lambda p, t: p[:, 1:2] + (t - p[:, :1]) ** 2),
+        ShapeError,
+        "value must give a value for each element .* write a RowLoss",
+    ),
+}
+
+
+@pytest.mark.parametrize(("loss", "error", "advice"), GAUSSIAN_MISTAKES.values(), ids=GAUSSIAN_MISTAKES)
+def test_a_loss_of_two_outputs_and_one_target_is_told_how_to_go_on(loss, error, advice):
+    trainer = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.1))
+    with pytest.raises(error, match=advice):
+        trainer.fit(Dense(3, 2), (P, REAL[:, 0]))
 
 
 class BernoulliLikelihood(Loss):

@@ -314,7 +314,7 @@ def squares_of_two(p, t):
 )
 def test_a_formula_for_rows_of_one_width_is_refused_with_what_to_write(make):
     with pytest.raises(
-        ShapeError, match=r"must serve rows of any width; it fails for rows of 4: .* setting such as weights"
+        ShapeError, match=r"fails for .* \(rows, 4\): .* must serve rows of any width: .* setting such as weights"
     ):
         make()
 
