@@ -106,17 +106,17 @@ def _log_sum_exp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return total if keepdims else np.sum(total, axis=axis)
 
 
-def _place_of(op: str) -> Callable[..., Any]:
+def _place_of(op: str) -> None:
     def function(x: Any, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
         x, axis = _along(x, axis)
         _require_no_rows(x, axis, f"np.{op}")
         return record(op, x, axes=(axis,), keepdims=bool(keepdims))
 
-    return function
+    implements(op)(function)
 
 
-implements("argmax")(_place_of("argmax"))
-implements("argmin")(_place_of("argmin"))
+_place_of("argmax")
+_place_of("argmin")
 
 
 @implements("cumsum", "cumulative_sum")

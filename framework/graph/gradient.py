@@ -13,6 +13,7 @@ from framework.graph.kinks import EXTREMES, ORDER, between, elementwise, variabl
 from framework.graph.loop import reverse_loop
 from framework.graph.node import Node, dependents, matching, needed, nodes_in, ordered
 from framework.graph.operations import GROWING, OPERATIONS, unbroadcast
+from framework.graph.simplify import is_number
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.textbook import tidied
 from framework.trees import leaves
@@ -102,8 +103,6 @@ def _tangent(output: Any, variable: Node) -> Any:
     order = ordered([output], {variable})
     tangents: dict[Any, Any] = {variable: 1.0}
     for node in order:
-        if node is variable:
-            continue
         match node:
             case Node("divide", (int() | float() as c, Node("add", (1, Node("exp", (z,))) | (Node("exp", (z,)), 1)))):
                 y = symbol_of(node)  # a sigmoid, whose derivative readers know in terms of the output
@@ -169,7 +168,7 @@ class _Reverse:
                 self._call_back(node, self.parts[node])
             elif node in self.adjoints and node in self.reached and node.args and node not in self.given:
                 self._back(node, self.adjoints[node])
-        return [self._gradient(node) for node in self.wrt]
+        return [_filled(node, self.adjoints.get(node, 0.0)) for node in self.wrt]
 
     def _call_back(self, call: Node, given: dict[int, Node]) -> None:
         """Let Python carry the gradients of the outputs of a call back to its arguments."""
@@ -179,13 +178,6 @@ class _Reverse:
         back = graph.made("call_back", (call, *parts), call.attributes, ())
         for place, arg in enumerate(call.args):
             self._give(arg, Symbol(graph.made("part", (back,), {"index": place}, arg.shape)))
-
-    def _gradient(self, node: Node) -> Any:
-        """Return the gradient of one of ``wrt`` as a node of its shape."""
-        g = value_of(self.adjoints.get(node, 0.0))
-        if not isinstance(g, Node):
-            return self.graph.filled(g, node.shape)
-        return self.graph.add("broadcast_to", g, shape=node.shape)
 
     def _back(self, node: Node, g: Any) -> None:
         """Propagate the adjoint of a node, a symbol or a number, to its arguments."""
@@ -243,8 +235,10 @@ def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
     chosen = value_of(g)
     if matching(chosen, "where"):
         condition, *sides = map(symbol_of, chosen.args)
-        if any(_zero(side) for side in sides):
-            return np.where(condition, *(0.0 if _zero(side) else _pushed(node, rule, side, args) for side in sides))
+        zero = [is_number(side, 0) for side in chosen.args[1:]]
+        if any(zero):
+            pairs = zip(zero, sides, strict=True)
+            return np.where(condition, *(0.0 if none else _pushed(node, rule, side, args) for none, side in pairs))
     return rule(g, Symbol(node), *args)
 
 
@@ -272,12 +266,6 @@ def _decided(node: Node, g: Any) -> tuple[Any, ...] | None:
         return (np.where(choice, yes, -no) if above else np.where(choice, -yes, no),)
     parts = np.where(choice, yes, 0.0), np.where(choice, 0.0, no)
     return parts if above == (node.op in ("maximum", "fmax")) else parts[::-1]
-
-
-def _zero(side: Any) -> bool:
-    """Return whether one side of a choice is the number 0, plain or broadcast."""
-    side = value_of(side)
-    return bool(side.fill == 0) if isinstance(side, Node) else bool(side == 0)
 
 
 def _overflowing(order: Collection[Node], reached: Collection[Node]) -> set[Node]:

@@ -238,9 +238,15 @@ def rewrite(outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]
         return outputs
     new = Graph(nodes[0].graph.dtype, nodes[0].graph.rows)
     new.simplifies = True
-    known: dict[Node, Any] = {}
-    for node in nodes:
-        rewrite_node(new, node, known, rule)
+    return rewrite_into(new, outputs, {}, rule)
+
+
+def rewrite_into(new: Graph, outputs: Iterable[Any], known: dict[Node, Any], rule: Callable[..., Any]) -> list[Any]:
+    """Return the outputs in a graph, with each node rewritten by a rule; ``known`` maps those that have been."""
+    outputs = list(outputs)
+    for node in ordered(outputs, known):
+        if node not in known:
+            rewrite_node(new, node, known, rule)
     return [known[output] if isinstance(output, Node) else output for output in outputs]
 
 

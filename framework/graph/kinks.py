@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.graph.graph import Graph, rewrite_node
+from framework.graph.graph import Graph, rewrite_into
 from framework.graph.node import Node, dependents, nodes_in, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
 
@@ -106,26 +106,17 @@ def _beside(slope: Node, variable: Node, side: str) -> Any:
     graph, number = variable.graph, np.finfo(variable.graph.dtype)
     step = graph.add("multiply", 8.0 * float(number.eps), graph.add("abs", variable))
     step = graph.add("add", step, 16.0 * float(number.tiny))
-    moved: dict[Node, Any] = {variable: graph.add(side, variable, step)}
-    limits: dict[Node, Any] = {variable: variable}
     order = ordered([slope], {variable})
     inside = dependents(order, {variable}, {variable}) - {variable}
+    limits: dict[Node, Any] = {node: node for node in order if node not in inside}
+    moved = limits | {variable: graph.add(side, variable, step)}
     jumps = [node for node in order if node in inside and node.op in _JUMPS]
-    for node in ordered([arg for jump in jumps for arg in jump.args], {variable}):
-        if node in inside:
-            rewrite_node(graph, node, moved, lambda *_: None)
-        else:
-            moved.setdefault(node, node)
+    rewrite_into(graph, [arg for jump in jumps for arg in jump.args], moved, lambda *_: None)
 
     def decided(graph: Graph, node: Node, _args: Any) -> Any:
         return graph.add(node.op, *(moved.get(arg, arg) for arg in node.args)) if node in jumps else None
 
-    for node in order:
-        if node in inside:
-            rewrite_node(graph, node, limits, decided)
-        else:
-            limits[node] = node
-    return limits[slope]
+    return rewrite_into(graph, [slope], limits, decided)[0]
 
 
 # where kinks are

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.graph.graph import Graph, rewrite_node
+from framework.graph.graph import Graph, rewrite_into, rewrite_node
 from framework.graph.loop import Body, looped, node_of, part
 from framework.graph.node import Node, dependents, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
@@ -93,7 +93,7 @@ class Lowering:
             if node.op == "input":
                 self._input(node)
             elif node.op == "loop" and not self._exact:
-                self.known[node] = self._results[node] = (*_hoisted(self.graph, node, self.known, rule),)
+                self.known[node] = self._results[node] = (*_Loop(self.graph, node, self.known, rule).results(),)
             elif node.op == "part" and node.args[0] in self._results:
                 self.known[node] = self._results[node.args[0]][node.attributes["index"]]
             else:
@@ -127,12 +127,7 @@ def expand(new: Graph, node: Node, args: tuple[Any, ...], rule_of: Callable[[lis
     inputs = [apart.input(str(place), arg.shape, arg.kind) for place, arg in enumerate(node.args)]
     output = value_of(OPERATIONS[node.op].lowered(*map(Symbol, inputs), **node.attributes))  # type: ignore[misc]
     known: dict[Node, Any] = dict(zip(inputs, args, strict=True))
-    order = ordered([output])
-    rule = rule_of(order, output)
-    for inner in order:
-        if inner not in known:
-            rewrite_node(new, inner, known, rule)
-    return known[output]
+    return rewrite_into(new, [output], known, rule_of(ordered([output]), output))[0]
 
 
 def is_columns(node: Node) -> bool:
@@ -495,26 +490,16 @@ def _count(x: Node, axes: Shape) -> int:
 # loops: matrix products move out, and become one product over all steps
 
 
-def _hoisted(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> list[Any]:
-    """Write a loop into a new graph, and return its results there.
+class _Loop:
+    """A loop in the new graph, from which products move out.
 
     The product of an entry, or of a result of each step, with a matrix that is the same in every step becomes one
     product of the whole sequence. The sum over the steps of a' b, as in the gradient of a matrix, becomes one product
     of the stacked a and b.
-
-    Args:
-        new: The graph to write into.
-        node: The loop.
-        known: The new node of each old one.
-        rule: The rule that rewrites each node of the body.
     """
-    return _Loop(new, node, known, rule).results()
-
-
-class _Loop:
-    """A loop in the new graph, from which products move out."""
 
     def __init__(self, new: Graph, node: Node, known: dict[Node, Any], rule: Callable[..., Any]) -> None:
+        """Write a loop into a graph, given the new node of each old one and the rule that rewrites the body."""
         self.new, self.node, self.body = new, node, node.attributes["body"]
         args = [node_of(new, known[arg], arg) for arg in node.args]
         count = len(self.body.states)

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
-def _is(x: Any, number: float) -> bool:
+def _number(x: Any) -> Any:
+    """Return the number that x is, plain or broadcast; None for anything else."""
+    return x.fill if isinstance(x, Node) else x
+
+
+def is_number(x: Any, number: float) -> bool:
     """Return whether x is this number, plain or broadcast."""
-    value = x.fill if isinstance(x, Node) else x
-    return value is not None and bool(value == number)
+    return bool(_number(x) == number)
 
 
 def _fits(kept: Any, *others: Any) -> bool:
@@ -60,7 +64,7 @@ def _narrow(graph: Graph, op: str, *args: Any) -> Any:
 
 def _add(graph: Graph, a: Any, b: Any) -> Any:
     for x, other in ((a, b), (b, a)):
-        if _is(x, 0) and _fits(other, x):
+        if is_number(x, 0) and _fits(other, x):
             return other
     if matching(a, "place") and matching(b, "place") and a.shape == b.shape:
         first, second = a.attributes["indices"], b.attributes["indices"]
@@ -84,27 +88,27 @@ def _same_choice(graph: Graph, op: str, a: Any, b: Any) -> Node | None:
         and a.shape == b.shape
     ):
         sides = list(zip(a.args[1:], b.args[1:], strict=True))
-        if any(_is(x, 0) or _is(y, 0) for x, y in sides):
+        if any(is_number(x, 0) or is_number(y, 0) for x, y in sides):
             made: Node = graph.add("where", a.args[0], *(graph.add(op, x, y) for x, y in sides))
             return made
     return None
 
 
 def _subtract(graph: Graph, a: Any, b: Any) -> Any:
-    if _is(b, 0) and _fits(a, b):
+    if is_number(b, 0) and _fits(a, b):
         return a
-    if _is(a, 0) and _fits(b, a):
+    if is_number(a, 0) and _fits(b, a):
         return graph.add("negative", b)
     return _same_choice(graph, "subtract", a, b) or _narrow(graph, "subtract", a, b)
 
 
 def _multiply(graph: Graph, a: Any, b: Any) -> Any:
-    if graph.reorders and (_is(a, 0) or _is(b, 0)):
+    if graph.reorders and (is_number(a, 0) or is_number(b, 0)):
         return _spread(graph, 0.0, a, b)
     for x, other in ((a, b), (b, a)):
-        if _is(x, 1) and _fits(other, x):
+        if is_number(x, 1) and _fits(other, x):
             return other
-        if _is(x, -1) and _fits(other, x):
+        if is_number(x, -1) and _fits(other, x):
             return graph.add("negative", other)
         if matching(x, "negative"):
             inner = x.args[0]
@@ -119,12 +123,12 @@ def _multiply(graph: Graph, a: Any, b: Any) -> Any:
 
 def _is_masked(x: Any) -> bool:
     """Return whether x is where(condition, value, 0)."""
-    return matching(x, "where") and _is(x.args[2], 0)
+    return matching(x, "where") and is_number(x.args[2], 0)
 
 
 def _number_times(graph: Graph, x: Any, product: Any) -> Any:
     """Return a number times another one, or times a product that has one, as one number; None for anything else."""
-    number = x.fill if isinstance(x, Node) else x
+    number = _number(x)
     if number is not None and isinstance(product, Node) and product.fill is not None and _fits(product, x):
         return graph.filled(number * product.fill, product.shape)
     if number is not None and matching(product, "multiply") and _fits(product, x):
@@ -138,9 +142,9 @@ def _number_times(graph: Graph, x: Any, product: Any) -> Any:
 
 
 def _divide(graph: Graph, a: Any, b: Any) -> Any:
-    if graph.reorders and _is(a, 0):
+    if graph.reorders and is_number(a, 0):
         return _spread(graph, 0.0, a, b)
-    if _is(b, 1) and _fits(a, b):
+    if is_number(b, 1) and _fits(a, b):
         return a
     if graph.reorders and not isinstance(b, Node) and b % 1.0:  # a whole number is a count, which readers know
         product = _number_times(graph, 1.0 / b, a)
@@ -181,7 +185,7 @@ def _where(graph: Graph, condition: Any, a: Any, b: Any) -> Any:
         if matching(x, "where") and x.args[0] is condition and x.shape == condition.shape:
             inner = x.args[place]
             return graph.add("where", condition, *((inner, b) if place == 1 else (a, inner)))
-    if _is_masked(a) and _is(b, 0) and a.args[0].shape == condition.shape:
+    if _is_masked(a) and is_number(b, 0) and a.args[0].shape == condition.shape:
         return graph.add("where", graph.add("bitwise_and", condition, a.args[0]), a.args[1], b)
     return _narrow(graph, "where", condition, a, b)
 
