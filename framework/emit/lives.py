@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 from framework.graph.lower import is_columns
@@ -130,20 +132,13 @@ def shared_stack(loop: Node, place: int) -> int:
     """Return the place of the loop's result that holds another one: a state that is also stacked is in the stack."""
     body = loop.attributes["body"]
     count = len(body.states)
-    if place < count:
-        for stacked in range(count, count + body.stacked):
-            if body.outputs[stacked] is body.outputs[place]:
-                return stacked
-    return place
+    stacks = range(count, count + body.stacked) if place < count else ()
+    return next((stack for stack in stacks if body.outputs[stack] is body.outputs[place]), place)
 
 
 def strided(shape: Shape) -> Shape:
     """Return the strides, in elements, of a C contiguous array."""
-    strides, stride = [], 1
-    for size in reversed(shape):
-        strides.append(stride)
-        stride *= size
-    return tuple(reversed(strides))
+    return tuple([*accumulate(reversed(shape), mul, initial=1)][-2::-1])
 
 
 def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:

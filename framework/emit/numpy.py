@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,7 +200,8 @@ class _Writer:
         self.numbers: dict[str, str] = {}  # names of plain numbers among the constants
         self.lines: list[str] = []
         self.indent = "    "
-        self.clock = self.values = self.arrays = self.states = self.loops = 0
+        self.clock = 0
+        self.counts = Counter[str]()  # of names, by their first letter
         self.free: list[str] = []  # names of values that are no longer read
         self.own: set[Node] = set()
         self.targets: dict[Node, str] = {}  # arrays outside the memory that a node is to be written into
@@ -256,9 +258,9 @@ class _Writer:
     def _beginning(self, inputs: Mapping[str, Node]) -> list[str]:
         """Return the lines that find the number of rows, and the working arrays for it."""
         lines = []
-        if self.layout and self.arrays:
-            arrays = ", ".join(f"m{place}" for place in range(self.arrays))
-            lines.append(f"    {arrays}{',' if self.arrays == 1 else ''} = memory[rows]")
+        if self.layout and (count := self.counts["m"]):
+            arrays = ", ".join(f"m{place}" for place in range(count))
+            lines.append(f"    {arrays}{',' if count == 1 else ''} = memory[rows]")
         if lines or any(re.search(r"\brows\b", line) for line in self.lines):
             lines.insert(0, f"    rows = {self._rows(inputs)}")
         if self.layout:  # arithmetic with an array of no axes is slow
@@ -338,7 +340,7 @@ class _Writer:
             return self._text(value)
         if self.layout is None:
             return f"np.array({self._text(value)})[()]"
-        array = self._array(("copy", self.arrays), value.shape, value.kind)
+        array = self._array(("copy", self.counts["m"]), value.shape, value.kind)
         self._line(f"{array}[...] = {self._text(value)}")
         return array
 
@@ -356,8 +358,7 @@ class _Writer:
             return repr(value)
         if value.op == "constant" and value not in self.names:
             array = value.attributes["value"].value
-            self.names[value] = name = f"c{len(self.constants)}"
-            self.constants[name] = array.astype(self.graph.dtype) if value.kind == "f" else array
+            self.names[value] = self._constant(array.astype(self.graph.dtype) if value.kind == "f" else array)
         if value.fill is not None and value not in self.names:
             return self._filled(value)
         if value in self.unread:
@@ -381,30 +382,27 @@ class _Writer:
                 self.names[arg] for arg in dead if self.names.get(arg, "").startswith("v") and arg in self.own
             ]
         self.own.add(node)
-        if self.free:
-            self.names[node] = self.free.pop()
-        else:
-            self.names[node] = f"v{self.values}"
-            self.values += 1
+        self.names[node] = self.free.pop() if self.free else self._new("v")
         self._line(f"{self.names[node]} = {text}")
 
-    def _state(self) -> str:
-        """Return a new name for a state of a loop."""
-        self.states += 1
-        return f"s{self.states - 1}"
+    def _new(self, kind: str) -> str:
+        """Return a new name, which begins with this letter."""
+        self.counts[kind] += 1
+        return f"{kind}{self.counts[kind] - 1}"
+
+    def _constant(self, value: Any) -> str:
+        """Return the name of a constant."""
+        self.constants[name := self._new("c")] = value
+        return name
 
     def _array(self, home: Home, shape: Shape, kind: str) -> str:
         """Return the name of a working array."""
-        name = self._name_array()
+        name = self._new("m")
         if self.layout is None:
             self._line(f"{name} = np.empty({self._shape(shape)}, {_TYPES[kind]})")
         else:
             self.slots[home] = name, self.layout.take(shape, kind)
         return name
-
-    def _name_array(self) -> str:
-        self.arrays += 1
-        return f"m{self.arrays - 1}"
 
     def _ones(self, size: int) -> str:
         """Return the name of an array of ones."""
@@ -413,7 +411,7 @@ class _Writer:
             return f"ones{size}"
         if size not in self.ones:
             assert self.layout is not None
-            self.ones[size] = self._name_array()
+            self.ones[size] = self._new("m")
             self.layout.ones(size)
         return self.ones[size]
 
@@ -435,7 +433,7 @@ class _Writer:
             if home in self.slots and self.lives.last[home] == self.clock and self._fills(arg, home, node):
                 name, slot = self.slots.pop(home)
                 if self.layout and home.shape != node.shape:
-                    name = self._name_array()
+                    name = self._new("m")
                     self.layout.share(slot, node.shape, node.kind)
                 self.slots[node] = name, slot
                 return name
@@ -509,10 +507,9 @@ class _Writer:
         """Return the name of a number as an array, so that NumPy need not make it at each call, or as a scalar."""
         key = f"{value!r} {single}"  # 0.0 and -0.0 are equal
         if key not in self.numbers:
-            self.numbers[key] = f"c{len(self.constants)}"
             with np.errstate(over="ignore"):
                 number = np.array(value, self.graph.dtype)
-            self.constants[self.numbers[key]] = number[()] if single else number
+            self.numbers[key] = self._constant(number[()] if single else number)
         return self.numbers[key]
 
     def _cast(self, node: Node, values: Iterable[Any]) -> list[str]:
@@ -675,20 +672,17 @@ class _Writer:
             return
         together = next(nodes for nodes in self.totals.values() if node in nodes)
         given = ", ".join(self._text(each.args[0]) for each in together)
-        for each in together:
-            self.names[each], self.values = f"v{self.values}", self.values + 1
+        self.names |= {each: self._new("v") for each in together}
         self._line(f"{', '.join(self.names[each] for each in together)}, = yield from total(real, {given})")
 
     def _python(self, node: Node) -> None:
-        name = f"c{len(self.constants)}"
-        self.constants[name] = node.attributes["function"]
+        name = self._constant(node.attributes["function"])
         self._define(node, f"{name}({', '.join(map(self._text, node.args))})")
 
     def _called(self, node: Node) -> None:
         """Write a call of a model whose passes Python runs."""
         called, back = node.attributes["called"], node.op == "call_back"
-        name = f"c{len(self.constants)}"
-        self.constants[name] = called.backward if back else called.forward
+        name = self._constant(called.backward if back else called.forward)
         args = [*([] if back else ["memory"]), *map(self._text, node.args)]
         self._define(node, f"{name}({', '.join(args)})")
 
@@ -707,8 +701,7 @@ class _Loop:
         self.count = len(self.body.states)
         self.stacks = range(self.count, self.count + self.body.stacked)
         self.sums = range(self.count + self.body.stacked, len(self.body.outputs))
-        self.step, self.steps = f"t{writer.loops}", node.attributes["steps"]
-        writer.loops += 1
+        self.step, self.steps = writer._new("t"), node.attributes["steps"]
         self.targets: dict[int, str] = {}  # the array that a new state or an entry of a stack is to be written into
         self.before: list[tuple[str, str]] = []  # assignments before the loop
         self.after: list[tuple[str, str]] = []  # and at the end of each step
@@ -747,12 +740,12 @@ class _Loop:
             self.writer.names[key] = self.writer._array(key, output.shape, output.kind)
             self.writer._line(f"{self.writer.names[key]}.fill(0)")
         else:
-            self.writer.names[key] = self.writer._state()
+            self.writer.names[key] = self.writer._new("s")
             self.before.append((self.writer.names[key], "real(0.0)"))
 
     def _begin_state(self, place: int) -> None:
         writer, output, key = self.writer, self.body.outputs[place], (self.node, place)
-        name = writer.names[key] = writer.names[self.body.states[place]] = writer._state()
+        name = writer.names[key] = writer.names[self.body.states[place]] = writer._new("s")
         first = writer._text(self.node.args[place])
         stack = shared_stack(self.node, place)
         if not output.shape:
