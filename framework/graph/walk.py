@@ -6,6 +6,7 @@ call: Python runs ``apply`` on arrays, and ``apply_backward`` for the gradient.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -316,11 +317,13 @@ class Following(Record):
         """Follow one call of ``apply``; see ``Walk.trace_model``."""
         super().__init__(model.dtype, training=walk.training)
         self.walk, self._model, self.path, self.place = walk, model, path, place
-        self._counts: dict[str, int] = {}
+        self._counts = Counter[str]()
 
     @property
     def key(self) -> Any:
-        """Refuse: there is no key of random numbers while ``apply`` is traced."""
+        """Refuse: there is no key of random numbers while ``apply`` is traced. It is None while it is tried."""
+        if self._model is None:
+            return None
         raise DerivativeError(
             f"{self._model._label}.apply reads record.key, which a traced apply does not have: declare the random "
             "numbers in draws(shape) of a Layer, or write apply_backward too: then Python runs both"
@@ -332,9 +335,8 @@ class Following(Record):
 
     def called(self, name: str, child: Any, x: Any) -> Any:
         """Return what a child makes of x; each call has random numbers of its own."""
-        number = self._counts[name] = self._counts.get(name, -1) + 1
-        parts = [*self._model.parts]
-        place = self._model._child_key(self.place, parts.index(name) + number * len(parts))
+        place = self._model._key_of_call(self.place, name, self._counts[name])
+        self._counts[name] += 1
         return self.walk.trace_model(child, x, f"{self.path}{name}.", place)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Any:

@@ -522,8 +522,7 @@ class Model(Component):
     @property
     def settings_text(self) -> str:
         """The settings that a formula may read, as text: without models and the seed."""
-        settings = self.settings().items()
-        return repr({name: value for name, value in settings if name != "seed" and not _holds_model(value)})
+        return repr(with_models(self.settings() | {"seed": None}, lambda _: None))
 
     def retrace(self, *others: Component) -> None:
         """Have all formulas traced again when they are next used, as at the beginning of a training.
@@ -858,14 +857,7 @@ def _is_like(x: Any, shape: Any, dtype: np.dtype[Any]) -> bool:
     return all(type(leaf) is np.ndarray and _is_like(leaf, shape[name], dtype) for name, leaf in x.items())
 
 
-def _holds_model(value: Any) -> bool:
-    """Return whether a setting is a model, or holds one."""
-    if isinstance(value, dict | tuple):
-        return any(map(_holds_model, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, Model)
-
-
-def with_models(value: Any, function: Callable[[Model], Model]) -> Any:
+def with_models(value: Any, function: Callable[[Model], Model | None]) -> Any:
     """Return settings in which each model is what ``function`` returns for it."""
     if isinstance(value, dict):
         return {name: with_models(part, function) for name, part in value.items()}

@@ -107,10 +107,9 @@ class Composite(Model):
 
     check: ClassVar[Literal["on", "off"]] = "on"
 
-    __slots__ = ("_parts", "_places")
+    __slots__ = ("_parts",)
     if TYPE_CHECKING:
         _parts: dict[str, Model] = PrivateAttr()
-        _places: dict[str, int] = PrivateAttr()
 
     def __init__(self, *args: object, **settings: Any) -> None:
         """Take the children in, and cast them where a ``dtype`` is given.
@@ -142,7 +141,6 @@ class Composite(Model):
             for name, child in children.items()
         }
         object.__setattr__(self, "_parts", parts)
-        object.__setattr__(self, "_places", {name: place for place, name in enumerate(parts)})
         open_layers = self.unsettled()
         try:
             self._connect()
@@ -219,9 +217,8 @@ class Composite(Model):
         if isinstance(record, Following):
             return record.called(name, self._parts[name], x)
         child, calls = self._parts[name], record.calls.setdefault(name, [])
-        place = self._places[name] + len(calls) * len(self._parts)  # each call has random numbers of its own
-        key = None if record.key is None else self._child_key(record.key, place)
-        workspace = record.workspaces.setdefault(place, Workspace())
+        key = None if record.key is None else self._key_of_call(record.key, name, len(calls))
+        workspace = record.workspaces.setdefault((name, len(calls)), Workspace())
         calls.append(child._run(x, key, workspace, training=record.training))
         return calls[-1].tree
 
@@ -372,6 +369,10 @@ class Composite(Model):
         """Return the key of a child's random numbers."""
         return (*key, place)
 
+    def _key_of_call(self, key: tuple[int, ...], name: str, number: int) -> tuple[int, ...]:
+        """Return the key of one of several calls of a child, each of which has random numbers of its own."""
+        return self._child_key(key, [*self._parts].index(name) + number * len(self._parts))
+
     def copy(self) -> Self:  # type: ignore[override]
         twin = self.replace()
         if self._state is not None:
@@ -428,19 +429,10 @@ class _Trial(Following):
 
     def __init__(self, dtype: str, *, settle: bool) -> None:
         Record.__init__(self, dtype, training=False)
-        self._settle = settle
+        self._settle, self._model = settle, None
         self.x: Any = {}
         self.output: Any = None
         self.given: list[tuple[str, Any]] = []
-
-    @property
-    def key(self) -> Any:
-        """None: no random numbers are drawn."""
-        return None
-
-    @key.setter
-    def key(self, value: Any) -> None:
-        """Leave it out."""
 
     def called(self, name: str, child: Model, x: Any) -> Any:
         """Return zeros of the shape of a child's outputs; ``settle`` takes its numbers of inputs from x."""
