@@ -13,12 +13,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache, partial
-from itertools import combinations
+from functools import partial
+from itertools import combinations, count
 from operator import itemgetter
 from types import FunctionType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, cast, get_args, get_origin
-from weakref import WeakValueDictionary
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PydanticUserError, ValidationError, model_validator
@@ -77,6 +76,7 @@ def require_dtype(name: str, value: Any) -> str:
 
 
 T = TypeVar("T")
+_BIRTHS = count()
 _NAMED = object()
 """Marks a setting that is written as a dict, and kept as a tuple of pairs, which cannot change."""
 
@@ -90,12 +90,10 @@ class ComponentType(ModelMetaclass):
     Attributes:
         born: The class's place in the order of creation; unset on a rejected class.
         named: The settings that are written as a dict.
-        births: How many classes there have been.
     """
 
     born: int
     named: frozenset[str]
-    births: ClassVar[int] = 0
     _signature: Any
 
     def __new__(
@@ -131,8 +129,7 @@ class ComponentType(ModelMetaclass):
         component = cast("ComponentType", made)
         fields = made.__pydantic_fields__.items()  # type: ignore[attr-defined]
         component.named = frozenset(field for field, info in fields if _NAMED in info.metadata)
-        ComponentType.births += 1
-        component.born = ComponentType.births
+        component.born = next(_BIRTHS)
         return component
 
     @property
@@ -525,7 +522,7 @@ def _type_text(annotation: Any) -> str:
 def _is_foreign(cls: type, name: str) -> bool:
     """Return whether a public name comes from pydantic."""
     owner = next((base for base in cls.__mro__ if name in vars(base)), None)  # None: a setting of an instance
-    return owner is BaseModel or name.startswith("model_") or name in ("born", "births", "named")
+    return owner is BaseModel or name.startswith("model_") or name in ("born", "named")
 
 
 def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
@@ -630,14 +627,6 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
         yield from _subclasses(subclass)
 
 
-@lru_cache(maxsize=1)
-def _classes(births: int) -> WeakValueDictionary[str, type[Component]]:  # noqa: ARG001 (a new class, a new key)
-    """Return the classes by tag, found once for each number of ``births``."""
-    made = (found for found in _subclasses(Component) if "born" in vars(found))
-    newest_last = sorted(made, key=lambda found: found.born)
-    return WeakValueDictionary({found.tag(): found for found in newest_last})
-
-
 def class_of(tag: str) -> type[Component]:
     """Return the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts.
 
@@ -649,10 +638,8 @@ def class_of(tag: str) -> type[Component]:
         >>> class_of("Sigmoid") is Sigmoid
         True
     """
-    known = _classes(ComponentType.births)
-    if tag not in known:
-        _classes.cache_clear()  # a class may have been renamed, or an older one be left
-        known = _classes(ComponentType.births)
+    made = [found for found in _subclasses(Component) if "born" in vars(found)]
+    known = {found.tag(): found for found in sorted(made, key=lambda found: found.born)}
     if tag in known:
         return known[tag]
     bare = tag.rpartition(":")[2]

@@ -366,15 +366,8 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-_MAKERS = {
-    "Callback": "on('epoch_end')({})",
-    "Activation": "Activation.of({})",
-    "Model": "Layer.of({})",
-    "Metric": "Metric.of({})",
-    "Loss": "Loss.of({})",
-    "RowLoss": "RowLoss.of({})",
-    "Schedule": "Schedule.of({})",
-}
+_MAKERS = {kind: f"{kind}.of({{}})" for kind in ("Activation", "Metric", "Loss", "RowLoss", "Schedule")}
+_MAKERS |= {"Callback": "on('epoch_end')({})", "Model": "Layer.of({})"}
 """The function that makes a component of each kind from a plain function."""
 
 
