@@ -14,18 +14,16 @@ from types import ModuleType as _Module
 
 from framework.activations import Activation as Activation
 from framework.activations.basic import Identity as Identity, Sigmoid as Sigmoid, Softmax as Softmax, Tanh as Tanh
-from framework.activations.piecewise import (
-    HardSigmoid as HardSigmoid,
-    HardSwish as HardSwish,
-    HardTanh as HardTanh,
-    Step as Step,
-)
 from framework.activations.rectifiers import (
     CELU as CELU,
     ELU as ELU,
     SELU as SELU,
+    HardSigmoid as HardSigmoid,
+    HardSwish as HardSwish,
+    HardTanh as HardTanh,
     LeakyReLU as LeakyReLU,
     ReLU as ReLU,
+    Step as Step,
 )
 from framework.activations.smooth import (
     GELU as GELU,
@@ -61,7 +59,7 @@ from framework.data.npy import NPY as NPY
 from framework.data.parquet import Parquet as Parquet
 from framework.data.sources import split as split
 from framework.data.streams import Stream as Stream
-from framework.emit.formula import check_derivative as check_derivative
+from framework.emit.programs import check_derivative as check_derivative
 from framework.emit.text import show as show
 from framework.engines.prediction import compile_model as compile_model
 from framework.errors import (
@@ -111,9 +109,10 @@ from framework.losses.regression import (
     Poisson as Poisson,
     Quantile as Quantile,
 )
+from framework.losses.rows import CosineSimilarity as CosineSimilarity, KLDivergence as KLDivergence
 from framework.losses.several import Losses as Losses
-from framework.losses.vectors import CosineSimilarity as CosineSimilarity, KLDivergence as KLDivergence
 from framework.metrics import Metric as Metric, WholeMetric as WholeMetric
+from framework.metrics.base import OutputMetric as OutputMetric
 from framework.metrics.classification import (
     F1 as F1,
     ROCAUC as ROCAUC,
@@ -124,7 +123,6 @@ from framework.metrics.classification import (
     Recall as Recall,
     TopK as TopK,
 )
-from framework.metrics.outputs import OutputMetric as OutputMetric
 from framework.metrics.regression import R2 as R2, RootMeanSquaredError as RootMeanSquaredError
 from framework.models import Composite as Composite, Layer as Layer, Model as Model
 from framework.models.affine import Dense as Dense, Neuron as Neuron
@@ -159,19 +157,17 @@ from framework.models.recurrent import GRU as GRU, LSTM as LSTM, SimpleRNN as Si
 from framework.models.sequential import Residual as Residual, Sequential as Sequential
 from framework.models.shaping import Flatten as Flatten, Permute as Permute, Reshape as Reshape
 from framework.optimizers import BoundOptimizer as BoundOptimizer, Optimizer as Optimizer
-from framework.optimizers.adam import (
-    AdamOptimizer as AdamOptimizer,
-    AdamWOptimizer as AdamWOptimizer,
-    NAdamOptimizer as NAdamOptimizer,
-)
 from framework.optimizers.adaptive import (
     AdadeltaOptimizer as AdadeltaOptimizer,
     AdagradOptimizer as AdagradOptimizer,
+    AdamOptimizer as AdamOptimizer,
+    AdamWOptimizer as AdamWOptimizer,
+    NAdamOptimizer as NAdamOptimizer,
     RMSPropOptimizer as RMSPropOptimizer,
 )
 from framework.optimizers.descent import LionOptimizer as LionOptimizer, SGDOptimizer as SGDOptimizer
+from framework.parallel.shards import DataParallel as DataParallel
 from framework.parallel.starting import rank as rank
-from framework.parallel.strategy import DataParallel as DataParallel
 from framework.preprocessing import ColumnStep as ColumnStep
 from framework.preprocessing.categories import Classes as Classes, Levels as Levels, OneHot as OneHot
 from framework.preprocessing.dates import Dates as Dates

@@ -14,8 +14,7 @@ import numpy as np
 
 from framework.arrays import Array, require_untouched
 from framework.derivatives.checks import Check
-from framework.emit.formula import Formula, call_formula
-from framework.emit.programs import Program, program_of
+from framework.emit.programs import Formula, Program, call_formula, program_of
 from framework.errors import DivergedError, ShapeError
 from framework.graph.gradient import gradients
 from framework.graph.symbol import Symbol, symbol_of, value_of

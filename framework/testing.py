@@ -29,7 +29,7 @@ from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
 from framework.losses.several import Losses
 from framework.metrics import Metric, WholeMetric
-from framework.metrics.outputs import OutputMetric
+from framework.metrics.base import OutputMetric
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.composite import ActivationLayer

@@ -15,9 +15,8 @@ import numpy as np
 
 from framework import plots
 from framework.arrays import Array, numeric
-from framework.derivatives.formulas import check_activation
-from framework.emit.formula import Formula, call_formula
-from framework.emit.programs import Program, program_of, programs_of, tried_width
+from framework.derivatives.checks import check_activation
+from framework.emit.programs import Formula, Program, call_formula, program_of, programs_of, tried_width
 from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, SettingsError
 from framework.graph.graph import Call

@@ -6,9 +6,8 @@ mistake. Each measured slope comes with bounds, which cover the errors of extrap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +22,7 @@ _STEPS = tuple(2.0**-power for power in (6, 11, 17, 24, 32))
 _RELATIVE_STEPS = (2.0**-8, 2.0**-16)
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """The range that a derivative may lie in at each point.
 
     Attributes:
@@ -42,10 +40,6 @@ class Bounds:
     judged: Array
     jumps: Array
 
-    def __iter__(self) -> Iterator[Array]:
-        """Yield the fields."""
-        return (getattr(self, field.name) for field in fields(self))
-
     @property
     def middle(self) -> Array:
         """The best estimate where there is no kink."""
@@ -53,7 +47,7 @@ class Bounds:
 
     def widened(self, slack: Any) -> Bounds:
         """Return wider bounds."""
-        return replace(self, low=self.low - slack, high=self.high + slack)
+        return self._replace(low=self.low - slack, high=self.high + slack)
 
     def hold(self, values: Array, slack: Any = 0.0) -> Array:
         """Return where values lie within the bounds, widened by ``slack``."""

@@ -23,7 +23,7 @@ from framework.models.branches import Heads, Input, Join
 from framework.models.embedding import Embedding
 from framework.models.rows import EVALUATION_ROWS, prepare
 from framework.models.sequential import Sequential
-from framework.optimizers.adam import AdamOptimizer
+from framework.optimizers.adaptive import AdamOptimizer
 from framework.optimizers.descent import SGDOptimizer
 from framework.regularizers import L2
 from framework.reports.contents import outputs_of_classes

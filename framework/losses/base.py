@@ -21,9 +21,8 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
-from framework.derivatives.formulas import check_loss
-from framework.emit.formula import Formula, call_formula
-from framework.emit.programs import Program, is_checked, program_of, programs_of, tried_width
+from framework.derivatives.checks import check_loss
+from framework.emit.programs import Formula, Program, call_formula, is_checked, program_of, programs_of, tried_width
 from framework.emit.step import Pass
 from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError

@@ -1,6 +1,7 @@
 """Metrics: figures for people. Each is a sum over rows until the end, so that batches add up exactly.
 
 A figure that is not a sum over rows is a WholeMetric. A loss serves as a metric too: ``metrics=[MeanSquaredError()]``.
+An OutputMetric is that of one output of a model that has several.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 
 from framework.arrays import Array, floats, real_array, require_finite
-from framework.emit.formula import call_formula
+from framework.emit.programs import call_formula
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
+from framework.losses import Loss
 from framework.losses.base import column_name
 from framework.losses.requirements import require_pair, require_weights
+from framework.losses.several import about
 from framework.settings.component import Component, PlainFunction, name_of
 from framework.settings.messages import brief
 
@@ -215,3 +218,43 @@ def checked_rows(component: Component, prediction: Any, target: Any, weight: Any
     if not (len(prediction) if weight is None else weight.any()):
         raise DataError(f"{type(component).__name__} needs a row of positive weight; the weights sum to 0")
     return prediction, target, weight
+
+
+class OutputMetric(Metric):
+    """A metric, or a loss as one, of the output ``output``: ``late_accuracy`` in a history.
+
+    Args:
+        output: The name of the output.
+        metric: The metric or the loss.
+
+    Example:
+        >>> from framework import Accuracy
+        >>> metric = OutputMetric("late", Accuracy())
+        >>> metric.key, metric({"late": [0.2, 0.7], "price": [1.0, 2.0]}, {"late": [0, 0], "price": [1.0, 2.0]})
+        ('late_accuracy', 0.5)
+    """
+
+    output: str
+    metric: Metric | Loss
+
+    def __init__(self, output: str, metric: Metric | Loss) -> None:
+        super().__init__(output=output, metric=metric)
+
+    @property
+    def key(self) -> str:
+        return f"{self.output}_{self.metric.key}"
+
+    def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
+        with about(self.output):
+            return self.metric(prediction[self.output], target[self.output], weight)
+
+    def require_targets(self, target: Any, weight: Array | None, shape: Any) -> None:
+        if isinstance(self.metric, Metric):
+            with about(self.output):
+                self.metric.require_targets(target[self.output], weight, shape[self.output])
+
+    def sums(self, prediction: Any, target: Any, weight: Array | None = None) -> tuple[float, ...]:
+        return self.metric.sums(prediction[self.output], target[self.output], weight)
+
+    def result(self, *sums: Any, **_: Any) -> float:
+        return self.metric.result(*sums)

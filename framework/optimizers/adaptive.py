@@ -1,6 +1,8 @@
-"""Optimizers that divide each gradient by a measure of its own past size, without Adam's bias correction."""
+"""Optimizers that divide each gradient by a measure of its own past size; Adam and its relatives correct the bias."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import numpy as np
 
@@ -161,3 +163,149 @@ class AdadeltaOptimizer(Optimizer):
         d *= self.rho
         d += (1 - self.rho) * change**2
         values -= rate * change
+
+
+class _Adam(Optimizer):
+    """Adam and its relatives: a step of about the rate's size, from running means of the gradient and of its square.
+
+    In all of them m is the mean of the gradients and v that of their squares; both start at 0, so they are divided by
+    what a mean of so few steps falls short of 1. epsilon stands outside the root, beside sqrt(v_hat).
+    """
+
+    learning_rate: Positive | Schedule = 0.001
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    weight_decay: NonNegative = 0.0
+
+    memory: ClassVar[tuple[str, ...]] = ("mean", "square")
+    squares = True
+
+    def _moved(self, gradients: Array, step: int, m: Array, v: Array) -> Array:
+        """Move m and v towards the gradients and their squares, and return sqrt(v_hat) + epsilon."""
+        m *= self.beta1
+        m += (1 - self.beta1) * gradients
+        v *= self.beta2
+        v += (1 - self.beta2) * gradients**2
+        root: Array = np.sqrt(v / (1 - self.beta2**step)) + self.epsilon
+        return root
+
+
+class AdamOptimizer(_Adam):
+    """Adam, with bias correction: the paper's Algorithm 1 and PyTorch's Adam.
+
+        m <- beta1 m + (1 - beta1) g              m_hat = m / (1 - beta1^step)
+        v <- beta2 v + (1 - beta2) g^2            v_hat = v / (1 - beta2^step)
+        w <- w - rate * m_hat / (sqrt(v_hat) + epsilon)
+
+    Weight decay is coupled: g <- g + weight_decay * w before all else, so that it is scaled like the gradient;
+    AdamWOptimizer decouples it. The paper's second form, with the corrections drawn into the rate, has another epsilon.
+
+    Attributes:
+        beta1: How much of m is kept at each step, in [0, 1).
+        beta2: How much of v is kept at each step, in [0, 1).
+        epsilon: Keeps the quotient finite where the gradients are 0.
+
+    Example:
+        >>> from framework import Neuron
+        >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
+        >>> optimizer = AdamOptimizer(neuron, learning_rate=0.1)
+        >>> neuron.parameters.gradients["weights"][:] = [0.01, 100.0]
+        >>> optimizer.step()
+        >>> neuron.weights.round(6)  # the first step has the size of the rate, whatever the gradient's
+        array([0.9, 0.9])
+
+    Source:
+        Kingma and Ba, Adam: a method for stochastic optimization (2015), Algorithm 1.
+    """
+
+    elementwise = True
+
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        m, v = memory
+        if self.weight_decay:
+            gradients = gradients + self.weight_decay * values
+        root = self._moved(gradients, step, m, v)
+        m_hat = m / (1 - self.beta1**step)
+        values -= rate * m_hat / root
+
+
+class AdamWOptimizer(_Adam):
+    """Adam with decoupled weight decay: w <- w - rate * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * w).
+
+    m_hat and v_hat are AdamOptimizer's, of the gradient alone. The decay is multiplied by the rate, schedule included,
+    as in PyTorch; the paper multiplies it by the schedule's factor alone, so its weight_decay is ours times its rate.
+    Every trainable parameter decays, biases too.
+
+    Attributes:
+        beta1, beta2, epsilon: Those of AdamOptimizer.
+        weight_decay: The part of w that each step removes, per unit of rate; PyTorch's 0.01 unless set.
+
+    Example:
+        >>> from framework import Neuron
+        >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
+        >>> optimizer = AdamWOptimizer(neuron, learning_rate=0.1, weight_decay=0.5)
+        >>> neuron.parameters.gradients["weights"][:] = [0.0, 100.0]
+        >>> optimizer.step()
+        >>> neuron.weights.round(6)
+        array([0.95, 0.85])
+
+    Source:
+        Loshchilov and Hutter, Decoupled weight decay regularization (2019), Algorithm 2.
+    """
+
+    weight_decay: NonNegative = 0.01
+
+    elementwise = True
+
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        m, v = memory
+        root = self._moved(gradients, step, m, v)
+        m_hat = m / (1 - self.beta1**step)
+        values -= rate * (m_hat / root + self.weight_decay * values)
+
+
+class NAdamOptimizer(_Adam):
+    """Adam with Nesterov's look-ahead along m: PyTorch's NAdam, with the momentum schedule of Dozat's report.
+
+        mu(t) = beta1 (1 - 1/2 0.96^(t * momentum_decay))        M(t) = mu(1) mu(2) ... mu(t)
+        ahead = mu(step + 1) m / (1 - M(step + 1)) + (1 - mu(step)) g / (1 - M(step))
+        w <- w - rate * ahead / (sqrt(v_hat) + epsilon)
+
+    m and v are AdamOptimizer's. m is kept with beta1, as in PyTorch; the report keeps it with mu(t). The rest,
+    1 - M(t), is kept for each parameter. Weight decay is coupled: g <- g + weight_decay * w.
+
+    Attributes:
+        beta1: How much of m is kept at each step, and the limit of mu, in [0, 1).
+        beta2, epsilon: Those of AdamOptimizer.
+        momentum_decay: How fast mu rises from about beta1 / 2 to beta1; 0 leaves it at beta1 / 2.
+
+    Example:
+        >>> from framework import Neuron
+        >>> neuron = Neuron.from_weights([1.0, 1.0], train_bias=False)
+        >>> optimizer = NAdamOptimizer(neuron, learning_rate=0.1)
+        >>> neuron.parameters.gradients["weights"][:] = [0.01, 100.0]
+        >>> optimizer.step()
+        >>> neuron.weights.round(4)
+        array([0.8944, 0.8944])
+
+    Source:
+        Dozat, Incorporating Nesterov momentum into Adam (2016), Algorithm 2; PyTorch, torch.optim.NAdam.
+    """
+
+    learning_rate: Positive | Schedule = 0.002
+    momentum_decay: NonNegative = 0.004
+
+    memory = ("mean", "square", "rest")
+    elementwise = True
+
+    def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
+        m, v, rest = memory
+        if self.weight_decay:
+            gradients = gradients + self.weight_decay * values
+        root = self._moved(gradients, step, m, v)
+        mu, next_mu = (self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (step, step + 1))
+        rest *= mu
+        rest += 1 - mu
+        ahead = next_mu * m / (1 - next_mu * (1 - rest)) + (1 - mu) * gradients / rest
+        values -= rate * ahead / root

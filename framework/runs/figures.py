@@ -17,8 +17,7 @@ from framework.errors import SettingsError, nearest
 from framework.losses import Loss
 from framework.losses.several import Figure, Losses, about
 from framework.metrics import Metric, WholeMetric
-from framework.metrics.base import one_number
-from framework.metrics.outputs import OutputMetric
+from framework.metrics.base import OutputMetric, one_number
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
 from framework.parallel.gradient import SharedGradient

@@ -19,7 +19,7 @@ from framework.engines.step import overrides_loop
 from framework.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
 from framework.losses import Loss
 from framework.models import Layer, Model
-from framework.parallel.strategy import DataParallel
+from framework.parallel.shards import DataParallel
 from framework.parallel.workers import Workers
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.reading import Blocks
