@@ -157,15 +157,16 @@ from framework.models.recurrent import GRU as GRU, LSTM as LSTM, SimpleRNN as Si
 from framework.models.sequential import Residual as Residual, Sequential as Sequential
 from framework.models.shaping import Flatten as Flatten, Permute as Permute, Reshape as Reshape
 from framework.optimizers import BoundOptimizer as BoundOptimizer, Optimizer as Optimizer
-from framework.optimizers.adaptive import (
+from framework.optimizers.formulas import (
     AdadeltaOptimizer as AdadeltaOptimizer,
     AdagradOptimizer as AdagradOptimizer,
     AdamOptimizer as AdamOptimizer,
     AdamWOptimizer as AdamWOptimizer,
+    LionOptimizer as LionOptimizer,
     NAdamOptimizer as NAdamOptimizer,
     RMSPropOptimizer as RMSPropOptimizer,
+    SGDOptimizer as SGDOptimizer,
 )
-from framework.optimizers.descent import LionOptimizer as LionOptimizer, SGDOptimizer as SGDOptimizer
 from framework.parallel.shards import DataParallel as DataParallel
 from framework.parallel.starting import rank as rank
 from framework.preprocessing import ColumnStep as ColumnStep
@@ -186,8 +187,7 @@ from framework.random_streams import random_generator as random_generator
 from framework.regularizers import L1 as L1, L2 as L2, Regularizer as Regularizer
 from framework.runs.history import History as History
 from framework.runs.run import Run as Run
-from framework.schedules import Schedule as Schedule
-from framework.schedules.formulas import (
+from framework.schedules import (
     ConstantSchedule as ConstantSchedule,
     CosineRestartsSchedule as CosineRestartsSchedule,
     CosineSchedule as CosineSchedule,
@@ -196,6 +196,7 @@ from framework.schedules.formulas import (
     MultiStepSchedule as MultiStepSchedule,
     OneCycleSchedule as OneCycleSchedule,
     PolynomialSchedule as PolynomialSchedule,
+    Schedule as Schedule,
     StepSchedule as StepSchedule,
     WarmupSchedule as WarmupSchedule,
 )

@@ -37,7 +37,7 @@ from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.sequential import Sequential as Network
 from framework.optimizers import Optimizer
-from framework.optimizers.adaptive import AdamOptimizer
+from framework.optimizers.formulas import AdamOptimizer
 from framework.regularizers import Regularizer
 from framework.runs.run import Run
 from framework.settings.component import Component, Count

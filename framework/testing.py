@@ -36,7 +36,7 @@ from framework.models.composite import ActivationLayer
 from framework.models.initializers import Initializer
 from framework.models.sequential import Sequential
 from framework.optimizers import BoundOptimizer, Optimizer
-from framework.optimizers.descent import SGDOptimizer
+from framework.optimizers.formulas import SGDOptimizer
 from framework.random_streams import random_generator
 from framework.schedules import Schedule
 from framework.settings.component import Component

@@ -22,7 +22,7 @@ from framework.graph.step import LossGraph
 from framework.losses import Loss
 from framework.losses.regression import HalfSquaredError
 from framework.models.affine import Neuron
-from framework.optimizers.descent import SGDOptimizer
+from framework.optimizers.formulas import SGDOptimizer
 from framework.runs.run import Run
 from framework.settings.component import Count
 from framework.settings.messages import worded

@@ -24,8 +24,7 @@ from framework.models import Model
 from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
-from framework.schedules import Schedule
-from framework.schedules.base import rate_at
+from framework.schedules import Schedule, rate_at
 from framework.settings.messages import warn
 from framework.trees import rows_in
 

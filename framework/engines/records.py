@@ -21,8 +21,7 @@ from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol
 from framework.graph.trace import share
 from framework.optimizers import Optimizer
-from framework.schedules import Schedule
-from framework.schedules.formulas import ConstantSchedule
+from framework.schedules import ConstantSchedule, Schedule
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
 """The relative and absolute tolerance between an update and its record."""

@@ -23,12 +23,11 @@ from framework.models.branches import Heads, Input, Join
 from framework.models.embedding import Embedding
 from framework.models.rows import EVALUATION_ROWS, prepare
 from framework.models.sequential import Sequential
-from framework.optimizers.adaptive import AdamOptimizer
-from framework.optimizers.descent import SGDOptimizer
+from framework.optimizers.formulas import AdamOptimizer, SGDOptimizer
 from framework.regularizers import L2
 from framework.reports.contents import outputs_of_classes
 from framework.runs.run import Run
-from framework.schedules.formulas import CosineSchedule
+from framework.schedules import CosineSchedule
 from framework.training.loop import train
 from framework.training.trainer import Trainer
 from framework.trees import at, leaves, rows_in

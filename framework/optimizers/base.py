@@ -22,8 +22,7 @@ from framework.errors import DivergedError, SettingsError, UsageError, nearest
 from framework.graph.trace import share
 from framework.models import Model
 from framework.models.parameters import Parameters, matching, require_finite_gradient
-from framework.schedules import Schedule
-from framework.schedules.base import rate_at
+from framework.schedules import Schedule, rate_at
 from framework.settings.component import Component, NonNegative, Positive
 from framework.settings.messages import elsewhere
 

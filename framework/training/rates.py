@@ -17,7 +17,7 @@ from framework.data.sources import source_of
 from framework.errors import DivergedError, SettingsError, UsageError
 from framework.models import Model
 from framework.runs.run import Run
-from framework.schedules.formulas import ExponentialSchedule
+from framework.schedules import ExponentialSchedule
 from framework.settings.messages import brief
 from framework.training.loop import train
 

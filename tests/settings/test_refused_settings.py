@@ -45,7 +45,7 @@ from framework import (
     WarmupSchedule,
     split,
 )
-from framework.schedules.base import rate_at
+from framework.schedules import rate_at
 from framework.settings.messages import worded
 
 X = np.arange(22.0).reshape(11, 2) % 7 - 3
