@@ -105,7 +105,7 @@ class SharedGradient:
         assert total is not None
         start = 0
         for buffer in model.buffers.values() if self.mixes else ():
-            buffer[...] = total.numbers[start : start + buffer.size].reshape(buffer.shape)
+            buffer[...] = total.arrays[0][start : start + buffer.size].reshape(buffer.shape)
             start += buffer.size
         return total.sums
 

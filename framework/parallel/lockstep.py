@@ -22,29 +22,18 @@ _OTHER_SUMS = (
 
 
 class Addend(NamedTuple):
-    """The last addends of a shard.
+    """The last addends of a shard, or their sum over all shards.
 
     Attributes:
         vector: Numbers of the model's dtype, such as the gradient.
         sums: The sums of its figures.
-        arrays: Further arrays: the sum is that of shard 0, such as the new buffers, which are equal on all.
+        arrays: Further arrays: the sum is that of shard 0, such as the new buffers, which are equal on all; one flat
+            array.
     """
 
     vector: Array
     sums: Sums
     arrays: Sequence[Array] = ()
-
-
-class Total(NamedTuple):
-    """The sum over all shards.
-
-    Attributes:
-        sums: The sums of the figures.
-        numbers: Those of the further arrays, flat.
-    """
-
-    sums: Sums
-    numbers: Array
 
 
 Shard = Generator[Array | Addend, Array, None]
@@ -106,7 +95,7 @@ class Lockstep:
         into: Array,
         *,
         tolerant: bool = False,
-    ) -> Total | None:
+    ) -> Addend | None:
         """Return the total of all shards; None if a worker has an error and the caller is ``tolerant``.
 
         Args:
@@ -141,7 +130,7 @@ class Lockstep:
                 sums: Sums = {}
                 for name, size in form.layout:
                     sums[name], numbers = tuple(numbers[:size]), numbers[size:]
-                return Total(sums, np.array(numbers))
+                return Addend(total, sums, [np.array(numbers)])
             total.setflags(write=False)  # all shards of this worker read it
             number += 1
 

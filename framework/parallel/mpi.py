@@ -55,10 +55,6 @@ class _Gone(NamedTuple):
     """Whether its process ends. Otherwise it waits to hear whether all the others fail too."""
 
 
-class _Question(NamedTuple):
-    """A worker that has waited for most of the time-out asks the others where they are."""
-
-
 class _Place(NamedTuple):
     """Where a worker is."""
 
@@ -227,7 +223,7 @@ class MPIWorkers(Workers):
             if late > ASKING and self._asked != number and self._threads:
                 self._asked = number
                 self._places.clear()
-                self._send(_Question())
+                self._send(None)
             if late > 1:
                 self._end(STUCK, -1, self._stuck(number))
 
@@ -287,8 +283,8 @@ class MPIWorkers(Workers):
         while time.monotonic() < end and not all(request.Test() for request in self._requests):
             time.sleep(0.005)
 
-    def _send(self, message: _Gone | _Question | _Place, *ranks: int) -> None:
-        """Send a message to some workers, or to all others."""
+    def _send(self, message: _Gone | _Place | None, *ranks: int) -> None:
+        """Send a message to some workers, or to all others; None asks them where they are."""
         if self._control is not None:
             others = ranks or [rank for rank in range(self.size) if rank != self.rank]
             self._requests += [self._control.isend(message, rank) for rank in others]

@@ -66,7 +66,7 @@ def test_the_last_sum_is_of_vectors_and_the_further_numbers_are_those_of_shard_0
     steps = Steps(2)
     for _ in range(2):
         total = steps.lockstep.run([0, 1], lambda number, _: shard(float(number)), vector)
-        assert (total.sums, total.numbers.tolist(), vector.tolist()) == ({"loss": (1.0, 2.0)}, [5.0], [2.0, 1.0])
+        assert (total.sums, total.arrays[0].tolist(), vector.tolist()) == ({"loss": (1.0, 2.0)}, [5.0], [2.0, 1.0])
 
 
 def test_no_shard_may_write_into_the_sum_of_all():
