@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,7 +171,9 @@ def _compare_elements(
         left = [key for key, (row, kinked) in results.items() if kinked and np.isfinite(row.relative_error)]
         for name, (array, _) in arrays.items():
             array[...] = kept[name]
-    return [_worst(name, compared.values()) for name in arrays]
+    rows = [*compared.values(), *(GradientRow(name, (), 0.0, 0.0, 0.0) for name in arrays)]
+    rows.sort(key=lambda row: (row.relative_error, abs(row.analytic)), reverse=True)
+    return [next(row for row in rows if row.parameter == name) for name in arrays]
 
 
 def _choose_elements(name: str, array: Array, limit: Any, elements: int) -> list[tuple[int, ...]]:
@@ -181,12 +183,6 @@ def _choose_elements(name: str, array: Array, limit: Any, elements: int) -> list
         return indices
     chosen = random_generator(0, f"check {name}").choice(len(indices), elements, replace=False)
     return [indices[i] for i in sorted(chosen)]
-
-
-def _worst(name: str, rows: Iterable[GradientRow]) -> GradientRow:
-    """Return the worst of the elements of a parameter."""
-    own, none = (row for row in rows if row.parameter == name), GradientRow(name, (), 0.0, 0.0, 0.0)
-    return max(own, key=lambda row: (row.relative_error, abs(row.analytic)), default=none)
 
 
 def _compare(

@@ -233,10 +233,6 @@ class TableFile(Component):
         roles = f"{listed(self.names)} -> {listed(self.targets)}{f' by {self.weight}' if self.weight else ''}"
         return f"{type(self).__name__} of {len(self)} rows {self.rows.digest}: {brief(roles)}"
 
-    def explained(self, message: str) -> str:
-        """Return a message on a column with what the file knows of it."""
-        return message
-
     def require(self, rows: Rows) -> None:
         """Check that the columns that the settings name are there.
 

@@ -358,34 +358,21 @@ def predict(
     if not folders:
         raise click.ClickException(f"expected the FOLDER of a run and DATA; got {data} alone")
     runs = [RunFolder(folder) for folder in folders]
-    if is_folder(out):
-        _predict_parts(runs, data, out, keep, changes, overwrite, workers or 1)
+    if not is_folder(out):
+        if workers is not None:
+            raise click.ClickException(f"--workers is for a folder of parts; --out {out} is one file")
+        _require_new(out, overwrite)
+        rows = write_predictions(runs, data, out, keep, changes)
+        click.echo(f"wrote {out}: {rows} rows")
         return
-    if workers is not None:
-        raise click.ClickException(f"--workers is for a folder of parts; --out {out} is one file")
-    _require_new(out, overwrite)
-    rows = write_predictions(runs, data, out, keep, changes)
-    click.echo(f"wrote {out}: {rows} rows")
-
-
-def _predict_parts(
-    runs: list[RunFolder],
-    data: str,
-    out: str,
-    keep: tuple[str, ...],
-    changes: tuple[str, ...],
-    overwrite: bool,
-    workers: int,
-) -> None:
-    given = click.get_current_context().params
-    flags = {"--import": given["imports"], "--keep": keep, "--set": changes}
+    flags = {"--import": click.get_current_context().params["imports"], "--keep": keep, "--set": changes}
     command = ["predict", *(str(run.path) for run in runs), data, "--out", out, *["--overwrite"] * overwrite]
     command += [text for flag, values in flags.items() for value in values for text in (flag, value)]
 
     def report(error: FrameworkError) -> None:
         click.echo(f"Error: {printable(with_flags(str(error)))}", err=True)
 
-    codes = work_together(command, workers) if workers > 1 else []
+    codes = work_together(command, workers) if workers is not None and workers > 1 else []
     if killed := [code for code in codes if code not in (0, 1)]:
         click.echo(f"Warning: {len(killed)} of {workers} processes were ended; this one writes missing parts", err=True)
     # After them, this process counts the parts, writes missing ones, and prints the errors that each of them met.

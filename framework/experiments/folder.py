@@ -31,6 +31,7 @@ from framework.callbacks.saving import Checkpoint
 from framework.callbacks.stopping import EarlyStopping
 from framework.checkpoint import latest, load, load_model
 from framework.checkpoint.file import checkpoints
+from framework.data.parts import explained
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError, UsageError
 from framework.experiments.baselines import MODEL, beside, judge, load_baselines
@@ -197,7 +198,7 @@ class RunFolder:
                 return judge(experiment.trainer, models, in_memory(rows))
             except DataError as error:
                 counted = "" if rows is table else "; rows are counted without those that have no target"
-                raise type(error)(f"{table.explained(str(error))}{counted}") from None
+                raise type(error)(f"{explained(error, table)}{counted}") from None
         if changes:
             raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
         if experiment.validation is None:

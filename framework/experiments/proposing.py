@@ -218,7 +218,9 @@ def proposal(
         if isinstance(table, CSV) and goal.kind != "text":
             table = table.replace(text=(*table.text, target))  # so that a label stays as its cell is: 01, true
         classes, y, split = _classes(labelled(table), target, size.validation)
-        step = _listed(classes, "text" if isinstance(table, CSV) else goal.kind)
+        counts, kind = LevelCounts(), "text" if isinstance(table, CSV) else goal.kind
+        counts.counts, counts.numeric, counts.boolean = dict(classes), kind == "number", kind == "boolean"
+        step = Classes().learnt([counts], "the target")  # all classes, also those that only held-out rows have
     elif goal.kind not in ("number", "duration"):
         cause = next((f"; {line[2:].rstrip()}" for line in comments if line.startswith(f"# {_comment(target)}: ")), "")
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
@@ -330,13 +332,6 @@ def _classes(table: TableFile | Selection, target: str, validation: float) -> tu
         elif not held_out and count * validation >= 1:  # of a rarer class, less than one row is expected
             split = split or f"the last rows have no {_quoted(name)}"
     return Counter({name: count for (name,), count in zip(names, counts, strict=True)}), codes, split
-
-
-def _listed(classes: Counter[str], kind: str) -> ColumnStep:
-    """Return the step that lists all classes, also those that only held-out rows have."""
-    counts = LevelCounts()
-    counts.counts, counts.numeric, counts.boolean = dict(classes), kind == "number", kind == "boolean"
-    return Classes().learnt([counts], "the target")
 
 
 def _holdout(classes: bool, split: str, *, ordered: bool) -> tuple[str, str]:

@@ -118,13 +118,8 @@ def _formula(_writer: Writer, column: _Column, step: ColumnStep) -> _Column:
         raise SettingsError(
             f"{type(step).__name__} writes its own 'apply', which has no graph; write 'formula' instead"
         )
-    return replace(column, numbers=_each(column.numbers, step.formula))
-
-
-def _each(numbers: Any, formula: Callable[..., Any]) -> Any:
-    """Return a formula of each array of a column."""
-    parts = [formula(numbers[:, place], place) for place in range(numbers.shape[1])]
-    return np.stack(parts, axis=1)
+    arrays = [step.formula(column.numbers[:, place], place) for place in range(column.numbers.shape[1])]
+    return replace(column, numbers=np.stack(arrays, axis=1))
 
 
 def _impute(writer: Writer, column: _Column, step: Any) -> _Column:

@@ -420,13 +420,9 @@ def _dates(column: _Column, step: Dates) -> None:
         given = f"part_of({column.name}, {part!r})"
         for ending in step.numbers(part, np.zeros(1)):
             name = column.source.lines.name(f"{column.name}_{part}{f'_{ending}' if ending else ''}")
-            column.source.formula(step, _named(step, part, ending), given, name)
+            column.source.formula(step, lambda x: step.numbers(part, x)[ending], given, name)  # noqa: B023 (called here)
             column.numbers.append(name)
     column.form = "numbers"
-
-
-def _named(step: Dates, part: Any, ending: str) -> Callable[[Any], Any]:
-    return lambda x: step.numbers(part, x)[ending]
 
 
 def _formula(column: _Column, step: ColumnStep) -> None:

@@ -211,7 +211,7 @@ def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = N
     values: list[tuple[Array, Array]] = []
     for layer, rule, theirs in rules:
         if rule.ours:
-            given = [real_array(_plain(state[name]), f"load_torch: {name}", into.dtype) for name in theirs]
+            given = [real_array(state[name], f"load_torch: {name}", into.dtype) for name in theirs]
             for name, array in zip(theirs, given, strict=True):
                 require_finite(array, f"load_torch: {name}")
             values += zip((_arrays(layer)[name] for name in rule.ours), rule.take(*given), strict=True)
@@ -272,9 +272,10 @@ def _renamed(places: Mapping[str, Model], layers: Mapping[str, str], name: str) 
 
 
 def _read(source: Any) -> dict[str, Any]:
-    """Return the tensors of a file, or a state_dict as it is."""
-    if isinstance(source, Mapping):
-        return dict(source)
+    """Return the tensors of a file or of a state_dict, those of bfloat16 as float32."""
+    if isinstance(source, Mapping):  # NumPy has no bfloat16
+        wide = {name for name, each in source.items() if str(getattr(each, "dtype", "")) == "torch.bfloat16"}
+        return {name: each.float() if name in wide else each for name, each in source.items()}
     try:
         tensors = deserialize(Path(source).read_bytes())  # type: ignore[no-untyped-call]
         return {name: _tensor(name, tensor) for name, tensor in tensors}
@@ -287,11 +288,6 @@ def _read(source: Any) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"load_torch: {shown(source)} cannot be read: {reason(error)}") from error
-
-
-def _plain(tensor: Any) -> Any:
-    """Return a tensor of bfloat16, which NumPy does not have, as one of float32."""
-    return tensor.float() if str(getattr(tensor, "dtype", "")) == "torch.bfloat16" else tensor
 
 
 def _tensor(name: str, tensor: dict[str, Any]) -> Array:

@@ -147,13 +147,17 @@ def legend(axis: Axes, handles: Sequence[Any]) -> None:
         handles = [*handles[: MOST - 1], rest]
     size = required("matplotlib", "plots").rcParams["legend.fontsize"]
     scale = required("matplotlib.font_manager", "plots").FontProperties(size=size).get_size_in_points() / 10.0
+    room, place = size_of(axis)[0], axis.get_subplotspec()
+    if place is not None:  # then a legend may be as wide as the column of axes
+        columns = place.get_topmost_subplotspec().get_gridspec().ncols
+        room = 0.87 * axis.figure.bbox.width / axis.figure.dpi / columns
     widths = [scale * (0.082 * len(str(handle.get_label())) + 0.62) for handle in handles]  # in inches
     axis.legend(
         handles=handles,
         labels=[literal(handle.get_label()) for handle in handles],
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=_columns(widths, _room(axis)),
+        ncols=_columns(widths, room),
         frameon=False,
         labelcolor=INK,
         borderaxespad=0.0,
@@ -167,14 +171,6 @@ def size_of(axis: Axes) -> tuple[float, float]:
     """Return the width and the height of axes in inches, as far as they are known before they are drawn."""
     place, whole = axis.get_position(), axis.figure.bbox
     return place.width * whole.width / axis.figure.dpi, place.height * whole.height / axis.figure.dpi
-
-
-def _room(axis: Axes) -> float:
-    """Return the width, in inches, that a legend above the axes may have."""
-    place = axis.get_subplotspec()
-    if place is None:
-        return size_of(axis)[0]
-    return 0.87 * axis.figure.bbox.width / axis.figure.dpi / place.get_topmost_subplotspec().get_gridspec().ncols
 
 
 def _columns(widths: list[float], room: float) -> int:

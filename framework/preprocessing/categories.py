@@ -14,9 +14,8 @@ from pydantic import BeforeValidator, Field, FiniteFloat
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError
 from framework.frames import text_of
-from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import LevelCounts
-from framework.preprocessing.steps import ColumnStep
+from framework.preprocessing.steps import Column, ColumnStep
 from framework.settings.component import Count
 from framework.settings.messages import brief
 

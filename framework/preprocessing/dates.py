@@ -9,8 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from framework.arrays import Array
 from framework.errors import SettingsError
-from framework.preprocessing.columns import Column
-from framework.preprocessing.steps import ColumnStep
+from framework.preprocessing.steps import Column, ColumnStep
 
 Part = Literal["days", "year", "month", "day", "dayofyear", "weekday", "hour", "minute", "second"]
 _Parts = Annotated[tuple[Part, ...], BeforeValidator(lambda parts: (parts,) if isinstance(parts, str) else parts)]

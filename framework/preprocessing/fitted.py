@@ -13,11 +13,10 @@ from framework.arrays import Array
 from framework.errors import DataError, SettingsError, ShapeError, nearest
 from framework.frames import Frame, Kind, is_frame
 from framework.preprocessing.categories import Classes, Level, Levels
-from framework.preprocessing.columns import HOLDS, Column
 from framework.preprocessing.proposing import step_code
 from framework.preprocessing.reading import absent_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
 from framework.preprocessing.statistics import BLOCK_ROWS
-from framework.preprocessing.steps import ColumnStep
+from framework.preprocessing.steps import HOLDS, Column, ColumnStep
 from framework.settings.component import Component, Named
 from framework.settings.messages import shortened
 from framework.tables import as_html

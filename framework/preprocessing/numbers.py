@@ -12,9 +12,8 @@ from pydantic import Field
 
 from framework.arrays import Array
 from framework.errors import DataError, SettingsError
-from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import LevelCounts, Moments, Sketch
-from framework.preprocessing.steps import ColumnStep, Numbers
+from framework.preprocessing.steps import Column, ColumnStep, Numbers
 from framework.settings.component import Count, Positive
 from framework.special import erfc, normal_deviate
 

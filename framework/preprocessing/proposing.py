@@ -15,12 +15,11 @@ from framework.arrays import Array
 from framework.data.sources import source_of
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes, OneHot
-from framework.preprocessing.columns import Column
 from framework.preprocessing.dates import Dates
 from framework.preprocessing.numbers import Clip, Drop, Impute, Log, MinMax, Standardize
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
-from framework.preprocessing.steps import ColumnStep
+from framework.preprocessing.steps import Column, ColumnStep
 from framework.settings.component import obvious_setting
 from framework.settings.messages import warn
 

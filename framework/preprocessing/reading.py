@@ -13,8 +13,8 @@ from framework.data.parts import Part, Source
 from framework.errors import DataError
 from framework.extras import required
 from framework.frames import WORDS, Frame, Kind, as_column, concatenated, is_frame, is_series
-from framework.preprocessing.columns import Column
 from framework.preprocessing.statistics import BLOCK_ROWS
+from framework.preprocessing.steps import Column
 from framework.settings.messages import brief, warn
 
 

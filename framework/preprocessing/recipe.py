@@ -11,12 +11,11 @@ from framework.data.sources import source_of
 from framework.errors import DataError, SettingsError, nearest
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes
-from framework.preprocessing.columns import Column
 from framework.preprocessing.fitted import FittedPreprocess, shown
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.proposing import code, propose, rules
 from framework.preprocessing.reading import TARGET, Block, Blocks, kinds_of, raw_column
-from framework.preprocessing.steps import ColumnStep
+from framework.preprocessing.steps import Column, ColumnStep
 from framework.settings.component import Component, Named
 from framework.settings.messages import shortened
 from framework.tables import as_html

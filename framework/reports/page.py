@@ -134,7 +134,6 @@ def _results(run: Contents) -> Iterator[str]:
 
 def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
     """Give a table with a column for each run, and for each baseline behind them; of more runs, with a row for each."""
-    yield "<h2>Side by side</h2>\n"
     marks = [*(f'<span class="mark m{place % COLORS}"></span>' for place in range(len(runs))), *[""] * len(rows)]
     table: Any = [["", *(f"{mark}{_text(row['run'])}" for mark, row in zip(marks, rows[:ROWS], strict=False))]]
     for key in [key for key in rows[0] if key != "run"]:
@@ -142,11 +141,7 @@ def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
         table.append([_text(key), *(_cut(value) if isinstance(value, str) else _cell(value) for value in values)])
     few = len(rows) <= BESIDE
     head, *lines = table if few else zip(*table, strict=True)
-    heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    yield f"{_scrolling('runs side by side', 'text' * few)}<thead><tr>{heads}</tr></thead><tbody>\n"
-    for first, *cells in lines:
-        yield f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
-    yield "</tbody></table></div>\n"
+    yield f"<h2>Side by side</h2>\n{_grid('runs side by side', _heads(head), lines, 'text' * few)}"
 
 
 def _figures(run: Contents) -> Iterator[str]:
@@ -166,23 +161,17 @@ def _figures(run: Contents) -> Iterator[str]:
     said = [f"The best epoch has the smallest {best[0]}."] if best is not None else []
     said += [f"The weights are those of epoch {run.weights:,}."] if run.weights else []
     yield f'<p class="soft">{_text(" ".join(said))}</p>\n' if said else ""
-    yield _scrolling("figures")
-    yield '<thead><tr><td rowspan="2"></td>'
-    yield from (f'<th class="group" scope="colgroup" colspan="{len(parts)}">{label}</th>' for label, _ in groups)
     finals = {"final weights": run.final, **run.beside} if run.final else {}
-    yield from (f'<th class="group" scope="colgroup">{_text(label)}</th>' for label in finals)
-    yield "</tr>\n<tr>" + "".join(f'<th scope="col">{part}</th>' for _ in groups for part in parts)
-    yield '<th scope="col">validation</th>' * len(finals)
-    yield "</tr></thead><tbody>\n"
-    for name in [*dict.fromkeys([*names, *run.final])]:
-        yield f'<tr><th scope="row">{_text(name)}</th>'
-        for _, place in groups:
-            for key in (name, f"val_{name}")[: len(parts)]:
-                values = run.columns.get(key)
-                yield f"<td>{_cell(None if values is None else values[place])}</td>"
-        yield from (f"<td>{_cell(final.get(name))}</td>" for final in finals.values())
-        yield "</tr>\n"
-    yield "</tbody></table></div>\n"
+    top = [f'<th class="group" scope="colgroup" colspan="{len(parts)}">{label}</th>' for label, _ in groups]
+    top += [f'<th class="group" scope="colgroup">{_text(label)}</th>' for label in finals]
+    lines = []
+    for name in dict.fromkeys([*names, *run.final]):
+        keys = (name, f"val_{name}")[: len(parts)]
+        columns = [(run.columns.get(key), place) for _, place in groups for key in keys]
+        values = [None if column is None else column[place] for column, place in columns]
+        lines.append([_text(name), *map(_cell, [*values, *(final.get(name) for final in finals.values())])])
+    heads = _heads([*parts] * len(groups) + ["validation"] * len(finals))
+    yield _grid("figures", f'<tr><td rowspan="2"></td>{"".join(top)}</tr>\n{heads}', lines)
 
 
 def _epoch(run: Contents, place: int) -> str:
@@ -235,13 +224,9 @@ def _epochs(run: Contents, of: str) -> Iterator[str]:
     places = sorted({*map(round, np.linspace(0, count - 1, min(count, TABLE_EPOCHS)).tolist())})
     keys = [*run.columns]
     said = f"{len(places)} of {count:,} epochs" if len(places) < count else f"{count} epoch{'s' * (count > 1)}"
-    yield f"<details><summary>Table of {said}{of}</summary>\n"
-    yield f"{_scrolling('epochs')}<thead><tr>"
-    yield "".join(f'<th scope="col">{_text(key)}</th>' for key in keys) + "</tr></thead><tbody>\n"
-    for place in places:
-        cells = [_cell(run.columns[key][place]) for key in keys]
-        yield f'<tr><th scope="row">{cells[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in cells[1:]) + "</tr>\n"
-    yield "</tbody></table></div></details>\n"
+    lines = [[_cell(run.columns[key][place]) for key in keys] for place in places]
+    table = _grid("epochs", _heads(map(_text, keys)), lines)
+    yield f"<details><summary>Table of {said}{of}</summary>\n{table}</details>\n"
 
 
 def _details(run: Contents) -> Iterator[str]:
@@ -277,21 +262,17 @@ def _confusion(confusion: Confusion) -> Iterator[str]:
         yield from _confused(confusion, rows)
         return
     yield f'<p class="soft">The newest weights on {rows}. Each row is a true class, each column a predicted one.</p>\n'
-    yield _scrolling("confusion matrix", "matrix")
-    head = "".join(f'<th scope="col">{name}</th>' for name in classes)
-    yield f'<thead><tr><td></td>{head}<th scope="col">rows</th><th scope="col">recall</th></tr></thead><tbody>\n'
+    edge, lines = '<td class="edge">{}</td>'.format, []
     for place, name in enumerate(classes):
-        yield f'<tr><th scope="row">{name}</th>'
+        cells = [name]
         for other, count in enumerate(counts[place].tolist()):
             share = math.ceil(10 * count / true[place]) if count else 0
             kind = " ".join([*(["hit"] if place == other else []), *([f"s{share}"] if share else [])])
-            yield f'<td class="{kind}">{figure(count)}</td>' if kind else f"<td>{figure(count)}</td>"
-        recall = _share(counts[place, place], true[place])
-        yield f'<td class="edge">{figure(float(true[place]))}</td><td class="edge">{recall}</td></tr>\n'
-    yield '<tr><th scope="row">precision</th>'
-    yield from (f'<td class="edge">{_share(counts[p, p], predicted[p])}</td>' for p in range(len(classes)))
-    yield f'<td class="edge">{figure(float(total))}</td><td class="edge">{_share(np.trace(counts), total)}</td></tr>\n'
-    yield "</tbody></table></div>\n"
+            cells.append(f'<td class="{kind}">{figure(count)}</td>' if kind else figure(count))
+        lines.append([*cells, edge(figure(float(true[place]))), edge(_share(counts[place, place], true[place]))])
+    precisions = [_share(counts[p, p], predicted[p]) for p in range(len(classes))]
+    lines.append(["precision", *map(edge, [*precisions, figure(float(total)), _share(np.trace(counts), total)])])
+    yield _grid("confusion matrix", _heads(["", *classes, "rows", "recall"]), lines, "matrix")
 
 
 def _confused(confusion: Confusion, rows: str) -> Iterator[str]:
@@ -357,22 +338,27 @@ def _folded(summary: str, text: str) -> str:
 
 
 def _table(rows: Iterable[Sequence[str]], label: str, head: Sequence[str] = ()) -> str:
-    """Return a table whose first cells are headers of their rows."""
+    """Return a table of texts, of a long one the first rows."""
     lines = [*rows]
-    top = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head)
-    body = "".join(f'<tr><th scope="row">{_cut(row[0])}</th>{_cells(row[1:])}</tr>\n' for row in lines[:ROWS])
     more = f'<p class="soft">... and {len(lines) - ROWS:,} more rows</p>\n' if len(lines) > ROWS else ""
-    thead = f"<thead><tr>{top}</tr></thead>" if head else ""
-    return f"{_scrolling(label, 'text')}{thead}<tbody>\n{body}</tbody></table></div>\n{more}"
+    return (
+        _grid(label, _heads(map(_text, head)) if head else "", ([*map(_cut, row)] for row in lines[:ROWS]), "text")
+        + more
+    )
 
 
-def _scrolling(label: str, kind: str = "") -> str:
-    """Return the begin of a table that scrolls where the page is narrow."""
-    return f'<div class="table" role="region" tabindex="0" aria-label="{label}"><table class="{kind}">\n'
+def _grid(label: str, head: str, rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """Return a table of HTML, which scrolls where the page is narrow; the first cell of a row is its header."""
+    lines = [(first, "".join(c if c.startswith("<td") else f"<td>{c}</td>" for c in cells)) for first, *cells in rows]
+    body = "".join(f'<tr><th scope="row">{first}</th>{cells}</tr>\n' for first, cells in lines)
+    begin = f'<div class="table" role="region" tabindex="0" aria-label="{label}"><table class="{kind}">\n'
+    return f"{begin}{head and f'<thead>{head}</thead>'}<tbody>\n{body}</tbody></table></div>\n"
 
 
-def _cells(texts: Iterable[str]) -> str:
-    return "".join(f"<td>{_cut(text)}</td>" for text in texts)
+def _heads(cells: Iterable[str]) -> str:
+    """Return a row of the headers of columns."""
+    heads = (f'<th scope="col">{cell}</th>' if cell else "<td></td>" for cell in cells)
+    return f"<tr>{''.join(heads)}</tr>"
 
 
 def _cut(text: str) -> str:

@@ -114,17 +114,11 @@ def search_rate(
         if not losses:
             raise
     deviation = 0.03 * steps
-    smoothed = _smoothed(np.array(losses), deviation)
+    places = np.arange(len(losses))
+    weights = np.exp(-0.5 * ((places[:, None] - places) / deviation) ** 2)
+    smoothed: Array = weights @ losses / weights.sum(axis=1)
     suggestion = _steepest(np.array(rates), np.array(losses), smoothed, deviation)
     return LearningRateSearch(np.array(rates), np.array(losses), smoothed, suggestion)
-
-
-def _smoothed(losses: Array, deviation: float) -> Array:
-    """Return the mean of all losses at each step, weighted by a Gaussian of the distance in steps."""
-    steps = np.arange(len(losses))
-    share = np.exp(-0.5 * ((steps[:, None] - steps) / deviation) ** 2)
-    result: Array = share @ losses / share.sum(axis=1)
-    return result
 
 
 def _steepest(rates: Array, losses: Array, smoothed: Array, deviation: float) -> float | None:

@@ -17,17 +17,7 @@ from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.sweep import Sweep, judged, score
 from framework.files import read_text
 from framework.models.rows import prepare
-from framework.reports.contents import (
-    FEW,
-    STEPS,
-    Cells,
-    Contents,
-    confusions_of,
-    contents_of,
-    first_steps,
-    outputs_of_classes,
-    short_names,
-)
+from framework.reports import contents as reports
 from framework.reports.page import scatters, write_report
 from framework.runs.history import History
 from framework.runs.run import Run
@@ -55,7 +45,7 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
     ranked = sorted(folders, key=lambda folder: score(folder.side("").row.get(objective), mode))
     rows = compared(ranked, baselines=True)
     columns = [*rows[0]]
-    names = short_names(columns[1 : columns.index("epochs")])  # of the settings, which stand between those two
+    names = reports.short_names(columns[1 : columns.index("epochs")])  # of the settings, which stand between those two
     runs = [_contents(folder, _named(row, names)) for row, folder in zip(rows, ranked, strict=False)]
     write_report(path, runs, rows, (), _title(f"{len(runs)} runs", rows[0], objective, mode))
 
@@ -67,7 +57,7 @@ def report_sweep(sweep: Sweep, path: str | Path) -> None:
         SettingsError: The file cannot be written, or is something else than a report.
     """
     objective, ranked = sweep.objective, sweep.ranked()
-    names = short_names(each.setting for each in map(varied, sweep.settings["set"]) if each.size > 1)
+    names = reports.short_names(each.setting for each in map(varied, sweep.settings["set"]) if each.size > 1)
     further = [key for key in _SHOWN if any(row.get(key) is not None for row in ranked)]
     keys = {"run": "run", objective: objective} | names | {key: key for key in further}
     rows = [{name: row.get(key) for key, name in keys.items()} for row in ranked]
@@ -91,13 +81,13 @@ def _named(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Return a run's name with the first of the settings in which it differs from others."""
     values = [(name, row.get(key)) for key, name in names.items()]
     texts = [f"{name} {f'{value:.4g}' if isinstance(value, float) else value}" for name, value in values]
-    return f"{row['run']}: {', '.join(text for text in texts[:FEW] if len(text) < 40)}".removesuffix(": ")
+    return f"{row['run']}: {', '.join(text for text in texts[: reports.FEW] if len(text) < 40)}".removesuffix(": ")
 
 
-def _contents(folder: RunFolder, name: str) -> Contents:
+def _contents(folder: RunFolder, name: str) -> reports.Contents:
     """Return the contents of a folder's run, as far as its classes can be imported and its data can be read."""
     rows, metrics = folder.history(), folder.metrics
-    contents, missing = Contents(name), []
+    contents, missing = reports.Contents(name), []
     if metrics is None:
         missing.append("The run is not complete: it is in training, was interrupted, or was ended by an error.")
     try:
@@ -106,7 +96,7 @@ def _contents(folder: RunFolder, name: str) -> Contents:
         run = None
         missing.append(f"The checkpoint cannot be loaded, so the model is not shown. {error}")
     if run is not None:
-        contents = contents_of(run, name)
+        contents = reports.contents_of(run, name)
         try:
             _add_data(contents, folder.experiment, run)
         except (FrameworkError, ImportError) as error:
@@ -122,7 +112,7 @@ def _contents(folder: RunFolder, name: str) -> Contents:
     return contents
 
 
-def _about(folder: RunFolder) -> Cells:
+def _about(folder: RunFolder) -> reports.Cells:
     """Return when and how the run started, and with which versions."""
     try:
         about = folder.about
@@ -133,9 +123,9 @@ def _about(folder: RunFolder) -> Cells:
         return []
 
 
-def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
+def _add_data(contents: reports.Contents, experiment: Experiment, run: Run) -> None:
     """Add the confusion matrix and the first steps; say so where the data has changed since the run."""
-    outputs = outputs_of_classes(run.model, run.loss_function)
+    outputs = reports.outputs_of_classes(run.model, run.loss_function)
     if outputs and experiment.validation is None:
         contents.unconfused = (
             "It is counted on validation data, which the experiment does not have: write validation = 0.2 in its file, "
@@ -144,7 +134,7 @@ def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
     data, validation = experiment.parts()
     if outputs and validation is not None:
         source = prepare(validation, run.model, (run.loss_function,), "report", fingerprinted=True)
-        contents.confusions = confusions_of(run.model, outputs, source, "report")
+        contents.confusions = reports.confusions_of(run.model, outputs, source, "report")
         if source.fingerprint() != run.recipe.get("validation"):
             said = "The validation data has changed since the run: the confusion matrix is of what it is now."
             contents.alarms.append(said)
@@ -152,16 +142,16 @@ def _add_data(contents: Contents, experiment: Experiment, run: Run) -> None:
     if isinstance(data, tuple) and all(is_ours(type(callback).__module__) for callback in callbacks):
         again = _begun_again(experiment, data, run)
         if again.recipe["data"] == run.recipe.get("data"):
-            contents.steps = first_steps(again)
+            contents.steps = reports.first_steps(again)
         else:
             contents.alarms.append("The data has changed since the run, so its first steps are not shown.")
 
 
 def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:
     """Return a run of the first steps of the first epoch, which depend on the settings and the data alone."""
-    enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == STEPS else None)
+    enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == reports.STEPS else None)
     experiment.model.preprocess = run.model.preprocess
-    tracing = {"callbacks": [TraceSteps(limit=STEPS), enough], "engine": "numpy", "metrics": []}
+    tracing = {"callbacks": [TraceSteps(limit=reports.STEPS), enough], "engine": "numpy", "metrics": []}
     trainer = experiment.trainer.replace(**tracing)
     try:
         return train(trainer, experiment.model, data, epochs=1)
