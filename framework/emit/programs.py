@@ -17,7 +17,7 @@ from framework.emit.numpy import emit
 from framework.emit.text import show
 from framework.errors import DerivativeError, FrameworkError, ShapeError, UsageError
 from framework.graph.gradient import derivative, gradients, textbook_derivative
-from framework.graph.graph import Graph, rewrite
+from framework.graph.graph import STAND_IN, Graph, rewrite
 from framework.graph.node import Node, needed
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import CANNOT, line_at_fault
@@ -25,7 +25,7 @@ from framework.graph.rows import mixing
 from framework.graph.stable import stabilise
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.textbook import plainer, tidied
-from framework.graph.trace import ROWS, Traced, share, trace
+from framework.graph.trace import ROWS, Traced, share, trace, trace_again
 from framework.settings.component import Component
 from framework.settings.messages import require_formula
 
@@ -271,15 +271,14 @@ def require_called(activations: Iterable[Component]) -> None:
     require_derivatives(*activations, traced=True)
 
 
-def _with_parts(*components: Component) -> Iterable[Component]:
+def _with_parts(*components: Component) -> list[Component]:
     """Return components and the components among their settings, each once."""
-    known = {id(component): component for component in components}
-    waiting = [*components]
+    known, waiting = dict[int, Component](), [*components]
     for component in waiting:
-        parts = {id(part): part for part in parts_of(component) if id(part) not in known}
-        known |= parts
-        waiting += parts.values()
-    return waiting
+        if id(component) not in known:
+            known[id(component)] = component
+            waiting += parts_of(component)
+    return [*known.values()]
 
 
 def programs_of(component: Component) -> dict[Any, Any]:
@@ -435,11 +434,15 @@ class Formula(Component):
         return key
 
     def _key_of(self, name: str) -> Any:
-        graph, count = Graph(), self._methods[name]
-        symbols = [Symbol(graph.input(f"{index}", (graph.rows, tried_width(self)))) for index in range(count)]
+        shape = STAND_IN, tried_width(self)
+
+        def call(graph: Graph) -> Any:
+            symbols = [Symbol(graph.input(f"{index}", shape)) for index in range(self._methods[name])]
+            return graph.key_of([value_of(getattr(self, name)(*symbols))])
+
         try:
             with np.errstate(all="ignore"):
-                return graph.key_of([value_of(getattr(self, name)(*symbols))])
+                return trace_again((self, name), call)
         except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol)
             return str(error)
 

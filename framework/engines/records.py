@@ -19,7 +19,7 @@ from framework.graph.node import Node, matching, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol
-from framework.graph.trace import share
+from framework.graph.trace import share, trace_again
 from framework.optimizers import Optimizer
 from framework.schedules import ConstantSchedule, Schedule
 
@@ -107,9 +107,13 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
         CannotLower: ``update`` cannot be recorded, changes nothing, or depends on more than its arguments.
     """
 
+    def call(graph: Graph) -> tuple[Any, Lowered]:
+        update = _update(optimizer, graph, optimizer.learning_rate)
+        return graph.key_of(update.outputs.values()), update
+
     def rehearse() -> Lowered:
-        update = _update(optimizer, dtype, optimizer.learning_rate)
-        made: Lowered = share((type(optimizer), dtype, update), lambda: _rehearse(optimizer, dtype, update))
+        key, update = trace_again(("update", optimizer), call, dtype)
+        made: Lowered = share((type(optimizer), key), lambda: _rehearse(optimizer, dtype, update))
         return made
 
     record: Lowered = share(("update", dtype), rehearse, programs_of(optimizer))
@@ -119,10 +123,11 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
 def _rehearse(optimizer: Optimizer, dtype: str, update: Lowered) -> Lowered:
     """Return the record of an update, after a comparison with the update itself."""
     name = f"{type(optimizer).__name__}.update"
-    if _update(optimizer, dtype, optimizer.learning_rate) != update:
+    of_elements(name, update)
+    if _update(optimizer, Graph(dtype), optimizer.learning_rate) != update:
         raise CannotLower(f"{name} is another formula at each call, as with random numbers; a kernel has one")
     others = (0.25 if optimizer.learning_rate == 0.5 else 0.5, ConstantSchedule(rate=0.5))
-    if any(_update(optimizer, dtype, other) != update for other in others):
+    if any(_update(optimizer, Graph(dtype), other) != update for other in others):
         raise CannotLower(f"{name} reads self.learning_rate, which a hook may assign: use the argument 'rate'")
     numbers = np.random.default_rng(0).normal(size=(2 + len(optimizer.memory), 8)).astype(dtype)
     numbers[2:] = abs(numbers[2:])  # memory often holds squares
@@ -140,16 +145,17 @@ def _rehearse(optimizer: Optimizer, dtype: str, update: Lowered) -> Lowered:
     return update
 
 
-def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -> Lowered:
+def _update(optimizer: Optimizer, graph: Graph, learning_rate: float | Schedule) -> Lowered:
     """Return the record of ``update``, with this learning rate in the optimizer's settings."""
-    graph = Graph(dtype)
     memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # a user's names might be used in the source
     shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
     shapes |= dict.fromkeys(memory, (graph.rows,))
     inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}
     arrays: dict[str, Any] = {name: Symbol(node) for name, node in inputs.items()}
-    recipe = optimizer.replace()
-    recipe.__dict__["learning_rate"] = learning_rate
+    recipe = optimizer
+    if learning_rate is not optimizer.learning_rate:
+        recipe = optimizer.replace()
+        recipe.__dict__["learning_rate"] = learning_rate
     name = f"{type(optimizer).__name__}.update"
     try:
         with np.errstate(all="ignore"):
@@ -159,4 +165,4 @@ def _update(optimizer: Optimizer, dtype: str, learning_rate: float | Schedule) -
     changed = {name: arrays[name].node for name in ("values", *memory)}
     if all(node is inputs[name] for name, node in changed.items()):
         raise CannotLower(f"{name} changes nothing in place")
-    return of_elements(name, Lowered(inputs, changed))
+    return Lowered(inputs, changed)

@@ -8,6 +8,7 @@ from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from framework.errors import ShapeError
 from framework.graph.refuse import ONE_HOT, refuse
@@ -36,12 +37,14 @@ def _symbol(value: Any, *others: Any) -> Symbol:
 
 
 def _axis(x: Any, axis: int) -> int:
-    return int(np.lib.array_utils.normalize_axis_index(axis, x.ndim))
+    return normalize_axis_index(axis, x.ndim)
 
 
 def _axes(x: Any, axis: Any) -> tuple[int, ...]:
+    if type(axis) is int:
+        return (_axis(x, axis),)
     chosen: Any = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int | np.integer) else axis
-    return tuple(map(int, np.lib.array_utils.normalize_axis_tuple(tuple(chosen), x.ndim)))
+    return tuple(map(int, normalize_axis_tuple(tuple(chosen), x.ndim)))
 
 
 def _along(x: Any, axis: int | None) -> tuple[Any, int]:
@@ -173,7 +176,7 @@ def _swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 @implements("expand_dims")
 def _expand_dims(x: Any, axis: Any) -> Any:
     chosen = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
-    new = np.lib.array_utils.normalize_axis_tuple(chosen, x.ndim + len(chosen))
+    new = normalize_axis_tuple(chosen, x.ndim + len(chosen))
     sizes = iter(x.shape)
     return view("reshape", x, shape=tuple(1 if n in new else next(sizes) for n in range(x.ndim + len(new))))
 
@@ -539,7 +542,7 @@ def _sliding_window_view(
 ) -> Any:
     window = (window_shape,) if isinstance(window_shape, int | np.integer) else tuple(map(int, window_shape))
     chosen = range(x.ndim) if axis is None else axis
-    axes = tuple(map(int, np.lib.array_utils.normalize_axis_tuple(chosen, x.ndim, allow_duplicate=True)))
+    axes = tuple(map(int, normalize_axis_tuple(chosen, x.ndim, allow_duplicate=True)))
     if any(x.graph.rows_in(x.shape[n]) for n in axes):
         refuse("sliding_window_view along the rows", "give the axis")
     if len(window) != len(axes) or min(window) < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,18 @@ KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
 _SPECIAL = {"erf": erf, "erfc": erfc}  # the functions that NumPy does not have
 _PROMOTED_FROM = {"where": slice(1, None), "gather": slice(1), "set_index": slice(2), "scatter_add": slice(1)}
 """The arguments that determine the kind of the result, where not all do."""
+
+
+class Key(tuple[Any, ...]):
+    """A key of a graph. It computes its hash once."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        """Return the hash of the tuple."""
+        return self._hash
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Graph:
         calls: The activations that the formula calls, by their results.
         written: Those whose classes write a derivative.
         distributions: Nodes whose last axis is known to sum to 1.
+        loops: How many loops the formula has begun.
     """
 
     def __init__(self, dtype: str = "float64", rows: int = STAND_IN) -> None:
@@ -67,7 +81,18 @@ class Graph:
         self.calls: dict[Node, Call] = {}
         self.written: list[Any] = []
         self.distributions: set[Node] = set()
+        self.loops = 0
         self._known: dict[tuple[Any, ...], Node] = {}
+        self._recorded: dict[tuple[Any, ...], Node] = {}
+        self._key = Key()
+
+    def begin(self) -> int:
+        """Begin a further trace of a formula, which finds its nodes known if it has not changed; return their number.
+
+        Nothing else may have been added since the first trace.
+        """
+        self.calls, self.written, self.loops = {}, [], 0
+        return len(self.nodes)
 
     @contextmanager
     def simplifying(
@@ -97,14 +122,16 @@ class Graph:
             ShapeError: The arguments' shapes do not fit.
         """
         args = tuple([arg if type(arg) is Node else self.lift(arg) for arg in args])
+        key: tuple[Any, ...] | None = None
+        if not (self.simplifies or self.rules):
+            key = op, *_compared(args), *attributes.items()
+            if (known := self._recorded.get(key)) is not None:
+                return known
         row = OPERATIONS.get(op)
         if row is None:
             refuse(f"np.{op}", NO_RULE)
         if row.elementwise and Node not in map(type, args):
-            with np.errstate(all="ignore"):
-                if row.lowered is not None:
-                    return float(row.lowered(*map(np.dtype(self.dtype).type, args), **attributes))
-                return np.asarray((_SPECIAL.get(op) or getattr(np, op))(*args)).item()
+            return self._number(op, args, attributes)
         if op in self.rules and (form := self.rules[op](*args, **attributes)) is not None:
             return form
         if self.simplifies and op in SIMPLER:
@@ -115,12 +142,24 @@ class Graph:
             shape = row.shape(self, *[arg.shape if type(arg) is Node else () for arg in args], **attributes)
         except ShapeError as error:
             raise ShapeError(f"{error}{line_at_fault()}") from None
-        return self.made(op, args, attributes, tuple(map(int, shape)), row.kind or self._promoted(op, args, attributes))
+        kind = row.kind or self._promoted(op, args, attributes)
+        made = self.made(op, args, attributes, tuple(map(int, shape)), kind)
+        if key is not None:
+            self._recorded[key] = made
+        return made
+
+    def _number(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+        """Return what an operation makes of plain numbers."""
+        lowered = OPERATIONS[op].lowered
+        with np.errstate(all="ignore"):
+            if lowered is not None:
+                return float(lowered(*map(np.dtype(self.dtype).type, args), **attributes))
+            return np.asarray((_SPECIAL.get(op) or getattr(np, op))(*args)).item()
 
     def _promoted(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> str:
         if op == "astype":
             return str(attributes["to"])
-        found = {kind_of(arg) for arg in args[_PROMOTED_FROM.get(op, slice(None))]}
+        found = {*map(kind_of, args[_PROMOTED_FROM[op]] if op in _PROMOTED_FROM else args)}
         return "f" if "f" in found or not found else "i" if "i" in found else "b"
 
     def copy_of(self, node: Node) -> Node:
@@ -131,9 +170,8 @@ class Graph:
         self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str = "f"
     ) -> Node:
         """Return the node of an operation whose shape is known."""
-        compared = [arg.place if type(arg) is Node else (type(arg), repr(arg)) for arg in args]
         further = attributes.items() if op != "loop" else (attributes["body"].places, *[*attributes.items()][1:])
-        key = (op, kind, shape, *compared, *further)
+        key = (op, kind, shape, *_compared(args), *further)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = Node(self, op, args, attributes, shape, kind)
@@ -147,10 +185,12 @@ class Graph:
         key = (op, args[0].kind, tuple(map(int, shape)), *(arg.place for arg in args), *attributes.items())
         return self._known.get(key)
 
-    def key_of(self, outputs: Iterable[Any]) -> tuple[Any, ...]:
+    def key_of(self, outputs: Iterable[Any]) -> Key:
         """Return a key of the graph as it is now: equal graphs with equal outputs have equal ones."""
-        places = (output.place if isinstance(output, Node) else (type(output), repr(output)) for output in outputs)
-        return self.dtype, self.rows, tuple(self._known), *places
+        places = tuple(output.place if isinstance(output, Node) else (type(output), repr(output)) for output in outputs)
+        if self._key[3:] != (len(self.nodes), places):
+            self._key = Key((self.dtype, self.rows, tuple(self._known), len(self.nodes), places))
+        return self._key
 
     def filled(self, value: Any, shape: tuple[int, ...], kind: str = "f") -> Node:
         """Return a number or a node, broadcast to a shape."""
@@ -158,7 +198,7 @@ class Graph:
 
     def lift(self, value: Any) -> Any:
         """Return a value as a node or a plain number."""
-        if isinstance(value, Node):
+        if type(value) is float or isinstance(value, Node):
             return value
         value = np.asarray(value) if isinstance(value, list | tuple) else value
         if isinstance(value, np.ndarray) and value.ndim:
@@ -207,6 +247,11 @@ class Graph:
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
+def _compared(args: Iterable[Any]) -> list[Any]:
+    """Return arguments as they are compared: nodes by their places, numbers by type and text."""
+    return [arg.place if type(arg) is Node else (type(arg), repr(arg)) for arg in args]
+
+
 def _repeats(value: np.ndarray[Any, Any], number: Any) -> bool:
     """Return whether an array holds one number, or one row, again and again; 0.0 and -0.0 are two numbers."""
     return bool(((value == number) & (np.signbit(value) == np.signbit(number))).all())
@@ -214,7 +259,7 @@ def _repeats(value: np.ndarray[Any, Any], number: Any) -> bool:
 
 def kind_of(value: Any) -> str:
     """Return the kind of a node or a plain number."""
-    if isinstance(value, Node):
+    if type(value) is Node:
         return value.kind
     return "b" if isinstance(value, bool) else "i" if isinstance(value, int) else "f"
 

@@ -147,8 +147,10 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
     graph = symbols[0].graph
     moved = [value_of(np.moveaxis(array_symbol(part, graph), axis, 0)) for part in sequences]  # type: ignore[type-var]
     firsts = tuple(array_symbol(part, graph).node for part in firsts)
-    states = [graph.input(f"state_{len(graph.nodes)}", first.shape, first.kind) for first in firsts]
-    entries = [graph.input(f"entry_{len(graph.nodes)}", part.shape[1:], part.kind) for part in moved]
+    graph.loops += 1
+    name = f"loop_{graph.loops}"
+    states = [graph.input(f"{name}_state_{n}", first.shape, first.kind) for n, first in enumerate(firsts)]
+    entries = [graph.input(f"{name}_entry_{n}", part.shape[1:], part.kind) for n, part in enumerate(moved)]
     before = tuple(Symbol(node, fixed=True) for node in states)
     new, output = made(before if isinstance(state, tuple) else before[0], [Symbol(e, fixed=True) for e in entries])
     results = [array_symbol(part, graph).node for part in (*(new if isinstance(new, tuple) else (new,)), output)]

@@ -89,8 +89,8 @@ class ModelGraph:
         self.shape, self.sample, self.training = shape, sample, training
         samples, numbers = flatten(shape), {**model.parameters.views, **model.buffers}
         shapes = {name: size if sample else (ROWS, *size) for name, size in samples.items()}
-        shapes |= {f"number {name}": np.shape(value) for name, value in numbers.items()}
-        of_numbers = {f"number {name}": KINDS[np.asarray(value).dtype.kind] for name, value in numbers.items()}
+        shapes |= {f"number {name}": value.shape for name, value in numbers.items()}
+        of_numbers = {f"number {name}": KINDS[value.dtype.kind] for name, value in numbers.items()}
         walks: dict[Graph, tuple[Walk, Any]] = {}  # the formula may be called twice
         placed = ((f"{path} {part._label}".strip(), part) for path, part in model.placed())
         own = [label for label, part in placed if ":" in part.tag() and not part.by_hand]
@@ -106,7 +106,7 @@ class ModelGraph:
             return formula
 
         options: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
-        options["checked"] = plain and plain.graph
+        options |= {"checked": plain and plain.graph, "compared": not stable}
 
         def again(**symbols: Symbol) -> Any:
             twin = _with_other_numbers(model) if derives is False else model

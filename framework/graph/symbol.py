@@ -15,6 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from framework.graph.graph import Graph
 from framework.graph.node import Node
+from framework.graph.operations import ELEMENTWISE
 from framework.graph.refuse import NO_RULE, refuse
 
 NAMES = {
@@ -128,6 +129,8 @@ class Symbol(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Record a ufunc."""
         name = NAMES.get(ufunc.__name__, ufunc.__name__)
+        if method == "__call__" and not options and name in ELEMENTWISE:
+            return record(name, *inputs)
         (out,) = options.pop("out", (None,))
         if options.get("where") is True:  # the default
             del options["where"]
@@ -156,7 +159,7 @@ class Symbol(NDArrayOperatorsMixin):
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Any:
         """Record a NumPy function that is not a ufunc."""
-        name = getattr(function, "__name__", str(function))
+        name = function.__name__
         handler = FUNCTIONS.get(name)
         if handler is None:
             refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", NO_RULE)
@@ -193,6 +196,8 @@ class Symbol(NDArrayOperatorsMixin):
 
     def astype(self, dtype: Any, *, copy: bool = True, **_options: Any) -> Any:
         """Record a cast between floats, integers and booleans; the width of floats is the framework's choice."""
+        if dtype is float and self._node.kind == "f":
+            return self.copy() if copy else self
         wanted = np.dtype(dtype)
         kind = wanted.kind
         if kind not in "fiub" or wanted.itemsize < {"f": self.dtype.itemsize, "b": 1}.get(kind, 4):
@@ -273,7 +278,8 @@ def _called(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 def record(op: str, *args: Any, **attributes: Any) -> Any:
     """Add an operation to the graph of the symbols among the arguments; return a symbol or a plain number."""
-    return symbol_of(graph_of(*args).add(op, *map(value_of, args), **attributes))
+    made = graph_of(*args).add(op, *[arg.node if type(arg) is Symbol else arg for arg in args], **attributes)
+    return Symbol(made) if type(made) is Node else made
 
 
 def graph_of(*values: Any) -> Graph:
@@ -282,6 +288,16 @@ def graph_of(*values: Any) -> Graph:
         if isinstance(value, Symbol):
             return value.graph
     raise TypeError("none of the values is a symbol")
+
+
+def _operators(op: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return an operator and its reflection, which do without NumPy's dispatch: tracing calls them most."""
+    return lambda self, other: record(op, self, other), lambda self, other: record(op, other, self)
+
+
+for _name, _op in {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide"}.items():
+    for _prefix, _operator in zip(("", "r"), _operators(_op), strict=True):
+        setattr(Symbol, f"__{_prefix}{_name}__", _operator)
 
 
 def array_symbol(value: Any, graph: Graph) -> Symbol:

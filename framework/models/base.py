@@ -168,6 +168,8 @@ class Model(Component):
             ShapeError: The model does not take such samples.
             DerivativeError: A formula cannot be traced.
         """
+        if not settle and self._state is not None and type(shape) is tuple and shape in self._state.shapes:
+            return self._state.shapes[shape]
         shape, layers = narrowed(shape, self.open_shape), self.unsettled()
         if not is_open(shape) or (":" not in self.tag() and (self.chain or isinstance(shape, tuple))):
             return self._inferred(shape, settle=settle)

@@ -350,7 +350,7 @@ class Composite(Model):
         return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
 
     def _require_gradients(self) -> None:
-        if sum(map(math.prod, self.layout().values())) <= _CHECKED_SIZE:
+        if self.by_hand and sum(map(math.prod, self.layout().values())) <= _CHECKED_SIZE:
             super()._require_gradients()
 
     def _laid_out(self, *place: int, draw: bool = True) -> State:

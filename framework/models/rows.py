@@ -191,7 +191,7 @@ class Checks:
             if array.ndim == 0 or len(array) != rows:
                 got = f"{_form(x)} and {_form(y)}"
                 raise ShapeError(f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {got}")
-        sample = model.shape_after(sample_shape(x))
+        sample = model.infer_shape(sample_shape(x))
         sample = sample if is_known(sample) else sample_shape(model.output(take(x, slice(1)))[1])
         shape = map_leaves(lambda sizes: (rows, *sizes), sample)
         forms = [loss.form_targets(y, shape, model.dtype, of_y, given) for loss in self.losses]

@@ -233,7 +233,7 @@ class Component(BaseModel, metaclass=ComponentType):
         framework.errors.SettingsError: Scaled: unknown setting 'facter'; did you mean 'factor'? Settings: factor
     """
 
-    __slots__ = ("_inner", "_programs")  # components among the settings, traced formulas: derived from the settings
+    __slots__ = ("_hash", "_inner", "_programs")  # components among the settings, traced formulas: derived from these
 
     keeps: ClassVar[str] = ""
     """Where a class of this kind keeps what changes, for the message of a refused assignment."""
@@ -304,13 +304,19 @@ class Component(BaseModel, metaclass=ComponentType):
 
     def __eq__(self, other: object) -> bool:
         """Compare class and settings. 0.0 and -0.0 differ, as 1 and 1.0 do: a formula may compute another thing."""
+        if self is other:
+            return True
         if type(other) is not type(self):
             return NotImplemented
         mine, theirs = self.settings(), cast("Self", other).settings()
         return mine == theirs and repr(mine) == repr(theirs)
 
     def __hash__(self) -> int:
-        return hash((type(self), *self.settings().values()))
+        try:
+            return int(Component._hash.__get__(self))  # type: ignore[attr-defined]
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash((type(self), *self.settings().values())))
+            return hash(self)
 
     def __str__(self) -> str:
         return repr(self)

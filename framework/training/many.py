@@ -253,7 +253,6 @@ def _members(
             except CannotLower as reason:
                 raise _refusal(str(reason)) from None
         else:
-            trainer.figures.require_model(model.output_activation)
             engine = first.run.engine
             member.hold(member.new_run(model, engine), first.source, first.held_out)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}

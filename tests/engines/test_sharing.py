@@ -14,12 +14,15 @@ from framework import (
     Layer,
     Loss,
     MeanSquaredError,
+    Reshape,
     Sequential,
     SGDOptimizer,
+    SimpleRNN,
     Softmax,
     Tanh,
     Trainer,
 )
+from framework.graph.node import Node
 
 RNG = np.random.default_rng(0)
 X, Y, CLASSES = RNG.normal(size=(12, 4)), RNG.normal(size=(12, 3)), RNG.integers(0, 3, 12)
@@ -62,6 +65,7 @@ MODELS = {
     "own layers": (lambda: Sequential(Own(), Own(), Dense(4, 3)), MeanSquaredError, Y),
     "own activation": (lambda: Sequential(Dense(4, 4, OwnActivation()), Dense(4, 3)), MeanSquaredError, Y),
     "own function": (lambda: Sequential(Layer.of(shifted), Dense(4, 3)), MeanSquaredError, Y),
+    "loop": (lambda: Sequential(Reshape((4, 1)), SimpleRNN(3, inputs=1), Dense(3, 3)), MeanSquaredError, Y),
     "own loss": (lambda: Dense(4, 3), OwnLoss, Y),
 }
 
@@ -83,6 +87,32 @@ def test_a_second_fit_of_an_equal_model_emits_nothing(name, monkeypatch):
     for module in ("step", "programs"):
         monkeypatch.setattr(f"framework.emit.{module}.emit", refuse)
     np.testing.assert_array_equal(fit(), first)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_second_fit_finds_the_nodes_of_formulas_that_have_not_changed(name, monkeypatch):
+    make, loss, y = MODELS[name]
+
+    def fit():
+        trainer = Trainer(loss=loss(), optimizer=SGDOptimizer(learning_rate=0.1), engine="numpy")
+        trainer.fit(model := make(), (X, y), (X, y) if loss is CrossEntropy else None)  # whose stable form is one of h
+        return model.parameters.vector
+
+    first = fit()
+    monkeypatch.setattr(Node, "__init__", refuse)
+    np.testing.assert_array_equal(fit(), first)
+
+
+def test_fits_see_a_global_that_changes_and_changes_back(monkeypatch):
+    def fit(shift):
+        monkeypatch.setitem(globals(), "SHIFT", shift)
+        model = Sequential(Own(seed=0), Dense(4, 3, seed=1))
+        Trainer(loss=OwnLoss(), optimizer=SGDOptimizer(learning_rate=0.1), engine="numpy").fit(model, (X, Y))
+        return model.parameters.vector
+
+    first, second, third = fit(0.5), fit(-0.75), fit(0.5)
+    np.testing.assert_array_equal(third, first)
+    assert abs(second - first).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", MODELS)
