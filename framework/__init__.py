@@ -14,25 +14,23 @@ from types import ModuleType as _Module
 
 from framework.activations import Activation as Activation
 from framework.activations.basic import Identity as Identity, Sigmoid as Sigmoid, Softmax as Softmax, Tanh as Tanh
-from framework.activations.rectifiers import (
+from framework.activations.formulas import (
     CELU as CELU,
     ELU as ELU,
+    GELU as GELU,
     SELU as SELU,
     HardSigmoid as HardSigmoid,
     HardSwish as HardSwish,
     HardTanh as HardTanh,
     LeakyReLU as LeakyReLU,
-    ReLU as ReLU,
-    Step as Step,
-)
-from framework.activations.smooth import (
-    GELU as GELU,
     LogSigmoid as LogSigmoid,
     Mish as Mish,
+    ReLU as ReLU,
     SiLU as SiLU,
     Sine as Sine,
     Softplus as Softplus,
     Softsign as Softsign,
+    Step as Step,
     Swish as Swish,
 )
 from framework.callbacks import HOOKS as HOOKS, Callback as Callback, on as on
@@ -92,38 +90,37 @@ from framework.gradients import (
 )
 from framework.graph.loop import loop as loop
 from framework.losses import Loss as Loss, RowLoss as RowLoss
-from framework.losses.classification import (
+from framework.losses.formulas import (
     BinaryCrossEntropy as BinaryCrossEntropy,
+    Cauchy as Cauchy,
     CrossEntropy as CrossEntropy,
     Focal as Focal,
-    Hinge as Hinge,
-    SquaredHinge as SquaredHinge,
-)
-from framework.losses.regression import (
-    Cauchy as Cauchy,
     HalfSquaredError as HalfSquaredError,
+    Hinge as Hinge,
     Huber as Huber,
     LogCosh as LogCosh,
     MeanAbsoluteError as MeanAbsoluteError,
     MeanSquaredError as MeanSquaredError,
     Poisson as Poisson,
     Quantile as Quantile,
+    SquaredHinge as SquaredHinge,
 )
 from framework.losses.rows import CosineSimilarity as CosineSimilarity, KLDivergence as KLDivergence
 from framework.losses.several import Losses as Losses
 from framework.metrics import Metric as Metric, WholeMetric as WholeMetric
 from framework.metrics.base import OutputMetric as OutputMetric
-from framework.metrics.classification import (
+from framework.metrics.formulas import (
     F1 as F1,
+    R2 as R2,
     ROCAUC as ROCAUC,
     Accuracy as Accuracy,
     ConfusionMatrix as ConfusionMatrix,
     Perplexity as Perplexity,
     Precision as Precision,
     Recall as Recall,
+    RootMeanSquaredError as RootMeanSquaredError,
     TopK as TopK,
 )
-from framework.metrics.regression import R2 as R2, RootMeanSquaredError as RootMeanSquaredError
 from framework.models import Composite as Composite, Layer as Layer, Model as Model
 from framework.models.affine import Dense as Dense, Neuron as Neuron
 from framework.models.attention import (

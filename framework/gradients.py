@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.callbacks import on
-from framework.derivatives.differences import Bounds, derivative_bounds
+from framework.derivatives import Bounds, derivative_bounds
 from framework.errors import DataError, DerivativeError
 from framework.losses import Loss
 from framework.models import Model

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, require_untouched
-from framework.derivatives.checks import Check
+from framework.derivatives import Check
 from framework.emit.programs import Formula, Program, call_formula, program_of
 from framework.errors import DivergedError, ShapeError
 from framework.graph.gradient import gradients

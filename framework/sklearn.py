@@ -20,7 +20,7 @@ from pydantic import Field
 
 from framework.activations import Activation
 from framework.activations.basic import Identity, Sigmoid, Softmax
-from framework.activations.rectifiers import ReLU
+from framework.activations.formulas import ReLU
 from framework.arrays import Array, first_place
 from framework.callbacks import Callback
 from framework.callbacks.stopping import EarlyStopping
@@ -28,8 +28,7 @@ from framework.data.sources import split
 from framework.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
 from framework.frames import is_frame
 from framework.losses import Loss
-from framework.losses.classification import BinaryCrossEntropy, CrossEntropy
-from framework.losses.regression import MeanSquaredError
+from framework.losses.formulas import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from framework.losses.requirements import require_weights
 from framework.losses.several import Losses
 from framework.metrics import Metric

@@ -26,7 +26,7 @@ from framework.checkpoint import save
 from framework.errors import FrameworkError, UsageError
 from framework.gradients import check_gradients, numerical_gradient
 from framework.losses import Loss
-from framework.losses.regression import HalfSquaredError
+from framework.losses.formulas import HalfSquaredError
 from framework.losses.several import Losses
 from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import OutputMetric

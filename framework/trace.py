@@ -20,7 +20,7 @@ from framework.emit.step import Workspace
 from framework.errors import ShapeError
 from framework.graph.step import LossGraph
 from framework.losses import Loss
-from framework.losses.regression import HalfSquaredError
+from framework.losses.formulas import HalfSquaredError
 from framework.models.affine import Neuron
 from framework.optimizers.formulas import SGDOptimizer
 from framework.runs.run import Run

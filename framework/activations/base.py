@@ -15,7 +15,7 @@ import numpy as np
 
 from framework import plots
 from framework.arrays import Array, numeric
-from framework.derivatives.checks import check_activation
+from framework.derivatives import check_activation
 from framework.emit.programs import Formula, Program, call_formula, program_of, programs_of, tried_width
 from framework.emit.text import CLASSES
 from framework.errors import DerivativeError, SettingsError

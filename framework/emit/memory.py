@@ -1,11 +1,21 @@
-"""Memory: the working arrays of an emitted function, laid out once for each number of rows."""
+"""Memory: the working arrays of an emitted function, laid out once for each number of rows.
+
+Lives: where each value of a function is stored, and when its array is used for the last time.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import numpy as np
+
+from framework.graph.lower import is_columns
+from framework.graph.node import Node, nodes_in
+from framework.graph.operations import OPERATIONS
 
 Array = np.ndarray[Any, Any]
 OpenSize = tuple[int, int]
@@ -127,3 +137,160 @@ class Memory(dict[int, list[Array]]):
             del self[next(iter(self))]
         found = self[rows] = self._layout.made(rows)
         return found
+
+
+Shape = tuple[int, ...]
+Home = Any
+"""The node whose array holds a value; (loop, place) for a result of a loop."""
+_LOOSE = frozenset({"gather", "scatter_add", "python", "call", "call_back", "loop", "astype", "constant"})
+"""Operations whose results may have any strides."""
+_TALL = 64
+"""A transposed matrix is worth a copy where it is multiplied by a matrix of at least this many rows."""
+
+
+class Lives:
+    """Where each value is stored, and when its array is used for the last time."""
+
+    def __init__(self) -> None:
+        self.home: dict[Node, Home] = {}
+        self.last: dict[Home, float] = {}
+        self.read: dict[Node, float] = {}  # when a value itself is read for the last time
+        self.strides: dict[Node, Shape | None] = {}
+        self.orders: dict[Node, list[Node]] = {}
+        self.time: dict[Node, int] = {}
+        self.copies: set[Node] = set()  # reshapes that NumPy copies, and transposed matrices that are worth a copy
+        self.clock = 0
+
+    def follow(self, order: Iterable[Node]) -> None:
+        """Visit nodes in the order of computation, and a loop after its body."""
+        order = list(order)
+        here = set(order)
+        for node in order:
+            self.copies |= _turned(node) if node.op == "loop" else _turned_rows(node) & here
+        for node in order:
+            if node.op == "loop":
+                self._follow_body(node)
+            if node.op in ("call", "call_back", "python"):  # Python may keep what it is given, or return it
+                self.last |= {self.home.setdefault(arg, arg): math.inf for arg in nodes_in(node.args)}
+            self.home[node], self.time[node] = self._home(node), self.clock
+            for used in (node, *nodes_in(node.args)):
+                home = self.home.setdefault(used, used)
+                self.read[used], self.last[home] = self.clock, max(self.clock, self.last.get(home, 0))
+            self.clock += 1
+
+    def _follow_body(self, loop: Node) -> None:
+        body = loop.attributes["body"]
+        for node in (*body.states, *body.entries):
+            self.home[node] = node
+            self.strides[node] = None
+        self.orders[loop] = body.order()
+        self.follow(self.orders[loop])
+        for output in nodes_in(body.outputs):
+            self.last[self.home.setdefault(output, output)] = self.clock
+        for place in range(len(body.outputs)):
+            self.last[loop, place] = self.clock
+
+    def _home(self, node: Node) -> Home:
+        if node.op == "part":
+            loop, place = node.args[0], node.attributes["index"]
+            return (loop, shared_stack(loop, place)) if loop.op == "loop" else loop
+        if is_columns(node):
+            self.copies.add(node)
+        self.strides[node] = strided(node.shape) if node in self.copies else self._strides(node)
+        first = node.args[0] if node.args else None
+        if not OPERATIONS[node.op].view or not isinstance(first, Node) or node in self.copies:
+            return node
+        return self.home.setdefault(first, first)
+
+    def _strides(self, node: Node) -> Shape | None:
+        """Return the strides of a value, in elements, or None where they are not known."""
+        if not OPERATIONS[node.op].view:
+            return None if node.op in _LOOSE else strided(node.shape)
+        first = node.args[0]
+        if not isinstance(first, Node):
+            return (0,) * node.ndim
+        strides = self.strides.get(first)
+        if strides is None:
+            return None
+        if node.op == "transpose":
+            return tuple(strides[axis] for axis in node.attributes["axes"])
+        if node.op == "index":
+            return tuple(
+                stride * (1 if part is None else -1 if part == "reversed" else part[2])
+                for stride, part in zip(strides, node.attributes["index"], strict=True)
+                if not isinstance(part, int)
+            )
+        if node.op == "reshape":
+            found = reshaped(first.shape, strides, node.shape)
+            if found is None:
+                self.copies.add(node)
+                found = strided(node.shape)
+            return found
+        if node.op == "windows":
+            axes, steps = node.attributes["axes"], node.attributes["steps"]
+            outer = list(strides)
+            for axis, step in zip(axes, steps, strict=True):
+                outer[axis] *= step
+            return (*outer, *(strides[axis] for axis in axes))
+        extra = node.ndim - first.ndim
+        spread = (0 if size == 1 else stride for size, stride in zip(first.shape, strides, strict=True))
+        return (*(0,) * extra, *spread)
+
+    def contiguous(self, node: Node) -> bool:
+        """Return whether a value is known to be C contiguous."""
+        strides = self.strides.get(node)
+        return strides is not None and reshaped(node.shape, strides, (math.prod(node.shape),)) == (1,)
+
+
+def _turned(loop: Node) -> set[Node]:
+    """Return the transposed matrices that every step multiplies by: BLAS is half as fast with them as with a copy."""
+    body = loop.attributes["body"]
+    factors = {node.args[1] for node in body.order() if node.op == "matmul"} & {*body.captured}
+    return {factor for factor in factors if factor.op == "transpose"}
+
+
+def _turned_rows(node: Node) -> set[Node]:
+    """Return the transposed matrices of a product for each row, where a copy pays for the same reason."""
+    pays = node.op == "matmul" and node.ndim > 2 and node.shape[-2] >= _TALL and node.args[1].op == "transpose"
+    return {node.args[1]} if pays else set()
+
+
+def shared_stack(loop: Node, place: int) -> int:
+    """Return the place of the loop's result that holds another one: a state that is also stacked is in the stack."""
+    body = loop.attributes["body"]
+    count = len(body.states)
+    stacks = range(count, count + body.stacked) if place < count else ()
+    return next((stack for stack in stacks if body.outputs[stack] is body.outputs[place]), place)
+
+
+def strided(shape: Shape) -> Shape:
+    """Return the strides, in elements, of a C contiguous array."""
+    return tuple([*accumulate(reversed(shape), mul, initial=1)][-2::-1])
+
+
+def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
+    """Return the strides after a reshape, or None where NumPy must copy."""
+    if 0 in new:
+        return strided(new)
+    axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
+    blocks: list[tuple[int, int]] = []  # (size, stride) of runs of axes that are contiguous together
+    for size, stride in axes:
+        if blocks and blocks[-1][1] == size * stride:
+            blocks[-1] = (blocks[-1][0] * size, stride)
+        else:
+            blocks.append((size, stride))
+    found: list[int] = []
+    rest, stride = 1, 1
+    for size in reversed(new):
+        if size == 1:
+            found.append(stride)
+            continue
+        if rest == 1:
+            if not blocks:
+                return None
+            rest, stride = blocks.pop()
+        if rest % size:
+            return None
+        found.append(stride)
+        rest, stride = rest // size, stride * size
+    return tuple(reversed(found))

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.emit.lives import Home, Lives, Shape, shared_stack, strided
-from framework.emit.memory import Layout, Memory
+from framework.emit.memory import Home, Layout, Lives, Memory, Shape, shared_stack, strided
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
 from framework.emit.text import entry_text, gather_text
 from framework.errors import DerivativeError

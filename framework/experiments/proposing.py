@@ -28,8 +28,7 @@ from framework.experiments.tables import classes_of, labelled, table_of, table_r
 from framework.extras import required
 from framework.frames import Frame
 from framework.metrics.base import Metric
-from framework.metrics.classification import ROCAUC
-from framework.metrics.regression import R2
+from framework.metrics.formulas import R2, ROCAUC
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import alike, propose, rules

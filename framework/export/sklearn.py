@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
-from framework.activations.rectifiers import ReLU
+from framework.activations.formulas import ReLU
 from framework.arrays import Array
 from framework.errors import SettingsError
 from framework.models import Model

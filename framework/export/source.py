@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from framework import special
-from framework.emit.lives import Lives
+from framework.emit.memory import Lives
 from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows, sums_over_rows
 from framework.emit.runtime import windows
 from framework.emit.text import gather_text

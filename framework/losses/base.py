@@ -21,7 +21,7 @@ import numpy as np
 
 from framework.activations import Activation
 from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
-from framework.derivatives.checks import check_loss
+from framework.derivatives import check_loss
 from framework.emit.programs import Formula, Program, call_formula, is_checked, program_of, programs_of, tried_width
 from framework.emit.step import Pass
 from framework.emit.text import CLASSES

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array, Record, require_like, require_untouched
-from framework.derivatives.checks import Check
+from framework.derivatives import Check
 from framework.graph.trace import share
 from framework.trees import flatten, leaves, map_leaves, sample_shape
 

@@ -15,7 +15,7 @@ from framework.data.parts import Source
 from framework.errors import SettingsError
 from framework.losses import Loss
 from framework.losses.several import Losses
-from framework.metrics.classification import ConfusionMatrix
+from framework.metrics.formulas import ConfusionMatrix
 from framework.models import Model
 from framework.models.rows import EVALUATION_ROWS, classes_of
 from framework.settings.component import full_repr

@@ -29,7 +29,7 @@ from framework import (
     Swish,
 )
 from framework.activations.stable import logistic, scaled, softplus
-from framework.derivatives.checks import GRID, Check
+from framework.derivatives import GRID, Check
 from framework.emit.programs import Program
 
 GRIDS = {dtype: stored("activations")[f"SiLU() {dtype}"]["h"] for dtype in ("float64", "float32")}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from framework.derivatives.differences import derivative_bounds, resolved_bounds
+from framework.derivatives import derivative_bounds, resolved_bounds
 
 POINTS = np.array([-300.7, -2.3, -1e-5, 1e-5, 0.4, 1.0, 17.9])
 

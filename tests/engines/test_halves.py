@@ -9,7 +9,7 @@ from whole_models import WholeModel
 
 from framework import on
 from framework.arithmetic import limit_threads
-from framework.derivatives.differences import derivative_bounds, resolved_bounds
+from framework.derivatives import derivative_bounds, resolved_bounds
 from framework.trees import flatten, map_leaves
 
 TOLERANCES = {"float64": 1e-11, "float32": 1e-4}

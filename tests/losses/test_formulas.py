@@ -26,7 +26,7 @@ from framework import (
     RowLoss,
     SquaredHinge,
 )
-from framework.derivatives.checks import GRID, Check
+from framework.derivatives import GRID, Check
 from framework.emit.programs import Program
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
