@@ -33,11 +33,11 @@ COUNTED = 4096
 """Up to this many different values are counted exactly."""
 
 _ID = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?)$", re.IGNORECASE)
-_CONVERT = "convert it first, as by pandas.to_numeric or pandas.to_datetime"
 _DOUBTS = {
     "dates": re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[/.]\d\d?[/.]\d{2,4}( .*)?"),
     "numbers": re.compile(r"[$€£¥]? ?[+-]?\d[\d,]*\.?\d*( ?[%$€£¥°]| [A-Za-z]{1,6})?"),
 }
+_DECIMAL_COMMA = re.compile(r",(?!\d{3}(\D|$))")
 
 
 class Proposal(NamedTuple):
@@ -121,6 +121,15 @@ class _Summary:
         what = next((what for what, pattern in known.items() if all(map(pattern.fullmatch, some))), "")
         return what and f"{what} as text, such as {some[0]!r}"
 
+    def conversion(self, label: str) -> str:
+        """Return how pandas makes dates or numbers of text that is in doubt."""
+        some = [*self.levels.counts][:50]
+        if all(map(_DOUBTS["dates"].fullmatch, some)):
+            return f"convert it first, as by pandas.to_datetime(table[{label!r}], format=...)"
+        texts = f"table[{label!r}].str" + (".replace(',', '.').str" if any(map(_DECIMAL_COMMA.search, some)) else "")
+        code = f"pandas.to_numeric({texts}.replace(r'[^\\d.+-]', '', regex=True))"
+        return f"convert numbers first: table[{label!r}] = {code}"
+
     @property
     def distinct(self) -> int:
         """How many different values there are; beyond ``COUNTED`` the sum over blocks, which may be too large."""
@@ -129,7 +138,7 @@ class _Summary:
 
 
 def propose(
-    data: Any, target: str | Sequence[str] | None = None, *, name: str = "propose", advice: str = _CONVERT
+    data: Any, target: str | Sequence[str] | None = None, *, name: str = "propose", advice: str = ""
 ) -> tuple[list[Proposal], list[Proposal]]:
     """Return a proposal for each column of some data, and one for each target.
 
@@ -137,7 +146,8 @@ def propose(
         data: A table, (table, "target"), (table, y) or a Dataset of tables; read whole, in blocks.
         target: The name of the target's column, or of several, if data is a table.
         name: The caller, for messages.
-        advice: What a warning advises for a column of numbers or dates as text, or for very many classes.
+        advice: What a warning advises for a column of numbers or dates as text, or for very many classes; "" is a line
+            of pandas that converts it.
 
     Example:
         >>> import pandas
@@ -158,7 +168,8 @@ def propose(
     for what, each in (("column", summaries), ("target", targets)):
         for label, column in each.items():
             if said := column.doubt(target=what == "target"):
-                warn(f"{name}: {what} {label or source.target!r} holds {said}; {advice}")
+                shown = label or source.target or TARGET
+                warn(f"{name}: {what} {shown!r} holds {said}; {advice or column.conversion(shown)}")
     few = [each.whole and each.distinct <= 300 for each in summaries.values() if each.kind == "number"]
     pixels = len(few) > 8 and sum(few) > len(few) / 2  # most are small whole numbers, which are then no categories
     found = [

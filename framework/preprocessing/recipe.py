@@ -16,8 +16,8 @@ from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.proposing import code, propose, rules
 from framework.preprocessing.reading import TARGET, Block, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import Column, ColumnStep
-from framework.settings.component import Component, Named
-from framework.settings.messages import shortened
+from framework.settings.component import Component, Named, _from_text
+from framework.settings.messages import brief, shortened
 from framework.tables import as_html
 
 _KINDS = tuple(f"<{kind}>" for kind in get_args(Kind))
@@ -58,7 +58,7 @@ class Preprocess(Component):
 
     def __init__(self, columns: Any, target: Any = ()) -> None:
         pairs = isinstance(target, list | tuple) and all(isinstance(each, tuple | list) for each in target)
-        if isinstance(target, ColumnStep | list | tuple) and not pairs:
+        if not isinstance(target, Mapping) and not pairs:
             target = {"*": target} if target else ()
         super().__init__(columns=_listed(columns), target=_listed(target))
 
@@ -160,7 +160,19 @@ class Preprocess(Component):
 
 
 def _listed(rules: Any) -> Any:
-    """Return rules by name in which a single step is a list of one."""
+    """Return rules by name in which a single step is a list of one.
+
+    Raises:
+        SettingsError: A step has no name of a column, or what a column takes is not a step.
+    """
+    if isinstance(rules, ColumnStep):
+        raise SettingsError(f"Preprocess: setting 'columns' must have steps by name, as {{'<number>': [{rules!r}]}}")
+    for key, steps in rules.items() if isinstance(rules, Mapping) else ():
+        for step in steps if isinstance(steps, list | tuple) else (steps,):
+            if not isinstance(step, ColumnStep | Mapping):
+                meant = _from_text(ColumnStep, getattr(step, "__name__", step))
+                advised = repr(meant) if isinstance(meant, ColumnStep) else "Standardize()"
+                raise SettingsError(f"Preprocess: {key!r} must have a list of steps, as [{advised}]; got {brief(step)}")
     rules = rules.items() if isinstance(rules, Mapping) else rules
     if not isinstance(rules, Iterable) or not all(isinstance(rule, tuple) and len(rule) == 2 for rule in [*rules]):
         return rules

@@ -142,6 +142,10 @@ def test_a_column_of_many_codes_is_not_called_dates():
     [
         ([f"${row:,}" for row in range(1000, 1100)], r"column 'raw' holds numbers as text, such as '\$1,000'; convert"),
         (
+            [f"{row / 8}%" for row in range(100)],
+            "column 'raw' holds numbers as text, such as '0.0%'; convert numbers fi",
+        ),
+        (
             [f"{row % 28 + 1}/3/2021" for row in range(100)],
             "column 'raw' holds dates as text, such as '1/3/2021'; conv",
         ),
@@ -151,6 +155,24 @@ def test_a_column_of_many_codes_is_not_called_dates():
 def test_text_of_numbers_or_dates_is_warned_of(frame, column, message):
     with pytest.warns(UserWarning, match=f"Preprocess.of: {message}"):
         Preprocess.of((frame({"raw": column, "churned": ["no", "yes"] * 50}), "churned"))
+
+
+NUMBERS_AS_TEXT = {
+    "per cent": {"22%": 22.0, "0.5%": 0.5, "-3 %": -3.0},
+    "money": {"$1,000.50": 1000.5, "$ 3": 3.0, "$-12,345": -12345.0},
+    "units": {"3 kg": 3.0, "0.25 kg": 0.25},
+    "decimal commas": {"3,5": 3.5, "1,250": 1.25, "-7": -7.0},
+    "plain": {"1.5": 1.5, "+2": 2.0},
+}
+
+
+@pytest.mark.parametrize("numbers", NUMBERS_AS_TEXT.values(), ids=NUMBERS_AS_TEXT)
+def test_the_line_that_a_warning_of_numbers_as_text_advises_converts_them(numbers):
+    table = pd.DataFrame({"raw": [*numbers, None] * 20, "late": ["no", "yes"] * 10 * (len(numbers) + 1)})
+    with pytest.warns(UserWarning, match="column 'raw' holds numbers as text") as caught:
+        Preprocess.of(table, "late")
+    exec(str(caught[0].message).partition("convert numbers first: ")[2], {"pandas": pd, "table": table})
+    np.testing.assert_array_equal(table["raw"], [*numbers.values(), np.nan] * 20)
 
 
 def test_a_target_of_very_many_classes_is_warned_of():

@@ -397,6 +397,24 @@ def test_rules_and_columns_must_fit_together(name):
         Preprocess(columns=columns).fit(pd.DataFrame({"c": [1.0]}))
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": "standardize"}, r"'a' must have a list of steps, as \[Standardize\(\)\]; got 'standardize'"),
+        ({"a": ["one-hot"]}, r"'a' must have a list of steps, as \[OneHot\(\)\]; got 'one-hot'"),
+        ({"a": OneHot}, r"'a' must have a list of steps, as \[OneHot\(\)\]; got <class"),
+        ({"a": max}, r"'a' must have a list of steps, as \[Standardize\(\)\]; got <built-in function max>"),
+        (MinMax(), r"setting 'columns' must have steps by name, as {'<number>': \[MinMax\(\)\]}"),
+    ],
+)
+def test_a_rule_that_is_not_a_list_of_steps_is_told_how_to_write_one(columns, message):
+    with pytest.raises(SettingsError, match=f"Preprocess: {message}"):
+        Preprocess(columns)
+    if isinstance(columns, dict):
+        with pytest.raises(SettingsError, match=message.replace("'a'", r"'\*'")):
+            Preprocess({"a": []}, target=columns["a"])
+
+
 def test_a_single_step_needs_no_list():
     recipe = Preprocess(columns={"x": Standardize()}, target=Classes())
     assert recipe == Preprocess(columns={"x": [Standardize()]}, target=[Classes()])
