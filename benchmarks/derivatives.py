@@ -27,7 +27,7 @@ import mpmath as mp
 import numpy as np
 
 import framework as fw
-from framework.activations.stable import logistic, scaled
+from framework.activations.basic import logistic, scaled
 from framework.special import erfc
 
 DTYPES = ("float64", "float32")

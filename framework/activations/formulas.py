@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from framework.activations.base import Activation
-from framework.activations.stable import logistic, scaled, softplus
+from framework.activations.basic import logistic, scaled, softplus
 from framework.settings.component import Fraction, Positive
 from framework.special import erfc
 

@@ -162,11 +162,6 @@ class ModelGraph:
         """The leaves of x, the parameters, the buffers and the draws."""
         return [*self.x.values(), *self.numbers.values(), *(node for _, node in self.draws)]
 
-    @property
-    def results(self) -> list[Any]:
-        """The leaves of the output, the new buffers, and whether ids are sound."""
-        return [*self.a, *self.buffers.values(), self.sound]
-
     def gradients(self, fused: Mapping[str, bool], wrt: Sequence[Node]) -> tuple[dict[str, Node], list[Node]]:
         """Return inputs for the gradients of outputs, and the gradients of ``wrt`` that follow from them.
 

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from framework.activations.basic import Sigmoid
-from framework.activations.stable import times_log
+from framework.activations.basic import Sigmoid, times_log
 from framework.arrays import Array, first_place
 from framework.errors import DataError, SettingsError
 from framework.losses.base import Loss

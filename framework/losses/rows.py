@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from framework.activations.base import Activation
-from framework.activations.basic import Softmax
-from framework.activations.stable import times_log
+from framework.activations.basic import Softmax, times_log
 from framework.arrays import Array
 from framework.emit.programs import Program, program_of, tried_width
 from framework.errors import DataError, SettingsError, ShapeError

@@ -10,7 +10,8 @@ from pydantic import ConfigDict
 
 from framework.activations import Activation
 from framework.arrays import Arrays, Record
-from framework.errors import FrameworkError, ShapeError
+from framework.errors import ShapeError
+from framework.losses.several import about
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.embedding import Embedding
@@ -188,10 +189,8 @@ class Heads(_Branches):
     def settle(self, shape: Any) -> Any:
         found = {}
         for name, part in self.parts.items():
-            try:
+            with about(name):
                 found[name] = part.infer_shape(shape, settle=True)
-            except FrameworkError as error:
-                raise type(error)(f"output '{name}': {error}") from None
         return found
 
     def shape_after(self, shape: Any) -> Any:

@@ -28,7 +28,7 @@ from framework import (
     Step,
     Swish,
 )
-from framework.activations.stable import logistic, scaled, softplus
+from framework.activations.basic import logistic, scaled, softplus
 from framework.derivatives import GRID, Check
 from framework.emit.programs import Program
 
