@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import accumulate
-from operator import mul
 from typing import Any
 
 import numpy as np
 
+from framework.emit.runtime import windows
 from framework.graph.lower import is_columns
 from framework.graph.node import Node, nodes_in
 from framework.graph.operations import OPERATIONS
@@ -144,6 +143,8 @@ Home = Any
 """The node whose array holds a value; (loop, place) for a result of a loop."""
 _LOOSE = frozenset({"gather", "scatter_add", "python", "call", "call_back", "loop", "astype", "constant"})
 """Operations whose results may have any strides."""
+_FEW = 7
+"""The number of rows of the small arrays on which NumPy shows what is a view, and how it lies in memory."""
 _TALL = 64
 """A transposed matrix is worth a copy where it is multiplied by a matrix of at least this many rows."""
 
@@ -155,7 +156,7 @@ class Lives:
         self.home: dict[Node, Home] = {}
         self.last: dict[Home, float] = {}
         self.read: dict[Node, float] = {}  # when a value itself is read for the last time
-        self.strides: dict[Node, Shape | None] = {}
+        self.layouts: dict[Node, Array | None] = {}
         self.orders: dict[Node, list[Node]] = {}
         self.time: dict[Node, int] = {}
         self.copies: set[Node] = set()  # reshapes that NumPy copies, and transposed matrices that are worth a copy
@@ -182,7 +183,7 @@ class Lives:
         body = loop.attributes["body"]
         for node in (*body.states, *body.entries):
             self.home[node] = node
-            self.strides[node] = None
+            self.layouts[node] = None
         self.orders[loop] = body.order()
         self.follow(self.orders[loop])
         for output in nodes_in(body.outputs):
@@ -196,50 +197,51 @@ class Lives:
             return (loop, shared_stack(loop, place)) if loop.op == "loop" else loop
         if is_columns(node):
             self.copies.add(node)
-        self.strides[node] = strided(node.shape) if node in self.copies else self._strides(node)
+        self.layouts[node] = self._layout(node)
         first = node.args[0] if node.args else None
         if not OPERATIONS[node.op].view or not isinstance(first, Node) or node in self.copies:
             return node
         return self.home.setdefault(first, first)
 
-    def _strides(self, node: Node) -> Shape | None:
-        """Return the strides of a value, in elements, or None where they are not known."""
-        if not OPERATIONS[node.op].view:
-            return None if node.op in _LOOSE else strided(node.shape)
-        first = node.args[0]
-        if not isinstance(first, Node):
-            return (0,) * node.ndim
-        strides = self.strides.get(first)
-        if strides is None:
+    def _layout(self, node: Node) -> Array | None:
+        """Return a small array that is laid out as a value is, or None where that is not known."""
+        if node in self.copies or not OPERATIONS[node.op].view:
+            return None if node.op in _LOOSE else small(node)
+        first, attributes = node.args[0], node.attributes
+        base = self.layouts.get(first) if isinstance(first, Node) else np.zeros((), np.int8)
+        if base is None:
             return None
         if node.op == "transpose":
-            return tuple(strides[axis] for axis in node.attributes["axes"])
+            return base.transpose(attributes["axes"])
         if node.op == "index":
-            return tuple(
-                stride * (1 if part is None else -1 if part == "reversed" else part[2])
-                for stride, part in zip(strides, node.attributes["index"], strict=True)
-                if not isinstance(part, int)
-            )
-        if node.op == "reshape":
-            found = reshaped(first.shape, strides, node.shape)
-            if found is None:
-                self.copies.add(node)
-                found = strided(node.shape)
-            return found
+            return base[(*map(_entry, attributes["index"]), ...)]
         if node.op == "windows":
-            axes, steps = node.attributes["axes"], node.attributes["steps"]
-            outer = list(strides)
-            for axis, step in zip(axes, steps, strict=True):
-                outer[axis] *= step
-            return (*outer, *(strides[axis] for axis in axes))
-        extra = node.ndim - first.ndim
-        spread = (0 if size == 1 else stride for size, stride in zip(first.shape, strides, strict=True))
-        return (*(0,) * extra, *spread)
+            return windows(base, **attributes)
+        if node.op == "broadcast_to":
+            return np.broadcast_to(base, small(node).shape)
+        made = base.reshape(small(node).shape)
+        if made.size and not np.may_share_memory(made, base):
+            self.copies.add(node)
+        return made
 
     def contiguous(self, node: Node) -> bool:
         """Return whether a value is known to be C contiguous."""
-        strides = self.strides.get(node)
-        return strides is not None and reshaped(node.shape, strides, (math.prod(node.shape),)) == (1,)
+        layout = self.layouts.get(node)
+        return layout is not None and layout.flags.c_contiguous
+
+
+def small(node: Node) -> Array:
+    """Return an array of the shape of a value for a few rows."""
+    sizes = (open_size(size, node.graph.rows) for size in node.shape)
+    return np.empty([factor * _FEW**power for factor, power in sizes], np.int8)
+
+
+def _entry(part: Any) -> Any:
+    """Return an index into one axis as NumPy takes it."""
+    if isinstance(part, tuple):
+        start, stop, step = part
+        return slice(start, None if stop < 0 else stop, step)
+    return {None: slice(None), "reversed": slice(None, None, -1)}.get(part, part)
 
 
 def _turned(loop: Node) -> set[Node]:
@@ -261,36 +263,3 @@ def shared_stack(loop: Node, place: int) -> int:
     count = len(body.states)
     stacks = range(count, count + body.stacked) if place < count else ()
     return next((stack for stack in stacks if body.outputs[stack] is body.outputs[place]), place)
-
-
-def strided(shape: Shape) -> Shape:
-    """Return the strides, in elements, of a C contiguous array."""
-    return tuple([*accumulate(reversed(shape), mul, initial=1)][-2::-1])
-
-
-def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
-    """Return the strides after a reshape, or None where NumPy must copy."""
-    if 0 in new:
-        return strided(new)
-    axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
-    blocks: list[tuple[int, int]] = []  # (size, stride) of runs of axes that are contiguous together
-    for size, stride in axes:
-        if blocks and blocks[-1][1] == size * stride:
-            blocks[-1] = (blocks[-1][0] * size, stride)
-        else:
-            blocks.append((size, stride))
-    found: list[int] = []
-    rest, stride = 1, 1
-    for size in reversed(new):
-        if size == 1:
-            found.append(stride)
-            continue
-        if rest == 1:
-            if not blocks:
-                return None
-            rest, stride = blocks.pop()
-        if rest % size:
-            return None
-        found.append(stride)
-        rest, stride = rest // size, stride * size
-    return tuple(reversed(found))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.emit.memory import Home, Layout, Lives, Memory, Shape, shared_stack, strided
+from framework.emit.memory import Home, Layout, Lives, Memory, Shape, shared_stack, small
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
 from framework.emit.text import entry_text, gather_text
 from framework.errors import DerivativeError
@@ -134,7 +134,7 @@ def emit(
         graph = next((node.graph for node in nodes_in(values)), graph)
     results, given = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
     writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
-    writer.lives.strides |= {node: strided(node.shape) for node in contiguous}
+    writer.lives.layouts |= {node: small(node) for node in contiguous}
     writer.finite = results[:finite]
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
     namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
@@ -224,7 +224,7 @@ class _Writer:
         self.names = {node: parameters[text] for text, node in inputs.items()}
         self.given = set(self.names)
         self.lives.home = {node: node for node in self.names}
-        self.lives.strides = dict.fromkeys(self.names) | self.lives.strides
+        self.lives.layouts = dict.fromkeys(self.names) | self.lives.layouts
         order = [node for node in ordered(outputs.values(), set(self.names)) if node not in self.names]
         missing = [node.name.partition(" ")[2].removesuffix(">") for node in order if node.op == "input"]
         if missing:
@@ -263,7 +263,7 @@ class _Writer:
         if lines or any(re.search(r"\brows\b", line) for line in self.lines):
             lines.insert(0, f"    rows = {self._rows(inputs)}")
         if self.layout:  # arithmetic with an array of no axes is slow
-            single = (node for node in inputs.values() if node.op == "input" and self.lives.strides[node] is None)
+            single = (node for node in inputs.values() if node.op == "input" and self.lives.layouts[node] is None)
             lines += [
                 f"    {self.names[node]} = {self.names[node]}[()]"
                 for node in single

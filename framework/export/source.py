@@ -191,7 +191,7 @@ class Formula:
         self.order = [node for node in ordered(self.results, self.names) if node not in names]
         self.lives = Lives()
         self.lives.home = {node: node for node in names}
-        self.lives.strides = dict.fromkeys(names)
+        self.lives.layouts = dict.fromkeys(names)
         self.lives.follow(self.order)
         self.plain = {*names}  # C contiguous values
         self.strict = {*nodes_in(self.results)}  # those that must be, as the engine's are: strides change last bits
