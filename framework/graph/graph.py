@@ -328,7 +328,7 @@ def signature(outputs: Iterable[Any]) -> tuple[Any, ...]:
     places = {node: place for place, node in enumerate(nodes)}
 
     def shown(value: Any, graph: Graph) -> Any:
-        if isinstance(value, Node):
+        if type(value) is Node:
             return places[value]
         if isinstance(value, tuple):
             return tuple(shown(part, graph) for part in value)

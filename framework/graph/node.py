@@ -86,6 +86,8 @@ class Constant:
 
 def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape that NumPy broadcasts these to; of shapes that are alike, in a fraction of its time."""
+    if len(shapes) == 1:
+        return shapes[0]
     longest = max(shapes, key=len, default=())
     if len({*shapes, longest, ()}) <= 2:
         return longest
@@ -94,7 +96,7 @@ def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def nodes_in(values: Iterable[Any]) -> list[Node]:
     """Return the nodes among nodes and plain numbers."""
-    return [value for value in values if isinstance(value, Node)]
+    return [value for value in values if type(value) is Node]
 
 
 def operands(node: Node) -> list[Any]:
@@ -116,7 +118,7 @@ def needed(outputs: Iterable[Any], given: Collection[Node] = ()) -> set[Node]:
         if node not in found:
             found.add(node)
             if node not in given:
-                waiting.extend(nodes_in(node.args))
+                waiting += [arg for arg in node.args if type(arg) is Node]
     return found
 
 
@@ -142,4 +144,4 @@ def dependents(order: Iterable[Node], sources: Collection[Node], given: Collecti
 
 def matching(node: Any, op: str) -> bool:
     """Return whether a value is a node of this operation."""
-    return isinstance(node, Node) and node.op == op
+    return type(node) is Node and node.op == op

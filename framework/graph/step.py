@@ -92,8 +92,6 @@ class ModelGraph:
         shapes |= {f"number {name}": value.shape for name, value in numbers.items()}
         of_numbers = {f"number {name}": KINDS[value.dtype.kind] for name, value in numbers.items()}
         walks: dict[Graph, tuple[Walk, Any]] = {}  # the formula may be called twice
-        placed = ((f"{path} {part._label}".strip(), part) for path, part in model.placed())
-        own = [label for label, part in placed if ":" in part.tag() and not part.by_hand]
         form = {"training": training, "sample": sample, "derives": derives, "stable": stable}
 
         def formula_of(walked: Any, *, checks: bool) -> Callable[..., Any]:
@@ -114,11 +112,13 @@ class ModelGraph:
 
         formulas, settings = model.identity
         identity = formulas, training, derives is True, derives is model, stable
-        options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
         traced = None
         with suppress(Exception):
             traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings), again=again)
         if traced is None:
+            placed = ((f"{path} {part._label}".strip(), part) for path, part in model.placed())
+            own = [label for label, part in placed if ":" in part.tag() and not part.by_hand]
+            options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
             trace(formula_of(model, checks=True), shapes, **options)  # its errors say more
             raise DerivativeError(
                 f"{model._label}: apply or a formula reads numbers of the model itself, which training changes: "

@@ -282,9 +282,9 @@ class Walk:
         """
         if not isinstance(output, Symbol):
             raise DerivativeError(f"it gives {shown(np.shape(output))}, which does not depend on its input")
-        start = {node for value in given for node in nodes_in([value_of(value)])}
         form = output.astype(float).node
-        (form,) = stabilise([form], start) if self.stable else (form,)
+        if self.stable:
+            (form,) = stabilise([form], {*nodes_in(map(value_of, given))})
         output = Symbol(form if isinstance(form, Node) else output.graph.filled(form, ()))
         self.ends.add(output.node)
         return output

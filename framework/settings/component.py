@@ -233,7 +233,7 @@ class Component(BaseModel, metaclass=ComponentType):
         framework.errors.SettingsError: Scaled: unknown setting 'facter'; did you mean 'factor'? Settings: factor
     """
 
-    __slots__ = ("_hash", "_inner", "_programs")  # components among the settings, traced formulas: derived from these
+    __slots__ = ("_compared", "_inner", "_programs")  # settings and text, components inside, traced formulas
 
     keeps: ClassVar[str] = ""
     """Where a class of this kind keeps what changes, for the message of a refused assignment."""
@@ -308,15 +308,19 @@ class Component(BaseModel, metaclass=ComponentType):
             return True
         if type(other) is not type(self):
             return NotImplemented
-        mine, theirs = self.settings(), cast("Self", other).settings()
-        return mine == theirs and repr(mine) == repr(theirs)
+        return self._as_compared() == cast("Self", other)._as_compared()
 
     def __hash__(self) -> int:
+        return hash((type(self), *self._as_compared()[0].values()))
+
+    def _as_compared(self) -> tuple[dict[str, Any], str]:
+        """Return the settings, and their text; both are found once."""
         try:
-            return int(Component._hash.__get__(self))  # type: ignore[attr-defined]
+            return cast("tuple[dict[str, Any], str]", Component._compared.__get__(self))  # type: ignore[attr-defined]
         except AttributeError:
-            object.__setattr__(self, "_hash", hash((type(self), *self.settings().values())))
-            return hash(self)
+            settings = self.settings()
+            object.__setattr__(self, "_compared", (settings, repr(settings)))
+            return self._as_compared()
 
     def __str__(self) -> str:
         return repr(self)

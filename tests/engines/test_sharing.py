@@ -90,17 +90,15 @@ def test_a_second_fit_of_an_equal_model_emits_nothing(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_second_fit_finds_the_nodes_of_formulas_that_have_not_changed(name, monkeypatch):
+def test_a_later_fit_finds_the_nodes_of_formulas_that_have_not_changed(name, monkeypatch):
     make, loss, y = MODELS[name]
-
-    def fit():
-        trainer = Trainer(loss=loss(), optimizer=SGDOptimizer(learning_rate=0.1), engine="numpy")
-        trainer.fit(model := make(), (X, y), (X, y) if loss is CrossEntropy else None)  # whose stable form is one of h
-        return model.parameters.vector
-
-    first = fit()
+    trainer = Trainer(loss=loss(), optimizer=SGDOptimizer(learning_rate=0.1), engine="numpy")
+    model, validation = make(), (X, y) if loss is CrossEntropy else None  # whose stable form is one of h
+    trainer.fit(model, (X, y), validation)
+    before = model.parameters.vector.copy()
     monkeypatch.setattr(Node, "__init__", refuse)
-    np.testing.assert_array_equal(fit(), first)
+    trainer.fit(model, (X, y), validation)
+    assert (model.parameters.vector != before).any()
 
 
 def test_fits_see_a_global_that_changes_and_changes_back(monkeypatch):
