@@ -15,8 +15,7 @@ from framework.data.parts import Source
 from framework.data.pieces import Piece, every
 from framework.engines import Engine
 from framework.parallel import starting
-from framework.parallel.gradient import SharedGradient
-from framework.parallel.shards import Shards
+from framework.parallel.shards import Shards, SharedGradient
 from framework.parallel.workers import failure_of, require_success
 from framework.runs.run import Run
 from framework.training.preconditions import mixing, numbers_of, require_alike, tell_idle

@@ -40,8 +40,7 @@ from framework import (
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Slot, finish
 from framework.engines import Engine
-from framework.parallel.gradient import SharedGradient
-from framework.parallel.shards import Shards
+from framework.parallel.shards import Shards, SharedGradient
 from framework.parallel.workers import Workers
 from framework.runs.figures import Figures
 
