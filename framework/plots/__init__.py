@@ -8,8 +8,7 @@ drawn, never before.
 from framework.plots.curves import compare_runs, learning_curves, learning_rate_search, norms, trials
 from framework.plots.decisions import calibration, confusion_matrix, decision_boundary
 from framework.plots.functions import activation, loss_surface
-from framework.plots.graphs import graph
-from framework.plots.weights import weights
+from framework.plots.models import graph, weights
 
 __all__ = [
     "activation",

@@ -57,7 +57,6 @@ def learning_curves(
         raise SettingsError(f"plots.learning_curves: argument 'mode' must be 'min' or 'max'; got {brief(mode)}")
     for key in (*keys, *right):
         _require_column(columns, key, "learning_curves")
-    best = _best(columns, keys[0], mode)
     axis = style.open_frame(style.axes(axis, "learning_curves"))
     twin = style.second(axis) if right else None
     handles = []
@@ -66,8 +65,9 @@ def learning_curves(
         for name, dash in ((key, "-"), (f"val_{key}", style.DASHED)):
             if name in columns:
                 handles += on.plot(epochs, columns[name], linestyle=dash, label=name, **style.line(place, len(epochs)))
-    if best is not None:
-        name, row = best
+    name = f"val_{keys[0]}" if f"val_{keys[0]}" in columns else keys[0]
+    row = None if mode is None and keys[0] != "loss" else place_of_best(columns[name], mode or "min")
+    if row is not None:
         value, epoch = columns[name][row], epochs[row]
         label = f"best {name}: {figure(value, digits=4)}, epoch {figure(epoch)}"
         handles += style.star(axis, float(epoch), float(value), label)
@@ -218,15 +218,6 @@ def _require_column(columns: Arrays, key: str, name: str) -> None:
             f"plots.{name}: the history has no column {brief(key)}{nearest(str(key), columns) or '.'} Columns: "
             f"{', '.join(columns)}"
         )
-
-
-def _best(columns: Arrays, key: str, mode: Better | None) -> tuple[str, int] | None:
-    """Return the column and the row of the best value, or None where nothing says which is the best."""
-    if mode is None and key != "loss":
-        return None
-    name = f"val_{key}" if f"val_{key}" in columns else key
-    row = place_of_best(columns[name], mode or "min")
-    return None if row is None else (name, row)
 
 
 def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *, axis: Axes | None = None) -> Axes:
