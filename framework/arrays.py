@@ -202,18 +202,17 @@ def _unlike(value: Any, name: str, place: tuple[int, ...] = ()) -> str:
     """Name the first row whose length differs from that of row 0; return "" if there is none."""
     if not isinstance(value, list | tuple) or len(place) == 32:
         return ""
-    lengths = [_size(row) for row in value]
+    shapes = [getattr(row, "shape", ()) for row in value]
+    lengths = [
+        f"the shape {shape}" if len(shape) > 1 else f"length {len(row)}" if hasattr(row, "__len__") else ""
+        for row, shape in zip(value, shapes, strict=True)
+    ]
     for row, length in enumerate(lengths):
         if length != lengths[0]:
             said = ["is a single value" if not size else f"has {size}" for size in (length, lengths[0])]
             at, first = (element(name, (*place, index)) for index in (row, 0))
             return f"rows of different lengths: {at} {said[0]}, {first} {said[1]}"
     return next((found for row, item in enumerate(value) if (found := _unlike(item, name, (*place, row)))), "")
-
-
-def _size(row: Any) -> str:
-    shape = getattr(row, "shape", ())
-    return f"the shape {shape}" if len(shape) > 1 else f"length {len(row)}" if hasattr(row, "__len__") else ""
 
 
 def _unboxed(array: Array, name: str, kind: str) -> Array:

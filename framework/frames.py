@@ -285,8 +285,12 @@ class Frame:
         if kind in ("date", "duration", "other"):
             raise DtypeError(self._refusal(name, kind, "text, categories or numbers"))
         array = self._array(name)
-        if array is None or pa.types.is_dictionary(array.type):
-            array = self._without_dictionary(name, array)
+        if array is not None and pa.types.is_dictionary(array.type):
+            value = array.type.value_type
+            array = array.cast(value) if _kind_of(pa.types, value) in ("text", "number", "boolean") else None
+        if array is None:  # categories that are objects, such as intervals
+            items = _items(self.column(name))
+            array = pa.array([None if item is None else str(item) for item in items], pa.string())
         if pa.types.is_null(array.type):
             return np.full(len(array), -1), ()
         if pa.types.is_decimal(array.type):
@@ -466,13 +470,6 @@ class Frame:
         if pa.types.is_run_end_encoded(array.type):
             return required("pyarrow.compute", self._name).run_end_decode(array)
         return array
-
-    def _without_dictionary(self, name: str, array: Any) -> Any:
-        """Return a column of categories as the array of their values, or of the texts of objects such as intervals."""
-        pa = self._pa
-        if array is not None and _kind_of(pa.types, array.type.value_type) in ("text", "number", "boolean"):
-            return array.cast(array.type.value_type)
-        return pa.array([None if item is None else str(item) for item in _items(self.column(name))], pa.string())
 
     def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> str:
         """Return the message for a column that holds something else than what is wanted."""

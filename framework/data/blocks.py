@@ -126,19 +126,17 @@ class DatasetSource(NumberedSource):
         return type(self)(Selection(self.given, draw, what, held=held), self.name)
 
     def _begin(self, sampling: Sampling | None) -> None:
-        """Read all rows once where they are drawn by their chances."""
-        self.chances = None if sampling is None else Chances(sampling, self.name)
-        self._sums = {} if self.chances is None else self._learn_chances(self.chances)
-
-    def _learn_chances(self, chances: Chances) -> dict[int, float]:
-        """Return the sum of the chances in each block, by its first row."""
+        """Read all rows once where they are drawn by their chances, for the sum of those of each block."""
+        self.chances = None
+        if sampling is None:
+            return
+        self.chances = chances = Chances(sampling, self.name)
         blocks = (block for window in self._windows(None) for block in window)
         learnt = {start: chances.learn(self._read_block(start, stop)) for start, stop in blocks}
-        sums = {start: chances.total(each) for start, each in learnt.items()}
+        self._sums = sums = {start: chances.total(each) for start, each in learnt.items()}
         if not 0 < sum(sums.values()) < math.inf:
             what = "a positive sum; all are 0" if not any(sums.values()) else "a sum that float64 holds; divide them"
             raise DataError(f"{self.name}: sampling='weighted' needs weights of {what}")
-        return sums
 
     def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.

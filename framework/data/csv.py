@@ -494,7 +494,11 @@ class _Type:
         if types.is_string(self.type) and not types.is_string(before):
             self.grouped = None
             if types.is_string(cells.type):
-                self.odd = self._text_among_numbers(cells, row, before, settings)
+                number = number_pattern(*marks_of(settings)[0])
+                is_number = self.compute.match_substring_regex(cells, rf"^\s*{number}\s*$")
+                place = self.compute.index(is_number, False).as_py()
+                numbers = types.is_int64(before) or types.is_float64(before) or self.compute.any(is_number).as_py()
+                self.odd = (cells[place].as_py(), row + place) if numbers and place >= 0 else None
 
     def require_days(self, cells: Any, row: int, settings: CSV) -> None:
         """Refuse a day that no month has; ``cells`` are text.
@@ -530,13 +534,6 @@ class _Type:
         if not same.all():
             self.grouped = cells[int(same.argmin())].as_py(), row + int(same.argmin())
         return self.arrow.float64() if self.grouped or self.unit else None
-
-    def _text_among_numbers(self, cells: Any, row: int, before: Any, settings: CSV) -> tuple[str, int] | None:
-        types, compute = self.arrow.types, self.compute
-        is_number = compute.match_substring_regex(cells, rf"^\s*{number_pattern(*marks_of(settings)[0])}\s*$")
-        place = compute.index(is_number, False).as_py()
-        numbers = types.is_int64(before) or types.is_float64(before) or compute.any(is_number).as_py()
-        return (cells[place].as_py(), row + place) if numbers and place >= 0 else None
 
     def _common(self, one: Any, other: Any) -> Any:
         """Return the narrowest type that holds the values of two."""
@@ -602,23 +599,19 @@ class _Type:
 
     def converted(self, cells: Any, settings: CSV) -> Any:
         """Return the cells as they are meant: durations, and numbers without units and characters that group digits."""
-        if self.arrow.types.is_duration(self.whole):
-            return self._durations(cells)
+        if self.arrow.types.is_duration(self.whole):  # text such as -1 days +23:59:59.5
+            parts = self.compute.extract_regex(cells, DURATION)
+            total: Any = 0
+            for name, unit in (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)):
+                number = self.compute.struct_field(parts, name).cast(self.arrow.int64())
+                total = self.compute.add(total, self.compute.multiply(number, unit * 10**9))
+            fraction = self.compute.utf8_rpad(self.compute.struct_field(parts, "fraction"), 9, "0")
+            return self.compute.add(total, fraction.cast(self.arrow.int64())).cast(self.whole)
         if not self._spelt:
             return cells
         plain = self.compute.replace_substring(self._without_unit(cells), settings.thousands or " ", "")
         plain = self.compute.replace_substring(plain, settings.decimal, ".")
         return self.compute.utf8_trim_whitespace(plain).cast(self.whole)
-
-    def _durations(self, cells: Any) -> Any:
-        """Return text such as ``-1 days +23:59:59.5`` as durations."""
-        parts = self.compute.extract_regex(cells, DURATION)
-        total: Any = 0
-        for name, unit in (("days", 86_400), ("hours", 3_600), ("minutes", 60), ("seconds", 1)):
-            number = self.compute.struct_field(parts, name).cast(self.arrow.int64())
-            total = self.compute.add(total, self.compute.multiply(number, unit * 10**9))
-        fraction = self.compute.utf8_rpad(self.compute.struct_field(parts, "fraction"), 9, "0")
-        return self.compute.add(total, fraction.cast(self.arrow.int64())).cast(self.whole)
 
 
 def marks_of(settings: CSV) -> list[tuple[str, str | None]]:

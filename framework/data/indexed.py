@@ -74,19 +74,17 @@ class Indexed:
         if hasattr(self.data, "with_format"):
             return self._table(slice(rows.start, rows.stop) if isinstance(rows, range) else [*rows])
         many = getattr(self.data, "__getitems__", None)
-        items = [self.data[row] for row in rows] if many is None else many([*rows])
+        items = [self.data[row] for row in rows] if many is None else [*many([*rows])]
         if items and isinstance(items[0], dict):
-            items = [self._by_role(item, row) for row, item in zip(rows, items, strict=True)]
+            for place, (item, row) in enumerate(zip(items, rows, strict=True)):
+                self._require([*item], f"row {row}")
+                x = {name: value for name, value in item.items() if name not in self._named}
+                y = item[self.target] if isinstance(self.target, str) else [item[name] for name in self.target or ()]
+                items[place] = (x, y) if self.weight is None else (x, y, item[self.weight])
         elif self._named:
             raise DataError(f"{self._name}: {self._named[0]!r} is the name of a value; but rows have no names")
         x, y, weight = stacked(items, self._name, rows)
         return (x, y) if weight is None else (x, y, weight)
-
-    def _by_role(self, item: dict[str, Any], row: int) -> tuple[Any, ...]:
-        self._require([*item], f"row {row}")
-        x = {name: value for name, value in item.items() if name not in self._named}
-        y = item[self.target] if isinstance(self.target, str) else [item[name] for name in self.target or ()]
-        return (x, y) if self.weight is None else (x, y, item[self.weight])
 
     def _table(self, rows: slice | list[int]) -> tuple[Any, ...]:
         """Return rows of a dataset of Hugging Face, which has them as Arrow tables."""

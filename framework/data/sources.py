@@ -181,7 +181,14 @@ def split(
     if stratify and len(source.given) == 1:
         raise SettingsError("split: stratify needs the classes: give (x, y)")
     if stratify:
-        order = spread(order, _require_classes(_classes(labels)))  # from each class its share of the first rows
+        codes = _classes(labels)
+        classes = np.unique(codes)
+        if 2 * len(classes) > rows or not np.array_equal(classes, np.floor(classes)):
+            raise DataError(
+                "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
+                f"{len(classes)} different numbers in {rows} rows; leave stratify out"
+            )
+        order = spread(order, codes)  # from each class its share of the first rows
     if not 0 < held < rows:
         raise SettingsError(f"split: {fraction} of {rows} rows leaves a part empty; give more rows")
     return source.take(order[held:]).given, source.take(order[:held]).given
@@ -251,13 +258,3 @@ def _classes(labels: Any) -> Array:
         raise ShapeError(f"split: stratify needs one class per row, (rows,); got {got}")
     require_finite(array, name, labels)  # NaN equals no class
     return array
-
-
-def _require_classes(labels: Array) -> Array:
-    classes = np.unique(labels)
-    if 2 * len(classes) > len(labels) or not np.array_equal(classes, np.floor(classes)):
-        raise DataError(
-            "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
-            f"{len(classes)} different numbers in {len(labels)} rows; leave stratify out"
-        )
-    return labels

@@ -191,8 +191,10 @@ def _chosen(
             )
     used = {key for key in steps if key in _KINDS}
     found = []
+    patterns = {key: ".*".join(map(re.escape, key.split("*"))) for key in steps if "*" in key and key != "*"}
     for label, kind in kinds.items():
-        keys = [*(key for key in steps if key == label), *(key for key in steps if key != "*" and _fits(key, label))]
+        keys = [*(key for key in steps if key == label)]
+        keys += [key for key, pattern in patterns.items() if re.fullmatch(pattern, label, re.DOTALL)]
         keys += [key for key in (f"<{kind}>", "*") if key in steps]
         used.update(keys)
         if not keys:
@@ -208,10 +210,6 @@ def _chosen(
             f"{nearest(unused[0], kinds) or '.'} {setting.capitalize()}: {', '.join(kinds)}"
         )
     return found
-
-
-def _fits(pattern: str, label: str) -> bool:
-    return "*" in pattern and re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label, re.DOTALL) is not None
 
 
 class _Chain:

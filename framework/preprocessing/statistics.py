@@ -204,24 +204,20 @@ class LevelCounts:
         self.missing += int(present[0])
         for place in np.flatnonzero(present[1:]).tolist():
             self.counts[levels[place]] = self.counts.get(levels[place], 0) + int(present[place + 1])
-        self._prune()
+        limit = self._kept or LEVELS_KEPT
+        if len(self.counts) > limit or sum(map(len, self.counts)) > CHARACTERS_KEPT:
+            ranked = self.ranked()
+            characters = np.cumsum([len(text) for text in ranked])
+            kept = min(limit, int(np.searchsorted(characters, CHARACTERS_KEPT, side="right")))
+            less = self.counts[ranked[kept]]
+            self.error += less
+            self.counts = {text: count - less for text in ranked[:kept] if (count := self.counts[text]) > less}
 
     def fill(self, value: str) -> None:
         """Count each missing value as this one."""
         if self.missing:
             self.counts[value] = self.counts.get(value, 0) + self.missing
             self.missing = 0
-
-    def _prune(self) -> None:
-        limit = self._kept or LEVELS_KEPT
-        if len(self.counts) <= limit and sum(map(len, self.counts)) <= CHARACTERS_KEPT:
-            return
-        ranked = self.ranked()
-        characters = np.cumsum([len(text) for text in ranked])
-        kept = min(limit, int(np.searchsorted(characters, CHARACTERS_KEPT, side="right")))
-        less = self.counts[ranked[kept]]
-        self.error += less
-        self.counts = {text: count - less for text in ranked[:kept] if (count := self.counts[text]) > less}
 
     def ranked(self) -> list[str]:
         """Return the texts from the commonest to the rarest; those of one count in the order of the alphabet."""
