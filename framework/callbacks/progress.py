@@ -170,7 +170,11 @@ class Bar(Display):
             self.bar.start_t = self.bar.last_print_t = self.since
         if not self.bar.disable:  # as TQDM_DISABLE=1 in the environment asks for
             self.bar.set_description_str(_position(run), refresh=False)
-            _put(self.bar, self.pairs(run))
+            pairs, form = self.pairs(run), self.bar.format_dict
+            width, form["ncols"] = form["ncols"], None  # a number that is cut off would be another one
+            while pairs and width and len(self.bar.format_meter(**form | {"postfix": ", ".join(pairs)})) > width:
+                pairs = pairs[:-1]
+            self.bar.set_postfix_str(", ".join(pairs), refresh=False)
             self.bar.update(_finished(run) - self.bar.n)
             self.stands = "file" in self.options  # a widget has a place of its own
 
@@ -187,15 +191,6 @@ class Bar(Display):
         self.draw(run)
         self.bar.close()
         return True
-
-
-def _put(bar: Any, pairs: list[str]) -> None:
-    """Write figures behind a bar, as many as fit into its line: a number that is cut off would be another one."""
-    form = bar.format_dict
-    width, form["ncols"] = form["ncols"], None
-    while pairs and width and len(bar.format_meter(**form | {"postfix": ", ".join(pairs)})) > width:
-        pairs = pairs[:-1]
-    bar.set_postfix_str(", ".join(pairs), refresh=False)
 
 
 class Lines(Display):

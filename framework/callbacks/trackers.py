@@ -213,7 +213,11 @@ class MLflow(_Tracker):
         run.live(self).update(client=client, known={}, names={})
         if "run_id" in memory:
             try:
-                run.live(self)["known"] = _known(client, memory["run_id"])
+                known: dict[str, dict[int, list[float | str]]] = {}
+                for key in client.get_run(memory["run_id"]).data.metrics:
+                    for metric in client.get_metric_history(memory["run_id"], key):
+                        known.setdefault(key, {}).setdefault(metric.step, []).append(_stored(metric.value))
+                run.live(self)["known"] = known
                 client.update_run(memory["run_id"], status="RUNNING")
                 return
             except Exception as error:  # noqa: BLE001 (MLflow has one class for all)
@@ -270,20 +274,15 @@ class MLflow(_Tracker):
         try:
             if self.artifacts:
                 with tempfile.TemporaryDirectory() as folder:
-                    _write(run, Path(folder))
+                    try:
+                        Path(folder, "model.json").write_text(run.model.to_json(indent=2), encoding="utf-8")
+                        save(run, Path(folder, "checkpoint.safetensors"))
+                    except FrameworkError as problem:  # a plain function among the layers, or numbers not finite
+                        warn(f"MLflow: the model cannot be stored: {problem}")
                     client.log_artifacts(run_id, folder)
         finally:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
             client.set_terminated(run_id, "FINISHED" if error is None else "KILLED" if killed else "FAILED")
-
-
-def _known(client: Any, run_id: str) -> dict[str, dict[int, list[float | str]]]:
-    """Return the values that MLflow has of a run, by name and step."""
-    known: dict[str, dict[int, list[float | str]]] = {}
-    for key in client.get_run(run_id).data.metrics:
-        for metric in client.get_metric_history(run_id, key):
-            known.setdefault(key, {}).setdefault(metric.step, []).append(_stored(metric.value))
-    return known
 
 
 def _name(key: str) -> str:
@@ -300,15 +299,6 @@ def _name(key: str) -> str:
 def _stored(value: float) -> float | str:
     """Return a value as it is compared with what MLflow stores: infinity as the largest number."""
     return min(max(value, -_LARGEST), _LARGEST) if value == value else "nan"  # noqa: PLR0124 (only NaN is so)
-
-
-def _write(run: Run, folder: Path) -> None:
-    """Write a run and its model into a folder, if they can be written."""
-    try:
-        (folder / "model.json").write_text(run.model.to_json(indent=2), encoding="utf-8")
-        save(run, folder / "checkpoint.safetensors")
-    except FrameworkError as error:  # a plain function among the layers, or numbers that are not finite
-        warn(f"MLflow: the model cannot be stored: {error}")
 
 
 def settings_of(run: Run) -> dict[str, str]:

@@ -81,7 +81,15 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
         DivergedError: A parameter is not finite, so that no training could resume from the file.
         CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
     """
-    _require_between_steps(run)
+    if run.in_step:
+        raise UsageError("save: the step is not finished; save in on_batch_end or on_epoch_end")
+    if waiting := [repr(callback) for callback in run.waiting if not callback.writes]:
+        raise UsageError(
+            f"save: {run.hook} of {', '.join(waiting)} has not been called yet, and would be lost; write "
+            "'writes = True' in your callback, or put it last in the trainer's callbacks"
+        )
+    if not run.consistent:
+        raise UsageError("save: the run was interrupted in the middle of an update; load the last checkpoint")
     if bad := not_finite(run.model.parameters):
         raise DivergedError(
             f"save: {', '.join(bad)} of the model must be finite, or no training could resume from the file; nothing "
@@ -141,18 +149,6 @@ def _redefined(one: Any, other: Any) -> str | None:
     if type(one) is not type(other):
         return type(one).__name__
     return _redefined(tuple(one.settings().values()), tuple(other.settings().values()))
-
-
-def _require_between_steps(run: Run) -> None:
-    if run.in_step:
-        raise UsageError("save: the step is not finished; save in on_batch_end or on_epoch_end")
-    if waiting := [repr(callback) for callback in run.waiting if not callback.writes]:
-        raise UsageError(
-            f"save: {run.hook} of {', '.join(waiting)} has not been called yet, and would be lost; write "
-            "'writes = True' in your callback, or put it last in the trainer's callbacks"
-        )
-    if not run.consistent:
-        raise UsageError("save: the run was interrupted in the middle of an update; load the last checkpoint")
 
 
 def _pack_history(history: History, arrays: dict[str, Array]) -> list[str]:

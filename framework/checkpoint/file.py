@@ -66,8 +66,11 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
     """
     if data is None:
         raise CheckpointError("it is not a file; latest(folder) finds the newest checkpoint of a folder")
-    place = _digest_place(data)
-    view = memoryview(data)
+    end, view = _header_end(data), memoryview(data)
+    start = data.find(_MARK, _LENGTH.size, end) + len(_MARK)
+    if start < len(_MARK) or start + 64 > end or data.find(_MARK, start, end) >= 0:
+        raise CheckpointError("it is not a checkpoint of this framework: its header has no checksum")
+    place = slice(start, start + 64)
     digest = hashlib.sha256(view[: place.start])
     digest.update(_NO_DIGEST)
     digest.update(view[place.stop :])
@@ -75,7 +78,7 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
         raise CheckpointError("it is damaged: its checksum does not fit its contents; use an older checkpoint")
     try:
         tensors = deserialize(data)  # type: ignore[no-untyped-call]  # the library types its classes alone
-        metadata = parsed(data[_LENGTH.size : _header_end(data)], "its header", CheckpointError)["__metadata__"]
+        metadata = parsed(data[_LENGTH.size : end], "its header", CheckpointError)["__metadata__"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"it is not a valid safetensors file: {error}") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("run"), str):
@@ -102,15 +105,6 @@ def _header_end(data: bytes) -> int:
 def _require_limit(length: int) -> None:
     if length > _HEADER_LIMIT:
         raise CheckpointError(f"its header has {length} bytes, more than the {_HEADER_LIMIT} of a safetensors file")
-
-
-def _digest_place(data: bytes) -> slice:
-    """Return where in the file the 64 digits of the checksum stand."""
-    end = _header_end(data)
-    start = data.find(_MARK, _LENGTH.size, end) + len(_MARK)
-    if start < len(_MARK) or start + 64 > end or data.find(_MARK, start, end) >= 0:
-        raise CheckpointError("it is not a checkpoint of this framework: its header has no checksum")
-    return slice(start, start + 64)
 
 
 def array_of(name: str, tensor: dict[str, Any]) -> Array:

@@ -20,7 +20,7 @@ from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import OutputMetric, one_number
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
-from framework.parallel.shards import SharedGradient
+from framework.parallel.gradient import SharedGradient
 from framework.trees import at, map_leaves, rows_in, sample_shape
 
 
@@ -150,7 +150,12 @@ class Figures:
                 work = multiply_adds(model, rows_in(batch[1]), sample_shape(batch[0]))
                 with limit_threads(work), np.errstate(all="ignore"):
                     h, a = model.output(batch[0], workspace) if compute is None else compute(batch[0])
-                    of_batch = self._output_sums(model, h, a, *batch[1:])
+                    of_batch = self.metric_sums(model, h, a, *batch[1:], self.summed)
+                    if isinstance(self.loss, Losses):
+                        outputs = {path[0]: of_batch[key] for key, path, _ in self.of_outputs if len(path) == 1}
+                        of_batch["loss"] = self.loss.joined(outputs, a)
+                    else:
+                        of_batch["loss"] = self.loss.output_sums(model.output_activation, h, a, *batch[1:])
                 add_sums(totals.setdefault(part, {}), of_batch)
                 if self.whole:
                     kept.append(map_batch(np.copy, (a, *batch[1:])))
@@ -168,14 +173,6 @@ class Figures:
             arrays = (at(inverse(part), path) for part in (a, y))
             results[key] = one_number(formula, formula._figure(*arrays, weight))
         return results
-
-    def _output_sums(self, model: Model, h: Any, a: Any, y: Any, weight: Array | None) -> Sums:
-        """Return the sums of every figure over a batch, given a model's outputs."""
-        sums = self.metric_sums(model, h, a, y, weight, self.summed)
-        if isinstance(self.loss, Losses):
-            outputs = {path[0]: sums[key] for key, path, _ in self.of_outputs if len(path) == 1}
-            return {"loss": self.loss.joined(outputs, a)} | sums
-        return {"loss": self.loss.output_sums(model.output_activation, h, a, y, weight)} | sums
 
 
 def _whole(rows: int) -> list[tuple[int, slice]]:

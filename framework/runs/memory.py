@@ -134,8 +134,11 @@ def pack(value: Any, name: str, arrays: dict[str, Array], depth: int = DEPTH) ->
         return value  # Python writes no longer whole numbers as text
     if kind is np.ndarray or isinstance(value, np.generic):
         if value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:  # safetensors has no longer floats
-            arrays[unused := _unused(name, arrays)] = np.asarray(value)
-            return {"$array" if kind is np.ndarray else "$scalar": unused}
+            plain = "".join(c if c.isascii() and c.isprintable() else "_" for c in name)  # which every reader can show
+            while plain in arrays:
+                plain += "_"
+            arrays[plain] = np.asarray(value)
+            return {"$array" if kind is np.ndarray else "$scalar": plain}
     elif kind is list:
         return [pack(item, f"{name}.{place}", arrays, depth - 1) for place, item in enumerate(value)]
     elif kind is tuple:
@@ -144,14 +147,6 @@ def pack(value: Any, name: str, arrays: dict[str, Array], depth: int = DEPTH) ->
         packed = {key: pack(item, f"{name}.{key}", arrays, depth - 1) for key, item in value.items()}
         return {"$dict": packed} if any(key.startswith("$") for key in packed) else packed
     raise DataError(f"{name} must be a JSON value or a NumPy array of numbers; got {kind.__name__}")
-
-
-def _unused(name: str, arrays: dict[str, Array]) -> str:
-    """Return a name for an array that is not taken, of characters that every reader of such files can show."""
-    plain = "".join(c if c.isascii() and c.isprintable() else "_" for c in name)
-    while plain in arrays:
-        plain += "_"
-    return plain
 
 
 def unpack(value: Any, arrays: dict[str, Array]) -> Any:

@@ -50,7 +50,11 @@ def fit_many(
     trainers = [trainer] * len(models)
     for setting, argument, values in (("optimizer", "optimizers", optimizers), ("seed", "seeds", seeds)):
         for number, value in enumerate(_one_each(argument, values, len(models)) or ()):
-            trainers[number] = _with(trainers[number], setting, value, argument, number)
+            try:
+                trainers[number] = trainers[number].replace(**{setting: value})
+            except SettingsError as error:
+                said = str(error).removeprefix(f"Trainer: setting {setting!r} ")
+                raise SettingsError(f"{NAME}: argument {argument!r}, number {number}, {said}") from None
     parts = _parts(data, validation, _one_each("splits", splits, len(models)), len(models))
     if not engine_of(trainer.engine).trains_many:
         return _one_after_another(trainers, models, parts, epochs)
@@ -73,15 +77,6 @@ def _one_each(argument: str, values: Iterable[Any] | None, count: int) -> list[A
             f"{NAME}: argument {argument!r} must have one for each of the {count} models; got {len(values)}"
         )
     return values
-
-
-def _with(trainer: Trainer, setting: str, value: Any, argument: str, number: int) -> Trainer:
-    """Return a trainer with an optimizer or a seed of its own."""
-    try:
-        return trainer.replace(**{setting: value})
-    except SettingsError as error:
-        said = str(error).removeprefix(f"Trainer: setting {setting!r} ")
-        raise SettingsError(f"{NAME}: argument {argument!r}, number {number}, {said}") from None
 
 
 def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int) -> list[tuple[Any, Any]]:
@@ -288,8 +283,14 @@ def _trained(members: Sequence[Training], plan: Plan) -> list[Run]:
                 _epoch(engine, [member for member in active if _begins(member)], check)
             interrupts.act(members)
         except BaseException as error:
+            own = getattr(error, "run", None)
             for member in members:
-                _end_after(member, error)
+                try:
+                    _end(member, error)
+                except BaseException as later:  # noqa: BLE001 (the first error is raised)
+                    error.add_note(f"then {type(later).__name__}: {later}")
+            if own is not None:
+                error.run = own  # type: ignore[attr-defined]
             error.runs = runs  # type: ignore[attr-defined]
             raise
         finally:
@@ -306,17 +307,6 @@ def _begins(member: Training) -> bool:
             return member.run.stop_reason is None  # of on_epoch_begin
         _end(member)
     return False
-
-
-def _end_after(member: Training, error: BaseException) -> None:
-    """End the training of a model because of an error, perhaps in another model."""
-    own = getattr(error, "run", None)
-    try:
-        _end(member, error)
-    except BaseException as later:  # noqa: BLE001 (the first error is raised)
-        error.add_note(f"then {type(later).__name__}: {later}")
-    if own is not None:
-        error.run = own  # type: ignore[attr-defined]
 
 
 def _epoch(engine: Any, members: Sequence[Training], check: Callable[[], None]) -> None:

@@ -194,7 +194,14 @@ def require_shards(trainer: Trainer, model: Model, name: str) -> None:
     for path, layer in [] if trainer.strategy is None else mixing(model):
         where = f"layer {path}, {type(layer).__name__}," if path else type(layer).__name__
         try:
-            _require_formulas(trainer, model, path)
+            # Code that runs it, or the loss after it, on arrays cannot wait for sums over all rows.
+            outer = (each for at, each in model.placed() if at != path and f"{path}.".startswith(at and f"{at}."))
+            writer = next((f"{type(each).__name__}.apply_backward" for each in outer if each.by_hand), None)
+            if writer := writer or overrides_loop(trainer.loss):
+                raise DerivativeError(  # noqa: TRY301
+                    f"{writer} computes with arrays, and sums over all rows are found in a formula alone; leave "
+                    f"{writer} out"
+                )
             layer.require_shards()
         except DerivativeError as error:
             what = "mixes the rows of a batch" if layer.mixes_rows else "keeps buffers that a batch changes"
@@ -202,16 +209,6 @@ def require_shards(trainer: Trainer, model: Model, name: str) -> None:
                 f"{name}: strategy=DataParallel computes parts of a batch by themselves, and {where} {what}: {error}; "
                 "or use a layer of each row alone, such as LayerNorm, or leave the strategy out"
             ) from None
-
-
-def _require_formulas(trainer: Trainer, model: Model, inner: str) -> None:
-    """Refuse code that runs a layer, or the loss after it, on arrays: it cannot wait for sums over all rows."""
-    outer = (layer for path, layer in model.placed() if path != inner and f"{inner}.".startswith(path and f"{path}."))
-    writer = next((f"{type(layer).__name__}.apply_backward" for layer in outer if layer.by_hand), None)
-    if writer := writer or overrides_loop(trainer.loss):
-        raise DerivativeError(
-            f"{writer} computes with arrays, and sums over all rows are found in a formula alone; leave {writer} out"
-        )
 
 
 def recipe_of(
