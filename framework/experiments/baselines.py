@@ -84,7 +84,11 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
     linear, ends = _linear(model)
     width = sum(map(math.prod, leaves(linear.input_shape)))
     most = max(2_000, min(ROWS, NUMBERS // width, PRODUCTS // linear.parameters.vector.size))
-    rows = _rows(trainer, model, data, most)
+    source = source_of(data, "baselines")
+    if source.rows is not None and source.rows > most:
+        _, source = hold_out(source, most / source.rows, trainer.seed, "baselines")
+    with closing(prepare(source, model, (trainer.loss,), "baselines").cut(EVALUATION_ROWS)) as batches:
+        rows = joined([map_batch(np.copy, batch) for batch in batches])
     for path, end in ends.items():
         end.weights = np.zeros_like(end.weights)
         end.bias = _constant_bias(model, path, at(rows[1], path), rows[2])
@@ -122,15 +126,6 @@ def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:
     linear = Sequential(*layers, dtype=model.dtype)
     linear.settle(shape)
     return linear, ends
-
-
-def _rows(trainer: Trainer, model: Model, data: Any, most: int) -> Batch:
-    """Return rows as the model takes them; where there are more than ``most``, the trainer's seed draws them."""
-    source = source_of(data, "baselines")
-    if source.rows is not None and source.rows > most:
-        _, source = hold_out(source, most / source.rows, trainer.seed, "baselines")
-    with closing(prepare(source, model, (trainer.loss,), "baselines").cut(EVALUATION_ROWS)) as parts:
-        return joined([map_batch(np.copy, part) for part in parts])
 
 
 def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array | None) -> Array:

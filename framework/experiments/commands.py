@@ -83,16 +83,6 @@ def _import(modules: tuple[str, ...]) -> None:
         sys.path.pop(0)
 
 
-def _require_given(options: dict[str, Any]) -> None:
-    """Refuse an empty text, which the shell gives for a variable that is not set."""
-    context = click.get_current_context()
-    for each in context.command.params:
-        value = options.get(each.name or "")
-        if "" in (value if isinstance(value, tuple) else (value,)):
-            said = "expected a text; got an empty one, perhaps of a variable that is not set"
-            raise click.ClickException(f"{each.get_error_hint(context)}: {said}")
-
-
 def _command(function: Command) -> Command:
     """Give a command ``--import``, and messages instead of tracebacks."""
 
@@ -101,7 +91,12 @@ def _command(function: Command) -> Command:
         settable = "changes" in options and options.get("data", "") is not None
         folder = None if settable else options.get("folder")
         with answering(None if folder is None else str(Path(folder) / SETTINGS)):
-            _require_given(options)
+            context = click.get_current_context()
+            for each in context.command.params:
+                value = options.get(each.name or "")
+                if "" in (value if isinstance(value, tuple) else (value,)):
+                    said = "expected a text; got an empty one, perhaps of a variable that is not set"
+                    raise click.ClickException(f"{each.get_error_hint(context)}: {said}")
             _import(imports)
             return function(**options)
 

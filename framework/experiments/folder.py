@@ -40,7 +40,7 @@ from framework.experiments.files.text import read_settings, without_found
 from framework.experiments.tables import as_trained, in_memory, labelled, require_trained, table_of, table_read_as
 from framework.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.models import Model
-from framework.parallel.mpi import expect_alone, started
+from framework.parallel.starting import expect_alone, started
 from framework.reports.contents import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 from framework.training.loop import train
@@ -109,13 +109,17 @@ class RunFolder:
         inside(callbacks, folder)
         trainer = experiment.trainer.replace(callbacks=callbacks)
         text = experiment.replace(model=experiment.model.copy(), trainer=trainer).to_toml()  # first: it may refuse
+        versions = {"Python": sys.version.split()[0], "NumPy": np.__version__, "machine": platform.platform()}
+        for name in ("framework", "pyarrow", "narwhals"):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[name] = metadata.version(name)
         about = {
             "history": next(each.path for each in callbacks if isinstance(each, JSONLog)),
             "checkpoints": next(each.folder for each in callbacks if isinstance(each, Checkpoint)),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "command": [*command],
             "folder": str(Path.cwd()),
-            "versions": _versions(),
+            "versions": versions,
         }
         advice = "framework resume continues a run"
         if (count := started()) > 1:  # of several processes with one folder, only the first makes it
@@ -377,25 +381,11 @@ def rows_of(lines: bytes) -> list[dict[str, float | None]]:
         >>> rows_of(b'{"epoch": 1, "loss": 0.5}\n{"epoch": 2, "loss": null}\n{"epoch": 3, "lo')
         [{'epoch': 1, 'loss': 0.5}, {'epoch': 2, 'loss': None}]
     """
-    rows = []
+    rows, largest = [], sys.float_info.max
     for line in lines.splitlines():
         with contextlib.suppress(ValueError, AttributeError, RecursionError):
-            rows.append({key: _number(key, value) for key, value in json.loads(line).items()})
+            row = json.loads(line).items()
+            known = {key: value for key, value in row if isinstance(value, int | float) and abs(value) <= largest}
+            numbers = {key: int(value) if key == "epoch" else float(value) for key, value in known.items()}
+            rows.append({key: numbers.get(key) for key, _ in row})
     return rows
-
-
-def _number(key: str, value: Any) -> float | None:
-    """Return a value as a number, None if it is not finite or not a number; epochs are whole."""
-    if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        return None
-    return int(value) if key == "epoch" else float(value)
-
-
-def _versions() -> dict[str, str]:
-    found = {"Python": sys.version.split()[0], "NumPy": np.__version__, "machine": platform.platform()}
-    for name in ("framework", "pyarrow", "narwhals"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

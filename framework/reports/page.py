@@ -296,8 +296,12 @@ def _steps(steps: Sequence[Any]) -> Iterator[str]:
     """Give the quantities of the first steps side by side."""
     head = ("quantity", *(f"step {number}" for number in range(1, len(steps) + 1)))
     yield "<h2>The first steps</h2>\n"
-    if "h" in steps[0]:
-        yield from _steps_of_a_neuron(steps, head)
+    if "h" in steps[0]:  # of a neuron: every quantity, of a batch those of its first row
+        if (rows := max(np.size(step["h"]) for step in steps)) > 1:
+            said = f"Of each batch, of up to {rows} rows, the first row is shown"
+            yield f'<p class="soft">{said}; the increment is that of the whole batch.</p>\n'
+        cells = [(name.replace("_", " "), *(_array(name, step) for step in steps)) for name in steps[0]]
+        yield _table(cells, "first steps", head)
         return
     cells = [(name.replace("_", " "), *(figure(step[name]) for step in steps)) for name in ("loss", "learning_rate")]
     for name in steps[0]["weights"]:
@@ -310,16 +314,6 @@ def _steps(steps: Sequence[Any]) -> Iterator[str]:
     table = _table(cells, "first steps", head)
     said = "The norms of each parameter before the step, of its gradient, and of what the step added to it"
     yield f"<details{' open' * (len(cells) <= 2 * FEW)}><summary>{said}</summary>\n{table}</details>\n"
-
-
-def _steps_of_a_neuron(steps: Sequence[Any], head: Sequence[str]) -> Iterator[str]:
-    """Give every quantity, of a batch those of its first row."""
-    rows = max(np.size(step["h"]) for step in steps)
-    if rows > 1:
-        said = f"Of each batch, of up to {rows} rows, the first row is shown; the increment is that of the whole batch."
-        yield f'<p class="soft">{said}</p>\n'
-    cells = [(name.replace("_", " "), *(_array(name, step) for step in steps)) for name in steps[0]]
-    yield _table(cells, "first steps", head)
 
 
 def _array(name: str, step: Any) -> str:

@@ -251,9 +251,12 @@ def schema_of(kind: type[Component]) -> dict[str, Any]:
         annotations = [*(field.annotation for field in cls.model_fields.values()), chosen(cls)]
         for found in dict.fromkeys(kind for each in annotations for kind in component_classes(each)):
             classes: list[type[Component]] = [*concrete(found)]
-            if classes != [found]:
-                definitions[f"any {found.tag()}"] = _choice(classes)
             waiting += [sub for sub in classes if sub not in waiting]
+            if classes != [found]:  # a table with its type, or the name of a class that needs no settings
+                classes.sort(key=lambda sub: sub.tag())
+                named = [sub.tag() for sub in classes if not any(f.is_required() for f in sub.model_fields.values())]
+                tables = [{"$ref": f"#/$defs/{sub.tag()}", "required": ["type"]} for sub in classes]
+                definitions[f"any {found.tag()}"] = {"anyOf": [{"enum": named}, *tables]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$ref": f"#/$defs/{kind.tag()}",
@@ -280,14 +283,6 @@ def _setting(cls: type[Component], name: str) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": _schema(get_args(pair)[1])}
     schema = _schema(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
     return schema | {"default": field.default} if type(field.default) in (bool, int, float, str) else schema
-
-
-def _choice(classes: list[type[Component]]) -> dict[str, Any]:
-    """Return the schema of a setting that takes one of these: a table with its type, or the name of a class."""
-    classes = sorted(classes, key=lambda cls: cls.tag())
-    named = [cls.tag() for cls in classes if not any(field.is_required() for field in cls.model_fields.values())]
-    tables = [{"$ref": f"#/$defs/{cls.tag()}", "required": ["type"]} for cls in classes]
-    return {"anyOf": [{"enum": named}, *tables]}
 
 
 def _schema(annotation: Any) -> dict[str, Any]:

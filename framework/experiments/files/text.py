@@ -49,26 +49,20 @@ def read_settings(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, i
         try:
             settings = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise SettingsError(_located(str(error), text, name)) from None
+            at = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+            if at is None:
+                raise SettingsError(f"{name}: the text is not TOML: {error}") from None
+            line, said = at[1] or text.rstrip("\n").count("\n") + 1, str(error)[: at.start()]
+            hint = "; text goes in quotes" if said == "Invalid value" else ""
+            if name.endswith((".csv", ".tsv")):
+                hint = "; framework new writes an experiment for a table"
+            raise SettingsError(f"{name}, line {line}: the text is not TOML: {said}{hint}") from None
         except RecursionError:
             raise SettingsError(f"{name}: the text is nested too deeply") from None
     lines: dict[KeyPath, int] = {}
     for path, line in Scanner(text).lines():
         lines.setdefault(path, line)
     return settings, lines
-
-
-def _located(message: str, text: str, name: str) -> str:
-    """Put the line of a TOML error in front."""
-    place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", message)
-    if place is None:
-        return f"{name}: the text is not TOML: {message}"
-    line = place[1] or text.rstrip("\n").count("\n") + 1
-    said = message[: place.start()]
-    hint = "; text goes in quotes" if said == "Invalid value" else ""
-    if name.endswith((".csv", ".tsv")):
-        hint = "; framework new writes an experiment for a table"
-    return f"{name}, line {line}: the text is not TOML: {said}{hint}"
 
 
 _SPACE = re.compile(r"(?:\s|#[^\n]*)*")

@@ -91,27 +91,18 @@ class Watched:
 
     def read(self) -> bool:
         """Read what is new, and return whether there is something."""
-        before, new = self.metrics, not self.found and self._find()
-        if not self.found:
-            return False
-        metrics = None if self.folder is None else self.folder.metrics  # before the lines, so that none is missed
-        changed, self.metrics = self.tail.read(), metrics
-        return changed or new or metrics != before
-
-    def _find(self) -> bool:
-        """Find the file of lines, once it is there."""
-        self.found = leads_to(self.path) == "file"
+        before, new = self.metrics, not self.found
+        self.found = self.found or leads_to(self.path) == "file"
         if not self.found and leads_to(self.path):
             with suppress(SettingsError):  # not written yet
                 folder = RunFolder(self.path)
                 self.tail, epochs = Tail(folder.log), folder.settings.get("trainer", {}).get("epochs")
                 self.folder, self.epochs, self.found = folder, epochs, True
-        return self.found
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run has ended, as far as its folder says."""
-        return self.metrics is not None
+        if not self.found:
+            return False
+        metrics = None if self.folder is None else self.folder.metrics  # before the lines, so that none is missed
+        changed, self.metrics = self.tail.read(), metrics
+        return changed or new or metrics != before
 
     @property
     def rows(self) -> History:
@@ -184,7 +175,7 @@ def watch(
         run.read()
         if (once and not run.found) or run.tail.foreign:
             raise SettingsError(f"{str(run.path)!r} is neither the folder of a run nor a file of JSONLog")
-    if once or (console.is_terminal and all(run.complete for run in runs)):
+    if once or (console.is_terminal and all(run.metrics is not None for run in runs)):
         console.print(_view(runs, console, log))
     elif console.is_terminal:
         _live(runs, console, log, every)
@@ -202,7 +193,7 @@ def _live(runs: Sequence[Watched], console: Any, log: bool, every: float) -> Non
             if any(changed) or time.monotonic() - drawn > 10:
                 live.update(_view(runs, console, log), refresh=True)
                 drawn = time.monotonic()
-            if all(run.complete for run in runs):
+            if all(run.metrics is not None for run in runs):
                 return
             time.sleep(every)
 
@@ -211,7 +202,7 @@ def _follow(runs: Sequence[Watched], console: Any, log: bool, every: float) -> N
     """Write what is there, then a line for each new epoch."""
     console.print(_view(runs, console, log))
     seen = [len(run.rows) for run in runs]
-    while not all(run.complete for run in runs):
+    while not all(run.metrics is not None for run in runs):
         time.sleep(every)
         for place, run in enumerate(runs):
             run.read()
