@@ -123,10 +123,6 @@ from framework.metrics.formulas import (
 )
 from framework.models import Composite as Composite, Layer as Layer, Model as Model
 from framework.models.affine import Dense as Dense, Neuron as Neuron
-from framework.models.attention import (
-    MultiHeadAttention as MultiHeadAttention,
-    PositionalEncoding as PositionalEncoding,
-)
 from framework.models.branches import Heads as Heads, Input as Input, Join as Join
 from framework.models.convolution import (
     AveragePool as AveragePool,
@@ -150,7 +146,13 @@ from framework.models.initializers import (
 from framework.models.normalization import BatchNorm as BatchNorm, Dropout as Dropout, LayerNorm as LayerNorm
 from framework.models.parameters import Parameters as Parameters
 from framework.models.quadratic import RBF as RBF, Bilinear as Bilinear
-from framework.models.recurrent import GRU as GRU, LSTM as LSTM, SimpleRNN as SimpleRNN
+from framework.models.sequences import (
+    GRU as GRU,
+    LSTM as LSTM,
+    MultiHeadAttention as MultiHeadAttention,
+    PositionalEncoding as PositionalEncoding,
+    SimpleRNN as SimpleRNN,
+)
 from framework.models.sequential import Residual as Residual, Sequential as Sequential
 from framework.models.shaping import Flatten as Flatten, Permute as Permute, Reshape as Reshape
 from framework.optimizers import BoundOptimizer as BoundOptimizer, Optimizer as Optimizer
@@ -164,8 +166,8 @@ from framework.optimizers.formulas import (
     RMSPropOptimizer as RMSPropOptimizer,
     SGDOptimizer as SGDOptimizer,
 )
+from framework.parallel.mpi import rank as rank
 from framework.parallel.shards import DataParallel as DataParallel
-from framework.parallel.starting import rank as rank
 from framework.preprocessing import ColumnStep as ColumnStep
 from framework.preprocessing.categories import Classes as Classes, Levels as Levels, OneHot as OneHot
 from framework.preprocessing.dates import Dates as Dates

@@ -29,7 +29,7 @@ from framework.settings.messages import warn
 from framework.trees import rows_in
 
 if TYPE_CHECKING:
-    from framework.parallel.gradient import SharedGradient
+    from framework.parallel.shards import SharedGradient
 
 ENGINES = {
     "numpy": ("framework.engines.base", "Engine"),

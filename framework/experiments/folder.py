@@ -40,7 +40,7 @@ from framework.experiments.files.text import read_settings, without_found
 from framework.experiments.tables import as_trained, in_memory, labelled, require_trained, table_of, table_read_as
 from framework.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.models import Model
-from framework.parallel.starting import expect_alone, started
+from framework.parallel.mpi import expect_alone, started
 from framework.reports.contents import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 from framework.training.loop import train

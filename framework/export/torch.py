@@ -24,12 +24,11 @@ from framework.errors import CheckpointError, SettingsError, nearest
 from framework.files import reason, shown, write_whole
 from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
-from framework.models.attention import MultiHeadAttention
 from framework.models.convolution import Conv1D, Conv2D
 from framework.models.embedding import Embedding
 from framework.models.normalization import BatchNorm, LayerNorm
 from framework.models.quadratic import Bilinear
-from framework.models.recurrent import GRU, LSTM, SimpleRNN
+from framework.models.sequences import GRU, LSTM, MultiHeadAttention, SimpleRNN
 from framework.settings.messages import brief, worded
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count, pairwise
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -173,20 +173,17 @@ def _swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     return _transpose(x, order)
 
 
-@implements("expand_dims")
-def _expand_dims(x: Any, axis: Any) -> Any:
-    chosen = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
-    new = normalize_axis_tuple(chosen, x.ndim + len(chosen))
-    sizes = iter(x.shape)
-    return view("reshape", x, shape=tuple(1 if n in new else next(sizes) for n in range(x.ndim + len(new))))
+def _with_axes(name: str) -> Callable[..., Any]:
+    """Return a function that adds or drops axes of 1, as NumPy's does."""
+
+    def function(x: Any, *args: Any, **options: Any) -> Any:
+        return _reshape(x, getattr(np, name)(np.broadcast_to(np.int8(0), x.shape), *args, **options).shape)
+
+    implements(name)(function)
+    return function
 
 
-@implements("squeeze")
-def _squeeze(x: Any, axis: Any = None) -> Any:
-    gone = [n for n, size in enumerate(x.shape) if size == 1] if axis is None else _axes(x, axis)
-    if any(x.shape[n] != 1 for n in gone):
-        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
-    return _reshape(x, tuple(size for n, size in enumerate(x.shape) if n not in gone))
+_expand_dims, _squeeze = map(_with_axes, ("expand_dims", "squeeze"))
 
 
 @implements("broadcast_to")
@@ -490,14 +487,10 @@ def _concatenate(arrays: Iterable[Any], axis: Any = 0, dtype: Any = None) -> Any
 def _split(x: Any, sections: Any, axis: int = 0, *, equal: bool = False) -> Any:
     size = x.shape[axis]
     _require_no_rows(x, axis, "np.split")
-    if isinstance(sections, int):
-        short, more = divmod(size, sections)
-        if more and equal:
-            raise ValueError(f"array split does not result in an equal division: {size} into {sections}")
-        sections = [short * n + min(n, more) for n in range(1, sections)]
-    ends = [0, *map(int, sections), size]
-    before = (slice(None),) * _axis(x, axis)
-    return [x[(*before, slice(a, b))] for a, b in pairwise(ends)]
+    if equal and isinstance(sections, int) and size % sections:
+        raise ValueError(f"array split does not result in an equal division: {size} into {sections}")
+    before, parts = (slice(None),) * _axis(x, axis), np.array_split(np.arange(size), sections)
+    return [x[(*before, slice(part[0], part[-1] + 1) if len(part) else slice(0))] for part in parts]
 
 
 @implements("repeat")

@@ -1,13 +1,26 @@
-"""DataParallel: the setting of a trainer on several workers; Shards: which rows of a batch each worker computes."""
+"""DataParallel: the setting of a trainer on several workers.
+
+Shards say which rows of a batch each worker computes, and SharedGradient computes the gradient of the batch from them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
 import numpy as np
 
-from framework.arrays import Array
-from framework.data.pieces import Piece
+from framework.arrays import Array, Batch, Sums
+from framework.data.pieces import Piece, rows_of_batch
+from framework.emit.step import Computation, Slot, Workspace
+from framework.errors import DivergedError
+from framework.models import Model
+from framework.parallel.lockstep import NOTHING, Addend, Lockstep, Shard
+from framework.parallel.sums import Tree
 from framework.parallel.workers import Workers
 from framework.settings.component import Component, Count, Positive
+from framework.trees import rows_in
 
 
 class DataParallel(Component):
@@ -96,3 +109,194 @@ class Shards:
             size = batches.shape[1]
             batches[:, self._start(size, leaves.start) : self._start(size, leaves.stop)] = True
         return mine
+
+
+Fill: TypeAlias = Callable[[Batch, tuple[int, ...], Slot, int | None], Computation]
+"""Fills a slot, given some rows and the key of their random numbers.
+
+The last argument is how many rows the whole batch has if these are a shard of it and layers mix rows; otherwise None.
+"""
+
+Several: TypeAlias = Callable[[Batch, Sequence[tuple[int, ...]], Slot, Array], Sequence[Sums]]
+"""Fills the gradients of consecutive parts of a batch.
+
+Its arguments are the rows of the parts, the key of each part, the slot of the first one, and for each part: its first
+row, how many it has, the three numbers of ``Tree.places``, and the length of its gradient. It returns the sums of the
+parts before the first one that it cannot compute. The gradients before that one are added up as ``Tree.places`` says.
+"""
+
+
+class Work(NamedTuple):
+    """The gradient of a batch, and how parts of it are computed; see ``SharedGradient.gradient``."""
+
+    fill: Fill
+    model: Model
+    batch: Batch
+    key: tuple[int, ...]
+    several: Several | None
+
+
+class SharedGradient:
+    """Computes the gradient of batches, and sums of figures, on all workers.
+
+    Attributes:
+        shards: Which rows each worker computes.
+        mixes: Whether a part of a batch needs sums over all rows.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        *,
+        noted: Callable[[], bool],
+        agree: Callable[[Exception | None], None],
+    ) -> None:
+        """Prepare for a training.
+
+        Args:
+            shards: Which rows each worker computes.
+            noted: As for ``Lockstep``.
+            agree: As for ``Lockstep``.
+        """
+        self.shards, self.mixes = shards, shards.mixed > 0
+        new = partial(Tree, shards.workers, shards.count)
+        self._new = partial(Lockstep, shards.workers, shards.own, new, noted=noted, agree=agree)
+        self._slots = dict[int, Slot]()  # by shard; where no layer mixes rows, by the identity of the gradient
+        self._locksteps = dict[bool, tuple[int, Lockstep]]()  # by whether of the first way, with parameters.version
+
+    def gradient(
+        self,
+        fill: Fill,
+        model: Model,
+        batch: Batch,
+        key: tuple[int, ...],
+        *,
+        first: Fill | None = None,
+        several: Several | None = None,
+    ) -> Sums:
+        """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
+
+        Args:
+            fill: Computes a part.
+            model: The model.
+            batch: The batch.
+            key: The key of the batch's random numbers. Each of several parts adds its number to it.
+            first: Where layers mix rows, another way to compute a part, tried first; or None.
+            several: Where none does, what computes all parts of this worker at once; None computes each by itself.
+        """
+        rows = rows_in(batch[1])
+        if 0 < self.shards.mixed < rows:
+            return self._by_parts(fill, model, batch, key, first)
+        parts, gradient = dict(self.shards.parts(rows)), model.parameters.gradient
+        total, done = None, list[Sums]()
+        for way in (first, fill):
+            if way is not None and total is None:  # an error of the first way comes again in the second one
+                tolerant = way is first
+                lockstep = self._lockstep(model.parameters.version if self.mixes else 0, first=tolerant)
+                shard = partial(self._shard, Work(way, model, batch, key, several), parts, done)
+                total = lockstep.run(parts, shard, gradient, tolerant=tolerant)
+        assert total is not None
+        start = 0
+        for buffer in model.buffers.values() if self.mixes else ():
+            buffer[...] = total.arrays[0][start : start + buffer.size].reshape(buffer.shape)
+            start += buffer.size
+        return total.sums
+
+    def _by_parts(self, fill: Fill, model: Model, batch: Batch, key: tuple[int, ...], first: Fill | None) -> Sums:
+        """Compute the rows that are mixed at once, then the next ones."""
+        parameters, size = model.parameters, self.shards.mixed
+        gradient, total = np.zeros_like(parameters.gradient), dict[str, tuple[float, ...]]()
+        for number, start in enumerate(range(0, rows_in(batch[1]), size)):
+            rows = rows_of_batch(batch, slice(start, start + size))
+            of_rows = self.gradient(partial(_from_row, start, fill), model, rows, (*key, number), first=first)
+            for name, sums in of_rows.items():
+                total[name] = tuple(map(sum, zip(sums, total.get(name, (0.0,) * len(sums)), strict=True)))
+            gradient += parameters.gradient
+        parameters.gradient[...] = gradient
+        return total
+
+    def _shard(
+        self,
+        work: Work,
+        parts: Mapping[int, slice],
+        done: list[Sums],
+        shard: int,
+        tree: Tree | None,
+    ) -> Shard:
+        """Return the program of a shard, which computes straight into the tree if no layer mixes rows.
+
+        ``Work.several`` computes the shards of this worker at once, when the first one is asked for.
+        """
+        part, model, rows = parts[shard], work.model, None
+        if self.mixes:
+            slot, rows = self._slot(model, shard), rows_in(work.batch[1])
+        elif tree is None:
+            slot = Slot.of(model)
+        else:
+            vector, own = tree.leaf(shard).vector, self.shards.own
+            slot = self._slot(model, id(vector), vector)
+            if work.several is not None and shard == own[0] and len(parts) == len(own):
+                done += self._at_once(work, work.several, parts, tree)
+                tree.filled(len(done))
+            if shard - own[0] < len(done):
+                yield Addend(vector, done[shard - own[0]])
+        batch, key = rows_of_batch(work.batch, part), (*work.key, shard)
+        sums = yield from _from_row(part.start, work.fill, batch, key, slot, rows)
+        yield Addend(slot.gradient, sums, [*slot.buffers.values()] if self.mixes else ())
+
+    def _at_once(self, work: Work, several: Several, parts: Mapping[int, slice], tree: Tree) -> Sequence[Sums]:
+        """Compute the shards of this worker at once, up to the first one that cannot be; return the sums of each."""
+        vector, places = tree.places()
+        begin = min(part.start for part in parts.values())
+        table = [
+            (part.start - begin, part.stop - part.start, *place, len(vector))
+            for part, place in zip(parts.values(), places, strict=True)
+        ]
+        rows = rows_of_batch(work.batch, slice(begin, begin + sum(size for _, size, *_ in table)))
+        slot = self._slot(work.model, id(vector), vector)
+        return several(rows, [(*work.key, shard) for shard in parts], slot, np.array(table, np.int64))
+
+    def _slot(self, model: Model, number: int, gradient: Array | None = None) -> Slot:
+        """Return the slot of a number: the arrays of the model with another gradient, or arrays of its own."""
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = Slot.of(model)
+            if gradient is None:
+                gradient = np.zeros_like(slot.gradient)
+                slot = slot._replace(buffers={n: b.copy() for n, b in slot.buffers.items()}, workspace=Workspace())
+            slot = slot._replace(gradient=gradient, gradients=model.parameters.views_of(gradient))
+            self._slots[number] = slot
+        return slot
+
+    def _lockstep(self, version: int, *, first: bool) -> Lockstep:
+        """Return what leads the shards; other parameters that are frozen need other sums."""
+        known = self._locksteps.get(first)
+        if known is None or known[0] != version:
+            known = self._locksteps[first] = version, self._new()
+        return known[1]
+
+    def total(self, compute: Callable[[], Mapping[int, Sums]]) -> Sums:
+        """Return the sum of the sums of all parts of all workers; ``compute`` gives those of this one by part."""
+        sums, error = dict[int, Sums](), None
+        try:
+            sums = dict(compute())
+        except Exception as raised:  # noqa: BLE001 (raised on all workers, after the sum they wait for)
+            error = raised
+
+        def shard(number: int, _: Tree | None) -> Shard:
+            if error is not None:
+                raise error
+            yield Addend(NOTHING, sums[number])
+
+        total = self._new().run(self.shards.own if error is not None else sums, shard, NOTHING)
+        assert total is not None
+        return total.sums
+
+
+def _from_row(start: int, fill: Fill, *arguments: Any) -> Computation:
+    """Compute the rows of a batch from ``start`` on; an error counts rows from the batch's first one."""
+    try:
+        return (yield from fill(*arguments))
+    except DivergedError as error:
+        error.row += start
+        raise

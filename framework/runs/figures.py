@@ -20,7 +20,7 @@ from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import OutputMetric, one_number
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
-from framework.parallel.gradient import SharedGradient
+from framework.parallel.shards import SharedGradient
 from framework.trees import at, map_leaves, rows_in, sample_shape
 
 

@@ -14,9 +14,8 @@ from framework.callbacks import Callback
 from framework.data.parts import Source
 from framework.data.pieces import Piece, every
 from framework.engines import Engine
-from framework.parallel import starting
-from framework.parallel.gradient import SharedGradient
-from framework.parallel.shards import Shards
+from framework.parallel import mpi
+from framework.parallel.shards import Shards, SharedGradient
 from framework.parallel.workers import failure_of, require_success
 from framework.runs.run import Run
 from framework.training.preconditions import mixing, numbers_of, require_alike, tell_idle
@@ -42,7 +41,7 @@ class SharedTraining(Training):
         """Join the workers, which end together; the bits depend on the number of threads of a BLAS."""
         assert trainer.strategy is not None
         self.shared = trainer.strategy
-        self.workers = workers = starting.workers(self.shared.timeout)
+        self.workers = workers = mpi.workers(self.shared.timeout)
         self.rank = workers.rank
         surroundings.enter_context(workers.guard(self.shared.timeout))
         surroundings.enter_context(limit_threads())

@@ -22,8 +22,8 @@ from framework.metrics import Metric
 from framework.models import Model
 from framework.models.rows import predicted, prepare
 from framework.optimizers import BoundOptimizer, Optimizer
+from framework.parallel.mpi import warn_if_alone
 from framework.parallel.shards import DataParallel
-from framework.parallel.starting import warn_if_alone
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.regularizers import Regularizer

@@ -36,7 +36,7 @@ from framework.settings.messages import brief, elsewhere
 from framework.training import preconditions
 
 if TYPE_CHECKING:
-    from framework.parallel.gradient import SharedGradient
+    from framework.parallel.shards import SharedGradient
     from framework.training.trainer import Trainer
 
 WITHIN = ("on_batch_begin", "on_gradients")

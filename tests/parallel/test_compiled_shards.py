@@ -39,7 +39,7 @@ from framework import (
 from framework.engines.base import Engine
 from framework.engines.compiled.lower import lowered
 from framework.engines.compiled.source import Form, kernel_source
-from framework.parallel.gradient import SharedGradient
+from framework.parallel.shards import SharedGradient
 
 pytestmark = pytest.mark.share(1 / 3)
 

@@ -40,8 +40,7 @@ from framework import (
 from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Slot, finish
 from framework.engines import Engine
-from framework.parallel.gradient import SharedGradient
-from framework.parallel.shards import Shards
+from framework.parallel.shards import Shards, SharedGradient
 from framework.parallel.workers import Workers
 from framework.runs.figures import Figures
 
@@ -543,7 +542,7 @@ def test_every_worker_reads_the_whole_batch_and_may_change_it(engine, tmp_path):
         "import os, sys, numpy as np\n"
         "import parallel_pieces as pieces\n"
         "from framework import on\n"
-        "from framework.parallel.starting import workers\n"
+        "from framework.parallel.mpi import workers\n"
         "seen = []\n"
         "def note(run):\n"
         "    seen.append([float(part.sum()) for part in run.current])\n"
@@ -594,7 +593,7 @@ def test_different_workers_are_refused_before_the_training(tmp_path):
     program.write_text(
         "import os\n"
         "import parallel_pieces as pieces\n"
-        "from framework.parallel.starting import workers\n"
+        "from framework.parallel.mpi import workers\n"
         "try:\n"
         "    rank = workers().rank\n"
         "    pieces.trainer(seed=rank).fit(pieces.network(), (pieces.X, pieces.CLASSES))\n"
@@ -614,7 +613,7 @@ def test_more_workers_than_shards_are_told_once(tmp_path):
         "import os, warnings\n"
         "import parallel_pieces as pieces\n"
         "from framework import DataParallel\n"
-        "from framework.parallel.starting import workers\n"
+        "from framework.parallel.mpi import workers\n"
         "settings = ({'shards': 2}, {'shards': 3}, {'shards': 2, 'deterministic': False})\n"
         "for strategy in (DataParallel(**each) for each in settings):\n"
         "    with warnings.catch_warnings(record=True) as found:\n"
@@ -636,7 +635,7 @@ def test_an_error_in_a_hook_of_one_worker_is_raised_on_all(hook, tmp_path):
         "import os, sys\n"
         "import parallel_pieces as pieces\n"
         "from framework import on\n"
-        "from framework.parallel.starting import workers\n"
+        "from framework.parallel.mpi import workers\n"
         "@on(sys.argv[1])\n"
         "def fail(run):\n"
         "    if workers().rank == 1:\n"
@@ -661,7 +660,7 @@ def test_workers_may_fail_several_times_in_a_row(count, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import os\n"
-        "from framework.parallel.starting import workers\n"
+        "from framework.parallel.mpi import workers\n"
         "team = workers()\n"
         "for _ in range(20):\n"
         "    for _ in range(5):\n"

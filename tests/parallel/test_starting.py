@@ -11,8 +11,8 @@ from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer
 from framework.errors import UsageError
 from framework.experiments.experiment import Experiment
 from framework.experiments.sweeps.sweep import Sweep
-from framework.parallel import starting
-from framework.parallel.starting import RUN, rank, workers
+from framework.parallel import mpi
+from framework.parallel.mpi import RUN, rank, workers
 
 STARTED = {
     "PMI_SIZE": "PMI_RANK",
@@ -70,8 +70,8 @@ def test_several_processes_without_mpi4py_are_an_error_with_advice(monkeypatch):
 @pytest.fixture
 def launched(monkeypatch):
     """This process as worker 0 of ``framework launch``."""
-    monkeypatch.setattr(starting, "_created", {})
-    monkeypatch.setattr(starting, "_known_alone", Event())
+    monkeypatch.setattr(mpi, "_created", {})
+    monkeypatch.setattr(mpi, "_known_alone", Event())
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", RUN])
     monkeypatch.setitem(sys.modules, "mpi4py.MPI", SimpleNamespace(COMM_WORLD=SimpleNamespace(rank=0)))
     monkeypatch.setenv("PMI_SIZE", "3")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from framework import DataParallel, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
-from framework.parallel.starting import workers
+from framework.parallel.mpi import workers
 
 SCRIPT = Path(__file__)
 CAUSES = {

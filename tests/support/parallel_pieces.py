@@ -54,7 +54,7 @@ from framework import (
     on,
 )
 from framework.data import blocks
-from framework.parallel.starting import workers
+from framework.parallel.mpi import workers
 
 ROWS = 203
 RNG = np.random.default_rng(5)

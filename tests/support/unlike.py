@@ -25,7 +25,7 @@ from framework import (
 )
 from framework.engines.compiled import engine as compiled_engine
 from framework.native import kernels
-from framework.parallel.starting import workers
+from framework.parallel.mpi import workers
 
 FOLDER = Path(sys.argv[1] if __name__ == "__main__" else "")
 RANK = workers(20).rank
