@@ -256,9 +256,9 @@ def require_derivatives(*components: Component, traced: bool) -> None:
             getattr(component, method)()
 
 
-def keys_of(*components: Component) -> tuple[Any, ...]:
-    """Return a key of components and of what their methods make of symbols now; see ``Formula.traced_key``."""
-    return tuple((part, getattr(part, "traced_key", None)) for part in _with_parts(*components))
+def keys_of(*components: Component, dtype: str) -> tuple[Any, ...]:
+    """Return a key of components and of what their methods make of symbols of a dtype now; see ``Formula.key_in``."""
+    return tuple((part, part.key_in(dtype) if isinstance(part, Formula) else None) for part in _with_parts(*components))
 
 
 def require_called(activations: Iterable[Component]) -> None:
@@ -423,17 +423,21 @@ class Formula(Component):
 
     @property
     def traced_key(self) -> tuple[Any, ...]:
-        """A key of the graphs that the methods of the class record: equal while they compute the same."""
+        """The key of the formula in float64."""
+        return self.key_in("float64")
+
+    def key_in(self, dtype: str) -> tuple[Any, ...]:
+        """Return a key of the graphs that the methods of the class record: equal while they compute the same."""
         programs = programs_of(self)
-        if "key" not in programs:
+        if ("key", dtype) not in programs:
             base = next(cls for cls in type(self).__mro__ if "_methods" in vars(cls))
             written = {name: getattr(type(self), name) for name in self._methods}
             own = [name for name, method in written.items() if method is not getattr(base, name, None)]
-            programs["key"] = tuple((written[name], self._key_of(name)) for name in own)
-        key: tuple[Any, ...] = programs["key"]
+            programs["key", dtype] = tuple((written[name], self._key_of(name, dtype)) for name in own)
+        key: tuple[Any, ...] = programs["key", dtype]
         return key
 
-    def _key_of(self, name: str) -> Any:
+    def _key_of(self, name: str, dtype: str) -> Any:
         shape = STAND_IN, tried_width(self)
 
         def call(graph: Graph) -> Any:
@@ -442,7 +446,7 @@ class Formula(Component):
 
         try:
             with np.errstate(all="ignore"):
-                return trace_again((self, name), call)
+                return trace_again((self, name), call, dtype)
         except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol)
             return str(error)
 

@@ -114,8 +114,9 @@ class _Form:
 
         x, y, weight = batch
         plain = ModelGraph(model, sample_shape(x), training=True, shards=shards, stable=False)
-        losses = keys_of(loss, *(formula for _, formula in formulas)), tuple(path for path, _ in formulas)
-        key = plain.key, losses, form_of(y), weight is None, kept, model.parameters.frozen
+        keys = keys_of(loss, *(formula for _, formula in formulas), dtype=model.dtype)
+        form = form_of(y), weight is None, kept, model.parameters.frozen
+        key = plain.key, keys, *(path for path, _ in formulas), *form
 
         def make() -> tuple[StepGraph, StepProgram]:
             with step.lifted():

@@ -33,7 +33,7 @@ from framework.graph.node import Node, needed, nodes_in
 from framework.graph.stable import stabilise
 from framework.graph.step import LossGraph, Output as OutputSymbols
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.trace import ROWS, share, trace
+from framework.graph.trace import ROWS, share
 from framework.losses.requirements import (
     Output,
     diverged,
@@ -216,18 +216,10 @@ class Loss(Formula):
             form = self._form_of_h(activation, h, target)
             return h if form is None else symbol_of(form[0])
 
-        def written(h: Any, target: Any) -> Any:
-            try:
-                return self.value(activation(h), target)
-            except DerivativeError:
-                return h
-
         if key not in programs:
-            owner = (self, *key, is_checked(self) and is_checked(activation))
-            of_now = trace(written, dict.fromkeys(("h", "target"), shape), dtype, owner=owner, compared=True).key
-            programs[key] = share(
-                ("program", owner, of_now), lambda: Program(formula, ("h", "target"), dtype, shape, owner)
-            )
+            keys = self.key_in(dtype), activation.key_in(dtype)
+            owner = self, *key, is_checked(self) and is_checked(activation), keys
+            programs[key] = share(owner, lambda: Program(formula, ("h", "target"), dtype, shape, owner))
         program: Program = programs[key]
         return program if program.output is not program.first else None
 

@@ -58,6 +58,13 @@ class ScaledLoss(Loss):
         return scale * (prediction - target) ** 2
 
 
+class SinglyScaledLoss(Loss):
+    """A loss that reads a global in float32 alone."""
+
+    def value(self, prediction, target):
+        return (scale if prediction.dtype == np.float32 else 2.0) * (prediction - target) ** 2
+
+
 class ScaledLayer(Layer):
     units: int = 3
 
@@ -116,6 +123,19 @@ MODELS = {
     "a loss": ("scale", lambda: Neuron(3, seed=1), {"loss": ScaledLoss()}),
     "a regularizer": ("scale", lambda: Neuron(3, seed=1), {"regularizers": (ScaledRegularizer(),)}),
 }
+
+
+def test_a_fit_traces_a_loss_again_in_the_dtype_of_the_model():
+    def fit():
+        own, model = trainer(loss=SinglyScaledLoss()), Neuron(3, seed=1, dtype="float32")
+        run = own.fit(model, (X, Y), (X, Y))
+        return model.parameters.vector, run.history[-1]["val_loss"], own.evaluate(model, (X, Y))["loss"]
+
+    before = fit()
+    CHANGES["scale"]()
+    after = fit()
+    assert abs(after[0] - before[0]).max() > 1e-3
+    assert after[1] == after[2]
 
 
 @pytest.mark.parametrize("name", MODELS)
