@@ -146,20 +146,18 @@ def _log1mexp(x: Any) -> Any:
 FACTS: tuple[Fact, ...] = (
     # sigmoid and softplus in parts
     lambda x: (np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-abs(x))), _logistic(x, tails=True)),
-    lambda x: (np.exp(x) * _logistic(-x), _logistic(x)),
     lambda x: (1.0 - _logistic(x), _logistic(-x)),
     lambda x: (1.0 + np.tanh(x), 2.0 * _logistic(2.0 * x)),
     lambda x: (1.0 - np.tanh(x), 2.0 * _logistic(-2.0 * x)),
     lambda x: (1.0 - np.square(np.tanh(x)), 4.0 * (_logistic(2.0 * x) * _logistic(-2.0 * x))),
     lambda x: (np.maximum(x, 0.0) + _softplus(-abs(x)), _softplus(x)),
-    lambda x: (np.maximum(-x, 0.0) + _softplus(-abs(x)), _softplus(-x)),
     lambda x: (x + _softplus(-x), _softplus(x)),
     lambda x: (x - _softplus(x), -_softplus(-x)),
     lambda x: (_softplus(x) - _softplus(-x), x),
     lambda x, y: (x * _softplus(-y) + (1.0 - x) * _softplus(y), _softplus(y) - x * y),
-    lambda x, y: (x * _softplus(y) + (1.0 - x) * _softplus(-y), _softplus(-y) + x * y),
     # small differences
     lambda x: (np.exp(x) - 1.0, np.expm1(x)),
+    lambda x: (np.expm1(x) - np.exp(x), 0.0 * x - 1.0),  # whose terms cancelled before
     lambda x: (1.0 - np.cos(x), 2.0 * np.square(np.sin(0.5 * x))),
     lambda x: (np.cosh(x) - 1.0, 2.0 * np.square(np.sinh(0.5 * x))),
     lambda x: (np.sqrt(1.0 + x) - 1.0, np.expm1(0.5 * np.log1p(x))),
@@ -168,7 +166,6 @@ FACTS: tuple[Fact, ...] = (
     lambda x: (np.log(-np.expm1(x)), _log1mexp(x)),
     lambda x: (np.log(np.expm1(x)), x + _log1mexp(-x)),
     lambda x: (np.log1p(np.expm1(x)), x),
-    lambda x: (np.log1p(-np.exp(x)), _log1mexp(x)),
     lambda x: (np.log1p(-_logistic(x)), -_softplus(x)),
     lambda x: (np.log((1.0 + x) / (1.0 - x)), 2.0 * np.arctanh(x)),
     lambda x: (np.log1p(x) - np.log1p(-x), 2.0 * np.arctanh(x)),
@@ -190,7 +187,6 @@ FACTS: tuple[Fact, ...] = (
     lambda x: (np.sqrt(x * x), abs(x)),
     lambda x: (x * np.log(x), x * np.log(np.where(x == 0.0, 1.0, x))),
     lambda x, y: (x * (np.log(x) - y), x * (np.log(np.where(x == 0.0, 1.0, x)) - y)),
-    lambda x, y: (x * (np.log(x) + y), x * (np.log(np.where(x == 0.0, 1.0, x)) + y)),
 )
 
 _PATTERNS = Patterns(FACTS)
@@ -356,7 +352,6 @@ _LOGS: dict[str, Callable[[Node, bool], Any]] = {
     "abs": lambda x, _: log_of(x.args[0]),
     "square": lambda x, _: _scaled(2.0, log_of(x.args[0])),
     "sqrt": lambda x, loose: _scaled(0.5, log_of(x.args[0], loose=loose)),
-    "reciprocal": lambda x, loose: _scaled(-1.0, log_of(x.args[0], loose=loose)),
     "power": lambda x, _: _scaled(x.args[1], log_of(x.args[0])),
     "prod": lambda x, _: _of_node("sum", log_of(x.args[0]), **x.attributes),
     "add": _log_of_sum,
@@ -393,10 +388,11 @@ def _total(terms: Iterable[tuple[int, Any]]) -> Any:
 
 
 def _sum(*terms: tuple[int, Any]) -> Any:
-    """Return a sum with the first pair of its terms that has a stable form replaced by it."""
+    """Return a sum with the first pair of its terms that has a stable form replaced by it; terms that cancel stay."""
     flat = [term for sign, x in terms for term in _terms(x, sign)]
-    for i, (s, x) in enumerate(flat if len(flat) <= _TERMS else ()):
-        for j, (t, y) in enumerate(flat):
+    left = [term for term in enumerate(flat) if len(flat) <= _TERMS and (-term[1][0], term[1][1]) not in flat]
+    for i, (s, x) in left:
+        for j, (t, y) in left:
             form = _pair(s * t, x, y) if i != j and nodes_in((x, y)) else None
             if form is not None:
                 rest = [term for k, term in enumerate(flat) if k not in (i, j)]
@@ -445,7 +441,7 @@ def _log1p(x: Any) -> Any:
             return form
         case Node("negative", (Node("where", (condition, *sides)),)) if len(nodes_in(sides)) == 1:
             return _make("where", condition, *(_make("log1p", _make("negative", side)) for side in sides))
-        case Node("negative", (Node("softmax" | "gather" | "sum" | "index") as p,)):
+        case Node("negative", (Node("exp" | "softmax" | "gather" | "sum" | "index") as p,)):
             return _of_node("log1mexp", log_of(p))
         case Node("square" | "multiply" | "logistic" | "softmax" | "softplus"):
             return None
@@ -578,16 +574,12 @@ def _power(x: Any, n: Any) -> Any:
 # rules for rows
 
 
-def _shifted(op: str) -> Callable[..., Any]:
-    """Return the rule that a softmax does not change where a row is shifted."""
-
-    def rule(x: Any, *, axes: Any) -> Any:
-        for z, shift in (x.args,) if matching(x, "subtract") else _orders(x):
-            if isinstance(z, Node) and z.shape == x.shape and is_along(shift, x.ndim, axes):
-                return _make(op, z, axes=axes)
-        return None
-
-    return rule
+def _shifted(x: Any, *, axes: Any) -> Any:
+    """Return a softmax of rows without their shift, which does not change it."""
+    for z, shift in (x.args,) if matching(x, "subtract") else _orders(x):
+        if isinstance(z, Node) and z.shape == x.shape and is_along(shift, x.ndim, axes):
+            return _make("softmax", z, axes=axes)
+    return None
 
 
 def _cross_entropy(x: Any, *, axes: Any, keepdims: bool) -> Any:
@@ -638,8 +630,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "reciprocal": lambda x: _make("divide", 1.0, x),
     "sqrt": lambda x: _by_facts("sqrt", x),
     "power": _power,
-    "softmax": _shifted("softmax"),
-    "log_softmax": _shifted("log_softmax"),
+    "softmax": _shifted,
     "sum": _cross_entropy,
 }
 """By operation: (*arguments, **attributes) -> what takes its place, or None."""
