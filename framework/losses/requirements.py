@@ -130,6 +130,11 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
             "The formula of the loss overflows there: standardise the target, or write the formula so that it cannot "
             "overflow, such as np.logaddexp(0, 2 * e) for np.log1p(np.exp(e)**2)"
         )
+        if h is not None and np.isin(a[row], (0.0, 1.0)).any():
+            advice = (
+                "A probability p is 0 or 1 there, and the formula takes the logarithm of a sum with it: take that of p "
+                "and of 1 - p alone, as target * np.log(p) + (1 - target) * np.log(1 - p), which has a stable form"
+            )
     elif place and np.isnan(numbers[place]):
         if np.isfinite(given[row]).all():
             own = ". In a loss of your own, guard 0 / 0 with np.where" if ":" in loss.tag() else ""

@@ -453,6 +453,16 @@ def test_a_bernoulli_likelihood_has_the_value_and_slope_of_binary_cross_entropy(
     np.testing.assert_allclose(*gradients, rtol=1e-6)
 
 
+def test_a_likelihood_without_a_stable_form_is_answered_with_one_that_has_it():
+    mixed = Loss.of(lambda p, t: -np.log(t * p + (1 - t) * (1 - p)))
+    advised = Loss.of(lambda p, target: -(target * np.log(p) + (1 - target) * np.log(1 - p)))
+    model = Dense.from_weights([[1.0]], [0.0], activation=Sigmoid())
+    model.forward([[1e4]])
+    with pytest.raises(DivergedError, match=r"as target \* np\.log\(p\) \+ \(1 - target\) \* np\.log\(1 - p\), which"):
+        mixed.backward(model, [[0.0]])
+    assert advised.backward(model, [[0.0]]) == 1e4
+
+
 @pytest.mark.parametrize("engine", ["numpy", "compiled"])
 def test_a_bernoulli_likelihood_trains_as_binary_cross_entropy_does(engine):
     x = RNG.normal(size=(40, 3)) * 1e3
