@@ -37,8 +37,8 @@ _REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": 
 _OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
 _OF_NUMBERS = _OPERATORS | {"divide"}
 _WITH_NUMBERS = frozenset({"add", "subtract", "multiply", "divide", "minimum", "maximum"})
-_OF_ONE_NUMBER = {"minimum": "min", "maximum": "max"}
-"""Python's functions are faster on single numbers. They return the first argument if it is NaN, as NumPy's do."""
+_OF_ONE_NUMBER = {"minimum": "<", "maximum": ">"}
+"""A comparison is faster on single numbers. One that is NaN stays, as with NumPy's functions."""
 _NEVER = math.inf
 _WIDE = 256
 """Up to this length the maximum of a row is found column by column; NumPy is faster beyond."""
@@ -496,9 +496,8 @@ class _Writer:
                     text if isinstance(x, Node) else self._number(x) for x, text in zip(values, texts, strict=True)
                 ]
             elif node.op in _OF_ONE_NUMBER and (pair := _with_number(values)):
-                self._define(
-                    node, f"{_OF_ONE_NUMBER[node.op]}({self._text(pair[0])}, {self._number(pair[1], single=True)})"
-                )
+                text, number = self._text(pair[0]), self._number(pair[1], single=True)
+                self._define(node, f"{number} if {number} {_OF_ONE_NUMBER[node.op]} {text} else {text}")
                 return
         self._call(node, texts, node.args)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -86,15 +87,14 @@ class Passes:
     Attributes:
         graph: The model as a graph.
         trained: The names of the parameters that get a gradient.
-        plain: The pattern of the gradients of all outputs.
         dtype: That of floats.
         patterns: Those that a backward pass may start from.
-        contiguous: Whether each output, and each argument of its activation, is known to be C contiguous.
-        sources: Where the argument of each activation is: among the results, the arguments, or nowhere.
+        sources: Where the argument of each activation is among the arguments and the results, or None.
         single: Whether there is one output.
         is_number: Whether the output is one number, of one sample.
+        repeats: Whether a pass may be made again for other samples of the same shape, without further checks.
         changed: The names of the buffers that a pass in training changes.
-        forward: (x, numbers, draws) -> the outputs, the arguments of their activations, the new buffers, and what the
+        forward: (numbers, draws, x) -> the outputs, the arguments of their activations, the new buffers, and what the
             backward pass reads.
     """
 
@@ -109,11 +109,11 @@ class Passes:
         """
         self.graph, self.trained = graph, [*trained]
         names = leaves(graph.outputs)
-        self.plain: Pattern = (False,) * len(names)
+        plain: Pattern = (False,) * len(names)
         self.dtype = np.dtype(graph.graph.dtype)
         numbers = [graph.numbers[name] for name in trained]
         ends = tuple(h is not None for h in graph.h)
-        self.patterns = dict.fromkeys([self.plain, ends, *patterns]) if graph.training else {}
+        self.patterns = dict.fromkeys([plain, ends, *patterns]) if graph.training else {}
         # A loop is extended while it is derived, so every pattern is derived before the forward pass is lowered. The
         # gradients of the parameters come first and by themselves, as in a step, which has no dL/dx; but Python carries
         # a gradient back once.
@@ -134,33 +134,30 @@ class Passes:
             gradients = [node for part in of_all for node in part[pattern]]
             dx = gradients[len(numbers) :]
             back[pattern] = lowering.add(seeds.values()), dx + gradients[: len(numbers)]
-        self._back = back.get(self.plain)
+        self._back = back.get(plain)
         results = {f"a{place}": node for place, node in enumerate(a)}
-        self.sources: list[tuple[str, int]] = []
-        for place, node in enumerate(h):
-            if node in self._inputs or node is None:
-                self.sources.append(("argument", self._inputs.index(node)) if node else ("", 0))
-            else:
-                self.sources.append(("result", len(results)))
-                results[f"h{place}"] = node
-        before = dict(zip(graph.numbers, self._inputs[len(graph.x) :], strict=False))
+        results |= {f"h{place}": node for place, node in enumerate(h) if node not in (None, *self._inputs)}
+        before = dict(zip(graph.numbers, self._inputs, strict=False))
         new = {name: node for name, node in zip(graph.buffers, buffers, strict=True) if node is not before[name]}
         self.changed = [*new] if graph.training else []
         results |= {f"buffer{place}": new[name] for place, name in enumerate(self.changed)}
         self._saved = _read_by(results.values(), {*self._inputs}, back.values())
         results |= _named("saved", self._saved)
-        self._results = [*results.values()]
+        results |= {} if len(results) > 1 else {"none": 0.0}  # always a tuple
+        self.results = [*results.values()]
         self.forward = emit(results, _named("i", self._inputs), name="forward", share=True)
-        self.contiguous = [node in self.forward.contiguous for node in (*a, *h)]
+        values = [*self._inputs, *self.results]
+        self.sources = [None if node is None else values.index(node) for node in h]
         self.functions: dict[bool, Emitted] = {}
-        self._several, self.single = len(results) > 1, not isinstance(graph.outputs, dict)
+        self.single = not isinstance(graph.outputs, dict)
         self.is_number = graph.sample and self.single and not a[0].shape
         self.width, self.first_saved = len(a), len(results) - len(self._saved)
         self._checks = bool(graph.minimum[0] or graph.draws or graph.ids)
+        self.repeats = not (self._checks or graph.buffers)
         self._ids: Emitted | None = None
 
     def backward(self, *, input_gradient: bool) -> Emitted:
-        """Return the backward pass: (gradients of outputs, x, numbers, draws, saved, arrays of gradients) -> dL/dx."""
+        """Return the backward pass: (gradients of outputs, numbers, draws, x, saved, arrays of gradients) -> dL/dx."""
         if input_gradient not in self.functions:
             assert self._back is not None
             seeds, gradients = self._back
@@ -175,7 +172,7 @@ class Passes:
     def backward_of(self, graph: LossGraph) -> Emitted:
         """Return a loss and the backward pass after it, whose pattern is one of these.
 
-        It is (results of the forward pass, x, numbers, draws, y, weight, count, arrays of gradients) -> the totals.
+        It is (numbers, draws, x, results of the forward pass, y, weight, count, arrays of gradients) -> the totals.
         Where one is not finite, no gradient is written.
         """
         lowering = self._lowering.copy()
@@ -185,17 +182,21 @@ class Passes:
         outputs = _named("total", totals) | _named("d", lowering.add(gradients))
         into = {name: f"into{place}" for place, name in enumerate([*outputs][len(totals) :])}
         outputs = outputs if into else outputs | {"none": 0.0}  # always a tuple
-        given = [node if isinstance(node, Node) else lowering.graph.input("unread", ()) for node in self._results]
-        inputs = _named("r", given) | _named("i", self._inputs) | _named("data", data)
-        return emit(outputs, inputs, name="backward", into=into, contiguous=self.forward.contiguous, finite=len(totals))
+        given = [node if isinstance(node, Node) else lowering.graph.input("unread", ()) for node in self.results]
+        inputs = _named("i", self._inputs) | _named("r", given) | _named("data", data)
+        known = self.forward.contiguous | {node for node in data if not node.shape}  # numbers, not arrays of no axes
+        return emit(outputs, inputs, name="backward", into=into, contiguous=known, finite=len(totals))
 
-    def run(self, workspace: Workspace, key: tuple[int, ...] | None, arguments: list[Array]) -> Pass:
+    def run(
+        self, workspace: Workspace, key: tuple[int, ...] | None, x: Sequence[Array], numbers: Sequence[Array]
+    ) -> Pass:
         """Return a forward pass.
 
         Args:
             workspace: The working memory.
             key: The key of the pass's random numbers, or None.
-            arguments: The leaves of x, the parameters and the buffers; the pass keeps the list.
+            x: The leaves of x.
+            numbers: The parameters and the buffers.
 
         Raises:
             ShapeError: Training needs more rows.
@@ -203,29 +204,17 @@ class Passes:
             UsageError: A layer draws random numbers, and there is no key.
         """
         if self._checks:
-            self._check(arguments, key, len(arguments[0]))
+            graph, rows = self.graph, len(x[0])
+            if graph.minimum[0]:
+                require_rows(graph, rows)
+            numbers = [*numbers, *draw_numbers(graph, key, rows)]
+            if graph.ids:
+                self._require_ids([*numbers, *x])
         memory = None
         if self.forward.works:
             memory = workspace[self.forward]
             memory.key = key
-        results = self.forward.function(memory, *arguments)
-        return Pass(self, workspace, arguments, results if self._several else (results,))
-
-    def _check(self, arguments: list[Array], key: tuple[int, ...] | None, rows: int) -> None:
-        """Check the number of rows and the ids, and add the draws to the arguments."""
-        graph = self.graph
-        if graph.minimum[0]:
-            require_rows(graph, rows)
-        arguments += draw_numbers(graph, key, rows)
-        if graph.ids:
-            self._require_ids(arguments)
-
-    def again(self, done: Pass) -> Pass:
-        """Return a pass of other functions, made by these; the buffers stay."""
-        memory = done.workspace[self.forward]
-        memory.key = done.key
-        results = self.forward.function(memory, *done.arguments)
-        return Pass(self, done.workspace, done.arguments, results if self._several else (results,))
+        return Pass(self, workspace, memory, numbers, x, self.forward.function(memory, *numbers, *x))
 
     def _require_ids(self, arguments: Sequence[Array]) -> None:
         """Check the ids that layers look up.
@@ -241,46 +230,71 @@ class Passes:
             require_ids(np.asarray(array), lookup.limit, lookup.name)
 
 
+Half = tuple[Any, LossGraph, Callable[..., Sequence[Any]], Any, Iterable[Array]]
+"""A backward pass of a loss: its key, the loss, the function, its memory, and the arrays of gradients."""
+
+
+@dataclass(slots=True, eq=False)
 class Pass:
     """A forward pass, and what the backward pass after it needs.
 
     Attributes:
         passes: The functions.
-        arguments: The arrays that the pass was given: the leaves of x, the parameters, the buffers, the draws.
+        workspace: The working memory of all functions.
+        memory: That of the forward pass, or None.
+        numbers: The parameters, the buffers and the draws.
+        x: The leaves of x.
+        results: What the function returned.
         sample: Whether it was given one sample.
         loss: After the backward pass of a loss, the paths of outputs, and its results, first the sum of w l of each.
         version: That of the parameters; after another one was frozen or unfrozen, the pass is made again.
     """
 
-    __slots__ = ("_results", "arguments", "loss", "passes", "sample", "version", "workspace")
+    passes: Passes
+    workspace: Workspace
+    memory: Any
+    numbers: Sequence[Array]
+    x: Sequence[Array]
+    results: tuple[Any, ...]
+    sample: bool = False
+    loss: tuple[Any, Sequence[Any]] = ((), ())
+    version: int = 0
 
-    def __init__(self, passes: Passes, workspace: Workspace, arguments: list[Array], results: tuple[Any, ...]) -> None:
-        """Hold the results of a forward pass."""
-        self.passes, self.arguments, self.workspace, self._results = passes, arguments, workspace, results
-        self.sample, self.version = False, 0
-        self.loss: tuple[Any, Sequence[Any]] = ((), ())
+    def repeat(self, key: tuple[int, ...] | None, *x: Array) -> Any:
+        """Make the pass for other samples of the same shape; return the output."""
+        memory, passes = self.memory, self.passes
+        if memory is not None:
+            memory.key = key
+        results: tuple[Any, ...] = passes.forward.function(memory, *self.numbers, *x)
+        self.x, self.results, self.loss = x, results, ((), ())
+        return results[0] if passes.single else self.tree
+
+    @property
+    def arguments(self) -> tuple[Array, ...]:
+        """The arrays that the functions are given: the numbers and the leaves of x."""
+        return *self.numbers, *self.x
 
     @property
     def a(self) -> tuple[Any, ...]:
         """The leaves of the outputs."""
-        return self._results[: self.passes.width]
+        return self.results[: self.passes.width]
 
     @property
     def h(self) -> list[Any]:
         """The arguments of the activations that end them, or None."""
-        sources = {"result": self._results, "argument": self.arguments}
-        return [sources[source][place] if source else None for source, place in self.passes.sources]
+        values = (*self.arguments, *self.results)
+        return [None if place is None else values[place] for place in self.passes.sources]
 
     @property
     def buffers(self) -> tuple[Any, ...]:
         """The new buffers."""
         stop = self.passes.first_saved
-        return self._results[stop - len(self.passes.changed) : stop]
+        return self.results[stop - len(self.passes.changed) : stop]
 
     @property
     def tree(self) -> Any:
         """The output: an array, or arrays by name."""
-        return self._results[0] if self.passes.single else self.tree_of(self.a)
+        return self.results[0] if self.passes.single else self.tree_of(self.a)
 
     @property
     def totals(self) -> dict[Any, float]:
@@ -290,8 +304,7 @@ class Pass:
     @property
     def key(self) -> tuple[int, ...] | None:
         """The key of the pass's random numbers."""
-        key: tuple[int, ...] | None = self.workspace[self.passes.forward].key
-        return key
+        return None if self.memory is None else self.memory.key
 
     def tree_of(self, parts: Sequence[Any]) -> Any:
         """Return a value for each leaf of the outputs, by name for several outputs."""
@@ -310,27 +323,16 @@ class Pass:
         passes = self.passes
         function = passes.backward(input_gradient=input_gradient)
         memory = self.workspace[function] if function.works else None
-        saved = self._results[passes.first_saved :]
-        results = function.function(memory, *gradients, *self.arguments, *saved, *self._into(out))
+        saved = self.results[passes.first_saved :]
+        results = function.function(memory, *gradients, *self.arguments, *saved, *self.into(out))
         if not input_gradient:
             return ()
         return (results if isinstance(results, tuple) else (results,))[: len(passes.graph.x)]
 
-    def backward_of(self, function: Emitted, data: Iterable[Any], out: Mapping[str, Array]) -> Sequence[Any]:
-        """Fill the gradients of the parameters with those of a loss, and return results, first its totals.
-
-        Args:
-            function: The pass; see ``Passes.backward_of``.
-            data: The leaves of y, the weights if there are some, and what the loss is divided by.
-            out: The gradients of the parameters by name, which are written.
-        """
-        memory = self.workspace[function] if function.works else None
-        results: Sequence[Any] = function.function(memory, *self._results, *self.arguments, *data, *self._into(out))
-        return results
-
-    def _into(self, out: Mapping[str, Array]) -> Iterable[Array]:
+    def into(self, out: Mapping[str, Array]) -> Iterable[Array]:
+        """Return the arrays of gradients that are written."""
         trained = self.passes.trained
-        return out.values() if len(out) == len(trained) else map(out.__getitem__, trained)
+        return out.values() if len(out) == len(trained) else [*map(out.__getitem__, trained)]
 
 
 def require_rows(graph: ModelGraph, rows: int) -> None:

@@ -87,11 +87,11 @@ class NumPyStep:
         x, y, weight = batch
         model = self.model
         model.forward(x, key=key, copy=False)
-        done, own = model.recorded(), model.parameters.gradient
+        own = model.parameters.gradient
         total = count * self.loss.backward(model, y, weight, count=count, check=False)
         if slot.gradient is not own:
             slot.gradient[...] = own
-        return {"loss": (total,)} | self.figures.training_sums(model, done, y, weight)
+        return {"loss": (total,)} | self.figures.training_sums(model, y, weight)
 
     def _form(self, batch: Batch, *, shards: bool) -> _Form:
         x, y, weight = batch

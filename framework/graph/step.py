@@ -159,8 +159,8 @@ class ModelGraph:
 
     @property
     def inputs(self) -> list[Node]:
-        """The leaves of x, the parameters, the buffers and the draws."""
-        return [*self.x.values(), *self.numbers.values(), *(node for _, node in self.draws)]
+        """The parameters, the buffers, the draws and the leaves of x."""
+        return [*self.numbers.values(), *(node for _, node in self.draws), *self.x.values()]
 
     def gradients(self, fused: Mapping[str, bool], wrt: Sequence[Node]) -> tuple[dict[str, Node], list[Node]]:
         """Return inputs for the gradients of outputs, and the gradients of ``wrt`` that follow from them.

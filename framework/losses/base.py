@@ -23,7 +23,7 @@ from framework.activations import Activation
 from framework.arrays import LARGEST, Array, blocks, floats, real_array, require_finite
 from framework.derivatives import check_loss
 from framework.emit.programs import Formula, Program, call_formula, is_checked, program_of, programs_of, tried_width
-from framework.emit.step import Pass
+from framework.emit.step import Half, Pass
 from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
 from framework.graph.gradient import derivative, gradients
@@ -367,7 +367,7 @@ class Loss(Formula):
         if done.passes.is_number:  # nothing is large, and a weight cancels out
             target = self._one_target(target, weight, done.passes.dtype) if check else target
             divisor = 1.0 if count is None else count / (1.0 if weight is None else float(np.reshape(weight, -1)[0]))
-            noisy = False
+            form, noisy = None, False
         else:
             a = done.tree
             if check:
@@ -378,53 +378,52 @@ class Loss(Formula):
             if divisor <= 0:
                 raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
             weights = () if weight is None else (weight,)
-            noisy = check
-        graph, function = self._half(model, done, target, weighted=bool(weights))
-        if graph.pattern not in done.passes.patterns:
-            done = model.again(done, graph.pattern)
-            graph, function = self._half(model, done, target, weighted=bool(weights))
+            form, noisy = form_of(target), check
+        key, state = (form, bool(weights), self), model._state
+        half: Half | None = state.half
+        if half is None or half[0] != key:
+            done, half = self._halves(model, done, key, target)
+        _, graph, function, memory, into = half
         given = leaves(target) if type(target) is dict else (target,)
-        before = model.parameters.gradient.copy() if accumulate else None
+        before = state.parameters.gradient.copy() if accumulate else None
         data = (*given, *weights, done.passes.dtype.type(divisor))
+        arguments = (memory, *done.numbers, *done.x, *done.results, *data, *into)
         if noisy:  # in training, warnings of NumPy are off already
             with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
-                totals = done.backward_of(function, data, model.parameters.gradients)
+                totals = function(*arguments)
         else:
-            totals = done.backward_of(function, data, model.parameters.gradients)
+            totals = function(*arguments)
         loss, done.loss = float(totals[0]) / divisor, (graph.paths, totals)
         if not math.isfinite(loss):
             fused = [h if of_h else None for h, of_h in zip(done.h, graph.pattern, strict=True)]
             outputs = done.tree, done.tree_of(fused), model.output_activation
             raise self.divergence(*outputs, target, done.totals)
-        model.end_backward(before)
+        state.end_backward(before)
         return loss
 
-    def _half(self, model: Output, done: Pass, target: Any, *, weighted: bool) -> tuple[LossGraph, Any]:
-        """Return the loss as a graph, and the second half of a step, made once for the form of the targets.
+    def _halves(self, model: Output, done: Pass, key: tuple[Any, bool, Loss], target: Any) -> tuple[Pass, Half]:
+        """Return the first half of a step, made again where the loss needs another one, and the second half.
+
+        The second half is made once for equal losses and a form of targets: a loop may make its loss in each step.
 
         Raises:
             SettingsError: The model's output activation cannot serve this loss.
         """
-        passes, known = done.passes, model._built().losses
-        form = None if passes.is_number else form_of(target)
-        key = id(self), form, weighted, passes
-        kept: tuple[Loss, tuple[LossGraph, Any]] | None = known.get(key)
-        if kept is None:
+        state = model._state
+        known = next((known for form, known in state.losses if form == (done.passes, key)), None)
+        if known is None:
             self.require_model(model.output_activation)
-            half = self._equal_half(known, key)
-            if half is None:
-                graph = LossGraph(passes.graph, self, target, weighted=weighted)
-                made = graph.pattern in passes.patterns
-                half = share((passes, graph.key), lambda: (graph, passes.backward_of(graph) if made else None))
-            if len(known) >= _KEPT_LOSSES:
-                known.clear()
-            kept = known[key] = self, half
-        return kept[1]
-
-    def _equal_half(self, losses: Mapping[Any, Any], key: tuple[Any, ...]) -> tuple[LossGraph, Any] | None:
-        """Return the half of an equal loss: a loop may make its loss in each step."""
-        kept = (known for (_, *form), known in losses.items() if form == [*key[1:]])
-        return next((half for loss, half in kept if type(loss) is type(self) and loss == self), None)
+            graph = LossGraph(done.passes.graph, self, target, weighted=key[1])
+            if graph.pattern not in done.passes.patterns:
+                done = model.again(done, graph.pattern)
+            passes = done.passes
+            known = share((passes, graph.key), lambda: (graph, passes.backward_of(graph)))
+            state.losses.append(((passes, key), known))
+            del state.losses[:-_KEPT_LOSSES]
+        graph, backward = known
+        memory = done.workspace[backward] if backward.works else None
+        state.half = key, graph, backward.function, memory, done.into(state.parameters.gradients)
+        return done, state.half
 
     def divergence(
         self, a: Any, h: Any, activation: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()

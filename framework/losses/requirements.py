@@ -21,21 +21,15 @@ class Output(Protocol):
     def output_activation(self) -> Any:
         """The activation of the output layer, or None."""
 
-    def _built(self) -> Any:
-        """Return the state of the model."""
+    @property
+    def _state(self) -> Any:
+        """The state of the model."""
 
     def recorded(self) -> Pass:
         """Return the last forward pass."""
 
-    @property
-    def parameters(self) -> Any:
-        """The parameters, with their gradients."""
-
     def again(self, done: Pass, *patterns: Pattern) -> Pass:
         """Return a forward pass again, for a backward pass from these patterns."""
-
-    def end_backward(self, before: Array | None) -> None:
-        """Use up the last forward; add the gradients ``before`` a backward pass to those that it wrote."""
 
 
 def require_classes(array: Array, classes: int, name: str) -> Array:

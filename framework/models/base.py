@@ -14,7 +14,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -351,7 +351,8 @@ class Model(Component):
                     if self._owner is None:
                         state.parameters.lay_out()
                     object.__setattr__(self, "_state", state)
-        return cast("State", self._state)
+        assert self._state is not None
+        return self._state
 
     @property
     def parameters(self) -> Parameters:
@@ -471,7 +472,7 @@ class Model(Component):
         """
         if isinstance(x, Symbol):
             refuse(f"a call of a {type(self).__name__}", "make a Composite with the model among its children()")
-        x, sample = self._accept(x, self._built())
+        x, sample = self._accept(x, self._state or self._built())
         x = map_leaves(lambda leaf: leaf[None], x) if sample else x
         rows = rows_in(x)
         workspace = self.take_workspace(rows)
@@ -482,7 +483,7 @@ class Model(Component):
 
     def take_workspace(self, rows: int) -> Workspace:
         """Return memory for predictions of up to this many rows, which no one else uses at this moment."""
-        kept = self._built().workspaces
+        kept = (self._state or self._built()).workspaces
         try:
             return kept.pop() if rows <= _FEW_ROWS else Workspace()
         except IndexError:  # of the first prediction, or while others are made
@@ -491,7 +492,7 @@ class Model(Component):
     def keep_workspace(self, workspace: Workspace, rows: int) -> None:
         """Keep the memory of a prediction that has ended, whose outputs were copied, for the next one."""
         if rows <= _FEW_ROWS:
-            self._built().workspaces.append(workspace)
+            (self._state or self._built()).workspaces.append(workspace)
 
     def output(self, x: Tree, workspace: Workspace | None = None) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, h None where there is no activation.
@@ -541,7 +542,8 @@ class Model(Component):
         for model in models:
             if model._state is not None:
                 model._require_gradients()
-                model._state.passes, model._state.losses = {}, {}
+                model._state.passes, model._state.losses = {}, []
+                model._state.like = model._state.half = None
 
     def passes(
         self,
@@ -605,7 +607,7 @@ class Model(Component):
         buffers = state.buffers.values()  # the backward pass reads those before the step
         kept = [value.copy() for value in buffers] if training and buffers else buffers
         batch = (x,) if type(x) is not dict else leaves(x)
-        done: Pass = passes.run(workspace, key, [*batch, *state.parameters.views.values(), *kept])
+        done: Pass = passes.run(workspace, key, batch, [*state.parameters.views.values(), *kept])
         done.version = state.parameters.version
         if training and moves and passes.changed:
             self._take_buffers(done)
@@ -642,16 +644,23 @@ class Model(Component):
         if key is not None and type(key) is not tuple:
             raise UsageError(f"forward: argument 'key' must be a tuple, (seed, epoch, step); got {key!r}")
         state = self._state or self._built()
-        x, sample = self._accept(x, state)
-        alone = sample and self.takes_a_sample
-        x = map_leaves(lambda leaf: leaf[None], x) if sample and not alone else x
-        state.ready = False
-        done = state.done = self._run(x, key, state.workspace, training=True, sample=alone)
-        state.ready, done.sample = True, sample
-        a = done.tree
-        if alone:
+        done = state.done
+        if done is not None and _is_like(x, state.like, state.dtype) and done.version == state.parameters.version:
+            state.ready = False
+            a = done.repeat(key, x)
+        else:
+            x, sample = self._accept(x, state)
+            alone = sample and self.takes_a_sample
+            state.ready = False
+            batch = map_leaves(lambda leaf: leaf[None], x) if sample and not alone else x
+            done = state.done = self._run(batch, key, state.workspace, training=True, sample=alone)
+            done.sample, state.half = sample, None
+            state.like = x.shape if batch is x and done.passes.repeats and type(x) is np.ndarray else None
+            a = done.tree
+        state.ready = True
+        if done.passes.graph.sample:
             return a
-        a = take(a, 0) if sample else a
+        a = take(a, 0) if done.sample else a
         return map_leaves(np.copy, a) if copy else a
 
     @property
@@ -670,7 +679,7 @@ class Model(Component):
         if state is None or not state.ready or state.done is None:
             raise UsageError(f"backward: call {type(self).__name__}.forward(x) first; each forward serves one backward")
         if state.done.version != state.parameters.version:
-            state.done = self.again(state.done)
+            return self.again(state.done)
         return state.done
 
     def backward(self, gradient: Any, *, accumulate: bool = False) -> Any:
@@ -694,31 +703,24 @@ class Model(Component):
         given = leaves(map_leaves(lambda a, leaf: leaf.reshape(a.shape), done.tree, gradient))
         before = state.parameters.gradient.copy() if accumulate else None
         dx = iter(done.backward(given, state.parameters.gradients, input_gradient=True))
-        self.end_backward(before)
+        state.end_backward(before)
         result = map_leaves(lambda _: np.array(next(dx), state.dtype), names(done.passes.graph.shape))
         return map_leaves(lambda leaf: leaf[0], result) if single else result
 
-    def end_backward(self, before: Array | None) -> None:
-        """Use up the last forward; add the gradients ``before`` a backward pass to those that it wrote."""
-        state = self._state or self._built()
-        parameters, state.ready = state.parameters, False
-        if before is not None:
-            parameters.gradient += before
-        for frozen in parameters.frozen_gradients:
-            frozen[...] = 0.0
-
     def again(self, done: Pass, *patterns: Pattern) -> Pass:
-        """Return a forward pass again, for a backward pass that its functions cannot make: one from these patterns."""
+        """Make the last forward pass again, for a backward pass that its functions cannot make: one from patterns."""
         graph, patterns = done.passes.graph, (*done.passes.patterns, *patterns)
         passes = self.passes(graph.shape, training=True, sample=graph.sample, patterns=patterns)
         new = {name: buffer.copy() for name, buffer in self.buffers.items()}
-        numbers = dict(zip(passes.graph.numbers, done.arguments[len(passes.graph.x) :], strict=False))
+        numbers = dict(zip(passes.graph.numbers, done.numbers, strict=False))
         self._set_buffers({name: numbers[name] for name in new})  # a layer that Python runs moves them once more
         try:
-            again = passes.again(done)
+            again = passes.run(done.workspace, done.key, done.x, done.numbers[: len(graph.numbers)])
         finally:
             self._set_buffers(new)
         again.sample, again.version = done.sample, self.parameters.version
+        state = self._built()
+        state.done, state.like, state.half = again, None, None
         return again
 
     def _set_buffers(self, values: Mapping[str, Array]) -> None:
@@ -853,7 +855,8 @@ def _common(plain: Any, deeper: Any) -> Any:
 def _is_like(x: Any, shape: Any, dtype: np.dtype[Any]) -> bool:
     """Return whether x is a contiguous array of this shape and dtype, or a dict of such by name."""
     if type(x) is np.ndarray:
-        return bool(x.shape == shape and x.dtype is dtype and x.flags.c_contiguous)
+        like: bool = x.shape == shape and x.dtype is dtype and x.flags.c_contiguous
+        return like
     if type(x) is not dict or type(shape) is not dict or x.keys() != shape.keys():
         return False
     return all(type(leaf) is np.ndarray and _is_like(leaf, shape[name], dtype) for name, leaf in x.items())

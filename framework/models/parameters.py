@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.arrays import Array, Arrays, real_array
-from framework.emit.step import Pass, Passes, Workspace
+from framework.emit.step import Half, Pass, Passes, Workspace
 from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
 from framework.preprocessing.fitted import FittedPreprocess
 
@@ -290,6 +290,8 @@ class State:
         identity: The origin of the formulas; see ``Model.identity``.
         programs: Programs that call Python for this model, by the keys of their graphs.
         done: The last forward, or None.
+        like: The shape of an x that this pass may be repeated for, or None.
+        half: The backward pass of a loss that came after it, or None.
         ready: Whether no backward has used it up yet.
         workspace: The working memory of passes in training.
         workspaces: Those of predictions of few rows that have ended; as many as were ever made at the same time.
@@ -306,14 +308,24 @@ class State:
         self.accepted: Any = ()
         self.limits: dict[Any, Any] = {}
         self.passes: dict[Any, Passes] = {}
-        self.losses: dict[Any, Any] = {}
+        self.losses: list[tuple[Any, Any]] = []
         self.shapes: dict[Any, Any] = {}
         self.identity: tuple[Any, ...] = ()
         self.programs: dict[Any, Any] = {}
         self.done: Pass | None = None
+        self.like: Any = None
+        self.half: Half | None = None
         self.ready = False
         self.workspace, self.workspaces = Workspace(), list[Workspace]()
         self.products: dict[Any, int] = {}
+
+    def end_backward(self, before: Array | None) -> None:
+        """Use up the last forward; add the gradients ``before`` a backward pass to those that it wrote."""
+        self.ready = False
+        if before is not None:
+            self.parameters.gradient += before
+        for frozen in self.parameters.frozen_gradients:
+            frozen[...] = 0.0
 
     def fill(self, values: Array, buffers: Mapping[str, Any], frozen: Iterable[str], columns: Columns) -> None:
         """Write these numbers into the model's own arrays, and freeze what was frozen."""

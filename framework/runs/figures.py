@@ -12,7 +12,6 @@ from framework.arithmetic import limit_threads
 from framework.arrays import Array, Batch, Sums
 from framework.data.parts import Source
 from framework.data.pieces import joined, map_batch, read_only
-from framework.emit.step import Pass
 from framework.errors import SettingsError, nearest
 from framework.losses import Loss
 from framework.losses.several import Figure, Losses, about
@@ -77,11 +76,14 @@ class Figures:
                 with about(".".join(figure.path)):
                     figure.formula.require_output(output)
 
-    def training_sums(self, model: Model, done: Pass, y: Any, weight: Array | None) -> Sums:
-        """Return the sums of every figure over a batch after ``backward``, which has those of the losses of outputs."""
-        sums: Sums = {loss.key: (done.totals[loss.path], loss.divisor(y, weight)) for loss in self.of_outputs}
-        if metrics := self.of_metrics:
-            sums |= self.metric_sums(model, done.tree_of(done.h), done.tree, y, weight, metrics)
+    def training_sums(self, model: Model, y: Any, weight: Array | None) -> Sums:
+        """Return the sums of every figure over a batch after ``backward``, which may have some of them."""
+        done = model._built().done
+        assert done is not None
+        totals = done.totals
+        sums: Sums = {f.key: (totals[f.path], f.divisor(y, weight)) for f in self.of_outputs if f.path in totals}
+        if rest := tuple(figure for figure in self.summed if figure.key not in sums):
+            sums |= self.metric_sums(model, done.tree_of(done.h), done.tree, y, weight, rest)
         return sums
 
     def inverse(self, model: Model, figure: Figure) -> Callable[[Any], Any] | None:

@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 from whole_models import WholeModel
 
-from framework import on
+from framework import (
+    Dense,
+    Dropout,
+    HalfSquaredError,
+    Huber,
+    Layer,
+    MeanSquaredError,
+    Neuron,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    on,
+)
 from framework.arithmetic import limit_threads
 from framework.derivatives import derivative_bounds, resolved_bounds
 from framework.trees import flatten, map_leaves
@@ -175,3 +187,91 @@ def test_backward_returns_the_slope_by_the_inputs(start, pytestconfig):
             if not bounds.hold(value, slack)[0]:
                 bounds = resolved_bounds(moved(loss, leaf, direction), np.zeros(1))
             assert bounds.hold(value, slack)[0] or not bounds.judged[0], (drawn, name)
+
+
+class ScaledByKey(Layer):
+    """A layer that Python runs, and that depends on the key of the pass."""
+
+    inputs: int = 1
+
+    def apply(self, x, values, record):
+        record["factor"] = 1.0 if record.key is None else 1.0 / (1 + record.key[1] % 5)
+        return record["factor"] * x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return record["factor"] * gradient
+
+
+class Centered(Layer):
+    """A layer that moves a buffer in each forward pass."""
+
+    inputs: int = 1
+    mixes_rows = True
+
+    def initial_buffers(self):
+        return {"mean": np.zeros(self.inputs)}
+
+    def formula(self, x, mean):
+        return x - mean, {"mean": 0.5 * mean + 0.5 * np.mean(x, axis=0)}
+
+
+REPEATED = {
+    "neuron": lambda: Neuron(3, Sigmoid(), seed=1),
+    "float32": lambda: Neuron(3, Tanh(), dtype="float32", seed=1),
+    "layers": lambda: Sequential(Dense(3, 4, Tanh()), Dense(4, 1, Sigmoid()), seed=1),
+    "buffers": lambda: Sequential(Dense(3, 4), Centered(4), Dense(4, 1), seed=1),
+    "draws": lambda: Sequential(Dense(3, 4), Dropout(0.5), Dense(4, 1), seed=1),
+    "written": lambda: Sequential(Dense(3, 4), ScaledByKey(inputs=4), Dense(4, 1), seed=1),
+}
+REPEATED_LOSSES = (HalfSquaredError(), MeanSquaredError(), Huber(delta=0.5), Huber(delta=0.1))
+"""The losses of a loop by hand; a model may keep what it has prepared for one of them."""
+FORMS = (np.asfortranarray, np.ndarray.tolist, np.float32, lambda x: np.repeat(x, 2, -1)[..., ::2])
+
+
+def step_of(model, number):
+    """Take a step by hand that is drawn at random; return its prediction, its loss and the gradient."""
+    rng = np.random.default_rng(number)
+    shape = (*([(2,), (2,), (2,), (5,), ()][rng.integers(5)]), 3)
+    x, y = rng.normal(size=shape), rng.normal(size=(*shape[:-1], 1))
+    x = x.astype(model.dtype) if rng.random() < 0.7 else FORMS[rng.integers(len(FORMS))](x)
+    weight = None if rng.random() < 0.7 else rng.uniform(0.5, 2.0, size=shape[:1] if len(shape) > 1 else (1,))
+    loss = REPEATED_LOSSES[0 if rng.random() < 0.7 else rng.integers(len(REPEATED_LOSSES))]
+    loss = loss if rng.random() < 0.8 else loss.replace()
+    freeze = [model.parameters.freeze, model.parameters.unfreeze, *5 * [lambda _: None]]
+    freeze[rng.integers(len(freeze))]("*bias")
+    prediction = model.forward(x, key=(1, number))
+    freeze[rng.integers(len(freeze))]("*bias")
+    value = loss.backward(model, y, weight, accumulate=rng.random() < 0.2)
+    return prediction, value, model.parameters.gradient.copy()
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_step_by_hand_does_not_depend_on_the_forms_of_the_steps_before(name):
+    model = REPEATED[name]()
+    tolerance = TOLERANCES[model.dtype] / 10
+    for number in range(100):
+        twin = model.copy()
+        twin.parameters.gradient = model.parameters.gradient
+        for value, expected in zip(*(step_of(m, number) for m in (model, twin)), strict=True):
+            np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+        for buffer, expected in zip(model.buffers.values(), twin.buffers.values(), strict=True):
+            np.testing.assert_allclose(buffer, expected, rtol=tolerance)
+        model.parameters.vector -= 0.05 * model.parameters.gradient
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_layer_that_becomes_part_of_a_model_goes_on_with_the_numbers_of_the_model(ready):
+    layer, x = Dense(3, 1), np.ones((2, 3))
+    for _ in range(2):
+        layer.forward(x)
+        HalfSquaredError().backward(layer, [0.0, 0.0])
+    if ready:
+        layer.forward(x)
+    model = Sequential(layer)
+    part, parameters = model[0], model.parameters
+    if ready:
+        HalfSquaredError().backward(part, [0.0, 0.0])
+    parameters.vector = [1.0, 2.0, 3.0, 4.0]
+    assert part.forward(x).tolist() == [[10.0], [10.0]]
+    assert HalfSquaredError().backward(part, [9.0, 9.0]) == 0.5
+    assert parameters.gradient.tolist() == [1.0, 1.0, 1.0, 1.0]

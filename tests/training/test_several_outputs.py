@@ -436,6 +436,30 @@ def test_a_model_of_one_output_takes_one_loss_and_metrics_of_it():
         trainer(metrics=[OutputMetric("price", Accuracy())]).fit(network(), (X, Y))
 
 
+class OwnCount(Losses):
+    def count(self, shape, weight):
+        return super().count(shape, weight)
+
+
+class OwnBackward(Losses):
+    def backward(self, model, target, weight=None, **settings):
+        if target["late"].sum() % 2:
+            return super().backward(model, target, weight, **settings)
+        prediction = model.recorded().tree
+        model.backward(self.gradient(prediction, target, weight))
+        return self(prediction, target, weight)
+
+
+@pytest.mark.parametrize("kind", [OwnCount, OwnBackward])
+def test_losses_with_a_loop_of_their_own_train_and_report_as_others_do(kind):
+    model = Sequential(Dense(3, 4), Heads(price=Dense(4, 1, Sigmoid()), late=Dense(4, 1, Sigmoid())), seed=1)
+    own = kind(**LOSSES.losses, weights=LOSSES.weights)
+    own, plain = (trainer(loss=loss, batch_size=ROWS // 2).fit(model.copy(), (X, Y)) for loss in (own, LOSSES))
+    for key in ("loss", "price_loss", "late_loss"):
+        np.testing.assert_allclose(own.history[key], plain.history[key], rtol=1e-9)
+    np.testing.assert_allclose(own.model.parameters.vector, plain.model.parameters.vector, rtol=1e-9)
+
+
 def test_a_loss_by_hand_refuses_what_does_not_fit_before_it_changes_a_gradient():
     model = network()
     for loss, target, message in [
