@@ -170,10 +170,10 @@ from framework.parallel.mpi import rank as rank
 from framework.parallel.shards import DataParallel as DataParallel
 from framework.preprocessing import ColumnStep as ColumnStep
 from framework.preprocessing.categories import Classes as Classes, Levels as Levels, OneHot as OneHot
-from framework.preprocessing.dates import Dates as Dates
 from framework.preprocessing.fitted import FittedPreprocess as FittedPreprocess
 from framework.preprocessing.numbers import (
     Clip as Clip,
+    Dates as Dates,
     Drop as Drop,
     Impute as Impute,
     Log as Log,

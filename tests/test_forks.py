@@ -11,8 +11,8 @@ import pytest
 from forked import DEADLINE, end_child, fork, in_child, start_child
 
 from framework import CSV, NPY, Dense, Initializer, Parquet, Sequential, UsageError
-from framework.data.ahead import ahead
 from framework.data.files import File
+from framework.data.pieces import ahead
 from framework.emit.step import Passes
 from framework.experiments.processes import Claims
 

@@ -17,7 +17,6 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.ahead import ahead
 from framework.data.fingerprints import fingerprints
 from framework.data.parts import NumberedSource, Part, explained, parted, read
 from framework.data.pieces import (
@@ -27,6 +26,7 @@ from framework.data.pieces import (
     Position,
     Ranges,
     Window,
+    ahead,
     cut,
     every,
     filled,

@@ -1,4 +1,4 @@
-"""Pieces: rows of an epoch in memory, in the order of training, cut into batches.
+"""Pieces: rows of an epoch in memory, in the order of training, cut into batches; a thread may read the next piece.
 
 A shuffled batch that workers share has its rows in the order in which they lie in the data. So a worker, which computes
 consecutive rows of each batch, needs rows that lie close together: of two workers, the first reads about the first half
@@ -7,16 +7,26 @@ of each window. Which rows a batch has does not change.
 
 from __future__ import annotations
 
+import contextvars
+import os
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterable
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from framework.arrays import Array, Batch
+from framework.errors import UsageError
 from framework.random_streams import random_generator
 from framework.trees import leaves, map_leaves, rows_in, take
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds to wait for the thread at the end; one that hangs in a read is left behind."""
 
 UNREAD = (0, "")
 """No windows of a stream, and the digest of no rows."""
@@ -371,3 +381,51 @@ def permutation(rows: int, seed: int, epoch: int, *counters: int) -> Array:
         True
     """
     return random_generator(seed, "shuffle", epoch, *counters).permutation(rows)
+
+
+def ahead(items: Generator[T]) -> Generator[T]:
+    """Give ``items``, each made by a thread while the one before it is used: at most one waits.
+
+    The items and their order are the same as without the thread. An error of ``items`` is raised here, with its
+    traceback. Closing this generator ends the thread and closes ``items``.
+
+    Example:
+        >>> list(ahead(n * n for n in range(4)))
+        [0, 1, 4, 9]
+    """
+    made: SimpleQueue[tuple[T] | BaseException | None] = SimpleQueue()
+    wanted = threading.Semaphore(1)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            while wanted.acquire() and not stopped.is_set():
+                made.put((next(items),))
+        except StopIteration:
+            made.put(None)
+        except BaseException as error:  # noqa: BLE001 (raised below)
+            made.put(error)
+        finally:
+            items.close()
+
+    # The context holds NumPy's errstate.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="read ahead", daemon=True)
+    thread.start()
+    process = os.getpid()
+    try:
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            wanted.release()
+            yield item[0]
+            del item  # so that it need not live until the next one is there
+            if os.getpid() != process:
+                raise UsageError(
+                    "a forked process cannot continue the training of its parent, whose data a thread reads; leave "
+                    "the hook by os._exit, or give the Dataset read_ahead=False"
+                )
+    finally:
+        if os.getpid() == process:  # in a forked one, nobody may ever release the locks
+            stopped.set()
+            wanted.release()
+            thread.join(PATIENCE)

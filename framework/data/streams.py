@@ -14,7 +14,6 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from framework.arrays import Array, Batch
-from framework.data.ahead import ahead
 from framework.data.fingerprints import fingerprints
 from framework.data.parts import READ_AGAIN, Part, Source, first_rows, parted, rows_in_part, stacked
 from framework.data.pieces import (
@@ -23,6 +22,7 @@ from framework.data.pieces import (
     Piece,
     Position,
     Window,
+    ahead,
     cut,
     filled,
     joined,

@@ -24,9 +24,8 @@ from framework.graph.graph import Graph
 from framework.graph.symbol import value_of
 from framework.graph.trace import STAND_INS
 from framework.preprocessing.categories import Levels, OneHot
-from framework.preprocessing.dates import Dates, date_part
 from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
-from framework.preprocessing.numbers import Drop, Impute
+from framework.preprocessing.numbers import Dates, Drop, Impute, date_part
 from framework.preprocessing.steps import ColumnStep
 
 _NAT = int(np.iinfo(np.int64).min)

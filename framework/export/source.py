@@ -25,8 +25,7 @@ from framework.frames import text_of
 from framework.graph.graph import Graph, kind_of
 from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
-from framework.preprocessing.dates import date_part
-from framework.preprocessing.numbers import deviate_of, number_above, share_below, share_of
+from framework.preprocessing.numbers import date_part, deviate_of, number_above, share_below, share_of
 from framework.settings.messages import printable
 
 _OPERATORS = frozenset({"add", "subtract", "multiply", "divide", "negative", "bitwise_and", "bitwise_or", "invert"})

@@ -18,9 +18,8 @@ from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, value_of
 from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.categories import Classes, Levels, OneHot
-from framework.preprocessing.dates import Dates
 from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
-from framework.preprocessing.numbers import Drop, Impute, Quantiles
+from framework.preprocessing.numbers import Dates, Drop, Impute, Quantiles
 from framework.preprocessing.steps import ColumnStep
 
 TABLE_HELPERS = {

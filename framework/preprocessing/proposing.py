@@ -15,8 +15,7 @@ from framework.arrays import Array
 from framework.data.sources import source_of
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes, OneHot
-from framework.preprocessing.dates import Dates
-from framework.preprocessing.numbers import Clip, Drop, Impute, Log, MinMax, Standardize
+from framework.preprocessing.numbers import Clip, Dates, Drop, Impute, Log, MinMax, Standardize
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import Column, ColumnStep

@@ -27,7 +27,7 @@ from framework import (
     SettingsError,
     Standardize,
 )
-from framework.preprocessing.dates import date_part
+from framework.preprocessing.numbers import date_part
 
 RNG = np.random.default_rng(0)
 NUMBERS = RNG.gamma(2.0, 3.0, 500).round(1)
