@@ -131,8 +131,11 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
             )
     elif place and np.isnan(numbers[place]):
         if np.isfinite(given[row]).all():
-            own = ". In a loss of your own, guard 0 / 0 with np.where" if ":" in loss.tag() else ""
-            advice = f"The loss has no value for this output{end}{own}"
+            own = (
+                ". In a loss of your own, guard 0 / 0 with np.where, and make a number above 0, such as a variance, by "
+                "np.exp of an output"
+            )
+            advice = f"The loss has no value for this output{end}{own if ':' in loss.tag() else ''}"
         elif np.isnan(given[row]).any():
             advice = (
                 "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "

@@ -127,7 +127,7 @@ class _Summary:
             return f"convert it first, as by pandas.to_datetime(table[{label!r}], format=...)"
         texts = f"table[{label!r}].str" + (".replace(',', '.').str" if any(map(_DECIMAL_COMMA.search, some)) else "")
         code = f"pandas.to_numeric({texts}.replace(r'[^\\d.+-]', '', regex=True))"
-        return f"convert numbers first: table[{label!r}] = {code}"
+        return f"convert numbers first, in pandas: table[{label!r}] = {code}"
 
     @property
     def distinct(self) -> int:

@@ -305,11 +305,20 @@ class OwnLogCosh(Loss):
         (OwnLogCosh(), 1.0, [1000.0], r"The formula of the loss overflows there: standardise the target, "),
         (OwnLogCosh(), np.inf, [1.0], "Lower the learning rate"),
         (OwnLogarithm(), 0.0, [1.0], r"where the output is \[0\.\].*guard 0 / 0 with np\.where"),
+        (OwnLogarithm(), -2.0, [1.0], r"the output is \[-2\.\].* make a number above 0, .* by np\.exp of an output"),
         (CrossEntropy(), -1.0, [[1.0, 0.0]], r"no value for this output: end the model with Softmax\(\)"),
         (MeanSquaredError(), np.nan, [1.0], "A formula in the model gives 0 / 0 or inf - inf"),
         (MeanSquaredError(), np.inf, [1.0], "Lower the learning rate"),
     ],
-    ids=["own overflow", "diverged", "own loss", "no distribution", "nan in the model", "overflow"],
+    ids=[
+        "own overflow",
+        "diverged",
+        "own loss",
+        "logarithm below 0",
+        "no distribution",
+        "nan in the model",
+        "overflow",
+    ],
 )
 def test_a_loss_that_is_not_finite_says_what_to_do(loss, outputs, targets, advice):
     targets = np.array(targets)

@@ -171,7 +171,7 @@ def test_the_line_that_a_warning_of_numbers_as_text_advises_converts_them(number
     table = pd.DataFrame({"raw": [*numbers, None] * 20, "late": ["no", "yes"] * 10 * (len(numbers) + 1)})
     with pytest.warns(UserWarning, match="column 'raw' holds numbers as text") as caught:
         Preprocess.of(table, "late")
-    exec(str(caught[0].message).partition("convert numbers first: ")[2], {"pandas": pd, "table": table})
+    exec(str(caught[0].message).partition("convert numbers first, in pandas: ")[2], {"pandas": pd, "table": table})
     np.testing.assert_array_equal(table["raw"], [*numbers.values(), np.nan] * 20)
 
 
