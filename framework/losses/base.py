@@ -26,9 +26,8 @@ from framework.emit.programs import Formula, Program, call_formula, is_checked, 
 from framework.emit.step import Half, Pass
 from framework.emit.text import CLASSES
 from framework.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
-from framework.graph.gradient import derivative, gradients
+from framework.graph.gradient import derivative, elementwise, gradients
 from framework.graph.graph import substitute
-from framework.graph.kinks import elementwise
 from framework.graph.node import Node, needed, nodes_in
 from framework.graph.stable import stabilise
 from framework.graph.step import LossGraph, Output as OutputSymbols

@@ -16,8 +16,7 @@ from framework.data.pieces import Piece, rows_of_batch
 from framework.emit.step import Computation, Slot, Workspace
 from framework.errors import DivergedError
 from framework.models import Model
-from framework.parallel.lockstep import NOTHING, Addend, Lockstep, Shard
-from framework.parallel.sums import Tree
+from framework.parallel.sums import NOTHING, Addend, Lockstep, Shard, Tree
 from framework.parallel.workers import Workers
 from framework.settings.component import Component, Count, Positive
 from framework.trees import rows_in

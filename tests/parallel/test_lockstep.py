@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from framework.errors import UsageError
-from framework.parallel.lockstep import NOTHING, Addend, Lockstep
-from framework.parallel.sums import Tree
+from framework.parallel.sums import NOTHING, Addend, Lockstep, Tree
 from framework.parallel.workers import Workers
 
 ALONE = Workers()
