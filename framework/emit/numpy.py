@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from framework.emit.memory import Home, Layout, Lives, Memory, Shape, shared_sta
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
 from framework.emit.text import entry_text, gather_text
 from framework.errors import DerivativeError
+from framework.graph import trace
 from framework.graph.graph import Graph
 from framework.graph.lower import lower
 from framework.graph.node import Node, nodes_in, operands, ordered
@@ -138,10 +140,16 @@ def emit(
     writer.finite = results[:finite]
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
     namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
-    exec(source, namespace)  # not compile(), whose first call in a process takes milliseconds
+
+    def compiled() -> CodeType:
+        exec(source, made := dict[str, Any]())  # not compile(), whose first call in a process takes milliseconds
+        code: CodeType = made[_safe(name, 0)].__code__
+        return code
+
+    function = FunctionType(trace.share(("code", source), compiled), namespace)
     known = frozenset(node for node in nodes_in(results) if writer.lives.contiguous(node))
     works = "memory" in source.partition("\n")[2]
-    return Emitted(source, namespace[_safe(name, 0)], writer.layout, known, bool(writer.totals), works)
+    return Emitted(source, function, writer.layout, known, bool(writer.totals), works)
 
 
 def _safe(name: str, place: int) -> str:

@@ -231,3 +231,14 @@ def test_subscripts_never_become_code():
     emitted = emit({"y": node}, {"x": x})
     with pytest.raises(ValueError, match="subscript"):
         emitted(np.ones((2, 3)))
+
+
+def test_functions_of_one_source_share_their_code_and_keep_their_constants():
+    def emitted(constant):
+        record = trace(lambda x: x * np.array(constant), {"x": (ROWS, len(constant))})
+        return emit({"output": record.output}, record.inputs)
+
+    first, second = emitted([2.0, 3.0]), emitted([5.0, 7.0, 11.0])
+    assert first.function.__code__ is second.function.__code__
+    np.testing.assert_array_equal(first(np.ones((1, 2))), [[2.0, 3.0]])
+    np.testing.assert_array_equal(second(np.ones((1, 3))), [[5.0, 7.0, 11.0]])
