@@ -28,8 +28,8 @@ from framework.data.sources import split
 from framework.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
 from framework.frames import is_frame
 from framework.losses import Loss
+from framework.losses.base import require_weights
 from framework.losses.formulas import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
-from framework.losses.requirements import require_weights
 from framework.losses.several import Losses
 from framework.metrics import Metric
 from framework.models import Model

@@ -210,7 +210,8 @@ class _Writer:
 
     def _fields(self, node: Node, texts: list[str]) -> dict[str, str]:
         """Return the further names in a template."""
-        found = {key: _printable(value) for key, value in node.attributes.items()}
+        texts_of = {key: str(value) for key, value in node.attributes.items()}
+        found = {key: "".join(c if c.isprintable() else "?" for c in text) for key, text in texts_of.items()}
         first = node.args[0].ndim if node.args and isinstance(node.args[0], Node) else 0
         axes = node.attributes.get("axes", ())
         back = [axis - first for axis in axes] if len(axes) < first else []
@@ -345,11 +346,6 @@ def entry_text(part: Any, size: float = math.inf) -> str:
         return str(part)
     start, stop, step = part
     return f"{start or ''}:{stop if 0 <= stop < size else ''}" + (f":{step}" if step != 1 else "")
-
-
-def _printable(value: Any) -> str:
-    """Return an attribute as text without control characters."""
-    return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
 def _latex_word(word: str) -> str:

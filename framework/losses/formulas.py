@@ -14,8 +14,7 @@ from pydantic import BeforeValidator, Field
 from framework.activations.basic import Sigmoid, times_log
 from framework.arrays import Array, first_place
 from framework.errors import DataError, SettingsError
-from framework.losses.base import Loss
-from framework.losses.requirements import require_output_range, require_range
+from framework.losses.base import Loss, require_output_range, require_range
 from framework.losses.rows import DistributionLoss
 from framework.settings.component import Fraction, NonNegative, Positive
 

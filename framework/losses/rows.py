@@ -11,8 +11,14 @@ from framework.activations.basic import Softmax, times_log
 from framework.arrays import Array
 from framework.emit.programs import Program, program_of, tried_width
 from framework.errors import DataError, SettingsError, ShapeError
-from framework.losses.base import Loss, _FunctionLoss
-from framework.losses.requirements import require_classes, require_distributions, require_output_range, require_range
+from framework.losses.base import (
+    Loss,
+    _FunctionLoss,
+    require_classes,
+    require_distributions,
+    require_output_range,
+    require_range,
+)
 
 
 class RowLoss(Loss):

@@ -18,8 +18,7 @@ from framework.arrays import Array, floats, real_array, require_finite
 from framework.emit.programs import call_formula
 from framework.errors import DataError, SettingsError, ShapeError, UsageError
 from framework.losses import Loss
-from framework.losses.base import column_name
-from framework.losses.requirements import require_pair, require_weights
+from framework.losses.base import column_name, require_pair, require_weights
 from framework.losses.several import about
 from framework.settings.component import Component, PlainFunction, name_of
 from framework.settings.messages import brief

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from framework.arrays import Array, likeliest, real_array, require_finite
 from framework.errors import DataError, ShapeError
+from framework.losses.base import require_classes, require_distributions, require_range
 from framework.losses.formulas import MeanSquaredError
-from framework.losses.requirements import require_classes, require_distributions, require_range
 from framework.metrics.base import Metric, WholeMetric, checked_rows
 from framework.settings.component import Component, Count
 

@@ -17,8 +17,9 @@ from framework.data.sampling import Sampling
 from framework.data.sources import source_of
 from framework.errors import DataError, FrameworkError, SettingsError, ShapeError
 from framework.frames import Frame, is_frame
+from framework.graph.trace import share
 from framework.losses import Loss
-from framework.losses.requirements import require_weights
+from framework.losses.base import require_weights
 from framework.losses.several import Figure, Losses
 from framework.metrics import Metric
 from framework.models.parameters import Columns
@@ -303,11 +304,8 @@ def multiply_adds(model: Model, rows: int, sample: Any) -> int:
         rows: The rows of the batch.
         sample: The shape of a sample, or shapes by name; an open size counts as 1.
     """
-    known = model._built().products
     key = tuple(flatten(sample).items()) if isinstance(sample, dict) else sample
-    if key not in known:
-        known[key] = max(_products(model, sample), default=0)
-    return rows * known[key]
+    return rows * int(share(key, lambda: max(_products(model, sample), default=0), model._built().products))
 
 
 def _products(model: Any, sample: Any) -> Iterator[int]:

@@ -28,7 +28,7 @@ from framework import (
     Softmax,
     Trainer,
 )
-from framework.losses.requirements import diverged
+from framework.losses.base import diverged
 
 RNG = np.random.default_rng(0)
 P = RNG.uniform(0.05, 0.95, (6, 3))
