@@ -132,6 +132,16 @@ from framework.models.convolution import (
     MaxPool as MaxPool,
 )
 from framework.models.embedding import Embedding as Embedding
+from framework.models.formulas import (
+    RBF as RBF,
+    BatchNorm as BatchNorm,
+    Bilinear as Bilinear,
+    Dropout as Dropout,
+    Flatten as Flatten,
+    LayerNorm as LayerNorm,
+    Permute as Permute,
+    Reshape as Reshape,
+)
 from framework.models.initializers import (
     Constant as Constant,
     Glorot as Glorot,
@@ -143,9 +153,7 @@ from framework.models.initializers import (
     Uniform as Uniform,
     Zeros as Zeros,
 )
-from framework.models.normalization import BatchNorm as BatchNorm, Dropout as Dropout, LayerNorm as LayerNorm
 from framework.models.parameters import Parameters as Parameters
-from framework.models.quadratic import RBF as RBF, Bilinear as Bilinear
 from framework.models.sequences import (
     GRU as GRU,
     LSTM as LSTM,
@@ -154,7 +162,6 @@ from framework.models.sequences import (
     SimpleRNN as SimpleRNN,
 )
 from framework.models.sequential import Residual as Residual, Sequential as Sequential
-from framework.models.shaping import Flatten as Flatten, Permute as Permute, Reshape as Reshape
 from framework.optimizers import BoundOptimizer as BoundOptimizer, Optimizer as Optimizer
 from framework.optimizers.formulas import (
     AdadeltaOptimizer as AdadeltaOptimizer,

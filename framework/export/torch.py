@@ -26,8 +26,7 @@ from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.convolution import Conv1D, Conv2D
 from framework.models.embedding import Embedding
-from framework.models.normalization import BatchNorm, LayerNorm
-from framework.models.quadratic import Bilinear
+from framework.models.formulas import BatchNorm, Bilinear, LayerNorm
 from framework.models.sequences import GRU, LSTM, MultiHeadAttention, SimpleRNN
 from framework.settings.messages import brief, worded
 
