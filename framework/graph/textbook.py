@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.graph.graph import Graph, rewrite_node
-from framework.graph.node import Node, matching, needed, ordered
+from framework.graph.graph import Graph, rewrite_into
+from framework.graph.node import Node, matching, needed
 from framework.graph.operations import OPERATIONS
 from framework.graph.patterns import Fact, Patterns
 from framework.special import erf, erfc
@@ -159,11 +159,9 @@ def _replaced(graph: Graph, x: Any, replace: Callable[[Node], Any], deep: int = 
 
 def tidied(found: Any, given: Collection[Node]) -> Any:
     """Return a derivative as a reader would write it; the last bits may differ, and ``given`` nodes stay."""
-    known: dict[Node, Any] = {node: node for node in given}
-    for node in ordered([found], given):
-        if node not in known:
-            rewrite_node(node.graph, node, known, _tidier)
-    return known.get(found, found)
+    if not isinstance(found, Node):
+        return found
+    return rewrite_into(found.graph, [found], {node: node for node in given}, _tidier)[0]
 
 
 def _tidier(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
