@@ -316,8 +316,7 @@ class Frame:
     def zone(self, name: str) -> str | None:
         """Return the time zone of a column of dates, or None where it has none."""
         array = self._array(name) if self.kind(name) == "date" else None
-        zone: str | None = None if array is None else getattr(array.type, "tz", None)
-        return zone
+        return None if array is None else getattr(array.type, "tz", None)
 
     def dates(self, name: str, zone: str | None = "own") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return a column of dates or durations as microseconds, (rows,), 0 where missing; and where it is missing.

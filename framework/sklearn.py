@@ -536,8 +536,7 @@ class _Neural(BaseEstimator):
             NotFittedError: ``fit`` has not been called.
             ValueError: X has other columns than in ``fit``, or holds something else than finite numbers.
         """
-        outputs = self._outputs(X)
-        predictions: Array = self._targets.decode(outputs)
+        predictions: Array = self._targets.decode(self._outputs(X))
         return predictions
 
 
@@ -776,8 +775,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             NotFittedError: ``fit`` has not been called.
             ValueError: X does not fit.
         """
-        outputs = self._outputs(X)
-        probabilities: Array = self._targets.probabilities(outputs)
+        probabilities: Array = self._targets.probabilities(self._outputs(X))
         return probabilities
 
     @available_if(lambda self: not _is_probable(self))

@@ -94,11 +94,8 @@ class Sender(Callback):
             raise
 
     def on_epoch_end(self, run: Run) -> None:
-        """Send the rows that are not sent yet, unless the last ones were sent a moment ago."""
-        live, now = run.live(self), time.monotonic()
-        if now - live["last"] >= self._wait():
-            live["last"] = now
-            self._send_new(run)
+        """Send the rows that are not sent yet."""
+        self._send_new(run)
 
     def on_train_end(self, run: Run) -> None:
         """Send what is left, and close."""
@@ -114,10 +111,6 @@ class Sender(Callback):
         if rows := run.history[live["sent"] :]:
             self._send(run, rows)
             live["sent"] += len(rows)
-
-    def _wait(self) -> float:
-        """Return the least time between two sendings, in seconds."""
-        return 0.0
 
     @abstractmethod
     def _open(self, run: Run) -> None:

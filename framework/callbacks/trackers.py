@@ -33,8 +33,12 @@ class _Tracker(Sender):
 
     every: NonNegative = 1.0
 
-    def _wait(self) -> float:
-        return self.every
+    def on_epoch_end(self, run: Run) -> None:
+        """Send the rows that are not sent yet, unless the last ones were sent a moment ago."""
+        live, now = run.live(self), time.monotonic()
+        if now - live["last"] >= self.every:
+            live["last"] = now
+            super().on_epoch_end(run)
 
     def _moments(self, run: Run, rows: list[dict[str, Any]]) -> Array:
         """Return the moment at which each epoch ended, in seconds; that of the last one sent is ``live["moment"]``."""

@@ -119,12 +119,9 @@ def _of_loader(loader: Any, name: str) -> Stream:
             f"repeat; write {call_of(name, 'loader.dataset')}: the trainer shuffles it, and cuts its batches"
         )
     rows = len(loader) * loader.batch_size if loader.drop_last else len(loader.dataset)
-
-    def batches(_epoch: int) -> Any:  # the same in each
-        return loader
-
-    batches.__qualname__ = type(loader).__name__
-    return Stream(batches, rows)
+    stream = Stream(lambda _: loader, rows)
+    stream.name = f"Stream({type(loader).__name__})"
+    return stream
 
 
 @worded

@@ -25,7 +25,7 @@ from framework.graph.rows import mixing
 from framework.graph.stable import stabilise
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.textbook import plainer, tidied
-from framework.graph.trace import ROWS, Traced, share, trace, trace_again
+from framework.graph.trace import ROWS, Result, Traced, share, trace, trace_again
 from framework.settings.component import Component
 from framework.settings.messages import require_formula
 
@@ -283,8 +283,7 @@ def _with_parts(*components: Component) -> list[Component]:
 
 def programs_of(component: Component) -> dict[Any, Any]:
     """Return the programs that are kept for a component."""
-    programs: dict[Any, Any] = _slot(component, "_programs", dict)
-    return programs
+    return _slot(component, "_programs", dict)
 
 
 def is_checked(component: Component) -> bool:
@@ -300,14 +299,13 @@ def parts_of(component: Component) -> list[Component]:
         flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))
         return [part for part in flat if isinstance(part, Component)]
 
-    parts: list[Component] = _slot(component, "_inner", make)
-    return parts
+    return _slot(component, "_inner", make)
 
 
-def _slot(component: Component, name: str, make: Callable[[], Any]) -> Any:
+def _slot(component: Component, name: str, make: Callable[[], Result]) -> Result:
     """Return what a slot of a component holds, which is made at first use."""
     try:
-        return getattr(Component, name).__get__(component)  # getattr(component, name) would look for advice
+        made: Result = getattr(Component, name).__get__(component)  # getattr(component, name) would look for advice
     except AttributeError:
         object.__setattr__(component, name, made := make())
     return made

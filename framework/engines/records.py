@@ -113,11 +113,9 @@ def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
 
     def rehearse() -> Lowered:
         key, update = trace_again(("update", optimizer), call, dtype)
-        made: Lowered = share((type(optimizer), key), lambda: _rehearse(optimizer, dtype, update))
-        return made
+        return share((type(optimizer), key), lambda: _rehearse(optimizer, dtype, update))
 
-    record: Lowered = share(("update", dtype), rehearse, programs_of(optimizer))
-    return record
+    return share(("update", dtype), rehearse, programs_of(optimizer))
 
 
 def _rehearse(optimizer: Optimizer, dtype: str, update: Lowered) -> Lowered:

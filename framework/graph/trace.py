@@ -40,7 +40,7 @@ _KEPT = 1024
 """How many graphs that were checked, and programs made of graphs, are known."""
 
 
-def share(key: Any, make: Callable[[], Any], kept: dict[Any, Any] | None = None) -> Any:
+def share(key: Any, make: Callable[[], Result], kept: dict[Any, Any] | None = None) -> Result:
     """Return what ``make`` returned for an equal key before, or what it returns now.
 
     Args:
@@ -50,7 +50,7 @@ def share(key: Any, make: Callable[[], Any], kept: dict[Any, Any] | None = None)
     """
     kept = _KNOWN if kept is None else kept
     try:
-        known = kept.get(key)
+        known: Result | None = kept.get(key)
     except TypeError:  # a user's function that has no hash
         return make()
     if known is None:

@@ -404,10 +404,9 @@ class Layer(Model):
         owner = self.origin, self.settings_text, training
         try:
             traced = trace(flat, shapes, self.dtype, kinds=kinds, owner=owner)
-            program: LayerGraph = share((owner, "layer", traced.key), make)
+            return share((owner, "layer", traced.key), make)
         except (DerivativeError, ShapeError) as error:
             raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
-        return program
 
     @property
     def mixes_in_prediction(self) -> bool:

@@ -186,8 +186,7 @@ class FittedPreprocess(Component):
                     place += 1
         if not ids:
             return numbers
-        named: Tree = {NUMBERS: numbers, **ids} if self.names else {**ids}
-        return named
+        return {NUMBERS: numbers, **ids} if self.names else {**ids}
 
     def blocks(self, x: Any, dtype: npt.DTypeLike, name: str, start: int = 0) -> Iterator[Tree]:
         """Give the rows of a table as the model takes them, ``BLOCK_ROWS`` at a time; of no rows one empty block."""
