@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from framework.arithmetic import limit_threads
 from framework.arrays import Array
-from framework.callbacks import Callback
 from framework.data.parts import Source
 from framework.data.pieces import Piece, every
 from framework.engines import Engine
@@ -31,18 +30,16 @@ class SharedTraining(Training):
     Attributes:
         shared: The setting.
         workers: The workers.
-        noted: A signal that has come to this worker, of which the others may not know yet.
     """
 
     strategy: SharedGradient
-    noted: int | None = None
 
     def __init__(self, trainer: Trainer, surroundings: ExitStack, **options: Any) -> None:
         """Join the workers, which end together; the bits depend on the number of threads of a BLAS."""
         assert trainer.strategy is not None
         self.shared = trainer.strategy
         self.workers = workers = mpi.workers(self.shared.timeout)
-        self.rank = workers.rank
+        self.rank, self.alone = workers.rank, workers.size == 1
         surroundings.enter_context(workers.guard(self.shared.timeout))
         surroundings.enter_context(limit_threads())
         super().__init__(trainer, surroundings, **options)
@@ -59,7 +56,7 @@ class SharedTraining(Training):
         self.strategy = SharedGradient(shards, noted=noted, agree=self.agree)
 
     def _require_alike(self, recipe: dict[str, str], epochs: int | None, engine: str, name: str) -> None:
-        if self.workers.size > 1:
+        if not self.alone:
             require_alike(self.workers, self.run, recipe, self.callbacks, epochs, engine)
             tell_idle(self.workers, self.shared, name)
 
@@ -93,14 +90,6 @@ class SharedTraining(Training):
 
     def _together(self) -> AbstractContextManager[None]:
         return self.workers.together(None if self.ended else self.agree)  # a stop or a signal acts in training only
-
-    def _calls(self, callback: Callback) -> bool:
-        """Return whether this worker calls a callback: one that writes is called by the first worker alone."""
-        return self.rank == 0 or not callback.writes
-
-    def _note_error(self, callback: Callback, error: BaseException) -> None:
-        if isinstance(error, OSError) and self.workers.size > 1 and not callback.writes:
-            error.add_note("each worker calls this hook; worker 0 alone calls those of a class with writes = True")
 
     def _require_end(self, error: BaseException | None) -> None:
         """Check that the run can be saved; an error of one worker's end is raised on all, if training had no error."""
@@ -140,11 +129,3 @@ class SharedTraining(Training):
         kind = Engine.name if predict is None else self.run.engine
         self.workers.require_equal({"the engine of the validation": kind})
         return predict
-
-    def _take_signal(self, number: int) -> None:
-        self.noted = number
-        if self.workers.size == 1:
-            self._signal = number
-
-    def _latest_signal(self) -> int | None:
-        return self._signal or self.noted

@@ -64,6 +64,8 @@ class Training:
         step_rows: The rows of one update.
         callbacks: Those of the trainer, and its own bar; those that write come last.
         strategy: Shares out batches to workers; None computes all of them here.
+        alone: Whether no other worker trains.
+        noted: A signal that has come to this process, of which other workers may not know yet.
         ended: Whether it has ended, or has not begun.
         piece: Of one among several, the rows of its epoch.
         by_numpy: Of one among several, what makes its steps where a kernel cannot.
@@ -77,6 +79,8 @@ class Training:
 
     strategy: SharedGradient | None = None
     rank = 0
+    alone = True
+    noted: int | None = None
     ended = True
 
     def __init__(
@@ -300,7 +304,7 @@ class Training:
                 run.ended = True
             self._errstate.__exit__(None, None, None)
             self._handlers.__exit__()
-        self._signal = self._latest_signal()
+        self._signal = self._signal or self.noted
         if not isinstance(run.error, KeyboardInterrupt | SystemExit):
             self._attempt(self._raise_signal)  # one that came during on_train_end
         if run.error is not None:
@@ -387,9 +391,8 @@ class Training:
                 self._call(callback, function, hook)
 
     def _calls(self, callback: Callback) -> bool:
-        """Return whether this process calls a callback."""
-        del callback
-        return True
+        """Return whether this process calls a callback: one that writes is called by the first worker alone."""
+        return self.rank == 0 or not callback.writes
 
     def _together(self) -> AbstractContextManager[None]:
         """Do something that other workers do too, so that an error of one is raised on all; alone, just do it."""
@@ -406,13 +409,11 @@ class Training:
                 self._refuse_new_name()
         except BaseException as error:
             error.add_note(f"in {hook} of {callback!r}, {self.run.epoch} epochs and {self.run.step} steps finished")
-            self._note_error(callback, error)
+            if isinstance(error, OSError) and not (self.alone or callback.writes):
+                error.add_note("each worker calls this hook; worker 0 alone calls those of a class with writes = True")
             raise
         finally:
             self.run.hook, self.run.waiting = None, []
-
-    def _note_error(self, callback: Callback, error: BaseException) -> None:
-        """Say more about the error of a hook."""
 
     def _refuse_new_name(self) -> None:
         """Refuse an attribute that a hook has added to the run: nothing reads it.
@@ -511,17 +512,13 @@ class Training:
 
         The second one acts at once; at the end, where a save may be at work, the third: a hook may hang there.
         """
-        self._take_signal(number)
+        self.noted = number
+        if self.alone:
+            self._signal = number
         self._signals += 1
         if (self._signals >= 2 and not self._ending) or (self._signals >= 3 and self.run.hook is not None):
             self._signal = number
             self._raise_signal()
-
-    def _take_signal(self, number: int) -> None:
-        self._signal = number
-
-    def _latest_signal(self) -> int | None:
-        return self._signal
 
     def _raise_signal(self) -> None:
         """End training at this step boundary if a signal came."""
