@@ -16,6 +16,13 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 - ``product(flip, m, n, k, alpha, a, b, beta, c)``: C <- alpha A B + beta C, row-major: A (m, k), B (k, n), C (m, n);
   with beta = 0, C is not read. ``flip`` is 1 if A is stored as (k, m), 2 if B is stored as (n, k), else 0; 3 is as 0,
   without BLAS, so that the bits of a row of C do not depend on m.
+- ``gemm(m, n, k, alpha, a, row_a, step_a, b, step_b, col_b, beta, c, row_c)``: the same for matrices with strides; the
+  columns of A are ``step_a`` apart and those of B ``col_b``, the rows of A ``row_a``, of B ``step_b``, of C ``row_c``.
+- ``tile``, ``table_tile``, ``hop_tile``, ``dot_tile`` and ``lanes_tile`` are products of a few rows and columns, whose
+  numbers come first, as literals; see ``native.tiles`` and ``native.lanes`` for what they compute and take.
+- ``largest(x, y)`` and ``smallest(x, y)`` are ``maximum`` and ``minimum`` with 0 above -0, which LLVM makes vectors of
+  in sums too.
+- ``memory(count)`` is an array of a function's own, of a literal number of reals; ``clock()`` counts cycles.
 - ``copy(to, at, count)`` copies the first numbers of ``at`` into ``to``. ``prefetch(x, place)`` brings the cache line
   of ``x[place]`` near; the place may lie outside the array.
 - ``bits(value)`` gives the bits of a number as an integer of the same width, ``number(value)`` the inverse.

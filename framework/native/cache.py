@@ -13,7 +13,6 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -44,25 +43,26 @@ def folder() -> Path | None:
     return home.joinpath(*parts, "framework")
 
 
-def kept(name: str, make: Callable[[], bytes]) -> bytes:
-    """Return the contents of a file of the cache; if it is missing or cannot be trusted, make and write it.
+def read(name: str) -> bytes | None:
+    """Return the contents of a file of the cache, or None if it is missing or cannot be trusted.
 
     Args:
         name: The file's name, which says all that the contents depend on.
-        make: Returns the contents.
     """
     place = folder()
-    if place is None:
-        return make()
-    with contextlib.suppress(OSError):
-        contents = _read(place / name)
-        if contents is not None:
-            return contents
-    contents = make()
-    with contextlib.suppress(OSError):
-        _write(place / name, contents)
-        _prune(place)
-    return contents
+    if place is not None:
+        with contextlib.suppress(OSError):
+            return _read(place / name)
+    return None
+
+
+def write(name: str, contents: bytes) -> None:
+    """Keep a file in the cache, if that is possible."""
+    place = folder()
+    if place is not None:
+        with contextlib.suppress(OSError):
+            _write(place / name, contents)
+            _prune(place)
 
 
 def _read(path: Path) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from framework.native.lanes import LanesTile
 from framework.native.library import library
-from framework.native.tiles import Block, Tile, declarations
+from framework.native.tiles import Block, DotTile, HopTile, TableTile, Tile, declarations
 
 FAST, ORDERED = "contract reassoc nsz", "contract"
 """The flags of arithmetic in a function, and in a formula. Never nnan or ninf: divergence must be seen."""
@@ -121,8 +121,14 @@ class Program:
         'define void @half(ptr noalias %x) noinline nounwind {'
     """
 
-    def __init__(self, text: str, dtype: str) -> None:
+    def __init__(self, text: str, dtype: str, apart: str = "", symbols: Mapping[str, str] | None = None) -> None:
         """Read the text.
+
+        Args:
+            text: The functions.
+            dtype: That of ``real``.
+            apart: Functions with object files of their own, which are linked.
+            symbols: The names of functions in object files, where these are not those in the text.
 
         Raises:
             SyntaxError: It is not Python.
@@ -130,31 +136,42 @@ class Program:
         self.real = {"float64": "double", "float32": "float"}[dtype]
         self.types = {"int": "i64", "float": "double", "real": self.real, "ints": "*i64", "floats": "*double"}
         self.types |= {"reals": f"*{self.real}", "arrays": "*i64"}
-        self._functions = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+        self._functions = _functions(text)
+        self._apart = _functions(apart)
+        self._symbols = symbols or {}
         self._made: dict[str, Signature] = {}
         self._texts: list[str] = []
         self._declared: dict[str, None] = {}
         self.outside: set[str] = set()
         """The functions of the mathematical library that a kernel calls."""
-        self.entry = ""
+        self.entries: set[str] = set()
         self._loops = 0
-        self.multiplies = False
-        """Whether a kernel calls ``product``, which is in an object file of its own."""
+        self.shared: set[str] = set()
+        """Which of ``product`` and ``gemm`` a kernel calls, which are in object files of their own."""
 
-    def compiled(self, entry: str) -> str:
-        """Return LLVM's text of a function and of all that it calls.
+    def compiled(self, *entries: str) -> str:
+        """Return LLVM's text of some functions and of all that they call.
 
         Raises:
             KernelError: Some line is not in the language.
         """
-        self.entry = entry
-        self.signature(entry)
+        self.entries = {*entries}
+        for name in entries:
+            self.signature(name)
         marks = [f"!{i} = distinct !{{!{i}, !0}}" for i in range(1, self._loops + 1)]
         return "\n".join([*self._declared, *self._texts, '!0 = !{!"llvm.loop.interleave.count", i32 4}', *marks])
 
+    def symbol(self, name: str) -> str:
+        """Return the name of a function in an object file."""
+        return self._symbols.get(name, name)
+
+    def defines(self, name: str) -> bool:
+        """Return whether the text has a function of this name."""
+        return name in self._functions
+
     def definition(self, name: str, kind: str) -> ast.FunctionDef | None:
         """Return a function of the text, or of the library for ``kind``, LLVM's type of floats."""
-        return self._functions.get(name) or library(kind).get(name)
+        return self._functions.get(name) or self._apart.get(name) or library(kind).get(name)
 
     def signature(self, name: str) -> Signature:
         """Return the signature of a function with annotations, which is compiled when it is first asked for."""
@@ -164,7 +181,11 @@ class Program:
                 raise KernelError(f"a kernel without a function {name}")
             arguments = tuple(self.type(each.annotation, name) for each in node.args.args)
             self._made[name] = Signature(arguments, self.type(node.returns, name) if node.returns else "void")
-            self._texts.append(_Function(self, node, self._made[name]).text())
+            if name in self._functions or name not in self._apart:
+                self._texts.append(_Function(self, node, self._made[name]).text())
+            else:
+                kinds = ("ptr" if kind[0] == "*" else kind for kind in arguments)
+                self.declare(self.symbol(name), self._made[name].result, *kinds)
         return self._made[name]
 
     def type(self, annotation: ast.expr | None, name: str) -> str:
@@ -178,6 +199,21 @@ class Program:
         """Return the name of a tile."""
         name = f"tile_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
         return self._written(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
+
+    def table_tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
+        """Return the name of a tile with tables of steps."""
+        name = f"table_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
+        return self._written(TableTile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
+
+    def hop_tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
+        """Return the name of a tile whose vectors are apart."""
+        name = f"hop_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
+        return self._written(HopTile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
+
+    def dot_tile(self, lanes: int, rows: int, columns: int, length: int) -> str:
+        """Return the name of a tile of sums along vectors."""
+        name = f"dot_{rows}_{columns}_{length}_of_{lanes}"
+        return self._written(DotTile(name, self.real, lanes, rows, columns, length))
 
     def lanes_tile(self, lanes: int, rows: int, columns: int, shared: int) -> str:
         """Return the name of a tile over lanes."""
@@ -235,8 +271,8 @@ class _Function(ast.NodeVisitor):
             names[each.arg] = Value(kind, f"%{each.arg}")
         self._expand(self.node, names)
         self._line("ret void" if self.signature.result == "void" else "unreachable", ends=True)
-        inner = "" if self.node.name == self.program.entry else "internal "
-        head = f"define {inner}{self.signature.result} @{self.node.name}({', '.join(arguments)})"
+        inner = "" if self.node.name in self.program.entries else "internal "
+        head = f"define {inner}{self.signature.result} @{self.program.symbol(self.node.name)}({', '.join(arguments)})"
         return "\n".join([f"{head} noinline nounwind {{", *self.slots, *self.lines, "}", ""])
 
     # lines of LLVM
@@ -578,7 +614,8 @@ class _Function(ast.NodeVisitor):
         if not isinstance(node.func, ast.Name) or node.keywords:
             raise self._error(f"no call {ast.unparse(node)}")
         arguments, where = [self.visit(each) for each in node.args], self.where
-        built_in = getattr(self, f"_{node.func.id}_of", None)
+        own = self.program.defines(node.func.id)
+        built_in = None if own else getattr(self, f"_{node.func.id}_of", None)
         try:
             return built_in(*arguments) if built_in else self._function(node.func.id, arguments)
         except (KeyError, TypeError, ValueError):
@@ -591,10 +628,10 @@ class _Function(ast.NodeVisitor):
         if known is None:
             return self._elementwise(name, arguments)
         names = [each.arg for each in known.args.args]
-        if any(each.annotation for each in known.args.args):
+        if _annotated(known):
             kinds = self.program.signature(name)
             given = [self._argument(*pair) for pair in zip(arguments, kinds.arguments, strict=True)]
-            return self._call(kinds.result, name, given)
+            return self._call(kinds.result, self.program.symbol(name), given)
         with self._formula(name):
             return self._expand(known, dict(zip(names, arguments, strict=True)))
 
@@ -655,6 +692,20 @@ class _Function(ast.NodeVisitor):
             first = self._outside("i64", f"llvm.{which}.i64", [("i64", first.name), ("i64", each.name)])
         return first
 
+    def _largest_of(self, a: Value, b: Value) -> Value:
+        return self._extreme_float("maximum", a, b)
+
+    def _smallest_of(self, a: Value, b: Value) -> Value:
+        return self._extreme_float("minimum", a, b)
+
+    def _extreme_float(self, which: str, a: Value, b: Value) -> Value:
+        a, b = self._alike(a, b, floats=True)
+        name = f"llvm.{which}.{'f32' if a.type == 'float' else 'f64'}"
+        return self._outside(a.type, name, [(a.type, a.name), (b.type, b.name)])
+
+    def _clock_of(self) -> Value:
+        return self._outside("i64", "llvm.readcyclecounter", [])
+
     def _copy_of(self, to: Value, at: Value, count: Value) -> Value:
         width = Value("literal", 4 if to.type == "*float" else 8)
         size = self._binary(ast.Mult(), self._converted(count, "i64"), width)
@@ -662,22 +713,30 @@ class _Function(ast.NodeVisitor):
         return self._outside("void", "llvm.memcpy.p0.p0.i64", given)
 
     def _product_of(self, *arguments: Value) -> Value:
-        self.program.multiplies = True
+        self.program.shared.add("product")
         real = self.program.real
         kinds = ("i64", "i64", "i64", "i64", real, f"*{real}", f"*{real}", real, f"*{real}")
         given = [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)]
         return self._outside("void", f"product_{real}", given)
 
+    def _gemm_of(self, *arguments: Value) -> Value:
+        self.program.shared.add("gemm")
+        real, array = self.program.real, f"*{self.program.real}"
+        kinds = ("i64", "i64", "i64", real, array, "i64", "i64", array, "i64", "i64", real, array, "i64")
+        given = [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)]
+        return self._outside("void", f"gemm_{real}", given)
+
     def _blas_of(self, flip: Value, m: Value, n: Value, k: Value, *rest: Value) -> Value:
-        """Return a call of the product of CBLAS, for rows that lie one after another."""
-        alpha, a, b, beta, c = rest
-        flips = [self._compared(ast.Eq(), flip, Value("literal", which)) for which in (1, 2)]
+        """Return a call of the product of CBLAS; ``flip`` is 1 if A is stored transposed, 2 if B is, 3 if both are."""
+        alpha, a, row_a, b, row_b, beta, c, row_c = rest
+        zero = Value("literal", 0)
+        bits = [self._binary(ast.BitAnd(), flip, Value("literal", which)) for which in (1, 2)]
+        flips = [self._compared(ast.NotEq(), bit, zero) for bit in bits]
         orders = [self._chosen(each, Value("literal", 112), Value("literal", 111)) for each in flips]
         words = [("i32", 101), *(("i32", self._converted(each, "i32").name) for each in orders)]
         sizes = [("i64", each.name) for each in (m, n, k)]
-        row_a, row_b = self._chosen(flips[0], m, k), self._chosen(flips[1], k, n)
         left = [("ptr", a.name), ("i64", row_a.name), ("ptr", b.name), ("i64", row_b.name)]
-        ends = [("ptr", c.name), ("i64", n.name)]
+        ends = [("ptr", c.name), ("i64", row_c.name)]
         given = [*words, *sizes, (alpha.type, alpha.name), *left, (beta.type, beta.name), *ends]
         return self._outside("void", f"blas_{self.program.real}", given)
 
@@ -685,6 +744,26 @@ class _Function(ast.NodeVisitor):
         real, name = self.program.real, self.program.tile(lanes.name, rows.name, vectors.name, masked.name)
         array = f"*{real}"
         kinds = (array, "i64", "i64", array, "i64", array, "i64", "i64", real, real, "i64")
+        return self._call("void", name, [self._argument(*pair) for pair in zip(rest, kinds, strict=True)])
+
+    def _table_tile_of(self, lanes: Value, rows: Value, vectors: Value, masked: Value, *rest: Value) -> Value:
+        name = self.program.table_tile(lanes.name, rows.name, vectors.name, masked.name)
+        return self._tabled(name, rest)
+
+    def _hop_tile_of(self, lanes: Value, rows: Value, vectors: Value, masked: Value, *rest: Value) -> Value:
+        name = self.program.hop_tile(lanes.name, rows.name, vectors.name, masked.name)
+        return self._tabled(name, rest, "i64", "i64")
+
+    def _tabled(self, name: str, arguments: tuple[Value, ...], *more: str) -> Value:
+        """Return a call of a tile with tables, which may have more arguments at the end."""
+        real, array = self.program.real, f"*{self.program.real}"
+        kinds = (array, "i64", "*i64", array, "*i64", array, "i64", "i64", real, real, "i64", *more)
+        return self._call("void", name, [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)])
+
+    def _dot_tile_of(self, lanes: Value, rows: Value, columns: Value, length: Value, *rest: Value) -> Value:
+        name = self.program.dot_tile(lanes.name, rows.name, columns.name, length.name)
+        real, array = self.program.real, f"*{self.program.real}"
+        kinds = (array, "i64", "*i64", array, "i64", "*i64", array, "i64", "i64", "i64", real, real)
         return self._call("void", name, [self._argument(*pair) for pair in zip(rest, kinds, strict=True)])
 
     def _lanes_tile_of(self, lanes: Value, rows: Value, columns: Value, shared: Value, *rest: Value) -> Value:
@@ -702,6 +781,16 @@ class _Function(ast.NodeVisitor):
         line = self._named("ptr", f"getelementptr {x.type[1:]}, ptr {x.name}, i64 {at.name}")
         given = [("ptr", line.name), *(("i32", number) for number in (0, 3, 1))]  # to read, to keep, data
         return self._outside("void", "llvm.prefetch.p0", given)
+
+
+def _functions(text: str) -> dict[str, ast.FunctionDef]:
+    """Return the functions of a text by name."""
+    return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
+def _annotated(node: ast.FunctionDef) -> bool:
+    """Return whether a function is compiled by itself."""
+    return any(argument.annotation for argument in node.args.args)
 
 
 def _stored(kind: str) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from functools import cache, lru_cache, partial
+from collections.abc import Iterable
+from functools import cache, lru_cache
 from hashlib import blake2b
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from framework import special
-from framework.native.cache import kept
+from framework.native.cache import read, write
 from framework.native.compiler import KernelError, Program
 from framework.native.machine import Function, llvm, object_file, processor, products
-from framework.native.tiles import product_text
+from framework.native.tiles import gemm_text, product_text
 
 
 def available() -> bool:
@@ -22,15 +25,17 @@ def available() -> bool:
 
 
 @lru_cache(maxsize=256)
-def compiled(text: str, entry: str, dtype: str) -> Function:
+def compiled(text: str, entry: str, dtype: str, apart: tuple[tuple[str, str], ...] = ()) -> Function:
     r"""Return a function of a kernel's text as machine code.
 
-    Its object file is kept in a folder of the user's: see ``native.cache``.
+    Its object files are kept in a folder of the user's: see ``native.cache``.
 
     Args:
         text: The kernel.
         entry: The name of the function, whose arguments have annotations.
         dtype: That of ``real``, "float64" or "float32".
+        apart: The names of functions that the kernel calls, each with its text, which are compiled once for all
+            kernels. A text has what its function calls.
 
     Raises:
         UsageError: llvmlite is not installed.
@@ -44,24 +49,75 @@ def compiled(text: str, entry: str, dtype: str) -> Function:
         >>> x
         array([2., 2., 1.])
     """
-    parts = "\n".join([*_compiler(), *map(str, processor()), dtype, entry, text])
-    name = blake2b(parts.encode(), digest_size=16).hexdigest()
-    head, _, data = kept(f"{entry}_{name}.o", partial(_made, text, entry, dtype)).partition(b"\n")
-    needs, signature = head.decode().split(maxsplit=1)
-    if needs == "product":
-        load_product(dtype)
-    return Function(data, entry, signature)
+    symbols = {name: f"{name}_{_digest(dtype, each)}" for name, each in apart}
+    path = f"{entry}_{_digest(dtype, entry, *symbols.values(), text)}.o"
+    contents = read(path)
+    libraries = None if contents is None else _libraries(_head(contents)["libraries"])
+    if contents is None or libraries is None:
+        made = _made_apart(dtype, dict(apart), symbols) if apart else {}
+        program = Program(text, dtype, "\n\n".join(dict(apart).values()), symbols)
+        contents = _made(program, entry, libraries=made)
+        write(path, contents)
+        libraries = [*made.values()]
+    head = _head(contents)
+    for name in {name for each in (*libraries, contents) for name in _head(each)["shared"]}:
+        load_shared(name, dtype)
+    return Function([each.partition(b"\n")[2] for each in (*libraries, contents)], entry, head["signature"])
 
 
-def _made(text: str, entry: str, dtype: str) -> bytes:
+def _made_apart(dtype: str, apart: dict[str, str], symbols: dict[str, str]) -> dict[str, bytes]:
+    """Return object files that have these functions, by name; those that no file has get one.
+
+    To compile them together takes half the time of one by one. An index says which file has a function.
+    """
+    path = f"index_{_digest(dtype)}.o"
+    index: dict[str, str] = json.loads(read(path) or b"{}")
+    files = {file: read(file) for file in {index[symbol] for symbol in symbols.values() if symbol in index}}
+    known = {file: contents for file, contents in files.items() if contents is not None}
+    missing = [name for name, symbol in symbols.items() if index.get(symbol) not in known]
+    if missing:
+        file = f"apart_{_digest(dtype, *(symbols[name] for name in missing))}.o"
+        program = Program("\n\n".join(apart[name] for name in missing), dtype, "", symbols)
+        known[file] = _made(program, *missing)
+        write(file, known[file])
+        index = {**index, **{symbols[name]: file for name in missing}}
+        write(path, json.dumps(dict([*index.items()][-_INDEXED:])).encode())
+    return known
+
+
+_INDEXED = 10_000
+"""How many functions the index has. The last ones are those of the newest kernels."""
+
+
+def _libraries(files: list[str]) -> list[bytes] | None:
+    """Return the contents of object files, or None if one is missing."""
+    contents = [*map(read, files)]
+    return None if None in contents else [each for each in contents if each is not None]
+
+
+def _made(program: Program, *entries: str, libraries: Iterable[str] = ()) -> bytes:
     """Return an object file, after a line that says how to load it."""
-    program = Program(text, dtype)
-    written = program.compiled(entry)
+    written = program.compiled(*entries)
     for name in program.outside:
         if llvm().address_of_symbol(name) is None:  # LLVM would end the process
             raise KernelError(f"the mathematical library of this system has no function {name}")
-    data = object_file(written)
-    return f"{'product' if program.multiplies else 'nothing'} {program.signature(entry)}\n".encode() + data
+    head = {
+        "shared": sorted(program.shared),
+        "libraries": [*libraries],
+        "signature": str(program.signature(entries[0])),
+    }
+    return json.dumps(head).encode() + b"\n" + object_file(written)
+
+
+def _head(contents: bytes) -> dict[str, Any]:
+    """Return how to load an object file: what it needs, and the signature of its entry."""
+    head: dict[str, Any] = json.loads(contents.partition(b"\n")[0])
+    return head
+
+
+def _digest(*parts: str) -> str:
+    """Return a name for what the compiler, this processor and some parts decide."""
+    return blake2b("\n".join([*_compiler(), *map(str, processor()), *parts]).encode(), digest_size=16).hexdigest()
 
 
 @cache
@@ -73,10 +129,14 @@ def _compiler() -> tuple[str, ...]:
 
 
 @cache
-def load_product(dtype: str) -> Function:
-    """Load the function ``product``, which all kernels of a dtype share."""
+def load_shared(name: str, dtype: str) -> Function:
+    """Load ``product`` or ``gemm``, which all kernels of a dtype share."""
     real = Program("", dtype).real
-    text = product_text(real, processor().registers, blas=products() == "openblas")
-    function = compiled(text, "product", dtype)
-    llvm().add_symbol(f"product_{real}", function.address)
+    text = _SHARED[name](real, processor().registers, blas=products() == "openblas")
+    function = compiled(text, name, dtype)
+    llvm().add_symbol(f"{name}_{real}", function.address)
     return function
+
+
+_SHARED = {"gemm": gemm_text, "product": product_text}
+"""The texts of the functions that have object files of their own, for a type of floats and the registers."""

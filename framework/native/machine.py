@@ -116,12 +116,13 @@ def object_file(text: str) -> bytes:
 
 
 class Function:
-    """A function of an object file. It checks nothing, and releases the GIL while it runs."""
+    """A function of object files. It checks nothing, and releases the GIL while it runs."""
 
-    def __init__(self, data: bytes, name: str, signature: str) -> None:
-        """Load the file, whose ``name`` has the arguments and the result of ``signature``."""
+    def __init__(self, files: Iterable[bytes], name: str, signature: str) -> None:
+        """Link the files, whose ``name`` has the arguments and the result of ``signature``."""
         self._engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), _target())  # which owns the code
-        self._engine.add_object_file(llvm().object_file.ObjectFileRef.from_data(data))
+        for data in files:
+            self._engine.add_object_file(llvm().object_file.ObjectFileRef.from_data(data))
         self._engine.finalize_object()
         *arguments, result = (ctypes.c_void_p if kind[0] == "*" else _CTYPES[kind] for kind in signature.split())
         self.address = self._engine.get_function_address(name)

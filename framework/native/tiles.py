@@ -6,7 +6,7 @@ Which of the two depends on the sizes alone, so that results do not depend on a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 
 class Registers(NamedTuple):
@@ -15,8 +15,12 @@ class Registers(NamedTuple):
     width: int
     number: int
 
+    def lanes(self, real: str) -> int:
+        """Return how many numbers of a type, "double" or "float", are in one."""
+        return self.width // (4 if real == "float" else 8)
 
-_PRODUCT = """
+
+_GEMM = """
 def stripe(lanes, rows, fewer, vectors, masked, m, a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left):
     whole = m - m % rows
     for i in range(0, whole, rows):
@@ -31,6 +35,50 @@ def stripe(lanes, rows, fewer, vectors, masked, m, a, row_a, step_a, b, step_b, 
         tile(lanes, 1, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
 
 
+def gemm(m: int, n: int, k: int, alpha: real, a: reals, row_a: int, step_a: int, b: reals, step_b: int, col_b: int,
+         beta: real, c: reals, row_c: int):
+    {large}
+    tiled(m, n, k, alpha, a, row_a, step_a, b, step_b, col_b, beta, c, row_c)
+
+
+def tiled(m: int, n: int, k: int, alpha: real, a: reals, row_a: int, step_a: int, b: reals, step_b: int, col_b: int,
+          beta: real, c: reals, row_c: int):
+    if n == 1 and step_a == 1 and step_b == 1:
+        for i in range(m):
+            total = real(0.0)
+            for p in range(k):
+                total += a[i * row_a + p] * b[p]
+            c[i * row_c] = alpha * total + (beta * c[i * row_c] if beta != 0.0 else real(0.0))
+        return
+    panel = memory({depth} * {width})
+    for low in range(0, m, {rows}):
+        high = min({rows}, m - low)
+        share = beta
+        for p in range(0, max(k, 1), {depth}):
+            deep = min({depth}, k - p)
+            at = a[low * row_a + p * step_a:]
+            for j in range(0, n, {width}):
+                left, source, step = n - j, b[p * step_b + j * col_b:], step_b
+                if col_b != 1:
+                    source, step = panel, {width}
+                    if step_b == 1:
+                        for q in range(min(left, {width})):
+                            for r in range(deep):
+                                panel[r * {width} + q] = b[(j + q) * col_b + p + r]
+                    else:
+                        for r in range(deep):
+                            for q in range(min(left, {width})):
+                                panel[r * {width} + q] = b[(j + q) * col_b + (p + r) * step_b]
+                elif step_b > 256 and m > 16:
+                    source, step = panel, {width}
+                    for r in range(deep):
+                        copy(panel[r * {width}:], b[(p + r) * step_b + j:], min(left, {width}))
+                to = c[low * row_c + j:]
+                {stripes}
+            share = real(1.0)
+"""
+
+_PRODUCT = """
 def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, beta: real, c: reals):
     if n == 1 and flip != 1 or m == 1 and flip == 2:
         rows, x, y = m if n == 1 else n, a if n == 1 else b, b if n == 1 else a
@@ -49,45 +97,33 @@ def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, 
                 c[i] += factor * a[p * m + i]
         return
     {large}
-    row_a = 1 if flip == 1 else k
-    step_a = m if flip == 1 else 1
-    panel = memory({depth} * {width})
-    for low in range(0, m, {rows}):
-        high = min({rows}, m - low)
-        share = beta
-        for p in range(0, max(k, 1), {depth}):
-            deep = min({depth}, k - p)
-            at = a[low * row_a + p * step_a:]
-            for j in range(0, n, {width}):
-                left, source, step_b = n - j, b[p * n + j:], n
-                if flip == 2:
-                    source, step_b = panel, {width}
-                    for q in range(min(left, {width})):
-                        for r in range(deep):
-                            panel[r * {width} + q] = b[(j + q) * k + p + r]
-                elif n > 256 and m > 16:
-                    source, step_b = panel, {width}
-                    for r in range(deep):
-                        copy(panel[r * {width}:], b[(p + r) * n + j:], min(left, {width}))
-                to = c[low * n + j:]
-                {stripes}
-            share = real(1.0)
+    if flip == 1:
+        tiled(m, n, k, alpha, a, 1, m, b, n, 1, beta, c, n)
+    elif flip == 2:
+        tiled(m, n, k, alpha, a, k, 1, b, 1, k, beta, c, n)
+    else:
+        tiled(m, n, k, alpha, a, k, 1, b, n, 1, beta, c, n)
 """
 
 _LARGE = """if flip != 3 and m * n * k > 16777216:
-        blas(flip, m, n, k, alpha, a, b, beta, c)
+        blas(flip, m, n, k, alpha, a, m if flip == 1 else k, b, k if flip == 2 else n, beta, c, n)
+        return"""
+
+_LARGE_STRIDED = """if m * n * k > 16777216 and (step_a == 1 or row_a == 1) and (col_b == 1 or step_b == 1):
+        left, right = 0 if step_a == 1 else 1, 0 if col_b == 1 else 2
+        blas(left + right, m, n, k, alpha, a, max(row_a, step_a), b, max(step_b, col_b), beta, c, row_c)
         return"""
 
 
-def product_text(real: str, registers: Registers, *, blas: bool) -> str:
-    """Return the function ``product`` in the kernel language.
+def gemm_text(real: str, registers: Registers, *, blas: bool) -> str:
+    """Return the function ``gemm`` in the kernel language.
 
     Args:
         real: "double" or "float".
         registers: Those of the processor.
         blas: Whether NumPy's OpenBLAS takes the large products.
     """
-    lanes = registers.width // (4 if real == "float" else 8)
+    lanes = registers.lanes(real)
     rows = {1: 8, 2: 8, 3: 8, 4: 6} if registers.number >= 32 else {1: 8, 2: 6}
     most = max(rows)
     width = most * lanes
@@ -98,16 +134,27 @@ def product_text(real: str, registers: Registers, *, blas: bool) -> str:
         stripes.append(
             _stripe(f"left > {less * fewer}", part, rows[vectors], vectors, f"left - {part * (vectors - 1)}")
         )
-    large = _LARGE if blas else ""
     text = f"\n{' ' * 16}el".join(stripes)
-    return _PRODUCT.format(large=large, depth=256, width=width, rows=480, stripes=text)
+    large = _LARGE_STRIDED if blas else ""
+    return _GEMM.format(large=large, depth=256, width=width, rows=480, stripes=text)
+
+
+def product_text(real: str, registers: Registers, *, blas: bool) -> str:
+    """Return the function ``product`` in the kernel language, and ``gemm``, which it calls.
+
+    Args:
+        real: "double" or "float".
+        registers: Those of the processor.
+        blas: Whether NumPy's OpenBLAS takes the large products.
+    """
+    return gemm_text(real, registers, blas=blas) + _PRODUCT.format(large=_LARGE if blas else "")
 
 
 def _stripe(test: str, lanes: int, rows: int, vectors: int, left: str) -> str:
     """Return the call for some columns, in the shape of a tile; it masks the last vector unless ``left`` is "0"."""
     masked = int(left != "0")
     shape = f"{lanes}, {rows}, {1 if masked else 2}, {vectors}, {masked}"  # of fewer rows, two at a time where it pays
-    given = f"{shape}, high, at, row_a, step_a, source, step_b, to, n, deep, alpha, share"
+    given = f"{shape}, high, at, row_a, step_a, source, step, to, row_c, deep, alpha, share"
     return f"if {test}:\n{' ' * 20}stripe({given}, {left})"
 
 
@@ -118,6 +165,7 @@ def declarations(real: str, lanes: int) -> list[str]:
         f"declare {vector} @llvm.fmuladd.{kind}({vector}, {vector}, {vector})",
         f"declare {vector} @llvm.masked.load.{kind}.p0(ptr, i32, <{lanes} x i1>, {vector})",
         f"declare void @llvm.masked.store.{kind}.p0({vector}, ptr, i32, <{lanes} x i1>)",
+        f"declare {real} @llvm.vector.reduce.fadd.{kind}({real}, {vector})",
     ]
 
 
@@ -129,10 +177,12 @@ class Block(ABC):
         real: "double" or "float".
         lanes: The numbers in a vector.
         cells: The numbers of x and y of each sum.
-        arguments: The function's arguments; ``k``, ``step_a`` and ``step_b`` are among them.
+        arguments: The function's arguments; ``k`` and those of ``steps`` are among them.
+        steps: What grows from step to step, and by how much.
     """
 
     arguments: str
+    steps: ClassVar[dict[str, str]] = {"at_a": "%step_a", "at_b": "%step_b"}
 
     def __init__(self, name: str, real: str, lanes: int, rows: int, columns: int) -> None:
         self.name, self.real, self.lanes = name, real, lanes
@@ -169,20 +219,30 @@ class Block(ABC):
         """Store each ``%sum``, and return."""
 
     def _loop(self) -> None:
-        """Add a product to each cell, step by step along k."""
+        """Add products to each cell, step by step along k."""
         self.lines.append("loop:")
-        steps = {"p": "1", "at_a": "%step_a", "at_b": "%step_b"}
+        steps = {"p": "1", **self.steps}
         for name in steps:
             self._add(f"%{name} = phi i64 [0, %entry], [%{name}.next, %loop]")
         for x, y in self.cells:
             self._add(f"%old.{x}.{y} = phi {self.vector} [zeroinitializer, %entry], [%new.{x}.{y}, %loop]")
-        self._factors()
-        for x, y in self.cells:
-            self._fused(f"%new.{x}.{y}", f"%x.{x}", f"%y.{y}", f"%old.{x}.{y}")
+        self._products()
         for name, by in steps.items():
             self._add(f"%{name}.next = add i64 %{name}, {by}")
         self._add("%more = icmp slt i64 %p.next, %k")
         self._add("br i1 %more, label %loop, label %done")
+
+    def _products(self) -> None:
+        """Add the product of a step to each cell."""
+        self._factors()
+        for x, y in self.cells:
+            self._fused(f"%new.{x}.{y}", f"%x.{x}", f"%y.{y}", f"%old.{x}.{y}")
+
+    def _offsets(self) -> None:
+        """Load where a step begins from the tables ``ta`` and ``tb``, instead of adding to ``at_a`` and ``at_b``."""
+        for array in "ab":
+            self._add(f"%entry_{array} = getelementptr i64, ptr %t{array}, i64 %p")
+            self._add(f"%at_{array} = load i64, ptr %entry_{array}")
 
     def _add(self, line: str) -> None:
         self.lines.append(f"  {line}")
@@ -199,11 +259,21 @@ class Block(ABC):
         given = ", ".join(f"{self.vector} {value}" for value in (x, y, z))
         self._add(f"{to} = call {self.vector} @llvm.fmuladd.{self.kind}({given})")
 
-    def _load(self, to: str, at: str) -> None:
-        self._add(f"{to} = load {self.vector}, ptr {at}, align {self.size}")
+    def _load(self, to: str, at: str, mask: str = "") -> None:
+        """Load a vector; where a mask is false, 0."""
+        if mask:
+            given = f"ptr {at}, i32 {self.size}, <{self.lanes} x i1> {mask}, {self.vector} zeroinitializer"
+            self._add(f"{to} = call {self.vector} @llvm.masked.load.{self.kind}.p0({given})")
+        else:
+            self._add(f"{to} = load {self.vector}, ptr {at}, align {self.size}")
 
-    def _store(self, value: str, at: str) -> None:
-        self._add(f"store {self.vector} {value}, ptr {at}, align {self.size}")
+    def _store(self, value: str, at: str, mask: str = "") -> None:
+        """Store a vector, where a mask is true."""
+        if mask:
+            given = f"{self.vector} {value}, ptr {at}, i32 {self.size}, <{self.lanes} x i1> {mask}"
+            self._add(f"call void @llvm.masked.store.{self.kind}.p0({given})")
+        else:
+            self._add(f"store {self.vector} {value}, ptr {at}, align {self.size}")
 
 
 class Tile(Block):
@@ -223,14 +293,14 @@ class Tile(Block):
 
     def __init__(self, name: str, real: str, lanes: int, rows: int, vectors: int, *, masked: bool) -> None:
         super().__init__(name, real, lanes, rows, vectors)
-        self.masked = vectors - 1 if masked else None
+        self.masked = self.columns[-1:] if masked else range(0)
         self.arguments = (
             "ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %step_b, "
             f"ptr noalias %c, i64 %row_c, i64 %k, {real} %alpha, {real} %beta, i64 %left"
         )
 
     def _places(self) -> None:
-        if self.masked is not None:
+        if self.masked:
             self._splat("%most", "i64", "%left")
             numbers = ", ".join(f"i64 {i}" for i in range(self.lanes))
             self._add(f"%mask = icmp ugt <{self.lanes} x i64> %most, <{numbers}>")
@@ -270,18 +340,129 @@ class Tile(Block):
 
     def _load_part(self, to: str, row: str, v: int) -> None:
         """Load a vector of a row."""
-        self._place(f"{to}.place", row, str(v * self.lanes))
-        if v == self.masked:
-            given = f"ptr {to}.place, i32 {self.size}, <{self.lanes} x i1> %mask, {self.vector} zeroinitializer"
-            self._add(f"{to} = call {self.vector} @llvm.masked.load.{self.kind}.p0({given})")
-        else:
-            self._load(to, f"{to}.place")
+        self._place(f"{to}.place", row, self._hop(row, v))
+        self._load(to, f"{to}.place", self._mask(v))
 
     def _store_part(self, value: str, row: str, v: int) -> None:
         """Store a vector of a row."""
-        self._place(f"{value}.place", row, str(v * self.lanes))
-        if v == self.masked:
-            given = f"{self.vector} {value}, ptr {value}.place, i32 {self.size}, <{self.lanes} x i1> %mask"
-            self._add(f"call void @llvm.masked.store.{self.kind}.p0({given})")
-        else:
-            self._store(value, f"{value}.place")
+        self._place(f"{value}.place", row, self._hop(row, v))
+        self._store(value, f"{value}.place", self._mask(v))
+
+    def _hop(self, _row: str, v: int) -> str:
+        """Return how many numbers behind the beginning of a row a vector is."""
+        return str(v * self.lanes)
+
+    def _mask(self, v: int) -> str:
+        """Return the mask of a vector of a row."""
+        return "%mask" if v in self.masked else ""
+
+
+class TableTile(Tile):
+    """Writes a tile whose steps along k are not alike: tables hold where each begins in A and in B.
+
+    Its arguments are ``a, row_a, ta, b, tb, c, row_c, k, alpha, beta, left``: as those of ``Tile``, with the tables
+    ``ta`` and ``tb`` in place of the distances of steps. So a convolution is a product without a copy of its windows.
+    """
+
+    steps: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, name: str, real: str, lanes: int, rows: int, vectors: int, *, masked: bool) -> None:
+        super().__init__(name, real, lanes, rows, vectors, masked=masked)
+        self.arguments = (
+            "ptr noalias %a, i64 %row_a, ptr noalias %ta, ptr noalias %b, ptr noalias %tb, "
+            f"ptr noalias %c, i64 %row_c, i64 %k, {real} %alpha, {real} %beta, i64 %left"
+        )
+
+    def _factors(self) -> None:
+        self._offsets()
+        super()._factors()
+
+
+class HopTile(TableTile):
+    """Writes a table tile whose vectors are not neighbours, but ``hop_b`` numbers apart in B and ``hop_c`` in C.
+
+    Short columns fill its vectors, one for each of some places along another axis. ``left`` counts for all of them.
+    """
+
+    def __init__(self, name: str, real: str, lanes: int, rows: int, vectors: int, *, masked: bool) -> None:
+        super().__init__(name, real, lanes, rows, vectors, masked=masked)
+        self.masked = self.columns if masked else range(0)
+        self.arguments += ", i64 %hop_b, i64 %hop_c"
+
+    def _places(self) -> None:
+        super()._places()
+        for v in self.columns:
+            self._add(f"%hops_b.{v} = mul i64 %hop_b, {v}")
+            self._add(f"%hops_c.{v} = mul i64 %hop_c, {v}")
+
+    def _hop(self, row: str, v: int) -> str:
+        return f"%hops_{row[1]}.{v}"
+
+
+class DotTile(Block):
+    """Writes C[p, q] <- alpha sum over t and s of A[p, ta[t] + s] B[q, tb[t] + s] + beta C[p, q], s < length.
+
+    The lanes of its vectors lie along s, which is contiguous in both factors: so it is for gradients of convolutions.
+    Its arguments are ``a, row_a, ta, b, row_b, tb, c, row_c, column_c, k, alpha, beta``; ``k`` counts the t.
+
+    Args:
+        name: The function's name.
+        real: "double" or "float".
+        lanes: The numbers in a vector.
+        rows: How many p.
+        columns: How many q.
+        length: How many s.
+    """
+
+    steps: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, name: str, real: str, lanes: int, rows: int, columns: int, length: int) -> None:
+        super().__init__(name, real, lanes, rows, columns)
+        self.vectors = range(-(-length // lanes))
+        rest = length - lanes * self.vectors[-1]
+        self.mask = f"<{', '.join(f'i1 {int(i < rest)}' for i in range(lanes))}>" if rest < lanes else ""
+        self.arguments = (
+            "ptr noalias %a, i64 %row_a, ptr noalias %ta, ptr noalias %b, i64 %row_b, ptr noalias %tb, "
+            f"ptr noalias %c, i64 %row_c, i64 %column_c, i64 %k, {real} %alpha, {real} %beta"
+        )
+
+    def _places(self) -> None:
+        for array, numbers in (("a", self.rows), ("b", self.columns)):
+            for i in numbers:
+                self._add(f"%to_{array}.{i} = mul i64 %row_{array}, {i}")
+                self._place(f"%{array}.{i}", f"%{array}", f"%to_{array}.{i}")
+
+    def _products(self) -> None:
+        self._factors()
+        last = self.vectors[-1]
+        for v in self.vectors:
+            for x, y in self.cells:
+                before, after = (f"%part.{v}.{x}.{y}" if v else f"%old.{x}.{y}"), f"%part.{v + 1}.{x}.{y}"
+                self._fused(after if v < last else f"%new.{x}.{y}", f"%x.{x}.{v}", f"%y.{y}.{v}", before)
+
+    def _factors(self) -> None:
+        self._offsets()
+        for array, factor, numbers in (("a", "x", self.rows), ("b", "y", self.columns)):
+            for i in numbers:
+                self._place(f"%{array}.{i}.now", f"%{array}.{i}", f"%at_{array}")
+                for v in self.vectors:
+                    to = f"%{factor}.{i}.{v}"
+                    self._place(f"{to}.place", f"%{array}.{i}.now", str(v * self.lanes))
+                    self._load(to, f"{to}.place", self.mask if v == self.vectors[-1] else "")
+
+    def _ends(self) -> None:
+        self._add(f"%reads = fcmp une {self.real} %beta, 0.0")
+        for p, q in self.cells:
+            cell, given = f"{p}.{q}", f"{self.real} -0.0, {self.vector} %sum.{p}.{q}"
+            self._add(f"%row.{cell} = mul i64 %row_c, {p}")
+            self._add(f"%column.{cell} = mul i64 %column_c, {q}")
+            self._add(f"%index.{cell} = add i64 %row.{cell}, %column.{cell}")
+            self._place(f"%c.{cell}", "%c", f"%index.{cell}")
+            self._add(f"%total.{cell} = call reassoc {self.real} @llvm.vector.reduce.fadd.{self.kind}({given})")
+            self._add(f"%product.{cell} = fmul {self.real} %alpha, %total.{cell}")
+            self._add(f"%before.{cell} = load {self.real}, ptr %c.{cell}")
+            self._add(f"%scaled.{cell} = fmul {self.real} %beta, %before.{cell}")
+            self._add(f"%share.{cell} = select i1 %reads, {self.real} %scaled.{cell}, {self.real} 0.0")
+            self._add(f"%result.{cell} = fadd {self.real} %product.{cell}, %share.{cell}")
+            self._add(f"store {self.real} %result.{cell}, ptr %c.{cell}")
+        self._add("ret void")
