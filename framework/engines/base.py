@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ENGINES = {
     "numpy": ("framework.engines.base", "Engine"),
-    "compiled": ("framework.engines.compiled.engine", "CompiledEngine"),
+    "compiled": ("framework.engines.native.engine", "CompiledEngine"),
     "jax": ("framework.engines.jax.engine", "JaxEngine"),
 }
 """The module and the class of each engine."""
@@ -151,19 +151,23 @@ class Engine:
     def _of_rows(self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Sums:
         """Fill a slot with the gradients of the sum of the loss over some rows, divided by ``count``, part by part."""
         if rows_in(batch[1]) <= self.part_rows:
-            return self._step(batch, count, key, slot)
+            return self.fill(batch, count, key, slot)
         sums: Sums = {}
         for place, start in enumerate(range(0, rows_in(batch[1]), self.part_rows)):
             part = rows_of_batch(batch, slice(start, start + self.part_rows))
             before = slot.gradient.copy() if place else None
             try:
-                add_sums(sums, self._step(part, count, (*key, place) if place else key, slot))
+                add_sums(sums, self.fill(part, count, (*key, place) if place else key, slot))
             except DivergedError as error:
                 error.row += start
                 raise
             if before is not None:
                 np.add(slot.gradient, before, out=slot.gradient)
         return sums
+
+    def fill(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Sums:
+        """Fill a slot from rows that go through the model at once; see ``NumPyStep``."""
+        return self._step(batch, count, key, slot)
 
     def update(self) -> None:
         """Apply the gradients: one step of the optimizer."""

@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-from framework.arrays import Array, Sums
+import numpy as np
+
+from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece
 from framework.engines.base import Engine
+from framework.engines.plan import Compiled, Plan, Planned, planned
+from framework.engines.records import CannotLower
+from framework.graph.walk import Draw
 from framework.losses.several import Figure
+from framework.optimizers import Optimizer
 from framework.runs.figures import add_sums
-from framework.trees import rows_in
+from framework.trees import form_of, rows_in
 
 CHUNK_SECONDS = 0.05
 """How long a chunk lasts, in seconds: Ctrl-C, a stop and a progress bar wait no longer."""
@@ -61,12 +68,107 @@ class Pace:
 
 
 class ChunkEngine(Engine):
-    """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make."""
+    """The base of engines that compile: they make steps in chunks, and NumPy makes a step that they cannot make.
+
+    Attributes:
+        derives: Whether gradients that a class writes by hand are derived too.
+        planned: The plan for the last data, or None where there can be none.
+    """
+
+    derives: ClassVar[bool] = False
+
+    planned: Planned | None
 
     def __init__(self, *settings: Any, **options: Any) -> None:
         """Prepare for a run."""
         super().__init__(*settings, **options)
         self._pace = Pace()
+        self.planned = None
+        self._recipe: Any = None
+        self._form: Any = None
+        self._batch: Batch | None = None  # the last one, of which every epoch may have the same
+        self._version = -1
+        self._reason = ""  # why NumPy computes what was refused last
+
+    @abstractmethod
+    def compile(self, plan: Plan) -> Compiled:
+        """Return what the engine makes of a plan.
+
+        Raises:
+            CannotLower: An operation has no form in it; names it.
+        """
+
+    def plan_for(self, batch: Batch) -> Planned | None:
+        """Return the plan for data of this form and the settings as they are now, or None where there can be none."""
+        run, (x, y, weight) = self.run, batch
+        recipe, version = run.optimizer.recipe, run.model.parameters.version
+        if batch is self._batch and recipe is self._recipe and version == self._version:
+            return self.planned
+        self._batch, self._version = batch, version
+        if recipe is not self._recipe:
+            if self._recipe is None or self._settings(recipe) != self._settings(self._recipe):
+                self._form = None
+            self._recipe = recipe
+        form = version, form_of(x), form_of(y), weight is None
+        if form != self._form:
+            self._form = form
+            try:
+                self.planned = self.make_plan(batch)
+            except CannotLower as error:
+                self.refuse(str(error))
+        return self.planned
+
+    def make_plan(self, batch: Batch) -> Planned:
+        """Return the plan of the run; see ``planned``."""
+        return planned(
+            self.run, self.regularizers, self.figures, batch, self.compile, lifted=self.lifted, derives=self.derives
+        )
+
+    @staticmethod
+    def _settings(recipe: Optimizer) -> dict[str, Any]:
+        return recipe.settings() | {"learning_rate": None}
+
+    def refuse(self, reason: str) -> None:
+        """Leave the steps to NumPy, and say why, once."""
+        self.planned = None
+        if reason != self._reason:
+            self.fall_back(reason)
+        self._reason = reason
+
+    def weights(self, piece: Piece, size: int, steps: int) -> Array:
+        """Return the sum of each batch's weights, up to the first batch whose weights are all 0, which is skipped."""
+        weight = piece.arrays[2]
+        if weight is None:
+            return np.full(steps, float(size))
+        rows = piece.rows[piece.place : piece.place + steps * size]
+        sums: Array = np.add.reduce(weight[rows].reshape(steps, size), axis=1, dtype=np.float64)
+        return sums[: steps if sums.all() else int(np.argmin(sums > 0))]
+
+    def draw(self, draws: Iterable[Draw], steps: int, size: int, capacity: int) -> list[Array]:
+        """Return the random arrays of the next steps, with the keys of the other engines."""
+        seed, epoch, step = self.run.key
+        drawn = []
+        for draw in draws:
+            array = np.zeros((capacity, size, *draw.shape), np.float32)
+            for made in range(steps):
+                for number, start in enumerate(range(0, size, self.part_rows)):
+                    key = (seed, epoch, step + made, *([number] if number else []))
+                    draw.fill(array[made, start : start + self.part_rows], key)
+            drawn.append(array)
+        return drawn
+
+    def add_up(self, totals: Sequence[Array], weights: Array) -> Sums:
+        """Add up the sums of the steps of a chunk one after another, as the NumPy engine does."""
+        assert self.planned is not None
+        sums: Sums = {}
+        for (key, values), total in zip(self.planned.per_row.items(), totals, strict=True):
+            before = self.run.sums.get(key, (0.0, 0.0))
+            if len(weights) == 1:
+                sums[key] = before[0] + float(total[0]), before[1] + float(weights[0]) * values
+                continue
+            pairs = zip(before, (total[: len(weights)], weights * values), strict=True)
+            sums[key] = tuple(float(np.cumsum(np.concatenate(([first], part)))[-1]) for first, part in pairs)
+        return sums
 
     @abstractmethod
     def longest(self, piece: Piece) -> float:
@@ -86,7 +188,7 @@ class ChunkEngine(Engine):
     @property
     def metrics(self) -> tuple[Figure, ...]:
         """The metrics that NumPy computes from the outputs."""
-        return self.figures.of_metrics
+        return () if self.planned is None else self.planned.metrics
 
     @abstractmethod
     def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:

@@ -17,9 +17,9 @@ def compile_model(model: Model) -> CompiledModel:
     """Return the model as one native function, for fast predictions of few rows.
 
     It is called like the model, and computes with the weights that the model has at each call. Where no kernel can be
-    made, NumPy computes the predictions, with a warning that says why; ``engine`` of the result says which of the two
-    does. Results agree with ``model(x)`` to a few units of the last place. The prediction for a row does not depend on
-    the rows beside it. Several threads may call it.
+    made, as for convolutions and recurrences, NumPy computes the predictions, with a warning that says why; ``engine``
+    of the result says which of the two does. Results agree with ``model(x)`` to a few units of the last place. The
+    prediction for a row does not depend on the rows beside it. Several threads may call it.
 
     Raises:
         SettingsError: ``model`` is not a model.

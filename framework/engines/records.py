@@ -30,7 +30,16 @@ _VIEWS = frozenset({"broadcast_to", "reshape"})
 
 
 class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
-    """A part of a step has no form that an engine can compile; the message names it and says why."""
+    """A part of a step has no form that an engine can compile; the message names it and says why.
+
+    Attributes:
+        op: The operation of the graph that has none, if it is one.
+    """
+
+    def __init__(self, message: str, op: str = "") -> None:
+        """Hold the message."""
+        super().__init__(message)
+        self.op = op
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +107,12 @@ def is_single(node: Node) -> bool:
 def call_text(node: Node) -> str:
     """Return what a message calls an operation."""
     return f"np.{node.op}" if hasattr(np, node.op) else node.op
+
+
+def python_text(node: Node) -> str:
+    """Return what a message calls a function of Python on arrays."""
+    owner, name = getattr(node.attributes["function"], "__self__", None), node.attributes["name"]
+    return name if owner is None or type(owner).__name__ == name else f"{type(owner).__name__}.{name}"
 
 
 def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:

@@ -17,6 +17,8 @@ from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, value_of
 
 Shape = tuple[int, ...]
+Rule = Callable[[Graph, Node, tuple[Any, ...], "Counter[Node]"], Any]
+"""(new graph, node, new arguments, how often each node is used) -> what the node becomes, or None for no change."""
 _Rewriting = Callable[[Graph, Node, tuple[Any, ...]], Any]
 
 _SHORT = 8
@@ -61,12 +63,20 @@ class Lowering:
             for it: so the loss of a step reads the outputs of the model.
     """
 
-    def __init__(self, graph: Graph, given: Iterable[Node] = (), *, exact: bool = False, plain: bool = False) -> None:
-        """Begin a graph; see ``lower``. A ``plain`` one keeps the operations as they are."""
+    def __init__(
+        self,
+        graph: Graph,
+        given: Iterable[Node] = (),
+        *,
+        exact: bool = False,
+        plain: bool = False,
+        rule: Rule | None = None,
+    ) -> None:
+        """Begin a graph; see ``lower``. A ``plain`` one keeps the operations as they are; ``rule`` replaces NumPy's."""
         self.graph = Graph(graph.dtype, graph.rows)
-        self.graph.simplifies, self.graph.lowered = True, not plain
+        self.graph.simplifies, self.graph.lowered = True, not plain and rule is None
         self.known: dict[Node, Any] = {}
-        self._inputs = 0
+        self._inputs, self._own = 0, rule
         self._rules, self._exact, self._plain = {} if plain else _EXACT if exact else _RULES, exact or plain, plain
         self._results: dict[Node, tuple[Any, ...]] = {}  # of loops
         for node in dict.fromkeys(given):
@@ -107,6 +117,8 @@ class Lowering:
             row = OPERATIONS[node.op]
             if row.lowered is not None and not (self._plain and node.op == "softmax"):
                 return expand(new, node, args, lambda order, output: self._rule(_uses(order, [output])))
+            if self._own is not None:
+                return self._own(new, node, args, uses)
             if node.op in self._rules:
                 return self._rules[node.op](new, node, args, uses) if isinstance(args[0], Node) else None
             return None if self._exact or not row.elementwise else _by_parts(new, node, args)
@@ -149,7 +161,7 @@ def _uses(order: Iterable[Node], outputs: Iterable[Any]) -> Counter[Node]:
     return uses
 
 
-# rules: (new graph, node, new arguments, how often each node is used) -> what the node becomes, or None
+# NumPy's rules
 
 
 def _extreme(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
@@ -258,23 +270,35 @@ def _matmul(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node])
 
 
 def _einsum(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
-    """Compute products of pairs, the cheapest pair first."""
+    return einsum_by_pairs(new, node, args, _contract)
+
+
+def einsum_by_pairs(new: Graph, node: Node, args: tuple[Any, ...], contract: Contract) -> Any:
+    """Compute products of pairs, the cheapest pair first.
+
+    Args:
+        new: The new graph.
+        node: The einsum.
+        args: Its arguments there.
+        contract: (new graph, factor, factor, letters of the result) -> the product of factors that sum over a letter
+            of both.
+    """
     inputs, output = node.attributes["subscripts"].split("->")
-    factors = [_Factor(letters, arg) for letters, arg in zip(inputs.split(","), args, strict=True)]
+    factors = [Factor(letters, arg) for letters, arg in zip(inputs.split(","), args, strict=True)]
     while len(factors) > 2:
         pairs = [(i, j) for j in range(len(factors)) for i in range(j)]
         i, j = min(pairs, key=lambda pair: math.prod(_sizes(factors[pair[0]], factors[pair[1]]).values()))
         rest = [factor for place, factor in enumerate(factors) if place not in (i, j)]
         needed = set(output).union(*(factor.letters for factor in rest))
         kept = "".join(c for c in dict.fromkeys(factors[i].letters + factors[j].letters) if c in needed)
-        factors = [*rest, _Factor(kept, _product(new, factors[i], factors[j], kept))]
+        factors = [*rest, Factor(kept, _product(new, factors[i], factors[j], kept, contract))]
     if len(factors) == 2:
-        return _product(new, factors[0], factors[1], output)
+        return _product(new, factors[0], factors[1], output, contract)
     single = factors[0].summed(new, set(output))
     return single.arranged(new, *output)
 
 
-class _Factor:
+class Factor:
     """A factor of an einsum: a node, and a letter for each axis."""
 
     def __init__(self, letters: str, node: Node) -> None:
@@ -285,13 +309,14 @@ class _Factor:
 
     @property
     def sizes(self) -> dict[str, int]:
+        """The size of the axis of each letter."""
         return dict(zip(self.letters, self.node.shape, strict=True))
 
-    def summed(self, new: Graph, kept: set[str]) -> _Factor:
+    def summed(self, new: Graph, kept: set[str]) -> Factor:
         """Return the factor summed over the letters that are not kept."""
         axes = tuple(axis for axis, letter in enumerate(self.letters) if letter not in kept)
         letters = "".join(letter for letter in self.letters if letter in kept)
-        return _Factor(letters, new.add("sum", self.node, axes=axes, keepdims=False) if axes else self.node)
+        return Factor(letters, new.add("sum", self.node, axes=axes, keepdims=False) if axes else self.node)
 
     def as_they_lie(self, group: str) -> str:
         """Return letters in the order of the windows' axes in memory, in which copying is fastest."""
@@ -310,17 +335,27 @@ class _Factor:
         return new.add("reshape", moved, shape=shape)
 
 
-def _sizes(a: _Factor, b: _Factor) -> dict[str, int]:
+def _sizes(a: Factor, b: Factor) -> dict[str, int]:
     return {letter: max(a.sizes.get(letter, 1), b.sizes.get(letter, 1)) for letter in a.letters + b.letters}
 
 
-def _product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
-    """Return the product of two factors as a batched matrix product."""
+Contract = Callable[[Graph, Factor, Factor, str], Any]
+
+
+def _product(new: Graph, a: Factor, b: Factor, output: str, contract: Contract) -> Any:
+    """Return the product of two factors, each summed first over the letters that it has alone."""
     a, b = a.summed(new, {*b.letters, *output}), b.summed(new, {*a.letters, *output})
     sizes = _sizes(a, b)
-    inner = "".join(c for c in a.letters if c in b.letters and c not in output)
+    inner = [c for c in a.letters if c in b.letters and c not in output]
     if not inner or any(size != sizes[c] for factor in (a, b) for c, size in factor.sizes.items()):
         return _spread_product(new, a, b, output)
+    return contract(new, a, b, output)
+
+
+def _contract(new: Graph, a: Factor, b: Factor, output: str) -> Any:
+    """Return the product of two factors as a batched matrix product."""
+    sizes = _sizes(a, b)
+    inner = "".join(c for c in a.letters if c in b.letters and c not in output)
     batch = "".join(c for c in output if c in a.letters and c in b.letters)
     left = "".join(c for c in output if c in a.letters and c not in b.letters)
     right = "".join(c for c in output if c in b.letters and c not in a.letters)
@@ -339,7 +374,7 @@ def _unfolded(new: Graph, product: Node, letters: str, output: str, sizes: Mappi
     return new.add("transpose", apart, axes=tuple(letters.index(letter) for letter in output))
 
 
-def _by_row(new: Graph, columns: _Factor, other: _Factor, output: str, inner: str) -> Any:
+def _by_row(new: Graph, columns: Factor, other: Factor, output: str, inner: str) -> Any:
     """Return the product as one matrix product for each row, or None where that copies or costs more.
 
     A convolution with channels first is kernel (units, inner) @ columns (rows, inner, places); its gradients are
@@ -364,11 +399,11 @@ def _by_row(new: Graph, columns: _Factor, other: _Factor, output: str, inner: st
     return _unfolded(new, new.add("sum", product, axes=(0,), keepdims=False), inside + units, output, sizes)
 
 
-def _spread_product(new: Graph, a: _Factor, b: _Factor, output: str) -> Any:
+def _spread_product(new: Graph, a: Factor, b: Factor, output: str) -> Any:
     """Return the product of two factors that sum over no shared letter, or of which one broadcasts an axis of 1."""
     letters = "".join(dict.fromkeys(output + a.letters + b.letters))
 
-    def aligned(factor: _Factor) -> Any:
+    def aligned(factor: Factor) -> Any:
         present = "".join(letter for letter in letters if letter in factor.letters)
         shape = tuple(factor.sizes.get(letter, 1) for letter in letters)
         return new.add("reshape", factor.arranged(new, *present), shape=shape)
@@ -604,9 +639,8 @@ class _Loop:
         return self.new.add("reshape", self.new.add(op, *args, **attributes), shape=shape)
 
 
-_Rule = Callable[[Graph, Node, tuple[Any, ...], "Counter[Node]"], Any]
-_EXACT: dict[str, _Rule] = {"einsum": _einsum}
-_RULES: dict[str, _Rule] = {
+_EXACT: dict[str, Rule] = {"einsum": _einsum}
+_RULES: dict[str, Rule] = {
     **_EXACT,
     "max": _extreme,
     "min": _extreme,

@@ -5,7 +5,7 @@ Shards say which rows of a batch each worker computes, and SharedGradient comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -116,14 +116,6 @@ Fill: TypeAlias = Callable[[Batch, tuple[int, ...], Slot, int | None], Computati
 The last argument is how many rows the whole batch has if these are a shard of it and layers mix rows; otherwise None.
 """
 
-Several: TypeAlias = Callable[[Batch, Sequence[tuple[int, ...]], Slot, Array], Sequence[Sums]]
-"""Fills the gradients of consecutive parts of a batch.
-
-Its arguments are the rows of the parts, the key of each part, the slot of the first one, and for each part: its first
-row, how many it has, the three numbers of ``Tree.places``, and the length of its gradient. It returns the sums of the
-parts before the first one that it cannot compute. The gradients before that one are added up as ``Tree.places`` says.
-"""
-
 
 class Work(NamedTuple):
     """The gradient of a batch, and how parts of it are computed; see ``SharedGradient.gradient``."""
@@ -132,7 +124,6 @@ class Work(NamedTuple):
     model: Model
     batch: Batch
     key: tuple[int, ...]
-    several: Several | None
 
 
 class SharedGradient:
@@ -171,7 +162,6 @@ class SharedGradient:
         key: tuple[int, ...],
         *,
         first: Fill | None = None,
-        several: Several | None = None,
     ) -> Sums:
         """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
 
@@ -181,18 +171,17 @@ class SharedGradient:
             batch: The batch.
             key: The key of the batch's random numbers. Each of several parts adds its number to it.
             first: Where layers mix rows, another way to compute a part, tried first; or None.
-            several: Where none does, what computes all parts of this worker at once; None computes each by itself.
         """
         rows = rows_in(batch[1])
         if 0 < self.shards.mixed < rows:
             return self._by_parts(fill, model, batch, key, first)
         parts, gradient = dict(self.shards.parts(rows)), model.parameters.gradient
-        total, done = None, list[Sums]()
+        total = None
         for way in (first, fill):
             if way is not None and total is None:  # an error of the first way comes again in the second one
                 tolerant = way is first
                 lockstep = self._lockstep(model.parameters.version if self.mixes else 0, first=tolerant)
-                shard = partial(self._shard, Work(way, model, batch, key, several), parts, done)
+                shard = partial(self._shard, Work(way, model, batch, key), parts)
                 total = lockstep.run(parts, shard, gradient, tolerant=tolerant)
         assert total is not None
         start = 0
@@ -218,42 +207,21 @@ class SharedGradient:
         self,
         work: Work,
         parts: Mapping[int, slice],
-        done: list[Sums],
         shard: int,
         tree: Tree | None,
     ) -> Shard:
-        """Return the program of a shard, which computes straight into the tree if no layer mixes rows.
-
-        ``Work.several`` computes the shards of this worker at once, when the first one is asked for.
-        """
+        """Return the program of a shard, which computes straight into the tree if no layer mixes rows."""
         part, model, rows = parts[shard], work.model, None
         if self.mixes:
             slot, rows = self._slot(model, shard), rows_in(work.batch[1])
         elif tree is None:
             slot = Slot.of(model)
         else:
-            vector, own = tree.leaf(shard).vector, self.shards.own
+            vector = tree.leaf(shard).vector
             slot = self._slot(model, id(vector), vector)
-            if work.several is not None and shard == own[0] and len(parts) == len(own):
-                done += self._at_once(work, work.several, parts, tree)
-                tree.filled(len(done))
-            if shard - own[0] < len(done):
-                yield Addend(vector, done[shard - own[0]])
         batch, key = rows_of_batch(work.batch, part), (*work.key, shard)
         sums = yield from _from_row(part.start, work.fill, batch, key, slot, rows)
         yield Addend(slot.gradient, sums, [*slot.buffers.values()] if self.mixes else ())
-
-    def _at_once(self, work: Work, several: Several, parts: Mapping[int, slice], tree: Tree) -> Sequence[Sums]:
-        """Compute the shards of this worker at once, up to the first one that cannot be; return the sums of each."""
-        vector, places = tree.places()
-        begin = min(part.start for part in parts.values())
-        table = [
-            (part.start - begin, part.stop - part.start, *place, len(vector))
-            for part, place in zip(parts.values(), places, strict=True)
-        ]
-        rows = rows_of_batch(work.batch, slice(begin, begin + sum(size for _, size, *_ in table)))
-        slot = self._slot(work.model, id(vector), vector)
-        return several(rows, [(*work.key, shard) for shard in parts], slot, np.array(table, np.int64))
 
     def _slot(self, model: Model, number: int, gradient: Array | None = None) -> Slot:
         """Return the slot of a number: the arrays of the model with another gradient, or arrays of its own."""

@@ -68,7 +68,7 @@ class Tree:
             dtype: Their dtype.
             tail: The number of float64 numbers of a leaf.
         """
-        self._next = self._top = self._filled = 0
+        self._next = self._top = 0
         self._own = workers.leaves(shards)
         layout = _Layout(length, np.dtype(dtype), tail)
         ranges = [workers.leaves(shards, rank) for rank in range(workers.size)]
@@ -82,24 +82,6 @@ class Tree:
             self._nodes = _Shared(workers, plans, shards, layout, memory)
         else:
             self._nodes = _Sent(workers, plans, shards, layout)
-
-    def places(self) -> tuple[Array, list[tuple[int, int, int]]]:
-        """Return where the vectors of all leaves of this worker may be filled and added up at once; see ``filled``.
-
-        Returns:
-            The vector of the first leaf, and for each leaf: how far behind this vector its own begins, in values; how
-            many sums of two neighbours come before it is filled, of which the last ends where it begins; and how far
-            a vector is from the next one. The left neighbour becomes the sum.
-        """
-        stride, top, places = self._nodes.stride, 0, list[tuple[int, int, int]]()
-        for merges in [0, *self._merges[:-1]]:
-            places.append(((top - merges) * stride, merges, stride))
-            top += 1 - merges
-        return self._nodes.slots[0].vector, places
-
-    def filled(self, count: int) -> None:
-        """Note that so many vectors are filled and added up, as ``places`` says; their tails are not."""
-        self._filled = count
 
     def leaf(self, i: int) -> Leaf:
         """Return the buffers for leaf ``i``, to be written before the call for another one.
@@ -115,19 +97,19 @@ class Tree:
             raise UsageError(
                 f"the leaves {list(self._own)} of a worker must be filled in this order; got {i} for {expected}"
             )
-        self._merge(merged=0 < self._filled >= self._next)
+        self._merge()
         self._next += 1
         leaf = slots[self._top]
         self._top += 1
         leaf.tail.fill(0.0)
         return leaf
 
-    def _merge(self, *, merged: bool = False) -> None:
+    def _merge(self) -> None:
         """Add up the nodes that the leaf written last completes."""
         slots = self._nodes.slots
         for _ in range(self._merges[self._next - 1] if self._next else 0):
             self._top -= 1
-            for left, right in [*zip(slots[self._top - 1], slots[self._top], strict=True)][merged:]:
+            for left, right in zip(slots[self._top - 1], slots[self._top], strict=True):
                 np.add(left, right, out=left)
 
     def total(self, vector: Array) -> Array:
@@ -140,7 +122,7 @@ class Tree:
             raise UsageError(f"total needs all leaves {list(self._own)} of this worker; got {self._next} of them")
         if isinstance(self._nodes, _Sent):  # of all that is left, as little as possible is sent
             self._merge()
-        self._next = self._top = self._filled = 0
+        self._next = self._top = 0
         return self._nodes.total(vector)
 
 

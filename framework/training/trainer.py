@@ -62,10 +62,10 @@ class Trainer(Component):
         preprocess: How the columns of a table become numbers. The first ``fit`` of a model learns it from the training
             data; the model keeps it, and later fits continue with it, also on other data. A model that was fitted
             with another recipe is refused. None takes arrays, or tables as the model's own ``preprocess`` knows them.
-        engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas; it needs
-            llvmlite, and NumPy takes over, with a warning, where a formula cannot be compiled.
-            ``"auto"`` does the same without the warning. ``"jax"`` compiles the whole step with JAX, for every layer,
-            on a CPU or on another device of JAX's.
+        engine: ``"numpy"``, or ``"compiled"`` for one native kernel made from the formulas of layers, loss and
+            optimizer; it needs llvmlite, and NumPy takes over, with a warning, where Python must run a part.
+            ``"auto"`` does the same without the warning. ``"jax"`` compiles the whole step with JAX, on a CPU or on
+            another device of JAX's.
         flush_to_zero: Whether steps take subnormal numbers, below 1.2e-38 in float32 and 2.2e-308 in float64, as 0,
             since they make many processors slow; hooks, validation and steps that you write yourself keep them. It
             needs Linux with glibc, on x86-64 or AArch64. JAX does so on a CPU in any case. What really happened is in
@@ -198,8 +198,9 @@ class Trainer(Component):
     ) -> list[Run]:
         """Train many models of one architecture, and return the run of each: for an ensemble, a sweep, a validation.
 
-        With ``engine="compiled"`` or ``"auto"`` all are trained at once, in the lanes of one kernel. Each model becomes
-        what ``fit`` makes of it, up to rounding. It has its own history and stop, and hooks are called for each run.
+        With ``engine="compiled"`` or ``"auto"`` all are trained at once, in the lanes of one kernel, which takes dense
+        layers. Each model becomes what ``fit`` makes of it, up to rounding. It has its own history and stop, and hooks
+        are called for each run.
         The other engines train one model after another.
 
         Args:

@@ -25,8 +25,9 @@ from framework import (
     UsageError,
     on,
 )
-from framework.engines.compiled import engine as compiled_engine
-from framework.engines.compiled.kernel import Kernel
+from framework.engines.native.engine import CompiledEngine
+from framework.engines.native.memory import Memory
+from framework.engines.native.program import StepKernel
 from framework.native.compiler import KernelError
 
 pytest.importorskip("llvmlite")
@@ -64,21 +65,16 @@ def test_where_a_metric_fails_the_steps_before_it_are_made_and_no_other(place):
 
 @pytest.mark.parametrize("metrics", [(), (Accuracy(),)])
 def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_inconsistent(monkeypatch, metrics):
-    prepared, calls = Kernel.prepared, []
+    make_steps, calls = Memory.run, []
 
-    def interrupted(*arguments, **named):
-        train = prepared(*arguments, **named)
+    def and_interrupt(*arguments, **named):
+        done = make_steps(*arguments, **named)
+        calls.append(done)
+        if len(calls) == 4:  # as a second Ctrl-C, which acts when the kernel returns
+            raise KeyboardInterrupt
+        return done
 
-        def and_interrupt(phase):
-            done = train(phase)
-            calls.append(done)
-            if len(calls) == 4:  # as a second Ctrl-C, which acts when the kernel returns
-                raise KeyboardInterrupt
-            return done
-
-        return and_interrupt
-
-    monkeypatch.setattr(Kernel, "prepared", interrupted)
+    monkeypatch.setattr(Memory, "run", and_interrupt)
     recipe, model = trainer(epochs=9, metrics=metrics), NEURON.copy()
     with pytest.raises(KeyboardInterrupt) as caught:
         recipe.fit(model, (X, Y))
@@ -118,7 +114,7 @@ def test_what_is_no_rate_ends_a_run_at_the_same_step_with_the_same_error(kind):
 def test_a_setting_that_is_assigned_at_every_step_takes_one_kernel(monkeypatch):
     made = []
 
-    class Counted(compiled_engine.Kernel):
+    class Counted(StepKernel):
         def __init__(self, *arguments):
             made.append(self)
             super().__init__(*arguments)
@@ -127,7 +123,7 @@ def test_a_setting_that_is_assigned_at_every_step_takes_one_kernel(monkeypatch):
     def slow_down(run):
         run.optimizer.momentum = 0.9 - run.step / 1000
 
-    monkeypatch.setattr(compiled_engine, "Kernel", Counted)
+    monkeypatch.setattr(CompiledEngine, "compile", staticmethod(Counted))
     optimizer = SGDOptimizer(learning_rate=0.1, momentum=0.9)
     runs = [
         trainer(engine=engine, optimizer=optimizer, epochs=3, callbacks=[slow_down]).fit(NEURON.copy(), (X, Y))
@@ -142,7 +138,7 @@ def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
     def refused(*_):
         raise KernelError("function f, line 3 of the kernel: no function cosine\nin the text ...")
 
-    monkeypatch.setattr(compiled_engine, "Kernel", refused)
+    monkeypatch.setattr(CompiledEngine, "compile", staticmethod(refused))
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
         run = trainer(engine=engine, epochs=2).fit(NEURON.copy(), (X, Y))
@@ -180,7 +176,7 @@ def test_rows_of_another_width_raise_where_the_first_layer_takes_any(columns):
     model, x = Sequential(Softmax(), Dense(3, 2)), np.ones((20, columns))
     before = model.parameters.vector.copy()
     with (
-        pytest.warns(UserWarning, match=f"a kernel for 3 columns; got {columns}"),
+        pytest.warns(UserWarning, match=rf"Dense takes samples of shape \(3,\); got \({columns},\)"),
         pytest.raises(ShapeError, match=rf"Dense takes samples of shape \(3,\); got \({columns},\)"),
     ):
         trainer(loss=MeanSquaredError()).fit(model, (x, np.zeros((20, 2))))

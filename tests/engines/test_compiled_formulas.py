@@ -5,36 +5,22 @@ import os
 import numpy as np
 import pytest
 from compiled_pieces import PLAIN, RNG, X, Y, trainer
+from kernels_of import kernel_of
 
 from framework import (
     Activation,
     CrossEntropy,
     Dense,
-    Flatten,
     HalfSquaredError,
     Identity,
-    MeanSquaredError,
     Neuron,
     Optimizer,
-    RowLoss,
     Sequential,
     Softmax,
     Tanh,
 )
-from framework.engines.compiled.lower import lowered
-from framework.engines.compiled.source import Form, kernel_source
-from framework.engines.records import CannotLower
 
 pytestmark = pytest.mark.share(1 / 3)
-
-FORM = Form(single=False, classes=False, weighted=False, keeps=False)
-
-
-def source(model, loss=None, optimizer=PLAIN):
-    """Do all that comes before the compiler."""
-    loss = loss or HalfSquaredError()
-    plan = lowered(model, loss, optimizer)
-    return kernel_source(plan, FORM)
 
 
 class Odd(float):
@@ -56,31 +42,18 @@ def test_names_and_reprs_never_become_code(monkeypatch):
     assert trainer(loss=HalfSquaredError()).fit(model, (X, Y)).engine == "compiled"
     assert not {"RAN_NAME", "RAN_REPR"} & {*os.environ}
     for each in (model, Sequential(Dense(3, 3, activation), Neuron(3))):
-        assert "RAN" not in source(each).text
+        assert "RAN" not in kernel_of(each).text
 
 
 def test_an_activation_as_a_layer_is_the_activation_of_the_layer_before():
     pytest.importorskip("llvmlite")
     apart = Sequential(Sequential(Dense(3, 2, seed=0), Tanh()), Dense(2, 3, seed=1), Softmax())
     inside = Sequential(Dense(3, 2, Tanh(), seed=0), Dense(2, 3, Softmax(), seed=1))
-    assert source(apart, CrossEntropy()).text == source(inside, CrossEntropy()).text
+    assert kernel_of(apart, CrossEntropy()).text == kernel_of(inside, CrossEntropy()).text
     classes = RNG.integers(0, 3, len(X))
     runs = [trainer(loss=CrossEntropy(), epochs=3).fit(model, (X, classes)) for model in (apart, inside)]
     assert [run.engine for run in runs] == ["compiled", "compiled"]
     np.testing.assert_array_equal(*(run.model.parameters.vector for run in runs))
-
-
-def test_samples_of_several_axes_have_no_form():
-    with pytest.raises(CannotLower, match="takes no Flatten whose input"):
-        source(Sequential(Flatten((3, 1)), Dense(3, 4)))
-
-
-def test_samples_of_several_axes_fall_back_with_a_reason():
-    pytest.importorskip("llvmlite")
-    x, y = RNG.normal(size=(6, 5, 3)), RNG.normal(size=(6, 5, 2))
-    with pytest.warns(UserWarning, match=r"falling back to NumPy: a kernel takes samples of one axis; got x"):
-        run = trainer(loss=HalfSquaredError()).fit(Dense(3, 2), (x, y))
-    assert run.engine == "numpy"
 
 
 FACTOR = 1.0
@@ -127,43 +100,6 @@ def test_a_later_fit_reads_a_changed_global(monkeypatch, activation, optimizer):
     runs = [made.fit(Neuron(3, activation), (X, Y)) for made in (own, own.replace(engine="numpy"))]
     assert [run.engine for run in runs] == ["compiled", "numpy"]
     np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
-
-
-class Centred(Activation):
-    """A formula over rows with the length of a row in it."""
-
-    def __call__(self, h):
-        return h - np.sum(h, axis=-1, keepdims=True) / h.shape[-1]
-
-
-class Far(RowLoss):
-    """A loss of rows with a mean."""
-
-    def value(self, prediction, target):
-        return np.mean((prediction - target) ** 2, axis=-1)
-
-
-def test_kernels_serve_rows_of_any_length():
-    def model(units):
-        return Sequential(Dense(3, units, Centred()), Dense(units, units + 1, Softmax()))
-
-    for loss in (MeanSquaredError(), CrossEntropy(label_smoothing=0.1), Far()):
-        texts = {source(model(units), loss).text for units in (3, 5, 12, 300)}
-        assert len(texts) == 1
-
-
-class Powers(Activation):
-    """Softmax without a written way back."""
-
-    def __call__(self, h):
-        powers = np.exp(h - np.max(h, axis=-1, keepdims=True))
-        return powers / np.sum(powers, axis=-1, keepdims=True)
-
-
-def test_the_way_back_through_a_softmax_is_computed_from_its_output():
-    for activation in (Powers(), Softmax()):
-        plan = lowered(Sequential(Dense(3, 4, activation), Dense(4, 2)), HalfSquaredError(), PLAIN)
-        assert "exp" not in {node.op for node in plan.passes[0].backward.nodes}
 
 
 class Signed(Activation):

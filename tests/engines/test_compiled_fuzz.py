@@ -9,11 +9,9 @@ small deviation. The error of the NumPy engine measures this factor. It may be s
 a stored number is there in any case. So the kernel is allowed 8 times the sum of both.
 """
 
-from functools import partial
-
 import numpy as np
 import pytest
-from plain import runnable
+from kernels_of import in_python, without_passes  # noqa: F401 (fixtures)
 
 from framework import (
     L1,
@@ -48,9 +46,6 @@ from framework import (
     Tanh,
     Trainer,
 )
-from framework.engines.compiled import kernel as compiled_kernel
-from framework.native import kernels
-from framework.native.machine import llvm, processor
 from framework.trees import map_leaves
 
 pytest.importorskip("llvmlite")
@@ -204,19 +199,6 @@ def rounded(array):
     return array.astype(np.float32).astype(float) if array.dtype == float else array
 
 
-def in_python(text, entry, dtype):
-    """Return a kernel as plain Python, which takes lists of arrays."""
-    function = runnable(text, entry, dtype)
-
-    def call(*arguments):
-        with np.errstate(all="ignore"):
-            function(*(each.reshape(-1) if isinstance(each, np.ndarray) else each for each in arguments))
-
-    call.at = partial(partial, call)
-    call.located = lambda *arrays: arrays
-    return call
-
-
 def require_agreement(seed):
     runs = [Case(seed).run(engine) for engine in ("numpy", "compiled")]
     assert [run.engine for run in runs] == ["numpy", "compiled"], seed
@@ -244,26 +226,6 @@ RESULTS = {
 }
 
 
-def object_file_without_passes(text):
-    """Return the object file of LLVM's text as it is."""
-    name, features, _ = processor()
-    target = llvm().Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=0, jit=True)
-    module = llvm().parse_assembly(text)
-    module.triple, module.data_layout = target.triple, str(target.target_data)
-    return target.emit_object(module)
-
-
-@pytest.fixture
-def without_passes(monkeypatch, tmp_path):
-    for dtype in ("float64", "float32"):
-        kernels.load_product(dtype)  # which all kernels share, with its passes
-    monkeypatch.setenv("FRAMEWORK_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(kernels, "object_file", object_file_without_passes)
-    kernels.compiled.cache_clear()
-    yield
-    kernels.compiled.cache_clear()
-
-
 @pytest.mark.share(1 / 10)
 @pytest.mark.usefixtures("without_passes")
 @pytest.mark.parametrize("start", range(0, 300, 10))
@@ -281,10 +243,9 @@ def test_kernels_of_float32_round_as_numpy_does(start):
 
 
 @pytest.mark.share(1 / 3)
+@pytest.mark.usefixtures("in_python")
 @pytest.mark.parametrize("start", range(2000, 2060, 10))
-def test_kernels_read_as_python_stay_within_their_arrays_and_train_as_numpy_does(start, monkeypatch):
-    monkeypatch.setattr(compiled_kernel, "compiled", in_python)
-    monkeypatch.setattr(compiled_kernel, "addresses", lambda arrays: [array.reshape(-1) for array in arrays])
+def test_kernels_read_as_python_stay_within_their_arrays_and_train_as_numpy_does(start):
     for seed in range(start, start + 10):
         require_agreement(seed)
 

@@ -93,18 +93,19 @@ def test_dropout_has_the_masks_of_the_numpy_engine(batch_size):
     )
 
 
-@pytest.mark.parametrize(("layer", "reason"), [(Noisy(), "random numbers alone"), (Same(), "one number for all units")])
-def test_what_a_kernel_cannot_do_falls_back(layer, reason):
-    with pytest.warns(UserWarning, match=reason):
-        run = trainer(loss=MeanSquaredError()).fit(Sequential(layer.copy(), Dense(3, 2)), (X, Y))
+def test_a_formula_of_random_numbers_alone_is_left_to_numpy():
+    with pytest.warns(UserWarning, match="random numbers alone"):
+        run = trainer(loss=MeanSquaredError()).fit(Sequential(Noisy(), Dense(3, 2)), (X, Y))
     assert run.engine == "numpy"
 
 
-def test_batches_in_parts_fall_back_where_the_parts_count():
-    for layer in (BatchNorm(3), Dropout(0.5)):
-        with pytest.warns(UserWarning, match="with accumulate"):
-            run = trainer(loss=MeanSquaredError(), accumulate=2).fit(Sequential(layer, Dense(3, 2)), (X, Y))
-        assert run.engine == "numpy"
+def test_a_buffer_may_become_a_number():
+    require_agreement(both(Sequential(Same(), Dense(3, 2))))
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(3), Dropout(0.5)], ids=repr)
+def test_batches_in_parts_are_those_of_the_numpy_engine(layer):
+    require_agreement(both(Sequential(layer, Dense(3, 2)), accumulate=2))
 
 
 def test_a_buffer_that_overflows_raises_and_stays():

@@ -22,6 +22,7 @@ from framework import (
     DivergedError,
     EarlyStopping,
     Embedding,
+    FrameworkError,
     HalfSquaredError,
     Input,
     Join,
@@ -163,7 +164,7 @@ def test_what_hooks_change_within_a_step_counts_as_with_numpy(accumulate, monkey
         "epochs": 9,
     }
     plain = trainer(engine="numpy", **settings).fit(model.copy(), rows)
-    monkeypatch.setattr(Engine, "_of_rows", None)  # the kernel computes every gradient
+    monkeypatch.setattr(Engine, "fill", None)  # the kernel computes every gradient
     quiet = trainer(engine="auto", **settings).fit(model.copy(), rows)
     with pytest.warns(UserWarning, match="for the update: on_batch_begin, on_gradients must act within") as notices:
         run = trainer(**settings).fit(model.copy(), rows)
@@ -210,13 +211,19 @@ def test_a_resumed_run_keeps_its_engine_with_hooks_within_a_step_and_without():
     np.testing.assert_allclose(run.model.parameters.vector, numpy.model.parameters.vector, rtol=1e-11)
 
 
-def test_numpy_computes_the_run_where_a_hook_may_change_the_ids_of_an_embedding():
+@pytest.mark.parametrize("engine", ["numpy", "auto"])
+def test_ids_that_a_hook_changes_are_checked(engine):
     model = Sequential(Join(id=Embedding(3, 4), row=Input(3)), Neuron(7, Sigmoid()))
     rows = {"id": np.arange(len(X)) % 3, "row": X}, Y
-    with pytest.warns(UserWarning, match="NumPy: on_batch_begin may change the ids of an Embedding"):
-        run = trainer(callbacks=[on("batch_begin")(ignore)]).fit(model.copy(), rows)
-    assert run.engine == "numpy"
-    assert trainer(engine="auto", callbacks=[on("gradients")(ignore)]).fit(model.copy(), rows).engine == "compiled"
+
+    @on("batch_begin")
+    def spoil(run):
+        if run.step == 3:
+            run.current[0]["id"][0] = 1_000_000
+
+    with pytest.raises(FrameworkError, match="Embedding") as caught:
+        trainer(engine=engine, callbacks=[spoil]).fit(model.copy(), rows)
+    assert caught.value.run.step == 3
 
 
 def test_a_stop_before_the_first_batch_makes_no_step():

@@ -63,7 +63,9 @@ from framework import (
     on,
 )
 from framework.datasets import load_digits
-from framework.engines.jax import program
+from framework.engines.jax.plan import update_source
+from framework.engines.plan import Update
+from framework.engines.records import rehearsed_update
 
 pytestmark = pytest.mark.share(1 / 3)
 
@@ -168,16 +170,16 @@ def test_every_activation_and_every_loss_is_that_of_numpy():
 
 def test_every_optimizer_is_that_of_numpy():
     recipes = [cls(learning_rate=0.01) for cls in catalogue(Optimizer)]
-    updates = [program.Update(recipe, "float64") for recipe in recipes]
+    updates = [Update(rehearsed_update(recipe, "float64")) for recipe in recipes]
     given, expected = [], []
     for recipe, update in zip(recipes, updates, strict=True):
         values, gradient, *memory = np.abs(RNG.normal(size=(2 + len(recipe.memory), 6)))
         gradient *= -1
-        numbers = update.numbers(np.array([0.1, 0.2]), np.array([2.0, 3.0]))[1]
+        numbers = update.numbers_at(np.array([0.1, 0.2]), np.array([2.0, 3.0]))[1]
         given.append((values.copy(), gradient, *map(np.copy, memory), *numbers))
         recipe.update(values, gradient, 0.2, 3, *memory)
         expected.append([values, *memory])
-    functions = [update.source.function(jax) for update in updates]
+    functions = [update_source(update).function(jax) for update in updates]
     with jax.enable_x64(True):
         together = quickly(lambda given: [function(*x) for function, x in zip(functions, given, strict=True)])
         found = together(given)

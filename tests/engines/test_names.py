@@ -9,7 +9,7 @@ import pytest
 
 from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer
 from framework.engines import AUTO, ENGINES, Engine, engine_of, supported
-from framework.engines.compiled import engine as compiled_engine
+from framework.engines.native.engine import CompiledEngine
 
 X, Y = np.linspace(-1.0, 1.0, 40).reshape(20, 2), np.arange(20) % 2
 
@@ -39,7 +39,7 @@ def test_a_run_that_falls_back_at_its_first_step_is_recorded_and_resumed_as_one_
     def refused(*_):
         raise OSError("libLLVM is broken")
 
-    monkeypatch.setattr(compiled_engine, "Kernel", refused)
+    monkeypatch.setattr(CompiledEngine, "compile", staticmethod(refused))
     settings = {"loss": BinaryCrossEntropy(), "optimizer": SGDOptimizer(learning_rate=0.1), "progress": False}
     run = Trainer(engine="auto", **settings).fit(Neuron(2, Sigmoid()), (X, Y))
     plain = Trainer(**settings).fit(Neuron(2, Sigmoid()), (X, Y))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from framework.native import cache, kernels, machine
-from framework.native.cache import folder, kept
+from framework.native.cache import folder, read, write
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no modes")
 CONTENTS = b"\x00object\n" * 100
@@ -32,6 +32,15 @@ class Maker:
     def __call__(self):
         self.calls += 1
         return self.contents
+
+
+def kept(name, make):
+    """Return the contents of a file, which are made if it has none to be trusted."""
+    contents = read(name)
+    if contents is None:
+        contents = make()
+        write(name, contents)
+    return contents
 
 
 def made(name="f.o", contents=CONTENTS):

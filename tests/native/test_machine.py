@@ -10,7 +10,7 @@ import pytest
 from framework.errors import UsageError
 from framework.native import compiled, compiler, machine, products
 from framework.native.compiler import KernelError
-from framework.native.kernels import load_product
+from framework.native.kernels import load_shared
 
 LEVELS = [
     level for level, (feature, _) in machine._LEVELS.items() if machine.llvm().get_host_cpu_features().get(feature)
@@ -20,7 +20,7 @@ LIMITED = """
 import sys
 import numpy as np
 sys.path += ["tests/native", "tests/support"]
-import test_compiler, test_library
+import test_compiler, test_library, test_tiles
 from framework.native.machine import processor
 
 assert processor().name == sys.argv[1]
@@ -29,6 +29,12 @@ for dtype in ("float64", "float32"):
     for flip in (0, 1, 2):
         for sizes in test_compiler.SIZES:
             test_compiler.test_products_are_those_of_numpy(dtype, flip, -0.5, sizes)
+    for scale in (1.0, -0.5):
+        for columns in (1, 2, 3):
+            test_tiles.test_a_strided_product_is_that_of_numpy(dtype, scale, columns)
+        test_tiles.test_a_table_tile_is_the_product_at_the_places_of_its_tables(dtype, scale, 3)
+        test_tiles.test_a_hop_tile_is_a_product_for_each_of_its_vectors(dtype, scale, 3)
+        test_tiles.test_a_dot_tile_adds_up_runs_of_both_factors(dtype, scale, 11)
     for place in (1, 3, 4):  # expm1, log1p, tanh
         test_library.test_a_function_is_right_to_a_few_units_of_the_last_place(dtype, place)
 """
@@ -66,7 +72,7 @@ def test_large_products_are_those_of_numpy():
     expected = a.astype(np.float64) @ b + 0.5 * c
     for stored in ((0, a, b), (1, np.ascontiguousarray(a.T), b), (2, a, np.ascontiguousarray(b.T))):
         found = c.copy()
-        load_product("float32")(stored[0], 300, 260, 240, 1.0, *stored[1:], 0.5, found)
+        load_shared("product", "float32")(stored[0], 300, 260, 240, 1.0, *stored[1:], 0.5, found)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -81,3 +87,20 @@ def test_a_function_that_the_mathematical_library_lacks_is_refused(monkeypatch):
     monkeypatch.setitem(compiler._LIBRARY, "sin", "no_such_sine")
     with pytest.raises(KernelError, match="the mathematical library of this system has no function no_such_sine"):
         compiled("def run(x: reals):\n    x[0] = sin(x[0]) + 0.125", "run", "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
+def test_large_products_with_strides_are_those_of_numpy(dtype, transposed):
+    load_shared("gemm", dtype)
+    head = "m: int, n: int, k: int, a: reals, ra: int, sa: int, b: reals, sb: int, cb: int, c: reals, rc: int"
+    text = f"def go({head}):\n    gemm(m, n, k, real(0.5), a, ra, sa, b, sb, cb, real(2.0), c, rc)"
+    rng, (m, n, k) = np.random.default_rng(0), (300, 280, 260)
+    a, b, c = (rng.normal(size=size).astype(dtype) for size in ((m, k), (k, n), (m, n + 7)))
+    expected = c.copy()
+    expected[:, :n] = 0.5 * (a @ b) + 2.0 * c[:, :n]
+    left, right = (np.ascontiguousarray(x.T if turn else x) for x, turn in zip((a, b), transposed, strict=True))
+    strides = *((1, m) if transposed[0] else (k, 1)), *((1, k) if transposed[1] else (n, 1))
+    function = compiled(text, "go", dtype)
+    function(m, n, k, left.reshape(-1), *strides[:2], right.reshape(-1), *strides[2:], c.reshape(-1), n + 7)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=1e-10 if dtype == "float64" else 1e-3)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
+from framework.native.lanes import ADDED, PLAIN
 from framework.special import erf, erfc
 
 _ELEMENTWISE = (
@@ -15,6 +16,40 @@ _ELEMENTWISE = (
     "floor_divide fmax fmin fmod heaviside hypot isfinite isinf isnan log log10 log1p log2 logaddexp maximum minimum "
     "mod reciprocal rint sign signbit sin sinh sqrt square tan tanh trunc"
 )
+
+
+class Within:
+    """An array from some element on.
+
+    A place before the array or after it is an error, where NumPy would count from the end.
+    """
+
+    def __init__(self, array: Array, start: int = 0) -> None:
+        """Begin at an element."""
+        self.array, self.start = array, start
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return an element, elements at an array of places, or the array from a place on."""
+        if isinstance(place, slice):
+            return Within(self.array, self.start + int(place.start))
+        return self.array[self._checked(place)]
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        """Set an element, or elements at an array of places."""
+        self.array[self._checked(place)] = value
+
+    def _checked(self, place: Any) -> Any:
+        places = np.asarray(self.start + place)
+        if places.size and not 0 <= places.min() <= places.max() < len(self.array):
+            raise IndexError(f"places {places.min()} to {places.max()} of {len(self.array)} elements")
+        return places
+
+
+def within(value: Any) -> Any:
+    """Return an argument of a kernel, with arrays that check places."""
+    if isinstance(value, list):
+        return [within(each) for each in value]
+    return Within(value) if isinstance(value, np.ndarray) else value
 
 
 def product(flip: int, m: int, n: int, k: int, alpha: Any, a: Array, b: Array, beta: Any, c: Array) -> None:
@@ -32,15 +67,89 @@ def product(flip: int, m: int, n: int, k: int, alpha: Any, a: Array, b: Array, b
         beta: The factor of C.
         c: C, which is changed.
     """
-    left = a[: m * k].reshape(k, m).T if flip == 1 else a[: m * k].reshape(m, k)
-    right = b[: k * n].reshape(n, k).T if flip == 2 else b[: k * n].reshape(k, n)
-    out = c[: m * n].reshape(m, n)
-    out[...] = alpha * (left @ right) + (beta * out if beta else 0)
+    left, right = (1, m) if flip == 1 else (k, 1), (1, k) if flip == 2 else (n, 1)
+    gemm(m, n, k, alpha, a, *left, b, *right, beta, c, n)
+
+
+def gemm(
+    m: int,
+    n: int,
+    k: int,
+    alpha: Any,
+    a: Array,
+    row_a: int,
+    step_a: int,
+    b: Array,
+    step_b: int,
+    col_b: int,
+    beta: Any,
+    c: Array,
+    row_c: int,
+) -> None:
+    """C <- alpha A B + beta C for matrices whose rows, and whose elements along k and n, are so far apart."""
+    left = a[np.arange(m)[:, None] * row_a + np.arange(k) * step_a]
+    right = b[np.arange(k)[:, None] * step_b + np.arange(n) * col_b]
+    _put(c, np.arange(m)[:, None] * row_c + np.arange(n), left @ right, alpha, beta)
+
+
+def _put(c: Any, places: Array, values: Array, alpha: Any, beta: Any) -> None:
+    c[places] = alpha * values + (beta * c[places] if beta else 0)
+
+
+def table_tile(
+    lanes: int, rows: int, vectors: int, masked: int, a: Any, row_a: int, ta: Any, b: Any, tb: Any, c: Any, row_c: int,
+    k: int, alpha: Any, beta: Any, left: int,
+) -> None:  # fmt: skip
+    """C <- alpha A B + beta C, with tables of the steps along k; the last vector may have ``left`` lanes alone."""
+    columns, steps = np.arange(lanes * (vectors - 1) + (left if masked else lanes)), np.arange(k)
+    products = a[np.arange(rows)[:, None] * row_a + ta[steps]] @ b[tb[steps][:, None] + columns]
+    _put(c, np.arange(rows)[:, None] * row_c + columns, products, alpha, beta)
+
+
+def hop_tile(
+    lanes: int, rows: int, vectors: int, masked: int, a: Any, row_a: int, ta: Any, b: Any, tb: Any, c: Any, row_c: int,
+    k: int, alpha: Any, beta: Any, left: int, hop_b: int, hop_c: int,
+) -> None:  # fmt: skip
+    """As ``table_tile``, for vectors that are ``hop_b`` and ``hop_c`` numbers apart and masked alike."""
+    for vector in range(vectors):
+        given = ta, b[vector * hop_b :], tb, c[vector * hop_c :], row_c, k, alpha, beta, left
+        table_tile(lanes, rows, 1, masked, a, row_a, *given)
+
+
+def dot_tile(
+    _lanes: int, rows: int, columns: int, length: int, a: Any, row_a: int, ta: Any, b: Any, row_b: int, tb: Any,
+    c: Any, row_c: int, col_c: int, k: int, alpha: Any, beta: Any,
+) -> None:  # fmt: skip
+    """C[p, q] <- alpha sum over t and s < length of A[p, ta[t] + s] B[q, tb[t] + s] + beta C."""
+    steps, along = np.arange(k), np.arange(length)
+    left = a[np.arange(rows)[:, None, None] * row_a + ta[steps][:, None] + along]
+    right = b[np.arange(columns)[:, None, None] * row_b + tb[steps][:, None] + along]
+    places = np.arange(rows)[:, None] * row_c + np.arange(columns) * col_c
+    _put(c, places, np.einsum("pts,qts->pq", left, right), alpha, beta)
+
+
+def lanes_tile(
+    lanes: int, rows: int, columns: int, shared: int, a: Any, row_a: int, step_a: int, b: Any, row_b: int, step_b: int,
+    k: int, how: int, factor: Any, c: Any, row_c: int, column_c: int,
+) -> None:  # fmt: skip
+    """C[p, q] <- sum over t of A[p, t] B[q, t] in each lane; or it is added to C times ``factor``, or multiplies C."""
+    steps, each = np.arange(k)[:, None], np.arange(lanes)
+    left = a[np.arange(rows)[:, None, None] * row_a + steps * step_a + each * (not shared)]
+    right = b[np.arange(columns)[:, None, None] * row_b + steps * step_b + each]
+    places = np.arange(rows)[:, None, None] * row_c + np.arange(columns)[:, None] * column_c + each
+    sums = np.einsum("ptl,qtl->pql", left, right)
+    c[places] = sums if how == PLAIN else c[places] + factor[each] * sums if how == ADDED else c[places] * sums
+
+
+def memory(count: int) -> Within:
+    """Return an array that nothing was written into."""
+    return Within(np.full(count, np.nan))
 
 
 def copy(to: Array, at: Array, count: int) -> None:
     """Copy the first ``count`` numbers of ``at`` into ``to``; the arrays do not overlap."""
-    to[:count] = at[:count]
+    places = np.arange(count)
+    to[places] = at[places]
 
 
 def prefetch(_x: Array, _place: int) -> None:
@@ -79,7 +188,8 @@ def runnable(text: str, entry: str, dtype: str) -> Callable[..., Any]:
     names |= {name: getattr(np, name) for name in _ELEMENTWISE.split()} | {"erf": erf, "erfc": erfc}
     names |= {f"scalar_{name}": getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "tanh")}
     names |= {"real": np.dtype(dtype).type, "float": np.float64, "inf": np.inf, "nan": np.nan}
-    names |= {function.__name__: function for function in (product, copy, prefetch, bits, number)}
+    functions = (product, gemm, memory, copy, prefetch, bits, number, table_tile, hop_tile, dot_tile, lanes_tile)
+    names |= {function.__name__: function for function in functions}
+    names |= {"largest": np.maximum, "smallest": np.minimum, "power": np.power}
     exec(text, names)
-    function: Callable[..., Any] = names[entry]
-    return function
+    return lambda *arguments: names[entry](*map(within, arguments))

@@ -96,7 +96,7 @@ from framework import (
     Trainer,
     WarmupSchedule,
 )
-from framework.trees import map_leaves, sample_shape
+from framework.trees import leaves, map_leaves, sample_shape
 
 RATES = {"AdadeltaOptimizer": 1.0, "SGDOptimizer": 0.03, "Momentum": 0.03, "AdagradOptimizer": 0.02}
 """Learning rates of about the same effect; those of the other optimizers are 0.005."""
@@ -486,3 +486,61 @@ class WholeModel:
 def shape_after(layer, shape):
     """Return the shape of what a layer gives for samples of a shape, without settling it."""
     return shape if isinstance(layer, Activation) else layer.replace().infer_shape(shape, settle=True)
+
+
+TOLERANCE, NEAR, MARGIN = 1e-9, 1e-15, 10.0
+
+
+def require_agreement(drawn, found):
+    """Check results against those of the NumPy engine.
+
+    Each parameter and buffer may differ by 1e-9 of its largest change, or by its own rounding. Where the true gradient
+    is 0, such as that of a bias before BatchNorm, the change is rounding alone. There the engines may differ by ten
+    times what changes of x by 1e-15 make of NumPy's result.
+    """
+    expected = results(drawn, "numpy")
+    wrong = _differences(drawn, expected, found)
+    if wrong:
+        wrong = _differences(drawn, expected, found, [results(drawn, "numpy", near=turn) for turn in (1, 2, 3)])
+    assert not wrong, f"{drawn!r}\n" + "\n".join(f"{name}: {text}" for name, text in wrong.items())
+
+
+def results(drawn, engine, near=0):
+    """Train a copy, and return its numbers and the history by name.
+
+    ``near`` seeds a change of x by 1e-15 of itself; where x holds ids, that of the parameters.
+    """
+    model, x, rng = drawn.model.copy(), drawn.x, np.random.default_rng(near)
+
+    def moved(leaf):
+        return leaf * (1.0 + NEAR * rng.uniform(-1.0, 1.0, leaf.shape)) if leaf.dtype.kind == "f" else leaf
+
+    if near:
+        x = map_leaves(moved, x)
+        if any(leaf.dtype.kind != "f" for leaf in leaves(x)):
+            model.parameters.vector[...] = moved(model.parameters.vector)
+    run = drawn.trainer(engine=engine).fit(model, (x, *drawn.data[1:]))
+    assert run.engine == engine
+    numbers = {f"parameter {name}": value for name, value in run.model.parameters.items()}
+    numbers |= {f"buffer {name}": value for name, value in run.model.buffers.items()}
+    (row,) = run.history.rows
+    return numbers | {f"history {key}": np.array(row[key], float) for key in sorted(row.keys() - {"seconds"})}
+
+
+def _differences(drawn, expected, found, close=()):
+    """Return what differs by more than is allowed, with both sizes."""
+    start = {f"parameter {name}": value for name, value in drawn.model.parameters.items()}
+    start |= {f"buffer {name}": value for name, value in drawn.model.buffers.items()}
+    wrong = {}
+    for name, value in expected.items():
+        change = _largest(value - start.get(name, 0.0))
+        allowed = TOLERANCE * change + 4.0 * np.finfo(float).eps * _largest(value)
+        allowed = max([allowed, *(MARGIN * _largest(other[name] - value) for other in close)])
+        difference = _largest(found[name] - value)
+        if not difference <= allowed:
+            wrong[name] = f"differs by {difference:.3g}, allowed are {allowed:.3g} of a change of {change:.3g}"
+    return wrong
+
+
+def _largest(array):
+    return float(np.abs(array).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""The compiled engine: the same formulas as one native kernel that trains on a chunk of batches.
+"""Kernels of dense models: predictions of a model, and trainings of many models at once.
 
 Needs llvmlite, which is not imported before a kernel is made.
 """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.engines.compiled.formulas import arguments
-from framework.engines.records import CannotLower, Lowered, bare
+from framework.engines.records import CannotLower, bare
 from framework.graph.node import Node
 
 LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
@@ -28,7 +28,6 @@ _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": 
     "not_equal": "!=",
 }
 _CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
-_SCALAR = frozenset({"exp", "expm1", "log", "log1p", "tanh"})
 _BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
 
 _OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
@@ -41,12 +40,11 @@ class Writer:
     Attributes:
         dtype: "float64" or "float32".
         constants: The values of k0, k1, ...
-        scalar: Whether numbers come one at a time, for which the mathematical library of C is faster.
     """
 
-    def __init__(self, dtype: str, *, scalar: bool = False) -> None:
+    def __init__(self, dtype: str) -> None:
         """Start without constants."""
-        self.dtype, self.scalar = dtype, scalar
+        self.dtype = dtype
         self.constants: list[float] = []
 
     def statements(
@@ -66,8 +64,8 @@ class Writer:
         op = node.op
         args = arguments(node)
         booleans = all(map(boolean, args))
-        if op in ("rows", "total"):
-            return _count(node)
+        if op == "rows":
+            return f"real(n * {node.attributes['times']})"
         if op in _BITS and not booleans:
             raise CannotLower(f"np.{op} of integers has no form in a kernel")
         if op == "where":
@@ -87,7 +85,7 @@ class Writer:
             return f" {_INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
         if op in _FORMATS:
             return _FORMATS[op].format(*texts, one=self.literal(1.0))
-        return f"{'scalar_' if self.scalar and op in _SCALAR else ''}{op}({', '.join(texts)})"
+        return f"{op}({', '.join(texts)})"
 
     def _power(self, args: tuple[Any, ...], names: dict[Any, str]) -> str | None:
         base, exponent = args
@@ -133,46 +131,6 @@ class Writer:
         if not isinstance(value, Node):
             return repr(bool(value))
         return names[value] if boolean(value) else f"{names[value]} != {self.literal(0.0)}"
-
-
-def update_source(record: Lowered, dtype: str) -> tuple[str, list[float]]:
-    """Return the source of the function ``update`` of an optimizer on flat arrays, and its constants.
-
-    What depends on rate and step alone is computed once, in double precision.
-    """
-    writer = Writer(dtype)
-    names: dict[Any, str] = {node: argument for argument, node in record.inputs.items()}
-    once = [node for node in record.nodes if not node.shape]
-    head = writer.statements(once, names, once=True, prefix="w")
-    for node in once:
-        if not boolean(node):
-            head.append(f"r_{names[node]} = real({names[node]})")
-            names[node] = f"r_{names[node]}"
-    arrays = [argument for argument in record.inputs if argument not in ("rate", "step")]
-    for argument in arrays:
-        names[record.inputs[argument]] = f"{argument}_i"
-    changed = {a: value for a, value in record.outputs.items() if value is not record.inputs[a]}
-    read = [a for a in arrays if record.inputs[a] in record.nodes]
-    outside = [*(names[record.inputs[a]] for a in read), *(names[node] for node in once)]
-    body = writer.statements(record.nodes, names, prefix="u")
-    results = [writer.number(value, names) for value in changed.values()]
-    outside += sorted(
-        {f"k{place}" for place in range(len(writer.constants)) if f"k{place}" in "\n".join([*body, *results])}
-    )
-    given = ", ".join(outside)
-    formula = [f"def rule({given}):", *(f"    {line}" for line in body), f"    return {', '.join(results)}"]
-    lines = [*writer.read([*head, given]), *head, "for i in range(n):"]
-    lines += [f"    {a}_i = {a}[i]" for a in read]
-    targets = ", ".join(f"new_{a}" for a in changed)
-    lines += [f"    {targets} = rule({given})", *(f"    {a}[i] = new_{a}" for a in changed)]
-    named = f"def update(n: int, rate: float, step: float, {', '.join(f'{a}: reals' for a in arrays)}, c: floats):"
-    return "\n".join([*formula, "", "", named, *(f"    {line}" for line in lines)]), writer.constants
-
-
-def _count(node: Node) -> str:
-    """Return the number of rows, or its total over all shards."""
-    name, rows = ("n", node) if node.op == "rows" else ("whole", node.args[0])
-    return f"real({name} * {rows.attributes['times']})"
 
 
 def _written(value: float) -> str:

@@ -1,21 +1,17 @@
-"""Formulas one by one, as symbols: what this engine alone reads of activations, losses, regularizers and layers.
+"""Formulas one by one, as symbols: activations, losses and regularizers for kernels of dense models.
 
-NumPy and JAX read the graph of a whole step, of ``graph.step``, and do not import this module: it goes with the engine.
+The engines that train one model read the graph of a whole step, of ``graph.step``, and do not import this module.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from framework.engines.records import CannotLower, bare, reason
 from framework.graph.node import Node
-from framework.graph.rows import over_shards
 from framework.graph.symbol import Symbol, value_of
-from framework.graph.trace import Traced
-from framework.models.layer import LayerGraph
 
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 
@@ -51,17 +47,3 @@ def called(component: Any, method: str, *arguments: Any) -> Any:
 def name_of(component: Any, method: str) -> str:
     """Return what a message calls a formula."""
     return f"{type(component).__name__}.{method}".removesuffix("._formula")
-
-
-@lru_cache(maxsize=64)
-def of_shards(program: LayerGraph) -> Traced:
-    """Return the formula of a layer for a shard, a part of a batch: sums over rows go over all shards.
-
-    Raises:
-        DerivativeError: The formula mixes rows by something else.
-    """
-    program.require_shards()
-    names = [*program.traced.inputs]
-    found = over_shards([*program.traced.outputs, *program.traced.inputs.values()])
-    outputs, inputs = found[: -len(names)], found[-len(names) :]
-    return Traced(dict(zip(names, inputs, strict=True)), tuple(outputs))

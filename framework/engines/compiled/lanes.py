@@ -13,10 +13,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from framework.engines.compiled.expressions import Writer, boolean
-from framework.engines.compiled.layers import AHEAD, layers_source
 from framework.engines.compiled.loops import Loops, Place, indented
 from framework.engines.compiled.lower import Plan
-from framework.engines.compiled.source import Make
 from framework.engines.records import CannotLower, Lowered
 from framework.native.lanes import ADDED, PLAIN, TIMES, lanes_text
 from framework.native.machine import processor
@@ -24,12 +22,27 @@ from framework.native.machine import processor
 ROWS = 1024
 """A formula over rows takes this many numbers of a column at once."""
 
+AHEAD = 32
+"""How many rows ahead a row is prefetched: enough to hide the latency of memory."""
+
 _ARGUMENTS = """
 first: int, stop: int, size: int, count_of_rows: int, steps: int, runs: int, rows: ints, rates: floats, sums: floats,
 losses: floats, done: ints, trainable: ints, data: arrays, memory: arrays, sizes: ints, c: floats, settings: floats
 """
 
 _TEXT = '''
+def fetch_row(x, start, width):
+    for k in range(0, width, {line}):
+        prefetch(x, start + k)
+    prefetch(x, start + width - 1)
+    return 0
+
+
+def fill(n: int, value: real, x: reals):
+    for i in range(n):
+        x[i] = value
+
+
 def gather_rows(n: int, width: int, left: int, rows: ints, x: reals, to: reals):
     """Copy the rows of a batch, with a 1 behind each."""
     for r in range(n):
@@ -102,11 +115,6 @@ class ManyForm(NamedTuple):
     whole: bool
     keeps: bool
 
-    @property
-    def weighted(self) -> bool:
-        """Whether rows have weights."""
-        return False
-
 
 @dataclass
 class ManySource:
@@ -118,7 +126,8 @@ class ManySource:
         constants: The numbers of ``c``.
         sizes: The numbers of ``sizes``.
         memory: The arrays of ``memory`` by name: (numbers for each row of a batch, further numbers) for each model, or
-            "vector", "gradient", or the place of an array of the optimizer's memory; ``ones`` for shared rows.
+            "vector", "gradient", or the place of an array of the optimizer's memory; "shared" before the numbers of an
+            array that all models share.
     """
 
     text: str
@@ -139,24 +148,6 @@ class Update(NamedTuple):
 def lanes_of(dtype: str) -> int:
     """Return how many models of a dtype a kernel trains at once."""
     return processor().registers.width // (8 if dtype == "float64" else 4)
-
-
-def require_form(plan: Plan) -> None:
-    """Check that a kernel can train several models of this plan at once.
-
-    Raises:
-        CannotLower: A part has no form in such a kernel; the message names it.
-    """
-    wiring = plan.wiring
-    for place, operation in enumerate(wiring.operations):
-        if not operation.affine:
-            kind = type(operation.layer or operation.activation).__name__
-            raise CannotLower(f"it takes layers of the kinds Dense and Neuron one after another; got {kind}")
-        last = place == len(wiring.operations) - 1
-        if operation.reads != (place,) or (operation.writes is None) != last:
-            raise CannotLower("it takes layers one after another")
-    if not wiring.in_line or plan.shares is not None:
-        raise CannotLower("it takes models of one input and one output")
 
 
 @lru_cache(maxsize=64)
@@ -209,12 +200,31 @@ def many_source(plan: Plan, form: ManyForm) -> ManySource:
     Raises:
         CannotLower: An operation has no form in a kernel.
     """
-    return _written(Make(plan, form, 0))
+    return _written(_Make(plan, form))
+
+
+class _Make:
+    """A plan with the form of its batches, equal to that of another model of the same layers."""
+
+    def __init__(self, plan: Plan, form: ManyForm) -> None:
+        """Collect what the source depends on."""
+        self.plan, self.form = plan, form
+        records = [plan.update, plan.output(), *(penalty.record for penalty in plan.penalties)]
+        records += [record for passes in plan.passes if passes for record in passes if record]
+        self.records = records  # so that no other record has the number of one of these
+        spans = tuple(penalty.spans for penalty in plan.penalties)
+        self.key = form, plan.dtype, plan.descends, plan.loss.by_row, plan.wiring.signature, spans, *map(id, records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Make) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
 
 @lru_cache(maxsize=64)
-def _written(make: Make) -> ManySource:
-    return _Kernel(*make.of[:2]).source()
+def _written(make: _Make) -> ManySource:
+    return _Kernel(make.plan, make.form).source()
 
 
 class _Kernel:
@@ -243,8 +253,8 @@ class _Kernel:
         products = [lanes_text("many", self.lanes, registers, shared=False)]
         products += [lanes_text("one", self.lanes, registers, shared=True)] if self.form.shared else []
         text = "\n\n\n".join([*products, *self.functions.values(), "\n".join(train), ""])
-        text = f"{_TEXT.format(lanes=self.lanes, ahead=AHEAD)}\n\n{text}"
-        self.made.text = f"{layers_source(text, self.plan.dtype)}\n\n\n{text}"
+        line = {"float64": 8, "float32": 16}[self.plan.dtype]
+        self.made.text = f"{_TEXT.format(lanes=self.lanes, ahead=AHEAD, line=line)}\n\n{text}"
         return self.made
 
     def _array(self, name: str, spec: Any) -> str:
@@ -369,8 +379,8 @@ class _Kernel:
 
     def _loss(self) -> list[str]:
         """Compute the loss of each model and delta = dL/dh of the output; stop where a loss is not finite."""
-        i, (units, width), loss = len(self.wiring.operations) - 1, self._units(-1), self.plan.losses[0]
-        record = _by_row(self.plan.output(0, weighted=False))
+        i, (units, width), loss = len(self.wiring.operations) - 1, self._units(-1), self.plan.loss
+        record = _by_row(self.plan.output())
         count = "float(n)" if loss.by_row else f"float(n * {units})"
         target = "classes" if self.form.classes else "full"
         reads = {"h": Place("h"), "target": Place("target", target), "scale": Place("scale", "number")}
@@ -400,7 +410,7 @@ class _Kernel:
             a = f"{self._weights(i)}, {units} * {lanes}, {lanes}"
             b = f"{self._h(i)}, {lanes}, n * {lanes}"
             assert passes is not None
-            if "slope" in passes.backward.inputs:  # delta is the product times the slopes
+            if passes.backward is None:  # delta is the product times the slopes
                 c = f"{self._h(i - 1)}, n * {lanes}, {lanes}"
                 lines.append(self._product(inputs, "n", units, a, b, TIMES, c))
                 continue

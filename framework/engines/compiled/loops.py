@@ -1,12 +1,8 @@
 """Write a formula as a function of matrices: loops over the rows of a batch and along the row.
 
 A formula of elements is one loop. A formula over rows, such as a softmax, is loops along the row, and inside each a
-loop over rows: the innermost loop is then one that LLVM makes vectors of, however short the rows are. A formula over
-columns, such as the statistics of a batch, is loops over the rows, and inside each a loop along the row. Each sum or
+loop over rows: the innermost loop is then one that LLVM makes vectors of, however short the rows are. Each sum or
 maximum is known after such a loop, and the next loop begins.
-
-Of a part of a batch, sums over the rows of the whole batch are known after an exchange. The function then has a phase
-before each exchange and one after the last. What it keeps in cells survives from phase to phase.
 """
 
 from __future__ import annotations
@@ -31,13 +27,11 @@ class Place:
         array: The name of the array, or of the number.
         form: "full" for a matrix, "column" for a number of each row, "row" for one of each unit, "number"; "classes"
             for a matrix of 0 and 1 that is given as the place of the 1 in each row.
-        strided: Whether the rows of a matrix lie apart, in a wider matrix.
-        adds: Whether a result is added to what is there.
+        adds: Whether a result is added to what is there, in a formula of elements.
     """
 
     array: str
     form: str = "full"
-    strided: bool = False
     adds: bool = False
 
 
@@ -50,8 +44,6 @@ class Loops:
         constants: Its constants.
         cells: How many arrays it works in besides.
         direction: "flat" for one loop over all elements, else what the inner loops run over: "units" or "rows".
-        whole: Whether it takes all rows of a batch at once.
-        exchanges: By phase but the last, the first and the end of the rows of ``shared`` that are summed up after it.
     """
 
     NAME = "FORMULA"
@@ -63,10 +55,8 @@ class Loops:
         dtype: str,
         reads: dict[str, Place],
         writes: dict[str, Place],
-        totals: Iterable[str] = (),
         *,
         narrow: bool = False,
-        single: bool = False,
         by_column: bool = False,
     ) -> None:
         """Write the function.
@@ -76,44 +66,30 @@ class Loops:
             dtype: The kernel's.
             reads: Where each argument is.
             writes: Where each result goes.
-            totals: The results that are summed up, into ``found``: "total" in double precision.
             narrow: Whether a row has one element.
-            single: Whether a batch has one row.
             by_column: Whether the numbers of a column lie one after another, instead of those of a row.
 
         Raises:
             CannotLower: An operation has no form.
         """
-        self.narrow, self.totals, self.by_column = narrow, [*totals], by_column
-        self.writer = Writer(dtype, scalar=narrow and single)
+        self.narrow, self.by_column = narrow, by_column
+        self.writer = Writer(dtype)
         self.reads = {record.inputs[each]: place for each, place in reads.items()}
         self.writes = [(bare(record.outputs[each]), place) for each, place in writes.items()]
-        self.summed = [bare(record.outputs[each]) for each in self.totals]
-        outputs = [value for value, _ in self.writes] + self.summed
-        self.nodes = Lowered(record.inputs, {str(place): value for place, value in enumerate(outputs)}).nodes
+        self.nodes = Lowered(record.inputs, {str(place): value for place, (value, _) in enumerate(self.writes)}).nodes
         self.forms: dict[Node, str] = {}
         self.stage: dict[Node, int] = {}
-        self.exchanges: list[tuple[int, int]] = []
-        self._shared: dict[Node, int] = {}  # by what is summed up over all shards, its row of ``shared``
         for node in self.nodes:
             self._classify(node)
         self.last = max([*self.stage.values(), 0])
         forms = {*self.forms.values(), *(place.form for place in self.reads.values() if place.form != "number")}
-        strided = any(place.strided for place in [*self.reads.values(), *(place for _, place in self.writes)])
-        reduced = {self.forms[node] for node in self.nodes if node.op in REDUCTIONS}
-        written = {place.form for _, place in self.writes}
         self.direction = "flat"
-        shard = any(node.op == "total" and self._is(node, "row") for node in self.nodes)
-        columns = any(self._is(node, "column") and node.op != "input" for node in self.nodes)
-        if ("column" in reduced or columns) and not shard:
+        if any(self._is(node, "column") and node.op != "input" for node in self.nodes):
             self.direction = "rows"
-        elif strided or reduced or "row" in written or (not narrow and forms & {"row", "column", "classes"}):
+        elif not narrow and forms & {"row", "column", "classes"}:
             self.direction = "units"
         if any(place.form != "full" and not self._is(value, place.form) for value, place in self.writes):
             raise CannotLower("a result that is one number for all units has no form in a kernel")
-        across = [node for node in self.nodes if self._is(node, "row") and node.op in REDUCTIONS]
-        read = {arg for node in self.nodes for arg in nodes_in(arguments(node))}
-        self.whole = any(node in read or node.op != "sum" for node in across)
         self.names: dict[Any, str] = {}
         self.formulas: list[list[str]] = []
         self.cells = 0
@@ -132,18 +108,13 @@ class Loops:
             form = self.reads[node].form
             form = "full" if form == "classes" else form
         elif node.op in REDUCTIONS:
-            form = "column" if node.attributes["axes"] == (1,) else "row"
+            form = "column"
             if forms != {"full"}:
                 raise CannotLower(f"np.{node.op} of what is not a number for each element")
-        elif node.op == "total":
-            form = "number" if args and args[0].op == "rows" else next(iter(forms), "")
-            if form not in ("number", "row"):
-                raise CannotLower("a sum over all shards of what is not a number for each unit has no form in a kernel")
         else:
             form = "full" if "full" in forms or len(forms) > 1 else next(iter(forms), "number")
         self.forms[node] = form
-        later = node.op in REDUCTIONS or (node.op == "total" and form == "row")
-        self.stage[node] = max((self.stage[arg] for arg in args), default=0) + later
+        self.stage[node] = max((self.stage[arg] for arg in args), default=0) + (node.op in REDUCTIONS)
 
     def _is(self, value: Any, form: str) -> bool:
         return isinstance(value, Node) and self.forms[value] == form
@@ -152,76 +123,43 @@ class Loops:
 
     def _flat(self) -> list[str]:
         loads = [self._load(node, "i", "0", "i") for node in self.nodes if node.op == "input"]
-        wanted = [value for value, _ in self.writes] + self.summed
+        wanted = [value for value, _ in self.writes]
         inside = [n for n in self.nodes if n.op != "input" and not self._is(n, "number")]
         lines = [*loads, *self._computed(inside, wanted)]
         for value, place in self.writes:
             sign = "+=" if place.adds else "="
             lines.append(f"{place.array}[i] {sign} {self._number(value)}")
-        lines += self._added(self.summed)
-        starts, ends = self._totalled()
-        return [*starts, "for i in range(n):", *indented([line for line in lines if line]), *ends]
+        return ["for i in range(n):", *indented([line for line in lines if line])]
 
     # stages
 
     def _staged(self) -> list[str]:
-        """Write the loops; cells of the inner loop are arrays, and sums of the outer loop's are numbers."""
+        """Write the loops; cells are arrays."""
         self.inner, self.outer = ("column", "row") if self.direction == "rows" else ("row", "column")
         for node in self.nodes:
-            if self.forms[node] in ("row", "column") and node.op not in ("input", "total"):
+            if self.forms[node] in ("row", "column") and node.op != "input":
                 self._places[node] = self._cell()
         lines: list[str] = []
-        phases: list[list[str]] = []
         before: list[str] = []  # what is computed in a loop over the cells before the next pass
         for stage in range(self.last + 1):
-            if totals := [n for n in self.nodes if n.op == "total" and self._is(n, "row") and self.stage[n] == stage]:
-                phases.append([*lines, *self._inner_loop([*before, *self._handed_over(totals)])])
-                lines, before = [], []
             before += self._cells(self._computable(self.inner, stage))
             main = self._pass(stage)
             if main:
-                starts = [node for node in self._sums(stage) if self._is(node, self.inner)]
+                starts = self._sums(stage)
                 before += [f"{self._at(n)} = {self.writer.literal(_STARTS[n.op])}" for n in starts]
                 lines += [*self._inner_loop(before), *main]
-                before = [f"{self._at(n)} = {self._at(n)} / {self._count(n)}" for n in starts if n.op == "mean"]
+                before = [f"{self._at(n)} = {self._at(n)} / real(width)" for n in starts if n.op == "mean"]
         for node in self.nodes:
             if self._is(node, self.inner):
                 self.names.pop(node, None)  # that of another loop
         for value, place in self.writes:
             before += self._cell_written(value, place) if self._is(value, self.inner) else []
-        last = [value for value in self.summed if self._is(value, self.inner)]
-        before += [*map(self._load_cell, last), *self._added(last)]
         lines += self._inner_loop(before)
-        if phases:
-            return [line for number, each in enumerate([*phases, lines]) for line in self._phase(number, each)]
-        begin, end = self._totalled()
-        return [*begin, *(self._in_blocks(lines) if self.direction == "rows" else lines), *end]
-
-    def _handed_over(self, totals: list[Node]) -> list[str]:
-        """Write cells into ``shared``, which holds their sums over all shards in the next phase."""
-        start, lines = len(self._shared), list[str]()
-        for node in totals:
-            (arg,) = arguments(node)
-            if arg not in self._shared:
-                self._shared[arg] = len(self._shared)
-                lines += [self._load_cell(arg), f"{self._at(node)} = {self._number(arg)}"]
-        self.exchanges.append((start, len(self._shared)))
-        return lines
-
-    def _phase(self, number: int, lines: list[str]) -> list[str]:
-        """Return the lines of a phase, with the totals that are summed up in it."""
-        begin, end = list[str](), list[str]()
-        for start, stop, name in zip(*self._totalled(), self.totals, strict=True):
-            if any(line.lstrip().startswith(f"{name} += ") for line in lines):
-                begin, end = [*begin, start], [*end, stop]
-        return [f"if phase == {number}:", *indented([*begin, *lines, *end] or ["pass"])]
+        return self._in_blocks(lines) if self.direction == "rows" else lines
 
     def _in_blocks(self, lines: list[str]) -> list[str]:
         """Repeat the loops for some rows after another, so that what they keep stays near."""
-        summed = [place.array for value, place in self.writes if self._is(value, "row") and value.op in REDUCTIONS]
-        zero = [f"    {array}[j] = {self.writer.literal(0.0)}" for array in summed if not self.whole]
         return [
-            *(["for j in range(width):", *zero] if zero else []),
             "for start in range(0, n, most):",
             "    m = min(most, n - start)",
             *indented(lines),
@@ -240,15 +178,12 @@ class Loops:
         return [
             node
             for node in self.nodes
-            if self._is(node, form) and self.stage[node] == stage and node.op not in {*REDUCTIONS, "input", "total"}
+            if self._is(node, form) and self.stage[node] == stage and node.op not in {*REDUCTIONS, "input"}
         ]
 
     def _sums(self, stage: int) -> list[Node]:
         """Return the sums and extremes that are known after the pass of a stage."""
         return [node for node in self.nodes if node.op in REDUCTIONS and self.stage[node] == stage + 1]
-
-    def _count(self, node: Node) -> str:
-        return "real(n)" if self._is(node, "row") else "real(width)"
 
     def _cells(self, nodes: list[Node]) -> list[str]:
         """Compute cells of the inner loop from others."""
@@ -259,17 +194,13 @@ class Loops:
         """Return one pass over all elements: what can be computed now, and the sums of it."""
         full, sums = self._computable("full", stage), self._sums(stage)
         writes = [(v, p) for v, p in self.writes if p.form == "full" and self._when(v, p) == stage]
-        totals = [v for v in self.summed if not self._is(v, self.inner) and self._stage_of(v) == stage]
         outer = self._computable(self.outer, stage)
-        outer_writes = [
-            (v, p) for v, p in self.writes if self._is(v, p.form) and p.form == self.outer and self._outside(v, stage)
-        ]
         kept = any(self._needed_after(node, stage) for node in outer)
-        if not (full or sums or writes or totals or outer_writes or kept):
+        if not (full or sums or writes or kept):
             return []
-        used = dict.fromkeys([*_arguments_of([*full, *sums]), *nodes_in([*(v for v, _ in writes), *totals])])
+        used = dict.fromkeys([*_arguments_of([*full, *sums]), *nodes_in(v for v, _ in writes)])
         loaded = [node for node in used if node not in full]
-        head = self._head(stage, outer, outer_writes, loaded)
+        head = self._head(stage, outer, loaded)
         body = [
             self._load_full(n) if self._is(n, "full") else self._load_cell(n)
             for n in loaded
@@ -277,52 +208,28 @@ class Loops:
         ]
         strided = [n for n in loaded if n.op == "input" and self.reads[n].form == "full" and self.direction == "rows"]
         keep = [n for n in [*full, *strided] if self._needed_after(n, stage) and n not in self._places]
-        wanted = [*keep, *_arguments_of(sums), *(v for v, _ in writes), *totals]
+        wanted = [*keep, *_arguments_of(sums), *(v for v, _ in writes)]
         body += self._computed(full, wanted)
         for n in keep:
             self._places[n] = self._cell()
             body.append(f"{self._kept(n)} = {self._number(n)}")
-        tails: list[str] = []
         for n in sums:
-            x = self._number(n.args[0])
-            here = self._at(n) if self._is(n, self.inner) else f"sum_{self._places[n]}"
+            x, here = self._number(n.args[0]), self._at(n)
             body.append(f"{here} = {n.op}imum({here}, {x})" if n.op in ("max", "min") else f"{here} += {x}")
-            if self._is(n, self.outer):
-                head.append(f"{here} = {self.writer.literal(_STARTS[n.op])}")
-                tails += self._outer_sum(n, here)
-        body += self._added(totals)
-        body += [f"{self._full(place)} {'+=' if place.adds else '='} {self._number(value)}" for value, place in writes]
+        body += [f"{place.array}[{self._index()}] = {self._number(value)}" for value, place in writes]
         loop = f"for {'j in range(width)' if self.outer == 'row' else 'i in range(n)'}:"
-        return [loop, *indented(line for line in [*head, *self._inner_loop(body), *tails] if line)]
+        return [loop, *indented(line for line in [*head, *self._inner_loop(body)] if line)]
 
-    def _head(self, stage: int, outer: list[Node], writes: list[tuple[Any, Place]], loaded: list[Node]) -> list[str]:
+    def _head(self, stage: int, outer: list[Node], loaded: list[Node]) -> list[str]:
         """Return what is computed once for each cell of the outer loop, before the inner one."""
-        read = dict.fromkeys([*loaded, *_arguments_of(outer), *(value for value, _ in writes)])
+        read = dict.fromkeys([*loaded, *_arguments_of(outer)])
         lines = [self._load_cell(node) for node in read if self._is(node, self.outer) and node not in outer]
         lines += self._computed(outer, outer)
-        lines += [f"{self._at(n)} = {self._number(n)}" for n in outer if self._needed_after(n, stage)]
-        return [*lines, *(line for value, place in writes for line in self._cell_written(value, place))]
-
-    def _outside(self, value: Any, stage: int) -> bool:
-        """Return whether a value outside the inner loop is known before this one, for the first time."""
-        return value.op not in REDUCTIONS and self.stage[value] == stage
-
-    def _outer_sum(self, node: Node, here: str) -> list[str]:
-        """Keep the sum of an inner loop."""
-        written = [place for value, place in self.writes if value is node]
-        if self.outer == "row" and not self.whole:
-            return [f"{place.array}[j] += {here}" for place in written]
-        result = f"{here} / {self._count(node)}" if node.op == "mean" else here
-        lines = [f"{place.array}[j] {'+=' if place.adds else '='} {result}" for place in written]
-        return [*lines, f"{self._at(node)} = {result}"]
+        return [*lines, *(f"{self._at(n)} = {self._number(n)}" for n in outer if self._needed_after(n, stage))]
 
     def _cell_written(self, value: Any, place: Place) -> list[str]:
-        index = "j" if place.form == "row" else "i"
-        lines = [self._load_cell(value)] if isinstance(value, Node) and value not in self.names else []
-        return [
-            *(line for line in lines if line),
-            f"{place.array}[{index}] {'+=' if place.adds else '='} {self._number(value)}",
-        ]
+        lines = [self._load_cell(value)] if value not in self.names else []
+        return [*lines, f"{place.array}[i] = {self._number(value)}"]
 
     # names of arrays and numbers
 
@@ -333,19 +240,14 @@ class Loops:
 
     def _at(self, node: Node) -> str:
         """Return the text of a cell: a number of each row or unit that is kept in an array."""
-        if node.op == "total":
-            return f"shared[{self._shared[arguments(node)[0]]} * width + j]"
         index = "j" if self.forms[node] == "row" else "l" if self.direction == "rows" else "i"
         return f"{self._places[node]}[{index}]"
 
     def _kept(self, node: Node) -> str:
         return f"{self._places[node]}[{'j * most + l' if self.direction == 'rows' else 'i * width + j'}]"
 
-    def _full(self, place: Place) -> str:
-        return f"{place.array}[{self._index(place)}]"
-
-    def _index(self, place: Place) -> str:
-        return "j * n + i" if self.by_column else f"i * {f'stride_{place.array}' if place.strided else 'width'} + j"
+    def _index(self) -> str:
+        return "j * n + i" if self.by_column else "i * width + j"
 
     def _load(self, node: Node, full: str, row: str, column: str) -> str:
         place = self.reads[node]
@@ -361,8 +263,7 @@ class Loops:
 
     def _load_full(self, node: Node) -> str:
         if node.op == "input" and node not in self._places:
-            place = self.reads[node]
-            return self._load(node, self._index(place), "j", "i")
+            return self._load(node, self._index(), "j", "i")
         self.names[node] = f"v{node.place}" if node.op != "input" else f"{self.reads[node].array}_v"
         return f"{self.names[node]} = {self._loaded(node, self._kept(node))}"
 
@@ -393,9 +294,6 @@ class Loops:
     def _needed_after(self, node: Node, stage: int) -> bool:
         later = {v for v, p in self.writes if p.form == "full" and self._when(v, p) > stage}
         later |= {v for v, p in self.writes if p.form != "full" and self._is(v, self.inner)}
-        later |= {
-            v for v in self.summed if isinstance(v, Node) and (self._stage_of(v) > stage or self._is(v, self.inner))
-        }
         for other in self.nodes:
             first = self.stage[other] - (other.op in REDUCTIONS)
             if first > stage:
@@ -421,8 +319,6 @@ class Loops:
         constants = [f"k{place}" for place in range(len(self.writer.constants)) if f"k{place}" in text]
         if "real(n *" in text:
             constants.append("n")
-        if "real(whole *" in text:
-            constants.append("whole")
         parameters = ", ".join([*dict.fromkeys(names[arg] for arg in given), *constants])
         name = f"{self.NAME}_{len(self.formulas)}"
         results = ", ".join(names[node] for node in wanted)
@@ -435,18 +331,6 @@ class Loops:
             return self.reads[node].array
         return self.names[node]
 
-    def _added(self, values: list[Any]) -> list[str]:
-        lines = []
-        for name, value in zip(self.totals, self.summed, strict=True):
-            if value in values:
-                number = self._number(value)
-                lines.append(f"{name} += {f'float({number})' if name == 'total' else number}")
-        return lines
-
-    def _totalled(self) -> tuple[list[str], list[str]]:
-        starts = [f"{name} = {'0.0' if name == 'total' else self.writer.literal(0.0)}" for name in self.totals]
-        return starts, [f"found[{place}] = {name}" for place, name in enumerate(self.totals)]
-
     def _finish(self, body: list[str]) -> None:
         lines = [*self.writer.read([*body]), *body]
         places = [*self.reads.values(), *(place for _, place in self.writes)]
@@ -455,17 +339,10 @@ class Loops:
             kinds["width"] = "int"
         if self.direction == "rows":
             kinds["most"] = "int"
-        if any(node.op == "total" and self._is(node, "number") for node in self.nodes):
-            kinds["whole"] = "int"
-        if self.exchanges:
-            kinds |= {"phase": "int", "shared": "reals"}
         for place in places:
-            if place.strided:
-                kinds[f"stride_{place.array}"] = "int"
             kinds.setdefault(place.array, {"number": "real", "classes": "ints"}.get(place.form, "reals"))
         kinds |= dict.fromkeys((f"cell_{cell}" for cell in range(self.cells)), "reals")
         kinds |= {"c": "floats"} if self.writer.constants else {}
-        kinds |= {"found": "floats"} if self.totals else {}
         self.arguments = [*kinds]
         self.constants = self.writer.constants
         head = f"def {self.NAME}({', '.join(f'{name}: {kind}' for name, kind in kinds.items())}):"

@@ -21,14 +21,11 @@ from framework.arrays import Array, Sums
 from framework.data.pieces import Piece
 from framework.engines.base import Engine
 from framework.engines.chunks import Pace
-from framework.engines.compiled.engine import classes_of, require_rows
-from framework.engines.compiled.kernel import KEPT_NUMBERS
 from framework.engines.compiled.lanes import (
     ManyForm,
     ManySource,
     lanes_of,
     many_source,
-    require_form,
     update_of,
 )
 from framework.engines.compiled.lower import Plan, lowered, require_one_rate
@@ -44,6 +41,9 @@ from framework.regularizers import Regularizer
 from framework.runs.figures import Figures, add_sums
 from framework.runs.run import Run
 from framework.settings.messages import warn
+
+KEPT_NUMBERS = 1_000_000
+"""How many numbers a kernel may keep of a chunk's outputs, or draw for it."""
 
 
 class Member(Protocol):
@@ -67,9 +67,6 @@ def many_plan(model: Model, loss: Loss, optimizer: Optimizer, regularizers: Sequ
         CannotLower: Some part has no form in such a kernel.
     """
     plan = lowered(model, loss, optimizer, regularizers)
-    if plan.reason:
-        raise CannotLower(plan.reason)
-    require_form(plan)
     for classes in {loss.by_row, False}:
         many_source(plan, ManyForm(shared=False, classes=classes, whole=True, keeps=False))
     return plan
@@ -210,7 +207,7 @@ class ManyEngine:
         """Give the models the numbers of the kernel, and count their steps."""
         if not steps:
             return
-        loss, width = self.plan.losses[0], self.plan.wiring.operations[-1].width
+        loss, width = self.plan.loss, self.plan.wiring.operations[-1].width
         piece = block[0].piece
         rows = min(piece.count, piece.place + steps * piece.size) - piece.place
         count = float(rows if loss.by_row else rows * width)
@@ -265,7 +262,7 @@ class ManyEngine:
         trainable = self._trainable(parameters)
         whole = sum(count for _, count in trainable) == parameters.vector.size
         form = ManyForm(
-            shared, bool(classes_of(self.plan.losses[0], first.arrays[1])), whole, bool(self.figures.of_metrics)
+            shared, self.plan.loss.by_row and first.arrays[1].ndim == 1, whole, bool(self.figures.of_metrics)
         )
         key = form, text
         if key not in self._kernels:
@@ -306,7 +303,11 @@ def require_data(plan: Plan, piece: Piece) -> None:
     Raises:
         CannotLower: The rows have weights, or are not plain numbers of the model's width.
     """
-    require_rows(piece.arrays, plan.wiring)
+    x, width = piece.arrays[0], plan.wiring.widths[0]
+    if x.ndim != 2:
+        raise CannotLower(f"a kernel takes samples of one axis; got x of shape {x.shape}")
+    if x.shape[1] != width:  # of a model that leaves its width open; NumPy names the layer
+        raise CannotLower(f"a kernel for {width} columns; got {x.shape[1]}")
     if piece.arrays[2] is not None:
         raise CannotLower("it takes no weights of rows")
 

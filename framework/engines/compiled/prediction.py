@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.engines.compiled.engine import CompiledEngine
-from framework.engines.compiled.layers import layers_source
-from framework.engines.compiled.loops import indented
-from framework.engines.compiled.lower import prediction_passes
-from framework.engines.compiled.source import Forward
+from framework.engines.compiled.source import PredictionSource
 from framework.engines.compiled.wiring import Wiring
+from framework.engines.native.engine import CompiledEngine
 from framework.engines.records import CannotLower
 from framework.graph.symbol import Symbol
 from framework.models import Model
@@ -29,17 +26,6 @@ _SHAPES = 8
 
 _ROWS, _WEIGHTS = 256, 1 << 20
 """How many rows a kernel takes at once, and the largest matrix of weights; beyond it, NumPy's products are faster."""
-
-_HEAD = """
-rows = words[0]
-size = words[1]
-to: reals = words[2]
-h: reals = words[3]
-stride = words[4]
-memory: arrays = words[5]
-sizes: ints = words[6]
-c: floats = words[7]
-"""
 
 
 class CompiledModel:
@@ -171,16 +157,12 @@ class _Kernel:
         wiring = _wiring(model)
         self.sample = (wiring.widths[0],)
         self.output_shape = model.infer_shape(self.sample)
-        self._source = source = _Prediction(wiring, model.dtype, _ROWS)
-        text = source.text()
-        self._function = compiled(text, "predict", model.dtype)
-        self._constants, self._sizes = np.array([*source.made.constants, 0.0]), np.array([*source.made.sizes, 0])
+        self._source = source = PredictionSource(wiring, model.dtype, _ROWS)
+        self._function = compiled(source.text, "predict", model.dtype)
+        self._constants, self._sizes = np.array([*source.constants, 0.0]), np.array([*source.sizes, 0])
         self._of_layers = {
-            name: getattr(wiring.operations[spec[1]].layer, "buffers" if spec[2] == "buffers" else "parameters")[
-                spec[3]
-            ]
-            for name, spec in source.made.memory.items()
-            if spec[0] == "operations"
+            name: getattr(wiring.operations[place].layer, group)[own]
+            for name, (place, group, own) in source.parameters.items()
         }
         self.ready: dict[Any, list[_Work]] = {}
         self._blocks: list[_Work] = []
@@ -224,8 +206,8 @@ class _Kernel:
         """Return the words of a call for up to this many rows at once, and the arrays that they lead to."""
         source = self._source
         given = [
-            self._of_layers[name] if name in self._of_layers else np.zeros(max(1, spec[0] * rows + spec[1]), self.dtype)
-            for name, spec in source.made.memory.items()
+            self._of_layers[name] if name in self._of_layers else np.zeros(max(1, width * rows + more), self.dtype)
+            for name, (width, more) in source.memory.items()
         ]
         memory = addresses(given)
         words = np.array([0, source.size, 0, 0, 0, *addresses([memory, self._sizes, self._constants])], np.int64)
@@ -256,63 +238,16 @@ class _Work:
         self.words[[0, 2, 3, 4]] = [rows, *addresses([a, self._h if h is None else h]), stride]
 
 
-class _Prediction(Forward):
-    """Writes ``predict``, which works through the rows in blocks, so that its memory stays small.
-
-    The words are the numbers of rows and of those in a block, where a and h of the output go, how far the rows of h lie
-    apart, or 0, the arrays of ``memory``, sizes and constants.
-
-    Attributes:
-        h: The name of the array that holds h of the output.
-        h_width: How many numbers of a row it has; 0 if it is the input or the output.
-        aliases: By name, the arrays that a block finds in those of all rows.
-    """
-
-    def __init__(self, wiring: Wiring, dtype: str, size: int) -> None:
-        passes = tuple(prediction_passes(operation, dtype) for operation in wiring.operations)
-        super().__init__(wiring, passes, dtype, size)
-        self.dense = "alone"
-        (out,) = wiring.outputs.values()
-        last = len(wiring.widths) - 1
-        self.h = f"x_{last}"
-        if out.operation is not None:
-            self.h = self._delta(out.operation, "x")
-        elif wiring.operations[-1].layer is None:
-            self.h = f"x_{wiring.operations[-1].reads[0]}"
-        self.h_width = out.width
-        self.aliases = {
-            self.h: "h[begin * stride:]",
-            f"x_{last}": f"to[begin * {self._width(last)}:]",
-            "x_0": f"x[begin * {self._width(0)}:]",
-        }
-        if self.h in ("x_0", f"x_{last}"):
-            self.h_width = 0
-
-    def text(self) -> str:
-        """Return the program, whose ``predict`` takes the words and x."""
-        body = self._forward()
-        for name in self.aliases:
-            self.made.memory.pop(name, None)
-        arrays = [f"{name}: {self.kinds[name]} = memory[{place}]" for place, name in enumerate(self.made.memory)]
-        block = ["n = min(size, rows - begin)", *(f"{name} = {text}" for name, text in self.aliases.items()), *body]
-        lines = [*_HEAD.split("\n")[1:-1], *arrays, "for begin in range(0, rows, size):", *indented(block)]
-        functions = [*self.functions.values(), "\n".join(["def predict(words: arrays, x: reals):", *indented(lines)])]
-        text = "\n\n\n".join([*functions, ""])
-        return f"{layers_source(text, self.dtype)}\n\n\n{text}"
-
-
 def _wiring(model: Model) -> Wiring:
-    """Return the wiring of a model of one input and one output, which is the last matrix.
+    """Return the wiring of a model, whose output is the last matrix.
 
     Raises:
         CannotLower: A kernel has no form for some part of the model.
     """
     wiring = Wiring.of(model)
-    if wiring.inputs != [()] or [*wiring.outputs] != [()] or wiring.tables:
-        raise CannotLower("a kernel that predicts takes one array and gives one")
     for operation in wiring.operations:
         if operation.writes is None:
-            operation.writes = (len(wiring.widths), 0)
+            operation.writes = len(wiring.widths)
             wiring.widths.append(operation.width)
         size = wiring.widths[operation.reads[0]] * operation.width if operation.affine else 0
         if size > _WEIGHTS:

@@ -13,13 +13,11 @@ from framework.arithmetic import flushes
 from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece
 from framework.engines.chunks import Chunk, ChunkEngine
-from framework.engines.jax.plan import Plan, padded
+from framework.engines.jax.plan import JaxPlan, padded
 from framework.engines.jax.program import State, Steps, compiled
-from framework.engines.records import CannotLower
-from framework.errors import DerivativeError
+from framework.engines.plan import Plan
 from framework.extras import required
-from framework.losses.several import Figure
-from framework.trees import leaves, map_leaves, rows_in
+from framework.trees import leaves, rows_in
 
 KEPT_BYTES = 1 << 24
 """How much memory the random numbers and the outputs of a chunk may take."""
@@ -33,9 +31,10 @@ class JaxEngine(ChunkEngine):
 
     name: ClassVar[str] = "jax"
     computes_shards: ClassVar[bool] = False
+    derives: ClassVar[bool] = True
+    compile = staticmethod(JaxPlan)
 
-    _plan: Plan | None
-    _results: tuple[Plan, State, Sequence[Array]]  # of the last chunk
+    _results: tuple[State, Sequence[Array]]  # of the last chunk
 
     @classmethod
     def require(cls) -> None:
@@ -54,7 +53,6 @@ class JaxEngine(ChunkEngine):
         super().__init__(*settings, **options)
         self.jax = required("jax", "engine='jax'")
         self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
-        self._key: Any = None
         self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device
         self._order: tuple[Any, Any] = (None, None)
 
@@ -67,9 +65,10 @@ class JaxEngine(ChunkEngine):
     def longest(self, piece: Piece) -> float:
         """Return the steps of one size that are left, as many as a compiled function has arrays for."""
         with self.lifted():
-            plan = None if self.within else self._planned(piece.arrays)
-        if plan is None:
+            made = None if self.within else self.plan_for(piece.arrays)
+        if made is None:
             return 0
+        plan = made.compiled.plan
         size = piece.next_rows  # the last batch may be smaller
         if size < piece.size:
             return 1
@@ -80,26 +79,29 @@ class JaxEngine(ChunkEngine):
         return min(self._capacity, (piece.count - piece.place) // size)
 
     def launch(self, piece: Piece, rates: Array) -> Chunk | None:
-        plan, run = self._plan, self.run
-        assert plan is not None
+        made, run = self.planned, self.run
+        assert made is not None
+        jaxed, per_row = made.compiled, made.per_row["loss"]
         size = piece.next_rows
         capacity = self._capacity if size == piece.size else 1
-        weights = self._weights(piece, size, len(rates))
+        weights = self.weights(piece, size, len(rates))
         rates = rates[: len(weights)]
         if not len(rates):
             return None
         with self.lifted(), self._mode():
-            train, _ = compiled(plan.program(size, self.part_rows))
-            state = plan.state(run.optimizer)
+            train, _ = compiled(jaxed.program(size, self.part_rows, made.clips))
+            state = jaxed.state(run.model, run.optimizer)
             steps = Steps(
                 self._on_device(piece.arrays),
                 self._ordered(piece),
                 np.int32(piece.place),
                 np.int32(len(rates)),
-                plan.fixed(),
-                padded((weights * plan.per_row["loss"]).astype(run.model.dtype), capacity),
-                tuple(padded(each, capacity) for each in plan.numbers(rates, run.optimizer.steps)),
-                self._drawn(plan, len(rates), capacity, size),
+                self._fixed(),
+                padded((weights * per_row).astype(run.model.dtype), capacity),
+                tuple(
+                    padded(part.astype(run.model.dtype), capacity) for part in made.numbers(rates, run.optimizer.steps)
+                ),
+                self._drawn(jaxed.plan, len(rates), size, capacity),
             )
             begun = time.perf_counter()
             found = self._called(train, state, steps)
@@ -110,67 +112,34 @@ class JaxEngine(ChunkEngine):
         if not found or not found[0]:
             return None
         made, state, (totals, outputs) = found
-        self._results = plan, state, outputs
+        self._results = state, outputs
         count = int(made)
         return Chunk(
             batches=count,
             steps=count,
-            sums=self._added_up(plan, totals, weights[:count]),
-            loss=float(totals[0][count - 1] / (weights[count - 1] * plan.per_row["loss"])),
+            sums=self.add_up(totals, weights[:count]),
+            loss=float(totals[0][count - 1] / (weights[count - 1] * per_row)),
             seconds=seconds,
         )
 
     def commit(self) -> None:
-        plan, state, _ = self._results
-        self._take(plan, state)
-
-    @property
-    def metrics(self) -> tuple[Figure, ...]:
-        return () if self._plan is None else self._plan.metrics
+        self._take(self._results[0])
 
     def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:
-        plan, _, outputs = self._results
-        return plan.output_trees([output[number] for output in outputs])
+        assert self.planned is not None
+        trees: tuple[Any, Any] = self.planned.compiled.plan.output_trees([part[number] for part in self._results[1]])
+        return trees
 
-    def _take(self, plan: Plan, state: State) -> None:
+    def _take(self, state: State) -> None:
         """Copy a state into the model and the optimizer."""
-        gradients = self.run.model.parameters.gradients
-        now = plan.state(self.run.optimizer)._replace(gradients=tuple(gradients[name] for name in plan.names))
+        assert self.planned is not None
+        jaxed, model = self.planned.compiled, self.run.model
+        gradients = tuple(model.parameters.gradients[name] for name in jaxed.names)
+        now = jaxed.state(model, self.run.optimizer)._replace(gradients=gradients)
         for view, array in zip(*map(self.jax.tree.leaves, (now, state)), strict=True):
             view[...] = array
 
-    def _added_up(self, plan: Plan, totals: Sequence[Array], weights: Array) -> Sums:
-        """Add up the sums of the steps of a chunk one after another, as the NumPy engine does."""
-        sums: Sums = {}
-        for (key, values), total in zip(plan.per_row.items(), totals, strict=True):
-            before = self.run.sums.get(key, (0.0, 0.0))
-            pairs = zip(before, (total[: len(weights)], weights * values), strict=True)
-            sums[key] = tuple(float(np.cumsum([first, *part])[-1]) for first, part in pairs)
-        return sums
-
     # what a chunk is given
-
-    def _weights(self, piece: Piece, size: int, steps: int) -> Array:
-        """Return the sum of each batch's weights, up to the first batch whose weights are all 0, which is skipped."""
-        weight = piece.arrays[2]
-        if weight is None:
-            return np.full(steps, float(size))
-        rows = piece.rows[piece.place : piece.place + steps * size]
-        sums: Array = np.add.reduce(weight[rows].reshape(steps, size), axis=1, dtype=np.float64)
-        return sums[: steps if sums.all() else int(np.argmin(sums > 0))]
-
-    def _drawn(self, plan: Plan, steps: int, capacity: int, size: int) -> tuple[Array, ...]:
-        """Return the random arrays of the next steps, with the keys of the other engines."""
-        seed, epoch, step = self.run.key
-        found = []
-        for draw in plan.draws:
-            array = np.zeros((capacity, size, *draw.shape), np.float32)
-            for made in range(steps):
-                for number, start in enumerate(range(0, size, self.part_rows)):
-                    key = (seed, epoch, step + made, *([number] if number else []))
-                    draw.fill(array[made, start : start + self.part_rows], key)
-            found.append(array)
-        return tuple(found)
 
     def _on_device(self, arrays: Batch) -> tuple[Any, ...]:
         """Return the leaves of x and y and the weight on JAX's device; those of one piece are moved once.
@@ -205,59 +174,47 @@ class JaxEngine(ChunkEngine):
         with self.jax.enable_x64(wide), self.jax.default_matmul_precision("highest"):
             yield
 
-    # the plan
-
-    def _planned(self, batch: Batch) -> Plan | None:
-        """Return the plan for data of this form and the settings as they are now, or None where there can be none."""
-        run = self.run
-        form = [map_leaves(lambda leaf: (leaf.shape[1:], leaf.dtype.kind), part) for part in batch[:2]]
-        settings = run.optimizer.recipe.settings() | {"learning_rate": None}
-        key = (settings, run.model.parameters.version, form, batch[2] is not None)
-        if key != self._key:
-            self._key = key
-            try:
-                self._plan = Plan(run, self.regularizers, self.figures, batch)
-            except (CannotLower, DerivativeError) as reason:
-                self._refuse(str(reason))
-        return self._plan
-
-    def _refuse(self, reason: str) -> None:
-        """Leave the steps to NumPy."""
-        self._plan = None
-        self.fall_back(reason)
-
     def _called(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a compiled function gives, as NumPy arrays; None where JAX cannot compile or run it."""
         try:
             return self.jax.tree.map(np.asarray, self.jax.block_until_ready(function(*arguments)))
         except Exception as error:  # noqa: BLE001 (whatever an operation that has a graph does in JAX)
             first = str(error).partition("\n")[0]
-            self._refuse(f"JAX cannot compute the step: {type(error).__name__}: {first}")
+            self.refuse(f"JAX cannot compute the step: {type(error).__name__}: {first}")
             return None
 
     def _gradient(self, batch: Batch) -> Sums | None:
         """Fill the gradients from a batch, and return the sums of its figures; None where NumPy must do it."""
-        plan, run = self._planned(batch), self.run
-        if plan is None:
+        made, run = self.plan_for(batch), self.run
+        if made is None:
             return None
-        rows = rows_in(batch[1])
-        (weight,) = self._weights(Piece(batch, rows), rows, 1)
-        count = weight * plan.per_row["loss"]
+        rows, jaxed = rows_in(batch[1]), made.compiled
+        (weight,) = self.weights(Piece(batch, rows), rows, 1)
+        count = weight * made.per_row["loss"]
         with self._mode():
-            program = plan.program(rows, self.part_rows)
-            draws = tuple(array[0] for array in self._drawn(plan, 1, 1, rows))
-            state, given = plan.state(run.optimizer), tuple(self._leaves(batch))
+            program = jaxed.program(rows, self.part_rows, made.clips)
+            draws = tuple(array[0] for array in self._drawn(jaxed.plan, 1, rows, 1))
+            state, given = jaxed.state(run.model, run.optimizer), tuple(self._leaves(batch))
             divisor = count.astype(run.model.dtype)
-            found = self._called(compiled(program)[1], state, given, divisor, plan.fixed(), draws)
-        if found is None:
+            results = self._called(compiled(program)[1], state, given, divisor, self._fixed(), draws)
+        if results is None:
             return None
-        totals, sound, state, outputs = found
+        totals, sound, state, outputs = results
         if not (sound and np.isfinite(totals[0]) and all(np.isfinite(buffer).all() for buffer in state.buffers)):
             return None
-        self._take(plan, state)
+        self._take(state)
         run.batch_loss = float(totals[0] / count)
-        figures = zip(plan.per_row.items(), totals, strict=True)
+        figures = zip(made.per_row.items(), totals, strict=True)
         sums: Sums = {key: (float(total), float(weight * values)) for (key, values), total in figures}
-        if plan.metrics:
-            sums |= self.figures.metric_sums(run.model, *plan.output_trees(outputs), *batch[1:], plan.metrics)
+        if made.metrics:
+            (h, a), (_, y, weights) = jaxed.plan.output_trees(outputs), batch
+            sums |= self.figures.metric_sums(run.model, h, a, y, weights, made.metrics)
         return sums
+
+    def _fixed(self) -> tuple[Array, ...]:
+        """Return the parameters that are not trained."""
+        parameters = self.run.model.parameters
+        return tuple(parameters.views[name] for name in parameters.frozen)
+
+    def _drawn(self, plan: Plan, steps: int, size: int, capacity: int) -> tuple[Array, ...]:
+        return tuple(self.draw((draw for draw, _ in plan.graph.model.draws), steps, size, capacity))

@@ -7,64 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from framework.arrays import Array
 from framework.emit.jax import Source
-from framework.emit.numpy import emit
-from framework.engines.records import rehearsed_update
 from framework.extras import required
-from framework.graph.node import Node, needed, nodes_in
-from framework.optimizers import Optimizer
-
-
-class Update:
-    """The update of parameters that have one learning rate and one decay.
-
-    What depends on the rate and the step alone, such as the corrections of Adam, is computed by NumPy in float64, for
-    all steps of a chunk at once.
-
-    Attributes:
-        source: (values, gradients, *memory, *numbers) -> (values, *memory), flat.
-        count: How many numbers it takes.
-    """
-
-    def __init__(self, recipe: Optimizer, dtype: str) -> None:
-        """Record ``recipe.update``.
-
-        Raises:
-            CannotLower: It cannot be recorded.
-        """
-        record = rehearsed_update(recipe, dtype)
-        inputs = dict(record.inputs)
-        rate, step = inputs.pop("rate"), inputs.pop("step")
-        outputs = [*record.outputs.values()]
-        numbers = _numbers(outputs, {rate, step}, {*inputs.values()})
-        self.count = len(numbers)
-        self.source = Source("update", outputs, [*inputs.values(), *numbers], rate.graph)
-        named = {f"number_{place}": node for place, node in enumerate(numbers)}
-        self._numbers = emit(named, {"rate": rate, "step": step}, memory=False) if named else None
-
-    def numbers(self, rates: Array, steps: Array) -> Array:
-        """Return the numbers of some steps, (steps, numbers)."""
-        if self._numbers is None:
-            return np.zeros((len(rates), 0))
-        found = self._numbers(rates, steps)
-        return np.stack(
-            [np.broadcast_to(part, rates.shape) for part in (found if self.count > 1 else (found,))], axis=1
-        )
-
-
-def _numbers(outputs: list[Any], given: set[Node], arrays: set[Node]) -> list[Node]:
-    """Return the nodes that depend on ``given`` alone and that others read."""
-    nodes = needed(outputs)
-    alone: set[Node] = set()
-    for node in sorted(nodes, key=lambda node: node.place):
-        args = nodes_in(node.args)
-        if node in given or (args and node not in arrays and all(arg in alone for arg in args) and not node.shape):
-            alone.add(node)
-    read = [arg for node in nodes - alone for arg in nodes_in(node.args) if arg in alone]
-    return sorted({*read, *(node for node in nodes_in(outputs) if node in alone)}, key=lambda node: node.place)
 
 
 class State(NamedTuple):
@@ -126,7 +70,7 @@ class Program:
     penalties: Source | None
     updates: tuple[tuple[Source, tuple[int, ...]], ...]
     totals: int
-    clips: tuple[float | None, float | None]
+    clips: tuple[float | None, float | None] = (None, None)
     rows: int = 0
     part: int = 0
 

@@ -1,0 +1,1 @@
+"""The native engine: a step as one function, from its graph."""

@@ -1,0 +1,285 @@
+"""The compiled engine: the steps of a chunk in one native function, made from the graph of a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from itertools import count as count_from
+from operator import is_
+from typing import Any, ClassVar
+
+import numpy as np
+
+from framework.arithmetic import arithmetic
+from framework.arrays import Array, Batch, Sums
+from framework.data.pieces import Piece
+from framework.emit.step import Computation, Slot
+from framework.engines.chunks import Chunk, ChunkEngine
+from framework.engines.native.memory import Steps
+from framework.engines.native.program import RowKernel, StepKernel
+from framework.engines.plan import Planned, planned
+from framework.engines.records import CannotLower
+from framework.errors import DivergedError, UsageError
+from framework.extras import installing
+from framework.models import Model
+from framework.native import addresses, available, llvm, products
+from framework.settings.messages import warn
+from framework.trees import leaves, rows_in
+
+KEPT_BYTES = 1 << 23
+"""How much memory the random numbers and the outputs of a chunk may take."""
+
+
+class CompiledEngine(ChunkEngine):
+    """Makes the steps of a run in a kernel, some at a time; NumPy makes a step that is not finite.
+
+    NumPy also makes the update of shards, one that a kernel cannot make, and that of steps within which hooks act. Then
+    the kernel computes the gradients alone.
+    """
+
+    name: ClassVar[str] = "compiled"
+    trains_many: ClassVar[bool] = True
+    compile = staticmethod(StepKernel)
+
+    @classmethod
+    def require(cls) -> None:
+        """Check that llvmlite is installed, and load it, so that the checks of the data use native code too."""
+        if not available():
+            raise UsageError(f"engine='compiled' needs llvmlite: {installing('llvmlite')}")
+        with suppress(Exception):  # a broken llvmlite: the first step falls back to NumPy, and says why
+            llvm()
+
+    @classmethod
+    def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
+        named = super().identity(flush_to_zero=flush_to_zero) | {"arithmetic": arithmetic(compiled=True)}
+        try:
+            return named | {"products": products()}
+        except ImportError:  # a broken llvmlite
+            return named | {"products": "none"}
+
+    @classmethod
+    def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:
+        from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (seldom needed)
+
+        compiled = compiled_model(model, "" if quiet else f"engine={cls.name!r}")
+        return None if compiled.reason is not None else compiled.outputs
+
+    def __init__(self, *settings: Any, **options: Any) -> None:
+        """Prepare for a run."""
+        super().__init__(*settings, **options)
+        self._data: tuple[Any, Any] = (None, None)  # the arrays of a piece, and as the kernel takes them
+        self._kept: list[tuple[Array, Array]] = []  # arrays that a chunk changes, and what they were before it
+        self._outputs: list[Array] = []  # of the last chunk
+        self._known: tuple[tuple[Any, ...], Any] = ((None, None, None), ())  # of the last chunk
+        self._single = False  # whether batches have one row
+        self._told: str | None = None  # why NumPy makes the update, as far as a warning has said it
+
+    def make_plan(self, batch: Batch) -> Planned:
+        within = f"{', '.join(self.within)} must act within each step" if self.within else ""
+        within = "the update of shards is NumPy's" if self.strategy is not None else within
+        mixes, given = self.strategy is not None and self.strategy.mixes, (self.run, self.regularizers, self.figures)
+        settings: dict[str, Any] = {"lifted": self.lifted, "shards": mixes, "within": within}
+        made = None
+        if self._single:
+            with suppress(CannotLower):
+                made = planned(*given, batch, RowKernel, **settings)
+        if made is None:
+            made = planned(*given, batch, self.compile, **settings)
+        reason = made.compiled.plan.reason
+        before, self._told = self._told, reason
+        known = self.quiet if before is None else reason == before
+        if reason and not known and self.strategy is None:
+            warn(f"engine={self.name!r}: falling back to NumPy for the update: {reason}")
+        return made
+
+    def longest(self, piece: Piece) -> float:
+        """Return the steps of one size that are left, as many as what is kept of them leaves room for."""
+        if self._single != (piece.size == 1):
+            self._single, self._batch, self._form = piece.size == 1, None, None
+        made, size = self.plan_for(piece.arrays), piece.next_rows
+        if made is None or not made.groups or not self._takes(made, size):
+            return 0
+        room = KEPT_BYTES // max(1, made.compiled.plan.bytes_per_row * size)
+        return 1 if size < piece.size else min(max(1, room), (piece.count - piece.place) // size)
+
+    def _takes(self, made: Planned, rows: int) -> bool:
+        """Return whether a kernel takes so many rows as one batch."""
+        model = made.compiled.plan.graph.model
+        mixes = bool(model.buffers) or model.minimum[0] > 1
+        fits = rows >= model.minimum[0] and not (mixes and rows > self.part_rows)
+        return fits and not (made.compiled.single and rows > 1)
+
+    def launch(self, piece: Piece, rates: Array) -> Chunk | None:
+        made, run, size = self.planned, self.run, piece.next_rows
+        assert made is not None
+        weights, counts, numbers, totals = self._per_step(made, piece, rates)
+        count = len(weights)
+        if not count:
+            return None
+        kernel, optimizer, model = made.compiled, run.optimizer, run.model
+        if self._data[0] is not piece.arrays:
+            self._data = piece.arrays, self._leaves(kernel, piece.arrays)
+        if self.metrics:
+            arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *model.buffers.values())
+            self._kept = [(array, array.copy()) for array in arrays]
+        draws = [draw for draw, _ in kernel.plan.graph.model.draws]
+        moving = self._moving(kernel, self.draw(draws, count, size, count), count * size) if kernel.moving else {}
+        order, first = np.ascontiguousarray(piece.rows, np.int64), piece.place // piece.size
+        if size < piece.size:  # the last batch
+            order, first = order[piece.place :], 0
+        steps = Steps(
+            rows=size,
+            first=first,
+            stop=first + count,
+            order=order,
+            data=self._data[1],
+            counts=counts,
+            numbers=numbers,
+            totals=totals,
+            clips=made.clips,
+            moving=moving,
+            updates=True,
+            seen=self.watched,
+        )
+        self._outputs, slot = _outputs(steps), Slot.of(model)
+        begun = time.perf_counter()
+        count = slot.workspace[kernel].run(steps, slot, optimizer) - first
+        seconds = time.perf_counter() - begun
+        if not count:
+            return None
+        for gradient in model.parameters.frozen_gradients:
+            gradient[...] = 0.0
+        sums = self.add_up([*steps.totals[:count].T], weights[:count])
+        return Chunk(count, count, sums, float(steps.totals[count - 1, 0] / steps.counts[count - 1]), seconds)
+
+    def _per_step(self, made: Planned, piece: Piece, rates: Array) -> tuple[Array, Array, Array, Array]:
+        """Return the weights of steps, the divisors of their losses, the numbers of the updates, and the totals."""
+        key = made, rates, piece.next_rows
+        if piece.arrays[2] is None and all(map(is_, key, self._known[0])):
+            known: tuple[Array, Array, Array, Array] = self._known[1]
+            return known
+        weights = self.weights(piece, piece.next_rows, len(rates))
+        numbers = [*made.numbers(rates[: len(weights)], self.run.optimizer.steps)]
+        table = numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1)
+        totals = np.zeros((len(weights), made.compiled.totals))
+        per_step = weights, weights * made.per_row["loss"], table, totals
+        if piece.arrays[2] is None and all(group.update.steady for group in made.groups):
+            self._known = key, per_step
+        return per_step
+
+    def _moving(self, kernel: StepKernel, draws: Iterable[Array], rows: int) -> dict[str, Array]:
+        """Return the random numbers of some rows, and arrays for their outputs, by role and number."""
+        dtype = self.run.model.dtype
+        arrays = {f"draw {place}": array.astype(dtype) for place, array in enumerate(draws)}
+        shapes = {f"kept {place}": (rows, *node.shape[1:]) for place, node in enumerate(kernel.plan.kept)}
+        return arrays | {name: np.empty(shape, dtype) for name, shape in shapes.items()}
+
+    def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:
+        assert self.planned is not None
+        start = number * piece.size
+        plan = self.planned.compiled.plan
+        return plan.output_trees([array[start : start + rows] for array in self._outputs])  # type: ignore[no-any-return]
+
+    def undo(self) -> bool:
+        for array, before in self._kept:
+            array[:] = before
+        return bool(self._kept)
+
+    def _leaves(self, kernel: StepKernel, batch: Batch) -> tuple[list[Array], Array]:
+        """Return the leaves of a batch as the kernel takes them, and where they lie."""
+        x, y, weight = batch
+        kinds: dict[str, Any] = {"f": self.run.model.dtype, "i": np.int64, "b": self.run.model.dtype}
+        arrays = [*leaves(x), *leaves(y), *([] if weight is None else [weight])]
+        pairs = zip(arrays, kernel.plan.inputs.values(), strict=False)
+        held = [np.ascontiguousarray(array, kinds[node.kind]) for array, node in pairs]
+        return held, addresses(held)
+
+    def fill(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Sums:
+        """Fill a slot in the kernel; NumPy does it where a number is not finite."""
+        made = self.plan_for(batch)
+        if made is not None and self._takes(made, rows_in(batch[1])):
+            sums = self._in_kernel(made, count, batch, key, slot)
+            if sums is not None:
+                return sums
+        return super().fill(batch, count, key, slot)
+
+    def _summed(self, batch: Batch, count: float) -> Sums:
+        strategy, model, key = self.strategy, self.run.model, self.run.key
+        if strategy is None or not strategy.mixes or self.plan_for(batch) is None:
+            return super()._summed(batch, count)
+        fill, first = partial(self._of_shard, count), partial(self._in_phases, count)
+        return strategy.gradient(fill, model, batch, key, first=first)
+
+    def _in_phases(
+        self, count: float, batch: Batch, key: tuple[int, ...], slot: Slot, rows: int | None = None
+    ) -> Computation:
+        """Fill a slot from a shard of so many rows, whose layers mix rows; see ``Fill``.
+
+        Raises:
+            DivergedError: A number is not finite, or the rows are too few.
+        """
+        made = self.plan_for(batch)
+        own = rows_in(batch[1])
+        if made is None or (rows or own) < made.compiled.plan.graph.model.minimum[0]:
+            raise DivergedError("NumPy names what is wrong")
+        memory, steps = slot.workspace[made.compiled], self._steps(made, count, batch, key)
+        for phase in count_from():
+            phased = steps._replace(phase=phase, whole=rows or own)
+            if not memory.run(phased, slot, self.run.optimizer):
+                raise DivergedError("a number is not finite")
+            part = memory.exchanged(phase, own)
+            if part is None:
+                break
+            part[...] = yield part
+        return self._sums_of(made, steps, batch, slot)
+
+    def _in_kernel(self, made: Planned, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Sums | None:
+        """Fill a slot from some rows; return the sums of their figures, or None where a number is not finite."""
+        kernel, steps = made.compiled, self._steps(made, count, batch, key)
+        if not slot.workspace[kernel].run(steps, slot, self.run.optimizer):
+            return None
+        return self._sums_of(made, steps, batch, slot)
+
+    def _steps(self, made: Planned, count: float, batch: Batch, key: tuple[int, ...]) -> Steps:
+        """Return the step that computes the gradients of some rows alone."""
+        kernel, rows = made.compiled, rows_in(batch[1])
+        draws = []
+        for draw, _ in kernel.plan.graph.model.draws:
+            draws.append(np.empty((rows, *draw.shape), np.float32))
+            draw.fill(draws[-1], key)
+        return Steps(
+            rows=rows,
+            first=0,
+            stop=1,
+            order=np.arange(rows),
+            data=self._leaves(kernel, batch),
+            counts=np.array([count]),
+            numbers=np.zeros((1, kernel.numbers)),
+            totals=np.zeros((1, kernel.totals)),
+            clips=made.clips,
+            moving=self._moving(kernel, draws, rows),
+            updates=False,
+            seen=True,
+        )
+
+    def _sums_of(self, made: Planned, steps: Steps, batch: Batch, slot: Slot) -> Sums:
+        """Return the sums of the figures of some rows, whose gradients are computed."""
+        kernel, model = made.compiled, self.run.model
+        for name in model.parameters.frozen:
+            slot.gradients[name][...] = 0.0
+        _, y, weight = batch
+        total, *totals = steps.totals[0].tolist()
+        figures = {figure.key: figure for figure in (*self.figures.of_outputs, *self.figures.of_metrics)}
+        named = zip([*made.per_row][1:], totals, strict=True)
+        sums: Sums = {"loss": (total,)} | {name: (part, figures[name].divisor(y, weight)) for name, part in named}
+        if made.metrics:
+            h, a = kernel.plan.output_trees(_outputs(steps))
+            sums |= self.figures.metric_sums(model, h, a, y, weight, made.metrics)
+        return sums
+
+
+def _outputs(steps: Steps) -> list[Array]:
+    """Return the outputs that are kept of some steps."""
+    return [array for name, array in steps.moving.items() if name.startswith("kept ")]

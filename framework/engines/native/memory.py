@@ -1,0 +1,209 @@
+"""The memory that a kernel works in, and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import is_not
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.emit.step import Slot
+from framework.engines.native.nests import Emitter
+from framework.engines.native.views import Buffer, at_rows
+from framework.models.parameters import Parameters
+from framework.native import Function, addresses
+from framework.optimizers import BoundOptimizer
+
+MOVING = ("draw", "kept")
+"""The roles of arrays of which each batch has a part."""
+
+GIVEN = ("number", "gradient", "buffer", *MOVING)
+"""The roles of arrays that are not working memory."""
+
+
+class Kernel(Protocol):
+    """The parts of a ``StepKernel`` that its memory reads."""
+
+    emitter: Emitter
+    function: Function
+    settings: Array
+
+    @property
+    def buffers(self) -> Iterable[Buffer]:
+        """The arrays that the function takes, in their order."""
+
+    @property
+    def moving(self) -> Sequence[tuple[int, str]]:
+        """The places and the names of the arrays of which each batch has a part."""
+
+    @property
+    def exchanges(self) -> Sequence[Buffer]:
+        """By phase but the last, the array that is replaced by its sum over all shards."""
+
+    def spans(self, parameters: Parameters) -> Array:
+        """Return (group, start, length) of each run of the flat vector whose update is a loop."""
+
+
+class Steps(NamedTuple):
+    """Some steps to make.
+
+    Attributes:
+        rows: How many rows each of them has.
+        first: The first batch.
+        stop: The batch after the last one.
+        order: Which rows of the data make up the batches.
+        data: The leaves of the data, and where they lie.
+        counts: What the loss of each step is divided by.
+        numbers: The numbers of the updates, a line for each step.
+        totals: Receives the totals of each step.
+        clips: ``clip_norm`` and ``clip_value`` of the optimizer.
+        moving: The random numbers of all steps, and the arrays for their outputs, by role and number.
+        updates: Whether the parameters are updated; else the gradients alone are computed.
+        seen: Whether a callback reads the gradients of every step.
+        phase: Which phase of a step is made, of a shard whose layers mix rows.
+        whole: How many rows all shards have together.
+    """
+
+    rows: int
+    first: int
+    stop: int
+    order: Array
+    data: tuple[list[Array], Array]
+    counts: Array
+    numbers: Array
+    totals: Array
+    clips: tuple[float | None, float | None]
+    moving: Mapping[str, Array]
+    updates: bool
+    seen: bool
+    phase: int = 0
+    whole: int = 0
+
+
+class _Held(NamedTuple):
+    """The arrays that the function takes besides those of the steps.
+
+    Attributes:
+        located: Where working memory, parameters and gradients lie; those that move are put in before each call.
+        runs: How many runs of the flat vector are updated in loops.
+        places: Where the settings, the count of what is done, the runs, ``located`` and the tables lie.
+        kept: The arrays that must stay in memory.
+    """
+
+    located: Array = np.zeros(0)
+    runs: int = 0
+    places: tuple[int, ...] = ()
+    kept: tuple[Any, ...] = ()
+
+
+class Memory:
+    """The working memory of a kernel, and where it lies."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        """Begin without arrays."""
+        self._kernel, self._done = kernel, np.zeros(1, np.int64)
+        self._laid: dict[int, tuple[dict[Buffer, Array], list[Array], Array]] = {}
+        self._states: dict[tuple[int, int], tuple[tuple[Any, ...], _Held]] = {}
+        self._changing: tuple[Any, ...] = (None,) * 5  # the arrays of the last steps
+        self._places: list[Any] = []  # where they lie
+
+    def run(self, steps: Steps, slot: Slot, optimizer: BoundOptimizer) -> int:
+        """Make steps; return the first batch that is not done.
+
+        Args:
+            steps: The steps.
+            slot: The arrays for the gradients and the new buffers.
+            optimizer: The optimizer, with the parameters and their memory.
+        """
+        function, held = self._kernel.function, self._hold(steps.rows, slot, optimizer)
+        for place, name in self._kernel.moving:
+            (held.located[place],) = addresses([steps.moving[name]])
+        changing = steps.order, steps.counts, steps.numbers, steps.totals, steps.data[1]
+        if any(map(is_not, changing, self._changing)):
+            self._changing, self._places = changing, [*function.located(*changing)]
+        norm, value = steps.clips
+        function.at(
+            *(steps.first, steps.stop, steps.rows, int(steps.updates)),
+            *(held.runs if steps.updates else 0, int(steps.seen), steps.phase, steps.whole, norm or 0.0, value or 0.0),
+            *self._places,
+            *held.places,
+        )()
+        return int(self._done[0])
+
+    def exchanged(self, phase: int, rows: int) -> Array | None:
+        """Return what is replaced by its sum over all shards after a phase, or None after the last one."""
+        exchanges = self._kernel.exchanges
+        return self._laid[rows][0][exchanges[phase]] if phase < len(exchanges) else None
+
+    def _hold(self, rows: int, slot: Slot, optimizer: BoundOptimizer) -> _Held:
+        """Return the arrays that the function takes besides those of the steps."""
+        model, parameters = optimizer.model, optimizer.parameters
+        memory = optimizer.memory.values()
+        state = parameters.version, parameters.vector, *memory, *model.buffers.values(), *slot.buffers.values()
+        known, held = self._states.get((rows, id(slot.gradient)), ((), _Held()))
+        if len(known) == len(state) and known[0] == state[0] and not any(map(is_not, known[1:], state[1:])):
+            return held
+        if rows not in self._laid:
+            self._laid[rows] = lay_out(self._kernel.emitter, rows)
+        kernel, tables = self._kernel, self._laid[rows][1]
+        own = {
+            "number": {**parameters.views, **model.buffers},
+            "gradient": slot.gradients,
+            "buffer": slot.buffers,
+        }
+        arrays = [_NOTHING if buffer.role in MOVING else self._array(buffer, rows, own) for buffer in kernel.buffers]
+        arrays += [parameters.vector, slot.gradient, *memory]
+        spans, located, of_tables = kernel.spans(parameters), addresses(arrays), addresses(tables)
+        places = kernel.function.located(kernel.settings, self._done, spans, located, of_tables)
+        held = _Held(located, len(spans), tuple(places), (arrays, spans, of_tables))
+        self._states[rows, id(slot.gradient)] = state, held
+        return held
+
+    def _array(self, buffer: Buffer, rows: int, places: Mapping[str, Mapping[str, Array]]) -> Array:
+        role, _, name = buffer.name.partition(" ")
+        return places[role][name] if buffer.role in GIVEN else self._laid[rows][0][buffer]
+
+
+_NOTHING = np.zeros(0)
+
+
+def lay_out(emitter: Emitter, rows: int) -> tuple[dict[Buffer, Any], list[Array], Array]:
+    """Lay out working memory for batches of so many rows: arrays that do not live at one time share it.
+
+    Returns:
+        The arrays, the tables, and the memory that holds the arrays.
+    """
+    e, dtype = emitter, np.dtype(emitter.dtype)
+    life: dict[Buffer, tuple[int, int]] = {}
+    for step, buffer in e.touched:
+        low, high = life.get(buffer, (step, step))
+        life[buffer] = min(low, step), max(high, step)
+    arrays: dict[Buffer, Any] = {}
+    placed: list[tuple[int, int, int, int]] = []
+    for buffer in sorted(e.pointers, key=lambda buffer: -at_rows(buffer.size, rows)):
+        size = max(1, at_rows(buffer.size, rows))
+        kind = np.dtype(np.int64) if buffer.kind == "i" else dtype
+        if buffer.role in GIVEN:
+            continue
+        if buffer.role == "const":
+            arrays[buffer] = np.ascontiguousarray(buffer.value.astype(kind)).reshape(-1)
+        elif buffer.role in ("filled", "data") or buffer.kind == "i":
+            arrays[buffer] = np.full(size, buffer.value, kind)
+        else:
+            room, (low, high) = -(-size * dtype.itemsize // 64) * 64, life[buffer]
+            start = 0
+            for begin, end in sorted((o, o + r) for o, r, a, b in placed if a <= high and low <= b):
+                if start + room <= begin:
+                    break
+                start = max(start, end)
+            placed.append((start, room, low, high))
+            arrays[buffer] = start, size
+    raw = np.zeros(max((start + room for start, room, *_ in placed), default=0) + 64, np.uint8)
+    arena = raw[-raw.ctypes.data % 64 :]
+    for buffer, array in arrays.items():
+        if isinstance(array, tuple):
+            start, size = array
+            arrays[buffer] = arena[start : start + size * dtype.itemsize].view(dtype)
+    return arrays, [make(rows) for _, make in e.tables.values()], raw

@@ -1,0 +1,513 @@
+"""Kernel: a step and its update as one native function, from their graphs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, chain
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from framework.arrays import Array
+from framework.engines.native.expressions import literal
+from framework.engines.native.memory import MOVING, Memory
+from framework.engines.native.nests import PHASE, Emitter
+from framework.engines.native.rewrite import JOINS, prepare
+from framework.engines.native.schedule import Block, split_views
+from framework.engines.native.single import for_one_row
+from framework.engines.native.update import AHEAD, HELPERS, update_text
+from framework.engines.native.views import Buffer, NeedsCopy, View
+from framework.engines.plan import Plan
+from framework.engines.records import CannotLower, python_text
+from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.operations import COMPARISONS, OPERATIONS
+from framework.models.parameters import Parameters
+from framework.native import compiled
+
+LIMITS = {"float64": 1e280, "float32": 1e30}
+"""The largest square of a gradient that a product makes of a step; the NumPy engine makes the steps beyond it."""
+
+_TRAIN = """
+def train(
+    first: int, stop: int, n: int, updates: int, runs: int, seen: int, phase: int, whole: int,
+    norm: float, value: float, rows: ints, counts: floats, numbers: floats, totals: floats, data: arrays,
+    settings: floats, done: ints, spans: ints, memory: arrays, tables: arrays
+):
+{pointers}
+    for batch in range(first, stop):
+        begin = batch * n
+        left = stop * n - begin
+        made = batch - first
+        done[0] = batch
+        s_count = real(counts[made])
+        s_whole = real(whole)
+{scalars}
+{step}
+        if seen + 1 - updates > 0 or batch == stop - 1:
+{gradients}
+        if updates > 0:
+{penalties}
+            if not isfinite(squares(runs, spans, flat1)):
+                return
+{buffers}
+        if updates > 0:
+{update}
+    done[0] = stop
+"""
+
+
+class _Fused(NamedTuple):
+    """A product that gives a gradient, into which the update of the parameter goes.
+
+    Attributes:
+        name: The parameter.
+        product: The product.
+        rate: The text of the learning rate.
+    """
+
+    name: str
+    product: Node
+    rate: str
+
+
+def _layer_with(op: str, plan: Plan) -> str:
+    """Return the start of a message that names the layer with an operation; empty if no formula has it."""
+    model = plan.graph.model
+    scopes = (
+        scope for scope in model.scopes if op in {node.op for node in model.graph.nodes[scope.start : scope.stop]}
+    )
+    return next((f"layer {scope.label}: " for scope in scopes), "")
+
+
+class StepKernel:
+    """A step and its update as one native function.
+
+    A gradient that a product makes is added to the parameter in the tiles of the product where the update is that of
+    plain descent; the last batch of a call leaves it in the gradient too. All other updates are loops over the flat
+    vector of the parameters.
+
+    Attributes:
+        plan: The step and its update as graphs.
+        text: The function in the kernel language.
+        single: Whether batches have one row.
+    """
+
+    single = False
+
+    def __init__(self, plan: Plan) -> None:
+        """Schedule, write and compile the step.
+
+        Raises:
+            CannotLower: Python runs a layer, or an operation has no form in a kernel.
+        """
+        functions = [python_text(node) for node in plan.step.total.graph.nodes if node.op == "python"]
+        if by_python := dict.fromkeys([*plan.graph.model.calls, *functions]):
+            raise CannotLower(f"Python runs {', '.join(by_python)}, which has no graph")
+        self.plan, self.dtype = plan, plan.graph.model.graph.dtype
+        self.emitter = Emitter(self.dtype)
+        self._written: dict[str, tuple[str, ...]] = {}
+        counts = [len(group.update.numbers) for group in plan.groups]
+        self.numbers = sum(counts)
+        self._starts = [0, *accumulate(counts)]
+        try:
+            train = self._train()
+        except CannotLower as error:
+            raise CannotLower(f"{_layer_with(error.op, plan)}{error}") from None
+        apart = self._apart(train)
+        self.text = "\n\n".join(dict.fromkeys([*chain(*apart.values()), train]))
+        self.settings = np.array([*self.emitter.settings, 0.0])
+        joined = tuple((name, "\n\n".join(texts)) for name, texts in apart.items())
+        self.function = compiled(train, "train", self.dtype, joined)
+
+    # the text
+
+    def _apart(self, train: str) -> dict[str, tuple[str, ...]]:
+        """Return the texts of the functions that other kernels may share, by name."""
+        helpers = HELPERS.format(ahead=AHEAD, line=64 // np.dtype(self.dtype).itemsize)
+        called = dict.fromkeys(re.findall(r"\b(\w+)\(", train))
+        return {
+            **{name: (helpers,) for name in called if f"\ndef {name}(" in helpers},
+            **self.emitter.functions,
+            **self._written,
+        }
+
+    def _train(self) -> str:
+        e, pad = self.emitter, "        "
+        nodes = self._prepared()
+        checked = [self._sound] if isinstance(self._sound, Node) else []
+        outputs = [*self._totals, *self._penalties, *self._gradients.values(), *self._changed.values(), *self._kept]
+        inputs = {node for node in nodes.values() if node.op == "input"}
+        first = Block(checked or self._with_factors(outputs))
+        block = Block(self._with_factors(outputs), inputs, first) if checked else first
+        self._root = first
+        self._arrays: dict[str, Buffer] = {}
+        for name, node in self.plan.inputs.items():
+            if not first.is_number(node):
+                self._arrays[name] = first.buffer(name, first.shape(node), node.kind, role=name.partition(" ")[0])
+                if name in nodes and nodes[name].op == "input":
+                    first.views[nodes[name]] = self._arrays[name].view()
+        late = self._bind_gradients(block)
+        if checked:
+            e.block(first.schedule())
+            self._stop_unless(f"{self._number(first, self._sound)} != real(0.0)")
+        e.block(block.schedule())
+        e.step += 1
+        for view, node in late:
+            self._put(block, view, node)
+        self._keep(block)
+        fresh = self._check(block)
+        for factor in (factor for fused in self._fused for factor in fused.product.args):
+            e.view(block, factor)  # copied in every step where it must be, and not only where its product is first read
+        step, e.lines = e.lines, []
+        e.indent += "    "
+        for fused in self._fused:
+            self._product(block, fused, f"gradient {fused.name}", None, 0.0)
+        gradients, e.lines = e.lines or [f"{e.indent}pass"], []
+        penalties = self._add_slopes(block, inputs)  # as they come in the step: arrays live until they are read last
+        buffers = []
+        for name, buffer in fresh.items():
+            target = self._root.buffer(f"buffer {name}", buffer.shape, role="buffer")
+            buffers.append(f"{pad}copy({e.pointer(target)}, {e.pointer(buffer)}, {buffer.size})")
+        for fused in self._fused:
+            self._product(block, fused, f"number {fused.name}", f"-{fused.rate}", 1.0)
+        self._update()
+        update = e.lines
+        gathers, parts = self._gathers(pad)
+        return _TRAIN.format(
+            pointers="\n".join(self._pointers()),
+            scalars="\n".join([*parts, *(pad + line for line in e.scalar_lines)]),
+            step="\n".join(self._in_phases([*gathers, *step], pad)),
+            penalties="\n".join(penalties),
+            gradients="\n".join(gradients),
+            buffers="\n".join(buffers),
+            update="\n".join(update),
+        )
+
+    def _add_slopes(self, block: Block, inputs: set[Node]) -> list[str]:
+        """Return the lines that add the slopes of the penalties to the gradients."""
+        e = self.emitter
+        kept, e.lines = e.lines, []
+        if self._slopes:
+            slopes = Block(self._slopes.values(), inputs, block).schedule()
+            e.block(slopes)
+            for name, slope in self._slopes.items():
+                e.add(self._arrays[f"gradient {name}"].view(), e.view(slopes, slope))
+        lines, e.lines = e.lines, kept
+        return lines
+
+    def _in_phases(self, lines: list[str], pad: str) -> list[str]:
+        """Return the lines of a step, of which a call makes one phase if layers mix the rows of several shards."""
+        last = len(self.emitter.exchanges)
+        if not last:
+            return lines
+        phases: list[list[str]] = [[]]
+        for line in lines:
+            if line.strip() == PHASE:
+                phases.append([])
+            else:
+                phases[-1].append(f"    {line}")
+        texts = [[f"{pad}if phase == {place}:", *phase] for place, phase in enumerate(phases)]
+        ends = [f"{pad}if phase < {last}:", f"{pad}    done[0] = stop", f"{pad}    return"]
+        return [*(line for text in texts for line in text), *ends]
+
+    def _prepared(self) -> dict[str, Node]:
+        """Rewrite the step into the operations of the schedule; return the inputs by role and name."""
+        plan, step, graph = self.plan, self.plan.step, self.plan.graph
+        parameters = {name: plan.inputs[f"number {name}"] for name in graph.trained}
+        penalties, slopes = plan.penalties(parameters) if plan.groups else ([], {})
+        penalties = nodes_in(penalties)
+        gradients = dict(zip(graph.trained, step.gradients, strict=True))
+        news = zip(graph.model.buffers, step.buffers, strict=True)
+        changed = {name: node for name, node in news if node is not plan.inputs[f"number {name}"]}
+        totals = [step.total, *step.totals]
+        drawn = {node for name, node in plan.inputs.items() if name.startswith("draw ")}
+        filled = step.total.graph.filled
+        slopes = {
+            name: slope if isinstance(slope, Node) else filled(slope, parameters[name].shape)
+            for name, slope in slopes.items()
+        }
+        outputs = [
+            step.sound,
+            *totals,
+            *penalties,
+            *gradients.values(),
+            *changed.values(),
+            *slopes.values(),
+            *plan.kept,
+        ]
+        if self.dtype == "float64":
+            _require_wide(outputs, drawn)
+        before: dict[Node, Any] = {}
+        if self.single:
+            outputs, before = for_one_row(outputs)
+            drawn = {before.get(node, node) for node in drawn}
+        new, known = prepare(outputs, drawn)
+        if self.single:
+            known = {old: known[node] for old, node in before.items() if node in known}
+        takes = iter(new)
+        self._sound = next(takes)
+        self._totals = [next(takes) for _ in totals]
+        self._penalties = [next(takes) for _ in penalties]
+        self._gradients = {name: next(takes) for name in gradients}
+        self._changed = {name: next(takes) for name in changed}
+        self._slopes = {name: next(takes) for name in slopes}
+        self._kept = [*takes]
+        inputs = {name: known[node] for name, node in plan.inputs.items() if node in known}
+        self._of_data = {node for name, node in inputs.items() if name.startswith("data ")}
+        self._fused = [*self._fusable(slopes)]
+        for fused in self._fused:
+            del self._gradients[fused.name]
+        return inputs
+
+    def _fusable(self, slopes: Mapping[str, Any]) -> Iterable[_Fused]:
+        """Give the products into which the update of a parameter goes."""
+        shared = [split_views(node)[0] for node in self._gradients.values() if isinstance(node, Node)]
+        for place, group in enumerate(self.plan.groups):
+            for name in group.names if group.update.descends and not any(self.plan.clips) else ():
+                node = self._gradients[name]
+                product, views = split_views(node) if isinstance(node, Node) else (node, [])
+                if name in slopes or not isinstance(product, Node) or product.op not in ("matmul", "einsum"):
+                    continue
+                alone = shared.count(product) == 1 and all(view.op == "reshape" for view in views)
+                if alone and all(self._is_factor(split_views(arg)[0]) for arg in product.args):
+                    yield _Fused(name, product, self._number_text(place, 0))
+
+    def _is_factor(self, node: Node) -> bool:
+        """Return whether a node is as it was when the step is updated, and the sum of its squares is known."""
+        return node in self._of_data if node.op == "input" else node.op not in ("part", "constant", "broadcast_to")
+
+    def _with_factors(self, outputs: list[Any]) -> list[Any]:
+        """Return the outputs of the first part of a step: with the factors of the products that come after it.
+
+        The sums of their squares bound the squares of the products, which are not looked at.
+        """
+        self._squares: dict[Node, Node] = {}
+        factors = [arg for fused in self._fused for arg in fused.product.args]
+        for factor in factors:
+            base = split_views(factor)[0]
+            if base.op != "input" and base not in self._squares:
+                square = base.graph.add("multiply", base, base)
+                axes = tuple(range(base.ndim))
+                self._squares[base] = base.graph.add("sum", square, axes=axes, keepdims=False)
+        return [*nodes_in(outputs), *self._squares.values(), *factors]
+
+    def _stop_unless(self, condition: str) -> None:
+        """Write that the steps end before this one unless a condition holds."""
+        self.emitter.line(f"if not ({condition}):")
+        self.emitter.line("    return")
+
+    def _number(self, block: Block, node: Any) -> str:
+        """Return the text of a number."""
+        if not isinstance(node, Node):
+            return literal(node)
+        if block.is_scalar(node) or block.is_number(node):
+            return self.emitter.scalar(node)
+        return f"{self.emitter.pointer(self.emitter.view(block, node).buffer)}[0]"
+
+    def _bind_gradients(self, block: Block) -> list[tuple[View, Any]]:
+        """Let gradients be made where they belong; return those that must be copied there."""
+        late = []
+        shapes = self.plan.graph.model.numbers
+        for name in self.plan.graph.trained:
+            buffer = self._root.buffer(f"gradient {name}", shapes[name].shape, role="gradient")
+            self._arrays[f"gradient {name}"] = buffer
+            if name in self._gradients and not _bound(block, self._gradients[name], buffer.view()):
+                late.append((buffer.view(), self._gradients[name]))
+        return late
+
+    def _put(self, block: Block, view: View, node: Any) -> None:
+        """Copy a node into a view."""
+        if isinstance(node, Node) and node.fill is None:
+            self.emitter.copy(view, self.emitter.view(block, node))
+        else:
+            self.emitter.fill(view, literal(node.fill if isinstance(node, Node) else node))
+
+    def _keep(self, block: Block) -> None:
+        """Copy the outputs that metrics read."""
+        for place, node in enumerate(self._kept):
+            buffer = self._root.buffer(f"kept {place}", block.shape(node), node.kind, role="kept")
+            self._arrays[f"kept {place}"] = buffer
+            self.emitter.copy(buffer.view(), self.emitter.view(block, node))
+
+    def _check(self, block: Block) -> dict[str, Buffer]:
+        """Note the totals, and end before a step with a number that is not finite; return the new buffers."""
+        e = self.emitter
+        for place, node in enumerate(self._totals):
+            e.line(f"totals[made * {len(self._totals)} + {place}] = float({self._number(block, node)})")
+        if e.wrong in e.pointers:
+            self._stop_unless(f"{e.pointer(e.wrong)}[0] == real(0.0)")
+        for node in (self._totals[0], *self._penalties):
+            self._stop_unless(f"isfinite({self._number(block, node)})")
+        fresh = {}
+        for name, node in self._changed.items():
+            buffer = fresh[name] = self._root.buffer(f"new {name}", block.shape(node), node.kind)
+            self._put(block, buffer.view(), node)
+            self._stop_unless(f"finite({buffer.size}, {e.pointer(buffer)}) == real(0.0)")
+        for fused in self._fused:
+            texts = []
+            for arg in fused.product.args:
+                base = split_views(arg)[0]
+                if base.op == "input":
+                    texts.append(f"square_{e.pointer(self._root.storage(base).buffer)}")
+                else:
+                    texts.append(f"float({self._number(block, self._squares[base])})")
+            self._stop_unless(f"{' * '.join(texts)} <= {LIMITS[self.dtype]!r}")
+        return fresh
+
+    def _product(self, block: Block, fused: _Fused, to: str, alpha: str | None, beta: float) -> None:
+        """Write the product that gives a gradient: to <- alpha * product + beta * to."""
+        self.emitter.step += 1
+        view = self._arrays[to].view().reshape(block.shape(fused.product))
+        self.emitter.contract(block, fused.product, view, alpha, beta)
+
+    def _number_text(self, group: int, place: int) -> str:
+        return f"real(numbers[made * {self.numbers} + {self._starts[group] + place}])"
+
+    def _update(self) -> None:
+        """Write the update of runs of the flat vector, by groups of rate and decay."""
+        e, plan = self.emitter, self.plan
+        for limit, clips in zip(("norm", "value"), plan.clips, strict=True):
+            if clips:
+                e.line(f"clip_{limit}(runs, spans, flat1, real({limit}))")
+        e.line("for run in range(runs):")
+        e.line("    place = spans[3 * run + 1]")
+        for number, group in enumerate(plan.groups):
+            name = f"update{number}"
+            self._written[name] = (update_text(name, group.update),)
+            views = [f"flat{place}[place:]" for place in range(len(group.update.inputs))]
+            numbers = [self._number_text(number, place) for place in range(len(group.update.numbers))]
+            e.line(f"    if spans[3 * run] == {number}:")
+            e.line(f"        update{number}({', '.join(['spans[3 * run + 2]', *views, *numbers])})")
+
+    def _gathers(self, pad: str) -> tuple[list[str], list[str]]:
+        """Return the lines that copy the rows of a batch, and those that find the parts of larger arrays."""
+        e, lines = self.emitter, list[str]()
+        factors = {split_views(arg)[0] for fused in self._fused for arg in fused.product.args}
+        squared = {self._root.storage(base).buffer for base in factors if base.op == "input"}
+        self.data = [name for name in self._arrays if name.startswith("data ")]
+        for place, name in enumerate(self.data):
+            buffer = self._arrays[name]
+            if buffer not in e.pointers:
+                continue
+            width = math.prod(buffer.shape[1:])
+            given = f"(n, {width}, left, rows[begin:], d{place}, {e.pointers[buffer]})"
+            if self.single:  # read where it lies
+                ahead = f"rows[begin + min({AHEAD}, left - 1)] * {width}"
+                lines.append(f"{pad}fetched = fetch_row(d{place}, {ahead}, {width})")
+                lines.append(f"{pad}{e.pointers[buffer]} = d{place}[rows[begin] * {width}:]")
+            elif buffer in squared:
+                lines.append(f"{pad}square_{e.pointers[buffer]} = gather_squares{given}")
+            else:
+                lines.append(f"{pad}gather{'_ids' if buffer.kind == 'i' else ''}{given}")
+        if e.wrong in e.pointers:
+            lines.append(f"{pad}{e.pointers[e.wrong]}[0] = real(0.0)")
+        parts = [
+            f"{pad}{name} = whole_{name}[made * n * {math.prod(buffer.shape[1:])}:]"
+            for buffer, name in e.pointers.items()
+            if buffer.role in MOVING
+        ]
+        return lines, parts
+
+    def _pointers(self) -> list[str]:
+        """Return the lines that name the arrays."""
+        e, kinds = self.emitter, {"i": "ints", "f": "reals", "b": "reals"}
+        of_data = [kinds[self._arrays[name].kind] for name in self.data]
+        lines = [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(of_data)]
+        for place, (buffer, name) in enumerate(e.pointers.items()):
+            moves = buffer.role in MOVING or (self.single and buffer.role == "data")
+            lines.append(f"    {'whole_' * moves}{name}: {kinds[buffer.kind]} = memory[{place}]")
+        start = len(e.pointers)
+        flat = max((len(group.update.inputs) for group in self.plan.groups), default=2)
+        lines += [f"    flat{place}: reals = memory[{start + place}]" for place in range(flat)]
+        lines += [f"    {name}: ints = tables[{place}]" for place, (name, _) in enumerate(e.tables.values())]
+        return lines + [f"    {name} = real(settings[{place}])" for place, name in enumerate(e.settings.values())]
+
+    # the memory
+
+    def new_memory(self) -> Memory:
+        """Return working memory; see ``Workspace``."""
+        return Memory(self)
+
+    @property
+    def buffers(self) -> Iterable[Buffer]:
+        """The arrays that the function takes, in their order."""
+        return self.emitter.pointers
+
+    @cached_property
+    def moving(self) -> list[tuple[int, str]]:
+        """The places and the names of the arrays of which each batch has a part."""
+        return [(place, buffer.name) for place, buffer in enumerate(self.buffers) if buffer.role in MOVING]
+
+    @property
+    def exchanges(self) -> Sequence[Buffer]:
+        """By phase but the last, the array that is replaced by its sum over all shards."""
+        return self.emitter.exchanges
+
+    @property
+    def totals(self) -> int:
+        """How many totals a step gives."""
+        return len(self._totals)
+
+    def spans(self, parameters: Parameters) -> Array:
+        """Return (group, start, length) of each run of the flat vector whose update is a loop."""
+        fused, start = {fused.name for fused in self._fused}, 0
+        groups = {name: place for place, group in enumerate(self.plan.groups) for name in group.names}
+        spans = list[tuple[int, int, int]]()
+        for name, view in parameters.items():
+            if name in groups and name not in fused:
+                group = groups[name]
+                if spans and spans[-1][0] == group and sum(spans[-1][1:]) == start:
+                    spans[-1] = group, spans[-1][1], spans[-1][2] + view.size
+                else:
+                    spans.append((group, start, view.size))
+            start += view.size
+        return np.array(spans, np.int64).reshape(-1, 3)
+
+
+def _bound(block: Block, node: Any, view: View) -> bool:
+    """Let a node be made in a view, and return True, if it can be."""
+    if not isinstance(node, Node):
+        return False
+    base, views = split_views(node)
+    if base in block.views or not base.shape or base.op in _ELSEWHERE:
+        return False
+    try:
+        for each in reversed(views):
+            if each.op == "transpose":
+                view = view.transpose(np.argsort(each.attributes["axes"]).tolist())
+            elif each.op == "reshape":
+                view = view.reshape(block.shape(each.args[0]))
+            else:
+                return False
+    except NeedsCopy:
+        return False
+    block.views[base] = view
+    return True
+
+
+def _require_wide(outputs: Iterable[Any], drawn: Collection[Node]) -> None:
+    """Refuse random numbers that a formula computes with alone: NumPy does it in float32.
+
+    Raises:
+        CannotLower: A formula does.
+    """
+    alone = set(drawn)
+    for node in ordered(nodes_in(outputs)):
+        args = nodes_in(node.args)
+        if args and alone.issuperset(args) and node.op not in {*COMPARISONS, "astype"}:
+            if not OPERATIONS[node.op].view:
+                raise CannotLower(f"a layer computes with its random numbers alone, which are float32, in np.{node.op}")
+            alone.add(node)
+
+
+_ELSEWHERE = frozenset({"input", "constant", "part", "rows", "row_numbers", "broadcast_to", *JOINS})
+"""Operations whose results are in memory of their own, or that need memory of 0."""
+
+
+class RowKernel(StepKernel):
+    """A step on one row and its update."""
+
+    single = True

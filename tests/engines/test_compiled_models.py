@@ -1,0 +1,87 @@
+"""Whole models and layers at random train in kernels as with NumPy, in memory that they share and that they do not.
+
+As in ``test_whole_models``, each rotation has other models, ``MODELS=300`` takes so many, and a failure shows how to
+make its model again.
+"""
+
+import os
+import re
+import warnings
+
+import numpy as np
+import pytest
+from kernels_of import (  # noqa: F401 (some are fixtures)
+    in_python,
+    require_margins,
+    separate_memory,
+    without_passes,
+)
+from random_layers import FormulaModel
+from whole_models import WholeModel, require_agreement, results
+
+COUNT = int(os.environ.get("MODELS", "30"))
+CASES = pytest.mark.parametrize("case", range(COUNT))
+KINDS = pytest.mark.parametrize("kind", [WholeModel, FormulaModel], ids=["model", "formula"])
+NOT_TAKEN = "Python runs|random numbers alone"
+
+pytestmark = pytest.mark.share(1 / 10)
+
+
+def results_of_kernel(drawn):
+    """Return the results of the compiled engine, or None if the model has a layer that kernels leave to NumPy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return results(drawn, "compiled")
+        except UserWarning as said:
+            if re.search(NOT_TAKEN, str(said)):
+                return None
+            raise
+
+
+@pytest.mark.usefixtures("without_passes")
+@KINDS
+@CASES
+def test_a_random_model_learns_in_a_kernel_as_with_numpy(kind, case, pytestconfig):
+    drawn = kind(pytestconfig.option.rotation, case)
+    found = results_of_kernel(drawn)
+    if found is not None:
+        require_agreement(drawn, found)
+
+
+@pytest.mark.usefixtures("without_passes")
+@CASES
+def test_a_random_formula_of_float32_rounds_as_with_numpy(case, pytestconfig):
+    seed = pytestconfig.option.rotation, case
+    exact, drawn = FormulaModel(*seed), FormulaModel(*seed, dtype="float32")
+    truth, rounded, found = results(exact, "numpy"), results(drawn, "numpy"), results(drawn, "compiled")
+    for name, value in truth.items():
+        errors = [np.abs(other[name] - value).max(initial=0.0) for other in (rounded, found)]
+        assert errors[1] <= 10.0 * (errors[0] + 2.0**-24 * np.abs(value).max(initial=0.0)), (drawn, name)
+
+
+@KINDS
+@CASES
+def test_memory_that_arrays_share_gives_the_same_bits_as_memory_of_their_own(kind, case, pytestconfig):
+    drawn = kind(pytestconfig.option.rotation, 1000 + case)
+    shared = results_of_kernel(drawn)
+    if shared is None:
+        return
+    with separate_memory() as wholes:
+        apart = results(drawn, "compiled")
+    for name, value in shared.items():
+        np.testing.assert_array_equal(apart[name], value, err_msg=f"{drawn!r}: {name}")
+    assert wholes
+    require_margins(wholes)
+
+
+@pytest.mark.usefixtures("in_python")
+@KINDS
+@CASES
+def test_a_kernel_read_as_python_stays_within_its_arrays(kind, case, pytestconfig):
+    drawn = kind(pytestconfig.option.rotation, 2000 + case)
+    with separate_memory() as wholes:
+        found = results_of_kernel(drawn)
+    if found is not None:
+        require_agreement(drawn, found)
+        require_margins(wholes)
