@@ -13,11 +13,10 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 - ``a if c else b``, ``and`` and ``or`` compute both sides.
 - A number literal takes the type of the other operand. A name that is assigned more than once has the type of its
   first value: ``total = 0.0`` is a float, ``total = real(0.0)`` a real.
-- ``product(flip, m, n, k, alpha, a, b, beta, c)``: C <- alpha A B + beta C, row-major: A (m, k), B (k, n), C (m, n);
-  with beta = 0, C is not read. ``flip`` is 1 if A is stored as (k, m), 2 if B is stored as (n, k), else 0; 3 is as 0,
-  without BLAS, so that the bits of a row of C do not depend on m.
-- ``gemm(m, n, k, alpha, a, row_a, step_a, b, step_b, col_b, beta, c, row_c)``: the same for matrices with strides; the
-  columns of A are ``step_a`` apart and those of B ``col_b``, the rows of A ``row_a``, of B ``step_b``, of C ``row_c``.
+- ``gemm(m, n, k, alpha, a, row_a, step_a, b, step_b, col_b, beta, c, row_c)``: C <- alpha A B + beta C for A (m, k),
+  B (k, n) and C (m, n); with beta = 0, C is not read. The columns of A are ``step_a`` apart and those of B ``col_b``,
+  the rows of A ``row_a``, of B ``step_b``, of C ``row_c``.
+- ``tiled(...)`` is ``gemm`` without BLAS, so that the bits of a row of C do not depend on m.
 - ``tile``, ``table_tile``, ``hop_tile``, ``dot_tile`` and ``lanes_tile`` are products of a few rows and columns, whose
   numbers come first, as literals; see ``native.tiles`` and ``native.lanes`` for what they compute and take.
 - ``largest(x, y)`` and ``smallest(x, y)`` are ``maximum`` and ``minimum`` with 0 above -0, which LLVM makes vectors of

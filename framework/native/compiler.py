@@ -63,12 +63,8 @@ _LIBRARY = {
     **{name: name for name in ("cbrt", "cos", "cosh", "exp2", "fmod", "hypot", "log10", "log2", "sin", "sinh", "tan")},
     **{f"arc{name}": f"a{name}" for name in ("cos", "cosh", "sin", "sinh", "tan", "tan2", "tanh")},
     **{name: name for name in ("erf", "erfc")},
-    **{f"scalar_{name}": name for name in ("exp", "expm1", "log", "log1p", "tanh")},
 }
-"""Functions of floats by their names in the mathematical library of C; those of float32 end in f.
-
-``scalar_exp`` and its kin are faster than ``exp`` for one number at a time, and are not made vectors of.
-"""
+"""Functions of floats by their names in the mathematical library of C; those of float32 end in f."""
 
 
 def symbols() -> Iterator[str]:
@@ -147,7 +143,7 @@ class Program:
         self.entries: set[str] = set()
         self._loops = 0
         self.shared: set[str] = set()
-        """Which of ``product`` and ``gemm`` a kernel calls, which are in object files of their own."""
+        """Which of ``gemm`` and ``tiled`` a kernel calls, which are in object files of their own."""
 
     def compiled(self, *entries: str) -> str:
         """Return LLVM's text of some functions and of all that they call.
@@ -712,19 +708,19 @@ class _Function(ast.NodeVisitor):
         given = [("ptr", to.name), ("ptr", at.name), ("i64", size.name), ("i1", "false")]
         return self._outside("void", "llvm.memcpy.p0.p0.i64", given)
 
-    def _product_of(self, *arguments: Value) -> Value:
-        self.program.shared.add("product")
-        real = self.program.real
-        kinds = ("i64", "i64", "i64", "i64", real, f"*{real}", f"*{real}", real, f"*{real}")
-        given = [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)]
-        return self._outside("void", f"product_{real}", given)
-
     def _gemm_of(self, *arguments: Value) -> Value:
-        self.program.shared.add("gemm")
+        return self._shared("gemm", arguments)
+
+    def _tiled_of(self, *arguments: Value) -> Value:
+        return self._shared("tiled", arguments)
+
+    def _shared(self, name: str, arguments: tuple[Value, ...]) -> Value:
+        """Return a call of a product that has an object file of its own."""
+        self.program.shared.add(name)
         real, array = self.program.real, f"*{self.program.real}"
         kinds = ("i64", "i64", "i64", real, array, "i64", "i64", array, "i64", "i64", real, array, "i64")
         given = [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)]
-        return self._outside("void", f"gemm_{real}", given)
+        return self._outside("void", f"{name}_{real}", given)
 
     def _blas_of(self, flip: Value, m: Value, n: Value, k: Value, *rest: Value) -> Value:
         """Return a call of the product of CBLAS; ``flip`` is 1 if A is stored transposed, 2 if B is, 3 if both are."""

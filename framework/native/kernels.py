@@ -16,7 +16,7 @@ from framework import special
 from framework.native.cache import read, write
 from framework.native.compiler import KernelError, Program
 from framework.native.machine import Function, llvm, object_file, processor, products
-from framework.native.tiles import gemm_text, product_text
+from framework.native.tiles import gemm_text, tiled_text
 
 
 def available() -> bool:
@@ -130,13 +130,9 @@ def _compiler() -> tuple[str, ...]:
 
 @cache
 def load_shared(name: str, dtype: str) -> Function:
-    """Load ``product`` or ``gemm``, which all kernels of a dtype share."""
+    """Load ``gemm`` or ``tiled``, which all kernels of a dtype share."""
     real = Program("", dtype).real
-    text = _SHARED[name](real, processor().registers, blas=products() == "openblas")
+    text = gemm_text(blas=products() == "openblas") if name == "gemm" else tiled_text(real, processor().registers)
     function = compiled(text, name, dtype)
     llvm().add_symbol(f"{name}_{real}", function.address)
     return function
-
-
-_SHARED = {"gemm": gemm_text, "product": product_text}
-"""The texts of the functions that have object files of their own, for a type of floats and the registers."""

@@ -20,7 +20,7 @@ class Registers(NamedTuple):
         return self.width // (4 if real == "float" else 8)
 
 
-_GEMM = """
+_TILED = """
 def stripe(lanes, rows, fewer, vectors, masked, m, a, row_a, step_a, b, step_b, c, row_c, k, alpha, beta, left):
     whole = m - m % rows
     for i in range(0, whole, rows):
@@ -33,12 +33,6 @@ def stripe(lanes, rows, fewer, vectors, masked, m, a, row_a, step_a, b, step_b, 
     for i in range(part, m):
         at, to = a[i * row_a:], c[i * row_c:]
         tile(lanes, 1, vectors, masked, at, row_a, step_a, b, step_b, to, row_c, k, alpha, beta, left)
-
-
-def gemm(m: int, n: int, k: int, alpha: real, a: reals, row_a: int, step_a: int, b: reals, step_b: int, col_b: int,
-         beta: real, c: reals, row_c: int):
-    {large}
-    tiled(m, n, k, alpha, a, row_a, step_a, b, step_b, col_b, beta, c, row_c)
 
 
 def tiled(m: int, n: int, k: int, alpha: real, a: reals, row_a: int, step_a: int, b: reals, step_b: int, col_b: int,
@@ -78,50 +72,34 @@ def tiled(m: int, n: int, k: int, alpha: real, a: reals, row_a: int, step_a: int
             share = real(1.0)
 """
 
-_PRODUCT = """
-def product(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, beta: real, c: reals):
-    if n == 1 and flip != 1 or m == 1 and flip == 2:
-        rows, x, y = m if n == 1 else n, a if n == 1 else b, b if n == 1 else a
-        for i in range(rows):
-            total = real(0.0)
-            for p in range(k):
-                total += x[i * k + p] * y[p]
-            c[i] = alpha * total + (beta * c[i] if beta != 0.0 else real(0.0))
-        return
-    if n == 1:
-        for i in range(m):
-            c[i] = beta * c[i] if beta != 0.0 else real(0.0)
-        for p in range(k):
-            factor = alpha * b[p]
-            for i in range(m):
-                c[i] += factor * a[p * m + i]
-        return
+_GEMM = """
+def gemm(m: int, n: int, k: int, alpha: real, a: reals, row_a: int, step_a: int, b: reals, step_b: int, col_b: int,
+         beta: real, c: reals, row_c: int):
     {large}
-    if flip == 1:
-        tiled(m, n, k, alpha, a, 1, m, b, n, 1, beta, c, n)
-    elif flip == 2:
-        tiled(m, n, k, alpha, a, k, 1, b, 1, k, beta, c, n)
-    else:
-        tiled(m, n, k, alpha, a, k, 1, b, n, 1, beta, c, n)
+    tiled(m, n, k, alpha, a, row_a, step_a, b, step_b, col_b, beta, c, row_c)
 """
 
-_LARGE = """if flip != 3 and m * n * k > 16777216:
-        blas(flip, m, n, k, alpha, a, m if flip == 1 else k, b, k if flip == 2 else n, beta, c, n)
-        return"""
-
-_LARGE_STRIDED = """if m * n * k > 16777216 and (step_a == 1 or row_a == 1) and (col_b == 1 or step_b == 1):
+_LARGE = """if m * n * k > 16777216 and (step_a == 1 or row_a == 1) and (col_b == 1 or step_b == 1):
         left, right = 0 if step_a == 1 else 1, 0 if col_b == 1 else 2
         blas(left + right, m, n, k, alpha, a, max(row_a, step_a), b, max(step_b, col_b), beta, c, row_c)
         return"""
 
 
-def gemm_text(real: str, registers: Registers, *, blas: bool) -> str:
-    """Return the function ``gemm`` in the kernel language.
+def gemm_text(*, blas: bool) -> str:
+    """Return the function ``gemm`` in the kernel language, which calls ``tiled``.
+
+    Args:
+        blas: Whether NumPy's OpenBLAS takes the large products.
+    """
+    return _GEMM.format(large=_LARGE if blas else "")
+
+
+def tiled_text(real: str, registers: Registers) -> str:
+    """Return the function ``tiled`` in the kernel language.
 
     Args:
         real: "double" or "float".
         registers: Those of the processor.
-        blas: Whether NumPy's OpenBLAS takes the large products.
     """
     lanes = registers.lanes(real)
     rows = {1: 8, 2: 8, 3: 8, 4: 6} if registers.number >= 32 else {1: 8, 2: 6}
@@ -135,19 +113,7 @@ def gemm_text(real: str, registers: Registers, *, blas: bool) -> str:
             _stripe(f"left > {less * fewer}", part, rows[vectors], vectors, f"left - {part * (vectors - 1)}")
         )
     text = f"\n{' ' * 16}el".join(stripes)
-    large = _LARGE_STRIDED if blas else ""
-    return _GEMM.format(large=large, depth=256, width=width, rows=480, stripes=text)
-
-
-def product_text(real: str, registers: Registers, *, blas: bool) -> str:
-    """Return the function ``product`` in the kernel language, and ``gemm``, which it calls.
-
-    Args:
-        real: "double" or "float".
-        registers: Those of the processor.
-        blas: Whether NumPy's OpenBLAS takes the large products.
-    """
-    return gemm_text(real, registers, blas=blas) + _PRODUCT.format(large=_LARGE if blas else "")
+    return _TILED.format(depth=256, width=width, rows=480, stripes=text)
 
 
 def _stripe(test: str, lanes: int, rows: int, vectors: int, left: str) -> str:

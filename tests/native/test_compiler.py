@@ -115,29 +115,6 @@ def run(arrays: arrays, n: int):
         np.testing.assert_array_equal(x, [3.0, 3.0, 3.0, 1.0, -2.0, 3.0])
 
 
-SIZES = [(1, 1, 1), (5, 3, 0), (1, 9, 5), (9, 1, 5), (7, 33, 20), (13, 70, 65), (5, 2, 9), (20, 300, 4), (490, 19, 300)]
-
-
-@pytest.mark.share(1 / 3)
-@DTYPES
-@pytest.mark.parametrize("flip", [0, 1, 2])
-@pytest.mark.parametrize("beta", [0.0, 1.0, -0.5])
-@pytest.mark.parametrize("sizes", SIZES)
-def test_products_are_those_of_numpy(dtype, flip, beta, sizes):
-    text = """
-def run(flip: int, m: int, n: int, k: int, alpha: real, a: reals, b: reals, beta: real, c: reals):
-    product(flip, m, n, k, alpha, a, b, beta, c)
-"""
-    m, n, k = sizes
-    rng = np.random.default_rng(0)
-    a, b, c = (rng.integers(-4, 5, size).astype(dtype) for size in (m * k, k * n, m * n))
-    found, expected = (np.concatenate([c, [7.0]]).astype(dtype) for _ in range(2))
-    found[: m * n] = np.nan if beta == 0.0 else found[: m * n]
-    compiled(text, "run", dtype)(flip, m, n, k, 0.5, a, b, beta, found)
-    runnable(text, "run", dtype)(flip, m, n, k, 0.5, a, b, beta, expected)
-    np.testing.assert_array_equal(found, expected)
-
-
 def test_divergence_is_seen():
     text = (
         "def run(x: reals, n: int) -> real:\n    t = real(0.0)\n    for i in range(n):\n        t += x[i]\n    return t"

@@ -31,7 +31,7 @@ def kernel_of(model, loss=None, optimizer=None, batch=None, regularizers=()):
 def without_passes(monkeypatch, tmp_path):
     """Compile without LLVM's passes, which take most of the time."""
     for dtype in ("float64", "float32"):
-        for name in ("product", "gemm"):
+        for name in ("gemm", "tiled"):
             kernels.load_shared(name, dtype)  # which all kernels share, with its passes
     monkeypatch.setenv("FRAMEWORK_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(kernels, "object_file", _object_file_without_passes)

@@ -52,25 +52,6 @@ def within(value: Any) -> Any:
     return Within(value) if isinstance(value, np.ndarray) else value
 
 
-def product(flip: int, m: int, n: int, k: int, alpha: Any, a: Array, b: Array, beta: Any, c: Array) -> None:
-    """C <- alpha A B + beta C, row-major: A (m, k), B (k, n), C (m, n); with beta = 0, C is not read.
-
-    Args:
-        flip: 1 if A is stored as (k, m), 2 if B is stored as (n, k), else 0. 3 is as 0, without
-            BLAS: the bits of a row of C do not depend on m.
-        m: The rows of A and C.
-        n: The columns of B and C.
-        k: The columns of A, the rows of B.
-        alpha: The factor of the product.
-        a: A.
-        b: B.
-        beta: The factor of C.
-        c: C, which is changed.
-    """
-    left, right = (1, m) if flip == 1 else (k, 1), (1, k) if flip == 2 else (n, 1)
-    gemm(m, n, k, alpha, a, *left, b, *right, beta, c, n)
-
-
 def gemm(
     m: int,
     n: int,
@@ -186,10 +167,9 @@ def runnable(text: str, entry: str, dtype: str) -> Callable[..., Any]:
     """
     names: dict[str, Any] = dict.fromkeys(("reals", "floats", "ints", "arrays"), Array)
     names |= {name: getattr(np, name) for name in _ELEMENTWISE.split()} | {"erf": erf, "erfc": erfc}
-    names |= {f"scalar_{name}": getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "tanh")}
     names |= {"real": np.dtype(dtype).type, "float": np.float64, "inf": np.inf, "nan": np.nan}
-    functions = (product, gemm, memory, copy, prefetch, bits, number, table_tile, hop_tile, dot_tile, lanes_tile)
+    functions = (gemm, memory, copy, prefetch, bits, number, table_tile, hop_tile, dot_tile, lanes_tile)
     names |= {function.__name__: function for function in functions}
-    names |= {"largest": np.maximum, "smallest": np.minimum, "power": np.power}
+    names |= {"tiled": gemm, "largest": np.maximum, "smallest": np.minimum, "power": np.power}
     exec(text, names)
     return lambda *arguments: names[entry](*map(within, arguments))

@@ -23,7 +23,7 @@ c: floats = words[7]
 _PRODUCTS = '''
 def dense(n: int, inputs: int, units: int, x: reals, w: reals, b: reals, h: reals):
     """h = x w + b; a row of h has the same bits whatever n is."""
-    gemm(n, units, inputs, real(1.0), x, inputs, 1, w, units, 1, real(0.0), h, units)
+    tiled(n, units, inputs, real(1.0), x, inputs, 1, w, units, 1, real(0.0), h, units)
     for i in range(n):
         for j in range(units):
             h[i * units + j] += b[j]
