@@ -77,22 +77,38 @@ class CompiledEngine(ChunkEngine):
         self._told: str | None = None  # why NumPy makes the update, as far as a warning has said it
 
     def make_plan(self, batch: Batch) -> Planned:
-        within = f"{', '.join(self.within)} must act within each step" if self.within else ""
-        within = "the update of shards is NumPy's" if self.strategy is not None else within
-        mixes, given = self.strategy is not None and self.strategy.mixes, (self.run, self.regularizers, self.figures)
-        settings: dict[str, Any] = {"lifted": self.lifted, "shards": mixes, "within": within}
-        made = None
-        if self._single:
-            with suppress(CannotLower):
-                made = planned(*given, batch, RowKernel, **settings)
+        made, refusal = None, ""
+        try:
+            made = self._made(batch)
+        except CannotLower as error:
+            refusal = str(error)
+        refusals = [] if self.strategy is None else self.strategy.shards.workers.gather(refusal)
+        for rank, reason in enumerate(refusals):
+            if reason and not all(refusals):
+                raise UsageError(
+                    f"engine='compiled': worker {rank} has no kernel ({reason}), and worker {refusals.index('')} has "
+                    "one, so that the bits would depend on the number of workers; use one llvmlite everywhere, or "
+                    "train with engine='numpy'"
+                )
         if made is None:
-            made = planned(*given, batch, self.compile, **settings)
+            raise CannotLower(refusal)
         reason = made.compiled.plan.reason
         before, self._told = self._told, reason
         known = self.quiet if before is None else reason == before
         if reason and not known and self.strategy is None:
             warn(f"engine={self.name!r}: falling back to NumPy for the update: {reason}")
         return made
+
+    def _made(self, batch: Batch) -> Planned:
+        """Return the plan of this worker, with a kernel for single rows where batches have one."""
+        within = f"{', '.join(self.within)} must act within each step" if self.within else ""
+        within = "the update of shards is NumPy's" if self.strategy is not None else within
+        mixes, given = self.strategy is not None and self.strategy.mixes, (self.run, self.regularizers, self.figures)
+        settings: dict[str, Any] = {"lifted": self.lifted, "shards": mixes, "within": within}
+        if self._single:
+            with suppress(CannotLower):
+                return planned(*given, batch, RowKernel, **settings)
+        return planned(*given, batch, self.compile, **settings)
 
     def longest(self, piece: Piece) -> float:
         """Return the steps of one size that are left, as many as what is kept of them leaves room for."""
