@@ -169,7 +169,7 @@ def _listed(rules: Any) -> Any:
         raise SettingsError(f"Preprocess: setting 'columns' must have steps by name, as {{'<number>': [{rules!r}]}}")
     for key, steps in rules.items() if isinstance(rules, Mapping) else ():
         for step in steps if isinstance(steps, list | tuple) else (steps,):
-            if not isinstance(step, ColumnStep | Mapping):
+            if not isinstance(step, ColumnStep | Mapping | int | float | None):  # pydantic has the place of numbers
                 meant = _from_text(ColumnStep, getattr(step, "__name__", step))
                 advised = repr(meant) if isinstance(meant, ColumnStep) else "Standardize()"
                 raise SettingsError(f"Preprocess: {key!r} must have a list of steps, as [{advised}]; got {brief(step)}")

@@ -55,7 +55,12 @@ def test_a_random_formula_of_float32_rounds_as_with_numpy(case, pytestconfig):
     seed = pytestconfig.option.rotation, case
     exact, drawn = FormulaModel(*seed), FormulaModel(*seed, dtype="float32")
     truth, rounded, found = results(exact, "numpy"), results(drawn, "numpy"), results(drawn, "compiled")
+    start = {f"parameter {name}": value for name, value in exact.model.parameters.items()}
+    changes = {name: np.abs(truth[name] - value).max(initial=0.0) for name, value in start.items()}
+    vanishing = {name for name, change in changes.items() if change < 1e-12 * max(changes.values())}
     for name, value in truth.items():
+        if name in vanishing:  # the gradient is rounding alone
+            continue
         errors = [np.abs(other[name] - value).max(initial=0.0) for other in (rounded, found)]
         assert errors[1] <= 10.0 * (errors[0] + 2.0**-24 * np.abs(value).max(initial=0.0)), (drawn, name)
 
