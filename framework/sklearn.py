@@ -536,7 +536,8 @@ class _Neural(BaseEstimator):
             NotFittedError: ``fit`` has not been called.
             ValueError: X has other columns than in ``fit``, or holds something else than finite numbers.
         """
-        predictions: Array = self._targets.decode(self._outputs(X))
+        outputs = self._outputs(X)  # before the targets, which an estimator that is not fitted does not have
+        predictions: Array = self._targets.decode(outputs)
         return predictions
 
 
