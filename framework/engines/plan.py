@@ -303,7 +303,7 @@ def planned(
         losses = keys_of(loss, *(formula for _, formula in formulas), *regularizers, dtype=model.dtype)
         form = form_of(batch[1]), batch[2] is None, model.parameters.frozen, len(figures.of_metrics), derives
         updates = tuple((group.update.key, group.names) for group in groups)
-        key = make, plain.key, losses, form, reason, updates, clips[0] is None, clips[1] is None
+        key = make, plain.key, losses, tuple(formulas), form, reason, updates, clips[0] is None, clips[1] is None
         made = share(key, compiled, model._built().programs if plain.calls else None)
     except CannotLower:
         raise

@@ -13,7 +13,10 @@ from framework import (
     Heads,
     Layer,
     Loss,
+    Losses,
+    MeanAbsoluteError,
     MeanSquaredError,
+    OutputMetric,
     Reshape,
     Sequential,
     SGDOptimizer,
@@ -164,6 +167,22 @@ def test_graphs_that_differ_in_the_names_of_outputs_are_told_apart():
 
     assert heads("a", "b") == (["a", "b"], ["a", "b"])
     assert heads("c", "d") == (["c", "d"], ["c", "d"])
+
+
+@pytest.mark.parametrize(("engine", "package"), [("numpy", "numpy"), ("compiled", "llvmlite"), ("jax", "jax")])
+def test_metrics_of_other_outputs_are_told_apart(engine, package):
+    pytest.importorskip(package)
+    rows = {"a": Y, "b": 2.0 * Y}
+    loss = Losses(a=MeanSquaredError(), b=MeanSquaredError())
+    for name in rows:
+        metric = OutputMetric(name, MeanAbsoluteError())
+        model = Heads(a=Dense(4, 3), b=Dense(4, 3))
+        expected = metric(model(X), rows)
+        optimizer = SGDOptimizer(learning_rate=1e-9)
+        trainer = Trainer(loss=loss, optimizer=optimizer, metrics=[metric], epochs=1, engine=engine)
+        run = trainer.fit(model, (X, rows))
+        assert run.engine == engine
+        assert run.history[metric.key][0] == pytest.approx(expected, rel=1e-5)
 
 
 class Doubled(Activation):
