@@ -10,6 +10,7 @@ pytest.importorskip("llvmlite")
 from framework import (
     ELU,
     L2,
+    Bilinear,
     CrossEntropy,
     Dense,
     Huber,
@@ -41,8 +42,12 @@ def text_of(monkeypatch):
         texts.clear()
         rng = np.random.default_rng(0)
         y = rng.normal(size=(12, 3)) if loss is not None else rng.integers(0, 3, 12)
-        settings |= {"loss": loss or CrossEntropy(), "optimizer": SGDOptimizer(learning_rate=0.1)}
-        trainer = Trainer(batch_size=6, epochs=1, engine="compiled", **settings)
+        settings = {
+            "batch_size": 6,
+            "loss": loss or CrossEntropy(),
+            "optimizer": SGDOptimizer(learning_rate=0.1),
+        } | settings
+        trainer = Trainer(epochs=1, engine="compiled", **settings)
         trainer.fit(model, (rng.normal(size=(12, 7)), y))
         (text,) = texts
         return text
@@ -93,3 +98,14 @@ def test_products_of_other_sizes_compile_nothing_new(text_of):
         return set(re.findall(r"def nest_\w+\([^)]*\):\n    gemm.*", text_of(model)))
 
     assert products(33) == products(40)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [dense, lambda: Sequential(Bilinear(units=5, first=3), Dense(units=3, activation=Softmax()))],
+    ids=["dense", "products of two parts of a row"],
+)
+def test_a_batch_of_one_row_is_read_where_it_lies(text_of, model):
+    (train,) = re.findall(r"def train\(.*", text_of(model(), batch_size=1), re.DOTALL)
+    assert "fetch_row(d0, " in train
+    assert "gather(" not in train

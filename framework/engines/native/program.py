@@ -129,7 +129,7 @@ class StepKernel:
         helpers = HELPERS.format(ahead=AHEAD, line=64 // np.dtype(self.dtype).itemsize)
         called = dict.fromkeys(re.findall(r"\b(\w+)\(", train))
         return {
-            **{name: (helpers,) for name in called if f"\ndef {name}(" in helpers},
+            **{name: (helpers,) for name in called if re.search(rf"\ndef {name}\(\w+: ", helpers)},
             **self.emitter.functions,
             **self._written,
         }
@@ -146,9 +146,10 @@ class StepKernel:
         self._arrays: dict[str, Buffer] = {}
         for name, node in self.plan.inputs.items():
             if not first.is_number(node):
-                self._arrays[name] = first.buffer(name, first.shape(node), node.kind, role=name.partition(" ")[0])
-                if name in nodes and nodes[name].op == "input":
-                    first.views[nodes[name]] = self._arrays[name].view()
+                read = nodes.get(name, node)  # of a batch of one row
+                self._arrays[name] = first.buffer(name, first.shape(read), node.kind, role=name.partition(" ")[0])
+                if name in nodes and read.op == "input":
+                    first.views[read] = self._arrays[name].view()
         late = self._bind_gradients(block)
         if checked:
             e.block(first.schedule())
@@ -277,7 +278,9 @@ class StepKernel:
 
     def _is_factor(self, node: Node) -> bool:
         """Return whether a node is as it was when the step is updated, and the sum of its squares is known."""
-        return node in self._of_data if node.op == "input" else node.op not in ("part", "constant", "broadcast_to")
+        if node.op == "input":
+            return node in self._of_data and not self.single  # one row is read where it lies
+        return node.op not in ("part", "constant", "broadcast_to")
 
     def _with_factors(self, outputs: list[Any]) -> list[Any]:
         """Return the outputs of the first part of a step: with the factors of the products that come after it.
