@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from operator import is_not
 from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 import numpy as np
 
@@ -21,6 +22,9 @@ MOVING = ("draw", "kept")
 
 GIVEN = ("number", "gradient", "buffer", *MOVING)
 """The roles of arrays that are not working memory."""
+
+_KEPT = 4
+"""The numbers of rows whose arrays are kept: those of the batches and of the last batch, or of two shards of each."""
 
 
 class Kernel(Protocol):
@@ -99,15 +103,22 @@ class _Held(NamedTuple):
 
 
 class Memory:
-    """The working memory of a kernel, and where it lies."""
+    """The working memory of a kernel, and where it lies. It ends with its kernel, which it does not keep."""
 
     def __init__(self, kernel: Kernel) -> None:
         """Begin without arrays."""
-        self._kernel, self._done = kernel, np.zeros(1, np.int64)
+        self._of, self._done = ref(kernel), np.zeros(1, np.int64)
         self._laid: dict[int, tuple[dict[Buffer, Array], list[Array], Array]] = {}
         self._states: dict[tuple[int, int], tuple[tuple[Any, ...], _Held]] = {}
+        self._training: Any = None  # whose states these are: the memory of its optimizer
         self._changing: tuple[Any, ...] = (None,) * 5  # the arrays of the last steps
         self._places: list[Any] = []  # where they lie
+
+    @property
+    def _kernel(self) -> Kernel:
+        kernel = self._of()
+        assert kernel is not None
+        return kernel
 
     def run(self, steps: Steps, slot: Slot, optimizer: BoundOptimizer) -> int:
         """Make steps; return the first batch that is not done.
@@ -117,8 +128,9 @@ class Memory:
             slot: The arrays for the gradients and the new buffers.
             optimizer: The optimizer, with the parameters and their memory.
         """
-        function, held = self._kernel.function, self._hold(steps.rows, slot, optimizer)
-        for place, name in self._kernel.moving:
+        kernel = self._kernel
+        function, held = kernel.function, self._hold(kernel, steps.rows, slot, optimizer)
+        for place, name in kernel.moving:
             (held.located[place],) = addresses([steps.moving[name]])
         changing = steps.order, steps.counts, steps.numbers, steps.totals, steps.data[1]
         if any(map(is_not, changing, self._changing)):
@@ -137,17 +149,21 @@ class Memory:
         exchanges = self._kernel.exchanges
         return self._laid[rows][0][exchanges[phase]] if phase < len(exchanges) else None
 
-    def _hold(self, rows: int, slot: Slot, optimizer: BoundOptimizer) -> _Held:
+    def _hold(self, kernel: Kernel, rows: int, slot: Slot, optimizer: BoundOptimizer) -> _Held:
         """Return the arrays that the function takes besides those of the steps."""
         model, parameters = optimizer.model, optimizer.parameters
+        if self._training is not optimizer.memory:  # another training has other slots
+            self._training, self._states = optimizer.memory, {}
         memory = optimizer.memory.values()
         state = parameters.version, parameters.vector, *memory, *model.buffers.values(), *slot.buffers.values()
         known, held = self._states.get((rows, id(slot.gradient)), ((), _Held()))
         if len(known) == len(state) and known[0] == state[0] and not any(map(is_not, known[1:], state[1:])):
             return held
         if rows not in self._laid:
-            self._laid[rows] = lay_out(self._kernel.emitter, rows)
-        kernel, tables = self._kernel, self._laid[rows][1]
+            if len(self._laid) == _KEPT:
+                self._forget(next(iter(self._laid)))
+            self._laid[rows] = lay_out(kernel.emitter, rows)
+        tables = self._laid[rows][1]
         own = {
             "number": {**parameters.views, **model.buffers},
             "gradient": slot.gradients,
@@ -160,6 +176,11 @@ class Memory:
         held = _Held(located, len(spans), tuple(places), (arrays, spans, of_tables))
         self._states[rows, id(slot.gradient)] = state, held
         return held
+
+    def _forget(self, rows: int) -> None:
+        """Let go of the arrays for a number of rows."""
+        del self._laid[rows]
+        self._states = {key: value for key, value in self._states.items() if key[0] != rows}
 
     def _array(self, buffer: Buffer, rows: int, places: Mapping[str, Mapping[str, Array]]) -> Array:
         role, _, name = buffer.name.partition(" ")
