@@ -87,6 +87,24 @@ def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_
             recipe.resume(run, (X, Y))
 
 
+@pytest.mark.parametrize("metrics", [(), (Accuracy(),)])
+def test_an_interruption_before_the_kernel_is_called_undoes_no_counted_step(monkeypatch, metrics):
+    prepare, calls = CompiledEngine._per_step, []
+
+    def or_interrupt(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return prepare(*arguments)
+
+    monkeypatch.setattr(CompiledEngine, "_per_step", or_interrupt)
+    recipe = trainer(epochs=9, metrics=metrics)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        recipe.fit(NEURON.copy(), (X, Y))
+    assert caught.value.run.consistent
+    require_same(recipe.resume(caught.value.run, (X, Y)), recipe.fit(NEURON.copy(), (X, Y)))
+
+
 class Given(Schedule):
     """Gives rates that are none from step 10 on."""
 

@@ -70,7 +70,7 @@ class CompiledEngine(ChunkEngine):
         """Prepare for a run."""
         super().__init__(*settings, **options)
         self._data: tuple[Any, Any] = (None, None)  # the arrays of a piece, and as the kernel takes them
-        self._kept: list[tuple[Array, Array]] = []  # arrays that a chunk changes, and what they were before it
+        self._kept: list[tuple[Array, Array]] | None = None  # what a chunk changes, with copies; None before it does
         self._outputs: list[Array] = []  # of the last chunk
         self._known: tuple[tuple[Any, ...], Any] = ((None, None, None), ())  # of the last chunk
         self._single = False  # whether batches have one row
@@ -137,9 +137,6 @@ class CompiledEngine(ChunkEngine):
         kernel, optimizer, model = made.compiled, run.optimizer, run.model
         if self._data[0] is not piece.arrays:
             self._data = piece.arrays, self._leaves(kernel, piece.arrays)
-        if self.metrics:
-            arrays = (optimizer.parameters.vector, *optimizer.memory.values(), *model.buffers.values())
-            self._kept = [(array, array.copy()) for array in arrays]
         draws = [draw for draw, _ in kernel.plan.graph.model.draws]
         moving = self._moving(kernel, self.draw(draws, count, size, count), count * size) if kernel.moving else {}
         order, first = np.ascontiguousarray(piece.rows, np.int64), piece.place // piece.size
@@ -160,10 +157,13 @@ class CompiledEngine(ChunkEngine):
             seen=self.watched,
         )
         self._outputs, slot = _outputs(steps), Slot.of(model)
+        changing = optimizer.parameters.vector, *optimizer.memory.values(), *model.buffers.values()
+        self._kept = [(array, array.copy()) for array in (changing if self.metrics else ())]
         begun = time.perf_counter()
         count = slot.workspace[kernel].run(steps, slot, optimizer) - first
         seconds = time.perf_counter() - begun
         if not count:
+            self._kept = None
             return None
         for gradient in model.parameters.frozen_gradients:
             gradient[...] = 0.0
@@ -199,9 +199,13 @@ class CompiledEngine(ChunkEngine):
         return plan.output_trees([array[start : start + rows] for array in self._outputs])  # type: ignore[no-any-return]
 
     def undo(self) -> bool:
-        for array, before in self._kept:
+        kept, self._kept = self._kept, None
+        for array, before in kept or ():
             array[:] = before
-        return bool(self._kept)
+        return kept is None or bool(kept)
+
+    def commit(self) -> None:
+        self._kept = None
 
     def _leaves(self, kernel: StepKernel, batch: Batch) -> tuple[list[Array], Array]:
         """Return the leaves of a batch as the kernel takes them, and where they lie."""
