@@ -19,6 +19,7 @@ from framework import (
     Focal,
     HalfSquaredError,
     Identity,
+    Layer,
     Loss,
     Losses,
     MeanSquaredError,
@@ -290,3 +291,10 @@ class Alternating(Optimizer):
 def test_truths_signs_masks_and_infinite_bounds_mean_what_they_mean_in_numpy():
     data, optimizer = (X, NUMBERS), Alternating(learning_rate=0.5)
     require_agreement(both(lambda: network(Sawtooth()), HalfSquaredError(), optimizer, data, epochs=5))
+
+
+def test_a_parameter_may_be_called_count():
+    def make():
+        return Layer.of(lambda x, count, w: count * (x @ w), shapes={"count": (), "w": (3, 2)})
+
+    require_agreement(both(make, MeanSquaredError(), PLAIN, (X, NUMBERS), epochs=5))

@@ -214,7 +214,8 @@ class Block:
 
     def is_number(self, node: Node) -> bool:
         """Return whether a node is a number of the step: what the loss is divided by."""
-        return node.op == "input" and not node.shape and node.name.rstrip(">").rpartition(" ")[2] == "count"
+        words = node.name.rstrip(">").split(" ") if node.op == "input" and not node.shape else [""]
+        return words[-1] == "count" and "number" not in words  # a parameter may have this name too
 
     def _floats(self, node: Node) -> bool:
         """Return whether a cheap operation depends on cheap inputs alone, and is computed wherever it is read.
