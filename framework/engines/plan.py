@@ -87,7 +87,7 @@ class Update:
     def descends(self) -> bool:
         """Whether it is w <- w - rate * g and nothing else."""
         match self.outputs["values"]:
-            case Node(op="subtract", args=(before, Node(op="multiply", args=factors))):
+            case Node(op="subtract", args=(before, Node(op="multiply", args=factors))) if len(self.numbers) == 1:
                 plain = before is self.inputs["values"] and {*factors} == {self.inputs["gradients"], *self.numbers}
             case _:
                 plain = False

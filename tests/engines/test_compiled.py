@@ -298,3 +298,15 @@ def test_a_parameter_may_be_called_count():
         return Layer.of(lambda x, count, w: count * (x @ w), shapes={"count": (), "w": (3, 2)})
 
     require_agreement(both(make, MeanSquaredError(), PLAIN, (X, NUMBERS), epochs=5))
+
+
+class Squared(Optimizer):
+    """A user's optimizer without a rate."""
+
+    def update(self, values, gradients, rate, step):
+        values -= gradients * gradients
+
+
+def test_a_product_of_gradients_is_not_the_step_of_plain_descent():
+    data = X, 0.1 * NUMBERS
+    require_agreement(both(lambda: network(Tanh()), MeanSquaredError(), Squared(learning_rate=1.0), data, epochs=2))
