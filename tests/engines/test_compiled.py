@@ -9,6 +9,7 @@ from catalogue import catalogue
 
 import framework
 from framework import (
+    L2,
     Accuracy,
     Activation,
     AdamOptimizer,
@@ -310,3 +311,13 @@ class Squared(Optimizer):
 def test_a_product_of_gradients_is_not_the_step_of_plain_descent():
     data = X, 0.1 * NUMBERS
     require_agreement(both(lambda: network(Tanh()), MeanSquaredError(), Squared(learning_rate=1.0), data, epochs=2))
+
+
+@pytest.mark.parametrize("parameters", ["b", "u", "*"])
+def test_a_penalty_of_a_matrix_whose_gradient_is_a_factor_of_another(parameters):
+    def make():
+        shapes = {"u": (3, 4), "v": (4, 2), "b": (3, 2)}
+        return Layer.of(lambda x, u, v, b: x @ (np.tanh(u) @ v + b), shapes=shapes)
+
+    penalties = [L2(strength=0.3, parameters=parameters)]
+    require_agreement(both(make, MeanSquaredError(), PLAIN, (X, NUMBERS), epochs=5, regularizers=penalties))

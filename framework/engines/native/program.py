@@ -314,11 +314,18 @@ class StepKernel:
         """Let gradients be made where they belong; return those that must be copied there."""
         late = []
         shapes = self.plan.graph.model.numbers
+        factors = {split_views(factor)[0] for fused in self._fused for factor in fused.product.args}
         for name in self.plan.graph.trained:
-            buffer = self._root.buffer(f"gradient {name}", shapes[name].shape, role="gradient")
-            self._arrays[f"gradient {name}"] = buffer
-            if name in self._gradients and not _bound(block, self._gradients[name], buffer.view()):
-                late.append((buffer.view(), self._gradients[name]))
+            buffer = self._arrays[f"gradient {name}"] = self._root.buffer(
+                f"gradient {name}", shapes[name].shape, role="gradient"
+            )
+            gradient = self._gradients.get(name)
+            if gradient is None:
+                continue
+            # A slope is added before the products after the step read their factors.
+            read_later = name in self._slopes and isinstance(gradient, Node) and split_views(gradient)[0] in factors
+            if read_later or not _bound(block, gradient, buffer.view()):
+                late.append((buffer.view(), gradient))
         return late
 
     def _put(self, block: Block, view: View, node: Any) -> None:
