@@ -49,6 +49,16 @@ def set_in_loop(h, e, w):
     return h
 
 
+def recurrent_pair(step):
+    """Return a formula that runs a step with two states, the first of which is also its output."""
+
+    def formula(x, w):
+        (h, g), outputs = loop(lambda states, e: (step(*states, e, w), states[0]), (x[:, 0], x[:, 1] @ w), x)
+        return outputs + (h - 2.0 * g)[:, None]
+
+    return formula
+
+
 def integers(x):
     return (3.0 * x).astype(int)
 
@@ -67,6 +77,9 @@ FORMULAS = {
         SQUARE,
     ),
     "look-up in a loop": (recurrent(lambda h, e, w: np.tanh(h + w[np.abs(integers(e[:, 0])) % 4])), SQUARE),
+    "a state that is the other one before": (recurrent_pair(lambda h, g, e, w: (np.tanh(e @ w + h - g), h)), SQUARE),
+    "states that change places": (recurrent_pair(lambda h, g, e, w: (g, np.tanh(e @ w + h))), SQUARE),
+    "a state that is turned around": (recurrent_pair(lambda h, g, e, w: (h[:, ::-1], np.tanh(e @ w + g))), SQUARE),
     "index of the largest": (
         lambda x, w: (
             np.take_along_axis(x @ w, (x @ w).argmax(axis=2, keepdims=True), axis=2)

@@ -180,9 +180,18 @@ class Emitter(Writer):
                 self.copy(target, self.view(inner, output))
         for total, output in zip(sums, body.outputs[len(body.outputs) - len(sums) :], strict=True):
             self.add(total, self.view(inner, output))
-        news = [self.view(inner, output) for output in body.outputs[: len(states)]]
+        news = [self._new_state(inner, body, output) for output in body.outputs[: len(states)]]
         for state, new in zip(states, news, strict=True):
             self.copy(state, new)
+
+    def _new_state(self, inner: Block, body: Body, output: Node) -> View:
+        """Return where a new state lies; one that shows an old state is copied before that is overwritten."""
+        new = self.view(inner, output)
+        if split_views(output)[0] not in body.states:
+            return new
+        copied = inner.buffer("state", new.shape, output.kind).view()
+        self.copy(copied, new)
+        return copied
 
     def put(self, block: Block, target: View, value: object) -> None:
         """Copy a node, or a plain number, into a view."""
