@@ -59,6 +59,14 @@ def recurrent_pair(step):
     return formula
 
 
+def loop_in_loop(x, w):
+    def step(h, e):
+        return loop(lambda g, f: (np.tanh(g + f[:, None] * (h @ w)), g), h, e)
+
+    last, outputs = loop(step, x[:, 0], x)
+    return outputs.sum(axis=2) + last[:, None]
+
+
 def integers(x):
     return (3.0 * x).astype(int)
 
@@ -80,6 +88,7 @@ FORMULAS = {
     "a state that is the other one before": (recurrent_pair(lambda h, g, e, w: (np.tanh(e @ w + h - g), h)), SQUARE),
     "states that change places": (recurrent_pair(lambda h, g, e, w: (g, np.tanh(e @ w + h))), SQUARE),
     "a state that is turned around": (recurrent_pair(lambda h, g, e, w: (h[:, ::-1], np.tanh(e @ w + g))), SQUARE),
+    "a loop in a loop": (loop_in_loop, SQUARE),
     "index of the largest": (
         lambda x, w: (
             np.take_along_axis(x @ w, (x @ w).argmax(axis=2, keepdims=True), axis=2)

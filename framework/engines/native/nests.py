@@ -22,6 +22,9 @@ from framework.graph.node import Node, nodes_in
 PHASE = "# end of a phase"
 """The line at which a step waits for the other shards."""
 
+ELSEWHERE = frozenset({"input", "constant", "part", "rows", "row_numbers", "broadcast_to", *JOINS})
+"""Operations whose results are in memory of their own, or that need memory of 0."""
+
 
 class Emitter(Writer):
     """Writes scheduled blocks.
@@ -223,7 +226,7 @@ class Emitter(Writer):
             stacks.wholes.append(whole)
             step = _step_of(whole, variable)
             made = output in inner.computed and output not in inner.views and split_views(output)[0] is output
-            if made and output.op not in JOINS:
+            if made and output.op not in ELSEWHERE:
                 inner.views[output] = step
             else:
                 stacks.copied.append((step, output))

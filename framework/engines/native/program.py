@@ -14,8 +14,8 @@ import numpy as np
 from framework.arrays import Array
 from framework.engines.native.expressions import literal
 from framework.engines.native.memory import MOVING, Memory
-from framework.engines.native.nests import PHASE, Emitter
-from framework.engines.native.rewrite import JOINS, prepare
+from framework.engines.native.nests import ELSEWHERE, PHASE, Emitter
+from framework.engines.native.rewrite import prepare
 from framework.engines.native.schedule import Block, split_views
 from framework.engines.native.single import for_one_row
 from framework.engines.native.update import AHEAD, HELPERS, update_text
@@ -482,7 +482,7 @@ def _bound(block: Block, node: Any, view: View) -> bool:
     if not isinstance(node, Node):
         return False
     base, views = split_views(node)
-    if base in block.views or not base.shape or base.op in _ELSEWHERE:
+    if base in block.views or not base.shape or base.op in ELSEWHERE:
         return False
     try:
         for each in reversed(views):
@@ -511,10 +511,6 @@ def _require_wide(outputs: Iterable[Any], drawn: Collection[Node]) -> None:
             if not OPERATIONS[node.op].view:
                 raise CannotLower(f"a layer computes with its random numbers alone, which are float32, in np.{node.op}")
             alone.add(node)
-
-
-_ELSEWHERE = frozenset({"input", "constant", "part", "rows", "row_numbers", "broadcast_to", *JOINS})
-"""Operations whose results are in memory of their own, or that need memory of 0."""
 
 
 class RowKernel(StepKernel):
