@@ -81,6 +81,16 @@ def test_layer_norm_is_one_nest_while_a_row_fits_a_cache(width, nests):
     assert len(block.ops) == nests
 
 
+@pytest.mark.parametrize(("width", "nests"), [(64, 1), (65, 2)])
+def test_rows_and_columns_are_normalised_in_one_nest_while_both_fit_a_cache(width, nests):
+    def normalise(x, axis):
+        values = np.exp(x)
+        return values / values.sum(axis=axis, keepdims=True)
+
+    block = scheduled(lambda x: normalise(normalise(x, 2), 1), {"x": (N, width, width)})
+    assert len(block.ops) == nests
+
+
 def test_what_reads_a_sum_over_rows_is_another_nest():
     block = scheduled(lambda x: x - x.mean(axis=0), {"x": (N, 5)})
     (total,) = (node for node in block.order if node.op == "sum")

@@ -268,6 +268,7 @@ class Block:
         - it reads no member: the nest would gain nothing;
         - it reads a member by other indices than the nest computes it with, such as the next element;
         - it reads a reduction over the rows, or over a long axis, which is complete only after a pass over all of it;
+          so too if that axis is long together with those of other reductions that the nest reads;
         - it needs an axis that the nest has not: everything in the nest would be computed again along it. An axis that
           the nest reduces is run through again, as for softmax.
         """
@@ -279,7 +280,7 @@ class Block:
             if base not in group.coords:
                 continue
             coords = _carry(group.coords[base], views)
-            if coords is None or (base.op in REDUCE and _elements(group, base) > _LONGEST_ROW):
+            if coords is None or (base.op in REDUCE and _repeated(group, base) > _LONGEST_ROW):
                 return None
             reads = True
             for axis, variable in enumerate(coords, len(shape) - arg.ndim):
@@ -423,9 +424,12 @@ def _covers(node: Node) -> bool:
     return node.op != "pad"
 
 
-def _elements(group: Group, reduction: Node) -> int:
-    """Return the number of elements that one result of a reduction is computed from."""
-    return math.prod(group.sizes[variable] for variable in group.reduced(reduction))
+def _repeated(group: Group, reduction: Node) -> int:
+    """Return over how many elements a nest passes again for this reduction and for those that are read already."""
+    read = {reduction, *(split_views(arg)[0] for node in group.members for arg in nodes_in(node.args))}
+    reductions = (node for node in group.members if node.op in REDUCE and node in read)
+    variables = {variable for node in reductions for variable in group.reduced(node)}
+    return math.prod(group.sizes[variable] for variable in variables)
 
 
 def _carry(coords: Coords, views: Iterable[Node]) -> Coords | None:
