@@ -422,7 +422,6 @@ class ArraySource(NumberedSource):
     def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
         size, order = min(position.size, self.rows), self._ordered(position, shared=own is not None)
         piece = Piece(self.arrays, size, position.start, order, self._memory)
-        piece.lasting = True
         if order is None:
             piece.rows = self._in_order
         yield piece

@@ -59,10 +59,8 @@ class Piece:
         read: Of a stream, how many windows of the epoch are read up to the last row, and a digest of their rows.
         reread: Reads the whole batch that begins at a row, if only a part of its rows is in memory; else None.
         weights: The weights of all rows in the order of training, where ``arrays`` has only some of them; else None.
-        lasting: Whether all epochs have the same arrays, so that they may be held.
     """
 
-    lasting = False
     read: tuple[int, str] = UNREAD
     reread: Callable[[int], Batch] | None = None
     weights: Array | None = None
