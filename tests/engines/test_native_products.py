@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from framework.engines.native.products import product_of, write_product
-from framework.engines.native.views import Buffer
+from framework.engines.native.views import ROWS, Buffer
 from framework.engines.native.writer import Writer
 from framework.native import compiled
 
@@ -70,3 +70,24 @@ def test_a_product_of_strided_views_is_that_of_numpy(subscripts, beta):
         run = compiled(f"def run(n: int, {heads}):\n{lines}", "run", "float64", apart)
         run(1, *given.values(), *tables.values())
         np.testing.assert_allclose(seen(views[2], arrays[2]), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_tiles_of_sums_end_with_the_rows_of_a_batch():
+    sizes, rows = {"n": ROWS, "t": 2, "k": 14, "j": 3}, 3
+    named = [("a", "tnk"), ("b", "jtk"), ("c", "nj")]
+    buffers = [Buffer(name, tuple(sizes[c] for c in text), "f", (0, 1, 2)[: len(text)], "temp") for name, text in named]
+    writer, node = Writer("float64"), SimpleNamespace(op="einsum", attributes={"subscripts": "tnk,jtk->nj"})
+    write_product(writer, product_of(node, *(buffer.view() for buffer in buffers), None, 0.0))
+    ((text,),) = writer.functions.values()
+    assert "dot_tile(" in text
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(2, rows, 14)), rng.normal(size=(3, 2, 14)), np.full((rows + 8, 3), 7.0)
+    margins = np.concatenate([a.reshape(-1), np.zeros(200)]), b.reshape(-1), c.reshape(-1)
+    given = {writer.pointers[buffer]: array for buffer, array in zip(buffers, margins, strict=True)}
+    tables = {name: make(rows) for name, make in writer.tables.values()}
+    heads = ", ".join([*(f"{name}: reals" for name in given), *(f"{name}: ints" for name in tables)])
+    lines = "\n".join(line[4:] for line in writer.lines)
+    apart = tuple((name, "\n\n".join(texts)) for name, texts in writer.functions.items())
+    compiled(f"def run(n: int, {heads}):\n{lines}", "run", "float64", apart)(rows, *given.values(), *tables.values())
+    np.testing.assert_allclose(c[:rows], np.einsum("tnk,jtk->nj", a, b), rtol=1e-12)
+    assert (c[rows:] == 7.0).all()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from framework.engines.native.expressions import literal
 from framework.engines.native.indices import Index
-from framework.engines.native.views import ROWS, Buffer, View, size_text
+from framework.engines.native.views import ROWS, Buffer, View, coefficients, size_text
 from framework.engines.native.writer import Axes, Writer
 from framework.engines.records import CannotLower
 from framework.graph.node import Node
@@ -385,11 +385,17 @@ def _best_tile(product: Product) -> tuple[Axis, Axis, int, int]:
         for columns in _falling(product.of("N"))
         for height in range(1, 9)
         for width in range(1, 9)
-        if rows.size % height == columns.size % width == 0
+        if _divides(height, rows.size)
+        and _divides(width, columns.size)
         and height * width <= _CELLS
         and height * width + height + width <= 30
     )
     return max(tiles, key=lambda tile: tile[0])[1:]
+
+
+def _divides(count: int, size: int) -> bool:
+    """Return whether a size is a multiple of a count for every number of rows."""
+    return all(factor % count == 0 for factor in coefficients(size))
 
 
 def _products_per_load(height: int, width: int) -> float:
