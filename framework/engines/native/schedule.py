@@ -214,8 +214,8 @@ class Block:
 
     def is_number(self, node: Node) -> bool:
         """Return whether a node is a number of the step: what the loss is divided by."""
-        words = node.name.rstrip(">").split(" ") if node.op == "input" and not node.shape else [""]
-        return words[-1] == "count" and "number" not in words  # a parameter may have this name too
+        names = node.name.rstrip(">").split(" ") if node.op == "input" and not node.shape else [""]
+        return names[-1] == "count" and "number" not in names  # a parameter may be called count
 
     def _floats(self, node: Node) -> bool:
         """Return whether a cheap operation depends on cheap inputs alone, and is computed wherever it is read.
