@@ -776,7 +776,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             NotFittedError: ``fit`` has not been called.
             ValueError: X does not fit.
         """
-        probabilities: Array = self._targets.probabilities(self._outputs(X))
+        outputs = self._outputs(X)  # before the targets, as in ``predict``
+        probabilities: Array = self._targets.probabilities(outputs)
         return probabilities
 
     @available_if(lambda self: not _is_probable(self))

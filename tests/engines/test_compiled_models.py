@@ -62,7 +62,7 @@ def test_a_random_formula_of_float32_rounds_as_with_numpy(case, pytestconfig):
         if name in vanishing:  # the gradient is rounding alone
             continue
         errors = [np.abs(other[name] - value).max(initial=0.0) for other in (rounded, found)]
-        assert errors[1] <= 10.0 * (errors[0] + 2.0**-24 * np.abs(value).max(initial=0.0)), (drawn, name)
+        assert errors[1] <= 20.0 * (errors[0] + 2.0**-24 * np.abs(value).max(initial=0.0)), (drawn, name)
 
 
 @KINDS
