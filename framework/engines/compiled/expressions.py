@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.engines.compiled.formulas import arguments
+from framework.engines.native.expressions import BITS, CONNECTIVES, INFIX, OF_BOOLEANS, is_boolean, literal, written
 from framework.engines.records import CannotLower, bare
 from framework.graph.node import Node
 
@@ -19,19 +20,7 @@ LITERALS = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5})
 _FORMATS = {"negative": "-{0}", "square": "{0} * {0}", "reciprocal": "{one} / {0}"} | {
     **dict.fromkeys(("positive", "astype"), "{0}"),
 }
-_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "**"} | {
-    "greater": ">",
-    "greater_equal": ">=",
-    "less": "<",
-    "less_equal": "<=",
-    "equal": "==",
-    "not_equal": "!=",
-}
-_CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
-_BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
-
-_OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
-"""NumPy's arithmetic of two booleans is boolean: True + True is True, not 2."""
+_INFIX = INFIX | {"power": "**"}
 
 
 class Writer:
@@ -63,20 +52,20 @@ class Writer:
         """Return the expression of one node."""
         op = node.op
         args = arguments(node)
-        booleans = all(map(boolean, args))
+        booleans = all(map(is_boolean, args))
         if op == "rows":
             return f"real(n * {node.attributes['times']})"
-        if op in _BITS and not booleans:
+        if op in BITS and not booleans:
             raise CannotLower(f"np.{op} of integers has no form in a kernel")
         if op == "where":
             condition = self._boolean(args[0], names)
-            one = self._boolean if boolean(node) else self.number
+            one = self._boolean if is_boolean(node) else self.number
             return f"{one(args[1], names)} if {condition} else {one(args[2], names)}"
-        if connective := _CONNECTIVES.get(op) or (_OF_BOOLEANS.get(op) if boolean(node) else None):
+        if connective := CONNECTIVES.get(op) or (OF_BOOLEANS.get(op) if is_boolean(node) else None):
             return f" {connective} ".join(f"({self._boolean(arg, names)})" for arg in args)
         if op in ("invert", "logical_not"):
             return f"not ({self._boolean(args[0], names)})"
-        if op != "astype" and booleans and not boolean(node):  # in NumPy it has a short dtype, or is an error
+        if op != "astype" and booleans and not is_boolean(node):  # in NumPy it has a short dtype, or is an error
             raise CannotLower(f"np.{op} of a boolean has no form in a kernel: write np.where(condition, 1.0, 0.0)")
         if op == "power" and (short := self._power(args, names)) is not None:
             return short
@@ -84,7 +73,7 @@ class Writer:
         if op in _INFIX:
             return f" {_INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
         if op in _FORMATS:
-            return _FORMATS[op].format(*texts, one=self.literal(1.0))
+            return _FORMATS[op].format(*texts, one=literal(1.0))
         return f"{op}({', '.join(texts)})"
 
     def _power(self, args: tuple[Any, ...], names: dict[Any, str]) -> str | None:
@@ -96,20 +85,16 @@ class Writer:
             return f"sqrt({x})"
         return " * ".join([x] * int(exponent)) if exponent in (2, 3, 4) else None
 
-    def literal(self, value: float) -> str:
-        """Return a number of the kernel's dtype as text."""
-        return f"real({_written(value)})"
-
     def number(self, value: Any, names: dict[Any, str], *, once: bool = False) -> str:
         """Return the text of a node, of a number that helps the compiler, or of a constant."""
         value = bare(value)
         if isinstance(value, Node):
-            if boolean(value):
-                return f"({self.literal(1.0)} if {names[value]} else {self.literal(0.0)})"
+            if is_boolean(value):
+                return f"({literal(1.0)} if {names[value]} else {literal(0.0)})"
             return names[value]
         number = float(value)
         if number in LITERALS or not np.isfinite(number):
-            return f"float({_written(number)})" if once else self.literal(number)
+            return f"float({written(number)})" if once else literal(number)
         return f"{'d' if once else 'k'}{self.place(number)}"
 
     def place(self, value: float) -> int:
@@ -130,14 +115,4 @@ class Writer:
     def _boolean(self, value: Any, names: dict[Any, str]) -> str:
         if not isinstance(value, Node):
             return repr(bool(value))
-        return names[value] if boolean(value) else f"{names[value]} != {self.literal(0.0)}"
-
-
-def _written(value: float) -> str:
-    """Return a number as Python."""
-    return "nan" if np.isnan(value) else f"{'-' if value < 0 else ''}inf" if np.isinf(value) else repr(value)
-
-
-def boolean(value: Any) -> bool:
-    """Return whether a node or a plain number is boolean."""
-    return value.kind == "b" if isinstance(value, Node) else isinstance(value, bool)
+        return names[value] if is_boolean(value) else f"{names[value]} != {literal(0.0)}"

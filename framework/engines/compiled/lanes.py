@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from framework.engines.compiled.expressions import Writer, boolean
+from framework.engines.compiled.expressions import Writer
 from framework.engines.compiled.loops import Loops, Place, indented
 from framework.engines.compiled.lower import Plan
+from framework.engines.native.expressions import is_boolean
 from framework.engines.records import CannotLower, Lowered
 from framework.native.lanes import ADDED, PLAIN, TIMES, lanes_text
 from framework.native.machine import processor
@@ -160,10 +161,10 @@ def update_of(record: Lowered, dtype: str, lanes: int) -> Update:
     kept: dict[str, str] = {}
     for place, node in enumerate(once):
         at = f"kept[{place * lanes} + lane]"
-        number = f"real(1.0) if {names[node]} else real(0.0)" if boolean(node) else f"real({names[node]})"
+        number = f"real(1.0) if {names[node]} else real(0.0)" if is_boolean(node) else f"real({names[node]})"
         head.append(f"{at} = {number}")
         names[node] = f"once_{place}"
-        kept[names[node]] = f"{at} != real(0.0)" if boolean(node) else at
+        kept[names[node]] = f"{at} != real(0.0)" if is_boolean(node) else at
     arrays = [argument for argument in record.inputs if argument not in ("rate", "step")]
     for argument in arrays:
         names[record.inputs[argument]] = f"{argument}_i"

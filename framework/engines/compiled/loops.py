@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from framework.engines.compiled.expressions import Writer, boolean
+from framework.engines.compiled.expressions import Writer
 from framework.engines.compiled.formulas import REDUCTIONS, arguments
+from framework.engines.native.expressions import is_boolean, literal
 from framework.engines.records import CannotLower, Lowered, bare
 from framework.graph.node import Node, nodes_in
 
@@ -146,7 +147,7 @@ class Loops:
             main = self._pass(stage)
             if main:
                 starts = self._sums(stage)
-                before += [f"{self._at(n)} = {self.writer.literal(_STARTS[n.op])}" for n in starts]
+                before += [f"{self._at(n)} = {literal(_STARTS[n.op])}" for n in starts]
                 lines += [*self._inner_loop(before), *main]
                 before = [f"{self._at(n)} = {self._at(n)} / real(width)" for n in starts if n.op == "mean"]
         for node in self.nodes:
@@ -256,7 +257,7 @@ class Loops:
             self.names[node] = place.array
             return ""
         if place.form == "classes":
-            one, zero = self.writer.literal(1.0), self.writer.literal(0.0)
+            one, zero = literal(1.0), literal(0.0)
             return f"{name} = {one} if {place.array}[{column}] == {row} else {zero}"
         index = {"full": full, "row": row, "column": column}[place.form]
         return f"{name} = {place.array}[{index}]"
@@ -276,7 +277,7 @@ class Loops:
         return f"{self.names[node]} = {self._loaded(node, self._at(node))}"
 
     def _loaded(self, node: Node, text: str) -> str:
-        return f"{text} != {self.writer.literal(0.0)}" if boolean(node) else text
+        return f"{text} != {literal(0.0)}" if is_boolean(node) else text
 
     def _number(self, value: Any) -> str:
         return self.writer.number(value, self.names)

@@ -9,7 +9,7 @@ from typing import Any
 from framework.engines.records import CannotLower
 from framework.graph.node import Node
 
-_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"} | {
+INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"} | {
     "greater": ">",
     "greater_equal": ">=",
     "less": "<",
@@ -18,11 +18,11 @@ _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"} | {
     "not_equal": "!=",
 }
 _OF_INTEGERS = {"mod": "%", "floor_divide": "//"}
-_CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
-_BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
+CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
+BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
 _FORMATS = {"negative": "-{0}", "positive": "{0}", "square": "{0} * {0}", "reciprocal": "real(1.0) / {0}"}
 
-_OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
+OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
 """NumPy's arithmetic of two booleans is boolean: True + True is True, not 2."""
 
 
@@ -38,14 +38,14 @@ def expression(node: Node, texts: Sequence[str]) -> str:
     """
     op, pairs = node.op, [*zip(node.args, texts, strict=True)]
     booleans = all(map(is_boolean, node.args))
-    if op in _BITS and not booleans:
+    if op in BITS and not booleans:
         raise CannotLower(f"np.{op} of integers has no form in a kernel", op)
     if op == "where":
         condition, *choices = pairs
         text_of = _boolean if node.kind == "b" else _number
         yes, no = (text_of(*choice) for choice in choices)
         return f"{yes} if {_boolean(*condition)} else {no}"
-    if connective := _CONNECTIVES.get(op) or (_OF_BOOLEANS.get(op) if node.kind == "b" else None):
+    if connective := CONNECTIVES.get(op) or (OF_BOOLEANS.get(op) if node.kind == "b" else None):
         return f" {connective} ".join(f"({_boolean(*pair)})" for pair in pairs)
     if op in ("invert", "logical_not"):
         return f"not ({_boolean(*pairs[0])})"
@@ -64,16 +64,19 @@ def _of_numbers(node: Node, pairs: list[tuple[Any, str]]) -> str:
     texts = [(_integer if node.kind == "i" else _number)(*pair) for pair in pairs]
     if op == "power" and (short := _power(node.args[1], texts[0])) is not None:
         return short
-    if op in _INFIX:
-        return f" {_INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
+    if op in INFIX:
+        return f" {INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
     return _FORMATS[op].format(*texts) if op in _FORMATS else f"{op}({', '.join(texts)})"
 
 
 def literal(value: Any) -> str:
     """Return a plain number in the dtype of the kernel."""
-    number = float(value)
-    text = "nan" if math.isnan(number) else f"{'-' if number < 0 else ''}inf" if math.isinf(number) else repr(number)
-    return f"real({text})"
+    return f"real({written(float(value))})"
+
+
+def written(number: float) -> str:
+    """Return a number as Python."""
+    return "nan" if math.isnan(number) else f"{'-' if number < 0 else ''}inf" if math.isinf(number) else repr(number)
 
 
 def is_boolean(value: Any) -> bool:
