@@ -23,7 +23,7 @@ from framework import (
     Tanh,
     Trainer,
 )
-from framework.engines.native import program
+from framework.engines.native import kernel
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def text_of(monkeypatch):
         texts.append("\n".join([*dict(apart).values(), text]))
         return compiled(text, entry, dtype, apart)
 
-    compiled = program.compiled
-    monkeypatch.setattr(program, "compiled", recorded)
+    compiled = kernel.compiled
+    monkeypatch.setattr(kernel, "compiled", recorded)
 
     def text_of(model, loss=None, **settings):
         texts.clear()

@@ -8,7 +8,7 @@ import pytest
 from plain import runnable
 
 from framework import HalfSquaredError, SGDOptimizer, Trainer
-from framework.engines.native import engine, memory, program
+from framework.engines.native import engine, kernel, memory
 from framework.engines.native.program import StepKernel
 from framework.engines.plan import planned
 from framework.native import kernels
@@ -52,7 +52,7 @@ def _object_file_without_passes(text):
 @pytest.fixture
 def in_python(monkeypatch):
     """Run kernels as plain Python, where a place outside of an array is an error."""
-    monkeypatch.setattr(program, "compiled", _function_in_python)
+    monkeypatch.setattr(kernel, "compiled", _function_in_python)
     for module in (memory, engine):
         monkeypatch.setattr(module, "addresses", lambda arrays: [array.reshape(-1) for array in arrays])
 

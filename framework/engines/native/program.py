@@ -6,26 +6,25 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from framework.arrays import Array
-from framework.engines.native.expressions import literal
+from framework.engines.native.kernel import GraphKernel, bound_to
 from framework.engines.native.memory import MOVING, Memory
-from framework.engines.native.nests import ELSEWHERE, PHASE, Emitter
+from framework.engines.native.nests import PHASE
 from framework.engines.native.rewrite import prepare
 from framework.engines.native.schedule import Block, split_views
 from framework.engines.native.single import for_one_row
 from framework.engines.native.update import AHEAD, HELPERS, update_text
-from framework.engines.native.views import Buffer, NeedsCopy, View
+from framework.engines.native.views import Buffer, View
 from framework.engines.plan import Plan
-from framework.engines.records import CannotLower, python_text
+from framework.engines.records import CannotLower
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.models.parameters import Parameters
-from framework.native import compiled
 
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """The largest square of a gradient that a product makes of a step; the NumPy engine makes the steps beyond it."""
@@ -73,16 +72,7 @@ class _Fused(NamedTuple):
     rate: str
 
 
-def _layer_with(op: str, plan: Plan) -> str:
-    """Return the start of a message that names the layer with an operation; empty if no formula has it."""
-    model = plan.graph.model
-    scopes = (
-        scope for scope in model.scopes if op in {node.op for node in model.graph.nodes[scope.start : scope.stop]}
-    )
-    return next((f"layer {scope.label}: " for scope in scopes), "")
-
-
-class StepKernel:
+class StepKernel(GraphKernel):
     """A step and its update as one native function.
 
     A gradient that a product makes is added to the parameter in the tiles of the product where the update is that of
@@ -91,10 +81,10 @@ class StepKernel:
 
     Attributes:
         plan: The step and its update as graphs.
-        text: The function in the kernel language.
         single: Whether batches have one row.
     """
 
+    entry = "train"
     single = False
 
     def __init__(self, plan: Plan) -> None:
@@ -103,61 +93,37 @@ class StepKernel:
         Raises:
             CannotLower: Python runs a layer, or an operation has no form in a kernel.
         """
-        functions = [python_text(node) for node in plan.step.total.graph.nodes if node.op == "python"]
-        if by_python := dict.fromkeys([*plan.graph.model.calls, *functions]):
-            raise CannotLower(f"Python runs {', '.join(by_python)}, which has no graph")
-        self.plan, self.dtype = plan, plan.graph.model.graph.dtype
-        self.emitter = Emitter(self.dtype)
+        self.plan = plan
         self._written: dict[str, tuple[str, ...]] = {}
         counts = [len(group.update.numbers) for group in plan.groups]
         self.numbers = sum(counts)
         self._starts = [0, *accumulate(counts)]
-        try:
-            train = self._train()
-        except CannotLower as error:
-            raise CannotLower(f"{_layer_with(error.op, plan)}{error}") from None
-        apart = self._apart(train)
-        self.text = "\n\n".join(dict.fromkeys([*chain(*apart.values()), train]))
-        self.settings = np.array([*self.emitter.settings, 0.0])
-        joined = tuple((name, "\n\n".join(texts)) for name, texts in apart.items())
-        self.function = compiled(train, "train", self.dtype, joined)
+        super().__init__(plan.graph.model, plan.step.total.graph)
 
     # the text
 
-    def _apart(self, train: str) -> dict[str, tuple[str, ...]]:
+    def _apart(self, text: str) -> dict[str, tuple[str, ...]]:
         """Return the texts of the functions that other kernels may share, by name."""
         helpers = HELPERS.format(ahead=AHEAD, line=64 // np.dtype(self.dtype).itemsize)
-        called = dict.fromkeys(re.findall(r"\b(\w+)\(", train))
+        called = dict.fromkeys(re.findall(r"\b(\w+)\(", text))
         return {
             **{name: (helpers,) for name in called if re.search(rf"\ndef {name}\(\w+: ", helpers)},
             **self.emitter.functions,
             **self._written,
         }
 
-    def _train(self) -> str:
+    def _write(self) -> str:
         e, pad = self.emitter, "        "
         nodes = self._prepared()
-        checked = [self._sound] if isinstance(self._sound, Node) else []
         outputs = [*self._totals, *self._penalties, *self._gradients.values(), *self._changed.values(), *self._kept]
         inputs = {node for node in nodes.values() if node.op == "input"}
-        first = Block(checked or self._with_factors(outputs))
-        block = Block(self._with_factors(outputs), inputs, first) if checked else first
+        first, block = self._begin(self._sound, self._with_factors(outputs), inputs)
         self._root = first
-        self._arrays: dict[str, Buffer] = {}
-        for name, node in self.plan.inputs.items():
-            if not first.is_number(node):
-                read = nodes.get(name, node)  # of a batch of one row
-                self._arrays[name] = first.buffer(name, first.shape(read), node.kind, role=name.partition(" ")[0])
-                if name in nodes and read.op == "input":
-                    first.views[read] = self._arrays[name].view()
+        self._bind_inputs(first, self.plan.inputs, nodes)
         late = self._bind_gradients(block)
-        if checked:
-            e.block(first.schedule())
-            self._stop_unless(f"{self._number(first, self._sound)} != real(0.0)")
-        e.block(block.schedule())
-        e.step += 1
+        self._compute(self._sound, first, block)
         for view, node in late:
-            self._put(block, view, node)
+            e.put(block, view, node)
         self._keep(block)
         fresh = self._check(block)
         for factor in (factor for fused in self._fused for factor in fused.product.args):
@@ -297,19 +263,6 @@ class StepKernel:
                 self._squares[base] = base.graph.add("sum", square, axes=axes, keepdims=False)
         return [*nodes_in(outputs), *self._squares.values(), *factors]
 
-    def _stop_unless(self, condition: str) -> None:
-        """Write that the steps end before this one unless a condition holds."""
-        self.emitter.line(f"if not ({condition}):")
-        self.emitter.line("    return")
-
-    def _number(self, block: Block, node: Any) -> str:
-        """Return the text of a number."""
-        if not isinstance(node, Node):
-            return literal(node)
-        if block.is_scalar(node) or block.is_number(node):
-            return self.emitter.scalar(node)
-        return f"{self.emitter.pointer(self.emitter.view(block, node).buffer)}[0]"
-
     def _bind_gradients(self, block: Block) -> list[tuple[View, Any]]:
         """Let gradients be made where they belong; return those that must be copied there."""
         late = []
@@ -324,16 +277,9 @@ class StepKernel:
                 continue
             # A slope is added before the products after the step read their factors.
             read_later = name in self._slopes and isinstance(gradient, Node) and split_views(gradient)[0] in factors
-            if read_later or not _bound(block, gradient, buffer.view()):
+            if read_later or not bound_to(block, gradient, buffer.view()):
                 late.append((buffer.view(), gradient))
         return late
-
-    def _put(self, block: Block, view: View, node: Any) -> None:
-        """Copy a node into a view."""
-        if isinstance(node, Node) and node.fill is None:
-            self.emitter.copy(view, self.emitter.view(block, node))
-        else:
-            self.emitter.fill(view, literal(node.fill if isinstance(node, Node) else node))
 
     def _keep(self, block: Block) -> None:
         """Copy the outputs that metrics read."""
@@ -354,7 +300,7 @@ class StepKernel:
         fresh = {}
         for name, node in self._changed.items():
             buffer = fresh[name] = self._root.buffer(f"new {name}", block.shape(node), node.kind)
-            self._put(block, buffer.view(), node)
+            e.put(block, buffer.view(), node)
             self._stop_unless(f"finite({buffer.size}, {e.pointer(buffer)}) == real(0.0)")
         for fused in self._fused:
             texts = []
@@ -414,37 +360,24 @@ class StepKernel:
                 lines.append(f"{pad}gather{'_ids' if buffer.kind == 'i' else ''}{given}")
         if e.wrong in e.pointers:
             lines.append(f"{pad}{e.pointers[e.wrong]}[0] = real(0.0)")
-        parts = [
-            f"{pad}{name} = whole_{name}[made * n * {math.prod(buffer.shape[1:])}:]"
-            for buffer, name in e.pointers.items()
-            if buffer.role in MOVING
-        ]
-        return lines, parts
+        return lines, self._parts(pad)
 
-    def _pointers(self) -> list[str]:
+    def _pointers(self, moving: Sequence[str] = MOVING) -> list[str]:
         """Return the lines that name the arrays."""
-        e, kinds = self.emitter, {"i": "ints", "f": "reals", "b": "reals"}
-        of_data = [kinds[self._arrays[name].kind] for name in self.data]
-        lines = [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(of_data)]
-        for place, (buffer, name) in enumerate(e.pointers.items()):
-            moves = buffer.role in MOVING or (self.single and buffer.role == "data")
-            lines.append(f"    {'whole_' * moves}{name}: {kinds[buffer.kind]} = memory[{place}]")
-        start = len(e.pointers)
+        kinds = {"i": "ints", "f": "reals", "b": "reals"}
+        lines = [
+            f"    d{place}: {kinds[self._arrays[name].kind]} = data[{place}]" for place, name in enumerate(self.data)
+        ]
+        start = len(self.emitter.pointers)
         flat = max((len(group.update.inputs) for group in self.plan.groups), default=2)
         lines += [f"    flat{place}: reals = memory[{start + place}]" for place in range(flat)]
-        lines += [f"    {name}: ints = tables[{place}]" for place, (name, _) in enumerate(e.tables.values())]
-        return lines + [f"    {name} = real(settings[{place}])" for place, name in enumerate(e.settings.values())]
+        return lines + super()._pointers((*MOVING, "data") if self.single else MOVING)
 
     # the memory
 
     def new_memory(self) -> Memory:
         """Return working memory; see ``Workspace``."""
         return Memory(self)
-
-    @property
-    def buffers(self) -> Iterable[Buffer]:
-        """The arrays that the function takes, in their order."""
-        return self.emitter.pointers
 
     @cached_property
     def moving(self) -> list[tuple[int, str]]:
@@ -475,27 +408,6 @@ class StepKernel:
                     spans.append((group, start, view.size))
             start += view.size
         return np.array(spans, np.int64).reshape(-1, 3)
-
-
-def _bound(block: Block, node: Any, view: View) -> bool:
-    """Let a node be made in a view, and return True, if it can be."""
-    if not isinstance(node, Node):
-        return False
-    base, views = split_views(node)
-    if base in block.views or not base.shape or base.op in ELSEWHERE:
-        return False
-    try:
-        for each in reversed(views):
-            if each.op == "transpose":
-                view = view.transpose(np.argsort(each.attributes["axes"]).tolist())
-            elif each.op == "reshape":
-                view = view.reshape(block.shape(each.args[0]))
-            else:
-                return False
-    except NeedsCopy:
-        return False
-    block.views[base] = view
-    return True
 
 
 def _require_wide(outputs: Iterable[Any], drawn: Collection[Node]) -> None:

@@ -25,6 +25,9 @@ _CUBE = 3.0
 
 _INDENT = " " * 4
 
+KINDS = {"i": "ints", "f": "reals", "b": "reals"}
+"""The annotations of arrays in the kernel language, by the kinds of their elements."""
+
 Axes = tuple[tuple[int, int], ...]
 """Axes with their sizes and strides."""
 
@@ -34,6 +37,7 @@ class Writer:
 
     Attributes:
         dtype: The dtype of the kernel.
+        alone: Whether the bits of a row must not depend on the rows beside it.
         lanes: How many of its numbers are in a vector.
         formulas: The text of each formula, by its name. Names are digests: equal functions of all kernels are one.
         functions: The texts of each nest, by its name: of what it calls, and its own.
@@ -48,9 +52,9 @@ class Writer:
         indent: What they begin with.
     """
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, *, alone: bool = False) -> None:
         """Begin a kernel."""
-        self.dtype = dtype
+        self.dtype, self.alone = dtype, alone
         self.lanes = processor().registers.lanes("double" if dtype == "float64" else "float")
         self.formulas: dict[str, str] = {}
         self.functions: dict[str, tuple[str, ...]] = {}
@@ -247,8 +251,7 @@ class Nest:
 
     def call(self) -> None:
         """Write the function, and call it."""
-        kinds = {"i": "ints", "f": "reals", "b": "reals"}
-        parameters = {name: kinds[buffer.kind] for (buffer, _), name in self._arrays.items()}
+        parameters = {name: KINDS[buffer.kind] for (buffer, _), name in self._arrays.items()}
         parameters |= dict.fromkeys(self._numbers.values(), "real")
         arrays = (self.writer.array(buffer, strides) for buffer, strides in self._arrays)
         self.writer.call([*self.head, *self._lines], parameters, [*chain(arrays, self._numbers)], self._calls)

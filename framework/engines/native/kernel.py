@@ -1,0 +1,167 @@
+"""The parts that a kernel of a step and one of a prediction have in common: names, text and code."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+
+from framework.engines.native.expressions import literal
+from framework.engines.native.memory import MOVING
+from framework.engines.native.nests import ELSEWHERE, Emitter
+from framework.engines.native.schedule import Block, split_views
+from framework.engines.native.views import Buffer, NeedsCopy, View
+from framework.engines.native.writer import KINDS
+from framework.engines.records import CannotLower, python_text
+from framework.graph.graph import Graph
+from framework.graph.node import Node
+from framework.graph.step import ModelGraph
+from framework.native import compiled
+
+
+class GraphKernel(ABC):
+    """A graph as one native function.
+
+    Attributes:
+        model: The graph of the model.
+        dtype: The dtype of floats.
+        emitter: The text by parts, and the arrays that the function takes.
+        text: The function in the kernel language.
+        settings: The plain numbers that it takes.
+        function: The native function.
+    """
+
+    entry: ClassVar[str]
+    """The name of the function."""
+
+    def __init__(self, model: ModelGraph, graph: Graph, *, alone: bool = False) -> None:
+        """Schedule, write and compile a graph; see ``Writer`` for ``alone``.
+
+        Raises:
+            CannotLower: Python runs a layer, or an operation has no form in a kernel.
+        """
+        functions = [python_text(node) for node in graph.nodes if node.op == "python"]
+        if by_python := dict.fromkeys([*model.calls, *functions]):
+            raise CannotLower(f"Python runs {', '.join(by_python)}, which has no graph")
+        self.model, self.dtype = model, model.graph.dtype
+        self.emitter = Emitter(self.dtype, alone=alone)
+        self._arrays: dict[str, Buffer] = {}
+        try:
+            text = self._write()
+        except CannotLower as error:
+            raise CannotLower(f"{_layer_with(error.op, model)}{error}") from None
+        apart = self._apart(text)
+        self.text = "\n\n".join(dict.fromkeys([*chain(*apart.values()), text]))
+        self.settings = np.array([*self.emitter.settings, 0.0])
+        joined = tuple((name, "\n\n".join(texts)) for name, texts in apart.items())
+        self.function = compiled(text, self.entry, self.dtype, joined)
+
+    @property
+    def buffers(self) -> Iterable[Buffer]:
+        """The arrays that the function takes, in their order."""
+        return self.emitter.pointers
+
+    @abstractmethod
+    def _write(self) -> str:
+        """Return the text of the function, without that of the functions that it calls."""
+
+    def _apart(self, text: str) -> Mapping[str, Sequence[str]]:
+        """Return the texts of the functions that other kernels may share, by name."""
+        del text
+        return self.emitter.functions
+
+    def _begin(self, sound: Any, outputs: Iterable[Any], inputs: Iterable[Node]) -> tuple[Block, Block]:
+        """Return the block that checks ids, and the one that computes the outputs; one block if there are no ids."""
+        if not isinstance(sound, Node):
+            whole = Block(outputs)
+            return whole, whole
+        first = Block([sound])
+        return first, Block(outputs, inputs, first)
+
+    def _bind_inputs(self, block: Block, inputs: Mapping[str, Node], nodes: Mapping[str, Node]) -> None:
+        """Give the inputs arrays, by role and name; see ``Plan.inputs``.
+
+        Args:
+            block: The first block.
+            inputs: The inputs.
+            nodes: What the inputs that are read have become.
+        """
+        for name, node in inputs.items():
+            if not block.is_number(node):
+                read = nodes.get(name, node)
+                role = name.partition(" ")[0]
+                self._arrays[name] = block.buffer(name, block.shape(read), node.kind, role=role)
+                if name in nodes and read.op == "input":
+                    block.views[read] = self._arrays[name].view()
+
+    def _compute(self, sound: Any, first: Block, block: Block, refusal: str = "") -> None:
+        """Write what the blocks compute; a step or a prediction with a wrong id ends before it."""
+        if first is not block:
+            self.emitter.block(first.schedule())
+            self._stop_unless(f"{self._number(first, sound)} != real(0.0)", refusal)
+        self.emitter.block(block.schedule())
+        self.emitter.step += 1
+
+    def _stop_unless(self, condition: str, result: str = "") -> None:
+        """Write that the function ends unless a condition holds."""
+        self.emitter.line(f"if not ({condition}):")
+        self.emitter.line(f"    return {result}".rstrip())
+
+    def _number(self, block: Block, node: Any) -> str:
+        """Return the text of a number."""
+        if not isinstance(node, Node):
+            return literal(node)
+        if block.is_scalar(node) or block.is_number(node):
+            return self.emitter.scalar(node)
+        return f"{self.emitter.pointer(self.emitter.view(block, node).buffer)}[0]"
+
+    def _pointers(self, moving: Sequence[str] = MOVING) -> list[str]:
+        """Return the lines that name the arrays, the tables and the settings; arrays of these roles are parts."""
+        e = self.emitter
+        lines = [
+            f"    {'whole_' * (buffer.role in moving)}{name}: {KINDS[buffer.kind]} = memory[{place}]"
+            for place, (buffer, name) in enumerate(e.pointers.items())
+        ]
+        lines += [f"    {name}: ints = tables[{place}]" for place, (name, _) in enumerate(e.tables.values())]
+        return lines + [f"    {name} = real(settings[{place}])" for place, name in enumerate(e.settings.values())]
+
+    def _parts(self, pad: str) -> list[str]:
+        """Return the lines that find the parts of the present batch in larger arrays."""
+        return [
+            f"{pad}{name} = whole_{name}[made * n * {math.prod(buffer.shape[1:])}:]"
+            for buffer, name in self.emitter.pointers.items()
+            if buffer.role in MOVING
+        ]
+
+
+def bound_to(block: Block, node: Any, view: View) -> bool:
+    """Let a node be made in a view, and return True, if it can be."""
+    if not isinstance(node, Node):
+        return False
+    base, views = split_views(node)
+    if base in block.views or not base.shape or base.op in ELSEWHERE:
+        return False
+    try:
+        for each in reversed(views):
+            if each.op == "transpose":
+                view = view.transpose(np.argsort(each.attributes["axes"]).tolist())
+            elif each.op == "reshape":
+                view = view.reshape(block.shape(each.args[0]))
+            else:
+                return False
+    except NeedsCopy:
+        return False
+    block.views[base] = view
+    return True
+
+
+def _layer_with(op: str, model: ModelGraph) -> str:
+    """Return the start of a message that names the layer with an operation; empty if no formula has it."""
+    scopes = (
+        scope for scope in model.scopes if op in {node.op for node in model.graph.nodes[scope.start : scope.stop]}
+    )
+    return next((f"layer {scope.label}: " for scope in scopes), "")
