@@ -47,7 +47,6 @@ class Engine:
 
     Attributes:
         name: The name under which it is registered, as ``run.engine`` has it.
-        trains_many: Whether ``fit_many`` has a kernel of this engine for many models.
         computes_shards: Whether it computes the shards of ``DataParallel``.
         run: The run.
         figures: The loss and the metrics.
@@ -62,7 +61,6 @@ class Engine:
     """
 
     name: ClassVar[str] = "numpy"
-    trains_many: ClassVar[bool] = False
     computes_shards: ClassVar[bool] = True
 
     @classmethod
@@ -77,6 +75,10 @@ class Engine:
     def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
         """Return what decides the last bits of a step, as text by name, for ``run.recipe``."""
         return {"flush_to_zero": str(flushes(wanted=flush_to_zero)), "arithmetic": arithmetic()}
+
+    @classmethod
+    def many(cls) -> Any:
+        """Return what makes the steps of several trainings at once, or None where each makes its own."""
 
     @classmethod
     def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:

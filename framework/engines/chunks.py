@@ -210,7 +210,7 @@ class ChunkEngine(Engine):
         chunk = None
         try:
             chunk = self.launch(piece, rates) if len(rates) else None
-            metrics = self._metric_sums(piece, chunk) if chunk is not None and self.metrics else ()
+            metrics = self.metric_sums(piece, chunk) if chunk is not None else []
         except BaseException as error:
             # A second Ctrl-C acts as soon as the function returns: its steps are undone, or made and not counted.
             failed, undone = isinstance(error, Exception), self.undo()
@@ -223,15 +223,7 @@ class ChunkEngine(Engine):
             optimizer.updating = False
             return False
         self.commit()
-        if chunk.steps:
-            run.sums |= chunk.sums
-            run.batch_loss = chunk.loss
-        for sums in metrics:
-            add_sums(run.sums, sums)
-        run.batch += chunk.batches
-        run.step += chunk.steps
-        piece.place += chunk.batches * size
-        optimizer.count(chunk.steps, float(rates[chunk.steps - 1]) if chunk.steps else optimizer.last_rate)
+        self.count(piece, chunk, rates, metrics)
         self._pace.note(chunk.batches, chunk.seconds, time.perf_counter() - begun - chunk.seconds)
         if chunk.steps and (self.watched or piece.done):
             run.current = partial(piece.part, piece.place - size, piece.place)
@@ -239,10 +231,23 @@ class ChunkEngine(Engine):
             self.call("on_batch_end")
         return True
 
-    def _metric_sums(self, piece: Piece, chunk: Chunk) -> list[Sums]:
+    def count(self, piece: Piece, chunk: Chunk, rates: Array, metrics: Iterable[Sums]) -> None:
+        """Count the steps of a chunk, which the model and the optimizer have."""
+        run, optimizer = self.run, self.run.optimizer
+        if chunk.steps:
+            run.sums |= chunk.sums
+            run.batch_loss = chunk.loss
+        for sums in metrics:
+            add_sums(run.sums, sums)
+        run.batch += chunk.batches
+        run.step += chunk.steps
+        piece.place += chunk.batches * piece.size
+        optimizer.count(chunk.steps, float(rates[chunk.steps - 1]) if chunk.steps else optimizer.last_rate)
+
+    def metric_sums(self, piece: Piece, chunk: Chunk) -> list[Sums]:
         """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""
         sums: list[Sums] = []
-        for number in range(chunk.batches):
+        for number in range(chunk.batches if self.metrics else 0):
             start = piece.place + number * piece.size
             _, y, weight = piece.part(start, start + piece.size)
             if weight is None or weight.any():

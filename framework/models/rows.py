@@ -80,13 +80,20 @@ def settling(model: Model, source: Source, preprocess: FittedPreprocess | None) 
 
     An error leaves the model as it was.
     """
-    layers = model.unsettled()
-    before = None if layers else model._built().columns
-    try:
-        if layers:
+    with unsettling(model):
+        if model.unsettled():
             _settle(model, source, preprocess)
         if preprocess is not model.preprocess:
             model.preprocess = preprocess
+        yield
+
+
+@contextmanager
+def unsettling(model: Model) -> Iterator[None]:
+    """At an error, take back the Preprocess and the numbers of inputs that a model did not have before."""
+    layers = model.unsettled()
+    before = None if layers else model._built().columns
+    try:
         yield
     except BaseException:
         if before is None:

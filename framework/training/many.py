@@ -11,21 +11,20 @@ import numpy as np
 
 from framework.callbacks.progress import own_bars
 from framework.data.parts import ArraySource
-from framework.data.pieces import Piece, Position
+from framework.data.pieces import Piece
 from framework.data.sources import source_of
 from framework.engines import Engine, engine_of
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
-from framework.models.rows import settling
+from framework.models.rows import settling, unsettling
 from framework.optimizers import Optimizer
 from framework.runs.run import Run
 from framework.settings.messages import brief
 from framework.training.loop import train
-from framework.training.preconditions import shown
-from framework.training.training import OF_BATCHES, Handlers, Training, interruption
+from framework.training.preconditions import fitted_preprocess, shown
+from framework.training.training import Handlers, Training, interruption
 
 if TYPE_CHECKING:
-    from framework.engines.compiled.lower import Plan
     from framework.training.trainer import Trainer
 
 NAME = "fit_many"
@@ -56,15 +55,16 @@ def fit_many(
                 said = str(error).removeprefix(f"Trainer: setting {setting!r} ")
                 raise SettingsError(f"{NAME}: argument {argument!r}, number {number}, {said}") from None
     parts = _parts(data, validation, _one_each("splits", splits, len(models)), len(models))
-    if not engine_of(trainer.engine).trains_many:
+    many = engine_of(trainer.engine).many()
+    if many is None:
         return _one_after_another(trainers, models, parts, epochs)
+    _require_trainer(trainer)
     with ExitStack() as threads:
         with ExitStack() as settled:
-            for model, (rows, _) in zip(models, parts, strict=True):
-                settled.enter_context(settling(model, rows, model.preprocess))
-            plan = _plan(trainers, models)
-            members = _members(trainers, models, parts, epochs, plan, threads)
-        return _trained(members, plan)
+            for model in models:
+                settled.enter_context(unsettling(model))
+            members = _members(trainers, models, parts, epochs, threads)
+        return _trained(members, many)
 
 
 def _one_each(argument: str, values: Iterable[Any] | None, count: int) -> list[Any] | None:
@@ -133,61 +133,19 @@ def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
     raise error
 
 
-def _plan(trainers: Sequence[Trainer], models: Sequence[Model]) -> Plan:
-    """Check that one kernel can train all models, and return its plan.
-
-    Raises:
-        SettingsError: A part has no form in the kernel, or the models differ; the message says what to do.
-    """
-    from framework.engines.compiled.many import many_plan, require_like  # noqa: PLC0415 (slow, and seldom needed)
-    from framework.engines.records import CannotLower  # noqa: PLC0415
-
-    trainer, first = trainers[0], models[0]
-    engine_of(trainer.engine).require()
-    _require_trainer(trainer)
-    if any(model.preprocess is not None for model in models):
-        raise _refusal("a model with a Preprocess")
-    first.retrace(trainer.loss, trainer.optimizer, *trainer.regularizers)
-    for model in models[1:]:
-        model.retrace()
-    try:
-        plan = many_plan(first, trainer.loss, trainer.optimizer, trainer.regularizers)
-        for place, (one, model) in enumerate(zip(trainers, models, strict=True)):
-            if type(one.optimizer) is not type(trainer.optimizer):
-                kinds = f"{type(one.optimizer).__name__} and {type(trainer.optimizer).__name__}"
-                raise SettingsError(f"{NAME}: argument 'optimizers' must have optimizers of one class; got {kinds}")
-            if not require_like(plan, model, one.optimizer):
-                raise SettingsError(
-                    f"{NAME}: argument 'models' must have models of the same layers, activations and dtype; number "
-                    f"{place} is {model!r}, number 0 {first!r}; train it in another call"
-                )
-    except CannotLower as reason:
-        raise _refusal(str(reason)) from None
-    return plan
-
-
-INSTEAD = "Trainer(engine='numpy') trains one model after another, as a loop over fit does with any engine"
-"""The advice for a training that the kernel for many models cannot do."""
-
-
-def _refusal(reason: str, instead: str = INSTEAD) -> SettingsError:
-    return SettingsError(f"{NAME}: the kernel for many models has no form for this training: {reason}; {instead}")
-
-
 def _require_trainer(trainer: Trainer) -> None:
-    """Refuse settings that the kernel for many models does not know."""
+    """Refuse what several models cannot have together."""
+    instead = "write a loop over fit, where each model has a callback with a place of its own"
     for callback in trainer.callbacks:
-        if hooks := [hook for hook in OF_BATCHES if hook in callback.hooks()]:
-            raise _refusal(f"{type(callback).__name__} has {hooks[0]}, which must act within each step")
         if callback.writes:
-            raise _refusal(
-                f"{type(callback).__name__} writes about one run, and all models would write to its place",
-                "write a loop over fit, where each model has a callback with a place of its own",
+            kind = type(callback).__name__
+            raise SettingsError(
+                f"{NAME}: {kind} writes about one run, and all models would write to its place; {instead}"
             )
-    if trainer.preprocess is not None:
-        raise _refusal(f"preprocess={trainer.preprocess!r}")
     if trainer.strategy is not None:
-        raise _refusal(f"strategy={trainer.strategy!r}")
+        raise SettingsError(
+            f"{NAME}: strategy={trainer.strategy!r} shares out the batches of one model; write a loop over fit"
+        )
 
 
 def _end(training: Training, error: BaseException | None = None) -> None:
@@ -228,41 +186,34 @@ def _members(
     models: Sequence[Model],
     parts: Sequence[tuple[Any, Any]],
     epochs: int | None,
-    plan: Plan,
     threads: ExitStack,
 ) -> list[Training]:
     """Check data and models before anything is trained, and return the members."""
-    from framework.engines.compiled.many import require_data  # noqa: PLC0415
-    from framework.engines.records import CannotLower  # noqa: PLC0415
-
     members, known = list[Training](), dict[Any, Training]()
     for trainer, model, part in zip(trainers, models, parts, strict=True):
-        own = id(part), trainer.seed if isinstance(part[1], float) else None  # a seed draws the rows that are held out
-        first, member = known.get(own), Training(trainer, threads, surrounded=True)
+        formulas = tuple((path, layer.origin, layer.settings_text) for path, layer in model.placed())
+        seed = trainer.seed if isinstance(part[1], float) else None  # it draws the rows that are held out
+        alike = id(part), seed, id(model.preprocess), formulas
+        first, member = known.get(alike), Training(trainer, threads, surrounded=True)
         if first is None:
             member.check(model, *part, epochs, None, NAME)
             if not isinstance(member.source, ArraySource):
-                raise _refusal("data that is not in memory as arrays")
-            try:
-                require_data(plan, next(member.source.pieces(Position(1))))
-            except CannotLower as reason:
-                raise _refusal(str(reason)) from None
+                raise SettingsError(f"{NAME}: the data must be arrays in memory; write a loop over fit")
         else:
-            engine = first.run.engine
-            member.hold(member.new_run(model, engine), first.source, first.held_out)
+            model.retrace()
+            preprocess = fitted_preprocess(trainer, model, part[0], NAME, first.run.model.preprocess)
+            with settling(model, part[0], preprocess):
+                member.hold(member.new_run(model, first.run.engine), first.source, first.held_out)
             settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
-            member.complete(first.run.recipe | settings, engine, epochs)
+            member.complete(first.run.recipe | settings, first.run.engine, epochs, preprocess)
         members.append(member)
-        known[own] = member
+        known[alike] = member
     return members
 
 
-def _trained(members: Sequence[Training], plan: Plan) -> list[Run]:
+def _trained(members: Sequence[Training], many: Any) -> list[Run]:
     """Train all members; a member that diverges ends alone, another error ends all."""
-    from framework.engines.compiled.many import ManyEngine  # noqa: PLC0415
-
     first = members[0]
-    engine = ManyEngine(plan, first.step_rows, first.trainer.figures)
     runs = [member.run for member in members]
     displays = [bar.display(first.run) for bar in (own_bars(()) if first.trainer.progress else ())]
     interrupts = _Interrupts()
@@ -277,10 +228,10 @@ def _trained(members: Sequence[Training], plan: Plan) -> list[Run]:
             for member in members:
                 with _alone(member):
                     member.__enter__()
-                    member.by_numpy = member.engine(Engine)
+                    member.maker = member.engine()
             while active := [member for member in members if not member.ended]:
                 check()
-                _epoch(engine, [member for member in active if _begins(member)], check)
+                _epoch(many, [member for member in active if _begins(member)], check)
             interrupts.act(members)
         except BaseException as error:
             own = getattr(error, "run", None)
@@ -309,7 +260,7 @@ def _begins(member: Training) -> bool:
     return False
 
 
-def _epoch(engine: Any, members: Sequence[Training], check: Callable[[], None]) -> None:
+def _epoch(many: Any, members: Sequence[Training], check: Callable[[], None]) -> None:
     """Make an epoch of all members, block by block."""
     orders: dict[Any, Piece] = {}
     for member in members:
@@ -318,12 +269,12 @@ def _epoch(engine: Any, members: Sequence[Training], check: Callable[[], None]) 
         if key not in orders:
             orders[key] = next(source.pieces(position))
         member.piece = orders[key].starting_at(position.start)
-    while blocks := engine.blocks(member for member in members if not (member.ended or member.piece.done)):
-        for block in blocks:
+    while active := [member for member in members if not (member.ended or member.piece.done)]:
+        for block in many.blocks(active):
             while not any(member.ended for member in block) and not block[0].piece.done:
                 check()
                 with block[0].flushing:
-                    diverged = engine.advance(block)
+                    diverged = _advance(many, block)
                 for member, error in diverged:
                     _end(member, error)
     for member in members:
@@ -331,3 +282,22 @@ def _epoch(engine: Any, members: Sequence[Training], check: Callable[[], None]) 
             with _alone(member):
                 member.require_finite_weights()
                 member.end_epoch()
+
+
+def _advance(many: Any, block: Sequence[Training]) -> list[tuple[Training, DivergedError]]:
+    """Make steps of a block; return the members that diverge, with their errors."""
+    if len(block) > 1 and many.advance(block):
+        return []
+    diverged = list[tuple[Training, DivergedError]]()
+    for member in block:
+        try:
+            if len(block) > 1:  # one step, which is not finite for some member
+                Engine.advance(member.maker, member.piece)
+            else:
+                member.maker.advance(member.piece)
+        except DivergedError as error:
+            diverged.append((member, error))
+        except Exception as error:
+            error.run = member.run  # type: ignore[attr-defined]
+            raise
+    return diverged

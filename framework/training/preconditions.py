@@ -135,8 +135,10 @@ def require_inputs(model: Model, preprocess: FittedPreprocess | None, name: str)
         )
 
 
-def fitted_preprocess(trainer: Trainer, model: Model, source: Source, name: str) -> FittedPreprocess | None:
-    """Return the Preprocess that a model keeps, or the one that the recipe learns from the data.
+def fitted_preprocess(
+    trainer: Trainer, model: Model, source: Source, name: str, learnt: FittedPreprocess | None = None
+) -> FittedPreprocess | None:
+    """Return the Preprocess that a model keeps, or the one that the recipe learns from the data, or has ``learnt``.
 
     Raises:
         SettingsError: That of the model was fitted from another recipe, or it has none and its weights were trained
@@ -160,7 +162,7 @@ def fitted_preprocess(trainer: Trainer, model: Model, source: Source, name: str)
             "changed; train a new model, leave preprocess out of the trainer, or write model.preprocess = "
             "recipe.fit(data) to use one with these weights anyway"
         )
-    return trainer.preprocess.fit(source, name)
+    return learnt or trainer.preprocess.fit(source, name)
 
 
 def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> None:

@@ -196,18 +196,18 @@ class Trainer(Component):
         splits: Iterable[tuple[Any, Any]] | None = None,
         epochs: int | None = None,
     ) -> list[Run]:
-        """Train many models of one architecture, and return the run of each: for an ensemble, a sweep, a validation.
+        """Train many models, and return the run of each: for an ensemble, a sweep, a cross-validation.
 
-        With ``engine="compiled"`` or ``"auto"`` all are trained at once, in the lanes of one kernel, which takes dense
-        layers. Each model becomes what ``fit`` makes of it, up to rounding. It has its own history and stop, and hooks
-        are called for each run.
+        With ``engine="compiled"`` or ``"auto"`` small models of one architecture are trained at once, in the lanes of
+        one kernel. Each model becomes what ``fit`` makes of it, up to rounding. It has its own history and stop, and
+        hooks are called for each run.
         The other engines train one model after another.
 
         Args:
-            models: The models, which have the same layers; they are trained in place.
-            data: As for ``fit``; the kernel takes arrays.
+            models: The models; they are trained in place.
+            data: As for ``fit``; the compiled engine takes arrays.
             validation: As for ``fit``.
-            optimizers: An optimizer for each model, of one class; None is the trainer's.
+            optimizers: An optimizer for each model; None is the trainer's.
             seeds: A seed for each model, by which its rows are shuffled; None is the trainer's.
             splits: For each model (rows to train on, rows to validate on), as the splitters of scikit-learn give them;
                 None trains all models on all rows.
@@ -217,8 +217,8 @@ class Trainer(Component):
             The runs, in the order of the models.
 
         Raises:
-            SettingsError: The models differ in more than their weights, the kernel has no form for a part, a callback
-                acts within steps, or an argument has another length.
+            SettingsError: A callback writes files about one run, the data is not in memory, the trainer has a strategy,
+                or an argument has another length.
             DataError: As for ``fit``; every model is left as it was.
             DivergedError: A model diverged; the others have been trained to their end.
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.runs`` holds the runs of all models.

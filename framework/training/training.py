@@ -68,14 +68,14 @@ class Training:
         noted: A signal that has come to this process, of which other workers may not know yet.
         ended: Whether it has ended, or has not begun.
         piece: Of one among several, the rows of its epoch.
-        by_numpy: Of one among several, what makes its steps where a kernel cannot.
+        maker: Of one among several, the engine that makes its steps.
     """
 
     run: Run
     source: Source
     held_out: Source | None
     piece: Piece
-    by_numpy: Engine
+    maker: Engine
 
     strategy: SharedGradient | None = None
     rank = 0

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count as count_from
 from operator import is_
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece
 from framework.emit.step import Computation, Slot
 from framework.engines.chunks import Chunk, ChunkEngine
-from framework.engines.native.memory import Steps
+from framework.engines.native.memory import State, Steps
 from framework.engines.native.program import RowKernel, StepKernel
-from framework.engines.plan import Planned, planned
+from framework.engines.plan import Plan, Planned, planned
 from framework.engines.records import CannotLower
 from framework.errors import DivergedError, UsageError
 from framework.extras import installing
@@ -27,6 +27,9 @@ from framework.models import Model
 from framework.native import addresses, available, llvm, products
 from framework.settings.messages import warn
 from framework.trees import leaves, rows_in
+
+if TYPE_CHECKING:
+    from framework.engines.native.many import ManySteps
 
 KEPT_BYTES = 1 << 23
 """How much memory the random numbers and the outputs of a chunk may take."""
@@ -40,7 +43,6 @@ class CompiledEngine(ChunkEngine):
     """
 
     name: ClassVar[str] = "compiled"
-    trains_many: ClassVar[bool] = True
     compile = staticmethod(StepKernel)
 
     @classmethod
@@ -58,6 +60,12 @@ class CompiledEngine(ChunkEngine):
             return named | {"products": products()}
         except ImportError:  # a broken llvmlite
             return named | {"products": "none"}
+
+    @classmethod
+    def many(cls) -> ManySteps:
+        from framework.engines.native.many import ManySteps  # noqa: PLC0415 (seldom needed)
+
+        return ManySteps()
 
     @classmethod
     def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:
@@ -136,7 +144,8 @@ class CompiledEngine(ChunkEngine):
             return None
         kernel, optimizer, model = made.compiled, run.optimizer, run.model
         if self._data[0] is not piece.arrays:
-            self._data = piece.arrays, self._leaves(kernel, piece.arrays)
+            held = self.leaves(kernel.plan, piece.arrays)
+            self._data = piece.arrays, (held, addresses(held))
         draws = [draw for draw, _ in kernel.plan.graph.model.draws]
         moving = self._moving(kernel, self.draw(draws, count, size, count), count * size) if kernel.moving else {}
         order, first = np.ascontiguousarray(piece.rows, np.int64), piece.place // piece.size
@@ -156,11 +165,11 @@ class CompiledEngine(ChunkEngine):
             updates=True,
             seen=self.watched,
         )
-        self._outputs, slot = _outputs(steps), Slot.of(model)
+        self._outputs, slot = outputs_of(steps), Slot.of(model)
         changing = optimizer.parameters.vector, *optimizer.memory.values(), *model.buffers.values()
         self._kept = [(array, array.copy()) for array in (changing if self.metrics else ())]
         begun = time.perf_counter()
-        count = slot.workspace[kernel].run(steps, slot, optimizer) - first
+        count = slot.workspace[kernel].run(steps, slot, State.of(optimizer)) - first
         seconds = time.perf_counter() - begun
         if not count:
             self._kept = None
@@ -198,6 +207,10 @@ class CompiledEngine(ChunkEngine):
         plan = self.planned.compiled.plan
         return plan.output_trees([array[start : start + rows] for array in self._outputs])  # type: ignore[no-any-return]
 
+    def read(self, outputs: list[Array]) -> None:
+        """Take the outputs of a chunk that is made elsewhere."""
+        self._outputs = outputs
+
     def undo(self) -> bool:
         kept, self._kept = self._kept, None
         for array, before in kept or ():
@@ -207,14 +220,13 @@ class CompiledEngine(ChunkEngine):
     def commit(self) -> None:
         self._kept = None
 
-    def _leaves(self, kernel: StepKernel, batch: Batch) -> tuple[list[Array], Array]:
-        """Return the leaves of a batch as the kernel takes them, and where they lie."""
+    def leaves(self, plan: Plan, batch: Batch) -> list[Array]:
+        """Return the leaves of a batch as a kernel takes them."""
         x, y, weight = batch
         kinds: dict[str, Any] = {"f": self.run.model.dtype, "i": np.int64, "b": self.run.model.dtype}
         arrays = [*leaves(x), *leaves(y), *([] if weight is None else [weight])]
-        pairs = zip(arrays, kernel.plan.inputs.values(), strict=False)
-        held = [np.ascontiguousarray(array, kinds[node.kind]) for array, node in pairs]
-        return held, addresses(held)
+        pairs = zip(arrays, plan.inputs.values(), strict=False)
+        return [np.ascontiguousarray(array, kinds[node.kind]) for array, node in pairs]
 
     def fill(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot) -> Sums:
         """Fill a slot in the kernel; NumPy does it where a number is not finite."""
@@ -247,7 +259,7 @@ class CompiledEngine(ChunkEngine):
         memory, steps = slot.workspace[made.compiled], self._steps(made, count, batch, key)
         for phase in count_from():
             phased = steps._replace(phase=phase, whole=rows or own)
-            if not memory.run(phased, slot, self.run.optimizer):
+            if not memory.run(phased, slot, State.of(self.run.optimizer)):
                 raise DivergedError("a number is not finite")
             part = memory.exchanged(phase, own)
             if part is None:
@@ -258,14 +270,14 @@ class CompiledEngine(ChunkEngine):
     def _in_kernel(self, made: Planned, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Sums | None:
         """Fill a slot from some rows; return the sums of their figures, or None where a number is not finite."""
         kernel, steps = made.compiled, self._steps(made, count, batch, key)
-        if not slot.workspace[kernel].run(steps, slot, self.run.optimizer):
+        if not slot.workspace[kernel].run(steps, slot, State.of(self.run.optimizer)):
             return None
         return self._sums_of(made, steps, batch, slot)
 
     def _steps(self, made: Planned, count: float, batch: Batch, key: tuple[int, ...]) -> Steps:
         """Return the step that computes the gradients of some rows alone."""
         kernel, rows = made.compiled, rows_in(batch[1])
-        draws = []
+        draws, held = [], self.leaves(kernel.plan, batch)
         for draw, _ in kernel.plan.graph.model.draws:
             draws.append(np.empty((rows, *draw.shape), np.float32))
             draw.fill(draws[-1], key)
@@ -274,7 +286,7 @@ class CompiledEngine(ChunkEngine):
             first=0,
             stop=1,
             order=np.arange(rows),
-            data=self._leaves(kernel, batch),
+            data=(held, addresses(held)),
             counts=np.array([count]),
             numbers=np.zeros((1, kernel.numbers)),
             totals=np.zeros((1, kernel.totals)),
@@ -295,11 +307,11 @@ class CompiledEngine(ChunkEngine):
         named = zip([*made.per_row][1:], totals, strict=True)
         sums: Sums = {"loss": (total,)} | {name: (part, figures[name].divisor(y, weight)) for name, part in named}
         if made.metrics:
-            h, a = kernel.plan.output_trees(_outputs(steps))
+            h, a = kernel.plan.output_trees(outputs_of(steps))
             sums |= self.figures.metric_sums(model, h, a, y, weight, made.metrics)
         return sums
 
 
-def _outputs(steps: Steps) -> list[Array]:
+def outputs_of(steps: Steps) -> list[Array]:
     """Return the outputs that are kept of some steps."""
     return [array for name, array in steps.moving.items() if name.startswith("kept ")]

@@ -13,7 +13,6 @@ from framework.arrays import Array
 from framework.emit.step import Slot
 from framework.engines.native.nests import Emitter
 from framework.engines.native.views import Buffer, at_rows
-from framework.models.parameters import Parameters
 from framework.native import Function, addresses
 from framework.optimizers import BoundOptimizer
 
@@ -46,7 +45,7 @@ class Kernel(Protocol):
     def exchanges(self) -> Sequence[Buffer]:
         """By phase but the last, the array that is replaced by its sum over all shards."""
 
-    def spans(self, parameters: Parameters) -> Array:
+    def spans(self, parameters: Mapping[str, Array]) -> Array:
         """Return (group, start, length) of each run of the flat vector whose update is a loop."""
 
 
@@ -86,6 +85,30 @@ class Steps(NamedTuple):
     whole: int = 0
 
 
+class State(NamedTuple):
+    """What steps change.
+
+    Attributes:
+        version: Changes where the parameters lie elsewhere.
+        vector: The parameters.
+        views: Its parts, by the names of the parameters.
+        memory: That of the optimizer.
+        buffers: Those of the model.
+    """
+
+    version: int
+    vector: Array
+    views: Mapping[str, Array]
+    memory: Mapping[str, Array]
+    buffers: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, optimizer: BoundOptimizer) -> State:
+        """Return the arrays of a training."""
+        parameters = optimizer.parameters
+        return cls(parameters.version, parameters.vector, parameters.views, optimizer.memory, optimizer.model.buffers)
+
+
 class _Held(NamedTuple):
     """The arrays that the function takes besides those of the steps.
 
@@ -120,16 +143,16 @@ class Memory:
         assert kernel is not None
         return kernel
 
-    def run(self, steps: Steps, slot: Slot, optimizer: BoundOptimizer) -> int:
+    def run(self, steps: Steps, slot: Slot, state: State) -> int:
         """Make steps; return the first batch that is not done.
 
         Args:
             steps: The steps.
             slot: The arrays for the gradients and the new buffers.
-            optimizer: The optimizer, with the parameters and their memory.
+            state: What the steps change.
         """
         kernel = self._kernel
-        function, held = kernel.function, self._hold(kernel, steps.rows, slot, optimizer)
+        function, held = kernel.function, self._hold(kernel, steps.rows, slot, state)
         for place, name in kernel.moving:
             (held.located[place],) = addresses([steps.moving[name]])
         changing = steps.order, steps.counts, steps.numbers, steps.totals, steps.data[1]
@@ -149,15 +172,14 @@ class Memory:
         exchanges = self._kernel.exchanges
         return self._laid[rows][0][exchanges[phase]] if phase < len(exchanges) else None
 
-    def _hold(self, kernel: Kernel, rows: int, slot: Slot, optimizer: BoundOptimizer) -> _Held:
+    def _hold(self, kernel: Kernel, rows: int, slot: Slot, state: State) -> _Held:
         """Return the arrays that the function takes besides those of the steps."""
-        model, parameters = optimizer.model, optimizer.parameters
-        if self._training is not optimizer.memory:  # another training has other slots
-            self._training, self._states = optimizer.memory, {}
-        memory = optimizer.memory.values()
-        state = parameters.version, parameters.vector, *memory, *model.buffers.values(), *slot.buffers.values()
+        if self._training is not state.memory:  # another training has other slots
+            self._training, self._states = state.memory, {}
+        memory = state.memory.values()
+        now = state.version, state.vector, *memory, *state.buffers.values(), *slot.buffers.values()
         known, held = self._states.get((rows, id(slot.gradient)), ((), _Held()))
-        if len(known) == len(state) and known[0] == state[0] and not any(map(is_not, known[1:], state[1:])):
+        if len(known) == len(now) and known[0] == now[0] and not any(map(is_not, known[1:], now[1:])):
             return held
         if rows not in self._laid:
             if len(self._laid) == _KEPT:
@@ -165,16 +187,16 @@ class Memory:
             self._laid[rows] = lay_out(kernel.emitter, rows)
         tables = self._laid[rows][1]
         own = {
-            "number": {**parameters.views, **model.buffers},
+            "number": {**state.views, **state.buffers},
             "gradient": slot.gradients,
             "buffer": slot.buffers,
         }
         arrays = [_NOTHING if buffer.role in MOVING else self._array(buffer, rows, own) for buffer in kernel.buffers]
-        arrays += [parameters.vector, slot.gradient, *memory]
-        spans, located, of_tables = kernel.spans(parameters), addresses(arrays), addresses(tables)
+        arrays += [state.vector, slot.gradient, *memory]
+        spans, located, of_tables = kernel.spans(state.views), addresses(arrays), addresses(tables)
         places = kernel.function.located(kernel.settings, self._done, spans, located, of_tables)
         held = _Held(located, len(spans), tuple(places), (arrays, spans, of_tables))
-        self._states[rows, id(slot.gradient)] = state, held
+        self._states[rows, id(slot.gradient)] = now, held
         return held
 
     def _forget(self, rows: int) -> None:

@@ -100,7 +100,7 @@ def product_of(node: Node, a: View, b: View, c: View, alpha: str | None, beta: f
     Raises:
         CannotLower: An axis is in one factor alone.
     """
-    of_a, of_b, of_c = _letters(node)
+    of_a, of_b, of_c = letters_of(node)
     sizes: dict[str, int] = {}
     for letters, view in ((of_a, a), (of_b, b)):
         for letter, size in zip(letters, view.shape, strict=True):
@@ -117,7 +117,7 @@ def product_of(node: Node, a: View, b: View, c: View, alpha: str | None, beta: f
     return Product(a, b, c, tuple(axes), alpha, beta)
 
 
-def _letters(node: Node) -> tuple[str, str, str]:
+def letters_of(node: Node) -> tuple[str, str, str]:
     """Return the letters of the axes of the factors and of the result, as for ``np.einsum``."""
     if node.op == "einsum":
         factors, result = node.attributes["subscripts"].split("->")

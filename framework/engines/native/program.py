@@ -24,7 +24,6 @@ from framework.engines.plan import Plan
 from framework.engines.records import CannotLower
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
-from framework.models.parameters import Parameters
 
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """The largest square of a gradient that a product makes of a step; the NumPy engine makes the steps beyond it."""
@@ -58,7 +57,7 @@ def train(
 """
 
 
-class _Fused(NamedTuple):
+class Fused(NamedTuple):
     """A product that gives a gradient, into which the update of the parameter goes.
 
     Attributes:
@@ -82,10 +81,14 @@ class StepKernel(GraphKernel):
     Attributes:
         plan: The step and its update as graphs.
         single: Whether batches have one row.
+        models: How many models the step is of, as the sizes of a further axis: () for one.
+        sources: From how many arrays each leaf of the data comes.
     """
 
     entry = "train"
     single = False
+    models: tuple[int, ...] = ()
+    sources = 1
 
     def __init__(self, plan: Plan) -> None:
         """Schedule, write and compile the step.
@@ -207,13 +210,7 @@ class StepKernel(GraphKernel):
         ]
         if self.dtype == "float64":
             _require_wide(outputs, drawn)
-        before: dict[Node, Any] = {}
-        if self.single:
-            outputs, before = for_one_row(outputs)
-            drawn = {before.get(node, node) for node in drawn}
-        new, known = prepare(outputs, drawn)
-        if self.single:
-            known = {old: known[node] for old, node in before.items() if node in known}
+        new, known = self._rewrite(outputs, drawn)
         takes = iter(new)
         self._sound = next(takes)
         self._totals = [next(takes) for _ in totals]
@@ -229,7 +226,11 @@ class StepKernel(GraphKernel):
             del self._gradients[fused.name]
         return inputs
 
-    def _fusable(self, slopes: Mapping[str, Any]) -> Iterable[_Fused]:
+    def _rewrite(self, outputs: list[Any], drawn: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
+        """Return the outputs, rewritten for the schedule, and what each old node became."""
+        return prepare(outputs, drawn)
+
+    def _fusable(self, slopes: Mapping[str, Any]) -> Iterable[Fused]:
         """Give the products into which the update of a parameter goes."""
         shared = [split_views(node)[0] for node in self._gradients.values() if isinstance(node, Node)]
         for place, group in enumerate(self.plan.groups):
@@ -240,7 +241,7 @@ class StepKernel(GraphKernel):
                     continue
                 alone = shared.count(product) == 1 and all(view.op == "reshape" for view in views)
                 if alone and all(self._is_factor(split_views(arg)[0]) for arg in product.args):
-                    yield _Fused(name, product, self._number_text(place, 0))
+                    yield Fused(name, product, self._number_text(place, 0))
 
     def _is_factor(self, node: Node) -> bool:
         """Return whether a node is as it was when the step is updated, and the sum of its squares is known."""
@@ -270,7 +271,7 @@ class StepKernel(GraphKernel):
         factors = {split_views(factor)[0] for fused in self._fused for factor in fused.product.args}
         for name in self.plan.graph.trained:
             buffer = self._arrays[f"gradient {name}"] = self._root.buffer(
-                f"gradient {name}", shapes[name].shape, role="gradient"
+                f"gradient {name}", (*shapes[name].shape, *self.models), role="gradient"
             )
             gradient = self._gradients.get(name)
             if gradient is None:
@@ -292,11 +293,11 @@ class StepKernel(GraphKernel):
         """Note the totals, and end before a step with a number that is not finite; return the new buffers."""
         e = self.emitter
         for place, node in enumerate(self._totals):
-            e.line(f"totals[made * {len(self._totals)} + {place}] = float({self._number(block, node)})")
+            self._note_total(block, f"made * {len(self._totals)} + {place}", node)
         if e.wrong in e.pointers:
             self._stop_unless(f"{e.pointer(e.wrong)}[0] == real(0.0)")
         for node in (self._totals[0], *self._penalties):
-            self._stop_unless(f"isfinite({self._number(block, node)})")
+            self._stop_unless(self._is_finite(block, node))
         fresh = {}
         for name, node in self._changed.items():
             buffer = fresh[name] = self._root.buffer(f"new {name}", block.shape(node), node.kind)
@@ -313,7 +314,15 @@ class StepKernel(GraphKernel):
             self._stop_unless(f"{' * '.join(texts)} <= {LIMITS[self.dtype]!r}")
         return fresh
 
-    def _product(self, block: Block, fused: _Fused, to: str, alpha: str | None, beta: float) -> None:
+    def _note_total(self, block: Block, place: str, node: Any) -> None:
+        """Write that a total of the step goes to a place among the totals."""
+        self.emitter.line(f"totals[{place}] = float({self._number(block, node)})")
+
+    def _is_finite(self, block: Block, node: Any) -> str:
+        """Return the text of the condition that a number of the step is finite."""
+        return f"isfinite({self._number(block, node)})"
+
+    def _product(self, block: Block, fused: Fused, to: str, alpha: str | None, beta: float) -> None:
         """Write the product that gives a gradient: to <- alpha * product + beta * to."""
         self.emitter.step += 1
         view = self._arrays[to].view().reshape(block.shape(fused.product))
@@ -321,6 +330,10 @@ class StepKernel(GraphKernel):
 
     def _number_text(self, group: int, place: int) -> str:
         return f"real(numbers[made * {self.numbers} + {self._starts[group] + place}])"
+
+    def _number_texts(self, group: int, count: int) -> list[str]:
+        """Return the texts of the numbers of an update."""
+        return [self._number_text(group, place) for place in range(count)]
 
     def _update(self) -> None:
         """Write the update of runs of the flat vector, by groups of rate and decay."""
@@ -332,9 +345,9 @@ class StepKernel(GraphKernel):
         e.line("    place = spans[3 * run + 1]")
         for number, group in enumerate(plan.groups):
             name = f"update{number}"
-            self._written[name] = (update_text(name, group.update),)
+            self._written[name] = (update_text(name, group.update, self.models),)
             views = [f"flat{place}[place:]" for place in range(len(group.update.inputs))]
-            numbers = [self._number_text(number, place) for place in range(len(group.update.numbers))]
+            numbers = self._number_texts(number, len(group.update.numbers))
             e.line(f"    if spans[3 * run] == {number}:")
             e.line(f"        update{number}({', '.join(['spans[3 * run + 2]', *views, *numbers])})")
 
@@ -346,28 +359,25 @@ class StepKernel(GraphKernel):
         self.data = [name for name in self._arrays if name.startswith("data ")]
         for place, name in enumerate(self.data):
             buffer = self._arrays[name]
-            if buffer not in e.pointers:
-                continue
-            width = math.prod(buffer.shape[1:])
-            given = f"(n, {width}, left, rows[begin:], d{place}, {e.pointers[buffer]})"
-            if self.single:  # read where it lies
-                ahead = f"rows[begin + min({AHEAD}, left - 1)] * {width}"
-                lines.append(f"{pad}fetched = fetch_row(d{place}, {ahead}, {width})")
-                lines.append(f"{pad}{e.pointers[buffer]} = d{place}[rows[begin] * {width}:]")
-            elif buffer in squared:
-                lines.append(f"{pad}square_{e.pointers[buffer]} = gather_squares{given}")
-            else:
-                lines.append(f"{pad}gather{'_ids' if buffer.kind == 'i' else ''}{given}")
+            if buffer in e.pointers:
+                lines += [pad + line for line in self._gather(place, buffer, squared=buffer in squared)]
         if e.wrong in e.pointers:
             lines.append(f"{pad}{e.pointers[e.wrong]}[0] = real(0.0)")
         return lines, self._parts(pad)
 
+    def _gather(self, place: int, buffer: Buffer, *, squared: bool) -> list[str]:
+        """Return the lines that copy the rows of a batch from a leaf of the data."""
+        name, width = self.emitter.pointers[buffer], math.prod(buffer.shape[1:])
+        arguments = f"(n, {width}, left, rows[begin:], d{place}, {name})"
+        if squared:
+            return [f"square_{name} = gather_squares{arguments}"]
+        return [f"gather{'_ids' if buffer.kind == 'i' else ''}{arguments}"]
+
     def _pointers(self, moving: Sequence[str] = MOVING) -> list[str]:
         """Return the lines that name the arrays."""
         kinds = {"i": "ints", "f": "reals", "b": "reals"}
-        lines = [
-            f"    d{place}: {kinds[self._arrays[name].kind]} = data[{place}]" for place, name in enumerate(self.data)
-        ]
+        of_data = [kinds[self._arrays[name].kind] for name in self.data for _ in range(self.sources)]
+        lines = [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(of_data)]
         start = len(self.emitter.pointers)
         flat = max((len(group.update.inputs) for group in self.plan.groups), default=2)
         lines += [f"    flat{place}: reals = memory[{start + place}]" for place in range(flat)]
@@ -394,7 +404,7 @@ class StepKernel(GraphKernel):
         """How many totals a step gives."""
         return len(self._totals)
 
-    def spans(self, parameters: Parameters) -> Array:
+    def spans(self, parameters: Mapping[str, Array]) -> Array:
         """Return (group, start, length) of each run of the flat vector whose update is a loop."""
         fused, start = {fused.name for fused in self._fused}, 0
         groups = {name: place for place, group in enumerate(self.plan.groups) for name in group.names}
@@ -429,3 +439,17 @@ class RowKernel(StepKernel):
     """A step on one row and its update."""
 
     single = True
+
+    def _rewrite(self, outputs: list[Any], drawn: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
+        outputs, before = for_one_row(outputs)
+        new, known = prepare(outputs, {before.get(node, node) for node in drawn})
+        return new, {old: known[node] for old, node in before.items() if node in known}
+
+    def _gather(self, place: int, buffer: Buffer, *, squared: bool) -> list[str]:
+        """Return the lines that find a row where it lies."""
+        del squared
+        name, width = self.emitter.pointers[buffer], math.prod(buffer.shape[1:])
+        return [
+            f"fetched = fetch_row(d{place}, rows[begin + min({AHEAD}, left - 1)] * {width}, {width})",
+            f"{name} = d{place}[rows[begin] * {width}:]",
+        ]

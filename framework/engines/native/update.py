@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from framework.engines.native.expressions import expression, literal
@@ -32,6 +33,22 @@ def fetch_row(x, start, width):
         prefetch(x, start + k)
     prefetch(x, start + width - 1)
     return 0
+
+
+def gather_beside(n: int, width: int, lane: int, lanes: int, rows: ints, x: reals, to: reals) -> float:
+    total = real(0.0)
+    for i in range(n):
+        for k in range(width):
+            value = x[rows[i * lanes + lane] * width + k]
+            to[(i * width + k) * lanes + lane] = value
+            total += value * value
+    return float(total)
+
+
+def gather_ids_beside(n: int, width: int, lane: int, lanes: int, rows: ints, y: ints, to: ints):
+    for i in range(n):
+        for k in range(width):
+            to[(i * width + k) * lanes + lane] = y[rows[i * lanes + lane] * width + k]
 
 
 def gather_ids(n: int, width: int, left: int, rows: ints, y: ints, to: ints):
@@ -88,8 +105,15 @@ def clip_value(runs: int, spans: ints, x: reals, value: real):
 """
 
 
-def update_text(name: str, update: Update) -> str:
-    """Return the text of an update of some numbers of the flat vector."""
+def update_text(name: str, update: Update, models: Sequence[int] = ()) -> str:
+    """Return the text of an update of some numbers of the flat vector.
+
+    Args:
+        name: The name of the function.
+        update: The update.
+        models: The number of models whose numbers lie side by side in the vector; their rates and settings do in
+            ``numbers``. Empty for one model, whose function takes each number as an argument.
+    """
     texts: dict[Any, str] = {node: f"x{place}" for place, node in enumerate(update.inputs.values())}
     numbers = [f"number{place}" for place in range(len(update.numbers))]
     texts |= dict(zip(update.numbers, numbers, strict=True))
@@ -106,10 +130,15 @@ def update_text(name: str, update: Update) -> str:
     changed = {key: node for key, node in update.outputs.items() if node is not update.inputs[key]}
     results = [text_of(node) for node in changed.values()]
     formula = [f"def {name}_formula({', '.join(formal)}):", *lines, f"    return {', '.join(results)}", "", ""]
-    head = ["n: int", *(f"{array}: reals" for array in update.inputs), *(f"{number}: real" for number in numbers)]
-    given = [*(f"{array}[i]" for array in update.inputs), *numbers]
+    kinds = ["n: int", *(f"{array}: reals" for array in update.inputs)]
+    kinds += ["numbers: floats"] if models else [f"{number}: real" for number in numbers]
+    at, loops, pad = "i", ["    for i in range(n):"], " " * 8
+    for count in models:
+        at, pad = "i + lane", " " * 12
+        loops = [f"    for i in range(0, n, {count}):", f"        for lane in range({count}):"]
+        numbers = [f"real(numbers[{place * count} + lane])" for place in range(len(numbers))]
+    arguments = [*(f"{array}[{at}]" for array in update.inputs), *numbers]
     outputs = [f"r{place}" for place in range(len(changed))]
-    loop = [f"def {name}({', '.join(head)}):", "    for i in range(n):"]
-    loop.append(f"        {', '.join(outputs)} = {name}_formula({', '.join(given)})")
-    loop += [f"        {array}[i] = {output}" for array, output in zip(changed, outputs, strict=True)]
-    return "\n".join([*formula, *loop])
+    lines = [f"{pad}{', '.join(outputs)} = {name}_formula({', '.join(arguments)})"]
+    lines += [f"{pad}{array}[{at}] = {output}" for array, output in zip(changed, outputs, strict=True)]
+    return "\n".join([*formula, f"def {name}({', '.join(kinds)}):", *loops, *lines])
