@@ -11,6 +11,7 @@ from framework import HalfSquaredError, SGDOptimizer, Trainer
 from framework.engines.native import engine, kernel, memory
 from framework.engines.native.program import StepKernel
 from framework.engines.plan import planned
+from framework.graph import trace
 from framework.native import kernels
 from framework.native.machine import llvm, processor
 from framework.runs.run import Run
@@ -35,6 +36,7 @@ def without_passes(monkeypatch, tmp_path):
             kernels.load_shared(name, dtype)  # which all kernels share, with its passes
     monkeypatch.setenv("FRAMEWORK_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(kernels, "object_file", _object_file_without_passes)
+    monkeypatch.setattr(trace, "_KNOWN", {})
     kernels.compiled.cache_clear()
     yield
     kernels.compiled.cache_clear()
@@ -53,6 +55,7 @@ def _object_file_without_passes(text):
 def in_python(monkeypatch):
     """Run kernels as plain Python, where a place outside of an array is an error."""
     monkeypatch.setattr(kernel, "compiled", _function_in_python)
+    monkeypatch.setattr(trace, "_KNOWN", {})  # other tests may train a model that is like one of these
     for module in (memory, engine):
         monkeypatch.setattr(module, "addresses", lambda arrays: [array.reshape(-1) for array in arrays])
 

@@ -114,7 +114,7 @@ class ManyKernel(StepKernel):
     def _beside(self, block: Block, node: Any) -> str:
         """Return the name of an array with a number of each model."""
         numbers = block.buffer("numbers", self.models, "f")
-        self._put(block, numbers.view(), node)
+        self.emitter.put(block, numbers.view(), node)
         return self.emitter.pointer(numbers)
 
     def _note_total(self, block: Block, place: str, node: Any) -> None:
