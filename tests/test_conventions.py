@@ -167,7 +167,6 @@ def test_there_is_one_writer_of_each_kind_of_source():
     assert _files_with(r"f?\"    def |\"def \{") <= {
         "emit/jax.py",
         "emit/numpy.py",
-        "engines/compiled/loops.py",
         "engines/native/update.py",
         "engines/native/writer.py",
         "export/source.py",  # a file for people, by export_python

@@ -33,7 +33,7 @@ ABSENT = (
     "onnx",
 )
 ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX", "jax")
-ABSENT += ("framework.native", "framework.engines.compiled", "framework.engines.jax")
+ABSENT += ("framework.native", "framework.engines.native", "framework.engines.jax")
 
 
 @pytest.mark.share(1 / 3)

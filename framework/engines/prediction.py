@@ -10,16 +10,18 @@ from framework.models import Model
 from framework.settings.messages import brief
 
 if TYPE_CHECKING:
-    from framework.engines.compiled.prediction import CompiledModel
+    from framework.engines.native.prediction import CompiledModel
 
 
 def compile_model(model: Model) -> CompiledModel:
-    """Return the model as one native function, for fast predictions of few rows.
+    """Return the model as a native function, for fast predictions of few rows.
 
-    It is called like the model, and computes with the weights that the model has at each call. Where no kernel can be
-    made, as for convolutions and recurrences, NumPy computes the predictions, with a warning that says why; ``engine``
-    of the result says which of the two does. Results agree with ``model(x)`` to a few units of the last place. The
-    prediction for a row does not depend on the rows beside it. Several threads may call it.
+    It is called like the model, and computes with the weights that the model has at each call. It takes every model
+    whose layers have graphs, also with several inputs and outputs, in a kernel for each of the first eight shapes of
+    samples. Where no kernel can be made, as for a layer that Python runs, NumPy computes the predictions, with a
+    warning that says why; ``engine`` of the result says which of the two does. Results agree with ``model(x)`` to a few
+    units of the last place. The prediction for a row does not depend on the rows beside it. Several threads may call
+    it.
 
     Raises:
         SettingsError: ``model`` is not a model.
@@ -35,7 +37,7 @@ def compile_model(model: Model) -> CompiledModel:
         hint = "; write run.model" if isinstance(getattr(model, "model", None), Model) else ""
         hint = "; load_model reads one from a file" if isinstance(model, str | os.PathLike) else hint
         raise SettingsError(f"compile_model: argument 'model' must be a model; got {brief(model)}{hint}")
-    from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
+    from framework.engines.native.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
 
     model.retrace()
     return compiled_model(model, "compile_model")

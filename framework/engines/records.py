@@ -5,6 +5,8 @@ A record is made by calling the formula on symbols of ``graph``. Raise ``CannotL
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,6 +42,17 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
         """Hold the message."""
         super().__init__(message)
         self.op = op
+
+
+@contextmanager
+def lowering() -> Iterator[None]:
+    """Raise ``CannotLower`` in place of what a compiler raises for a formula that has a graph."""
+    try:
+        yield
+    except CannotLower:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is)
+        raise CannotLower(str(error).partition("\n")[0] or type(error).__name__) from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ from framework.errors import DerivativeError
 _OURS = (
     "framework.graph",
     "framework.emit",
-    "framework.engines.compiled",
     "framework.activations.base",
     "framework.models.base",
     "numpy",

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from catalogue import catalogue
+from export_pieces import EACH, made, sample
 
 from framework import (
+    GRU,
     Accuracy,
     Activation,
     BatchNorm,
@@ -20,7 +22,9 @@ from framework import (
     Dense,
     Dropout,
     DtypeError,
+    Embedding,
     Flatten,
+    Heads,
     Identity,
     Layer,
     LayerNorm,
@@ -42,6 +46,7 @@ from framework import (
     UsageError,
     compile_model,
 )
+from framework.trees import leaves, take
 
 pytestmark = pytest.mark.share(1 / 3)
 
@@ -112,6 +117,64 @@ def test_models_of_several_layers(make, dtype):
     require_rows_alone(*require_near(make(dtype)))
 
 
+@pytest.mark.share(1 / 3)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@EACH
+def test_every_layer_of_the_library_predicts_in_a_kernel(make, shape, dtype):
+    """``test_onnx`` checks that these models have every layer."""
+    model = made(make, shape, dtype)
+    if model.by_python:
+        return
+    x = sample(model, shape, 40)
+    fast, expected = compile_model(model), model(x)
+    found = fast(x)
+    assert fast.engine == "compiled"
+    tolerance = 1e-12 if dtype == "float64" else 2e-5
+    for ours, theirs in zip(leaves(found), leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    for rows in (1, 2, 7, 17, 39):
+        for part, whole in zip(leaves(fast(take(x, slice(rows)))), leaves(found), strict=True):
+            np.testing.assert_array_equal(part, whole[:rows])
+
+
+def test_each_length_of_a_sequence_is_compiled_up_to_the_eighth():
+    model = GRU(3, inputs=2)
+    fast = compile_model(model)
+    for steps in (*range(1, 11), 1):
+        x = RNG.normal(size=(4, steps, 2))
+        for _ in range(2):
+            np.testing.assert_allclose(fast(x), model(x), rtol=1e-13, atol=1e-15)
+    assert fast.engine == "compiled"
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_a_wrong_id_raises_the_error_of_the_model(heads):
+    model = Sequential(Embedding(6, 3), Flatten(), Heads(a=Dense(12, 2), b=Neuron(12)) if heads else Dense(12, 2))
+    fast, x = compile_model(model), RNG.integers(0, 6, (9, 4)).astype(float)
+    for _ in range(2):
+        for rows in (x, x[0]):
+            for ours, theirs in zip(leaves(fast(rows)), leaves(model(rows)), strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-13)
+        for wrong in (6.0, -1.0, 0.5, np.nan):
+            bad = x.copy()
+            bad[3, 1] = wrong
+            for predict in (model, fast, fast.outputs):
+                with pytest.raises(DataError, match="Embedding: argument 'x' must hold whole ids"):
+                    predict(bad)
+            with pytest.raises(DataError, match="Embedding: argument 'x' must hold whole ids"):
+                fast(bad[3])
+
+
+def test_rows_along_the_columns_of_a_product_have_the_same_bits():
+    """A product has another order of sums for one column than for several."""
+    weights = np.linspace(-1.0, 1.0, 55 * 7).reshape(7, 55)
+    layer = Layer.of(lambda x, w: (w @ x.T).T, shapes={"w": (7, 55)})
+    layer.parameters["w"][:] = weights
+    fast, x = compile_model(layer), RNG.normal(size=(700, 55))
+    np.testing.assert_allclose(fast(x), x @ weights.T, rtol=1e-12, atol=1e-13)
+    require_rows_alone(fast, x, fast(x))
+
+
 @pytest.mark.parametrize("first", [Dropout(0.2), Tanh(), Flatten()], ids=repr)
 @pytest.mark.parametrize("last", [BatchNorm, LayerNorm])
 def test_a_later_layer_says_how_long_a_row_is(first, last):
@@ -175,7 +238,7 @@ def test_a_model_that_leaves_its_width_open_refuses_what_a_later_layer_cannot_ta
     assert fast.engine == "compiled"
     for _ in range(2):
         if shape[-1] == 5:
-            np.testing.assert_array_equal(fast(x), model(x))
+            np.testing.assert_allclose(fast(x), model(x), rtol=1e-13)
             continue
         with pytest.raises(ShapeError, match="Dense takes samples of shape"):
             fast(x)
@@ -198,7 +261,7 @@ def test_numbers_that_are_not_finite_are_refused_by_predict_and_pass_through_a_c
 def test_samples_of_further_axes_are_those_of_the_model():
     model = Dense(5, 2, Tanh())
     fast, x = compile_model(model), RNG.normal(size=(3, 4, 5))
-    np.testing.assert_array_equal(fast(x), model(x))
+    np.testing.assert_allclose(fast(x), model(x), rtol=1e-13)
 
 
 def test_weights_buffers_and_moves_are_seen():
@@ -317,6 +380,16 @@ def test_copies_and_files_have_their_own_weights():
         assert not np.array_equal(found, fast(X))
 
 
+class Twice(Layer):
+    """A layer whose passes Python runs."""
+
+    def apply(self, x, values, record):
+        return 2.0 * x
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return 2.0 * gradient
+
+
 class Centred(Layer):
     """A layer whose predictions depend on the other rows."""
 
@@ -337,9 +410,10 @@ def test_a_residual_of_an_own_layer_predicts_in_a_kernel():
 @pytest.mark.parametrize(
     ("model", "x", "reason"),
     [
-        (Sequential(Conv2D(filters=2, kernel=3, inputs=1), Flatten()), np.ones((2, 1, 5, 5)), "columns|Conv2D"),
-        (Sequential(Dense(5, 3), Centred()), X, "mixes rows, by mean over the rows"),
+        (Sequential(Dense(5, 3), Twice()), X, "Python runs 1 Twice, which has no graph"),
+        (Sequential(Dense(5, 3), Centred()), X, "layer 1 Centred mixes rows, by mean over the rows"),
         (Sequential(Dense(5, 1025), Dense(1025, 1024)), X[:2], "a layer of 1,049,600 weights"),
+        (Conv2D(filters=171, kernel=3, inputs=171), np.ones((1, 171, 3, 4)), "a layer of 263,169 weights"),
     ],
 )
 def test_what_has_no_kernel_is_computed_by_numpy(model, x, reason):
@@ -394,10 +468,7 @@ def test_a_preprocess_transforms_and_inverts():
 
 
 def test_a_trainer_falls_back_by_name_and_auto_does_so_silently():
-    model, x = (
-        Sequential(Conv2D(filters=2, kernel=3, inputs=1), Flatten(), Dense(18, 3, Softmax())),
-        np.ones((2, 1, 5, 5)),
-    )
+    model, x = Sequential(Dense(5, 3), Twice(), Softmax()), X[:2]
     for call in (lambda t: t.predict(model, x), lambda t: t.evaluate(model, (x, [0, 1]))):
         with pytest.warns(UserWarning, match="engine='compiled': falling back to NumPy"):
             found = call(trainer("compiled"))

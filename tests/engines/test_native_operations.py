@@ -1,11 +1,13 @@
-"""Users' layers with operations of every kind train in a kernel as with NumPy."""
+"""Users' layers with operations of every kind train and predict in a kernel as with NumPy."""
+
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from emit_pieces import row_softmax
 from numpy.lib.stride_tricks import sliding_window_view
 
-from framework import Dense, Flatten, Layer, MeanSquaredError, Sequential, SGDOptimizer, Trainer
+from framework import Dense, Flatten, Layer, MeanSquaredError, Sequential, SGDOptimizer, Trainer, compile_model
 from framework.graph.loop import loop
 
 pytest.importorskip("llvmlite")
@@ -15,18 +17,26 @@ X, Y = RNG.normal(size=(24, 3, 4)), RNG.normal(size=(24, 2))
 SQUARE, SQUARE3, LINE = {"w": (4, 4)}, {"w": (3, 4)}, {"w": (4,)}
 
 
-def learnt(engine, formula, shapes):
-    """Return the parameters before and after an epoch, the last batch of which is smaller."""
+SETTINGS = {"loss": MeanSquaredError(), "batch_size": 7, "epochs": 1, "seed": 0}
+
+
+def started(formula, shapes):
+    """Return a model with a formula, and with numbers that do not depend on how it was made."""
     members = {"mixes_rows": True, "shapes": lambda *_: shapes, "__module__": __name__}
     layer = type("Own", (Layer,), {**members, "formula": lambda _layer, x, w: formula(x, w)})()
     model = Sequential(layer, Flatten(), Dense(units=2))
-    settings = {"loss": MeanSquaredError(), "batch_size": 7, "epochs": 1, "seed": 0}
-    Trainer(**settings, optimizer=SGDOptimizer(learning_rate=1e-9)).fit(model, (X, Y))  # which gives it its shapes
+    Trainer(**SETTINGS, optimizer=SGDOptimizer(learning_rate=1e-9)).fit(model, (X, Y))  # which gives it its shapes
     rng = np.random.default_rng(1)
     for view in model.parameters.views.values():
         view[...] = 0.7 * rng.normal(size=view.shape)
+    return model
+
+
+def learnt(engine, formula, shapes):
+    """Return the parameters before and after an epoch, the last batch of which is smaller."""
+    model = started(formula, shapes)
     start = model.parameters.vector.copy()
-    run = Trainer(**settings, optimizer=SGDOptimizer(learning_rate=1e-3), engine=engine).fit(model, (X, Y))
+    run = Trainer(**SETTINGS, optimizer=SGDOptimizer(learning_rate=1e-3), engine=engine).fit(model, (X, Y))
     assert run.engine == engine
     return start, model.parameters.vector
 
@@ -155,11 +165,26 @@ FORMULAS = {
 }
 
 
+OVER_ROWS = {"sums of integers over rows", "pairs of rows", "attention over rows", "pairs of rows as one axis"}
+
+
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_layer_learns_in_a_kernel_as_with_numpy(name):
     start, expected = learnt("numpy", *FORMULAS[name])
     _, found = learnt("compiled", *FORMULAS[name])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected - start).max())
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_layer_whose_rows_are_apart_predicts_in_a_kernel_as_with_numpy(name):
+    model = started(*FORMULAS[name])
+    with nullcontext() if name not in OVER_ROWS else pytest.warns(UserWarning, match="layer 0 Own mixes rows, by "):
+        fast = compile_model(model)
+    assert fast.engine == ("numpy" if name in OVER_ROWS else "compiled")
+    whole = fast(X)
+    np.testing.assert_allclose(whole, model(X), rtol=1e-12, atol=1e-13)
+    for rows in (1, 2, 7) if name not in OVER_ROWS else ():
+        np.testing.assert_array_equal(fast(X[:rows]), whole[:rows])
 
 
 def test_a_refusal_names_the_operation_and_the_layer():

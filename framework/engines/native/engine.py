@@ -69,7 +69,7 @@ class CompiledEngine(ChunkEngine):
 
     @classmethod
     def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:
-        from framework.engines.compiled.prediction import compiled_model  # noqa: PLC0415 (seldom needed)
+        from framework.engines.native.prediction import compiled_model  # noqa: PLC0415 (seldom needed)
 
         compiled = compiled_model(model, "" if quiet else f"engine={cls.name!r}")
         return None if compiled.reason is not None else compiled.outputs

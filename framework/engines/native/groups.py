@@ -36,7 +36,7 @@ _STARTS = {"sum": "0.0", "max": "-inf", "min": "inf", "prod": "1.0", "all": "1.0
 def write_group(writer: Writer, position: int, group: Group) -> None:
     """Write the nest of a group, which is the operation of its block at this index."""
     block = group.block
-    needed = [node for node in group.members if node in block.stored]
+    needed = [node for node in group.members if node in block.stored and 0 not in node.shape]
     live = [node for node in group.members if position in block.evaluated.get(node, ())]
     if not needed:
         return

@@ -20,7 +20,7 @@ from framework.engines.records import CannotLower, python_text
 from framework.graph.graph import Graph
 from framework.graph.node import Node
 from framework.graph.step import ModelGraph
-from framework.native import compiled
+from framework.native import Function, compiled
 
 
 class GraphKernel(ABC):
@@ -32,14 +32,15 @@ class GraphKernel(ABC):
         emitter: The text by parts, and the arrays that the function takes.
         text: The function in the kernel language.
         settings: The plain numbers that it takes.
-        function: The native function.
+        function: The native function, once it is compiled.
     """
 
+    function: Function
     entry: ClassVar[str]
     """The name of the function."""
 
-    def __init__(self, model: ModelGraph, graph: Graph, *, alone: bool = False) -> None:
-        """Schedule, write and compile a graph; see ``Writer`` for ``alone``.
+    def __init__(self, model: ModelGraph, graph: Graph, *, independent: bool = False) -> None:
+        """Schedule and write a graph; see ``Writer`` for ``independent``.
 
         Raises:
             CannotLower: Python runs a layer, or an operation has no form in a kernel.
@@ -48,7 +49,7 @@ class GraphKernel(ABC):
         if by_python := dict.fromkeys([*model.calls, *functions]):
             raise CannotLower(f"Python runs {', '.join(by_python)}, which has no graph")
         self.model, self.dtype = model, model.graph.dtype
-        self.emitter = Emitter(self.dtype, alone=alone)
+        self.emitter = Emitter(self.dtype, independent=independent)
         self._arrays: dict[str, Buffer] = {}
         try:
             text = self._write()
@@ -57,8 +58,11 @@ class GraphKernel(ABC):
         apart = self._apart(text)
         self.text = "\n\n".join(dict.fromkeys([*chain(*apart.values()), text]))
         self.settings = np.array([*self.emitter.settings, 0.0])
-        joined = tuple((name, "\n\n".join(texts)) for name, texts in apart.items())
-        self.function = compiled(text, self.entry, self.dtype, joined)
+        self._own, self._others = text, tuple((name, "\n\n".join(texts)) for name, texts in apart.items())
+
+    def compile(self) -> None:
+        """Compile the function."""
+        self.function = compiled(self._own, self.entry, self.dtype, self._others)
 
     @property
     def buffers(self) -> Iterable[Buffer]:
@@ -119,20 +123,26 @@ class GraphKernel(ABC):
             return self.emitter.scalar(node)
         return f"{self.emitter.pointer(self.emitter.view(block, node).buffer)}[0]"
 
-    def _pointers(self, moving: Sequence[str] = MOVING) -> list[str]:
-        """Return the lines that name the arrays, the tables and the settings; arrays of these roles are parts."""
+    def _pointers(self, moving: Sequence[str] = MOVING, elsewhere: Sequence[str] = ()) -> list[str]:
+        """Return the lines that name the arrays, the tables and the settings.
+
+        Args:
+            moving: The roles of arrays of which each batch has a part.
+            elsewhere: The roles of arrays that are not in ``memory``.
+        """
         e = self.emitter
         lines = [
             f"    {'whole_' * (buffer.role in moving)}{name}: {KINDS[buffer.kind]} = memory[{place}]"
             for place, (buffer, name) in enumerate(e.pointers.items())
+            if buffer.role not in elsewhere
         ]
         lines += [f"    {name}: ints = tables[{place}]" for place, (name, _) in enumerate(e.tables.values())]
         return lines + [f"    {name} = real(settings[{place}])" for place, name in enumerate(e.settings.values())]
 
-    def _parts(self, pad: str) -> list[str]:
-        """Return the lines that find the parts of the present batch in larger arrays."""
+    def _parts(self, first: str) -> list[str]:
+        """Return the lines that find the parts of the present batch in larger arrays, from the first row on."""
         return [
-            f"{pad}{name} = whole_{name}[made * n * {math.prod(buffer.shape[1:])}:]"
+            f"        {name} = whole_{name}[{first} * {math.prod(buffer.shape[1:])}:]"
             for buffer, name in self.emitter.pointers.items()
             if buffer.role in MOVING
         ]

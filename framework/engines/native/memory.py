@@ -16,11 +16,14 @@ from framework.engines.native.views import Buffer, at_rows
 from framework.native import Function, addresses
 from framework.optimizers import BoundOptimizer
 
-MOVING = ("draw", "kept")
+MOVING = ("draw", "kept", "row")
 """The roles of arrays of which each batch has a part."""
 
 GIVEN = ("number", "gradient", "buffer", *MOVING)
 """The roles of arrays that are not working memory."""
+
+NOTHING = np.zeros(0)
+"""In place of an array that is given later."""
 
 _KEPT = 4
 """The numbers of rows whose arrays are kept: those of the batches and of the last batch, or of two shards of each."""
@@ -191,7 +194,7 @@ class Memory:
             "gradient": slot.gradients,
             "buffer": slot.buffers,
         }
-        arrays = [_NOTHING if buffer.role in MOVING else self._array(buffer, rows, own) for buffer in kernel.buffers]
+        arrays = [NOTHING if buffer.role in MOVING else self._array(buffer, rows, own) for buffer in kernel.buffers]
         arrays += [state.vector, slot.gradient, *memory]
         spans, located, of_tables = kernel.spans(state.views), addresses(arrays), addresses(tables)
         places = kernel.function.located(kernel.settings, self._done, spans, located, of_tables)
@@ -207,9 +210,6 @@ class Memory:
     def _array(self, buffer: Buffer, rows: int, places: Mapping[str, Mapping[str, Array]]) -> Array:
         role, _, name = buffer.name.partition(" ")
         return places[role][name] if buffer.role in GIVEN else self._laid[rows][0][buffer]
-
-
-_NOTHING = np.zeros(0)
 
 
 def lay_out(emitter: Emitter, rows: int) -> tuple[dict[Buffer, Any], list[Array], Array]:

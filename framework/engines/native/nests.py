@@ -34,9 +34,9 @@ class Emitter(Writer):
         exchanges: For each phase but the last one, the array that is then summed over all shards.
     """
 
-    def __init__(self, dtype: str, *, alone: bool = False) -> None:
+    def __init__(self, dtype: str, *, independent: bool = False) -> None:
         """Begin a kernel."""
-        super().__init__(dtype, alone=alone)
+        super().__init__(dtype, independent=independent)
         self.wrong = Buffer("wrong", (1,), "f", (0,), "filled")
         self.exchanges: list[Buffer] = []
         self._loops = 0

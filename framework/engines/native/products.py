@@ -157,6 +157,8 @@ def write_product(writer: Writer, product: Product) -> None:
         return
     product = product.turned() if turns else product
     parts = _Parts.of(product)
+    if writer.independent:
+        _require_small(product, parts)
     if len(parts.sums) == 1:
         _write_gemm(writer, product, parts)
     elif parts.columns.b != 1:
@@ -165,6 +167,21 @@ def write_product(writer: Writer, product: Product) -> None:
         _write_hops(writer, product, parts, *short)
     else:
         _write_tables(writer, product, parts)
+
+
+_MATRIX, _WINDOWS = 1 << 20, 1 << 18
+"""The most weights of a product in a prediction: of a matrix, and where several axes are summed."""
+
+
+def _require_small(product: Product, parts: _Parts) -> None:
+    """Refuse a product that NumPy computes faster, by BLAS, in which the bits of a row depend on the rows beside it.
+
+    Raises:
+        CannotLower: It has too many weights.
+    """
+    weights = max((view.buffer.size for view in (product.a, product.b) if view.buffer.size < ROWS), default=0)
+    if weights > (_MATRIX if len(parts.sums) == 1 else _WINDOWS):
+        raise CannotLower(f"NumPy is faster for a layer of {weights:,} weights")
 
 
 _GOOD = 2.0
@@ -273,13 +290,16 @@ def _texts(*sizes: int) -> str:
 
 
 def _write_gemm(writer: Writer, product: Product, parts: _Parts) -> None:
+    if writer.independent and parts.columns.size >= ROWS:  # one column may be summed in another order than several
+        parts = replace(parts, columns=_NO_COLUMNS, loops=[*parts.loops, parts.columns])
     body, rows, columns, sums = _Body(), parts.rows, parts.columns, parts.sums[0]
     for axis in parts.loops:
         body.loop(axis)
     left = f"alpha, {body.array('a')}, {body.sizes(rows.a, sums.a)}"
     right = f"{body.array('b')}, {body.sizes(sums.b, columns.b)}"
     result = f"beta, {body.array('c')}, {body.sizes(rows.c)}"
-    body.add(f"gemm({body.sizes(rows.size, columns.size, sums.size)}, {left}, {right}, {result})")
+    name = "tiled" if writer.independent else "gemm"
+    body.add(f"{name}({body.sizes(rows.size, columns.size, sums.size)}, {left}, {right}, {result})")
     body.call(writer, product)
 
 

@@ -20,6 +20,7 @@ from framework.engines.native.schedule import Block, split_views
 from framework.engines.native.single import for_one_row
 from framework.engines.native.update import AHEAD, HELPERS, update_text
 from framework.engines.native.views import Buffer, View
+from framework.engines.native.writer import KINDS
 from framework.engines.plan import Plan
 from framework.engines.records import CannotLower
 from framework.graph.node import Node, nodes_in, ordered
@@ -102,6 +103,7 @@ class StepKernel(GraphKernel):
         self.numbers = sum(counts)
         self._starts = [0, *accumulate(counts)]
         super().__init__(plan.graph.model, plan.step.total.graph)
+        self.compile()
 
     # the text
 
@@ -147,7 +149,7 @@ class StepKernel(GraphKernel):
         update = e.lines
         gathers, parts = self._gathers(pad)
         return _TRAIN.format(
-            pointers="\n".join(self._pointers()),
+            pointers="\n".join(self._write_pointers()),
             scalars="\n".join([*parts, *(pad + line for line in e.scalar_lines)]),
             step="\n".join(self._in_phases([*gathers, *step], pad)),
             penalties="\n".join(penalties),
@@ -363,7 +365,7 @@ class StepKernel(GraphKernel):
                 lines += [pad + line for line in self._gather(place, buffer, squared=buffer in squared)]
         if e.wrong in e.pointers:
             lines.append(f"{pad}{e.pointers[e.wrong]}[0] = real(0.0)")
-        return lines, self._parts(pad)
+        return lines, self._parts("made * n")
 
     def _gather(self, place: int, buffer: Buffer, *, squared: bool) -> list[str]:
         """Return the lines that copy the rows of a batch from a leaf of the data."""
@@ -373,15 +375,14 @@ class StepKernel(GraphKernel):
             return [f"square_{name} = gather_squares{arguments}"]
         return [f"gather{'_ids' if buffer.kind == 'i' else ''}{arguments}"]
 
-    def _pointers(self, moving: Sequence[str] = MOVING) -> list[str]:
+    def _write_pointers(self) -> list[str]:
         """Return the lines that name the arrays."""
-        kinds = {"i": "ints", "f": "reals", "b": "reals"}
-        of_data = [kinds[self._arrays[name].kind] for name in self.data for _ in range(self.sources)]
-        lines = [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(of_data)]
+        kinds = [KINDS[self._arrays[name].kind] for name in self.data for _ in range(self.sources)]
+        lines = [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(kinds)]
         start = len(self.emitter.pointers)
         flat = max((len(group.update.inputs) for group in self.plan.groups), default=2)
         lines += [f"    flat{place}: reals = memory[{start + place}]" for place in range(flat)]
-        return lines + super()._pointers((*MOVING, "data") if self.single else MOVING)
+        return lines + self._pointers((*MOVING, "data") if self.single else MOVING)
 
     # the memory
 

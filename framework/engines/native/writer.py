@@ -37,7 +37,7 @@ class Writer:
 
     Attributes:
         dtype: The dtype of the kernel.
-        alone: Whether the bits of a row must not depend on the rows beside it.
+        independent: Whether the bits of a row must not depend on the rows beside it.
         lanes: How many of its numbers are in a vector.
         formulas: The text of each formula, by its name. Names are digests: equal functions of all kernels are one.
         functions: The texts of each nest, by its name: of what it calls, and its own.
@@ -52,9 +52,9 @@ class Writer:
         indent: What they begin with.
     """
 
-    def __init__(self, dtype: str, *, alone: bool = False) -> None:
+    def __init__(self, dtype: str, *, independent: bool = False) -> None:
         """Begin a kernel."""
-        self.dtype, self.alone = dtype, alone
+        self.dtype, self.independent = dtype, independent
         self.lanes = processor().registers.lanes("double" if dtype == "float64" else "float")
         self.formulas: dict[str, str] = {}
         self.functions: dict[str, tuple[str, ...]] = {}
