@@ -19,6 +19,9 @@ from kernels_of import (  # noqa: F401 (some are fixtures)
 from random_layers import FormulaModel
 from whole_models import WholeModel, require_agreement, results
 
+from framework import compile_model
+from framework.trees import leaves, take
+
 COUNT = int(os.environ.get("MODELS", "30"))
 CASES = pytest.mark.parametrize("case", range(COUNT))
 KINDS = pytest.mark.parametrize("kind", [WholeModel, FormulaModel], ids=["model", "formula"])
@@ -90,3 +93,27 @@ def test_a_kernel_read_as_python_stays_within_its_arrays(kind, case, pytestconfi
     if found is not None:
         require_agreement(drawn, found)
         require_margins(wholes)
+
+
+@pytest.mark.usefixtures("without_passes")
+@KINDS
+@CASES
+def test_a_random_model_predicts_in_a_kernel_as_with_numpy_and_each_row_alone(kind, case, pytestconfig):
+    drawn = kind(pytestconfig.option.rotation, 3000 + case)
+    model, x = drawn.model, drawn.x
+    if model.by_python:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast = compile_model(model)
+        whole = leaves(fast(x))
+    for found, expected in zip(whole, leaves(model(x)), strict=True):
+        scale = np.abs(expected).max(initial=1.0)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * scale, err_msg=repr(drawn))
+    with separate_memory() as wholes:
+        apart = compile_model(model)
+        for rows in (1, 2, 7, len(leaves(x)[0])):
+            for predict in (fast, apart):
+                for found, expected in zip(leaves(predict(take(x, slice(rows)))), whole, strict=True):
+                    np.testing.assert_array_equal(found, expected[:rows], err_msg=repr(drawn))
+    require_margins(wholes)

@@ -165,13 +165,21 @@ def test_a_wrong_id_raises_the_error_of_the_model(heads):
                 fast(bad[3])
 
 
-def test_rows_along_the_columns_of_a_product_have_the_same_bits():
-    """A product has another order of sums for one column than for several."""
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: (w @ x.T).T,  # one column of a product is summed in another order than several
+        lambda x, w: (w @ np.pad(x.T[2:], ((1, 1), (0, 0)))).T,  # zeros that lie elsewhere for other numbers of rows
+        lambda x, w: np.einsum("ijr,kij->kr", np.stack([w @ x.T, -w @ x.T])[:, :5], w[:, :10].reshape(7, 2, 5)).T,
+    ],
+    ids=["product", "padding", "tables"],
+)
+def test_rows_along_the_last_axis_have_the_same_bits(formula):
     weights = np.linspace(-1.0, 1.0, 55 * 7).reshape(7, 55)
-    layer = Layer.of(lambda x, w: (w @ x.T).T, shapes={"w": (7, 55)})
+    layer = Layer.of(formula, shapes={"w": (7, 55)})
     layer.parameters["w"][:] = weights
     fast, x = compile_model(layer), RNG.normal(size=(700, 55))
-    np.testing.assert_allclose(fast(x), x @ weights.T, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(fast(x), formula(x, weights), rtol=1e-12, atol=1e-13)
     require_rows_alone(fast, x, fast(x))
 
 

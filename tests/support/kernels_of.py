@@ -8,7 +8,7 @@ import pytest
 from plain import runnable
 
 from framework import HalfSquaredError, SGDOptimizer, Trainer
-from framework.engines.native import engine, kernel, memory
+from framework.engines.native import engine, kernel, memory, prediction
 from framework.engines.native.program import StepKernel
 from framework.engines.plan import planned
 from framework.graph import trace
@@ -93,7 +93,8 @@ def separate_memory():
         return arrays, tables, raw
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "lay_out", apart)
+        for module in (memory, prediction):
+            patch.setattr(module, "lay_out", apart)
         yield wholes
 
 

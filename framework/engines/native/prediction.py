@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from framework.engines.native.engine import CompiledEngine
 from framework.engines.native.kernel import GraphKernel, bound_to
 from framework.engines.native.memory import NOTHING, lay_out
 from framework.engines.native.rewrite import prepare
+from framework.engines.native.views import coefficients
 from framework.engines.records import CannotLower, lowering
 from framework.graph.node import ordered
 from framework.graph.rows import mixing_operation
@@ -134,6 +136,14 @@ class PredictionKernel(GraphKernel):
         """How many rows it takes at once, so that its memory stays small."""
         _, _, memory = lay_out(self.emitter, _LEAST)
         return min(_ROWS, max(_LEAST, _BYTES * _LEAST // len(memory)))
+
+    @cached_property
+    def elastic(self) -> bool:
+        """Whether memory for some rows serves fewer rows too: whether rows are the first axis of what stays in it."""
+        e = self.emitter
+        filled = (buffer.view().strides for buffer in e.pointers if buffer.role == "filled")
+        axes = (axis for table in e.tables for axis in table)
+        return all(len(coefficients(step)) < 2 for steps in (*filled, *axes) for step in steps)
 
     def trees(self, results: Sequence[Any]) -> tuple[Any, Any]:
         """Return (h, a) of the results."""
@@ -298,6 +308,7 @@ class _Bound:
         self.numbers = {**self._parameters.views, **self.state.buffers}
         self.kernels: dict[Any, PredictionKernel | None] = {}
         self.ready: dict[Any, list[_Work]] = {}
+        self._spare: dict[PredictionKernel, list[_Work]] = {}
 
     def is_old(self) -> bool:
         """Return whether the weights lie elsewhere now."""
@@ -312,42 +323,65 @@ class _Bound:
         size = -(-rows // -(-rows // kernel.block_rows))
         key = form if sample else (size, *form)
         if len(self.ready) >= _SHAPES and key not in self.ready:
-            self.ready.clear()
+            self._release()
         ready = self.ready.setdefault(key, [])
         try:
             work = ready.pop()
         except IndexError:
-            work = _Work(self, kernel, size, sample=sample)
+            work = self._work(kernel, size)
+            work.begin(size, sample=sample)
         wrong = work.fill(results, rows, leaves(x))
         ready.append(work)
         return None if wrong else results
 
+    def _work(self, kernel: PredictionKernel, rows: int) -> _Work:
+        """Return memory that no prediction uses."""
+        try:
+            return self._spare[kernel].pop()
+        except (KeyError, IndexError):
+            return _Work(self, kernel, kernel.block_rows if kernel.elastic else rows)
+
+    def _release(self) -> None:
+        """Let the memory for all shapes of x serve others, where it can."""
+        for ready in tuple(self.ready.values()):
+            with suppress(IndexError):
+                while True:
+                    work = ready.pop()
+                    if work.kernel.elastic:
+                        self._spare.setdefault(work.kernel, []).append(work)
+        self.ready.clear()
+
 
 class _Work:
-    """The memory for a number of rows, of one prediction at a time.
+    """The memory of one prediction at a time.
 
     Attributes:
-        run: Computes the outputs for rows that lie at an address; returns whether an id is wrong.
+        kernel: The kernel.
+        run: Computes the outputs for the rows at an address; returns whether an id is wrong.
         take: Returns the outputs, as new arrays.
     """
 
-    __slots__ = ("_arrays", "_own", "_words", "run", "take")
+    __slots__ = ("_arrays", "_own", "_results", "_words", "kernel", "run", "take")
 
-    def __init__(self, bound: _Bound, kernel: PredictionKernel, rows: int, *, sample: bool) -> None:
-        """Lay out the memory for a number of rows, or for one sample."""
+    def __init__(self, bound: _Bound, kernel: PredictionKernel, rows: int) -> None:
+        """Lay out the memory for a number of rows."""
         arrays, tables, memory = lay_out(kernel.emitter, rows)
         numbers: dict[str, Any] = {f"number {name}": value for name, value in bound.numbers.items()}
         located = [numbers.get(buffer.name, arrays.get(buffer, NOTHING)) for buffer in kernel.buffers]
-        results = [np.zeros((rows, *shape), bound.dtype) for shape in kernel.shapes]
         held = addresses(located), addresses(tables)
-        self._words = np.array([rows, rows, *addresses([kernel.settings, *held, *results])])
-        self._own = self._words.copy()
+        self.kernel, self._arrays = kernel, (located, tables, held, memory)
+        self._words = np.array([0, 0, *addresses([kernel.settings, *held]), *(0 for _ in kernel.shapes)])
         self.run: Callable[..., Any] = kernel.function.at(*kernel.function.located(self._words))
-        _, a = kernel.trees(results)
+
+    def begin(self, rows: int, *, sample: bool) -> None:
+        """Make the memory ready for predictions of a number of rows, or of one sample."""
+        self._results = [np.zeros((rows, *shape), self.kernel.dtype) for shape in self.kernel.shapes]
+        self._words[:2], self._words[_WORDS:] = rows, addresses(self._results)
+        self._own = self._words.copy()
+        _, a = self.kernel.trees(self._results)
         self.take: Callable[[], Any] = partial(map_leaves, _copy_sample if sample else np.copy, a)
         if type(a) is np.ndarray:
             self.take = a.copy if not sample else a[0].copy if a.ndim > 1 else lambda: a[0]
-        self._arrays = located, tables, held, memory, results, kernel
 
     def fill(self, results: Sequence[Array], rows: int, x: Sequence[Array]) -> Any:
         """Fill arrays with the results for some rows; return whether an id is wrong."""
