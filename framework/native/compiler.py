@@ -211,10 +211,10 @@ class Program:
         name = f"dot_{rows}_{columns}_{length}_of_{lanes}"
         return self._written(DotTile(name, self.real, lanes, rows, columns, length))
 
-    def lanes_tile(self, lanes: int, rows: int, columns: int, shared: int) -> str:
+    def lanes_tile(self, lanes: int, rows: int, columns: int) -> str:
         """Return the name of a tile over lanes."""
-        name = f"lanes_{rows}_{columns}_of_{lanes}{'_shared' if shared else ''}"
-        return self._written(LanesTile(name, self.real, lanes, rows, columns, shared=bool(shared)))
+        name = f"lanes_{rows}_{columns}_of_{lanes}"
+        return self._written(LanesTile(name, self.real, lanes, rows, columns))
 
     def _written(self, tile: Block) -> str:
         """Write a tile when it is first asked for, and return its name."""
@@ -762,8 +762,8 @@ class _Function(ast.NodeVisitor):
         kinds = (array, "i64", "*i64", array, "i64", "*i64", array, "i64", "i64", "i64", real, real)
         return self._call("void", name, [self._argument(*pair) for pair in zip(rest, kinds, strict=True)])
 
-    def _lanes_tile_of(self, lanes: Value, rows: Value, columns: Value, shared: Value, *rest: Value) -> Value:
-        name, array = self.program.lanes_tile(lanes.name, rows.name, columns.name, shared.name), f"*{self.program.real}"
+    def _lanes_tile_of(self, lanes: Value, rows: Value, columns: Value, *rest: Value) -> Value:
+        name, array = self.program.lanes_tile(lanes.name, rows.name, columns.name), f"*{self.program.real}"
         kinds = (array, "i64", "i64", array, "i64", "i64", "i64", "i64", array, array, "i64", "i64")
         return self._call("void", name, [self._argument(*pair) for pair in zip(rest, kinds, strict=True)])
 

@@ -7,27 +7,22 @@ from __future__ import annotations
 
 from framework.native.tiles import Block, Registers
 
-PLAIN, ADDED, TIMES = range(3)
-"""A product stores its sum, adds it times ``factor`` to C, or multiplies C by it."""
-
-
 _HEAD = """
 def {name}(m: int, n: int, k: int, a: reals, row_a: int, step_a: int, b: reals, row_b: int, step_b: int,
-           how: int, factor: reals, c: reals, row_c: int, column_c: int):
+           adds: int, factor: reals, c: reals, row_c: int, column_c: int):
 """.strip()
 
 
-def lanes_text(name: str, lanes: int, registers: Registers, *, shared: bool) -> str:
+def lanes_text(name: str, lanes: int, registers: Registers) -> str:
     """Return a function in the kernel language: C[p, q] <- sum over k of A[p, k] B[q, k], in each lane.
 
-    Its arguments are ``m, n, k, a, row_a, step_a, b, row_b, step_b, how, factor, c, row_c, column_c``: the sizes, each
-    array with its distances in numbers, and one of PLAIN, ADDED and TIMES.
+    Its arguments are ``m, n, k, a, row_a, step_a, b, row_b, step_b, adds, factor, c, row_c, column_c``: the sizes, each
+    array with its distances in numbers, and whether the sum times ``factor`` is added to C.
 
     Args:
         name: The function's name.
         lanes: The numbers in a vector, which are the models.
         registers: Those of the processor.
-        shared: Whether A has one number for all lanes.
     """
     shapes = _SHAPES[registers.number >= _MANY]
     lines = [_HEAD.format(name=name), "    from_q = 0"]
@@ -35,11 +30,11 @@ def lanes_text(name: str, lanes: int, registers: Registers, *, shared: bool) -> 
         lines += [f"    to_q = n - (n - from_q) % {columns}", f"    for q in range(from_q, to_q, {columns}):"]
         lines += ["        bs, cs, from_p = b[q * row_b:], c[q * column_c:], 0"]
         for some in dict.fromkeys((rows, 2, 1)):
-            given = f"{lanes}, {some}, {columns}, {int(shared)}, a[p * row_a:], row_a, step_a, bs, row_b, step_b, k"
+            given = f"{lanes}, {some}, {columns}, a[p * row_a:], row_a, step_a, bs, row_b, step_b, k"
             lines += [
                 f"        to_p = m - (m - from_p) % {some}",
                 f"        for p in range(from_p, to_p, {some}):",
-                f"            lanes_tile({given}, how, factor, cs[p * row_c:], row_c, column_c)",
+                f"            lanes_tile({given}, adds, factor, cs[p * row_c:], row_c, column_c)",
                 "        from_p = to_p",
             ]
         lines += ["    from_q = to_q"]
@@ -60,17 +55,12 @@ class LanesTile(Block):
         lanes: The numbers in a vector.
         rows: How many p.
         columns: How many q.
-        shared: Whether A has one number for all lanes.
     """
 
     arguments = (
-        "ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %row_b, i64 %step_b, i64 %k, i64 %how, "
+        "ptr noalias %a, i64 %row_a, i64 %step_a, ptr noalias %b, i64 %row_b, i64 %step_b, i64 %k, i64 %adds, "
         "ptr noalias %factor, ptr noalias %c, i64 %row_c, i64 %column_c"
     )
-
-    def __init__(self, name: str, real: str, lanes: int, rows: int, columns: int, *, shared: bool) -> None:
-        super().__init__(name, real, lanes, rows, columns)
-        self.shared = shared
 
     def _places(self) -> None:
         for p in self.rows:
@@ -87,16 +77,12 @@ class LanesTile(Block):
             self._load(f"%y.{q}", f"%b.{q}.now")
         for p in self.rows:
             self._place(f"%a.{p}.now", f"%a.{p}", "%at_a")
-            if self.shared:
-                self._add(f"%x.{p}.one = load {self.real}, ptr %a.{p}.now")
-                self._splat(f"%x.{p}", self.real, f"%x.{p}.one")
-            else:
-                self._load(f"%x.{p}", f"%a.{p}.now")
+            self._load(f"%x.{p}", f"%a.{p}.now")
 
     def _ends(self) -> None:
-        """Store the cells as ``how`` says."""
-        self._add(f"switch i64 %how, label %put [i64 {ADDED}, label %add i64 {TIMES}, label %times]")
-        for block in ("put", "add", "times"):
+        """Store the cells, or add them."""
+        self._add("switch i64 %adds, label %put [i64 1, label %add]")
+        for block in ("put", "add"):
             self.lines.append(f"{block}:")
             if block == "add":
                 self._load("%factors", "%factor")
@@ -112,11 +98,8 @@ class LanesTile(Block):
         place, name, found = f"%{block}.c.{p}.{q}", f"%{block}.{p}.{q}", f"%sum.{p}.{q}"
         if q:
             self._place(place, f"%{block}.c.{p}.{q - 1}", "%column_c")
-        if block != "put":
-            self._load(f"{name}.old", place)
         if block == "add":
+            self._load(f"{name}.old", place)
             self._add(f"{name}.part = fmul {self.vector} %factors, {found}")
             self._add(f"{name}.new = fadd {self.vector} {name}.old, {name}.part")
-        elif block == "times":
-            self._add(f"{name}.new = fmul {self.vector} {found}, {name}.old")
         self._store(found if block == "put" else f"{name}.new", place)

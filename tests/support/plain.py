@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from framework.arrays import Array
-from framework.native.lanes import ADDED, PLAIN
 from framework.special import erf, erfc
 
 _ELEMENTWISE = (
@@ -110,16 +109,16 @@ def dot_tile(
 
 
 def lanes_tile(
-    lanes: int, rows: int, columns: int, shared: int, a: Any, row_a: int, step_a: int, b: Any, row_b: int, step_b: int,
-    k: int, how: int, factor: Any, c: Any, row_c: int, column_c: int,
+    lanes: int, rows: int, columns: int, a: Any, row_a: int, step_a: int, b: Any, row_b: int, step_b: int,
+    k: int, adds: int, factor: Any, c: Any, row_c: int, column_c: int,
 ) -> None:  # fmt: skip
-    """C[p, q] <- sum over t of A[p, t] B[q, t] in each lane; or it is added to C times ``factor``, or multiplies C."""
+    """C[p, q] <- sum over t of A[p, t] B[q, t] in each lane; or it is added to C times ``factor``."""
     steps, each = np.arange(k)[:, None], np.arange(lanes)
-    left = a[np.arange(rows)[:, None, None] * row_a + steps * step_a + each * (not shared)]
+    left = a[np.arange(rows)[:, None, None] * row_a + steps * step_a + each]
     right = b[np.arange(columns)[:, None, None] * row_b + steps * step_b + each]
     places = np.arange(rows)[:, None, None] * row_c + np.arange(columns)[:, None] * column_c + each
     sums = np.einsum("ptl,qtl->pql", left, right)
-    c[places] = sums if how == PLAIN else c[places] + factor[each] * sums if how == ADDED else c[places] * sums
+    c[places] = c[places] + factor[each] * sums if adds else sums
 
 
 def memory(count: int) -> Within:

@@ -17,7 +17,7 @@ from framework.engines.native.views import ROWS, Buffer, View, coefficients, siz
 from framework.engines.native.writer import Axes, Writer
 from framework.engines.records import CannotLower
 from framework.graph.node import Node
-from framework.native.lanes import ADDED, PLAIN, lanes_text
+from framework.native.lanes import lanes_text
 from framework.native.machine import processor
 
 _TALLEST = {1: 14, 2: 10, 3: 8, 4: 6}
@@ -305,11 +305,11 @@ def _write_gemm(writer: Writer, product: Product, parts: _Parts) -> None:
 
 def _write_lanes(writer: Writer, product: Product, many: Axis) -> None:
     lanes = writer.lanes
-    text = lanes_text("lanes_product", lanes, processor().registers, shared=False)
+    text = lanes_text("lanes_product", lanes, processor().registers)
     rows, columns, sums = ((product.of(role) or [Axis(role, 1, 0, 0, 0)])[0] for role in "MNK")
-    body, how, factor = _Body(), PLAIN, "c"  # a factor that is not read
+    body, adds, factor = _Body(), 0, "c"  # a factor that is not read
     if product.beta:
-        how, factor = ADDED, "factor"
+        adds, factor = 1, "factor"
         body.add(f"factor = memory({lanes})")
         body.add(f"for i in range({lanes}):")
         body.add("factor[i] = alpha", 1)
@@ -318,7 +318,7 @@ def _write_lanes(writer: Writer, product: Product, many: Axis) -> None:
             body.loop(axis)
     body.loop(Axis("B", many.size // lanes, lanes, lanes, lanes))
     left, right = f"{body.array('a')}, {_texts(rows.a, sums.a)}", f"{body.array('b')}, {_texts(columns.b, sums.b)}"
-    result = f"{how}, {factor}, {body.array('c')}, {_texts(rows.c, columns.c)}"
+    result = f"{adds}, {factor}, {body.array('c')}, {_texts(rows.c, columns.c)}"
     body.add(f"lanes_product({_texts(rows.size, columns.size, sums.size)}, {left}, {right}, {result})")
     body.call(writer, product, (), [text])
 
