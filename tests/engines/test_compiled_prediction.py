@@ -359,8 +359,8 @@ def test_threads_may_call_at_once():
 @pytest.mark.parametrize("output", [None, Softmax(), ReLU()])
 def test_outputs_are_the_preactivations_and_the_predictions(output):
     model = Sequential(Dense(5, 3, Tanh()), Dense(3, 2, output) if output else Dense(3, 2))
-    for x in (X, X[:1]):
-        for found, expected in zip(compile_model(model).outputs(x), model.output(x), strict=True):
+    for x in (X, X[:1], X[::-3], np.round(X).astype(int)):
+        for found, expected in zip(compile_model(model).outputs(x), model.output(x.astype(float)), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 

@@ -210,7 +210,9 @@ class CompiledModel:
 
     def outputs(self, x: Any) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, as new arrays; by name for several."""
-        return self._compute(self._current(), x) or self.model.output(x)
+        bound = self._current()
+        x = map_leaves(lambda leaf: np.ascontiguousarray(leaf, bound.dtype), x)
+        return self._compute(bound, x) or self.model.output(x)
 
     def _slowly(self, x: Any) -> Any:
         """Predict where nothing is ready: for a list, another dtype, a new shape, many rows, or weights that moved."""
@@ -322,6 +324,7 @@ class _Bound:
             return results
         size = -(-rows // -(-rows // kernel.block_rows))
         key = form if sample else (size, *form)
+        kept = key in self.ready or not kernel.elastic  # else another shape may come next
         if len(self.ready) >= _SHAPES and key not in self.ready:
             self._release()
         ready = self.ready.setdefault(key, [])
@@ -329,9 +332,10 @@ class _Bound:
             work = ready.pop()
         except IndexError:
             work = self._work(kernel, size)
-            work.begin(size, sample=sample)
-        wrong = work.fill(results, rows, leaves(x))
-        ready.append(work)
+            if kept:
+                work.begin(size, sample=sample)
+        wrong = work.fill(results, size, rows, leaves(x))
+        (ready if kept else self._spare.setdefault(kernel, [])).append(work)
         return None if wrong else results
 
     def _work(self, kernel: PredictionKernel, rows: int) -> _Work:
@@ -371,6 +375,7 @@ class _Work:
         held = addresses(located), addresses(tables)
         self.kernel, self._arrays = kernel, (located, tables, held, memory)
         self._words = np.array([0, 0, *addresses([kernel.settings, *held]), *(0 for _ in kernel.shapes)])
+        self._own = self._words
         self.run: Callable[..., Any] = kernel.function.at(*kernel.function.located(self._words))
 
     def begin(self, rows: int, *, sample: bool) -> None:
@@ -383,10 +388,10 @@ class _Work:
         if type(a) is np.ndarray:
             self.take = a.copy if not sample else a[0].copy if a.ndim > 1 else lambda: a[0]
 
-    def fill(self, results: Sequence[Array], rows: int, x: Sequence[Array]) -> Any:
-        """Fill arrays with the results for some rows; return whether an id is wrong."""
-        arrays = addresses([*results, *x])
-        self._words[1], self._words[_WORDS:] = rows, arrays[: len(results)]
-        wrong = self.run(*arrays[len(results) :].tolist())
+    def fill(self, results: Sequence[Array], size: int, rows: int, x: Sequence[Array]) -> Any:
+        """Fill arrays with the results for some rows, so many at once; return whether an id is wrong."""
+        located = self.kernel.function.located
+        self._words[:2], self._words[_WORDS:] = (size, rows), [*located(*results)]
+        wrong = self.run(*located(*x))
         self._words[:] = self._own
         return wrong
