@@ -5,8 +5,9 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 - A function whose arguments are annotated is compiled by itself. Its arrays must not overlap, and its sums may be taken
   in any order. Annotations: ``int`` (64 bits), ``float`` (float64), ``real`` (the kernel's dtype), the flat arrays
   ``ints``, ``floats`` and ``reals``, and ``arrays``, in which ``x: reals = arrays[3]`` names one.
-- A function without annotations is a formula, expanded where it is called. The order of its operations is kept, and
-  ``return`` is its last statement; it may return several values.
+- A function without annotations is a formula, expanded where it is called. The order of its operations is kept, the sum
+  of a product and a number is rounded once where the processor can do it, and ``return`` is the last statement; it may
+  return several values.
 - Statements: assignments, ``for i in range(...)``, ``if``, ``continue``, ``return``, calls.
 - A step of ``range`` that is not a literal is positive.
 - ``x[i]`` is an element, and ``x[i:]`` is the array from there on.

@@ -19,7 +19,7 @@ from framework.native.lanes import LanesTile
 from framework.native.library import library
 from framework.native.tiles import Block, DotTile, HopTile, TableTile, Tile, declarations
 
-FAST, ORDERED = "contract reassoc nsz", "contract"
+FAST, ORDERED = "contract reassoc nsz", ""
 """The flags of arithmetic in a function, and in a formula. Never nnan or ninf: divergence must be seen."""
 
 _RANKS = ("i1", "i32", "i64", "float", "double")
@@ -254,6 +254,7 @@ class _Function(ast.NodeVisitor):
         self.open = True
         self.steps: list[str] = []
         self.flags = FAST
+        self.products: dict[str, tuple[Value, Value]] = {}
         self.where = (node.name, node.lineno)
         self.returned: Any = None
         self.names: dict[str, Value] = {}
@@ -537,7 +538,7 @@ class _Function(ast.NodeVisitor):
         if value.type == "literal":
             return Value("literal", -value.name)
         if value.type[0] in "fd":
-            return self._named(value.type, f"fneg {self.flags} {value.type} {value.name}")
+            return self._negative(value)
         return self._binary(ast.Sub(), Value("literal", 0), value)
 
     def visit_BinOp(self, node: ast.BinOp) -> Value:
@@ -550,6 +551,8 @@ class _Function(ast.NodeVisitor):
         left, right = self._alike(left, right, floats=isinstance(op, ast.Div))
         kind = left.type
         if kind[0] in "fd" and of_floats:
+            if self.flags == ORDERED:
+                return self._in_order(op, of_floats, left, right)
             return self._named(kind, f"{of_floats} {self.flags} {kind} {left.name}, {right.name}")
         if kind[0] in "fd" and type(op) in _BY_FUNCTION:
             result: Value = self._function(_BY_FUNCTION[type(op)], [left, right])
@@ -559,6 +562,29 @@ class _Function(ast.NodeVisitor):
         if kind[0] == "i" and isinstance(op, ast.FloorDiv | ast.Mod):
             return self._floored(op, left, right)
         raise self._error(f"no {type(op).__name__} of {kind}")
+
+    def _in_order(self, op: ast.operator, operation: str, left: Value, right: Value) -> Value:
+        """Return arithmetic of a formula, where a product and the sum or difference after it are one operation.
+
+        LLVM would fuse some of them in a loop of vectors and others in the rest of the loop, and so round differently.
+        """
+        kind, subtracts = left.type, isinstance(op, ast.Sub)
+        if isinstance(op, ast.Add | ast.Sub) and not self.products.keys().isdisjoint((left.name, right.name)):
+            if left.name in self.products:
+                (a, b), c = self.products[left.name], self._negative(right) if subtracts else right
+            else:
+                (a, b), c = self.products[right.name], left
+                a = self._negative(a) if subtracts else a
+            name = f"llvm.fmuladd.{'f32' if kind == 'float' else 'f64'}"
+            return self._outside(kind, name, [(kind, each.name) for each in (a, b, c)])
+        multiplies = isinstance(op, ast.Mult)  # a sum around the formula may fuse with its product
+        made = self._named(kind, f"{operation} {'contract ' * multiplies}{kind} {left.name}, {right.name}")
+        if multiplies:
+            self.products[made.name] = left, right
+        return made
+
+    def _negative(self, value: Value) -> Value:
+        return self._named(value.type, f"fneg {self.flags} {value.type} {value.name}")
 
     def _floored(self, op: ast.operator, a: Value, b: Value) -> Value:
         """Return the quotient or the remainder of integers, rounded down as in Python."""

@@ -157,3 +157,25 @@ def test_a_bound_function_reads_its_arrays_where_they_lie():
     at = function.at(*function.located(x))
     x[2] = 7.0
     assert [at(1), at(2)] == [1.0, 7.0]
+
+
+@DTYPES
+def test_a_formula_rounds_alike_in_vectors_and_in_the_rest_of_a_loop(dtype):
+    units = range(4)
+    names = ", ".join(f"{name}{unit}" for unit in units for name in "xyabcd")
+    lines = [f"    r{u} = (x{u} * y{u} + a{u} - b{u}) * c{u} + d{u}" for u in units]
+    formula = "\n".join([f"def formula({names}):", *lines, "    return r0, r1, r2, r3"])
+    given = (*(f"{name}[4 * i + {{0}}]" for name in "xy"), *(f"{name}[{{0}}]" for name in "abcd"))
+    arguments = ", ".join(text.format(unit) for unit in units for text in given)
+    lines = [f"p0, p1, p2, p3 = formula({arguments})", *(f"z[4 * i + {unit}] = p{unit}" for unit in units)]
+    head = f"def nest(n: int, {', '.join(f'{name}: reals' for name in 'xyabcdz')}):\n    for i in range(n):"
+    nest = compiled("\n".join([formula, head, *(f"        {line}" for line in lines)]), "nest", dtype)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 23 * 4)).astype(dtype)
+    numbers = rng.normal(size=(4, 4)).astype(dtype)
+    whole = np.zeros_like(x)
+    nest(23, x, y, *numbers, whole)
+    for start in range(23):
+        part = np.zeros_like(x[4 * start :])
+        nest(23 - start, x[4 * start :], y[4 * start :], *numbers, part)
+        np.testing.assert_array_equal(part, whole[4 * start :])
