@@ -15,6 +15,7 @@ from framework import (
     Schedule,
     Sequential,
     SGDOptimizer,
+    Tanh,
     Trainer,
     on,
 )
@@ -153,15 +154,19 @@ class Largest(Activation):
         return result
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_written_derivative_that_cannot_be_traced_is_left_to_numpy(dtype):
-    with pytest.raises(CannotLower, match=r"Python runs Masked.derivative"):
-        prepare(Masked(), dtype=dtype)
-    with pytest.raises(CannotLower, match=r"Python runs Upper.slope"):
-        prepare(loss=Upper(), dtype=dtype)
-    with pytest.raises(CannotLower, match=r"Python runs Largest"):
-        prepare(Largest(), dtype=dtype)
-    prepare(Smooth(), dtype=dtype)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-4)])
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("part", [Masked(), Upper(), Largest(), Smooth()])
+def test_python_computes_a_written_derivative_that_cannot_be_traced(part, batch_size, dtype, tolerance):
+    loss, activation = (part, Tanh()) if isinstance(part, Loss) else (HalfSquaredError(), part)
+    rng, vectors = np.random.default_rng(0), []
+    data = rng.normal(size=(18, 3)).astype(dtype), rng.normal(size=(18, 2)).astype(dtype)
+    for engine in ("numpy", "compiled"):
+        trainer = Trainer(loss=loss, optimizer=PLAIN, batch_size=batch_size, epochs=2, engine=engine)
+        run = trainer.fit(Sequential(Dense(3, 4, activation), Dense(4, 2), seed=0, dtype=dtype), data)
+        assert run.engine == engine
+        vectors.append(run.model.parameters.vector)
+    np.testing.assert_allclose(*vectors, rtol=tolerance, atol=tolerance)
 
 
 def test_a_unit_at_a_kink_learns_as_its_written_derivative_says():

@@ -131,7 +131,7 @@ class CompiledEngine(ChunkEngine):
     def _takes(self, made: Planned, rows: int) -> bool:
         """Return whether a kernel takes so many rows as one batch."""
         model = made.compiled.plan.graph.model
-        mixes = bool(model.buffers) or model.minimum[0] > 1
+        mixes = bool(model.buffers) or model.minimum[0] > 1 or made.compiled.runs_python
         fits = rows >= model.minimum[0] and not (mixes and rows > self.part_rows)
         return fits and not (made.compiled.single and rows > 1)
 
@@ -164,12 +164,19 @@ class CompiledEngine(ChunkEngine):
             moving=moving,
             updates=True,
             seen=self.watched,
+            key=run.key,
         )
         self._outputs, slot = outputs_of(steps), Slot.of(model)
         changing = optimizer.parameters.vector, *optimizer.memory.values(), *model.buffers.values()
-        self._kept = [(array, array.copy()) for array in (changing if self.metrics else ())]
+        self._kept = [(array, array.copy()) for array in (changing if self.metrics or kernel.runs_python else ())]
         begun = time.perf_counter()
-        count = slot.workspace[kernel].run(steps, slot, State.of(optimizer)) - first
+        memory = slot.workspace[kernel]
+        try:
+            count = memory.run(steps, slot, State.of(optimizer)) - first
+        except Exception:  # of a layer that Python runs: the next chunk raises it, without steps before
+            count = memory.reached - first
+            if not count:
+                raise
         seconds = time.perf_counter() - begun
         if not count:
             self._kept = None
@@ -214,7 +221,7 @@ class CompiledEngine(ChunkEngine):
     def undo(self) -> bool:
         kept, self._kept = self._kept, None
         for array, before in kept or ():
-            array[:] = before
+            array[...] = before
         return kept is None or bool(kept)
 
     def commit(self) -> None:
@@ -294,6 +301,7 @@ class CompiledEngine(ChunkEngine):
             moving=self._moving(kernel, draws, rows),
             updates=False,
             seen=True,
+            key=key,
         )
 
     def _sums_of(self, made: Planned, steps: Steps, batch: Batch, slot: Slot) -> Sums:

@@ -33,11 +33,15 @@ class GraphKernel(ABC):
         text: The function in the kernel language.
         settings: The plain numbers that it takes.
         function: The native function, once it is compiled.
+        runs_python: Whether Python computes some of its nodes.
     """
 
     function: Function
     entry: ClassVar[str]
     """The name of the function."""
+
+    pausing: ClassVar[bool] = False
+    """Whether it pauses for what Python computes."""
 
     def __init__(self, model: ModelGraph, graph: Graph, *, independent: bool = False) -> None:
         """Schedule and write a graph; see ``Writer`` for ``independent``.
@@ -46,8 +50,10 @@ class GraphKernel(ABC):
             CannotLower: Python runs a layer, or an operation has no form in a kernel.
         """
         functions = [python_text(node) for node in graph.nodes if node.op == "python"]
-        if by_python := dict.fromkeys([*model.calls, *functions]):
+        by_python = dict.fromkeys([*model.calls, *functions])
+        if by_python and not self.pausing:
             raise CannotLower(f"Python runs {', '.join(by_python)}, which has no graph")
+        self.runs_python = bool(by_python)
         self.model, self.dtype = model, model.graph.dtype
         self.emitter = Emitter(self.dtype, independent=independent)
         self._arrays: dict[str, Buffer] = {}

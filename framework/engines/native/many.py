@@ -50,6 +50,8 @@ class ManyKernel(StepKernel):
         shared: Whether all models get the same rows; else each leaf of the data comes from one array for each model.
     """
 
+    pausing = False
+
     def __init__(self, plan: Plan, lanes: int, *, shared: bool) -> None:
         """Schedule, write and compile the step.
 

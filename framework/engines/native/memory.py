@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import is_not
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
@@ -11,8 +11,9 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.emit.step import Slot
-from framework.engines.native.nests import Emitter
+from framework.engines.native.nests import Emitter, Pause
 from framework.engines.native.views import Buffer, at_rows
+from framework.graph.node import Node
 from framework.native import Function, addresses
 from framework.optimizers import BoundOptimizer
 
@@ -33,6 +34,7 @@ class Kernel(Protocol):
     """The parts of a ``StepKernel`` that its memory reads."""
 
     emitter: Emitter
+    runs_python: bool
     function: Function
     settings: Array
 
@@ -45,8 +47,8 @@ class Kernel(Protocol):
         """The places and the names of the arrays of which each batch has a part."""
 
     @property
-    def exchanges(self) -> Sequence[Buffer]:
-        """By phase but the last, the array that is replaced by its sum over all shards."""
+    def pauses(self) -> Sequence[Pause]:
+        """What happens after each phase but the last one."""
 
     def spans(self, parameters: Mapping[str, Array]) -> Array:
         """Return (group, start, length) of each run of the flat vector whose update is a loop."""
@@ -68,6 +70,7 @@ class Steps(NamedTuple):
         moving: The random numbers of all steps, and the arrays for their outputs, by role and number.
         updates: Whether the parameters are updated; else the gradients alone are computed.
         seen: Whether a callback reads the gradients of every step.
+        key: The key of random numbers, for layers that Python runs.
         phase: Which phase of a step is made, of a shard whose layers mix rows.
         whole: How many rows all shards have together.
     """
@@ -84,6 +87,7 @@ class Steps(NamedTuple):
     moving: Mapping[str, Array]
     updates: bool
     seen: bool
+    key: tuple[int, ...] = ()
     phase: int = 0
     whole: int = 0
 
@@ -129,12 +133,23 @@ class _Held(NamedTuple):
 
 
 class Memory:
-    """The working memory of a kernel, and where it lies. It ends with its kernel, which it does not keep."""
+    """The working memory of a kernel, and where it lies. It ends with its kernel, which it does not keep.
+
+    Attributes:
+        records: Those of the layers that Python runs.
+        key: The key of their random numbers.
+        reached: The batch of the step that was made last.
+    """
+
+    reached = 0
 
     def __init__(self, kernel: Kernel) -> None:
         """Begin without arrays."""
+        self.records: dict[int, Any] = {}
+        self.key: tuple[int, ...] = ()
         self._of, self._done = ref(kernel), np.zeros(1, np.int64)
-        self._laid: dict[int, tuple[dict[Buffer, Array], list[Array], Array]] = {}
+        self._laid: dict[int, tuple[dict[Buffer, Any], list[Array], Array]] = {}
+        self._pauses: dict[int, list[Any]] = {}  # the arrays that Python reads and fills
         self._states: dict[tuple[int, int], tuple[tuple[Any, ...], _Held]] = {}
         self._training: Any = None  # whose states these are: the memory of its optimizer
         self._changing: tuple[Any, ...] = (None,) * 5  # the arrays of the last steps
@@ -155,6 +170,23 @@ class Memory:
             state: What the steps change.
         """
         kernel = self._kernel
+        call = self._bind(kernel, steps, slot, state)
+        if not kernel.runs_python:
+            return call(steps.first, steps.stop, steps.phase)
+        for self.reached in range(steps.first, steps.stop):
+            before = [(buffer, buffer.copy()) for buffer in state.buffers.values()]  # Python changes them at once
+            made = False
+            try:
+                made = self._make_step(kernel, steps, call)
+            finally:
+                for buffer, old in before if not made else ():
+                    buffer[...] = old
+            if not made:
+                return self.reached
+        return steps.stop
+
+    def _bind(self, kernel: Kernel, steps: Steps, slot: Slot, state: State) -> Callable[[int, int, int], int]:
+        """Return a function that makes a phase of some steps, and returns the first batch that is not done."""
         function, held = kernel.function, self._hold(kernel, steps.rows, slot, state)
         for place, name in kernel.moving:
             (held.located[place],) = addresses([steps.moving[name]])
@@ -162,18 +194,45 @@ class Memory:
         if any(map(is_not, changing, self._changing)):
             self._changing, self._places = changing, [*function.located(*changing)]
         norm, value = steps.clips
-        function.at(
-            *(steps.first, steps.stop, steps.rows, int(steps.updates)),
-            *(held.runs if steps.updates else 0, int(steps.seen), steps.phase, steps.whole, norm or 0.0, value or 0.0),
-            *self._places,
-            *held.places,
-        )()
-        return int(self._done[0])
+        runs = held.runs if steps.updates else 0
+
+        def call(start: int, stop: int, phase: int) -> int:
+            self._done[0] = start
+            function.at(
+                *(steps.first, stop, steps.rows, int(steps.updates), runs, int(steps.seen), phase, steps.whole),
+                *(norm or 0.0, value or 0.0, *self._places, *held.places),
+            )()
+            return int(self._done[0])
+
+        return call
+
+    def _make_step(self, kernel: Kernel, steps: Steps, call: Callable[[int, int, int], int]) -> bool:
+        """Make a step of which Python computes some nodes; return False if a number is not finite."""
+        batch = self.reached
+        self.key = (*steps.key[:2], steps.key[2] + batch - steps.first, *steps.key[3:])
+        for phase, pause in enumerate(kernel.pauses):
+            if call(batch, batch + 1, phase) == batch:
+                return False
+            assert pause.node is not None
+            self._compute(pause.node, *self._pauses[steps.rows][phase])
+        return call(batch, batch + 1, len(kernel.pauses)) > batch
+
+    def _compute(self, node: Node, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """Let Python compute a node."""
+        if node.op == "python":
+            results = (node.attributes["function"](*inputs),)
+        elif node.op == "call":
+            results = node.attributes["called"].forward(self, *inputs)[1:]
+        else:
+            called = node.attributes["called"]
+            results = called.backward((self.records[called.number],), *inputs)
+        for output, result in zip(outputs, results, strict=True):
+            output[...] = result
 
     def exchanged(self, phase: int, rows: int) -> Array | None:
         """Return what is replaced by its sum over all shards after a phase, or None after the last one."""
-        exchanges = self._kernel.exchanges
-        return self._laid[rows][0][exchanges[phase]] if phase < len(exchanges) else None
+        pauses = self._kernel.pauses
+        return self._laid[rows][0][pauses[phase].outputs[0]] if phase < len(pauses) else None
 
     def _hold(self, kernel: Kernel, rows: int, slot: Slot, state: State) -> _Held:
         """Return the arrays that the function takes besides those of the steps."""
@@ -187,7 +246,11 @@ class Memory:
         if rows not in self._laid:
             if len(self._laid) == _KEPT:
                 self._forget(next(iter(self._laid)))
-            self._laid[rows] = lay_out(kernel.emitter, rows)
+            self._laid[rows] = laid = lay_out(kernel.emitter, rows)
+            self._pauses[rows] = [
+                tuple([_shaped(laid[0][buffer], buffer, rows) for buffer in part] for part in pause[:2])
+                for pause in kernel.pauses
+            ]
         tables = self._laid[rows][1]
         own = {
             "number": {**state.views, **state.buffers},
@@ -204,12 +267,17 @@ class Memory:
 
     def _forget(self, rows: int) -> None:
         """Let go of the arrays for a number of rows."""
-        del self._laid[rows]
+        del self._laid[rows], self._pauses[rows]
         self._states = {key: value for key, value in self._states.items() if key[0] != rows}
 
     def _array(self, buffer: Buffer, rows: int, places: Mapping[str, Mapping[str, Array]]) -> Array:
         role, _, name = buffer.name.partition(" ")
         return places[role][name] if buffer.role in GIVEN else self._laid[rows][0][buffer]
+
+
+def _shaped(array: Array, buffer: Buffer, rows: int) -> Array:
+    """Return the array of a buffer in its shape."""
+    return array.reshape([at_rows(size, rows) for size in buffer.shape])
 
 
 def lay_out(emitter: Emitter, rows: int) -> tuple[dict[Buffer, Any], list[Array], Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +14,12 @@ from framework.engines.native.indices import Coords, Index, broadcast_coords, co
 from framework.engines.native.products import product_of, write_product
 from framework.engines.native.rewrite import JOINS, PRODUCTS
 from framework.engines.native.schedule import Block, Group, part_of, split_views
-from framework.engines.native.views import Buffer, View, size_text
+from framework.engines.native.views import Buffer, Sizes, View, size_text
 from framework.engines.native.writer import Nest, Writer
 from framework.engines.records import CannotLower
 from framework.graph.loop import Body
 from framework.graph.node import Node, nodes_in
+from framework.trees import leaves
 
 PHASE = "# end of a phase"
 """The line at which a step waits for the other shards."""
@@ -26,19 +28,33 @@ ELSEWHERE = frozenset({"input", "constant", "part", "rows", "row_numbers", "broa
 """Operations whose results are in memory of their own, or that need memory of 0."""
 
 
+class Pause(NamedTuple):
+    """What happens between two phases of a step.
+
+    Attributes:
+        inputs: The arrays that it reads.
+        outputs: The arrays that it fills.
+        node: What Python computes; None where an array becomes its sum over all shards.
+    """
+
+    inputs: Sequence[Buffer]
+    outputs: Sequence[Buffer]
+    node: Node | None = None
+
+
 class Emitter(Writer):
     """Writes scheduled blocks.
 
     Attributes:
         wrong: A number that is 1 after a step with an index outside of its array, which is read as the nearest one.
-        exchanges: For each phase but the last one, the array that is then summed over all shards.
+        pauses: What happens after each phase but the last one.
     """
 
     def __init__(self, dtype: str, *, independent: bool = False) -> None:
         """Begin a kernel."""
         super().__init__(dtype, independent=independent)
         self.wrong = Buffer("wrong", (1,), "f", (0,), "filled")
-        self.exchanges: list[Buffer] = []
+        self.pauses: list[Pause] = []
         self._loops = 0
         self._depth = 0
 
@@ -66,6 +82,8 @@ class Emitter(Writer):
             self._write_by_index(block, node, block.storage(node), self.view(block, node.args[0]))
         elif node.op == "total":
             self._exchange(block, node)
+        elif node.op in ("call", "call_back", "python"):
+            self._leave(block, node)
         elif node.op == "cumsum":
             self._cumulate(block, node)
         elif node.op == "fold":
@@ -128,8 +146,27 @@ class Emitter(Writer):
         """Write the end of a phase, after which an array holds the sum of those of all shards."""
         view = block.storage(node)
         self.copy(view, self.view(block, node.args[0]))
-        self.exchanges.append(view.buffer)
+        self.pauses.append(Pause([view.buffer], [view.buffer]))
         self.line(PHASE)
+
+    def _leave(self, block: Block, node: Node) -> None:
+        """Write the end of a phase, after which Python computes a node: from copies, as it may keep what it gets."""
+        if self._depth:
+            raise CannotLower("a function of Python inside a loop has no form in a kernel", node.op)
+        inputs = [self.view(block, arg) for arg in nodes_in(node.args) if arg.op != "call"]
+        copies = [block.buffer("argument", view.shape, view.buffer.kind, role="filled").view() for view in inputs]
+        for copied, view in zip(copies, inputs, strict=True):
+            self.copy(copied, view)
+        shapes = [block.shape(node)] if node.op == "python" else _results_of(node, inputs[0].shape[0])
+        results = [block.buffer("result", shape, role="filled").view() for shape in shapes]
+        self.pauses.append(Pause([view.buffer for view in copies], [view.buffer for view in results], node))
+        for view in (*copies, *results):
+            self.pointer(view.buffer)
+        self.line(PHASE)
+        if node.op == "python":
+            self.copy(block.storage(node), *results)
+        else:
+            block.loop_results[node] = results if node.op == "call_back" else [copies[0], *results]  # after the record
 
     def _cumulate(self, block: Block, node: Node) -> None:
         source, target, along = self.view(block, node.args[0]), block.storage(node), node.attributes["axis"]
@@ -243,6 +280,14 @@ class _Stacks(NamedTuple):
 
     wholes: list[View]
     copied: list[tuple[View, Node]]
+
+
+def _results_of(node: Node, rows: int) -> list[Sizes]:
+    """Return the shapes of what a model gives whose passes Python runs, or of the gradients that it gives back."""
+    called = node.attributes["called"]
+    if node.op == "call":
+        return [(rows, *shape) for shape in leaves(called.outputs)]
+    return [*((rows, *shape) for shape in leaves(called.shape)), *(w.shape for w in called.model.parameters.values())]
 
 
 _NOWHERE = -2

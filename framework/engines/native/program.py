@@ -14,7 +14,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.engines.native.kernel import GraphKernel, bound_to
 from framework.engines.native.memory import MOVING, Memory
-from framework.engines.native.nests import PHASE
+from framework.engines.native.nests import PHASE, Pause
 from framework.engines.native.rewrite import prepare
 from framework.engines.native.schedule import Block, split_views
 from framework.engines.native.single import for_one_row
@@ -36,7 +36,7 @@ def train(
     settings: floats, done: ints, spans: ints, memory: arrays, tables: arrays
 ):
 {pointers}
-    for batch in range(first, stop):
+    for batch in range(done[0], stop):
         begin = batch * n
         left = stop * n - begin
         made = batch - first
@@ -87,6 +87,7 @@ class StepKernel(GraphKernel):
     """
 
     entry = "train"
+    pausing = True
     single = False
     models: tuple[int, ...] = ()
     sources = 1
@@ -171,8 +172,14 @@ class StepKernel(GraphKernel):
         return lines
 
     def _in_phases(self, lines: list[str], pad: str) -> list[str]:
-        """Return the lines of a step, of which a call makes one phase if layers mix the rows of several shards."""
-        last = len(self.emitter.exchanges)
+        """Return the lines of a step, of which a call makes one phase if it pauses.
+
+        Raises:
+            CannotLower: It pauses for Python and for other shards.
+        """
+        last = len(self.emitter.pauses)
+        if len({pause.node is None for pause in self.emitter.pauses}) > 1:
+            raise CannotLower("Python runs a layer, and another one mixes the rows of several shards")
         if not last:
             return lines
         phases: list[list[str]] = [[]]
@@ -248,7 +255,8 @@ class StepKernel(GraphKernel):
     def _is_factor(self, node: Node) -> bool:
         """Return whether a node is as it was when the step is updated, and the sum of its squares is known."""
         if node.op == "input":
-            return node in self._of_data and not self.single  # one row is read where it lies
+            # One row is read where it lies. A sum of squares that is no array is gone after a pause.
+            return node in self._of_data and not (self.single or self.runs_python)
         return node.op not in ("part", "constant", "broadcast_to")
 
     def _with_factors(self, outputs: list[Any]) -> list[Any]:
@@ -396,9 +404,9 @@ class StepKernel(GraphKernel):
         return [(place, buffer.name) for place, buffer in enumerate(self.buffers) if buffer.role in MOVING]
 
     @property
-    def exchanges(self) -> Sequence[Buffer]:
-        """By phase but the last, the array that is replaced by its sum over all shards."""
-        return self.emitter.exchanges
+    def pauses(self) -> Sequence[Pause]:
+        """What happens after each phase but the last one."""
+        return self.emitter.pauses
 
     @property
     def totals(self) -> int:
