@@ -95,10 +95,10 @@ def test_a_kernel_read_as_python_stays_within_its_arrays(kind, case, pytestconfi
         require_margins(wholes)
 
 
-@pytest.mark.usefixtures("without_passes")
 @KINDS
 @CASES
 def test_a_random_model_predicts_in_a_kernel_as_with_numpy_and_each_row_alone(kind, case, pytestconfig):
+    """LLVM's passes decide how a row at the end of a batch is rounded."""
     drawn = kind(pytestconfig.option.rotation, 3000 + case)
     model, x = drawn.model, drawn.x
     if model.by_python:
@@ -112,8 +112,8 @@ def test_a_random_model_predicts_in_a_kernel_as_with_numpy_and_each_row_alone(ki
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * scale, err_msg=repr(drawn))
     with separate_memory() as wholes:
         apart = compile_model(model)
-        for rows in (1, 2, 7, len(leaves(x)[0])):
+        for part in (*map(slice, (1, 2, 7, None)), slice(-1, None), slice(-7, None)):
             for predict in (fast, apart):
-                for found, expected in zip(leaves(predict(take(x, slice(rows)))), whole, strict=True):
-                    np.testing.assert_array_equal(found, expected[:rows], err_msg=repr(drawn))
+                for found, expected in zip(leaves(predict(take(x, part))), whole, strict=True):
+                    np.testing.assert_array_equal(found, expected[part], err_msg=repr(drawn))
     require_margins(wholes)
