@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -24,6 +25,7 @@ from framework import (
     DtypeError,
     Embedding,
     Flatten,
+    GlobalAverage,
     Heads,
     Identity,
     Layer,
@@ -135,6 +137,19 @@ def test_every_layer_of_the_library_predicts_in_a_kernel(make, shape, dtype):
     for rows in (1, 2, 7, 17, 39):
         for part, whole in zip(leaves(fast(take(x, slice(rows)))), leaves(found), strict=True):
             np.testing.assert_array_equal(part, whole[:rows])
+
+
+def test_many_rows_of_large_samples_take_little_memory():
+    model = Sequential(Conv2D(filters=8, kernel=3, inputs=1, padding="same"), Tanh(), GlobalAverage())
+    first, x = compile_model(model), RNG.normal(size=(40, 1, 200, 200))
+    expected, fast = first(x), copy.copy(first)
+    tracemalloc.start()
+    found = fast(x)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6  # the outputs of the convolution for all rows are 102 MB
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, model(x), rtol=1e-12)
 
 
 def test_each_length_of_a_sequence_is_compiled_up_to_the_eighth():

@@ -28,8 +28,11 @@ from framework.settings.messages import warn
 from framework.shapes import closed, is_known
 from framework.trees import fill, flatten, leaves, map_leaves, rows_in, sample_shape, take
 
-_LEAST, _ROWS, _BYTES = 16, 256, 1 << 20
-"""The least and the most rows that a kernel takes at once; between them, the bytes of working memory decide."""
+_ROWS, _BYTES = 256, 1 << 20
+"""The most rows that a kernel takes at once, and the memory for them, which stays in a cache of this size."""
+
+_FEW, _MOST = 16, 1 << 24
+"""Fewer rows than these would leave products short: they may take this much memory."""
 
 _SHAPES = 8
 """How many shapes of samples have kernels, and of how many shapes of x the memory is kept."""
@@ -134,8 +137,14 @@ class PredictionKernel(GraphKernel):
     @cached_property
     def block_rows(self) -> int:
         """How many rows it takes at once, so that its memory stays small."""
-        _, _, memory = lay_out(self.emitter, _LEAST)
-        return min(_ROWS, max(_LEAST, _BYTES * _LEAST // len(memory)))
+        row = max(1, (self._bytes(4) - self._bytes(2)) // 2)
+        return min(_ROWS, max(_BYTES // row, min(_FEW, _MOST // row), 1))
+
+    def _bytes(self, rows: int) -> int:
+        """Return how much memory a number of rows needs."""
+        arrays, _, memory = lay_out(self.emitter, rows)
+        filled: int = sum(array.nbytes for buffer, array in arrays.items() if buffer.role == "filled")
+        return len(memory) + filled
 
     @cached_property
     def elastic(self) -> bool:
