@@ -398,7 +398,7 @@ class _Work:
             self.take = a.copy if not sample else a[0].copy if a.ndim > 1 else lambda: a[0]
 
     def fill(self, results: Sequence[Array], size: int, rows: int, x: Sequence[Array]) -> Any:
-        """Fill arrays with the results for some rows, so many at once; return whether an id is wrong."""
+        """Fill arrays with the results for some rows, ``size`` of them at once; return whether an id is wrong."""
         located = self.kernel.function.located
         self._words[:2], self._words[_WORDS:] = (size, rows), [*located(*results)]
         wrong = self.run(*located(*x))
