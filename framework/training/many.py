@@ -134,7 +134,7 @@ def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
 
 
 def _require_trainer(trainer: Trainer) -> None:
-    """Refuse what several models cannot have together."""
+    """Refuse callbacks and strategies that are of one model alone."""
     instead = "write a loop over fit, where each model has a callback with a place of its own"
     for callback in trainer.callbacks:
         if callback.writes:

@@ -48,7 +48,7 @@ class Kernel(Protocol):
 
     @property
     def pauses(self) -> Sequence[Pause]:
-        """What happens after each phase but the last one."""
+        """The pauses after each phase but the last one."""
 
     def spans(self, parameters: Mapping[str, Array]) -> Array:
         """Return (group, start, length) of each run of the flat vector whose update is a loop."""
@@ -93,7 +93,7 @@ class Steps(NamedTuple):
 
 
 class State(NamedTuple):
-    """What steps change.
+    """The numbers that steps change.
 
     Attributes:
         version: Changes where the parameters lie elsewhere.

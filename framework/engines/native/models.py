@@ -166,4 +166,4 @@ _ATTRIBUTES: dict[str, dict[str, _Rule]] = {
     },
     "scatter_add": {"shape": _sizes},
 }
-"""What attributes become, by the operation; those that are not here count axes and elements from the front."""
+"""The rules for attributes, by operation; attributes without one count axes and elements from the front."""

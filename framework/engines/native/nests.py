@@ -29,7 +29,7 @@ ELSEWHERE = frozenset({"input", "constant", "part", "rows", "row_numbers", "broa
 
 
 class Pause(NamedTuple):
-    """What happens between two phases of a step.
+    """A pause between two phases of a step.
 
     Attributes:
         inputs: The arrays that it reads.
@@ -47,7 +47,7 @@ class Emitter(Writer):
 
     Attributes:
         wrong: A number that is 1 after a step with an index outside of its array, which is read as the nearest one.
-        pauses: What happens after each phase but the last one.
+        pauses: The pauses after each phase but the last one.
     """
 
     def __init__(self, dtype: str, *, independent: bool = False) -> None:

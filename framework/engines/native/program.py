@@ -255,7 +255,7 @@ class StepKernel(GraphKernel):
     def _is_factor(self, node: Node) -> bool:
         """Return whether a node is as it was when the step is updated, and the sum of its squares is known."""
         if node.op == "input":
-            # One row is read where it lies. A sum of squares that is no array is gone after a pause.
+            # One row is read where it lies. A pause loses a sum of squares that lies in no array.
             return node in self._of_data and not (self.single or self.runs_python)
         return node.op not in ("part", "constant", "broadcast_to")
 
@@ -405,7 +405,7 @@ class StepKernel(GraphKernel):
 
     @property
     def pauses(self) -> Sequence[Pause]:
-        """What happens after each phase but the last one."""
+        """The pauses after each phase but the last one."""
         return self.emitter.pauses
 
     @property
