@@ -202,7 +202,7 @@ class ChunkEngine(Engine):
 
     def _advance(self, piece: Piece, longest: float) -> bool:
         """Make a chunk of steps, and return whether there were any."""
-        run, optimizer, size = self.run, self.run.optimizer, piece.size
+        optimizer, size = self.run.optimizer, piece.size
         begun = time.perf_counter()
         longest = 1 if self.watched else max(1, int(min(self._pace.length, longest)))
         rates = self.rates(min(longest, math.ceil((piece.count - piece.place) / size)))
@@ -225,8 +225,6 @@ class ChunkEngine(Engine):
         self.commit()
         self.count(piece, chunk, rates, metrics)
         self._pace.note(chunk.batches, chunk.seconds, time.perf_counter() - begun - chunk.seconds)
-        if chunk.steps and (self.watched or piece.done):
-            run.current = partial(piece.part, piece.place - size, piece.place)
         if chunk.steps and self.watched:
             self.call("on_batch_end")
         return True
@@ -243,6 +241,8 @@ class ChunkEngine(Engine):
         run.step += chunk.steps
         piece.place += chunk.batches * piece.size
         optimizer.count(chunk.steps, float(rates[chunk.steps - 1]) if chunk.steps else optimizer.last_rate)
+        if chunk.steps and (self.watched or piece.done):
+            run.current = partial(piece.part, piece.place - piece.size, piece.place)
 
     def metric_sums(self, piece: Piece, chunk: Chunk) -> list[Sums]:
         """Return the metrics' sums of each batch of a chunk; they are added up one by one, as the NumPy engine does."""

@@ -193,7 +193,8 @@ def _members(
     for trainer, model, part in zip(trainers, models, parts, strict=True):
         formulas = tuple((path, layer.origin, layer.settings_text) for path, layer in model.placed())
         seed = trainer.seed if isinstance(part[1], float) else None  # it draws the rows that are held out
-        alike = id(part), seed, id(model.preprocess), formulas
+        columns = None if model.unsettled() else model._built().columns[:2]
+        alike = id(part), seed, id(model.preprocess), formulas, columns
         first, member = known.get(alike), Training(trainer, threads, surrounded=True)
         if first is None:
             member.check(model, *part, epochs, None, NAME)
@@ -269,9 +270,9 @@ def _epoch(many: Any, members: Sequence[Training], check: Callable[[], None]) ->
         if key not in orders:
             orders[key] = next(source.pieces(position))
         member.piece = orders[key].starting_at(position.start)
-    while active := [member for member in members if not (member.ended or member.piece.done)]:
+    while active := [member for member in members if _has_step(member)]:
         for block in many.blocks(active):
-            while not any(member.ended for member in block) and not block[0].piece.done:
+            while all(map(_has_step, block)):
                 check()
                 with block[0].flushing:
                     diverged = _advance(many, block)
@@ -282,6 +283,11 @@ def _epoch(many: Any, members: Sequence[Training], check: Callable[[], None]) ->
             with _alone(member):
                 member.require_finite_weights()
                 member.end_epoch()
+
+
+def _has_step(member: Training) -> bool:
+    """Return whether a model has a further step in this epoch."""
+    return not (member.ended or member.piece.done or member.run.stop_reason is not None)
 
 
 def _advance(many: Any, block: Sequence[Training]) -> list[tuple[Training, DivergedError]]:

@@ -151,6 +151,27 @@ def test_a_setting_that_is_assigned_at_every_step_takes_one_kernel(monkeypatch):
     assert len(made) == 1
 
 
+def test_an_error_before_a_chunk_of_steps_ends_training_there(monkeypatch):
+    bind = Memory._bind
+
+    def failing(self, kernel, steps, *arguments):
+        if steps.first > 2:
+            raise MemoryError("no room")
+        return bind(self, kernel, steps, *arguments)
+
+    monkeypatch.setattr(Memory, "_bind", failing)
+    with pytest.raises(MemoryError, match="no room") as caught:
+        trainer(epochs=1, batch_size=1).fit(NEURON.copy(), (X, Y))
+    run = caught.value.run
+    monkeypatch.undo()
+    assert run.consistent
+    trainer(epochs=1, batch_size=1).resume(run, (X, Y))
+    np.testing.assert_array_equal(
+        run.model.parameters.vector,
+        trainer(epochs=1, batch_size=1).fit(NEURON.copy(), (X, Y)).model.parameters.vector,
+    )
+
+
 @pytest.mark.parametrize("engine", ["auto", "compiled"])
 def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
     def refused(*_):

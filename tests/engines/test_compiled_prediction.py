@@ -152,13 +152,16 @@ def test_many_rows_of_large_samples_take_little_memory():
     np.testing.assert_allclose(found, model(x), rtol=1e-12)
 
 
-def test_each_length_of_a_sequence_is_compiled_up_to_the_eighth():
+def test_each_length_of_a_sequence_is_compiled(monkeypatch):
     model = GRU(3, inputs=2)
-    fast = compile_model(model)
+    fast, expected = compile_model(model), {}
     for steps in (*range(1, 11), 1):
-        x = RNG.normal(size=(4, steps, 2))
-        for _ in range(2):
-            np.testing.assert_allclose(fast(x), model(x), rtol=1e-13, atol=1e-15)
+        x = np.linspace(-1.0, 1.0, 8 * steps).reshape(4, steps, 2)
+        expected[steps] = model(x)
+        with monkeypatch.context() as patched:
+            patched.setattr(GRU, "__call__", None)  # NumPy would call it
+            for _ in range(2):
+                np.testing.assert_allclose(fast(x), expected[steps], rtol=1e-13, atol=1e-15)
     assert fast.engine == "compiled"
 
 

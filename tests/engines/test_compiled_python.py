@@ -135,6 +135,18 @@ def test_an_error_or_a_signal_in_a_pass_leaves_a_run_that_can_be_resumed(actions
     assert state_of(trainer("compiled").resume(run, (X, Y))) == expected
 
 
+def test_an_error_that_comes_once_ends_training(actions):
+    def fail():
+        actions.clear()
+        raise OSError("device busy")
+
+    actions[True, 12] = fail
+    with pytest.raises(OSError, match="device busy") as caught:
+        trainer("compiled").fit(network(), (X, Y))
+    assert caught.value.run.consistent
+    assert caught.value.run.step == 11
+
+
 def test_a_step_that_is_not_finite_ends_training_as_with_numpy(actions):
     states = []
     for engine in ("numpy", "compiled"):

@@ -53,6 +53,7 @@ from framework import (
     Tanh,
     TopK,
     Trainer,
+    loop,
     on,
 )
 from framework.arithmetic import flushes
@@ -162,7 +163,18 @@ def test_float32_regularizers_and_frozen_layers_are_those_of_a_fit():
     require_equal(trainer.fit_many([model.copy() for model in models], data), alone(trainer, models, data), 1e-6)
 
 
+def shared_scan(x):
+    """A loop that reads the rows alone, which several models share."""
+    factor = 2.0 * np.tanh(x[:, :1])
+
+    def step(state, entry):
+        return 0.5 * state + np.sin(entry) * factor, state + entry
+
+    return loop(step, 0.0 * x[:, :1], x.reshape(-1, 5, 1))[1].reshape(-1, 5)
+
+
 LAYERS = {
+    "a recurrence of the rows alone": lambda: [Layer.of(shared_scan)],
     "batch norm": lambda: [Dense(5, 7), BatchNorm(7), Tanh()],
     "dropout": lambda: [Dense(5, 7, Tanh()), Dropout(0.4)],
     "recurrence": lambda: [Reshape((5, 1)), GRU(units=7)],
@@ -253,6 +265,46 @@ def test_a_vector_holds_as_many_models_as_it_has_numbers(monkeypatch):
     lanes = processor().registers.lanes("double")
     trainer_of(CrossEntropy()).fit_many([classifier(seed) for seed in range(lanes + 3)], (X, CLASSES))
     assert {*blocks} == {(lanes, True), (3, True)}
+
+
+def test_a_second_run_gives_the_same_bits():
+    lanes = processor().registers.lanes("double")
+    trainer, seeds = trainer_of(CrossEntropy(), epochs=3), [*range(lanes + 1)]
+    runs = [trainer.fit_many([classifier(seed) for seed in seeds], (X, CLASSES), seeds=seeds) for _ in range(2)]
+    for first, second in zip(*runs, strict=True):
+        np.testing.assert_array_equal(first.model.parameters.vector, second.model.parameters.vector)
+
+
+def test_the_columns_of_each_model_are_checked():
+    table = pd.DataFrame(X, columns=[*"abcde"])
+    fitted = trainer_of(CrossEntropy()).fit(classifier(1), (table, CLASSES)).model
+    with pytest.raises(DataError, match="must have the columns of fit, in that order: a, b, c, d, e; got e, d"):
+        trainer_of(CrossEntropy()).fit_many([classifier(0), fitted], (table[[*"edcba"]], CLASSES))
+
+
+def test_a_hook_can_stop_a_model_within_an_epoch():
+    @on("batch_end")
+    def stop(run):
+        if run.step == 2 and run.seed == 1:
+            run.stop("enough")
+
+    runs = trainer_of(CrossEntropy(), callbacks=[stop]).fit_many(
+        [classifier(0), classifier(1)], (X, CLASSES), seeds=[0, 1]
+    )
+    assert [run.step for run in runs] == [5, 2]
+    assert [run.stop_reason for run in runs] == [None, "enough"]
+
+
+def test_a_hook_at_the_end_of_an_epoch_has_the_last_batch():
+    seen = []
+    trainer = trainer_of(
+        CrossEntropy(), shuffle=False, callbacks=[on("epoch_end")(lambda run: seen.append(run.current))]
+    )
+    trainer.fit_many([classifier(0), classifier(1)], (X, CLASSES))
+    for x, y, weight in seen:
+        np.testing.assert_array_equal(x, X[64:])
+        np.testing.assert_array_equal(y, CLASSES[64:])
+        assert weight is None
 
 
 def test_models_of_several_architectures_and_optimizers_are_trained_together():

@@ -82,6 +82,7 @@ class CompiledEngine(ChunkEngine):
         self._outputs: list[Array] = []  # of the last chunk
         self._known: tuple[tuple[Any, ...], Any] = ((None, None, None), ())  # of the last chunk
         self._single = False  # whether batches have one row
+        self._error: Exception | None = None  # of a step that has not been made
         self._told: str | None = None  # why NumPy makes the update, as far as a warning has said it
 
     def make_plan(self, batch: Batch) -> Planned:
@@ -138,6 +139,8 @@ class CompiledEngine(ChunkEngine):
     def launch(self, piece: Piece, rates: Array) -> Chunk | None:
         made, run, size = self.planned, self.run, piece.next_rows
         assert made is not None
+        if self._error is not None:
+            raise self._error
         weights, counts, numbers, totals = self._per_step(made, piece, rates)
         count = len(weights)
         if not count:
@@ -173,8 +176,8 @@ class CompiledEngine(ChunkEngine):
         memory = slot.workspace[kernel]
         try:
             count = memory.run(steps, slot, State.of(optimizer)) - first
-        except Exception:  # of a layer that Python runs: the next chunk raises it, without steps before
-            count = memory.reached - first
+        except Exception as error:  # of a layer that Python runs: the next chunk raises it, as these steps count
+            count, self._error = memory.reached - first, error
             if not count:
                 raise
         seconds = time.perf_counter() - begun

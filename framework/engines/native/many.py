@@ -29,7 +29,7 @@ from framework.engines.native.schedule import Block
 from framework.engines.native.views import Buffer, View
 from framework.engines.native.writer import Nest
 from framework.engines.plan import Plan
-from framework.engines.records import CannotLower
+from framework.engines.records import CannotLower, lowering
 from framework.graph.node import Node
 from framework.graph.trace import share
 from framework.native import addresses
@@ -171,7 +171,6 @@ class ManySteps:
         self._models: dict[ManyKernel, _Models] = {}
         self._leaves: dict[int, tuple[Any, list[Array]]] = {}
         self._order: tuple[list[Array], Array] = [], np.zeros(0, np.int64)
-        self._pace = Pace()
 
     def blocks(self, members: Iterable[Member]) -> list[list[Member]]:
         """Return the trainings in blocks of those that are alike; what has no kernel for several is alone."""
@@ -180,7 +179,10 @@ class ManySteps:
             alike.setdefault(_key_of(member.maker, member.piece) or id(member), []).append(member)
         blocks = list[list[Member]]()
         for group in alike.values():
-            group.sort(key=lambda member: (id(member.piece.arrays[0]), id(member.piece.rows)))
+            numbers: dict[tuple[int, int], int] = {}  # those that share rows go together
+            for member in group:
+                numbers.setdefault(_rows_of(member), len(numbers))
+            group.sort(key=lambda member: numbers[_rows_of(member)])
             lanes = _lanes(group[0])
             for start in range(0, len(group), lanes):
                 block = group[start : start + lanes]
@@ -191,15 +193,16 @@ class ManySteps:
         """Make a chunk of steps of a block; return False if each training must make its next step alone."""
         begun, first, piece, kernel = time.perf_counter(), block[0].maker, block[0].piece, _kernel_of(block)
         assert kernel is not None
+        if kernel not in self._models:
+            self._models[kernel] = _Models(kernel, first.run)
+        models = self._models[kernel]
         room = KEPT_BYTES // max(1, kernel.plan.bytes_per_row * piece.next_rows * kernel.models[0])
-        longest = max(1, int(min(self._pace.length, room, first.longest(piece))))
+        longest = max(1, int(min(models.pace.length, room, first.longest(piece))))
         rates = [member.maker.rates(longest) for member in block]
         weights = first.weights(piece, piece.next_rows, min(map(len, rates)))
         if not len(weights):
             return False
-        if kernel not in self._models:
-            self._models[kernel] = _Models(kernel, first.run)
-        models, steps = self._models[kernel], self._steps(kernel, block, rates, weights)
+        steps = self._steps(kernel, block, rates, weights)
         models.take(block)
         before = time.perf_counter()
         count = models.run(steps) - steps.first
@@ -218,7 +221,7 @@ class ManySteps:
         models.give(block)
         for member, *results in zip(block, chunks, rates, metrics, strict=True):
             member.maker.count(member.piece, *results)
-        self._pace.note(count, seconds, time.perf_counter() - begun - seconds)
+        models.pace.note(count, seconds, time.perf_counter() - begun - seconds)
         return count == len(weights)
 
     def _steps(self, kernel: ManyKernel, block: Sequence[Member], rates: Sequence[Array], weights: Array) -> Steps:
@@ -268,11 +271,15 @@ class ManySteps:
 
 
 class _Models:
-    """The numbers of the models of a block, each with an axis of models behind its own."""
+    """The numbers of the models of a block, each with an axis of models behind its own.
+
+    Attributes:
+        pace: How many steps a chunk has.
+    """
 
     def __init__(self, kernel: ManyKernel, run: Run) -> None:
         """Make arrays for models like that of a run."""
-        self._kernel, self._lanes = kernel, kernel.models[0]
+        self._kernel, self._lanes, self.pace = kernel, kernel.models[0], Pace()
         optimizer, parameters = run.optimizer, run.optimizer.parameters
 
         def views(vector: Array) -> dict[str, Array]:
@@ -326,6 +333,10 @@ def _filled(values: Sequence[Any], lanes: int) -> list[Any]:
     return [*values, *[values[0]] * (lanes - len(values))]
 
 
+def _rows_of(member: Member) -> tuple[int, int]:
+    return id(member.piece.arrays[0]), id(member.piece.rows)
+
+
 def _lanes(member: Member) -> int:
     """Return how many models are in a block."""
     return processor().registers.lanes("double" if member.maker.run.model.dtype == "float64" else "float")
@@ -352,7 +363,8 @@ def _kernel_of(block: Sequence[Member]) -> ManyKernel | None:
         if lanes * (vector.nbytes + lay_out(compiled.emitter, rows)[2].nbytes) > _MOST_BYTES:
             return "the models are too large"
         try:
-            return ManyKernel(compiled.plan, lanes, shared=shared)
+            with lowering():
+                return ManyKernel(compiled.plan, lanes, shared=shared)
         except CannotLower as error:
             return str(error)
 

@@ -169,7 +169,7 @@ class Memory:
             slot: The arrays for the gradients and the new buffers.
             state: What the steps change.
         """
-        kernel = self._kernel
+        self.reached, kernel = steps.first, self._kernel
         call = self._bind(kernel, steps, slot, state)
         if not kernel.runs_python:
             return call(steps.first, steps.stop, steps.phase)

@@ -70,7 +70,9 @@ class _Axis:
     def _as_it_is(self, node: Node) -> Any:
         if not node.args:
             return self._new.copy_of(node)
-        args = tuple(self.known[arg] if isinstance(arg, Node) else arg for arg in node.args)
+        args = tuple(map(self._of, node.args))
+        if node.op == "loop":
+            return node.attributes["body"].rewritten(self._new, node, args, self.known, lambda *_: None)
         return self._new.made(node.op, args, node.attributes, node.shape, node.kind)
 
     def _widely(self, node: Node) -> Any:

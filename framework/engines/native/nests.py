@@ -150,7 +150,7 @@ class Emitter(Writer):
         self.line(PHASE)
 
     def _leave(self, block: Block, node: Node) -> None:
-        """Write the end of a phase, after which Python computes a node: from copies, as it may keep what it gets."""
+        """Write the end of a phase, after which Python computes a node: from copies, which last until the step ends."""
         if self._depth:
             raise CannotLower("a function of Python inside a loop has no form in a kernel", node.op)
         inputs = [self.view(block, arg) for arg in nodes_in(node.args) if arg.op != "call"]

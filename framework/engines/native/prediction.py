@@ -238,7 +238,8 @@ class CompiledModel:
         """Return (h, a) for a batch, or None where NumPy computes it, or finds what is wrong with an id."""
         shape = sample_shape(x)
         form = _form(shape)
-        if form not in bound.kernels and len(bound.kernels) < _SHAPES and self.reason is None:
+        if form not in bound.kernels and self.reason is None:
+            bound.make_room()
             self._add_kernel(bound, shape)
         kernel = bound.kernels.get(form)
         results = None if kernel is None else bound.results(kernel, form, x, sample=sample)
@@ -320,6 +321,14 @@ class _Bound:
         self.kernels: dict[Any, PredictionKernel | None] = {}
         self.ready: dict[Any, list[_Work]] = {}
         self._spare: dict[PredictionKernel, list[_Work]] = {}
+
+    def make_room(self) -> None:
+        """Forget the oldest kernel and its memory, if there are many."""
+        if len(self.kernels) >= _SHAPES:
+            oldest = self.kernels.pop(next(iter(tuple(self.kernels))), None)
+            self.ready.clear()
+            if oldest is not None:
+                self._spare.pop(oldest, None)
 
     def is_old(self) -> bool:
         """Return whether the weights lie elsewhere now."""

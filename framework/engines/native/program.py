@@ -355,7 +355,7 @@ class StepKernel(GraphKernel):
         e.line("    place = spans[3 * run + 1]")
         for number, group in enumerate(plan.groups):
             name = f"update{number}"
-            self._written[name] = (update_text(name, group.update, self.models),)
+            self._written[name] = (update_text(name, group.update, math.prod(self.models)),)
             views = [f"flat{place}[place:]" for place in range(len(group.update.inputs))]
             numbers = self._number_texts(number, len(group.update.numbers))
             e.line(f"    if spans[3 * run] == {number}:")

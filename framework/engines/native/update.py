@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from framework.engines.native.expressions import expression, literal
@@ -105,14 +104,14 @@ def clip_value(runs: int, spans: ints, x: reals, value: real):
 """
 
 
-def update_text(name: str, update: Update, models: Sequence[int] = ()) -> str:
+def update_text(name: str, update: Update, models: int = 1) -> str:
     """Return the text of an update of some numbers of the flat vector.
 
     Args:
         name: The name of the function.
         update: The update.
-        models: The number of models whose numbers lie side by side in the vector; their rates and settings do in
-            ``numbers``. Empty for one model, whose function takes each number as an argument.
+        models: The number of models whose numbers lie side by side in the vector. The function of several takes their
+            rates and settings in an array, that of one each as an argument.
     """
     texts: dict[Any, str] = {node: f"x{place}" for place, node in enumerate(update.inputs.values())}
     numbers = [f"number{place}" for place in range(len(update.numbers))]
@@ -131,12 +130,12 @@ def update_text(name: str, update: Update, models: Sequence[int] = ()) -> str:
     results = [text_of(node) for node in changed.values()]
     formula = [f"def {name}_formula({', '.join(formal)}):", *lines, f"    return {', '.join(results)}", "", ""]
     kinds = ["n: int", *(f"{array}: reals" for array in update.inputs)]
-    kinds += ["numbers: floats"] if models else [f"{number}: real" for number in numbers]
+    kinds += ["numbers: floats"] if models > 1 else [f"{number}: real" for number in numbers]
     at, loops, pad = "i", ["    for i in range(n):"], " " * 8
-    for count in models:
+    if models > 1:
         at, pad = "i + lane", " " * 12
-        loops = [f"    for i in range(0, n, {count}):", f"        for lane in range({count}):"]
-        numbers = [f"real(numbers[{place * count} + lane])" for place in range(len(numbers))]
+        loops = [f"    for i in range(0, n, {models}):", f"        for lane in range({models}):"]
+        numbers = [f"real(numbers[{place * models} + lane])" for place in range(len(numbers))]
     arguments = [*(f"{array}[{at}]" for array in update.inputs), *numbers]
     outputs = [f"r{place}" for place in range(len(changed))]
     lines = [f"{pad}{', '.join(outputs)} = {name}_formula({', '.join(arguments)})"]
