@@ -26,6 +26,8 @@ CASES = {  # the letters, their sizes, and the micro-kernel where that does not 
     "oab,nabhw->nohw": ({"o": 6, "a": 3, "b": 2, "n": 2, "h": 4, "w": 5}, ""),
     "oab,nhbaw->nohw": ({"o": 6, "a": 3, "b": 2, "n": 2, "h": 4, "w": 4}, "hop_tile("),
     "nohw,nchw->oc": ({"n": 3, "o": 4, "c": 6, "h": 2, "w": 10}, ""),
+    "nohw,nabchw->abco": ({"n": 3, "o": 40, "c": 29, "h": 4, "w": 6, "a": 3, "b": 3}, "windows["),
+    "nohw,nabchw->oabc": ({"n": 3, "o": 33, "c": 29, "h": 4, "w": 6, "a": 3, "b": 3}, "windows["),
     "ij,ij->ij": ({"i": 4, "j": 6}, ""),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from framework.engines.native.expressions import literal
@@ -140,6 +141,7 @@ def write_product(writer: Writer, product: Product) -> None:
     The micro-kernels, from the one with the narrowest use to the one with the widest:
 
     - ``lanes_product``: many small matrices whose elements are neighbours, one matrix in each lane;
+    - ``gemm`` on unfolded parts: the gradient of a kernel with many filters, by the windows of a sample as a matrix;
     - ``dot_tile``: no axis of C makes good vectors, and several axes are summed, of which one is contiguous;
     - ``gemm``: one axis is summed, or several that are as one;
     - ``hop_tile``: several axes are summed, and the columns are shorter than a vector;
@@ -153,6 +155,9 @@ def write_product(writer: Writer, product: Product) -> None:
     score, turns = _best_vectors(product, lanes)
     runs = [axis for axis in product.of("K") if axis.a == axis.b == 1 and 4 <= axis.size < ROWS]
     if score < _GOOD and runs and len(product.of("K")) > 1 and product.of("M") and product.of("N"):
+        if (unfolding := _Unfolding.of(product)) is not None:
+            _write_unfolded(writer, unfolding)
+            return
         _write_dots(writer, product, runs[0])
         return
     product = product.turned() if turns else product
@@ -273,14 +278,27 @@ class _Body:
         start = self._starts[name] + more
         return f"{name}[{start}:]" if start != Index() else name
 
-    def call(self, writer: Writer, product: Product, tables: Sequence[Axes] = (), calls: Sequence[str] = ()) -> None:
+    def element(self, name: str, more: Index) -> str:
+        """Return the text of an element of an array, from where the loops have got to."""
+        return f"{name}[{self._starts[name] + more}]"
+
+    def call(
+        self,
+        writer: Writer,
+        product: Product,
+        tables: Sequence[Axes] = (),
+        calls: Sequence[str] = (),
+        windows: Buffer | None = None,
+    ) -> None:
         """Write the function, and call it."""
         parameters = dict.fromkeys(("alpha", "beta"), "real") | dict.fromkeys("abc", "reals")
+        held = {} if windows is None else {"windows": writer.pointer(windows)}
+        parameters |= dict.fromkeys(held, "reals")
         parameters |= dict.fromkeys(("ta", "tb")[: len(tables)], "ints") | dict.fromkeys(self._sizes.values(), "int")
         views = product.a, product.b, product.c
         arrays = (writer.array(view.buffer, view.loop_strides, view.offset) for view in views)
         alpha = literal(1.0) if product.alpha is None else product.alpha
-        arguments = [alpha, literal(product.beta), *arrays, *map(writer.table, tables), *self._sizes]
+        arguments = [alpha, literal(product.beta), *arrays, *held.values(), *map(writer.table, tables), *self._sizes]
         writer.call(self.lines, parameters, arguments, calls)
 
 
@@ -321,6 +339,83 @@ def _write_lanes(writer: Writer, product: Product, many: Axis) -> None:
     result = f"{adds}, {factor}, {body.array('c')}, {_texts(rows.c, columns.c)}"
     body.add(f"lanes_product({_texts(rows.size, columns.size, sums.size)}, {left}, {right}, {result})")
     body.call(writer, product, (), [text])
+
+
+_UNFOLDED = 1 << 17
+"""The most elements of a part of unfolded windows, which a cache of the second level holds."""
+
+_TALL, _WIDE = 32, 256
+"""The least sizes of the gradient of a kernel for which to copy its windows pays: filters, and weights of each."""
+
+
+class _Unfolding(NamedTuple):
+    """A product of which B is copied in parts that are matrices, as the windows of one sample are.
+
+    Attributes:
+        product: The product.
+        rows: The axis of M.
+        columns: Those of N, which are as one in C.
+        outer: Those of K of which a part has one element.
+        inner: The others, which are as one in A.
+    """
+
+    product: Product
+    rows: Axis
+    columns: Sequence[Axis]
+    outer: Sequence[Axis]
+    inner: Sequence[Axis]
+
+    @classmethod
+    def of(cls, product: Product) -> _Unfolding | None:
+        """Return how to compute a product in parts, or None if it has another form."""
+        for turned in (product, product.turned()):
+            rows, columns = turned.merged("M"), sorted(turned.of("N"), key=lambda axis: -axis.c)
+            inner = sorted(turned.of("K"), key=lambda axis: -abs(axis.a))
+            outer = [inner.pop(0)]
+            while inner and _elements(*columns, *inner) > _UNFOLDED:
+                outer.append(inner.pop(0))
+            matrices = len(rows) == 1 and bool(inner) and _are_one(inner, "a") and _are_one(columns, "c")
+            large = matrices and _TALL <= rows[0].size < ROWS and _WIDE <= _elements(*columns) < ROWS
+            if large and _elements(*inner) < ROWS and 1 in (rows[0].c, columns[-1].c):
+                return cls(turned, rows[0], columns, outer, inner)
+        return None
+
+
+def _elements(*axes: Axis) -> int:
+    return math.prod(axis.size for axis in axes)
+
+
+def _are_one(axes: Sequence[Axis], array: str) -> bool:
+    """Return whether axes, the one with the longest stride first, are as one in an array."""
+    pairs = pairwise(axes)
+    return all(getattr(outer, array) == getattr(inner, array) * inner.size for outer, inner in pairs)
+
+
+def _write_unfolded(writer: Writer, unfolding: _Unfolding) -> None:
+    product, rows, columns, outer, inner = unfolding
+    body, height, depth, run = _Body(), _elements(*columns), _elements(*inner), inner[-1]
+    for axis in [*product.of("B"), *outer]:
+        body.loop(axis)
+    first = " + ".join(f"l{len(product.of('B')) + number}" for number in range(len(outer)))
+    source, target, looped = Index(), Index(), [*columns, *inner[: len(inner) - (run.b == 1)]]
+    for number, axis in enumerate(looped):
+        body.add(f"for w{number} in range({axis.size}):", number)
+        source += Index.of(f"w{number}") * axis.b
+        target = target * axis.size + Index.of(f"w{number}")
+    if run.b == 1:
+        body.add(f"copy(windows[{target * run.size}:], {body.array('b', source)}, {run.size})", len(looped))
+    else:
+        body.add(f"windows[{target}] = {body.element('b', source)}", len(looped))
+    body.add(f"share = beta if {first} == 0 else real(1.0)")
+    gradient, c = body.array("a"), body.array("c")
+    if rows.c == 1:
+        sizes, a = body.sizes(height, rows.size, depth), f"windows, {body.sizes(depth)}, 1"
+        b, step = f"{gradient}, {body.sizes(run.a, rows.a)}", columns[-1].c
+    else:
+        sizes, a = body.sizes(rows.size, height, depth), f"{gradient}, {body.sizes(rows.a, run.a)}"
+        b, step = f"windows, 1, {body.sizes(depth)}", rows.c
+    body.add(f"gemm({sizes}, alpha, {a}, {b}, share, {c}, {body.sizes(step)})")
+    body.call(writer, product, windows=Buffer("windows", (height * depth,), "f", (0,), "temp"))
 
 
 def _write_tables(writer: Writer, product: Product, parts: _Parts) -> None:
