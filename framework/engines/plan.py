@@ -301,7 +301,7 @@ def planned(
         updates = tuple((group.update.key, group.names) for group in groups)
         key = make, plain.key, losses, tuple(formulas), form, reason, updates, clips[0] is None, clips[1] is None
         made = share(key, compiled, model._built().programs if plain.calls else None)
-    except CannotLower:
+    except (CannotLower, Warning):  # a program may make errors of warnings
         raise
     except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
         layer = getattr(error, "layer", None)

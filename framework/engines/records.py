@@ -24,6 +24,7 @@ from framework.graph.symbol import Symbol
 from framework.graph.trace import share, trace_again
 from framework.optimizers import Optimizer
 from framework.schedules import ConstantSchedule, Schedule
+from framework.settings.messages import warn
 
 TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
 """The relative and absolute tolerance between an update and its record."""
@@ -46,13 +47,21 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
 
 @contextmanager
 def lowering() -> Iterator[None]:
-    """Raise ``CannotLower`` in place of what a compiler raises for a formula that has a graph."""
+    """Raise ``CannotLower`` in place of what a compiler raises for a formula that has a graph.
+
+    Warns:
+        UserWarning: The error is of a kind that no formula causes, but a fault of the framework.
+    """
     try:
         yield
     except CannotLower:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is)
-        raise CannotLower(str(error).partition("\n")[0] or type(error).__name__) from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, LookupError | AttributeError | TypeError | ValueError | ArithmeticError | AssertionError):
+            reason = f"{type(error).__name__}: {reason}"
+            warn(f"a fault of the framework: {reason}; please report it with the model. NumPy computes it")
+        raise CannotLower(reason) from None
 
 
 @dataclass(frozen=True, eq=False)

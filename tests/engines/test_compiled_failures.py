@@ -187,6 +187,17 @@ def test_a_run_whose_kernel_cannot_be_compiled_is_numpys(monkeypatch, engine):
     assert [str(notice.message) for notice in notices] == expected
 
 
+def test_a_fault_of_the_framework_is_said(monkeypatch):
+    def faulty(*_):
+        raise KeyError("divide")
+
+    monkeypatch.setattr(CompiledEngine, "compile", staticmethod(faulty))
+    with pytest.warns(UserWarning, match=r"a fault of the framework: KeyError: 'divide'; please report it") as notices:
+        run = trainer(engine="auto", epochs=1).fit(NEURON.copy(), (X, Y))
+    assert run.engine == "numpy"
+    assert notices[0].filename == __file__
+
+
 class Limited(Loss):
     """A loss that is infinite for targets above 5, with a finite slope, so that only its value tells."""
 

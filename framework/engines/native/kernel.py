@@ -162,11 +162,11 @@ def bound_to(block: Block, node: Any, view: View) -> bool:
     if base in block.views or not base.shape or base.op in ELSEWHERE:
         return False
     try:
-        for each in reversed(views):
-            if each.op == "transpose":
-                view = view.transpose(np.argsort(each.attributes["axes"]).tolist())
-            elif each.op == "reshape":
-                view = view.reshape(block.shape(each.args[0]))
+        for step in reversed(views):
+            if step.op == "transpose":
+                view = view.transpose(np.argsort(step.attributes["axes"]).tolist())
+            elif step.op == "reshape":
+                view = view.reshape(block.shape(step.args[0]))
             else:
                 return False
     except NeedsCopy:

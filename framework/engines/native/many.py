@@ -228,7 +228,7 @@ class ManySteps:
         """Return the steps of a chunk."""
         piece, made, count = block[0].piece, block[0].maker.planned, len(weights)
         size, filled = piece.next_rows, _filled(block, *kernel.models)
-        numbers = [_numbers(member.maker, each[:count]) for member, each in zip(block, rates, strict=True)]
+        numbers = [_numbers(member.maker, line[:count]) for member, line in zip(block, rates, strict=True)]
         order, first = self._rows(kernel, filled), piece.place // piece.size
         if size < piece.size:  # the last batch
             order, first = order[piece.place :], 0
