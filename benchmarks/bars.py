@@ -32,6 +32,8 @@ def both(name: str, above: str, below: str, first: float, further: float) -> tup
 
 
 FIT = ("lenet", "gru", "attention")
+COMPILED = {"lenet": (4, 4, 2.5), "gru": (2.3, 1.5, 6), "attention": (1.5, 1.8, 1.4)}
+"""How many times as long as our kernel the JAX engine, JAX by hand and PyTorch may take at least, in further epochs."""
 
 BARS = (
     Bar("step torch", "step framework", 12),
@@ -64,6 +66,11 @@ BARS = (
     Bar(f"lenet-fit{FURTHER} jax", f"lenet-fit{FURTHER} framework-jax", 0.95),
     *(Bar(f"{name}-fit{FURTHER} jax-scan", f"{name}-fit{FURTHER} framework-jax", 0.95) for name in FIT[1:]),
     *(Bar(f"{name}-fit{FURTHER} torch", f"{name}-fit{FURTHER} framework", 1) for name in FIT),
+    *(
+        Bar(f"{name}-fit{FURTHER} {peer}", f"{name}-fit{FURTHER} framework-compiled", bound)
+        for name, bounds in COMPILED.items()
+        for peer, bound in zip(("framework-jax", "jax", "torch"), bounds, strict=True)
+    ),
     Bar(f"momentum{FURTHER} framework-subnormal", f"momentum{FURTHER} framework", 1.26),
     Bar(f"momentum{FURTHER} framework-compiled-subnormal", f"momentum{FURTHER} framework-compiled", 1.6),
     Bar("predict-1 ours", "", 2e-6, least=False),

@@ -92,7 +92,7 @@ FEW = ("framework", "framework-compiled", "numpy")
 """Who does growth and memory: what is asked there is not who is fastest."""
 EAGER = ("framework", "numpy", "torch")
 """Who does layers and passes."""
-FIT = ("framework", "framework-jax", "jax-scan", "jax-jit", "torch")
+FIT = ("framework", "framework-compiled", "framework-jax", "jax-scan", "jax-jit", "torch")
 MANY = ("framework-compiled", "framework-many", "jax-scan")
 """Who does many: the first one trains one model after another."""
 MOMENTUM = (*OURS[:3], *SUBNORMAL, "numpy", "jax-scan", "torch")

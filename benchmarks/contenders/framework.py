@@ -160,7 +160,7 @@ def many(work: Workload, engine: str) -> Task:
         else:
             pairs = zip(models, optimizers, strict=True)
             runs = [trainer.replace(optimizer=each).fit(model, data, epochs=epochs) for model, each in pairs]
-        if {run.engine for run in runs} != {engine}:
+        if {run.engine for run in runs} != {"compiled"}:
             raise SkipError(f"Trainer chose the engine {runs[0].engine!r}")
 
     return Task(
