@@ -13,7 +13,7 @@ import numpy as np
 from framework.arrays import Array, Batch
 from framework.emit.numpy import emit
 from framework.emit.programs import keys_of, require_called, require_derivatives
-from framework.engines.records import CannotLower, Lowered, lowering, rehearsed_update
+from framework.engines.records import CannotLower, Lowered, rehearsed_update, run_compiler
 from framework.engines.step import overrides_loop, traced_metrics
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph, rewrite, signature
@@ -291,8 +291,7 @@ def planned(
         keeps = len(metrics) < len(figures.of_metrics) or None in graph.loss.metrics
         clipped = clips[0] is not None, clips[1] is not None
         plan = Plan(graph, groups, () if reason else regularizers, reason=reason, clips=clipped, keeps=keeps)
-        with lowering():
-            return make(plan)
+        return run_compiler(partial(make, plan))
 
     try:
         plain = ModelGraph(model, sample_shape(batch[0]), training=True, shards=shards, derives=derives, stable=False)

@@ -5,11 +5,10 @@ A record is made by calling the formula on symbols of ``graph``. Raise ``CannotL
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +31,9 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-3}
 _VIEWS = frozenset({"broadcast_to", "reshape"})
 
 
+Result = TypeVar("Result")
+
+
 class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
     """A part of a step has no form that an engine can compile; the message names it and says why.
 
@@ -45,15 +47,17 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
         self.op = op
 
 
-@contextmanager
-def lowering() -> Iterator[None]:
-    """Raise ``CannotLower`` in place of what a compiler raises for a formula that has a graph.
+def run_compiler(make: Callable[[], Result]) -> Result:
+    """Return what a compiler makes of formulas that have a graph.
+
+    Raises:
+        CannotLower: The compiler raises an error.
 
     Warns:
         UserWarning: The error is of a kind that no formula causes, but a fault of the framework.
     """
     try:
-        yield
+        return make()
     except CannotLower:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is)

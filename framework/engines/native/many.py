@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from operator import is_not
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ from framework.engines.native.schedule import Block
 from framework.engines.native.views import Buffer, View
 from framework.engines.native.writer import Nest
 from framework.engines.plan import Plan
-from framework.engines.records import CannotLower, lowering
+from framework.engines.records import CannotLower, run_compiler
 from framework.graph.node import Node
 from framework.graph.trace import share
 from framework.native import addresses
@@ -363,8 +364,7 @@ def _kernel_of(block: Sequence[Member]) -> ManyKernel | None:
         if lanes * (vector.nbytes + lay_out(compiled.emitter, rows)[2].nbytes) > _MOST_BYTES:
             return "the models are too large"
         try:
-            with lowering():
-                return ManyKernel(compiled.plan, lanes, shared=shared)
+            return run_compiler(partial(ManyKernel, compiled.plan, lanes, shared=shared))
         except CannotLower as error:
             return str(error)
 

@@ -15,7 +15,7 @@ from framework.engines.native.kernel import GraphKernel, bound_to
 from framework.engines.native.memory import NOTHING, lay_out
 from framework.engines.native.rewrite import prepare
 from framework.engines.native.views import coefficients
-from framework.engines.records import CannotLower, lowering
+from framework.engines.records import CannotLower, run_compiler
 from framework.graph.node import ordered
 from framework.graph.rows import mixing_operation
 from framework.graph.step import ModelGraph
@@ -99,10 +99,9 @@ class PredictionKernel(GraphKernel):
         """
         traced = partial(ModelGraph, model, shape, training=False)
         plain = traced(stable=False)
-        with lowering():
-            kernel = share(("prediction", plain.key), lambda: cls(traced(plain=plain)))
-            if compiles:
-                kernel.compile()
+        kernel = share(("prediction", plain.key), lambda: run_compiler(partial(cls, traced(plain=plain))))
+        if compiles:
+            run_compiler(kernel.compile)
         return kernel
 
     def _write(self) -> str:
