@@ -120,9 +120,14 @@ class PythonCall:
         parameters = model.parameters
         output = fill(self.outputs, map(_read_only, gradients))
         parameters.gradient[...] = 0.0  # apply_backward may leave out a child
-        dx = model.apply_backward(output, parameters.views, record, parameters.gradients)
+        dx = in_order(self.shape, model.apply_backward(output, parameters.views, record, parameters.gradients))
+        expected = map_leaves(lambda shape: (len(gradients[0]), *shape), self.shape)
+        if (given := map_leaves(np.shape, dx)) != expected:
+            raise ShapeError(
+                f"{model._label}.apply_backward must return dL/dx, {shown(expected)}, as its input; got {shown(given)}"
+            )
         return (
-            *(np.asarray(leaf, model.dtype) for leaf in leaves(in_order(self.shape, dx))),
+            *(np.asarray(leaf, model.dtype) for leaf in leaves(dx)),
             *(gradient.copy() for gradient in parameters.gradients.values()),
         )
 

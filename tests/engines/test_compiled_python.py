@@ -14,6 +14,7 @@ from framework import (
     MeanAbsoluteError,
     MeanSquaredError,
     Sequential,
+    ShapeError,
     Tanh,
     Trainer,
 )
@@ -145,6 +146,22 @@ def test_an_error_that_comes_once_ends_training(actions):
         trainer("compiled").fit(network(), (X, Y))
     assert caught.value.run.consistent
     assert caught.value.run.step == 11
+
+
+class Sampled(Doubled):
+    """Returns a gradient of another shape for batches of four rows."""
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return 2 * gradient if len(gradient) != 4 else 2 * gradient.mean(axis=0)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_a_gradient_of_another_shape_is_refused(engine):
+    model = Sequential(Dense(3, 4, Tanh()), Sampled(units=4), Dense(4, 2), seed=1)
+    with pytest.raises(
+        ShapeError, match=r"Sampled\.apply_backward must return dL/dx, \(4, 4\), as its input; got \(4,\)"
+    ):
+        trainer(engine).fit(model, (X, Y))
 
 
 def test_a_step_that_is_not_finite_ends_training_as_with_numpy(actions):
