@@ -721,10 +721,10 @@ class _Trial:
         kept = array.copy()
         array += offset.reshape(array.shape)
         try:
-            outputs = leaves(self._output(self.x)[0])
+            outputs = leaves(self._output(self.x)[0])  # which may be views of the array
+            return np.array([sum(np.sum(g * a) for g, a in zip(leaves(self.gradient), outputs, strict=True))])
         finally:
             array[...] = kept
-        return np.array([sum(np.sum(g * a) for g, a in zip(leaves(self.gradient), outputs, strict=True))])
 
     def _output(self, x: Any) -> tuple[Any, Record]:
         """Return the output of a batch, and the record of the pass."""

@@ -516,3 +516,25 @@ def test_a_later_fit_of_an_unchanged_layer_computes_no_differences(monkeypatch):
     trainer.fit(model, (x, x))
     monkeypatch.setattr("framework.derivatives.Check", None)
     trainer.fit(model, (x, x))
+
+
+class Turned(Layer):
+    """Returns a view of its input."""
+
+    factor: float = 1.0
+
+    def apply(self, x, values, record):
+        return x[:, ::-1]
+
+    def apply_backward(self, gradient, values, record, gradients):
+        return self.factor * gradient[:, ::-1]
+
+
+def test_the_gradient_of_a_view_of_the_input_is_checked():
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    model = Sequential(Dense(3, 4, seed=0), Turned())
+    model.forward(x)
+    np.testing.assert_allclose(model(x), (x @ model.layers[0].weights)[:, ::-1], rtol=1e-12)
+    for factor in (0.0, 2.0):
+        with pytest.raises(DerivativeError, match=r"Turned\.apply_backward: dL/dx, which it returns, is wrong"):
+            Sequential(Dense(3, 4), Turned(factor=factor)).forward(x)
