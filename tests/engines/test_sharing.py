@@ -25,11 +25,18 @@ from framework import (
     Tanh,
     Trainer,
 )
+from framework.graph import trace
 from framework.graph.node import Node
 
 RNG = np.random.default_rng(0)
 X, Y, CLASSES = RNG.normal(size=(12, 4)), RNG.normal(size=(12, 3)), RNG.integers(0, 3, 12)
 SHIFT = 0.5
+
+
+@pytest.fixture(autouse=True)
+def own_memory(monkeypatch):
+    """Begin without what other tests have shared: new programs push out old ones."""
+    monkeypatch.setattr(trace, "_KNOWN", {})
 
 
 def shifted(x):
