@@ -82,6 +82,17 @@ def bits(model, optimizer):
     return {name: (value.dtype, value.tobytes()) for name, value in arrays.items()}
 
 
+EXACT = np.lib.NumpyVersion(np.__version__) >= "2.1.0"
+"""Whether equal steps give equal bits: some of NumPy 2.0 depend on where arrays lie in memory."""
+
+
+def agree(found, expected):
+    if EXACT or found[0] != expected[0] or len(found[1]) != len(expected[1]):
+        return found == expected
+    found, expected = (np.frombuffer(data, dtype) for dtype, data in (found, expected))
+    return np.abs(found - expected).max(initial=0.0) <= TOLERANCES[str(found.dtype)] * np.abs(expected).max(initial=1.0)
+
+
 @pytest.mark.share(1 / 10)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("start", range(0, 60, EACH))
@@ -95,12 +106,14 @@ def test_a_loop_by_hand_gives_the_bits_of_the_numpy_engine(start, dtype, pytestc
         hooked = trainer.replace(callbacks=[on("batch_end")(lambda run, seen=seen: seen.append(run.batch_loss))])
         hooked = hooked.fit(drawn.model.copy(), drawn.data)
         for run in (plain, hooked):
+            expected = bits(model, optimizer)
             differing = [
-                name for name, value in bits(run.model, run.optimizer).items() if value != bits(model, optimizer)[name]
+                name for name, value in bits(run.model, run.optimizer).items() if not agree(value, expected[name])
             ]
             assert not differing, (drawn, differing)
         # The engine divides the sum over all parts of a batch, and a loop by hand adds up what backward returns.
-        assert seen == (losses if drawn.size == drawn.batch else pytest.approx(losses, rel=1e-14)), drawn
+        exact = EXACT and drawn.size == drawn.batch
+        assert seen == (losses if exact else pytest.approx(losses, rel=1e-14 if EXACT else TOLERANCES[dtype])), drawn
 
 
 def by_gradient(drawn, eps, turn):
