@@ -8,7 +8,7 @@ from typing import Any
 from framework.engines.native.products import letters_of
 from framework.engines.native.rewrite import JOINS, PRODUCTS, REDUCE, is_elementwise
 from framework.engines.records import CannotLower
-from framework.graph.graph import Graph
+from framework.graph.graph import Graph, rewrite_node
 from framework.graph.loop import Body, looped, node_of
 from framework.graph.node import Node, nodes_in, ordered
 
@@ -27,7 +27,7 @@ def for_models(outputs: Iterable[Any], own: Iterable[Node], count: int) -> tuple
     Raises:
         CannotLower: An operation has no form with this axis.
     """
-    outputs = list(outputs)
+    outputs, own = list(outputs), set(own)
     axis = _Axis(nodes_in(outputs)[0].graph, count)
     for node in ordered(nodes_in(outputs)):
         axis.add(node, own=node in own)
@@ -52,28 +52,15 @@ class _Axis:
         wide = own or not self._wide.isdisjoint(nodes_in(node.args))
         if wide:
             self._wide.add(node)
-        self.known[node] = self._widely(node) if wide else self._as_it_is(node)
+            self.known[node] = self._widely(node)
+        else:
+            rewrite_node(self._new, node, self.known, lambda *_: None)
 
     def widened(self, output: Any) -> Any:
         """Return what a node became, with the axis of the models."""
-        if not isinstance(output, Node):
-            return output
-        return self._with_axis(output, self.known[output])
-
-    def _with_axis(self, node: Node, made: Any) -> Any:
-        if node in self._wide:
-            return made
-        if isinstance(made, Node) and made.shape:
-            made = self._new.add("reshape", made, shape=(*node.shape, 1))
-        return self._new.add("broadcast_to", made, shape=(*node.shape, self._count))
-
-    def _as_it_is(self, node: Node) -> Any:
-        if not node.args:
-            return self._new.copy_of(node)
-        args = tuple(map(self._of, node.args))
-        if node.op == "loop":
-            return node.attributes["body"].rewritten(self._new, node, args, self.known, lambda *_: None)
-        return self._new.made(node.op, args, node.attributes, node.shape, node.kind)
+        if not isinstance(output, Node) or output in self._wide:
+            return self._of(output)
+        return self._new.add("broadcast_to", self._beside(output), shape=(*output.shape, self._count))
 
     def _widely(self, node: Node) -> Any:
         """Return the node of an operation for all models."""
@@ -105,7 +92,7 @@ class _Axis:
         return self.known[arg] if isinstance(arg, Node) else arg
 
     def _beside(self, arg: Any) -> Any:
-        """Return an argument of an elementwise operation; one that all models share gets an axis of 1."""
+        """Return what an argument became; an array that all models share gets an axis of 1."""
         made = self._of(arg)
         if arg in self._wide or not isinstance(made, Node) or not made.shape:
             return made
