@@ -17,11 +17,11 @@ def compile_model(model: Model) -> CompiledModel:
     """Return the model as a native function, for fast predictions of few rows.
 
     It is called like the model, and computes with the weights that the model has at each call. It takes every model
-    whose layers have graphs, also with several inputs and outputs, in a kernel for each of the first eight shapes of
-    samples. Where no kernel can be made, as for a layer that Python runs, NumPy computes the predictions, with a
-    warning that says why; ``engine`` of the result says which of the two does. Results agree with ``model(x)`` to a few
-    units of the last place. The prediction for a row does not depend on the rows beside it. Several threads may call
-    it.
+    whose layers have graphs, also with several inputs and outputs, and keeps kernels for eight shapes of samples.
+    Where no kernel can be made, as for a layer that Python runs, NumPy computes the predictions, with a warning
+    that says why; ``engine`` of the result says which of the two does. Results agree with ``model(x)`` to a few
+    units of the last place. The prediction for a row does not depend on the rows beside it. Several threads may
+    call it.
 
     Raises:
         SettingsError: ``model`` is not a model.

@@ -186,8 +186,13 @@ class CompiledEngine(ChunkEngine):
             return None
         for gradient in model.parameters.frozen_gradients:
             gradient[...] = 0.0
-        sums = self.add_up([*steps.totals[:count].T], weights[:count])
-        return Chunk(count, count, sums, float(steps.totals[count - 1, 0] / steps.counts[count - 1]), seconds)
+        return self.chunk_of(steps.totals[:count], steps.counts, weights[:count], seconds)
+
+    def chunk_of(self, totals: Array, counts: Array, weights: Array, seconds: float = 0.0) -> Chunk:
+        """Return steps with their totals, (steps, totals), the divisors of their losses, and their weights."""
+        count = len(weights)
+        loss = float(totals[count - 1, 0] / counts[count - 1])
+        return Chunk(count, count, self.add_up([*totals.T], weights), loss, seconds)
 
     def _per_step(self, made: Planned, piece: Piece, rates: Array) -> tuple[Array, Array, Array, Array]:
         """Return the weights of steps, the divisors of their losses, the numbers of the updates, and the totals."""

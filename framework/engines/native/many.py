@@ -389,7 +389,5 @@ def _moving(kernel: ManyKernel, block: Sequence[Member], count: int, size: int) 
 
 def _chunk_of(steps: Steps, engine: CompiledEngine, lane: int, weights: Array) -> Chunk:
     """Return the steps of one of the models, and let its engine read their outputs."""
-    count, totals = len(weights), steps.totals[..., lane]
     engine.read([array[..., lane] for array in outputs_of(steps)])
-    loss = float(totals[count - 1, 0] / steps.counts[count - 1])
-    return Chunk(count, count, engine.add_up([*totals[:count].T], weights), loss, 0.0)
+    return engine.chunk_of(steps.totals[: len(weights), :, lane], steps.counts, weights)

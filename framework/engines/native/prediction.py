@@ -94,7 +94,7 @@ class PredictionKernel(GraphKernel):
             compiles: Whether it is compiled, and not only written.
 
         Raises:
-            CannotLower: There is none.
+            CannotLower: The model has no kernel for this shape.
             DerivativeError: A layer cannot be traced.
         """
         traced = partial(ModelGraph, model, shape, training=False)
