@@ -106,12 +106,8 @@ class PythonCall:
         x = fill(form, takes)
         record.begin(x, None if memory.key is None else (*memory.key, *self.place))
         output = model.apply(x, dict(zip(model.parameters, takes, strict=True)), record)
-        expected = map_leaves(lambda shape: (len(arrays[0]), *shape), self.outputs)
-        if (given := map_leaves(np.shape, output)) != expected:
-            raise ShapeError(
-                f"{model._label}.apply must return {shown(expected)}; got {shown(given)}: write output_shape in the "
-                "class"
-            )
+        message = f"{model._label}.apply must return {{}}; got {{}}: write output_shape in the class"
+        _require_shapes(output, len(arrays[0]), self.outputs, message)
         return record, *(np.asarray(leaf, model.dtype) for leaf in leaves(in_order(self.outputs, output)))
 
     def backward(self, call: tuple[Any, ...], *gradients: Array) -> tuple[Array, ...]:
@@ -121,15 +117,23 @@ class PythonCall:
         output = fill(self.outputs, map(_read_only, gradients))
         parameters.gradient[...] = 0.0  # apply_backward may leave out a child
         dx = in_order(self.shape, model.apply_backward(output, parameters.views, record, parameters.gradients))
-        expected = map_leaves(lambda shape: (len(gradients[0]), *shape), self.shape)
-        if (given := map_leaves(np.shape, dx)) != expected:
-            raise ShapeError(
-                f"{model._label}.apply_backward must return dL/dx, {shown(expected)}, as its input; got {shown(given)}"
-            )
+        message = f"{model._label}.apply_backward must return dL/dx, {{}}, as its input; got {{}}"
+        _require_shapes(dx, len(gradients[0]), self.shape, message)
         return (
             *(np.asarray(leaf, model.dtype) for leaf in leaves(dx)),
             *(gradient.copy() for gradient in parameters.gradients.values()),
         )
+
+
+def _require_shapes(tree: Any, rows: int, shapes: Any, message: str) -> None:
+    """Refuse arrays of other shapes than so many rows of samples; ``message`` takes the right shapes and theirs.
+
+    Raises:
+        ShapeError: They have other shapes.
+    """
+    expected, shapes_of_tree = map_leaves(lambda shape: (rows, *shape), shapes), map_leaves(np.shape, tree)
+    if shapes_of_tree != expected:
+        raise ShapeError(message.format(shown(expected), shown(shapes_of_tree)))
 
 
 def _read_only(array: Array) -> Array:
