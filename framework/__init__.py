@@ -138,9 +138,11 @@ from framework.models.formulas import (
     Bilinear as Bilinear,
     Dropout as Dropout,
     Flatten as Flatten,
+    GroupNorm as GroupNorm,
     LayerNorm as LayerNorm,
     Permute as Permute,
     Reshape as Reshape,
+    RMSNorm as RMSNorm,
 )
 from framework.models.initializers import (
     Constant as Constant,

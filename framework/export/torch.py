@@ -26,7 +26,7 @@ from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.convolution import Conv1D, Conv2D
 from framework.models.embedding import Embedding
-from framework.models.formulas import BatchNorm, Bilinear, LayerNorm
+from framework.models.formulas import BatchNorm, Bilinear, GroupNorm, LayerNorm, RMSNorm
 from framework.models.sequences import GRU, LSTM, MultiHeadAttention, SimpleRNN
 from framework.settings.messages import brief, worded
 
@@ -82,6 +82,8 @@ _LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
     ),
     Embedding: (_same("weights", "weight"),),
     LayerNorm: _NORMALIZED,
+    GroupNorm: _NORMALIZED,
+    RMSNorm: _NORMALIZED[:1],
     BatchNorm: (
         *_NORMALIZED,
         _same("running_mean", "running_mean"),

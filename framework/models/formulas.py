@@ -1,8 +1,9 @@
 """Layers whose formula has a few lines.
 
 Normalization gives numbers of mean 0 and variance 1, then a scale and a shift that are learnt. BatchNorm takes mean and
-variance of each unit over the rows of a batch, LayerNorm of each row over its units. The variance inside the formula is
-that of the numbers at hand, divided by their count. With Dropout, some numbers are 0.
+variance of each unit over the rows of a batch, LayerNorm of each row over its units, GroupNorm of each row over a group
+of channels. RMSNorm has no mean and no shift. The variance inside the formula is that of the numbers at hand, divided
+by their count. With Dropout, some numbers are 0.
 
 Shaping arranges the numbers of a sample, and changes none. Bilinear multiplies inputs by each other, and RBF measures a
 distance: their units are not a weighted sum.
@@ -11,6 +12,7 @@ distance: their units are not a weighted sum.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -20,13 +22,13 @@ from pydantic import Field
 from framework.arrays import Arrays
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Constant, Glorot, Initializer, Normal
-from framework.models.layer import Layer
+from framework.models.layer import Layer, require_multiple
 from framework.settings.component import Count, Fraction, Positive
-from framework.shapes import Shape, is_known, shown
+from framework.shapes import Shape, is_known, is_open, shown
 
 
 class _Normalization(Layer):
-    """The base of both: a = scale * (x - mean) / sqrt(variance + epsilon) + shift."""
+    """The base of all: a = scale * (x - mean) / sqrt(variance + epsilon) + shift."""
 
     inferred = "units"
 
@@ -41,6 +43,9 @@ class _Normalization(Layer):
 
     def initializers(self) -> Mapping[str, Initializer]:
         return {"scale": Constant(value=1.0)}
+
+    @abstractmethod
+    def formula(self, *arguments: Any, **parameters: Any) -> Any: ...
 
 
 class BatchNorm(_Normalization):
@@ -127,6 +132,98 @@ class LayerNorm(_Normalization):
     def formula(self, x: Any, scale: Any, shift: Any) -> Any:
         deviation = x - x.mean(axis=-1, keepdims=True)
         return scale * deviation / np.sqrt(x.var(axis=-1, keepdims=True) + self.epsilon) + shift
+
+
+class RMSNorm(_Normalization):
+    """a = scale * x / sqrt(mean of x^2 + epsilon), for each row over its units.
+
+    Works on the last axis of a sample, as LayerNorm does, and leaves out its mean and its shift. ``scale`` (units,)
+    starts at 1. Training and prediction are the same, and a row's output does not depend on the other rows.
+
+    Args:
+        units: The number of inputs, and of outputs; left out, it comes from the layer before or from the data.
+        epsilon: Added to the mean, so that a row of zeros is not divided by 0.
+
+    Raises:
+        SettingsError: A setting is out of range.
+
+    Example:
+        >>> RMSNorm(2)([3.0, 4.0]).round(3).tolist()
+        [0.849, 1.131]
+
+    Source:
+        Zhang and Sennrich, Root mean square layer normalization (2019), equation 4, where there is no epsilon.
+    """
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {"scale": (self.units or 0,)}
+
+    def formula(self, x: Any, scale: Any) -> Any:
+        return scale * x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + self.epsilon)
+
+
+class GroupNorm(_Normalization):
+    """a = scale[c] * (x - mean) / sqrt(variance + epsilon) + shift[c], for each row over each group of channels.
+
+    A sample is (channels, sizes) with any number of sizes, or (channels,), and gives the same shape: channels come
+    first, as in a convolution. Neighbouring channels are one group, and mean and variance are those of all numbers of a
+    group. ``scale`` (channels,) starts at 1, ``shift`` (channels,) at 0. Training and prediction are the same, and a
+    row's output does not depend on the other rows. One group normalizes a whole sample; as many groups as channels
+    normalize each channel, as instance normalization does.
+
+    Args:
+        groups: The number of groups, which divides the number of channels.
+        units: The number of channels; left out, it comes from the layer before or from the data.
+        epsilon: Added to the variance, so that a constant group is not divided by 0.
+
+    Raises:
+        SettingsError: A setting is out of range, or the channels cannot be split into the groups.
+        ShapeError: The samples have another number of channels.
+
+    Example:
+        >>> GroupNorm(2, units=4)([[1.0, 3.0, 10.0, 30.0]]).round(3).tolist()
+        [[-1.0, 1.0, -1.0, 1.0]]
+
+    Source:
+        Wu and He, Group normalization (2018), equations 1 to 7.
+    """
+
+    leading_axes = True
+
+    groups: Count
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse channels that cannot be split."""
+        self.inputs_of((self.units,))
+
+    @property
+    def input_shape(self) -> Shape:
+        """The last axis of a sample, of any size: the channels are the first one."""
+        return (None,)
+
+    def inputs_of(self, shape: Shape) -> int | None:
+        size: int | None = shape[0]
+        require_multiple(self, "units", size)
+        return size
+
+    def settle(self, shape: Shape) -> Shape:
+        return shape if is_open(shape) else super().settle(shape)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        if not is_open(shape) and None not in (self.units, shape[0]) and shape[0] != self.units:
+            raise ShapeError(
+                f"GroupNorm takes samples of {self.units} channels, their first axis; got {shown(shape)}: give another "
+                "units, or Permute the axes before it"
+            )
+        return shape
+
+    def formula(self, x: Any, scale: Any, shift: Any) -> Any:
+        channels, *sizes = self.shape_after(x.shape[1:])
+        groups = x.reshape(len(x), self.groups, -1)
+        deviation = groups - groups.mean(axis=-1, keepdims=True)
+        normal = deviation / np.sqrt(groups.var(axis=-1, keepdims=True) + self.epsilon)
+        normal = normal.reshape(len(x), channels, -1)
+        return (scale[:, None] * normal + shift[:, None]).reshape(len(x), channels, *sizes)
 
 
 class Dropout(Layer):

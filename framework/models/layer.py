@@ -591,6 +591,20 @@ class _FunctionLayer(PlainFunction, Layer):
         return self.function(x, **parameters)
 
 
+def require_multiple(layer: Layer, name: str, size: int | None, count: str = "groups") -> None:
+    """Check that a size, where it is known, can be split evenly into as many parts as a setting says.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    parts: int = getattr(layer, count)
+    if size is not None and size % parts:
+        raise SettingsError(
+            f"{type(layer).__name__}: setting '{name}' must be a multiple of {count}={parts}; got {size}; change one "
+            "of them"
+        )
+
+
 _signature = lru_cache(maxsize=256)(inspect.signature)
 
 

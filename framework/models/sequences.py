@@ -24,7 +24,7 @@ from framework.activations.basic import Sigmoid, Softmax
 from framework.errors import SettingsError
 from framework.graph.loop import loop
 from framework.models.initializers import Glorot, Initializer, Orthogonal
-from framework.models.layer import Layer
+from framework.models.layer import Layer, require_multiple
 from framework.settings.component import Count, Positive
 from framework.shapes import Shape
 
@@ -239,10 +239,7 @@ class MultiHeadAttention(Layer):
     def _size(self, inputs: int | None = None) -> int:
         """Return the numbers of one head."""
         units = self.units or inputs or self.inputs or self.heads
-        if units % self.heads:
-            raise SettingsError(
-                f"MultiHeadAttention: setting 'units' must be a multiple of heads={self.heads}; got {units}"
-            )
+        require_multiple(self, "units", units, "heads")
         return units // self.heads
 
     def inputs_of(self, shape: Shape) -> int | None:

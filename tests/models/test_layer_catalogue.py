@@ -18,12 +18,14 @@ from framework import (
     Dense,
     Flatten,
     GlobalAverage,
+    GroupNorm,
     HalfSquaredError,
     MaxPool,
     MultiHeadAttention,
     Permute,
     PositionalEncoding,
     Reshape,
+    RMSNorm,
     Sequential,
     SGDOptimizer,
     SimpleRNN,
@@ -39,6 +41,10 @@ MODELS = {
     "convolution over steps": (lambda: (Conv1D(filters=3, kernel=2), GlobalAverage(), Dense(units=2)), (2, 6)),
     "overlapping pools": (
         lambda: (MaxPool(window=2, stride=1), AveragePool(window=2, padding=1), Flatten(), Dense(units=2)),
+        (2, 5, 5),
+    ),
+    "normalized groups": (
+        lambda: (Conv2D(filters=4, kernel=2), GroupNorm(2), Flatten(), RMSNorm(), Dense(units=2)),
         (2, 5, 5),
     ),
     "rnn": (lambda: (SimpleRNN(units=3), Dense(units=2)), (5, 4)),
@@ -100,6 +106,17 @@ def test_a_resumed_run_has_the_bits_of_one_that_went_through(layers, shape, tmp_
     resumed = trainer(epochs=4).resume(tmp_path / "run", data)
     np.testing.assert_array_equal(resumed.model.parameters.vector, straight.model.parameters.vector)
     np.testing.assert_array_equal(load(tmp_path / "run").model(data[0]).shape, (11, 2))
+
+
+@EACH
+def test_it_trains_in_a_kernel_as_with_numpy(layers, shape):
+    pytest.importorskip("llvmlite")
+    numpy, compiled = (
+        trainer(epochs=3, engine=engine).fit(Sequential(*layers()), data_for(shape)) for engine in ("numpy", "compiled")
+    )
+    assert compiled.engine == "compiled"
+    np.testing.assert_allclose(compiled.model.parameters.vector, numpy.model.parameters.vector, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(compiled.history[-1]["loss"], numpy.history[-1]["loss"], rtol=1e-10)
 
 
 @EACH

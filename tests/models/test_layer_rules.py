@@ -9,12 +9,15 @@ import pytest
 from framework import (
     BatchNorm,
     Component,
+    Conv1D,
     DataError,
     Dense,
     DivergedError,
     Dropout,
     Embedding,
     Flatten,
+    FrameworkError,
+    GroupNorm,
     HalfSquaredError,
     LayerNorm,
     ReLU,
@@ -161,8 +164,29 @@ def test_layer_norm_of_a_single_unit_is_refused():
         LayerNorm(1)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GroupNorm(3, units=4), "'units' must be a multiple of groups=3; got 4"),
+        (lambda: Sequential(Conv1D(filters=4, kernel=2, inputs=1), GroupNorm(3)), "a multiple of groups=3; got 4"),
+        (lambda: Sequential(Conv1D(filters=4, kernel=2, inputs=1), GroupNorm(3, units=6)), "6 channels"),
+        (lambda: GroupNorm(2, units=4)(np.ones((5, 6, 4))), r"4 channels, their first axis; got \(6, 4\): give"),
+    ],
+)
+def test_groups_that_do_not_fit_the_channels_are_refused(make, message):
+    with pytest.raises(FrameworkError, match=message):
+        make()
+
+
+def test_group_norm_takes_its_channels_from_the_first_axis():
+    model = Sequential(Dense(units=4), GroupNorm(2), Flatten(), Dense(units=2))
+    model.settle((6, 3))  # Dense works on the last axis, GroupNorm on the first one
+    assert model[1].units == 6
+    assert model(np.ones((2, 6, 3))).shape == (2, 2)
+
+
 def test_constant_inputs_give_the_shift():
-    for layer in (BatchNorm(4), LayerNorm(4)):
+    for layer in (BatchNorm(4), LayerNorm(4), GroupNorm(2, units=4)):
         layer.parameters["shift"][:] = 3.0
         assert np.array_equal(layer.forward(np.full((3, 4), 2.0)), np.full((3, 4), 3.0))
         assert np.isfinite(layer.backward(np.ones((3, 4)))).all()

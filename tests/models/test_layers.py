@@ -15,11 +15,13 @@ from framework import (
     Dropout,
     Embedding,
     Flatten,
+    GroupNorm,
     LayerNorm,
     MaxPool,
     MeanSquaredError,
     PositionalEncoding,
     Residual,
+    RMSNorm,
     Sequential,
     SettingsError,
     Sigmoid,
@@ -41,6 +43,8 @@ MAKE = {
     "dropout": lambda: Dropout(0.4),
     "batch norm": lambda: BatchNorm(4, momentum=0.3, epsilon=1e-3),
     "layer norm": lambda: LayerNorm(4),
+    "rms norm": lambda: RMSNorm(4),
+    "group norm": lambda: GroupNorm(2, units=4),
     "flatten": lambda: Flatten((2, 2)),
     "embedding": lambda: Embedding(5, 2),
     "residual": residual,
@@ -100,6 +104,42 @@ def test_layer_norm_is_that_of_pytorch(case):
     ours = LayerNorm(4, epsilon=1e-3)
     close(assert_case(ours, case, NORM), case["gradients.x"])
     close(ours(case["x"]), case["output"])
+
+
+@pytest.mark.parametrize("shape", [(4,), (5, 4), (3, 2, 4)])
+def test_rms_norm_is_that_of_jax(shape):
+    ours, rng = shaken(RMSNorm(4, epsilon=1e-3)), np.random.default_rng(3)
+    x, upstream = rng.normal(1.0, 2.0, (2, 7, *shape))
+
+    def theirs(x, scale):
+        return x / jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-3) * scale
+
+    output, (dx, dscale) = jax_gradients(theirs, x, ours.parameters["scale"], upstream=upstream)
+    close(ours.forward(x), output)
+    close(ours.backward(upstream), dx)
+    close(ours.parameters.gradients["scale"], dscale)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("shape", [(6, 3), (6, 2, 4)])
+def test_group_norm_is_that_of_jax(shape, groups):
+    ours, rng = shaken(GroupNorm(groups, units=6, epsilon=1e-3)), np.random.default_rng(3)
+    x, upstream = rng.normal(1.0, 2.0, (2, 7, *shape))
+    members = [range(start, start + 6 // groups) for start in range(0, 6, 6 // groups)]
+
+    def theirs(x, scale, shift):
+        inner = tuple(range(1, x.ndim))
+        parts = [x[:, jnp.array(group)] for group in members]
+        parts = [(p - p.mean(inner, keepdims=True)) / jnp.sqrt(p.var(inner, keepdims=True) + 1e-3) for p in parts]
+        wide = (slice(None), *(None,) * (x.ndim - 2))
+        return jnp.concatenate(parts, axis=1) * scale[wide] + shift[wide]
+
+    parameters = [ours.parameters[name] for name in ("scale", "shift")]
+    output, (dx, dscale, dshift) = jax_gradients(theirs, x, *parameters, upstream=upstream)
+    close(ours.forward(x), output)
+    close(ours.backward(upstream), dx)
+    close(ours.parameters.gradients["scale"], dscale)
+    close(ours.parameters.gradients["shift"], dshift)
 
 
 @pytest.mark.parametrize("case", stored("embedding").values(), ids=stored("embedding"))
@@ -198,9 +238,11 @@ def test_layers_copy_and_pickle_with_their_numbers(make):
     assert all(np.array_equal(before[name], value) for name, value in model.buffers.items())
 
 
-@pytest.mark.parametrize("make", [Dropout, BatchNorm, LayerNorm, Flatten, PositionalEncoding, MaxPool])
+@pytest.mark.parametrize(
+    "make", [Dropout, BatchNorm, LayerNorm, RMSNorm, GroupNorm, Flatten, PositionalEncoding, MaxPool]
+)
 def test_a_layer_that_draws_nothing_refuses_a_seed(make):
-    given = {Dropout: (0.5,), BatchNorm: (4,), LayerNorm: (4,)}.get(make, ())
+    given = {Dropout: (0.5,), BatchNorm: (4,), LayerNorm: (4,), GroupNorm: (2,)}.get(make, ())
     settings = {"window": 2} if make is MaxPool else {}
     assert "seed" not in repr(make(*given, **settings))
     with pytest.raises(SettingsError, match=f"{make.__name__}: setting 'seed' has no effect.*from the trainer's seed"):
@@ -251,6 +293,8 @@ IN_DTYPE = {
     "dropout": lambda d: Dropout(0.4, dtype=d),
     "batch norm": lambda d: BatchNorm(4, dtype=d),
     "layer norm": lambda d: LayerNorm(4, dtype=d),
+    "rms norm": lambda d: RMSNorm(4, dtype=d),
+    "group norm": lambda d: GroupNorm(2, units=4, dtype=d),
     "flatten": lambda d: Flatten((2, 2), dtype=d),
     "embedding": lambda d: Embedding(5, 2, dtype=d),
     "residual": lambda d: Residual(BatchNorm(4, dtype=d), Dropout(0.4, dtype=d), Dense(4, 4, dtype=d)),

@@ -228,7 +228,6 @@ def test_what_means_the_same_is_named(name, text):
 @pytest.mark.parametrize(
     "name",
     [
-        "GroupNorm",
         "CTCLoss",
         "Conv3d",
         "Dropout2d",

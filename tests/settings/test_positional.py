@@ -50,11 +50,12 @@ from framework import (
 OBVIOUS = """
 Accuracy threshold, AveragePool window, BatchNorm units, CELU alpha, CSVLog path, Cauchy scale, Checkpoint folder,
 Classes levels, Clip limit, ConfusionMatrix num_classes, Constant value, ConstantSchedule rate, Dates parts, Dropout
-rate, ELU alpha, ExponentialSchedule initial, Flatten shape, GELU approximate, GRU units, He distribution, Huber
-delta, Impute fill, Input inputs, JSONLog path, L1 strength, L2 strength, LSTM units, LayerNorm units, LeCun
-distribution, LeakyReLU negative_slope, Levels n, Log unit, MaxPool window, MultiHeadAttention heads, OneHot n,
-Orthogonal gain, Permute axes, Quantile quantile, Quantiles n, R2 center, RBF units, Regularizer strength, Reshape
-shape, SimpleRNN units, Sine frequency, Softplus beta, Swish beta, TensorBoard folder, TopK k
+rate, ELU alpha, ExponentialSchedule initial, Flatten shape, GELU approximate, GRU units, GroupNorm groups, He
+distribution, Huber delta, Impute fill, Input inputs, JSONLog path, L1 strength, L2 strength, LSTM units, LayerNorm
+units, LeCun distribution, LeakyReLU negative_slope, Levels n, Log unit, MaxPool window, MultiHeadAttention heads,
+OneHot n, Orthogonal gain, Permute axes, Quantile quantile, Quantiles n, R2 center, RBF units, RMSNorm units,
+Regularizer strength, Reshape shape, SimpleRNN units, Sine frequency, Softplus beta, Swish beta, TensorBoard folder,
+TopK k
 """
 """The classes that take a setting without its name and write no constructor, with the setting."""
 

@@ -23,6 +23,7 @@ from framework import (
     Embedding,
     Flatten,
     GlobalAverage,
+    GroupNorm,
     Heads,
     Input,
     Join,
@@ -37,6 +38,7 @@ from framework import (
     ReLU,
     Reshape,
     Residual,
+    RMSNorm,
     Sequential,
     Sigmoid,
     SimpleRNN,
@@ -127,7 +129,8 @@ MODELS = {
     "shaping": (lambda: [Reshape((2, -1)), Permute((2, 1)), Flatten()], (2, 3)),
     "ids": (lambda: [Embedding(6, 3), Flatten()], (4,)),
     "running statistics": (lambda: [BatchNorm(4), Dropout(0.5)], (4,)),
-    "rows normalized": (lambda: [LayerNorm(16)], (16,)),
+    "rows normalized": (lambda: [LayerNorm(16), RMSNorm()], (16,)),
+    "groups normalized": (lambda: [Conv2D(filters=4, kernel=2), GroupNorm(2)], (2, 5, 4)),
     "a residual": (lambda: [Residual(Dense(4, 4, ReLU()), Dense(4, 4)), ReLU()], (4,)),
     "several inputs and outputs": (
         lambda: [
