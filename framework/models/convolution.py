@@ -2,7 +2,7 @@
 
 Channels come first, as in PyTorch: a sample is (channels, steps) or (channels, height, width). The kernel is not
 flipped, so the operation is a cross-correlation, as in PyTorch and Keras. As in every layer here, weights are
-(inputs, ..., units).
+(inputs, ..., units). In a grouped convolution, each group of units sees its own group of inputs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from framework.errors import SettingsError, ShapeError
 from framework.models.initializers import Glorot, Initializer
-from framework.models.layer import Layer
+from framework.models.layer import Layer, require_multiple
 from framework.settings.component import Count
 from framework.shapes import Shape, is_known, is_open
 
@@ -39,9 +39,10 @@ def spread(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
 
 
 def _windows(x: Any, sizes: tuple[int, ...], steps: tuple[int, ...]) -> Any:
-    """Return the windows of x along its axes from the third on, one at every step; axes inside a window come last."""
-    windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=tuple(range(2, x.ndim)))
-    return windows[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
+    """Return the windows of x along its last axes, one at every step; axes inside a window come last."""
+    front = x.ndim - len(sizes)
+    windows = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=tuple(range(front, x.ndim)))
+    return windows[(*(slice(None),) * front, *(slice(None, None, step) for step in steps))]
 
 
 class _Convolution(Layer):
@@ -52,15 +53,18 @@ class _Convolution(Layer):
     filters: Count
     kernel: Count | tuple[Count, ...]
     stride: Count | tuple[Count, ...] = 1
-    padding: Literal["valid", "same"] | Size | tuple[Size, ...] = "valid"
+    padding: Literal["valid", "same", "causal"] | Size | tuple[Size, ...] = "valid"
     dilation: Count | tuple[Count, ...] = 1
+    groups: Count = 1
     inputs: Count | None = None
     initializer: Initializer = Glorot()
 
     def model_post_init(self, context: object) -> None:
-        """Refuse settings for another number of axes."""
+        """Refuse settings for another number of axes, and channels that cannot be split into the groups."""
         for name in ("kernel", "stride", "dilation", *(() if isinstance(self.padding, str) else ("padding",))):
             spread(self, name, self.axes)
+        require_multiple(self, "filters", self.filters)
+        require_multiple(self, "inputs", self.inputs)
 
     @property
     def input_shape(self) -> Shape:
@@ -73,22 +77,25 @@ class _Convolution(Layer):
 
     def inputs_of(self, shape: Shape) -> int | None:
         size: int | None = shape[0]
+        require_multiple(self, "inputs", size)
         return size
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {
-            "weights": (self.inputs or 0, *spread(self, "kernel", self.axes), self.filters),
+            "weights": ((self.inputs or 0) // self.groups, *spread(self, "kernel", self.axes), self.filters),
             "bias": (self.filters,),
         }
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
-        self._places(x.shape[2:])
+        places = self._places(x.shape[2:])
         x = np.pad(x, [(0, 0), (0, 0), *self._around(x.shape[2:])])
         steps = (*spread(self, "stride", self.axes), *spread(self, "dilation", self.axes))
-        windows = _windows(x, self._reach(), steps)
-        at, inside = "xy"[: self.axes], "ij"[: self.axes]
-        output = np.einsum(f"nc{at}{inside},c{inside}f->nf{at}", windows, weights)
-        return output + bias[:, *(None,) * self.axes]
+        groups = (self.groups,) * (self.groups > 1)
+        windows = _windows(x.reshape(len(x), *groups, -1, *x.shape[2:]), self._reach(), steps)
+        g, at, inside = "g" * len(groups), "xy"[: self.axes], "ij"[: self.axes]
+        weights = weights.reshape(*weights.shape[:-1], *groups, -1)
+        output = np.einsum(f"n{g}c{at}{inside},c{inside}{g}f->n{g}f{at}", windows, weights)
+        return output.reshape(len(x), self.filters, *places) + bias[:, *(None,) * self.axes]
 
     def _reach(self) -> tuple[int, ...]:
         """Return how many places a kernel spans with its gaps."""
@@ -99,6 +106,8 @@ class _Convolution(Layer):
         """Return how many zeros stand before and after each axis."""
         if self.padding == "valid":
             return [(0, 0)] * self.axes
+        if self.padding == "causal":
+            return [(reach - 1, 0) for reach in self._reach()]
         if self.padding != "same":
             return [(size, size) for size in spread(self, "padding", self.axes)]
         found = []
@@ -128,10 +137,12 @@ class Conv1D(_Convolution):
     A sample (channels, steps) gives (filters, places). Channels come first: after a recurrent layer, whose channels
     come last, write ``Permute((2, 1))``.
 
-    The settings are those of Conv2D, along one axis; ``weights`` are (inputs, kernel, filters).
+    The settings are those of Conv2D, along one axis; ``weights`` are (inputs / groups, kernel, filters).
+    ``padding="causal"`` adds dilation (kernel - 1) zeros before the first step alone, so that a place sees no later
+    step, and gives ceil(steps / stride) places.
 
     Raises:
-        SettingsError: A setting is out of range, or a tuple has more than one entry.
+        SettingsError: A setting is out of range, a tuple has more than one entry, or the channels cannot be split.
         ShapeError: The kernel does not fit into a sample.
 
     Example:
@@ -142,7 +153,7 @@ class Conv1D(_Convolution):
 
     Source:
         Waibel et al., Phoneme recognition using time-delay neural networks (1989); dilation: Yu and Koltun, Multi-scale
-        context aggregation by dilated convolutions (2016).
+        context aggregation by dilated convolutions (2016); causal: van den Oord et al., WaveNet (2016), section 2.1.
     """
 
     axes = 1
@@ -161,11 +172,13 @@ class Conv2D(_Convolution):
         padding: "valid" adds nothing, "same" as many zeros as give ceil(size / stride) places, the odd one at the end;
             a number adds that many zeros on each side.
         dilation: The distance of the kernel's entries; 1 leaves no gaps.
+        groups: The number of groups: channels and filters are split evenly, in order, and the filters of a group see
+            its channels alone. As many groups as channels make a depthwise convolution.
         inputs: The number of channels; left out, it comes from the layer before or from the data.
-        initializer: Draws ``weights`` (inputs, kernel, kernel, filters); ``bias`` (filters,) starts at 0.
+        initializer: Draws ``weights`` (inputs / groups, kernel, kernel, filters); ``bias`` (filters,) starts at 0.
 
     Raises:
-        SettingsError: A setting is out of range, or a tuple does not have two entries.
+        SettingsError: A setting is out of range, a tuple does not have two entries, or the channels cannot be split.
         ShapeError: The kernel does not fit into a sample.
 
     Example:
@@ -176,10 +189,13 @@ class Conv2D(_Convolution):
 
     Source:
         LeCun et al., Gradient-based learning applied to document recognition (1998), section II.A; dilation: Yu and
-        Koltun, Multi-scale context aggregation by dilated convolutions (2016).
+        Koltun, Multi-scale context aggregation by dilated convolutions (2016); groups: Krizhevsky, Sutskever and
+        Hinton, ImageNet classification with deep convolutional neural networks (2012), section 3.5.
     """
 
     axes = 2
+
+    padding: Literal["valid", "same"] | Size | tuple[Size, ...] = "valid"
 
 
 class _Pool(Layer):

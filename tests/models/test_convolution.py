@@ -53,11 +53,72 @@ def test_same_padding_is_that_of_jax(size, stride, dilation, kernel):
         )
         return output + bias[:, None, None]
 
+    require_those_of_jax(layer, x, theirs)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("cls", [Conv1D, Conv2D])
+def test_groups_are_those_of_jax(cls, groups):
+    layer = cls(filters=8, kernel=3, stride=2, dilation=2, padding=1, groups=groups, inputs=4, seed=1)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 4, *(9, 8)[: cls.axes]))
+    layer.parameters["bias"][:] = rng.normal(size=8)
+    assert layer.layout()["weights"] == (4 // groups, *(3,) * cls.axes, 8)
+
+    def theirs(x, weights, bias):
+        axes = x.ndim - 2
+        output = jax.lax.conv_general_dilated(
+            x,
+            weights,
+            window_strides=(2,) * axes,
+            padding=[(1, 1)] * axes,
+            rhs_dilation=(2,) * axes,
+            dimension_numbers=("NCHW", "IHWO", "NCHW") if axes == 2 else ("NCH", "IHO", "NCH"),
+            feature_group_count=groups,
+        )
+        return output + bias[:, *(None,) * axes]
+
+    require_those_of_jax(layer, x, theirs)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 3), (3, 2)])
+def test_causal_padding_is_that_of_jax_with_zeros_in_front(stride, dilation):
+    layer = Conv1D(filters=3, kernel=3, stride=stride, dilation=dilation, padding="causal", inputs=2, seed=1)
+    x = np.random.default_rng(0).normal(size=(5, 2, 8))
+
+    def theirs(x, weights, bias):
+        output = jax.lax.conv_general_dilated(
+            x,
+            weights,
+            (stride,),
+            [(2 * dilation, 0)],
+            rhs_dilation=(dilation,),
+            dimension_numbers=("NCH", "IHO", "NCH"),
+        )
+        return output + bias[:, None]
+
+    require_those_of_jax(layer, x, theirs)
+    assert layer.shape_after((2, 8)) == (3, -(-8 // stride))
+    later = x.copy()
+    later[:, :, 4:] = 0.0
+    seen = -(-4 // stride)  # places of the first four steps
+    np.testing.assert_array_equal(layer(later)[:, :, :seen], layer(x)[:, :, :seen])
+
+
+def test_a_depthwise_convolution_keeps_the_channels_apart():
+    layer = Conv1D(filters=4, kernel=2, groups=2, inputs=2)
+    x = np.random.default_rng(0).normal(size=(1, 2, 6))
+    x[:, 0] = 0.0
+    assert not layer(x)[:, :2].any()
+    assert layer(x)[:, 2:].all()
+
+
+def require_those_of_jax(layer, x, theirs):
+    """The output of a layer and the gradients of everything are those of a JAX function (x, weights, bias)."""
     ours = layer.forward(x)
-    upstream = rng.normal(size=ours.shape)
-    output, (dx, dweights, dbias) = jax_gradients(
-        theirs, x, layer.parameters["weights"], layer.parameters["bias"], upstream=upstream
-    )
+    upstream = np.random.default_rng(1).normal(size=ours.shape)
+    parameters = [layer.parameters[name] for name in ("weights", "bias")]
+    output, (dx, dweights, dbias) = jax_gradients(theirs, x, *parameters, upstream=upstream)
     assert layer.shape_after(x.shape[1:]) == output.shape[1:]
     require_close(ours, output, "float64")
     require_close(layer.backward(upstream), dx, "float64")
@@ -91,6 +152,17 @@ def test_one_sample_is_a_batch_without_rows():
         (lambda: Conv1D(filters=2, kernel=3, stride=(1, 1)), SettingsError, r"'stride' must be one number"),
         (lambda: Conv2D(filters=2, kernel=3, padding="full"), SettingsError, "padding"),
         (lambda: Conv2D(filters=2, kernel=3, padding=-1), SettingsError, "padding.*-1"),
+        (lambda: Conv2D(filters=2, kernel=3, padding="causal"), SettingsError, "'valid' or 'same' .*got 'causal'"),
+        (
+            lambda: Conv2D(filters=4, kernel=3, groups=3),
+            SettingsError,
+            "'filters' must be a multiple of groups=3; got 4; change one",
+        ),
+        (
+            lambda: Sequential(Conv1D(filters=3, kernel=1, inputs=2), Conv1D(filters=4, kernel=3, groups=2)),
+            SettingsError,
+            "'inputs' must be a multiple of groups=2; got 3; change one",
+        ),
         (lambda: Conv2D(filters=0, kernel=3), SettingsError, "filters"),
         (lambda: Conv2D(8, 3), SettingsError, "settings go by name"),
         (

@@ -43,6 +43,16 @@ MODELS = {
         lambda: (MaxPool(window=2, stride=1), AveragePool(window=2, padding=1), Flatten(), Dense(units=2)),
         (2, 5, 5),
     ),
+    "groups of channels": (
+        lambda: (
+            Conv2D(filters=4, kernel=3, groups=2),
+            Conv2D(filters=4, kernel=1, groups=4),
+            Flatten(),
+            Dense(units=2),
+        ),
+        (2, 5, 4),
+    ),
+    "causal": (lambda: (Conv1D(filters=3, kernel=3, padding="causal"), Flatten(), Dense(units=2)), (2, 6)),
     "normalized groups": (
         lambda: (Conv2D(filters=4, kernel=2), GroupNorm(2), Flatten(), RMSNorm(), Dense(units=2)),
         (2, 5, 5),

@@ -102,6 +102,11 @@ MODELS = {
     ),
     "zeros around": (lambda: [Conv2D(filters=2, kernel=3, stride=2, padding=1)], (2, 8, 7)),
     "a signal": (lambda: [Conv1D(filters=3, kernel=2), GlobalAverage(), Dense(units=2)], (2, 6)),
+    "groups of channels": (
+        lambda: [Conv2D(filters=6, kernel=2, groups=2, stride=2), Conv2D(filters=6, kernel=2, groups=6, padding=1)],
+        (4, 5, 6),
+    ),
+    "no later step": (lambda: [Conv1D(filters=3, kernel=3, dilation=2, stride=2, padding="causal")], (2, 7)),
     "overlapping pools": (
         lambda: [MaxPool(window=2, stride=1), AveragePool(window=2, padding=1), MaxPool(window=3, stride=2, padding=1)],
         (2, 5, 5),

@@ -59,6 +59,7 @@ from framework import (
     Flatten,
     Focal,
     GlobalAverage,
+    GroupNorm,
     HalfSquaredError,
     Heads,
     Hinge,
@@ -83,6 +84,7 @@ from framework import (
     ReLU,
     Reshape,
     Residual,
+    RMSNorm,
     Sequential,
     Sigmoid,
     SimpleRNN,
@@ -242,7 +244,7 @@ class WholeModel:
             lambda: self.activation(width),
             lambda: Layer.of(lambda x, slope: np.where(x > 0.2, x, x * (0.5 + slope)), shapes={"slope": ()}),
         ]
-        return makers + [lambda: LayerNorm(width)] * (width > 1)
+        return makers + [lambda: LayerNorm(width), lambda: RMSNorm(width)] * (width > 1)
 
     def block(self, width, *more):
         """Return a layer that gives rows of the same width."""
@@ -339,10 +341,11 @@ class WholeModel:
         )
         return kernel, self.number(1, 2), dilation, padding
 
-    def convolution(self, kind, *sizes):
+    def convolution(self, kind, channels, *sizes):
         kernel, stride, dilation, padding = self.window(*sizes)
-        padding = self.pick("same", "valid", padding)
-        return kind(filters=self.number(1, 4), kernel=kernel, stride=stride, dilation=dilation, padding=padding)
+        padding = self.pick("same", "valid", padding, *["causal"] * (kind is Conv1D))
+        filters, groups = self.pick((self.number(1, 4), 1), (channels * self.number(1, 2), channels))
+        return kind(filters=filters, kernel=kernel, stride=stride, dilation=dilation, padding=padding, groups=groups)
 
     def pool(self, *sizes):
         window, stride, _, padding = self.window(*sizes)
@@ -354,13 +357,15 @@ class WholeModel:
             (lambda: Flatten((channels, steps)), "row"),
             (GlobalAverage, "row"),
         ]
-        return [lambda: self.convolution(Conv1D, steps), lambda: self.pool(steps)], go
+        stay = [lambda: self.convolution(Conv1D, channels, steps), lambda: self.pool(steps), lambda: GroupNorm(1)]
+        return stay, go
 
     def _image(self, channels, height, width):
         stay = [
-            *[lambda: self.convolution(Conv2D, height, width)] * 2,
+            *[lambda: self.convolution(Conv2D, channels, height, width)] * 2,
             *[lambda: self.pool(height, width)] * 2,
             lambda: Residual(Conv2D(filters=channels, kernel=3, padding="same"), ReLU()),
+            lambda: Residual(GroupNorm(1), Conv2D(filters=channels, kernel=3, padding="same", groups=channels)),
         ]
         return stay, [(lambda: Reshape((channels, -1)), "signal"), (Flatten, "row"), (GlobalAverage, "row")]
 
