@@ -11,16 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from framework.emit.numpy import attribute_texts, index_text
-from framework.emit.text import gather_text
+from framework.emit.writer import Writer, gather_text, require_inputs
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
 from framework.graph.node import Constant, Node, ordered
-from framework.graph.operations import OPERATIONS
-
-_TYPES = {"f": "real", "i": "int", "b": "bool"}
 
 
 class Source:
@@ -32,7 +26,6 @@ class Source:
         >>> traced = trace(lambda x, w: np.maximum(x @ w, 0.0), {"x": (ROWS, 3), "w": (3, 2)})
         >>> print(Source("formula", traced.outputs, traced.inputs.values(), traced.graph).text)
         def formula(i0, i1):
-            rows = i0.shape[0]
             v0 = jnp.matmul(i0, i1)
             v1 = jnp.maximum(v0, 0.0)
             return (v1,)
@@ -46,14 +39,16 @@ class Source:
             DerivativeError: An operation has no form in JAX; names it. Or the outputs need an input that is not given.
         """
         self.name, self.dtype = name, graph.dtype
-        self.constants: dict[str, Constant] = {}
         given = list(inputs)
-        writer = _Writer(graph, self.constants, {node: f"i{place}" for place, node in enumerate(given)})
-        writer.write(ordered(outputs, given))
+        writer = Jax(graph, {node: f"i{index}" for index, node in enumerate(given)})
+        self.constants: dict[str, Constant] = writer.constants
+        order = [node for node in ordered(outputs, given) if node not in writer.names]
+        require_inputs(order)
+        writer.write(order)
         results = "".join(f"{writer.text(output)}, " for output in outputs).rstrip()
         names = ", ".join(writer.names[node] for node in given)
         self.text = "\n".join(
-            [f"def {name}({names}):", *writer.head(given), *writer.lines, f"    return ({results})", ""]
+            [f"def {name}({names}):", *writer.rows_line(given, [results]), *writer.lines, f"    return ({results})", ""]
         )
 
     @property
@@ -72,142 +67,76 @@ class Source:
         space = {"jax": jax, "jnp": jnp, "lax": jax.lax, "real": real.type, "inf": jnp.inf, "nan": jnp.nan}
         space |= {"erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc}
         space |= {name: partial(helper, jax) for name, helper in _HELPERS.items()}
-        for key, constant in self.constants.items():
-            array = constant.value
-            space[key] = array.astype(real) if array.dtype.kind == "f" else array
+        space |= {key: constant.value for key, constant in self.constants.items()}
         exec(self.text, space)
         function: Callable[..., tuple[Any, ...]] = space[self.name]
         return function
 
 
-class _Writer:
+class Jax(Writer):
     """Writes the lines of a function, or of the step of a scan inside it."""
 
-    def __init__(
-        self, graph: Graph, constants: dict[str, Constant], names: dict[Any, str], indent: str = "    "
-    ) -> None:
-        self.graph, self.constants, self.names, self.indent = graph, constants, names, indent
-        self.lines: list[str] = []
-        self.count = 0
+    types = {"f": "real", "i": "int", "b": "bool"}  # noqa: RUF012
 
-    def head(self, given: list[Node]) -> list[str]:
-        """Return the line that finds the number of rows, where one is needed."""
-        for node in given:
-            for axis, size in enumerate(node.shape):
-                if size == self.graph.rows:
-                    return [f"    rows = {self.names[node]}.shape[{axis}]"]
-        return []
+    def template(self, node: Node) -> str:
+        return super().template(node).replace("np.", "jnp.")
 
-    def write(self, nodes: Iterable[Node]) -> None:
-        """Write a line for each node, or a few."""
-        for node in nodes:
-            if node in self.names or node.op == "constant":
-                continue
-            if node.op == "input":
-                raise DerivativeError(f"the results need the input '{node.name}', which is not among the inputs given")
-            self.define(node, _WRITERS.get(node.op, _Writer.row)(self, node))
+    def constant(self, value: Any) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = Constant(value)
+        return f"jnp.asarray({name})"
 
-    def define(self, node: Node, text: str) -> None:
-        """Write the line that computes a node."""
-        self.names[node] = name = self.new("v")
-        self.lines.append(f"{self.indent}{name} = {text}")
-
-    def new(self, kind: str) -> str:
-        """Return a new name."""
-        self.count += 1
-        return f"{kind}{self.count - 1}"
-
-    def text(self, value: Any) -> str:
-        """Return the text of a node or a number."""
-        if not isinstance(value, Node):
-            return repr(value.item() if isinstance(value, np.generic) else value)
-        if value.op == "constant" and value not in self.names:
-            name = f"c{len(self.constants)}"
-            self.constants[name] = value.attributes["value"]
-            self.names[value] = f"jnp.asarray({name})"
-        return self.names[value]
-
-    def row(self, node: Node) -> str:
-        """Return the text of the table's row."""
-        template = OPERATIONS[node.op].numpy.replace("{out}", "").replace("np.", "jnp.")
-        args = [self.text(arg) for arg in node.args]
-        return template.format(*args, arguments=", ".join(args), **attribute_texts(node))
-
-    def shape(self, node: Node) -> str:
-        """Return the text of a node's shape."""
-        return self.graph.shape_text(node.shape)
+    def full(self, node: Node) -> str:
+        return f"jnp.full({self.shape(node.shape)}, {self.text(node.fill)}, {self.types[node.kind]})"
 
     # operations
 
-    def filled(self, node: Node) -> str:
-        (value,) = node.args
-        if isinstance(value, Node):
-            return self.row(node)
-        return f"jnp.full({self.shape(node)}, {self.text(value)}, {_TYPES[node.kind]})"
-
-    def cast(self, node: Node) -> str:
-        return f"jnp.asarray({self.text(node.args[0])}, {_TYPES[node.kind]})"
-
-    def softmax(self, node: Node) -> str:
-        return f"jax.nn.softmax({self.text(node.args[0])}, axis={node.attributes['axes']})"
-
-    def gather(self, node: Node) -> str:
-        x, *indices = map(self.text, node.args)
+    def _gather(self, node: Node) -> str:
+        x, *indices = self.arguments(node)
         index = gather_text(node.attributes["axes"], indices)
         return f"{x}.at[{index}].get(mode='fill')"  # NaN for an index that NumPy refuses
 
-    def place(self, node: Node) -> str:
+    def _place(self, node: Node) -> str:
         if joined := _joined(node):  # XLA computes it faster than a sum of padded parts
             axis, found = joined
             texts = [f"jnp.expand_dims({self.text(x)}, {axis})" if flat else self.text(x) for flat, x in found]
             return f"jnp.concatenate({_tuple(texts)}, {axis})"
         parts = [
-            f"placed({self.shape(node)}, {index}, {self.text(part)})"
+            f"placed({self.shape(node.shape)}, {index}, {self.text(part)})"
             for index, part in zip(node.attributes["indices"], node.args, strict=True)
         ]
         return " + ".join(parts)
 
-    def set_index(self, node: Node) -> str:
-        x, value = map(self.text, node.args)
-        return f"{x}.at[{index_text(node.attributes['index'])}].set({value})"
-
-    def python(self, node: Node) -> str:
+    def _python(self, node: Node) -> str:
         raise DerivativeError(f"{node.attributes['name']} is a function of Python on arrays, which JAX cannot compile")
 
-    def loop(self, node: Node) -> str:
+    def _loop(self, node: Node) -> str:
         """Write the step of a scan as a function; sums over the steps are a part of what it carries."""
         body, count = node.attributes["body"], len(node.attributes["body"].states)
         stop = count + body.stacked
         moving = [self.text(arg) for arg in node.args[: count + len(body.entries)]]
-        for captured in body.captured:
-            self.text(captured)
         step = self.new("step")
-        inner = _Writer(self.graph, self.constants, dict(self.names), f"{self.indent}    ")
-        inner.count = self.count
-        given = [*body.states, *body.entries]
-        inner.names |= {part: inner.new("s") for part in given}
-        sums = [inner.new("t") for _ in body.outputs[stop:]]
-        inner.write(body.order())
-        results = [inner.text(output) for output in body.outputs]
-        self.count = inner.count
-        carried = [*(inner.names[state] for state in body.states), *sums]
-        entries = [inner.names[entry] for entry in body.entries]
+        self.names |= {value: self.new("s") for value in (*body.states, *body.entries)}
+        sums = [self.new("t") for _ in body.outputs[stop:]]
+        carried = [*(self.names[state] for state in body.states), *sums]
+        entries = [self.names[entry] for entry in body.entries]
+        self.line(f"def {step}(carried, entries):")
+        outer, self.indent = self.indent, f"{self.indent}    "
+        for names, argument in ((carried, "carried"), (entries, "entries")):
+            if names:
+                self.line(f"{_tuple(names)} = {argument}")
+        self.write(body.order())
+        results = [self.text(output) for output in body.outputs]
         totals = [f"{total} + {text}" for total, text in zip(sums, results[stop:], strict=True)]
-        made = f"{_tuple([*results[:count], *totals])}, {_tuple(results[count:stop])}"
-        self.lines += [
-            f"{self.indent}def {step}(carried, entries):",
-            *([f"{self.indent}    {_tuple(carried)} = carried"] if carried else []),
-            *([f"{self.indent}    {_tuple(entries)} = entries"] if entries else []),
-            *inner.lines,
-            f"{self.indent}    return {made}",
-        ]
-        zeros = [f"jnp.zeros({self.shape(output)}, {_TYPES[output.kind]})" for output in body.outputs[stop:]]
+        self.line(f"return {_tuple([*results[:count], *totals])}, {_tuple(results[count:stop])}")
+        self.indent = outer
+        zeros = [f"jnp.zeros({self.shape(output.shape)}, {self.types[output.kind]})" for output in body.outputs[stop:]]
         pairs = zip(moving[:count], body.outputs, strict=False)
-        start = _tuple([*(f"jnp.asarray({text}, {_TYPES[output.kind]})" for text, output in pairs), *zeros])
+        start = _tuple([*(f"jnp.asarray({text}, {self.types[output.kind]})" for text, output in pairs), *zeros])
         options = f"length={node.attributes['steps']}, reverse={node.attributes['reverse']}"
         return f"lax.scan({step}, {start}, {_tuple(moving[count:])}, {options})"
 
-    def part(self, node: Node) -> str:
+    def _part(self, node: Node) -> str:
         loop, place = node.args[0], node.attributes["index"]
         body = loop.attributes["body"]
         count, stop = len(body.states), len(body.states) + body.stacked
@@ -301,15 +230,13 @@ _HELPERS: Mapping[str, Callable[..., Any]] = {
     "scatter_add": _scatter_add,
 }
 
-_WRITERS: dict[str, Callable[[_Writer, Node], str]] = {
-    "broadcast_to": _Writer.filled,
-    "astype": _Writer.cast,
-    "softmax": _Writer.softmax,
-    "gather": _Writer.gather,
-    "place": _Writer.place,
-    "set_index": _Writer.set_index,
-    "python": _Writer.python,
-    "loop": _Writer.loop,
-    "part": _Writer.part,
+Jax.texts = {
+    "astype": "jnp.asarray({0}, {to})",
+    "softmax": "jax.nn.softmax({0}, axis={axes})",
+    "gather": Jax._gather,
+    "place": Jax._place,
+    "set_index": "{0}.at[{index}].set({1})",
+    "python": Jax._python,
+    "loop": Jax._loop,
+    "part": Jax._part,
 }
-"""The writers of operations whose text is not that of NumPy."""

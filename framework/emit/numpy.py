@@ -5,7 +5,6 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
@@ -15,8 +14,7 @@ import numpy as np
 
 from framework.emit.memory import Home, Layout, Lives, Memory, Shape, shared_stack, small
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
-from framework.emit.text import entry_text, gather_text
-from framework.errors import DerivativeError
+from framework.emit.writer import Writer, gather_text, require_inputs
 from framework.graph import trace
 from framework.graph.graph import Graph
 from framework.graph.lower import lower
@@ -34,7 +32,6 @@ _NAMESPACE: dict[str, Any] = {
 }
 _TAKEN = {*_NAMESPACE, "memory", "real", "rows", "range", "reversed", "len"}
 _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
-_TYPES = {"f": "real", "i": "np.int64", "b": "np.bool_"}
 _REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}
 _OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
 _OF_NUMBERS = _OPERATORS | {"divide"}
@@ -135,7 +132,7 @@ def emit(
         values = lower(values, inputs.values(), exact=not memory)
         graph = next((node.graph for node in nodes_in(values)), graph)
     results, given = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
-    writer = _Writer(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
+    writer = NumPy(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
     writer.lives.layouts |= {node: small(node) for node in contiguous}
     writer.finite = results[:finite]
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
@@ -159,22 +156,6 @@ def _safe(name: str, place: int) -> str:
     return f"{name}_" if name in _TAKEN or keyword.iskeyword(name) or _OURS.fullmatch(name) else name
 
 
-def index_text(index: Iterable[Any]) -> str:
-    """Return the text of an index with an entry for each axis."""
-    return ", ".join(map(entry_text, index))
-
-
-def attribute_texts(node: Node, index: Callable[[Any], str] = index_text) -> dict[str, Any]:
-    """Return the attributes of a node for a row's text: shapes, sizes and indices as text, others as they are."""
-    graph = node.graph
-    texts: dict[str, Callable[[Any], str]] = {
-        "shape": graph.shape_text,
-        "times": lambda times: graph.size_text(times * graph.rows),
-        "index": index,
-    }
-    return {key: texts[key](value) if key in texts else value for key, value in node.attributes.items()}
-
-
 def reduces_by_rows(node: Node, lives: Lives) -> bool:
     """Return whether a reduction over contiguous rows is faster as a product with ones, or column by column."""
     x, longest = node.args[0], {"sum": _LONG, "max": _WIDE, "min": _WIDE}.get(node.op, 0)
@@ -196,19 +177,15 @@ def sums_over_rows(node: Node, lives: Lives) -> bool:
     return leading and several and (x.ndim == 2 or x.op == "input" or lives.contiguous(x))
 
 
-class _Writer:
-    """Writes one function."""
+class NumPy(Writer):
+    """Writes a function that works in planned memory, or without memory."""
 
     def __init__(self, graph: Graph, layout: Layout | None, *, share: bool = False) -> None:
-        self.graph, self.layout, self.share = graph, layout, share
+        super().__init__(graph, {})
+        self.layout, self.share = layout, share
         self.lives = Lives()
-        self.names: dict[Any, str] = {}
-        self.constants: dict[str, Any] = {}
         self.numbers: dict[str, str] = {}  # names of plain numbers among the constants
-        self.lines: list[str] = []
-        self.indent = "    "
         self.clock = 0
-        self.counts = Counter[str]()  # of names, by their first letter
         self.free: list[str] = []  # names of values that are no longer read
         self.own: set[Node] = set()
         self.targets: dict[Node, str] = {}  # arrays outside the memory that a node is to be written into
@@ -234,9 +211,7 @@ class _Writer:
         self.lives.home = {node: node for node in self.names}
         self.lives.layouts = dict.fromkeys(self.names) | self.lives.layouts
         order = [node for node in ordered(outputs.values(), set(self.names)) if node not in self.names]
-        missing = [node.name.partition(" ")[2].removesuffix(">") for node in order if node.op == "input"]
-        if missing:
-            raise DerivativeError(f"the results need the input '{missing[0]}', which is not among the inputs given")
+        require_inputs(order)
         order = self._in_phases(order)
         self.lives.follow(order)
         for output in nodes_in(outputs.values()):
@@ -246,9 +221,9 @@ class _Writer:
         for key, text in into.items():
             self._aim(key, outputs[key], parameters[text])
         self.lives.read |= dict.fromkeys(nodes_in(outputs.values()), _NEVER)
-        self._write(order)
+        self.write(order)
         results = self._results(outputs, inputs, into, parameters)
-        self._line(f"return {', '.join(results)}")
+        self.line(f"return {', '.join(results)}")
         head = [*(["memory"] if self.layout else []), *parameters.values()]
         return "\n".join([f"def {name}({', '.join(head)}):", *self._beginning(inputs), *self.lines, ""])
 
@@ -268,8 +243,7 @@ class _Writer:
         if self.layout and (count := self.counts["m"]):
             arrays = ", ".join(f"m{place}" for place in range(count))
             lines.append(f"    {arrays}{',' if count == 1 else ''} = memory[rows]")
-        if lines or any(re.search(r"\brows\b", line) for line in self.lines):
-            lines.insert(0, f"    rows = {self._rows(inputs)}")
+        lines = [*self.rows_line(inputs.values(), lines), *lines]
         if self.layout:  # arithmetic with an array of no axes is slow
             single = (node for node in inputs.values() if node.op == "input" and self.lives.layouts[node] is None)
             lines += [
@@ -279,17 +253,6 @@ class _Writer:
             ]
         return lines
 
-    def _rows(self, inputs: Mapping[str, Node]) -> str:
-        """Return the text of the number of rows: the size of an axis of some input."""
-        axes = [(self.names[node], axis, size) for node in inputs.values() for axis, size in enumerate(node.shape)]
-        for name, axis, size in axes:
-            if size == self.graph.rows:
-                return f"{name}.shape[{axis}]"
-        for name, axis, size in axes:
-            if 0 < self.graph.rows_in(size) < self.graph.rows:
-                return f"{name}.shape[{axis}] // {self.graph.rows_in(size)}"
-        return "1"
-
     def _aim(self, name: str, output: Any, target: str) -> None:
         """Let the last operation of an output write into the given array where possible."""
         node = output
@@ -298,7 +261,7 @@ class _Writer:
         if not isinstance(node, Node) or node in self.names or node in self.targets or not node.shape:
             return
         self.aims[name] = node
-        self.targets[node] = target if node is output else f"{target}.reshape({self._shape(node.shape)})"
+        self.targets[node] = target if node is output else f"{target}.reshape({self.shape(node.shape)})"
         if node is not output and self.lives.read[output] == self.lives.time[output]:
             self.unread.add(output)
 
@@ -315,7 +278,7 @@ class _Writer:
         texts = {name: parameters[text] for name, text in into.items()}
         for name, text in texts.items():
             if name not in written:
-                self._line(f"{text}[...] = {self._text(outputs[name])}")
+                self.line(f"{text}[...] = {self.text(outputs[name])}")
         taken = {homes[name] for name in written}
         for name, value in outputs.items():
             if name in texts:
@@ -325,7 +288,7 @@ class _Writer:
             elif homes[name] in taken or self._is_foreign(homes[name], inputs):
                 texts[name] = self._copy(value)
             else:
-                texts[name] = self._text(value)
+                texts[name] = self.text(value)
                 taken |= set() if self.share else {homes[name]}
         return [texts[name] for name in outputs]
 
@@ -344,44 +307,30 @@ class _Writer:
     def _copy(self, value: Any) -> str:
         """Write a copy of a result, and return its text."""
         if not isinstance(value, Node) or not value.shape:
-            return self._text(value)
+            return self.text(value)
         if self.layout is None:
-            return f"np.array({self._text(value)})[()]"
-        array = self._array(("copy", self.counts["m"]), value.shape, value.kind)
-        self._line(f"{array}[...] = {self._text(value)}")
+            return f"np.array({self.text(value)})[()]"
+        array = self.array(("copy", self.counts["m"]), value.shape, value.kind)
+        self.line(f"{array}[...] = {self.text(value)}")
         return array
 
-    # lines, names and arrays
+    # names and arrays
 
-    def _line(self, text: str) -> None:
-        self.lines.append(self.indent + text)
-
-    def _shape(self, shape: Shape) -> str:
-        return self.graph.shape_text(shape)
-
-    def _text(self, value: Any) -> str:
-        """Return the text of a node or a number."""
-        if not isinstance(value, Node):
-            return repr(value)
-        if value.op == "constant" and value not in self.names:
-            array = value.attributes["value"].value
-            self.names[value] = self._constant(array.astype(self.graph.dtype) if value.kind == "f" else array)
-        if value.fill is not None and value not in self.names:
-            return self._filled(value)
+    def text(self, value: Any, binding: int = 0) -> str:
         if value in self.unread:
             self.unread.remove(value)
-            self._rearranged(value)
-        return self.names[value]
+            self.visit(value)
+        return super().text(value, binding)
 
-    def _filled(self, node: Node) -> str:
+    def full(self, node: Node) -> str:
         """Return the text of an array filled with one number."""
         if self.layout is None:
             for given, name in self.names.items():
                 if given in self.given and given.shape == node.shape:
-                    return f"np.full_like({name}, {node.fill!r}, dtype={_TYPES[node.kind]})[()]"
-        return f"np.broadcast_to({_TYPES[node.kind]}({node.fill!r}), {self._shape(node.shape)})"
+                    return f"np.full_like({name}, {node.fill!r}, dtype={self.types[node.kind]})[()]"
+        return f"np.broadcast_to({self.types[node.kind]}({node.fill!r}), {self.shape(node.shape)})"
 
-    def _define(self, node: Node, text: str) -> None:
+    def define(self, node: Node, text: str) -> None:
         """Write the line that computes a node; without memory it reuses a free name, which drops that array."""
         if self.layout is None and OPERATIONS[node.op].elementwise and not self.lives.orders:
             dead = (arg for arg in dict.fromkeys(nodes_in(node.args)) if self.lives.read[arg] == self.clock)
@@ -389,24 +338,14 @@ class _Writer:
                 self.names[arg] for arg in dead if self.names.get(arg, "").startswith("v") and arg in self.own
             ]
         self.own.add(node)
-        self.names[node] = self.free.pop() if self.free else self._new("v")
-        self._line(f"{self.names[node]} = {text}")
+        self.names[node] = self.free.pop() if self.free else self.new("v")
+        self.line(f"{self.names[node]} = {text}")
 
-    def _new(self, kind: str) -> str:
-        """Return a new name, which begins with this letter."""
-        self.counts[kind] += 1
-        return f"{kind}{self.counts[kind] - 1}"
-
-    def _constant(self, value: Any) -> str:
-        """Return the name of a constant."""
-        self.constants[name := self._new("c")] = value
-        return name
-
-    def _array(self, home: Home, shape: Shape, kind: str) -> str:
+    def array(self, home: Home, shape: Shape, kind: str) -> str:
         """Return the name of a working array."""
-        name = self._new("m")
+        name = self.new("m")
         if self.layout is None:
-            self._line(f"{name} = np.empty({self._shape(shape)}, {_TYPES[kind]})")
+            self.line(f"{name} = np.empty({self.shape(shape)}, {self.types[kind]})")
         else:
             self.slots[home] = name, self.layout.take(shape, kind)
         return name
@@ -418,20 +357,20 @@ class _Writer:
             return f"ones{size}"
         if size not in self.ones:
             assert self.layout is not None
-            self.ones[size] = self._new("m")
+            self.ones[size] = self.new("m")
             self.layout.ones(size)
         return self.ones[size]
 
-    def _reshaped(self, name: str, shape: Shape, wanted: Shape) -> str:
+    def reshaped(self, name: str, shape: Shape, wanted: Shape) -> str:
         """Return the text of an array in another shape."""
-        return name if shape == wanted else f"{name}.reshape({self._shape(wanted)})"
+        return name if shape == wanted else f"{name}.reshape({self.shape(wanted)})"
 
     def _fills(self, arg: Node, home: Home, node: Node) -> bool:
         """Return whether an argument fills its whole array, with each element where that of the node will be."""
         same = isinstance(home, Node) and arg.shape == node.shape and arg.kind == node.kind
         return same and math.prod(home.shape) == math.prod(arg.shape) and self.lives.contiguous(arg)
 
-    def _into(self, node: Node, reusable: Iterable[Any] = ()) -> str:
+    def into(self, node: Node, reusable: Iterable[Any] = ()) -> str:
         """Return the text of the array to write a node into: that of one of these arguments if it is free."""
         if node in self.targets:
             return self.targets.pop(node)
@@ -440,173 +379,148 @@ class _Writer:
             if home in self.slots and self.lives.last[home] == self.clock and self._fills(arg, home, node):
                 name, slot = self.slots.pop(home)
                 if self.layout and home.shape != node.shape:
-                    name = self._new("m")
+                    name = self.new("m")
                     self.layout.share(slot, node.shape, node.kind)
                 self.slots[node] = name, slot
                 return name
-        return self._array(node, node.shape, node.kind)
+        return self.array(node, node.shape, node.kind)
 
-    def _out(self, node: Node, reusable: Iterable[Any] = ()) -> str:
+    def out(self, node: Node) -> str:
         if node in self.targets or (self.layout and node.shape):
-            return f", out={self._into(node, reusable)}"
+            return f", out={self.into(node, node.args if OPERATIONS[node.op].elementwise else ())}"
         return ""
 
     # operations
 
-    def _write(self, order: Iterable[Node]) -> None:
+    def write(self, order: Iterable[Node]) -> None:
         """Write a line, or a few, for each node."""
         order = list(order)
         owners = self._owners(order)
         for node in order:
             if node in owners and owners[node] not in self.begun:
                 self._begin_place(owners[node], owners)
-            if node in self.unread:
-                pass
-            elif node.op in _SPECIAL:
-                _SPECIAL[node.op](self, node)
-            elif OPERATIONS[node.op].elementwise:
-                self._elementwise(node)
-            else:
-                self._call(node, [self._text(arg) for arg in node.args])
+            if node not in self.unread:
+                self.visit(node)
             for home in self.deaths.get(self.clock, ()):
-                self._free(home)
+                self.free_array(home)
             self.clock += 1
             if self.finite and all(result in self.names for result in nodes_in(self.finite)):
                 self._require_finite()
 
     def _require_finite(self) -> None:
         """Write the end of a function whose first results are not finite."""
-        texts = [self._text(result) if isinstance(result, Node) else f"real({result!r})" for result in self.finite]
-        self._line(f"if not ({' and '.join(f'isfinite({text})' for text in texts)}):")
-        self._line(f"    return {', '.join(texts)},")
+        texts = [self.text(result) if isinstance(result, Node) else f"real({result!r})" for result in self.finite]
+        self.line(f"if not ({' and '.join(f'isfinite({text})' for text in texts)}):")
+        self.line(f"    return {', '.join(texts)},")
         self.finite = ()
 
-    def _free(self, home: Home) -> None:
+    def free_array(self, home: Home) -> None:
+        """Let the working array of a value be used again."""
         if self.layout and home in self.slots:
             self.layout.give_back(self.slots.pop(home)[1])
 
-    def _call(self, node: Node, args: list[str], reusable: Iterable[Any] = ()) -> None:
-        """Write the template of the table; without memory an operator, which is faster on single numbers."""
+    def template(self, node: Node) -> str:
+        """Return the template of the table; without memory an operator, which is faster on single numbers."""
         single = node.op in _OPERATORS if self.layout is None else not node.shape and node.op in _OF_NUMBERS
-        text = OPERATIONS[node.op].text if single else OPERATIONS[node.op].numpy
         if self.layout and node.op == "matmul" and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
-            text = "{0}.dot({1}{out})"  # twice as fast as matmul for small matrices
-        attributes = attribute_texts(node)
-        out = self._out(node, reusable) if "{out}" in text else ""
-        self._define(node, text.format(*args, arguments=", ".join(args), out=out, **attributes))
+            return "{0}.dot({1}{out})"  # twice as fast as matmul for small matrices
+        return OPERATIONS[node.op].text if single else super().template(node)
 
-    def _elementwise(self, node: Node) -> None:
-        values = operands(node)
-        texts = self._cast(node, values)
-        if self.layout and node.op in _WITH_NUMBERS and all(x.kind == "f" for x in nodes_in(values)):
-            if node.shape:
-                texts = [
-                    text if isinstance(x, Node) else self._number(x) for x, text in zip(values, texts, strict=True)
-                ]
-            elif node.op in _OF_ONE_NUMBER and (pair := _with_number(values)):
-                text, number = self._text(pair[0]), self._number(pair[1], single=True)
-                self._define(node, f"{number} if {number} {_OF_ONE_NUMBER[node.op]} {text} else {text}")
-                return
-        self._call(node, texts, node.args)
+    def arguments(self, node: Node, template: str = "") -> list[str]:
+        """Return the texts of the arguments; a number beside arrays is an array, so that NumPy need not make one."""
+        texts = super().arguments(node, template)
+        if self.layout and node.shape and node.op in _WITH_NUMBERS:
+            values = operands(node)
+            if all(x.kind == "f" for x in nodes_in(values)):
+                return [t if isinstance(x, Node) else self._number(x) for x, t in zip(values, texts, strict=True)]
+        return texts
+
+    def _extreme(self, node: Node) -> str:
+        """Return the text of a minimum or maximum: of one number and a plain one it is a comparison."""
+        pair = _with_number(operands(node))
+        if self.layout and not node.shape and pair and pair[0].kind == "f":
+            text, number = self.text(pair[0]), self._number(pair[1], single=True)
+            return f"{number} if {number} {_OF_ONE_NUMBER[node.op]} {text} else {text}"
+        return self.fill_template(node, self.template(node))
 
     def _number(self, value: float, *, single: bool = False) -> str:
-        """Return the name of a number as an array, so that NumPy need not make it at each call, or as a scalar."""
+        """Return the name of a number as an array of no axes, or as a scalar."""
         key = f"{value!r} {single}"  # 0.0 and -0.0 are equal
         if key not in self.numbers:
             with np.errstate(over="ignore"):
                 number = np.array(value, self.graph.dtype)
-            self.numbers[key] = self._constant(number[()] if single else number)
+            self.numbers[key] = self.constant(number[()] if single else number)
         return self.numbers[key]
 
-    def _cast(self, node: Node, values: Iterable[Any]) -> list[str]:
-        """Return the texts of arguments; integers among floats must not make them float64."""
-        kinds = {value.kind for value in nodes_in(values)}
-        cast = "" if node.kind != "f" else "i" if "f" in kinds else "ib"
-        return [
-            f"{self._text(value)}.astype(real)" if isinstance(value, Node) and value.kind in cast else self._text(value)
-            for value in values
-        ]
+    def _where(self, node: Node) -> str | None:
+        condition, a, b = self.arguments(node)
+        if node.kind != "f":
+            return f"np.where({condition}, {a}, {b})[()]"
+        if not self.layout or not node.shape:
+            constant = (a, b) == ("1.0", "0.0") and not self.layout
+            return f"{condition}.astype(real)" if constant else f"chosen({condition}, {a}, {b}, real)"
+        if (a, b) == ("1.0", "0.0"):
+            self._assign(node, condition)
+            return None
+        if b in ("0.0", "0"):
+            return f"masked({condition}, {a}, {self.into(node, node.args[1:2])})"
+        first, second = (self.lives.home.get(arg) for arg in node.args[1:])
+        return f"choose({condition}, {a}, {b}, {self.into(node, node.args[1:2] if first is not second else ())})"
 
-    def _where(self, node: Node) -> None:
-        values = operands(node)
-        condition, (a, b) = self._text(values[0]), self._cast(node, values[1:])
-        if node.kind != "f" or not self.layout or not node.shape:
-            if node.kind == "f" and (a, b) == ("1.0", "0.0") and not self.layout:
-                self._define(node, f"{condition}.astype(real)")
-                return
-            if node.kind == "f":
-                self._define(node, f"chosen({condition}, {a}, {b}, real)")
-            else:
-                self._define(node, f"np.where({condition}, {a}, {b})[()]")
-        elif (a, b) == ("1.0", "0.0"):
-            self._define(node, self._into(node))
-            self._line(f"{self.names[node]}[...] = {condition}")
-        elif b in ("0.0", "0"):
-            self._define(node, f"masked({condition}, {a}, {self._into(node, node.args[1:2])})")
-        else:
-            first, second = (self.lives.home.get(arg) for arg in node.args[1:])
-            reusable = node.args[1:2] if first is not second else ()
-            self._define(node, f"choose({condition}, {a}, {b}, {self._into(node, reusable)})")
+    def _assign(self, node: Node, text: str) -> None:
+        """Write a text into the array of a node."""
+        self.define(node, self.into(node))
+        self.line(f"{self.names[node]}[...] = {text}")
 
-    def _reduce(self, node: Node) -> None:
+    def _reduce(self, node: Node) -> str | None:
         (x,), axes = node.args, node.attributes["axes"]
         if self.layout and sums_over_rows(node, self.lives):
             length, width = (math.prod(part) for part in (x.shape[: len(axes)], x.shape[len(axes) :]))
-            text = self._reshaped(self._text(x), x.shape, (length, width))
-            self._define(node, self._into(node))
-            out = self._reshaped(self.names[node], node.shape, (width,))
-            self._line(f"{self._ones(length)}.dot({text}, out={out})")
-            return
+            text = self.reshaped(self.text(x), x.shape, (length, width))
+            self.define(node, self.into(node))
+            out = self.reshaped(self.names[node], node.shape, (width,))
+            self.line(f"{self._ones(length)}.dot({text}, out={out})")
+            return None
         if self.layout and reduces_by_rows(node, self.lives):
             length, width = math.prod(x.shape[:-1]), x.shape[-1]
-            text = self._reshaped(self._text(x), x.shape, (length, width))
-            self._define(node, self._into(node))
-            out = self._reshaped(self.names[node], node.shape, (length,))
+            text = self.reshaped(self.text(x), x.shape, (length, width))
+            self.define(node, self.into(node))
+            out = self.reshaped(self.names[node], node.shape, (length,))
             if node.op == "sum":
-                self._line(f"{text}.dot({self._ones(width)}, out={out})")
-                return
+                self.line(f"{text}.dot({self._ones(width)}, out={out})")
+                return None
             home = ("turned", node)
-            turned = self._array(home, (width, length), x.kind)
-            self._line(f"{turned}[...] = {text}.T")
-            self._line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={out})")
-            self._free(home)
-            return
+            turned = self.array(home, (width, length), x.kind)
+            self.line(f"{turned}[...] = {text}.T")
+            self.line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={out})")
+            self.free_array(home)
+            return None
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
-        self._define(node, f"{_REDUCERS[node.op]}.reduce({self._text(x)}, axis={axes}{keepdims}{self._out(node)})")
+        return f"{_REDUCERS[node.op]}.reduce({self.text(x)}, axis={axes}{keepdims}{self.out(node)})"
 
-    def _einsum(self, node: Node) -> None:
-        """Write a product of arrays; the sum of products along the last axis has a faster function."""
+    def _einsum(self, node: Node) -> str:
+        """Return the text of a product of arrays; the sum of products along the last axis has a faster function."""
         factors, _, output = node.attributes["subscripts"].partition("->")
-        if factors != f"{output}{factors[-1]},{output}{factors[-1]}":
-            self._call(node, [self._text(arg) for arg in node.args])
-            return
-        a, b = map(self._text, node.args)
-        self._define(node, f"np.vecdot({a}, {b}{self._out(node)})")
+        pairs = factors == f"{output}{factors[-1]},{output}{factors[-1]}"
+        return self.fill_template(node, "np.vecdot({0}, {1}{out})" if pairs else self.template(node))
 
-    def _astype(self, node: Node) -> None:
-        x = self._text(node.args[0])
-        if self.layout is None or not node.shape:
-            self._define(node, f"{x}.astype({_TYPES[node.kind]})")
-            return
-        self._define(node, self._into(node))
-        self._line(f"{self.names[node]}[...] = {x}")
+    def _astype(self, node: Node) -> str | None:
+        if not self.layout or not node.shape:
+            return self.fill_template(node, self.template(node))
+        self._assign(node, self.text(node.args[0]))
+        return None
 
-    def _broadcast_to(self, node: Node) -> None:
-        if node.fill is None:
-            self._call(node, [self._text(node.args[0])])
-
-    def _rearranged(self, node: Node) -> None:
+    def _rearranged(self, node: Node) -> str | None:
         """Write a reshape or a transpose, as a view or as a copy."""
-        x = self._text(node.args[0])
+        text = self.fill_template(node, self.template(node))
         if node not in self.lives.copies or not self.layout:
-            self._call(node, [x])
-            return
-        self._define(node, self._into(node))
-        name = self.names[node]
-        if node.op == "reshape":
-            self._line(f"{name}.reshape({self._shape(node.args[0].shape)})[...] = {x}")
+            return text
+        if node.op == "transpose":
+            self._assign(node, text)
         else:
-            self._line(f"{name}[...] = {x}.transpose{node.attributes['axes']}")
+            self.define(node, self.into(node))
+            self.line(f"{self.names[node]}.reshape({self.shape(node.args[0].shape)})[...] = {self.text(node.args[0])}")
+        return None
 
     def _owners(self, order: list[Node]) -> dict[Node, Node]:
         """Return the parts that can be computed in place, each with the node that places it."""
@@ -626,71 +540,66 @@ class _Writer:
 
     def _begin_place(self, node: Node, owners: Mapping[Node, Node]) -> None:
         """Make the array of a "place" node, and have its parts computed there."""
-        name, aimed = self.begun[node] = self._into(node), set[Node]()
+        name, aimed = self.begun[node] = self.into(node), set[Node]()
         size = sum(math.prod(arg.shape) if isinstance(arg, Node) else 1 for arg in node.args)
         if node.attributes["add"] or size < math.prod(node.shape):
-            self._line(f"{name}.fill(0)")
+            self.line(f"{name}.fill(0)")
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             if owners.get(part) is node:
-                self.targets[part] = f"{name}[{index_text(index)}]"
+                self.targets[part] = f"{name}[{self.index(index)}]"
                 aimed.add(part)
 
     def _place(self, node: Node) -> None:
         if node not in self.begun:
             self._begin_place(node, {})
         (name, aimed), sign = self.begun[node], "+=" if node.attributes["add"] else "="
-        self._define(node, name)
+        self.define(node, name)
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             if part not in aimed or self.targets.pop(part, ""):  # or it has an array of its own nevertheless
-                self._line(f"{self.names[node]}[{index_text(index)}] {sign} {self._text(part)}")
+                self.line(f"{self.names[node]}[{self.index(index)}] {sign} {self.text(part)}")
 
     def _set_index(self, node: Node) -> None:
-        x, value = (self._text(arg) for arg in node.args)
+        x, value = self.arguments(node)
         before = self.slots.get(node.args[0])
-        self._define(node, self._into(node, node.args[:1]))
+        self.define(node, self.into(node, node.args[:1]))
         if before is None or self.slots.get(node) is not before:
-            self._line(f"{self.names[node]}[...] = {x}")
-        self._line(f"{self.names[node]}[{index_text(node.attributes['index'])}] = {value}")
+            self.line(f"{self.names[node]}[...] = {x}")
+        self.line(f"{self.names[node]}[{self.index(node.attributes['index'])}] = {value}")
 
     def _pad(self, node: Node) -> None:
-        (x,), width = node.args, node.attributes["width"]
-        text = self._text(x)
-        inner = [(a, a + size, 1) if a or b else None for (a, b), size in zip(width, x.shape, strict=True)]
-        self._define(node, self._into(node))
-        self._line(f"{self.names[node]}.fill({node.attributes['value']!r})")
-        self._line(f"{self.names[node]}[{index_text(inner)}] = {text}")
+        (x,), (text,), width = node.args, self.arguments(node), node.attributes["width"]
+        inner = tuple((a, a + size, 1) if a or b else None for (a, b), size in zip(width, x.shape, strict=True))
+        self.define(node, self.into(node))
+        self.line(f"{self.names[node]}.fill({node.attributes['value']!r})")
+        self.line(f"{self.names[node]}[{self.index(inner)}] = {text}")
 
-    def _fold(self, node: Node) -> None:
+    def _fold(self, node: Node) -> str:
+        (g,) = self.arguments(node)
         axes, window, steps = (node.attributes[key] for key in ("axes", "window", "steps"))
-        self._define(node, f"fold({self._text(node.args[0])}, {axes}, {window}, {steps}, {self._into(node)})")
+        return f"fold({g}, {axes}, {window}, {steps}, {self.into(node)})"
 
-    def _gather(self, node: Node) -> None:
-        x, *indices = map(self._text, node.args)
+    def _gather(self, node: Node) -> str:
+        x, *indices = self.arguments(node)
         axes = node.attributes["axes"]
         if self.layout and len(axes) == 1 and node.shape:
-            self._define(node, f"gather({x}, {indices[0]}, {axes[0]}, {self._into(node)})")
-            return
-        self._define(node, f"{x}[{gather_text(axes, indices)}]")
+            return f"gather({x}, {indices[0]}, {axes[0]}, {self.into(node)})"
+        return f"{x}[{gather_text(axes, indices)}]"
 
     def _total(self, node: Node) -> None:
         """Write all totals of a phase with the first one: one exchange."""
-        if node in self.names:
-            return
         together = next(nodes for nodes in self.totals.values() if node in nodes)
-        given = ", ".join(self._text(each.args[0]) for each in together)
-        self.names |= {each: self._new("v") for each in together}
-        self._line(f"{', '.join(self.names[each] for each in together)}, = yield from total(real, {given})")
+        given = ", ".join(self.text(each.args[0]) for each in together)
+        self.names |= {each: self.new("v") for each in together}
+        self.line(f"{', '.join(self.names[each] for each in together)}, = yield from total(real, {given})")
 
-    def _python(self, node: Node) -> None:
-        name = self._constant(node.attributes["function"])
-        self._define(node, f"{name}({', '.join(map(self._text, node.args))})")
+    def _python(self, node: Node) -> str:
+        return f"{self.constant(node.attributes['function'])}({', '.join(self.arguments(node))})"
 
-    def _called(self, node: Node) -> None:
-        """Write a call of a model whose passes Python runs."""
+    def _called(self, node: Node) -> str:
+        """Return the text of a call of a model whose passes Python runs."""
         called, back = node.attributes["called"], node.op == "call_back"
-        name = self._constant(called.backward if back else called.forward)
-        args = [*([] if back else ["memory"]), *map(self._text, node.args)]
-        self._define(node, f"{name}({', '.join(args)})")
+        name = self.constant(called.backward if back else called.forward)
+        return f"{name}({', '.join([*([] if back else ['memory']), *self.arguments(node)])})"
 
     # loops
 
@@ -702,12 +611,12 @@ class _Writer:
 class _Loop:
     """Writes a loop: stacks are written in place; a state alternates between two arrays unless it is in a stack."""
 
-    def __init__(self, writer: _Writer, node: Node) -> None:
+    def __init__(self, writer: NumPy, node: Node) -> None:
         self.writer, self.node, self.body = writer, node, node.attributes["body"]
         self.count = len(self.body.states)
         self.stacks = range(self.count, self.count + self.body.stacked)
         self.sums = range(self.count + self.body.stacked, len(self.body.outputs))
-        self.step, self.steps = writer._new("t"), node.attributes["steps"]
+        self.step, self.steps = writer.new("t"), node.attributes["steps"]
         self.targets: dict[int, str] = {}  # the array that a new state or an entry of a stack is to be written into
         self.before: list[tuple[str, str]] = []  # assignments before the loop
         self.after: list[tuple[str, str]] = []  # and at the end of each step
@@ -717,42 +626,42 @@ class _Loop:
         writer, body, node = self.writer, self.body, self.node
         for place in self.stacks:
             shape = (self.steps, *body.outputs[place].shape)
-            array = writer.names[node, place] = writer._array((node, place), shape, body.outputs[place].kind)
+            array = writer.names[node, place] = writer.array((node, place), shape, body.outputs[place].kind)
             self.targets[place] = f"{array}[{self.step}]"
         for place in self.sums:
             self._begin_sum(place)
         for place in range(self.count):
             self._begin_state(place)
         for left, right in self.before:
-            writer._line(f"{left} = {right}")
+            writer.line(f"{left} = {right}")
         steps = f"range({self.steps})"
-        writer._line(f"for {self.step} in {f'reversed({steps})' if node.attributes['reverse'] else steps}:")
+        writer.line(f"for {self.step} in {f'reversed({steps})' if node.attributes['reverse'] else steps}:")
         writer.indent += "    "
         for entry, sequence in zip(body.entries, node.args[self.count :], strict=False):
-            writer._define(entry, f"{writer._text(sequence)}[{self.step}]")
+            writer.define(entry, f"{writer.text(sequence)}[{self.step}]")
         aimed = self._aim()
-        writer._write(writer.lives.orders[node])
+        writer.write(writer.lives.orders[node])
         self._end({place for place in aimed if body.outputs[place] not in writer.targets})
         writer.indent = writer.indent[4:]
         for place in range(self.count):
             last, free = (node, place), (node, place, "next")
             if free in writer.slots and self.steps % 2:  # the last swap has left the state in the other array
                 writer.slots[last], writer.slots[free] = writer.slots[free], writer.slots[last]
-            writer._free(free)
+            writer.free_array(free)
 
     def _begin_sum(self, place: int) -> None:
         output, key = self.body.outputs[place], (self.node, place)
         if output.shape:
-            self.writer.names[key] = self.writer._array(key, output.shape, output.kind)
-            self.writer._line(f"{self.writer.names[key]}.fill(0)")
+            self.writer.names[key] = self.writer.array(key, output.shape, output.kind)
+            self.writer.line(f"{self.writer.names[key]}.fill(0)")
         else:
-            self.writer.names[key] = self.writer._new("s")
+            self.writer.names[key] = self.writer.new("s")
             self.before.append((self.writer.names[key], "real(0.0)"))
 
     def _begin_state(self, place: int) -> None:
         writer, output, key = self.writer, self.body.outputs[place], (self.node, place)
-        name = writer.names[key] = writer.names[self.body.states[place]] = writer._new("s")
-        first = writer._text(self.node.args[place])
+        name = writer.names[key] = writer.names[self.body.states[place]] = writer.new("s")
+        first = writer.text(self.node.args[place])
         stack = shared_stack(self.node, place)
         if not output.shape:
             self.before.append((name, first))
@@ -760,9 +669,9 @@ class _Loop:
             self.before.append((name, first))
             self.after.append((name, self.targets[stack]))
         else:
-            arrays = [writer._array(home, output.shape, output.kind) for home in (key, (*key, "next"))]
+            arrays = [writer.array(home, output.shape, output.kind) for home in (key, (*key, "next"))]
             self.targets[place] = f"n{name[1:]}"
-            writer._line(f"{arrays[0]}[...] = {first}")
+            writer.line(f"{arrays[0]}[...] = {first}")
             self.before += [(name, arrays[0]), (self.targets[place], arrays[1])]
             self.after += [(name, self.targets[place]), (self.targets[place], name)]
 
@@ -783,41 +692,39 @@ class _Loop:
         for place, target in self.targets.items():
             if place not in written:
                 writer.targets.pop(outputs[place], None)
-                text = writer._text(outputs[place])
-                writer._line(f"{target} = {text}" if place in self.stacks else f"{target}[...] = {text}")
+                text = writer.text(outputs[place])
+                writer.line(f"{target} = {text}" if place in self.stacks else f"{target}[...] = {text}")
         for place in self.sums:
-            total, text = writer.names[self.node, place], writer._text(outputs[place])
+            total, text = writer.names[self.node, place], writer.text(outputs[place])
             if outputs[place].shape:
-                writer._line(f"np.add({total}, {text}, out={total})")
+                writer.line(f"np.add({total}, {text}, out={total})")
             else:
                 self.after.append((total, f"{total} + {text}"))
         for place in range(self.count):
             if not outputs[place].shape:
-                self.after.append((writer.names[self.node, place], writer._text(outputs[place])))
+                self.after.append((writer.names[self.node, place], writer.text(outputs[place])))
         if self.after:
             left, right = zip(*self.after, strict=True)
-            writer._line(f"{', '.join(left)} = {', '.join(right)}")
+            writer.line(f"{', '.join(left)} = {', '.join(right)}")
 
 
-_SPECIAL: dict[str, Callable[[_Writer, Node], None]] = {
-    "where": _Writer._where,
-    **dict.fromkeys(_REDUCERS, _Writer._reduce),
-    "constant": lambda _writer, _node: None,  # it has a name
-    "einsum": _Writer._einsum,
-    "astype": _Writer._astype,
-    "broadcast_to": _Writer._broadcast_to,
-    "reshape": _Writer._rearranged,
-    "transpose": _Writer._rearranged,
-    "place": _Writer._place,
-    "set_index": _Writer._set_index,
-    "pad": _Writer._pad,
-    "fold": _Writer._fold,
-    "gather": _Writer._gather,
-    "python": _Writer._python,
-    "call": _Writer._called,
-    "call_back": _Writer._called,
-    "total": _Writer._total,
+NumPy.texts = {
+    "where": NumPy._where,
+    **dict.fromkeys(_OF_ONE_NUMBER, NumPy._extreme),
+    **dict.fromkeys(_REDUCERS, NumPy._reduce),
+    "einsum": NumPy._einsum,
+    "astype": NumPy._astype,
+    "reshape": NumPy._rearranged,
+    "transpose": NumPy._rearranged,
+    "place": NumPy._place,
+    "set_index": NumPy._set_index,
+    "pad": NumPy._pad,
+    "fold": NumPy._fold,
+    "gather": NumPy._gather,
+    "python": NumPy._python,
+    "call": NumPy._called,
+    "call_back": NumPy._called,
+    "total": NumPy._total,
     "loop": lambda writer, node: _Loop(writer, node).write(),
-    "part": _Writer._part,
+    "part": NumPy._part,
 }
-"""The writers of operations for which a template is not enough."""

@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import chain, count
 from typing import Any
 
+from framework.emit.writer import entry_text, gather_text
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS
 from framework.settings.messages import require_formula
@@ -328,24 +329,6 @@ def _index(index: tuple[Any, ...], shape: tuple[int, ...]) -> str:
     while parts[-1] == ":":
         parts.pop()
     return ", ".join(parts)
-
-
-def gather_text(axes: tuple[int, ...], indices: Iterable[str]) -> str:
-    """Return the text of an index with these texts in the place of some axes."""
-    entries = dict(zip(axes, indices, strict=True))
-    return ", ".join(entries.get(axis, ":") for axis in range(axes[-1] + 1))
-
-
-def entry_text(part: Any, size: float = math.inf) -> str:
-    """Return the text of an index into an axis; a slice to the end of the axis has no stop."""
-    if part is None:
-        return ":"
-    if part == "reversed":
-        return "::-1"
-    if isinstance(part, int):
-        return str(part)
-    start, stop, step = part
-    return f"{start or ''}:{stop if 0 <= stop < size else ''}" + (f":{step}" if step != 1 else "")
 
 
 def _latex_word(word: str) -> str:

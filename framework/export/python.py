@@ -19,7 +19,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.errors import SettingsError
-from framework.export.source import HELPER_NAMES, HELPERS, Formula, Lines, helpers_in, quoted
+from framework.export.source import HELPER_NAMES, HELPERS, Lines, Readable, helpers_in, quoted
 from framework.export.table_source import TABLE_HELPERS, TableSource
 from framework.export.whole import graph_of, scope_of
 from framework.files import write_whole
@@ -172,9 +172,9 @@ class _File:
                 wanted.setdefault(became.get(node), _identifier(f"a{scope.path}"))
                 if node in graph.graph.calls:
                     wanted.setdefault(became.get(graph.graph.calls[node].argument), _identifier(f"h{scope.path}"))
-        formula = Formula(self.lines, lowering.graph, names, results)
+        formula = Readable(self.lines, lowering.graph, names, results)
         try:
-            texts = formula.write(wanted, self._headings(lowering))
+            texts = formula.write_results(wanted, self._headings(lowering))
         except SettingsError as error:
             raise SettingsError(f"export_python: layer {self.labels[self.lines.heading]}: {error}") from None
         homes = map(formula.lives.home.get, results)  # x itself and views of it are copied

@@ -17,12 +17,12 @@ import numpy as np
 
 from framework import special
 from framework.emit.memory import Lives
-from framework.emit.numpy import attribute_texts, index_text, reduces_by_rows, sums_over_rows
+from framework.emit.numpy import reduces_by_rows, sums_over_rows
 from framework.emit.runtime import windows
-from framework.emit.text import gather_text
+from framework.emit.writer import TIGHT, Writer, gather_text
 from framework.errors import SettingsError
 from framework.frames import text_of
-from framework.graph.graph import Graph, kind_of
+from framework.graph.graph import Graph
 from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.preprocessing.numbers import date_part, deviate_of, number_above, share_below, share_of
@@ -34,9 +34,6 @@ _OPERATORS |= COMPARISONS
 
 _LONGEST = 70
 """A longer expression gets a line of its own."""
-
-_TIGHT = 9
-"""How tightly a name or a call binds."""
 
 HELPERS = {
     "sum_over_rows": '''
@@ -171,21 +168,23 @@ class Lines:
         self._taken.discard(name)
 
 
-class Formula:
+class Readable(Writer):
     """Writes one graph, lowered for NumPy, as lines."""
 
-    def __init__(self, lines: Lines, graph: Graph, names: Mapping[Node, str], results: Iterable[Any]) -> None:
+    def __init__(self, page: Lines, graph: Graph, names: Mapping[Node, str], results: Iterable[Any]) -> None:
         """Begin.
 
         Args:
-            lines: Where the lines go.
+            page: Where the lines go.
             graph: The graph.
             names: The names of its inputs.
             results: Everything that the engine computes of it.
         """
-        self.lines, self.graph, self.results = lines, graph, [*results]
-        self.real = f"np.{graph.dtype}"
-        self.names: dict[Any, str] = dict(names)
+        super().__init__(graph, names)
+        self.page, self.results = page, [*results]
+        self.types = {"f": f"np.{graph.dtype}", "i": "np.int64", "b": "bool"}
+        self.wanted: Mapping[Node, str] = {}
+        self.headings: Mapping[Node, str] = {}
         self.binding: dict[Node, int] = {}
         self.order = [node for node in ordered(self.results, self.names) if node not in names]
         self.lives = Lives()
@@ -197,15 +196,16 @@ class Formula:
         self.uses = Counter(nodes_in(self.results))
         self._count(self.order)
 
-    def write(self, wanted: Mapping[Node, str], headings: Mapping[Node, str] | None = None) -> list[str]:
+    def write_results(self, wanted: Mapping[Node, str], headings: Mapping[Node, str] | None = None) -> list[str]:
         """Write the lines, and return the text of each result.
 
         Args:
             wanted: The names of values that get a line of their own.
             headings: The comment that the line of a value stands under.
         """
-        self._write(self.order, wanted, headings or {})
-        return [self.text(result) for result in self.results]
+        self.wanted, self.headings = wanted, headings or {}
+        self.write(self.order)
+        return [self.text(result) if isinstance(result, Node) else self.number(result, "f") for result in self.results]
 
     def _count(self, order: Iterable[Node]) -> None:
         for node in order:
@@ -219,25 +219,22 @@ class Formula:
                 self.uses.update(nodes_in(body.outputs))
                 self._count(body.order())
 
-    def _write(self, order: Iterable[Node], wanted: Mapping[Node, str], headings: Mapping[Node, str]) -> None:
-        """Write the lines of nodes in their order."""
-        for node in order:
-            if node in self.names or node.fill is not None:
-                continue
-            self.lines.heading = headings.get(node, self.lines.heading)
-            text, binding = self._expression(node)
-            if text is None:
-                continue
-            plain = self._is_plain(node)
-            if not plain and node in self.strict and not OPERATIONS[node.op].view:
-                text, binding, plain = f"np.ascontiguousarray({text})", _TIGHT, True
-            if plain:
-                self.plain.add(node)
-            if node not in wanted and self.uses[node] == 1 and len(text) <= _LONGEST and node.op not in _NAMED:
-                self.names[node], self.binding[node] = text, binding
-            else:
-                self.names[node] = name = self.lines.name(wanted[node]) if node in wanted else self.lines.value()
-                self.lines.line(f"{name} = {text}")
+    def visit(self, node: Node) -> None:
+        self.page.heading = self.headings.get(node, self.page.heading)
+        super().visit(node)
+
+    def define(self, node: Node, text: str) -> None:
+        """Let the text of a value stand where it is used, or give it a line of its own."""
+        plain, binding = self._is_plain(node), OPERATIONS[node.op].binding if node.op in _OPERATORS else TIGHT
+        if not plain and node in self.strict and not OPERATIONS[node.op].view:
+            text, binding, plain = f"np.ascontiguousarray({text})", TIGHT, True
+        if plain:
+            self.plain.add(node)
+        if node not in self.wanted and self.uses[node] == 1 and len(text) <= _LONGEST and node.op not in _NAMED:
+            self.names[node], self.binding[node] = text, binding
+        else:
+            self.names[node] = name = self.page.name(self.wanted[node]) if node in self.wanted else self.page.value()
+            self.page.line(f"{name} = {text}")
 
     def _is_plain(self, node: Node) -> bool:
         """Return whether NumPy gives a C contiguous array."""
@@ -255,78 +252,57 @@ class Formula:
 
     # texts
 
-    def text(self, value: Any, binding: int = 0, kind: str = "f") -> str:
-        """Return the text of a node or a number, in parentheses if it binds less tightly than it must."""
-        if not isinstance(value, Node):
-            return self._number(value, kind, binding)
-        if value.fill is not None and value not in self.names:
-            shape, dtype = self.graph.shape_text(value.shape), self._dtype(value)
-            if value.kind == "f" and repr(value.fill) in ("0", "0.0"):
-                return f"np.zeros({shape}, {dtype})"
-            return f"np.full({shape}, {self._number(value.fill, value.kind, 0)}, {dtype})"
-        if value.op == "constant" and value not in self.names:
-            array = value.attributes["value"].value
-            array = array.astype(self.graph.dtype) if value.kind == "f" else array
-            known = next((n for n, each in self.lines.constants.items() if _bits(each) == _bits(array)), None)
-            name = self.names[value] = known or self.lines.name("constant")
-            self.lines.constants[name] = array
-            self.plain.add(value)
-        found = self.names[value]
-        return f"({found})" if self.binding.get(value, _TIGHT) < binding else found
+    def text(self, value: Any, binding: int = 0) -> str:
+        text = super().text(value, binding)
+        return f"({text})" if isinstance(value, Node) and self.binding.get(value, TIGHT) < binding else text
 
-    def _number(self, value: Any, kind: str, binding: int) -> str:
-        if kind == "f" and not isinstance(value, bool):
-            value = float(value)
-        text = repr(value)
-        text = text.replace("inf", "np.inf").replace("nan", "np.nan")
+    def number(self, value: Any, kind: str, binding: int = 0) -> str:
+        text = super().number(value, kind).replace("inf", "np.inf").replace("nan", "np.nan")
         return f"({text})" if text.startswith("-") and binding > 1 else text
 
-    def _cast(self, node: Node, values: Iterable[Any], binding: int = 0) -> list[str]:
-        """Return the texts of arguments; integers among floats must not make them float64."""
-        kinds = {value.kind for value in nodes_in(values)}
-        cast = "" if node.kind != "f" else "i" if "f" in kinds else "ib"
-        texts = []
-        for value in values:
-            if isinstance(value, Node) and value.kind in cast:
-                texts.append(f"{self.text(value, _TIGHT)}.astype({self.real})")
-            else:
-                texts.append(self.text(value, binding, "f" if node.kind == "f" or "f" in kinds else kind_of(value)))
-        return texts
+    def full(self, node: Node) -> str:
+        shape, dtype = self.shape(node.shape), self.types[node.kind]
+        if node.kind == "f" and repr(node.fill) in ("0", "0.0"):
+            return f"np.zeros({shape}, {dtype})"
+        return f"np.full({shape}, {self.number(node.fill, node.kind)}, {dtype})"
 
-    def _expression(self, node: Node) -> tuple[Any, int]:
-        """Return the expression of a node, and how tightly it binds; None where it has written lines itself."""
-        if node.op in _WRITERS:
-            return _WRITERS[node.op](self, node), _TIGHT
-        row = OPERATIONS[node.op]
-        if row.elementwise:
-            values = operands(node)
-            if node.op not in _OPERATORS:
-                texts = self._cast(node, values)
-                return row.numpy.format(*texts, arguments=", ".join(texts), out=""), _TIGHT
-            left, *right = self._cast(node, values, row.binding + (row.binding == 0))
-            if right:  # what stands on the right must bind more tightly, so that the order stays
-                right = self._cast(node, values, row.binding + 1)[1:]
-            return row.text.format(left, *right), row.binding
-        texts = [self.text(arg, _TIGHT if row.numpy.startswith("{0}") else 0, kind_of(arg)) for arg in node.args]
-        attributes = attribute_texts(node, _part)
-        attributes |= {key: self._number(value, "f", 0) for key, value in attributes.items() if type(value) is float}
-        found = row.numpy.format(*texts, arguments=", ".join(texts), out="", **attributes)
-        return found.replace("real(", f"{self.real}(") if node.op == "rows" else found, _TIGHT
+    def constant(self, value: Any) -> str:
+        constants = self.page.constants
+        known = next((name for name, array in constants.items() if _bits(array) == _bits(value)), None)
+        name = known or self.page.name("constant")
+        constants[name] = value
+        return name
+
+    def template(self, node: Node) -> str:
+        return OPERATIONS[node.op].text if node.op in _OPERATORS else super().template(node)
+
+    def arguments(self, node: Node, template: str = "") -> list[str]:
+        if template != OPERATIONS[node.op].text:
+            return super().arguments(node, template)
+        values, binding = operands(node), OPERATIONS[node.op].binding
+        left = self.cast(node, values, max(binding, 1))  # what stands on the right must bind more tightly
+        return [*left[:1], *self.cast(node, values, binding + 1)[1:]]
+
+    def index(self, index: tuple[Any, ...]) -> str:
+        """Return the text of an index, without whole axes at its end."""
+        while len(index) > 1 and index[-1] is None:
+            index = index[:-1]
+        return super().index(index)
 
     def _where(self, node: Node) -> str:
-        condition, *choices = operands(node)
-        texts = self._cast(node, choices)
+        choices = operands(node)[1:]
+        condition, *texts = self.arguments(node)
         if node.kind == "f" and not nodes_in(choices):
             if texts == ["1.0", "0.0"]:
-                return f"{self.text(condition, _TIGHT)}.astype({self.real})"
-            texts = [f"{self.real}({text})" for text in texts]
-        return f"np.where({self.text(condition)}, {', '.join(texts)})"
+                return self.fill_template(node, "{0}.astype({real})")
+            texts = [f"{self.types['f']}({text})" for text in texts]
+        return f"np.where({condition}, {', '.join(texts)})"
 
     def _reduce(self, node: Node) -> str:
         (x,), axes = node.args, node.attributes["axes"]
         if sums_over_rows(node, self.lives):
             found = f"sum_over_rows({self.text(x)}, {len(axes)})"
-            return f"{found}.reshape({self.graph.shape_text(node.shape)})" if node.attributes["keepdims"] else found
+            return f"{found}.reshape({self.shape(node.shape)})" if node.attributes["keepdims"] else found
         ufunc = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}[node.op]
         if reduces_by_rows(node, self.lives):
             found = f"row_sums({self.text(x)})" if node.op == "sum" else f"row_extremes({self.text(x)}, {ufunc})"
@@ -336,73 +312,64 @@ class Formula:
         return f"{ufunc}.reduce({self.text(x)}, axis={axis}{keepdims})"
 
     def _matmul(self, node: Node) -> str:
-        a, b = node.args
-        if all(x.ndim <= 2 and x.kind == "f" for x in node.args):
-            return f"{self.text(a, _TIGHT)}.dot({self.text(b)})"
-        return f"np.matmul({self.text(a)}, {self.text(b)})"
+        matrices = all(x.ndim <= 2 and x.kind == "f" for x in node.args)
+        if not matrices:
+            return self.fill_template(node, "np.matmul({0}, {1})")
+        return f"{self.text(node.args[0], TIGHT)}.dot({self.text(node.args[1])})"
 
     def _rearranged(self, node: Node) -> str:
-        x = self.text(node.args[0], _TIGHT)
-        text = (
-            f"{x}.reshape({self.graph.shape_text(node.shape)})"
-            if node.op == "reshape"
-            else f"{x}.transpose{node.attributes['axes']}"
-        )
-        if node.op == "transpose" and node.attributes["axes"] == (1, 0):
-            text = f"{x}.T"
+        turned = node.op == "transpose" and node.attributes["axes"] == (1, 0)
+        text = self.fill_template(node, "{0}.T" if turned else self.template(node))
         return f"np.ascontiguousarray({text})" if node in self.lives.copies else text
 
     def _gather(self, node: Node) -> str:
-        x, *indices = (self.text(arg, _TIGHT, kind_of(arg)) for arg in node.args)
         axes = node.attributes["axes"]
         if len(axes) == 1:
-            return f"np.take({x}, {indices[0]}, axis={axes[0]})"
+            return self.fill_template(node, f"np.take({{0}}, {{1}}, axis={axes[0]})")
+        x, *indices = self.arguments(node, "{0}")
         return f"np.ascontiguousarray({x}[{gather_text(axes, indices)}])"
 
     def _place(self, node: Node) -> None:
-        name = self.names[node] = self.lines.value()
-        self.lines.line(f"{name} = np.zeros({self.graph.shape_text(node.shape)}, {self._dtype(node)})")
+        name = self.names[node] = self.page.value()
+        self.page.line(f"{name} = np.zeros({self.shape(node.shape)}, {self.types[node.kind]})")
         self.plain.add(node)
         sign = "+=" if node.attributes["add"] else "="
-        for index, part in zip(node.attributes["indices"], node.args, strict=True):
-            self.lines.line(f"{name}[{_part(index)}] {sign} {self.text(part)}")
+        for index, text in zip(node.attributes["indices"], self.cast(node, node.args), strict=True):
+            self.page.line(f"{name}[{self.index(index)}] {sign} {text}")
 
     def _set_index(self, node: Node) -> None:
-        name = self.names[node] = self.lines.value()
-        x, value = node.args
-        self.lines.line(f"{name} = np.array({self.text(x, 0, node.kind)}, {self._dtype(node)})")
-        self.lines.line(f"{name}[{_part(node.attributes['index'])}] = {self.text(value, 0, node.kind)}")
+        name = self.names[node] = self.page.value()
+        x, value = self.cast(node, node.args)
+        self.page.line(f"{name} = np.array({x}, {self.types[node.kind]})")
+        self.page.line(f"{name}[{self.index(node.attributes['index'])}] = {value}")
         self.plain.add(node)
 
-    def _dtype(self, node: Node) -> str:
-        return {"f": self.real, "i": "np.int64", "b": "bool"}[node.kind]
-
     def _loop(self, node: Node) -> None:
-        body, lines, steps = node.attributes["body"], self.lines, node.attributes["steps"]
+        body, lines, steps = node.attributes["body"], self.page, node.attributes["steps"]
         count = len(body.states)
         step = lines.name("t")
         read = {part.attributes["index"] for part in self.uses if part.op == "part" and part.args[0] is node}
         for place, state in enumerate(body.states):
             name = self.names[state] = self.names[node, place] = lines.name("state")
-            lines.line(f"{name} = {self.text(node.args[place], 0, state.kind)}")
+            lines.line(f"{name} = {self.cast(state, node.args[place : place + 1])[0]}")
             self.plain.add(state)
         for place in range(count, count + body.stacked):
             if place in read:
                 output = body.outputs[place]
                 self.names[node, place] = name = lines.name("stack")
-                lines.line(f"{name} = np.empty({self.graph.shape_text((steps, *output.shape))}, {self._dtype(output)})")
+                lines.line(f"{name} = np.empty({self.shape((steps, *output.shape))}, {self.types[output.kind]})")
         order = f"range({steps})"
         lines.line(f"for {step} in {f'reversed({order})' if node.attributes['reverse'] else order}:")
         outer, lines.indent = lines.indent, lines.indent + "    "
         for entry, sequence in zip(body.entries, node.args[count:], strict=False):
-            self.names[entry] = f"{self.text(sequence, _TIGHT)}[{step}]"
+            self.names[entry] = f"{self.text(sequence, TIGHT)}[{step}]"
             self.plain.add(entry)
-        self._write(self.lives.orders[node], {}, {})
+        self.write(self.lives.orders[node])
         for place in range(count, count + body.stacked):
             if place in read:
                 lines.line(f"{self.names[node, place]}[{step}] = {self.text(body.outputs[place])}")
         left = [self.names[state] for state in body.states]
-        right = [self.text(output) for output in body.outputs[:count]]
+        right = [self.cast(state, [output])[0] for state, output in zip(body.states, body.outputs, strict=False)]
         lines.line(f"{', '.join(left)} = {', '.join(right)}")
         lines.indent = outer
 
@@ -420,27 +387,17 @@ def _bits(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
     return array.dtype, array.shape, array.tobytes()
 
 
-def _part(index: tuple[Any, ...]) -> str:
-    """Return the text of an index, without whole axes at its end."""
-    while len(index) > 1 and index[-1] is None:
-        index = index[:-1]
-    return index_text(index)
-
-
 _NAMED = frozenset({"loop", "place", "set_index"})
-_WRITERS: dict[str, Callable[[Formula, Node], Any]] = {
-    "where": Formula._where,
-    **dict.fromkeys(("sum", "max", "min", "prod"), Formula._reduce),
-    "matmul": Formula._matmul,
-    "reshape": Formula._rearranged,
-    "transpose": Formula._rearranged,
-    "gather": Formula._gather,
-    "place": Formula._place,
-    "set_index": Formula._set_index,
-    "constant": lambda formula, node: formula.text(node),
-    "loop": Formula._loop,
-    "part": Formula._part,
-    "python": Formula._python,
-    "astype": lambda formula, node: f"{formula.text(node.args[0], _TIGHT)}.astype({formula._dtype(node)})",
+Readable.texts = {
+    "where": Readable._where,
+    **dict.fromkeys(("sum", "max", "min", "prod"), Readable._reduce),
+    "matmul": Readable._matmul,
+    "reshape": Readable._rearranged,
+    "transpose": Readable._rearranged,
+    "gather": Readable._gather,
+    "place": Readable._place,
+    "set_index": Readable._set_index,
+    "loop": Readable._loop,
+    "part": Readable._part,
+    "python": Readable._python,
 }
-"""The writers of operations for which the template of the table is not enough."""

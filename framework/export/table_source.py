@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.errors import FrameworkError, SettingsError
 from framework.export.columns import number_of_level
-from framework.export.source import Formula, Lines, quoted
+from framework.export.source import Lines, Readable, quoted
 from framework.graph.graph import Graph
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS
@@ -321,7 +321,7 @@ class TableSource:
         if not isinstance(made, Node) or not all(OPERATIONS[n.op].elementwise or n is x for n in ordered([made])):
             raise SettingsError(f"the formula of {type(step).__name__} must work on each number alone")
         self.lines.free(name)
-        (text,) = Formula(self.lines, graph, {x: given}, [made]).write({made: name})
+        (text,) = Readable(self.lines, graph, {x: given}, [made]).write_results({made: name})
         if made is x:
             self.lines.line(f"{self.lines.name(name)} = {text}")
 

@@ -478,7 +478,7 @@ SHAPING: dict[str, Operation] = {
     "input": Operation(given_shape, text="{name}", latex="{name}"),
     "constant": Operation(given_shape, text="{value}", latex="{value}"),
     "rows": Operation(
-        lambda _graph, **_: (), numpy="real({times})", text="{times}", latex="{times}", binding=2, kind="f"
+        lambda _graph, **_: (), numpy="{real}({times})", text="{times}", latex="{times}", binding=2, kind="f"
     ),
     "row_numbers": Operation(given_shape, numpy="np.arange({times})", text="arange({times})", latex="i", kind="i"),
     "astype": Operation(

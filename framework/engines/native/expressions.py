@@ -1,112 +1,103 @@
-"""Elementwise operations as expressions of the kernel language."""
+"""Kernel: elementwise operations as expressions of the kernel language."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+from framework.emit.writer import Target, Text
 from framework.engines.records import CannotLower
+from framework.graph.graph import kind_of
 from framework.graph.node import Node
+from framework.graph.operations import COMPARISONS, OPERATIONS
 
-INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"} | {
-    "greater": ">",
-    "greater_equal": ">=",
-    "less": "<",
-    "less_equal": "<=",
-    "equal": "==",
-    "not_equal": "!=",
-}
-_OF_INTEGERS = {"mod": "%", "floor_divide": "//"}
-CONNECTIVES = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
-BITS = frozenset({"bitwise_and", "bitwise_or", "invert"})
-_FORMATS = {"negative": "-{0}", "positive": "{0}", "square": "{0} * {0}", "reciprocal": "real(1.0) / {0}"}
+_INTEGERS = {"mod": "{0} % {1}", "floor_divide": "{0} // {1}"}
+"""The operators of integers; those of floats are functions."""
 
-OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
+_JOINS = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
+_JOINS_OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
 """NumPy's arithmetic of two booleans is boolean: True + True is True, not 2."""
 
 
-def expression(node: Node, texts: Sequence[str]) -> str:
-    """Return the expression of an elementwise operation.
+class Kernel(Target):
+    """Writes elementwise operations as expressions of the kernel language.
 
-    Args:
-        node: The operation.
-        texts: Its arguments, plain numbers among them.
-
-    Raises:
-        CannotLower: It has no form in a kernel.
+    Booleans, integers and floats are of three kinds, and no argument is converted unless the text says so.
     """
-    op, pairs = node.op, [*zip(node.args, texts, strict=True)]
-    booleans = all(map(is_boolean, node.args))
-    if op in BITS and not booleans:
-        raise CannotLower(f"np.{op} of integers has no form in a kernel", op)
-    if op == "where":
-        condition, *choices = pairs
-        text_of = _boolean if node.kind == "b" else _number
-        yes, no = (text_of(*choice) for choice in choices)
-        return f"{yes} if {_boolean(*condition)} else {no}"
-    if connective := CONNECTIVES.get(op) or (OF_BOOLEANS.get(op) if node.kind == "b" else None):
-        return f" {connective} ".join(f"({_boolean(*pair)})" for pair in pairs)
-    if op in ("invert", "logical_not"):
-        return f"not ({_boolean(*pairs[0])})"
-    if op == "astype":
-        return _converted(node.attributes["to"], *pairs[0])
-    if booleans and node.kind != "b":  # in NumPy it has a short dtype, or is an error
-        raise CannotLower(f"np.{op} of a boolean has no form in a kernel: write np.where(condition, 1.0, 0.0)", op)
-    return _of_numbers(node, pairs)
 
+    texts: ClassVar[dict[str, Text]] = {
+        **{op: OPERATIONS[op].text for op in ("add", "subtract", "multiply", "divide", *COMPARISONS)},
+        "negative": "-{0}",
+        "positive": "{0}",
+        "square": "{0} * {0}",
+        "reciprocal": "real(1.0) / {0}",
+        **dict.fromkeys(("invert", "logical_not"), "not ({0})"),
+        "where": "{1} if {0} else {2}",
+        "power": lambda writer, node: writer._power(node),
+    }
 
-def _of_numbers(node: Node, pairs: list[tuple[Any, str]]) -> str:
-    """Return the expression of an operation on floats or integers."""
-    op = node.op
-    if node.kind == "i" and op in _OF_INTEGERS:
-        return f" {_OF_INTEGERS[op]} ".join(_integer(*pair) for pair in pairs)
-    texts = [(_integer if node.kind == "i" else _number)(*pair) for pair in pairs]
-    if op == "power" and (short := _power(node.args[1], texts[0])) is not None:
-        return short
-    if op in INFIX:
-        return f" {INFIX[op]} ".join(f"({text})" if text.startswith("-") else text for text in texts)
-    return _FORMATS[op].format(*texts) if op in _FORMATS else f"{op}({', '.join(texts)})"
+    def __init__(self, text_of: Callable[[Any], str]) -> None:
+        """Begin; ``text_of`` returns the text of a node that is known or of a plain number."""
+        self._text_of = text_of
+
+    def text(self, value: Any, binding: int = 0) -> str:
+        return self._text_of(value)
+
+    def expression(self, node: Node) -> str:
+        """Return the expression of an elementwise operation.
+
+        Raises:
+            CannotLower: It has no form in a kernel.
+        """
+        op, booleans = node.op, all(kind_of(arg) == "b" for arg in node.args)
+        if op in ("bitwise_and", "bitwise_or", "invert") and not booleans:
+            raise CannotLower(f"np.{op} of integers has no form in a kernel", op)
+        join = _JOINS.get(op) or (_JOINS_OF_BOOLEANS.get(op) if node.kind == "b" else None)
+        if join:
+            return f" {join} ".join(f"({self._of_kind('b', arg)})" for arg in node.args)
+        if op == "astype":
+            text = self._of_kind("b" if node.kind == "b" else "f", node.args[0])
+            return text if node.kind == "b" else f"{'real' if node.kind == 'f' else 'int'}({text})"
+        if booleans and node.kind != "b":  # in NumPy it has a short dtype, or is an error
+            raise CannotLower(f"np.{op} of a boolean has no form in a kernel: write np.where(condition, 1.0, 0.0)", op)
+        return super().expression(node) or ""
+
+    def template(self, node: Node) -> str:
+        return _INTEGERS[node.op] if node.kind == "i" and node.op in _INTEGERS else f"{node.op}({{arguments}})"
+
+    def arguments(self, node: Node, template: str = "") -> list[str]:
+        if node.op in ("invert", "logical_not"):
+            return [self._of_kind("b", node.args[0])]
+        if node.op == "where":
+            kinds = ["b", *["b" if node.kind == "b" else "f"] * 2]
+            return [self._of_kind(kind, arg) for kind, arg in zip(kinds, node.args, strict=True)]
+        texts = [self._of_kind("i" if node.kind == "i" else "f", arg) for arg in node.args]
+        operator = template and not template.endswith("({arguments})")
+        return [f"({text})" if operator and text.startswith("-") else text for text in texts]
+
+    def _of_kind(self, kind: str, value: Any) -> str:
+        """Return a value as a boolean, an integer or a number."""
+        node = isinstance(value, Node)
+        if kind == "b" and not node:
+            return repr(bool(value))
+        if kind == "i" and isinstance(value, int):
+            return repr(value)
+        text = self.text(value)
+        if kind_of(value) != "b":
+            return f"{text} != real(0.0)" if kind == "b" else text
+        return f"(real(1.0) if {text} else real(0.0))" if kind == "f" and node else text
+
+    def _power(self, node: Node) -> str:
+        """Return a power without a call of the library, where its exponent allows it."""
+        base, exponent = self.arguments(node)[0], node.args[1]
+        if isinstance(exponent, Node) or exponent not in (0.5, 2, 3, 4):
+            return self.fill_template(node, self.template(node))
+        return f"sqrt({base})" if exponent == 0.5 else " * ".join([base] * int(exponent))
 
 
 def literal(value: Any) -> str:
     """Return a plain number in the dtype of the kernel."""
-    return f"real({written(float(value))})"
-
-
-def written(number: float) -> str:
-    """Return a number as Python."""
-    return "nan" if math.isnan(number) else f"{'-' if number < 0 else ''}inf" if math.isinf(number) else repr(number)
-
-
-def is_boolean(value: Any) -> bool:
-    """Return whether a node or a plain number is boolean."""
-    return value.kind == "b" if isinstance(value, Node) else isinstance(value, bool)
-
-
-def _boolean(value: Any, text: str) -> str:
-    if not isinstance(value, Node):
-        return repr(bool(value))
-    return text if is_boolean(value) else f"{text} != real(0.0)"
-
-
-def _number(value: Any, text: str) -> str:
-    return f"(real(1.0) if {text} else real(0.0))" if isinstance(value, Node) and is_boolean(value) else text
-
-
-def _integer(value: Any, text: str) -> str:
-    return repr(value) if isinstance(value, int) else text
-
-
-def _converted(kind: str, value: Any, text: str) -> str:
-    """Return a value as a float, an integer or a boolean."""
-    if kind == "b":
-        return _boolean(value, text)
-    return f"real({_number(value, text)})" if kind == "f" else f"int({_number(value, text)})"
-
-
-def _power(exponent: Any, base: str) -> str | None:
-    """Return a power without a call of the library, where its exponent allows it."""
-    if isinstance(exponent, Node) or exponent not in (0.5, 2, 3, 4):
-        return None
-    return f"sqrt({base})" if exponent == 0.5 else " * ".join([base] * int(exponent))
+    number = float(value)
+    text = "nan" if math.isnan(number) else f"{'-' if number < 0 else ''}inf" if math.isinf(number) else repr(number)
+    return f"real({text})"

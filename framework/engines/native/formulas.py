@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.engines.native.expressions import expression
+from framework.engines.native.expressions import Kernel
 from framework.engines.native.indices import Coords, Index, broadcast_coords, element_index, source_coords
 from framework.engines.native.rewrite import REDUCE, VIEWS, is_elementwise
 from framework.engines.native.schedule import Block
@@ -93,14 +93,14 @@ class Formula:
             return self._index(coords[0])
         if self._position in block.evaluated.get(node, ()):
             if is_elementwise(node):
-                texts = [
-                    self.value(arg, broadcast_coords(arg, node.ndim, coords) if isinstance(arg, Node) else coords)
-                    for arg in node.args
-                ]
-                return self._named(expression(node, texts))
+                return self._named(Kernel(lambda arg: self._operand(node, arg, coords)).expression(node))
             if node.op in REDUCE:
                 return self.folded(node.op, (self.value(node.args[0], at) for at in _reduced_coords(node, coords)))
         return self._load(block.storage(node), coords)
+
+    def _operand(self, node: Node, arg: Any, coords: Coords) -> str:
+        """Return the text of what an elementwise operation takes of an argument."""
+        return self.value(arg, broadcast_coords(arg, node.ndim, coords) if isinstance(arg, Node) else coords)
 
     def _behind(self, node: Node, coords: Coords) -> str:
         """Return the text of an element of a view."""

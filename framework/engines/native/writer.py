@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from framework.arrays import Array
-from framework.engines.native.expressions import expression, literal
+from framework.engines.native.expressions import Kernel, literal
 from framework.engines.native.formulas import Base, Formula, base_of, rows_text
 from framework.engines.native.indices import Index, coords_of, element_index
 from framework.engines.native.schedule import Block, apply_view, split_views
@@ -98,9 +98,10 @@ class Writer:
             if node.op == "input":
                 self.scalars[node] = f"s_{'whole' if 'whole' in node.name else 'count'}"
             else:
-                texts = [self.scalar(arg) if isinstance(arg, Node) else self.setting(arg) for arg in node.args]
+                writer = Kernel(lambda arg: self.scalar(arg) if isinstance(arg, Node) else self.setting(arg))
+                text = writer.expression(node)
                 self.scalars[node] = f"s{len(self.scalars)}"
-                self.scalar_lines.append(f"{self.scalars[node]} = {expression(node, texts)}")
+                self.scalar_lines.append(f"{self.scalars[node]} = {text}")
         return self.scalars[node]
 
     def table(self, axes: Axes) -> str:

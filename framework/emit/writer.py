@@ -1,0 +1,212 @@
+"""Writer: a graph as text, for one target or another.
+
+The table of operations has the text of every operation in NumPy. A target is a class with a table of the operations
+that it writes in another way.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from typing import Any, ClassVar
+
+from framework.errors import DerivativeError
+from framework.graph.graph import Graph, kind_of
+from framework.graph.node import Node, nodes_in, operands
+from framework.graph.operations import OPERATIONS
+
+TIGHT = 9
+"""How tightly a name or a call binds; see ``Operation.binding``."""
+
+Text = str | Callable[[Any, Node], str | None]
+"""A template; or a function of the writer and a node, which returns a text, or writes lines itself and returns None."""
+
+
+class Target:
+    """Writes operations as expressions.
+
+    Attributes:
+        texts: The operations whose text is not that of NumPy.
+        types: The names of the dtypes by the kinds of values.
+    """
+
+    texts: ClassVar[Mapping[str, Text]] = {}
+    types: Mapping[str, str] = {"f": "real", "i": "np.int64", "b": "np.bool_"}
+
+    def text(self, value: Any, binding: int = 0) -> str:
+        """Return the text of a node that is known or of a plain number, in brackets if it binds less tightly."""
+        raise NotImplementedError
+
+    def expression(self, node: Node) -> str | None:
+        """Return the text of an operation; None where its lines have been written."""
+        text = self.texts.get(node.op) or self.template(node)
+        return self.fill_template(node, text) if isinstance(text, str) else text(self, node)
+
+    def template(self, node: Node) -> str:
+        """Return the template of an operation that is not in the table of the target."""
+        return OPERATIONS[node.op].numpy
+
+    def fill_template(self, node: Node, template: str) -> str:
+        """Return a template with the texts of the arguments and the attributes."""
+        args = self.arguments(node, template)
+        out = self.out(node) if "{out}" in template else ""
+        fields = {"arguments": ", ".join(args), "out": out, "real": self.types["f"], **self.attributes(node)}
+        return template.format(*args, **fields)
+
+    def out(self, node: Node) -> str:
+        """Return the argument of a NumPy function that says where the result is written; "" for an array of its own."""
+        return ""
+
+    def attributes(self, node: Node) -> dict[str, Any]:
+        """Return the attributes of a node: shapes, sizes, indices and dtypes as text, others as they are."""
+        graph = node.graph
+        texts: dict[Any, Callable[[Any], str]] = {
+            "shape": graph.shape_text,
+            "times": lambda times: graph.size_text(times * graph.rows),
+            "index": self.index,
+            "to": self.types.__getitem__,
+            "value": lambda value: self.number(value, "f"),
+        }
+        return {key: texts[key](value) if key in texts else value for key, value in node.attributes.items()}
+
+    def index(self, index: tuple[Any, ...]) -> str:
+        """Return the text of an index with an entry for each axis."""
+        return ", ".join(map(entry_text, index))
+
+    def arguments(self, node: Node, template: str = "") -> list[str]:
+        """Return the texts of the arguments, for a template."""
+        if not OPERATIONS[node.op].elementwise:
+            return [self.text(arg, TIGHT if template.startswith("{0}") else 0) for arg in node.args]
+        values = operands(node)
+        conditions = values[: node.op == "where"]
+        return [*map(self.text, conditions), *self.cast(node, values[len(conditions) :])]
+
+    def cast(self, node: Node, values: Iterable[Any], binding: int = 0) -> list[str]:
+        """Return the texts of arguments; integers among floats must not make them float64."""
+        kinds = {value.kind for value in nodes_in(values)}
+        cast = "" if node.kind != "f" else "i" if "f" in kinds else "ib"
+        texts = []
+        for value in values:
+            if not isinstance(value, Node):
+                texts.append(self.number(value, "f" if node.kind == "f" or "f" in kinds else "i", binding))
+            elif value.kind in cast:
+                texts.append(f"{self.text(value, TIGHT)}.astype({self.types['f']})")
+            else:
+                texts.append(self.text(value, binding))
+        return texts
+
+    def number(self, value: Any, kind: str, binding: int = 0) -> str:
+        """Return the text of a plain number; as a float if it stands among floats."""
+        return repr(float(value) if kind == "f" and not isinstance(value, bool) else value)
+
+
+class Writer(Target):
+    """Writes the lines of a function.
+
+    Attributes:
+        graph: The graph.
+        names: The names of the nodes that are known.
+        constants: The arrays that the lines read, by name.
+        lines: The lines.
+        indent: What they begin with.
+    """
+
+    def __init__(self, graph: Graph, names: Mapping[Any, str]) -> None:
+        """Begin with the names of the nodes that are given."""
+        self.graph = graph
+        self.names: dict[Any, str] = dict(names)
+        self.constants: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.indent = "    "
+        self.counts = Counter[str]()  # of names, by their first letter
+
+    def write(self, order: Iterable[Node]) -> None:
+        """Write the lines of nodes, in this order."""
+        for node in order:
+            self.visit(node)
+
+    def visit(self, node: Node) -> None:
+        """Write the lines of a node; a constant and an array filled with one number stand where they are read."""
+        known = node in self.names or node.op == "constant" or node.fill is not None
+        if not known and (text := self.expression(node)) is not None:
+            self.define(node, text)
+
+    def define(self, node: Node, text: str) -> None:
+        """Write the line that computes a node."""
+        self.names[node] = self.new("v")
+        self.line(f"{self.names[node]} = {text}")
+
+    def rows_line(self, inputs: Iterable[Node], head: Iterable[str] = ()) -> list[str]:
+        """Return the line that finds the number of rows, from the shape of an input; [] if no line reads it."""
+        if not any(re.search(r"\brows\b", line) for line in (*head, *self.lines)):
+            return []
+        axes = [(self.names[node], axis, size) for node in inputs for axis, size in enumerate(node.shape)]
+        of = self.graph.rows_in
+        whole = (f"{name}.shape[{axis}]" for name, axis, size in axes if size == self.graph.rows)
+        parts = (f"{name}.shape[{axis}] // {of(size)}" for name, axis, size in axes if 0 < of(size) < self.graph.rows)
+        return [f"    rows = {next(chain(whole, parts), '1')}"]
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append(self.indent + text)
+
+    def new(self, letter: str) -> str:
+        """Return a new name, which begins with this letter."""
+        self.counts[letter] += 1
+        return f"{letter}{self.counts[letter] - 1}"
+
+    def text(self, value: Any, binding: int = 0) -> str:
+        if not isinstance(value, Node):
+            return self.number(value, kind_of(value), binding)
+        if value.fill is not None and value not in self.names:
+            return self.full(value)
+        if value.op == "constant" and value not in self.names:
+            array = value.attributes["value"].value
+            self.names[value] = self.constant(array.astype(self.graph.dtype) if value.kind == "f" else array)
+        return self.names[value]
+
+    def constant(self, value: Any) -> str:
+        """Return the name of a constant."""
+        self.constants[name := self.new("c")] = value
+        return name
+
+    def full(self, node: Node) -> str:
+        """Return the text of an array filled with one number."""
+        raise NotImplementedError
+
+    def shape(self, shape: tuple[int, ...]) -> str:
+        """Return the text of a shape."""
+        return self.graph.shape_text(shape)
+
+
+def require_inputs(order: Iterable[Node]) -> None:
+    """Check that no input is among the nodes that are to be computed.
+
+    Raises:
+        DerivativeError: One is; names it.
+    """
+    missing = next((node for node in order if node.op == "input"), None)
+    if missing is not None:
+        name = re.sub(r"<\d+ (.+)>", r"\1", missing.name)  # as lowering names it
+        raise DerivativeError(f"the results need the input '{name}', which is not among the inputs given")
+
+
+def gather_text(axes: tuple[int, ...], indices: Iterable[str]) -> str:
+    """Return the text of an index with these texts in the place of some axes."""
+    entries = dict(zip(axes, indices, strict=True))
+    return ", ".join(entries.get(axis, ":") for axis in range(axes[-1] + 1))
+
+
+def entry_text(entry: Any, size: float = math.inf) -> str:
+    """Return the text of an index into an axis; a slice to the end of the axis has no stop."""
+    if entry is None:
+        return ":"
+    if entry == "reversed":
+        return "::-1"
+    if isinstance(entry, int):
+        return str(entry)
+    start, stop, step = entry
+    return f"{start or ''}:{stop if 0 <= stop < size else ''}" + (f":{step}" if step != 1 else "")
