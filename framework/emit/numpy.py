@@ -498,12 +498,6 @@ class NumPy(Writer):
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
         return f"{_REDUCERS[node.op]}.reduce({self.text(x)}, axis={axes}{keepdims}{self.out(node)})"
 
-    def _einsum(self, node: Node) -> str:
-        """Return the text of a product of arrays; the sum of products along the last axis has a faster function."""
-        factors, _, output = node.attributes["subscripts"].partition("->")
-        pairs = factors == f"{output}{factors[-1]},{output}{factors[-1]}"
-        return self.fill_template(node, "np.vecdot({0}, {1}{out})" if pairs else self.template(node))
-
     def _astype(self, node: Node) -> str | None:
         if not self.layout or not node.shape:
             return self.fill_template(node, self.template(node))
@@ -712,7 +706,6 @@ NumPy.texts = {
     "where": NumPy._where,
     **dict.fromkeys(_OF_ONE_NUMBER, NumPy._extreme),
     **dict.fromkeys(_REDUCERS, NumPy._reduce),
-    "einsum": NumPy._einsum,
     "astype": NumPy._astype,
     "reshape": NumPy._rearranged,
     "transpose": NumPy._rearranged,
