@@ -128,6 +128,8 @@ from framework.models.convolution import (
     AveragePool as AveragePool,
     Conv1D as Conv1D,
     Conv2D as Conv2D,
+    ConvTranspose1D as ConvTranspose1D,
+    ConvTranspose2D as ConvTranspose2D,
     GlobalAverage as GlobalAverage,
     MaxPool as MaxPool,
 )

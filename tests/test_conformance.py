@@ -33,6 +33,8 @@ SETTINGS = {
     "Bilinear": {"units": 2, "first": 1, "inputs": 3},
     "Conv1D": {"filters": 2, "kernel": 2, "inputs": 2},
     "Conv2D": {"filters": 2, "kernel": 2, "inputs": 2},
+    "ConvTranspose1D": {"filters": 2, "kernel": 2, "inputs": 2},
+    "ConvTranspose2D": {"filters": 2, "kernel": 2, "stride": 2, "groups": 2, "inputs": 2},
     "Dense": {"inputs": 3, "units": 2},
     "EarlyStopping": {"restore_best": True},
     "Flatten": {"shape": (2, 3)},

@@ -24,7 +24,7 @@ from framework.errors import CheckpointError, SettingsError, nearest
 from framework.files import reason, shown, write_whole
 from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
-from framework.models.convolution import Conv1D, Conv2D
+from framework.models.convolution import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
 from framework.models.embedding import Embedding
 from framework.models.formulas import BatchNorm, Bilinear, GroupNorm, LayerNorm, RMSNorm
 from framework.models.sequences import GRU, LSTM, MultiHeadAttention, SimpleRNN
@@ -40,10 +40,10 @@ class _Rule(NamedTuple):
     take: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
 
 
-def _turned(ours: str, theirs: str) -> _Rule:
-    """Return the rule for weights: the axis of the units is the last one here, and the first one in PyTorch."""
+def _turned(ours: str, theirs: str, axis: int = 0) -> _Rule:
+    """Return the rule for weights: the axis of the units is the last one here, and this one in PyTorch."""
     return _Rule(
-        (ours,), (theirs,), lambda array: (np.moveaxis(array, -1, 0),), lambda array: (np.moveaxis(array, 0, -1),)
+        (ours,), (theirs,), lambda array: (np.moveaxis(array, -1, axis),), lambda array: (np.moveaxis(array, axis, -1),)
     )
 
 
@@ -66,6 +66,7 @@ def _reset_bias(inputs: Array, state: Array) -> tuple[Array, Array]:
 
 
 _WEIGHTED = (_turned("weights", "weight"), _same("bias", "bias"))
+_TRANSPOSED = (_turned("weights", "weight", 1), _same("bias", "bias"))
 _NORMALIZED = (_same("scale", "weight"), _same("shift", "bias"))
 _RECURRENT = (_turned("weights", "weight_ih_l0"), _turned("recurrent", "weight_hh_l0"))
 _BIASES = ("bias_ih_l0", "bias_hh_l0")
@@ -75,6 +76,8 @@ _LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
     Dense: _WEIGHTED,
     Conv1D: _WEIGHTED,
     Conv2D: _WEIGHTED,
+    ConvTranspose1D: _TRANSPOSED,
+    ConvTranspose2D: _TRANSPOSED,
     Bilinear: _WEIGHTED,
     Neuron: (
         _Rule(("weights",), ("weight",), lambda array: (array[None],), lambda array: (array[0],)),

@@ -87,15 +87,19 @@ class _Convolution(Layer):
         }
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
-        places = self._places(x.shape[2:])
+        self._places(x.shape[2:])
         x = np.pad(x, [(0, 0), (0, 0), *self._around(x.shape[2:])])
         steps = (*spread(self, "stride", self.axes), *spread(self, "dilation", self.axes))
+        return self._product(x, weights, self._reach(), steps) + bias[:, *(None,) * self.axes]
+
+    def _product(self, x: Any, weights: Any, reach: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+        """Return the sums over the windows of x, whose places and entries are apart by some steps, in each group."""
         groups = (self.groups,) * (self.groups > 1)
-        windows = _windows(x.reshape(len(x), *groups, -1, *x.shape[2:]), self._reach(), steps)
+        windows = _windows(x.reshape(len(x), *groups, -1, *x.shape[2:]), reach, steps)
         g, at, inside = "g" * len(groups), "xy"[: self.axes], "ij"[: self.axes]
         weights = weights.reshape(*weights.shape[:-1], *groups, -1)
         output = np.einsum(f"n{g}c{at}{inside},c{inside}{g}f->n{g}f{at}", windows, weights)
-        return output.reshape(len(x), self.filters, *places) + bias[:, *(None,) * self.axes]
+        return output.reshape(len(x), -1, *output.shape[-self.axes :])
 
     def _reach(self) -> tuple[int, ...]:
         """Return how many places a kernel spans with its gaps."""
@@ -196,6 +200,130 @@ class Conv2D(_Convolution):
     axes = 2
 
     padding: Literal["valid", "same"] | Size | tuple[Size, ...] = "valid"
+
+
+class _Transposed(_Convolution):
+    """The base of transposed convolutions.
+
+    With stride s, every s-th entry of a kernel makes every s-th place of the output. So a kernel is s kernels that move
+    by 1, and their outputs take turns; no zeros stand between the places of x, and none are multiplied.
+    """
+
+    padding: Literal["valid", "same"] | Size | tuple[Size, ...] = "valid"
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        kernel = spread(self, "kernel", self.axes)
+        return {"weights": (self.inputs or 0, *kernel, self.filters // self.groups), "bias": (self.filters,)}
+
+    def formula(self, x: Any, weights: Any, bias: Any) -> Any:
+        places, around = self._places(x.shape[2:]), self._around(x.shape[2:])
+        strides = spread(self, "stride", self.axes)
+        turns = [*map(_turns, weights.shape[1:], spread(self, "dilation", self.axes), strides)]
+        counts = tuple(each.shape[1] for each in turns)
+        terms = ",".join(["ikp", "jlq"][: self.axes])
+        i, k, p = ("".join(letters) for letters in zip(*terms.split(","), strict=True))
+        weights = np.einsum(f"c{i}f,{terms}->c{k}f{p}", weights, *turns).reshape(len(weights), *counts, -1)
+        weights = np.concatenate(np.split(weights, self.groups), axis=-1)  # those of a group see its inputs alone
+        x = np.pad(x, [(0, 0), (0, 0), *((count - 1, count - 1) for count in counts)])
+        output = self._product(x, weights, counts, (1,) * (2 * self.axes))
+        sizes = output.shape[2:]
+        output = output.reshape(len(x), self.filters, *strides, *sizes)
+        order = [axis for n in range(2, 2 + self.axes) for axis in (n + self.axes, n)]
+        output = np.transpose(output, (0, 1, *order)).reshape(
+            len(x), self.filters, *(size * stride for size, stride in zip(sizes, strides, strict=True))
+        )
+        cuts = (slice(cut, cut + count) for (cut, _), count in zip(around, places, strict=True))
+        return output[(slice(None), slice(None), *cuts)] + bias[:, *(None,) * self.axes]
+
+    def _around(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Return how many places are cut off before and after each axis; less than 0 are added."""
+        if self.padding != "same":
+            return super()._around(sizes)
+        totals = [reach - n for reach, n in zip(self._reach(), spread(self, "stride", self.axes), strict=True)]
+        return [(max(total, 0) // 2, total - max(total, 0) // 2) for total in totals]
+
+    def _places(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        around, strides = self._around(sizes), spread(self, "stride", self.axes)
+        found = tuple(
+            (size - 1) * stride + reach - sum(cut)
+            for size, stride, reach, cut in zip(sizes, strides, self._reach(), around, strict=True)
+        )
+        if min(found) < 1:
+            raise ShapeError(
+                f"{type(self).__name__}: padding={self.padding} cuts off every place of samples of sizes {sizes}; "
+                "take a smaller padding, or 'same'"
+            )
+        return found
+
+
+def _turns(size: int, gap: int, turns: int) -> Any:
+    """Return where the entries of a kernel with gaps go, (entries, counts, turns), as zeros and ones.
+
+    Of the kernels that take turns, each has its entries in the reverse order.
+    """
+    count = gap * (size - 1) // turns + 1
+    places = turns * np.arange(count)[::-1, None] + np.arange(turns)
+    return 1.0 * (gap * np.arange(size)[:, None, None] == places)
+
+
+class ConvTranspose1D(_Transposed):
+    """a[f, t] = bias[f] + the sum of weights[c, i, f] x[c, s] over c and t = stride s + dilation i - padding.
+
+    A sample (channels, steps) gives (filters, places). The settings are those of ConvTranspose2D, along one axis;
+    ``weights`` are (inputs, kernel, filters / groups).
+
+    Raises:
+        SettingsError: A setting is out of range, a tuple has more than one entry, or the channels cannot be split.
+        ShapeError: The padding cuts off all places.
+
+    Example:
+        >>> layer = ConvTranspose1D(filters=1, kernel=2, stride=2, inputs=1)
+        >>> layer.parameters["weights"][0, :, 0] = [1.0, 10.0]
+        >>> layer([[[1.0, 2.0, 3.0]]])
+        array([[[ 1., 10.,  2., 20.,  3., 30.]]])
+
+    Source:
+        Dumoulin and Visin, A guide to convolution arithmetic for deep learning (2016), chapter 4.
+    """
+
+    axes = 1
+
+
+class ConvTranspose2D(_Transposed):
+    """a[f, t, u] = bias[f] + the sum of weights[c, i, j, f] x[c, s, r] over c and t = stride s + dilation i - padding.
+
+    The second axis, u, likewise has its own stride, dilation and padding. This is how a convolution's gradients go back
+    to its input, as a layer of its own: with a stride it makes images larger. A sample (channels, height, width) gives
+    (filters, places, places): (size - 1) stride + dilation (kernel - 1) + 1 - 2 padding places along each axis, as in
+    PyTorch with ``output_padding=0``.
+
+    Args:
+        filters: The number of outputs at each place.
+        kernel: The size of the kernel, one number for both axes or one for each.
+        stride: How far apart the kernels of neighbouring places of x lie, likewise.
+        padding: "valid" cuts off nothing; "same" as many places as leave size stride of them, the odd one at the end,
+            as in Keras; a number cuts off that many places on each side.
+        dilation: The distance of the kernel's entries; 1 leaves no gaps.
+        groups: The number of groups: channels and filters are split evenly, in order, and the filters of a group see
+            its channels alone.
+        inputs: The number of channels; left out, it comes from the layer before or from the data.
+        initializer: Draws ``weights`` (inputs, kernel, kernel, filters / groups); ``bias`` (filters,) starts at 0.
+
+    Raises:
+        SettingsError: A setting is out of range, a tuple does not have two entries, or the channels cannot be split.
+        ShapeError: The padding cuts off all places.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = ConvTranspose2D(filters=3, kernel=4, stride=2, padding=1, inputs=16)
+        >>> layer(np.zeros((2, 16, 14, 14))).shape
+        (2, 3, 28, 28)
+
+    Source:
+        Dumoulin and Visin, A guide to convolution arithmetic for deep learning (2016), chapter 4.
+    """
+
+    axes = 2
 
 
 class _Pool(Layer):

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 from layer_pieces import compare, require_close, settings_of
-from oracles import jax, jax_gradients, stored
+from oracles import jax, jax_gradients, jnp, stored
 
-from framework import Conv1D, Conv2D, GlobalAverage, Reshape, Sequential, SettingsError, ShapeError
+from framework import (
+    Conv1D,
+    Conv2D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    GlobalAverage,
+    Reshape,
+    Sequential,
+    SettingsError,
+    ShapeError,
+)
 
 KERNELS = {"conv1d": (Conv1D, 3), "conv2d": (Conv2D, (3, 2))}
 
@@ -105,6 +115,63 @@ def test_causal_padding_is_that_of_jax_with_zeros_in_front(stride, dilation):
     np.testing.assert_array_equal(layer(later)[:, :, :seen], layer(x)[:, :, :seen])
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [(3, 1, 0, 1), (4, 2, 1, 1), (3, 2, 0, 1), (2, 3, 0, 1), (3, 3, 2, 2), (3, 2, 1, 3)],
+)
+@pytest.mark.parametrize("cls", [ConvTranspose1D, ConvTranspose2D])
+def test_a_transposed_convolution_is_that_of_jax(cls, kernel, stride, padding, dilation, groups):
+    window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    layer = cls(filters=4, inputs=2, seed=1, groups=groups, **window)
+    axes = cls.axes
+    x = np.random.default_rng(0).normal(size=(3, 2, *(4, 3)[:axes]))
+    reach = dilation * (kernel - 1) + 1
+    assert layer.layout()["weights"] == (2, *(kernel,) * axes, 4 // groups)
+    assert layer.shape_after(x.shape[1:]) == (4, *((n - 1) * stride + reach - 2 * padding for n in x.shape[2:]))
+
+    def theirs(x, weights, bias):
+        parts = jnp.split(jnp.flip(weights, range(1, 1 + axes)), groups)
+        output = jax.lax.conv_general_dilated(
+            x,
+            jnp.concatenate(parts, axis=-1),
+            window_strides=(1,) * axes,
+            padding=[(reach - 1 - padding,) * 2] * axes,
+            lhs_dilation=(stride,) * axes,
+            rhs_dilation=(dilation,) * axes,
+            dimension_numbers=("NCHW", "IHWO", "NCHW") if axes == 2 else ("NCH", "IHO", "NCH"),
+            feature_group_count=groups,
+        )
+        return output + bias[:, *(None,) * axes]
+
+    require_those_of_jax(layer, x, theirs)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (4, 2), (2, 3), (3, 1), ((5, 2), (2, 4))])
+def test_same_padding_of_a_transposed_convolution_is_that_of_jax(kernel, stride):
+    layer = ConvTranspose2D(filters=3, kernel=kernel, stride=stride, padding="same", inputs=2, seed=1)
+    x = np.random.default_rng(0).normal(size=(3, 2, 4, 3))
+    strides = stride if isinstance(stride, tuple) else (stride, stride)
+
+    def theirs(x, weights, bias):
+        dimensions = ("NCHW", "IHWO", "NCHW")
+        flipped = jnp.flip(weights, (1, 2))
+        return jax.lax.conv_transpose(x, flipped, strides, "SAME", dimension_numbers=dimensions) + bias[:, None, None]
+
+    require_those_of_jax(layer, x, theirs)
+    assert layer.shape_after((2, 4, 3)) == (3, 4 * strides[0], 3 * strides[1])
+
+
+def test_a_transposed_convolution_is_the_gradient_of_a_convolution():
+    rng, window = np.random.default_rng(0), {"kernel": (3, 2), "stride": 2, "padding": 1}
+    layer = Conv2D(filters=3, inputs=2, **window)
+    x = rng.normal(size=(4, 2, 7, 6))
+    upstream = rng.normal(size=layer.forward(x).shape)
+    back = ConvTranspose2D(filters=2, inputs=3, **window)
+    back.parameters["weights"][:] = layer.parameters["weights"].transpose(3, 1, 2, 0)
+    np.testing.assert_allclose(back(upstream), layer.backward(upstream), rtol=1e-12, atol=1e-12)
+
+
 def test_a_depthwise_convolution_keeps_the_channels_apart():
     layer = Conv1D(filters=4, kernel=2, groups=2, inputs=2)
     x = np.random.default_rng(0).normal(size=(1, 2, 6))
@@ -164,6 +231,12 @@ def test_one_sample_is_a_batch_without_rows():
             "'inputs' must be a multiple of groups=2; got 3; change one",
         ),
         (lambda: Conv2D(filters=0, kernel=3), SettingsError, "filters"),
+        (lambda: ConvTranspose1D(filters=2, kernel=3, padding="causal"), SettingsError, "got 'causal'"),
+        (
+            lambda: ConvTranspose1D(filters=2, kernel=3, padding=4, inputs=1)(np.ones((5, 1, 4))),
+            ShapeError,
+            r"padding=4 cuts off every place of samples of sizes \(4,\); take a smaller",
+        ),
         (lambda: Conv2D(8, 3), SettingsError, "settings go by name"),
         (
             lambda: Sequential(Reshape((1, 4, 4)), Conv2D(filters=2, kernel=3, dilation=2)),

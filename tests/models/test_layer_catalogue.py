@@ -15,6 +15,8 @@ from framework import (
     Component,
     Conv1D,
     Conv2D,
+    ConvTranspose1D,
+    ConvTranspose2D,
     Dense,
     Flatten,
     GlobalAverage,
@@ -24,6 +26,7 @@ from framework import (
     MultiHeadAttention,
     Permute,
     PositionalEncoding,
+    ReLU,
     Reshape,
     RMSNorm,
     Sequential,
@@ -53,6 +56,17 @@ MODELS = {
         (2, 5, 4),
     ),
     "causal": (lambda: (Conv1D(filters=3, kernel=3, padding="causal"), Flatten(), Dense(units=2)), (2, 6)),
+    "transposed": (
+        lambda: (
+            *(Conv2D(filters=4, kernel=3, stride=2), ConvTranspose2D(filters=2, kernel=3, stride=2, groups=2)),
+            *(ReLU(), Flatten(), Dense(units=2)),
+        ),
+        (2, 5, 6),
+    ),
+    "transposed over steps": (
+        lambda: (ConvTranspose1D(filters=2, kernel=4, stride=2, padding="same"), Flatten(), Dense(units=2)),
+        (2, 4),
+    ),
     "normalized groups": (
         lambda: (Conv2D(filters=4, kernel=2), GroupNorm(2), Flatten(), RMSNorm(), Dense(units=2)),
         (2, 5, 5),

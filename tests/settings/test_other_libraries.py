@@ -232,7 +232,6 @@ def test_what_means_the_same_is_named(name, text):
         "Conv3d",
         "Dropout2d",
         "BatchNorm2d",
-        "ConvTranspose2d",
         "LinearLR",
         "SVC",
         "PCA",

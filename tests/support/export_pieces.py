@@ -18,6 +18,8 @@ from framework import (
     Composite,
     Conv1D,
     Conv2D,
+    ConvTranspose1D,
+    ConvTranspose2D,
     Dense,
     Dropout,
     Embedding,
@@ -107,6 +109,14 @@ MODELS = {
         (4, 5, 6),
     ),
     "no later step": (lambda: [Conv1D(filters=3, kernel=3, dilation=2, stride=2, padding="causal")], (2, 7)),
+    "larger images": (
+        lambda: [
+            ConvTranspose2D(filters=4, kernel=3, stride=2, padding=1),
+            ConvTranspose2D(filters=2, kernel=2, groups=2),
+        ],
+        (3, 4, 5),
+    ),
+    "longer signals": (lambda: [ConvTranspose1D(filters=2, kernel=3, stride=2, padding="same")], (2, 5)),
     "overlapping pools": (
         lambda: [MaxPool(window=2, stride=1), AveragePool(window=2, padding=1), MaxPool(window=3, stride=2, padding=1)],
         (2, 5, 5),

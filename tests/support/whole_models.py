@@ -49,6 +49,7 @@ from framework import (
     Cauchy,
     Conv1D,
     Conv2D,
+    ConvTranspose2D,
     CosineSchedule,
     CosineSimilarity,
     CrossEntropy,
@@ -365,6 +366,7 @@ class WholeModel:
             *[lambda: self.convolution(Conv2D, channels, height, width)] * 2,
             *[lambda: self.pool(height, width)] * 2,
             lambda: Residual(Conv2D(filters=channels, kernel=3, padding="same"), ReLU()),
+            lambda: ConvTranspose2D(filters=self.number(1, 2), kernel=self.number(1, 3), stride=2, padding="same"),
             lambda: Residual(GroupNorm(1), Conv2D(filters=channels, kernel=3, padding="same", groups=channels)),
         ]
         return stay, [(lambda: Reshape((channels, -1)), "signal"), (Flatten, "row"), (GlobalAverage, "row")]
