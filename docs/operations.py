@@ -29,7 +29,12 @@ np.std(x, axis=-1)                        np.linalg.norm(x, axis=-1)
 np.max(x, axis=-1)                        np.amax(x, axis=-1)
 np.min(x, axis=-1)                        np.amin(x, axis=-1)
 np.prod(x, axis=-1)                       np.cumsum(x, axis=-1)
-np.diff(x, axis=-1)
+np.cumprod(x, axis=-1)                    np.diff(x, axis=-1)
+np.ptp(x, axis=-1)                        np.nansum(x, axis=-1)
+np.nanmean(x, axis=-1)                    np.nanmax(x, axis=-1)
+np.nanmin(x, axis=-1)                     np.argsort(x, axis=-1)
+np.sort(x, axis=-1)                       np.median(x, axis=-1)
+np.quantile(x, 0.2, axis=-1)              np.percentile(x, 20, axis=-1)
 np.argmax(x, axis=-1)                     np.argmin(x, axis=-1)
 np.any(x > 0, axis=-1)                    np.all(x > 0, axis=-1)
 np.count_nonzero(x, axis=-1)              x @ w
@@ -73,14 +78,14 @@ np.asarray(b, like=x)                     np.array(b, like=x)
 
 HEAD = """# Operations that can be derived
 
-A [formula](formulas.md) may use the NumPy functions on this page. `python docs/operations.py` writes the page from the
-table that tracing, derivatives, NumPy source and kernels share (`framework/graph/operations.py`). A test keeps it true.
+A [formula](formulas.md) may use the NumPy functions on this page. `python docs/operations.py` writes it from the table
+that all engines share, `framework/graph/operations.py`.
 
 ## Elementwise
 
-An activation or a loss made of these alone has a derivative of each element. `y` is the result of the operation. The
-derivatives here are those for readers; [formulas.md](formulas.md#kinks-ties-and-overflow) says what happens where kinks
-meet and where a denominator overflows. `framework.erf` and `framework.erfc` may be used like NumPy's functions.
+An activation or a loss made of these alone has a derivative of each element. `y` is the result.
+[formulas.md](formulas.md#kinks-ties-and-overflow) says what happens at kinks, and where a denominator overflows.
+`framework.erf` and `framework.erfc` may be used like NumPy's functions.
 
 """
 
@@ -92,10 +97,9 @@ The derivative of these is 0 wherever it exists:
 ARRAYS = """
 ## Over several elements
 
-Here x has the shape (rows, 4), w is (4, 2) and b is (4,). The text leaves out what only arranges a shape. `g` is the
-gradient of the result, and the last column is the gradient of the first argument of the call. A dash stands for a long
-expression, and 0 for a result without a gradient. A maximum or minimum shares its gradient evenly among the elements
-that reach it.
+Here x has the shape (rows, 4), w is (4, 2) and b is (4,). The text leaves out what only arranges a shape. The last
+column is the gradient of the call's first argument, and `g` that of the result. A dash stands for a long expression,
+and 0 for no gradient.
 
 """
 
@@ -103,17 +107,13 @@ REST = """
 ## Statements and methods
 
  - Operators: `+ - * / // % ** @ ~ & |`, comparisons, `abs(x)`, `x[...]`.
- - Assignments: `h += 1`, `out[:, t] = h` and `np.copyto(out, h)` into an array that the formula made itself, as by
+ - Assignments: `h += 1`, `out[:, t] = h` and `np.copyto(out, h)` into an array of the formula itself, as
    `np.zeros_like(x)`.
  - Methods of an array:
 {methods}.
- - Properties, which are plain numbers: `x.shape`, `x.ndim`, `x.size`, `x.dtype` and `len(x)`.
- - `out=`, and `reduce`, `accumulate` and `outer` of a ufunc: `np.add.reduce(x, axis=-1)`.
- - `np.logaddexp.reduce(x, axis=-1)` is the log of a sum of exponentials, without an overflow.
+ - Plain numbers: `x.shape`, `x.ndim`, `x.size`, `x.dtype` and `len(x)`.
+ - `out=`, and `reduce`, `accumulate` and `outer` of a ufunc: `np.logaddexp.reduce(x, axis=-1)`.
  - `framework.loop(step, state, sequence)` for a recurrence: one operation for any number of steps.
-
-Tracing, derivatives and rewriting add operations that a formula does not call:
-{own}.
 """
 
 
@@ -124,13 +124,6 @@ def page() -> str:
         _elementwise(graph, name) for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None
     ]
     calls = [call.strip() for line in CALLS.splitlines() for call in line.split("  ") if call.strip()]
-    arrays = [_array(call) for call in calls]
-    met = {op for *_, ops in arrays for op in ops}
-    own = [
-        f"`{name}`"
-        for name, row in OPERATIONS.items()
-        if name not in met | {"loop"} and not (row.elementwise and row.lowered is None)
-    ]
     methods = [f"`x.{name}`" for name in sorted({*METHODS, "T", "mT", "reshape", "transpose", "astype", "copy"})]
     return "".join(
         [
@@ -139,10 +132,9 @@ def page() -> str:
             STEPS,
             _table(("NumPy", "text"), ((n, t) for n, t, d in elementwise if d == "0")),
             ARRAYS,
-            _table(("call", "text", "gradient"), _merged(arrays)),
+            _table(("call", "text", "gradient"), _merged(map(_array, calls))),
             REST.format(
                 methods=fill(", ".join(methods), 120, initial_indent="   ", subsequent_indent="   "),
-                own=fill(", ".join(own), 119),
             ),
         ]
     )
@@ -162,12 +154,12 @@ def _elementwise(graph: Graph, name: str) -> tuple[str, str, str]:
     return ", ".join(f"`{where}.{other}`" for other in aliases), _code(Shown({"": y}).text.removeprefix(" = ")), written
 
 
-def _array(call: str) -> tuple[str, str, str, set[str]]:
-    """Return a call, what it records, the gradient of an argument, and the operations that it records."""
+def _array(call: str) -> tuple[str, str, str]:
+    """Return a call, what it records, and the gradient of an argument."""
     found = trace(lambda **given: eval(call, {"np": np} | given), SHAPES)
     y = found.output
     if not isinstance(y, Node):
-        return _code(call), _code(str(y)), "0", set()
+        return _code(call), _code(str(y)), "0"
     used = ordered([y])
     form = Shown({"y": y}).text.removeprefix("y = ")
     first = next((node for name, node in found.inputs.items() if node in used), None)
@@ -175,13 +167,13 @@ def _array(call: str) -> tuple[str, str, str, set[str]]:
     if first is not None and y.kind == "f":
         g = found.graph.input("g", y.shape)
         slope = Shown({"y": y, "": gradients([(y, g)], [first])[0]}).text.split("\n")[1].removeprefix(" = ")
-    return _code(call), _short(form), "0" if slope == "0" else _short(slope), {node.op for node in used}
+    return _code(call), _short(form), "0" if slope == "0" else _short(slope)
 
 
-def _merged(arrays: Iterable[tuple[str, str, str, set[str]]]) -> list[tuple[str, str, str]]:
+def _merged(arrays: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """Join the calls that the graph holds alike."""
     calls: dict[tuple[str, str], list[str]] = {}
-    for call, form, slope, _ in arrays:
+    for call, form, slope in arrays:
         calls.setdefault((form, slope), []).append(call)
     return [(", ".join(alike), *row) for row, alike in calls.items()]
 

@@ -491,12 +491,12 @@ def test_weights_of_classes_by_name_are_refused_with_their_setting():
 
 
 def test_an_update_that_cannot_be_compiled_is_not_told_to_write_a_derivative():
-    class Sorted(Optimizer):
+    class Unwrapped(Optimizer):
         def update(self, values, gradients, rate, step):
-            values -= rate * np.sort(gradients)
+            values -= rate * np.unwrap(gradients)
 
-    trainer = TRAINER.replace(optimizer=Sorted(learning_rate=0.1), engine="compiled")
-    with pytest.warns(UserWarning, match=r"Sorted.update cannot be recorded through np.sort \(line [^:]*: [^:]*\)$"):
+    trainer = TRAINER.replace(optimizer=Unwrapped(learning_rate=0.1), engine="compiled")
+    with pytest.warns(UserWarning, match=r"Unwrapped.update cannot .* through np.unwrap \(line [^:]*: [^:]*\)$"):
         trainer.fit(Neuron(2), (X, Y))
 
 

@@ -331,6 +331,23 @@ def _place_of_extreme(writer: Writer, node: Node) -> str:
     return writer.op("Where", writer.cast(some, "b"), writer.op("ArgMax", absent, axis=axis, keepdims=keepdims), found)
 
 
+def _argsort(writer: Writer, node: Node) -> str:
+    """Write the stable order: TopK leaves equal elements as they stand; a second one puts the NaN last, as NumPy."""
+    (x,), axis = node.args, node.attributes["axis"]
+
+    def order(name: str) -> str:
+        size = writer.file.integers([x.shape[axis]])
+        return writer.file.ops("TopK", [name, size], 2, axis=axis, largest=0)[1]
+
+    name = writer.text(x, "i" if x.kind == "b" else x.kind)
+    if x.kind != "f":
+        return order(name)
+    absent = writer.op("IsNaN", name)
+    first = order(writer.op("Where", absent, writer.text(math.inf, "f"), name))
+    absent = writer.op("GatherElements", writer.cast(absent, "i"), first, axis=axis)
+    return writer.op("GatherElements", first, order(absent), axis=axis)
+
+
 def _softmax_of(writer: Writer, node: Node) -> str:
     if len(node.attributes["axes"]) > 1:
         return writer.lowered(node)
@@ -474,6 +491,7 @@ STRUCTURES: dict[str, Callable[[Writer, Node], str]] = {
     "einsum": _einsum,
     **dict.fromkeys(REDUCERS, _reduced),
     **dict.fromkeys(EXTREMES, _place_of_extreme),
+    "argsort": _argsort,
     "softmax": _softmax_of,
     "cumsum": lambda writer, node: writer.op("CumSum", *writer.args(node), writer.array(node.attributes["axis"], "i")),
     # arrangement

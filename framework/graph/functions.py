@@ -11,6 +11,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from framework.errors import ShapeError
+from framework.graph.loop import loop
+from framework.graph.operations import kept_shape
 from framework.graph.refuse import ONE_HOT, refuse
 from framework.graph.symbol import FUNCTIONS, Symbol, array_symbol, graph_of, record, symbol_of, value_of, view, write
 
@@ -47,9 +49,15 @@ def _axes(x: Any, axis: Any) -> tuple[int, ...]:
     return tuple(map(int, normalize_axis_tuple(tuple(chosen), x.ndim)))
 
 
-def _along(x: Any, axis: int | None) -> tuple[Any, int]:
-    """Return an array and one of its axes; the flattened array for None."""
-    return (_reshape(x, (-1,)), 0) if axis is None else (x, _axis(x, axis))
+def _along(x: Any, axis: int | None, function: str = "") -> tuple[Any, int]:
+    """Return an array and one of its axes; the flattened array for None.
+
+    A function that is named needs the elements along the axis, so that these must not be rows.
+    """
+    x, axis = (_reshape(x, (-1,)), 0) if axis is None else (x, _axis(x, axis))
+    if function and x.graph.rows_in(x.shape[axis]):
+        refuse(f"np.{function} along the rows", "use another axis: the number of rows is not fixed")
+    return x, axis
 
 
 def _require_no_rows(x: Any, axis: int, what: str) -> None:
@@ -111,8 +119,7 @@ def _log_sum_exp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def _place_of(op: str) -> None:
     def function(x: Any, axis: Any = None, out: None = None, *, keepdims: bool = False) -> Any:
-        x, axis = _along(x, axis)
-        _require_no_rows(x, axis, f"np.{op}")
+        x, axis = _along(x, axis, op)
         return record(op, x, axes=(axis,), keepdims=bool(keepdims))
 
     implements(op)(function)
@@ -124,9 +131,17 @@ _place_of("argmin")
 
 @implements("cumsum", "cumulative_sum")
 def _cumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
-    x, axis = _along(x, axis)
-    _require_no_rows(x, axis, "np.cumsum")
+    x, axis = _along(x, axis, "cumsum")
     return record("cumsum", x.astype(dtype or (int if x.kind == "b" else x.dtype)), axis=axis)
+
+
+@implements("cumprod", "cumulative_prod")
+def _cumprod(x: Any, axis: Any = None, dtype: Any = None) -> Any:
+    """Multiply step by step: the derivative is exact where an element is 0 too."""
+    x, axis = _along(x, axis, "cumprod")
+    x = x.astype(dtype or (int if x.kind == "b" else x.dtype))
+    one = np.ones((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype, like=x)
+    return loop(lambda y, element: (y * element,) * 2, one, x, axis)[1]
 
 
 @implements("diff")
@@ -135,6 +150,107 @@ def _diff(x: Any, n: int = 1, axis: int = -1) -> Any:
     for _ in range(n):
         x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
     return x
+
+
+# orders
+
+
+@implements("argsort")
+def _argsort(x: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> Any:
+    """Return the stable order, which is an order of every other kind too."""
+    x, axis = _along(x, axis, "argsort")
+    return record("argsort", x, axis=axis)
+
+
+@implements("sort")
+def _sort(x: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> Any:
+    """Look the elements up in their stable order, which says which of equal elements receives a gradient."""
+    x, axis = _along(x, axis, "sort")
+    return _take_along_axis(x, _argsort(x, axis), axis)
+
+
+def _of_sorted(function: str, x: Any, axis: Any, keepdims: bool, value: Callable[[Any], Any]) -> Any:
+    """Return a value of the sorted elements over some axes, NaN where one of these is NaN.
+
+    Args:
+        function: The function of NumPy that this is.
+        x: The array.
+        axis: One axis, several, or None for all.
+        keepdims: Whether to keep these axes, as axes of 1.
+        value: (elements sorted along the last axis) -> their value.
+    """
+    axes = _axes(x, axis)
+    rest = tuple(n for n in range(x.ndim) if n not in axes)
+    flat = _reshape(_transpose(x, (*rest, *axes)), (*(x.shape[n] for n in rest), math.prod(x.shape[n] for n in axes)))
+    elements = _sort(_along(flat, -1, function)[0].astype(float))
+    found = np.where(np.isnan(elements[..., -1]), np.nan, value(elements))
+    return _reshape(found, kept_shape(x.shape, axes)) if keepdims else found
+
+
+@implements("median")
+def _median(x: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+    """Return the mean of the one or two elements in the middle."""
+    return _of_sorted(
+        "median",
+        x,
+        axis,
+        keepdims,
+        lambda elements: np.mean(elements[..., (elements.shape[-1] - 1) // 2 : elements.shape[-1] // 2 + 1], axis=-1),
+    )
+
+
+@implements("quantile")
+def _quantile(
+    x: Any,
+    q: Any,
+    axis: Any = None,
+    out: None = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+) -> Any:
+    """Interpolate between the two elements beside a share, from the nearer one."""
+    if isinstance(q, Symbol) or np.ndim(q) or method != "linear":
+        refuse("np.quantile or np.percentile with several numbers q, or with a method", "call it with each number")
+    if not 0 <= q <= 1:
+        raise ValueError(f"np.quantile: q must be from 0 to 1, in np.percentile from 0 to 100; got the share {q}")
+
+    def value(elements: Any) -> Any:
+        above, place = math.modf(q * (elements.shape[-1] - 1))
+        low = elements[..., int(place)]
+        if not above:
+            return low
+        high = elements[..., int(place) + 1]
+        return low + (high - low) * above if above < 0.5 else high - (high - low) * (1.0 - above)
+
+    return _of_sorted("quantile", x, axis, keepdims, value)
+
+
+# elements that are not NaN
+
+
+def _without_nan(x: Any, value: float) -> Any:
+    """Return an array with a number in the place of each NaN."""
+    return np.where(np.isnan(x), value, x) if x.kind == "f" else x
+
+
+@implements("nanmean")
+def _nanmean(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
+    x = x.astype(dtype or float)
+    count = np.sum(np.where(np.isnan(x), 0.0, 1.0), axis=axis, keepdims=keepdims)
+    return np.sum(_without_nan(x, 0.0), axis=axis, keepdims=keepdims) / count
+
+
+def _nan_extreme(op: str, least: float) -> None:
+    def function(x: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
+        found = _reduced(op, _without_nan(x, least), axis, keepdims)
+        return found if x.kind != "f" else np.where(_reduced("all", np.isnan(x), axis, keepdims), np.nan, found)
+
+    implements(f"nan{op}")(function)
+
+
+_nan_extreme("max", -math.inf)
+_nan_extreme("min", math.inf)
 
 
 # shapes
@@ -381,16 +497,15 @@ def _take(x: Any, indices: Any, axis: Any = None, mode: str = "raise") -> Any:
 @implements("take_along_axis")
 def _take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
     x, axis = _along(_symbol(x, indices), axis)
-    indices = _symbol(indices, x)
-    index = [
-        indices
-        if n == axis
-        else np.reshape(
-            symbol_of(x.graph.constant(np.arange(x.shape[n]))), [-1 if m == n else 1 for m in range(x.ndim)]
-        )
-        for n in range(x.ndim)
-    ]
+    index = positions(x)
+    index[axis] = _symbol(indices, x)
     return record("gather", x, *index, axes=tuple(range(x.ndim)))
+
+
+def positions(x: Symbol) -> list[Any]:
+    """Return the index of each element along each axis: integers that broadcast to the shape."""
+    ranges = [symbol_of(x.graph.constant(np.arange(size))) for size in x.shape]
+    return [_reshape(numbers, [-1 if n == m else 1 for m in range(x.ndim)]) for n, numbers in enumerate(ranges)]
 
 
 @implements("where")
@@ -616,7 +731,14 @@ FUNCTIONS |= {  # written by the functions above
         (a == b) | ((np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b))
     ),
     "matrix_transpose": lambda x: _swapaxes(x, -1, -2),
+    "nansum": lambda x, axis=None, dtype=None, keepdims=False: np.sum(
+        _without_nan(x, 0.0), axis=axis, dtype=dtype, keepdims=keepdims
+    ),
     "outer": lambda a, b: np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1)),
+    "percentile": lambda x, q, *args, **options: _quantile(x, q / 100 if np.ndim(q) == 0 else q, *args, **options),
+    "ptp": lambda x, axis=None, keepdims=False: (
+        np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
+    ),
     **dict.fromkeys(("real", "conj", "real_if_close"), lambda x: x),
     "ravel": lambda x, order="C": _reshape(x, (-1,), order),
     "result_type": lambda *values: np.dtype(graph_of(*values).dtype),

@@ -316,6 +316,16 @@ REDUCTIONS: dict[str, Operation] = {
     "all": _reduction("all", None, r"\forall{along} {0}", "b"),
     "argmax": _reduction("argmax", None, kind="i", axis="{axes[0]}"),
     "argmin": _reduction("argmin", None, kind="i", axis="{axes[0]}"),
+    # the stable order: NaN last, and equal elements as they stand
+    "argsort": Operation(
+        same_shape,
+        (),
+        None,
+        "np.argsort({0}, axis={axis}, stable=True)",
+        "argsort({0}, axis={axis})",
+        r"\operatorname{{argsort}}_{{\mathrm{{axis}} = {axis}}}\left({0}\right)",
+        kind="i",
+    ),
     "cumsum": Operation(
         same_shape,
         (),

@@ -120,7 +120,9 @@ def _counts_rows(node: Node) -> bool:
     """Return whether an operation computes with the places of the rows, other than to read from each row itself."""
     if node.op == "reshape":
         return False
-    places = [arg for arg in nodes_in(node.args) if is_place(arg)]
+    body = node.attributes.get("body")  # what a loop captures is read by the operations in its body
+    args = node.args if body is None else node.args[: len(body.states) + len(body.entries)]
+    places = [arg for arg in nodes_in(args) if is_place(arg)]
     if node.op == "gather" and any(node.graph.rows_in(node.args[0].shape[axis]) for axis in node.attributes["axes"]):
         return is_place(node.args[0])
     return bool(places)

@@ -32,12 +32,14 @@ NAMES = {
 
 REDUCTIONS = {"add": "sum", "maximum": "max", "minimum": "min", "multiply": "prod"}
 REDUCTIONS |= {"logical_and": "all", "logical_or": "any", "logaddexp": "logaddexp.reduce"}
+_ACCUMULATIONS = {"add": "cumsum", "multiply": "cumprod"}
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """NumPy functions on symbols, by name; ``functions`` fills it."""
 
-METHODS = frozenset({"sum", "max", "min", "mean", "prod", "var", "std", "any", "all", "cumsum", "argmax", "argmin"})
-METHODS |= {"ravel", "flatten", "swapaxes", "squeeze", "take", "repeat", "clip", "dot", "round", "conj"}
+METHODS = frozenset({"sum", "max", "min", "mean", "prod", "var", "std", "any", "all", "cumsum", "cumprod"})
+METHODS |= {"argmax", "argmin", "argsort", "ravel", "flatten", "swapaxes", "squeeze", "take", "repeat", "clip"}
+METHODS |= {"dot", "round", "conj"}
 """Methods of arrays that are functions of the same name."""
 
 _LIKE = frozenset({"zeros", "ones", "empty", "full", "asarray", "array"})
@@ -142,8 +144,8 @@ class Symbol(NDArrayOperatorsMixin):
             found = FUNCTIONS[REDUCTIONS[name]](
                 inputs[0], options.get("axis", 0), keepdims=options.get("keepdims", False)
             )
-        elif method == "accumulate" and name == "add" and not options.keys() - {"axis"}:
-            found = FUNCTIONS["cumsum"](inputs[0], options.get("axis", 0))
+        elif method == "accumulate" and name in _ACCUMULATIONS and not options.keys() - {"axis"}:
+            found = FUNCTIONS[_ACCUMULATIONS[name]](inputs[0], options.get("axis", 0))
         elif method == "outer" and not options:
             a, b = inputs
             found = ufunc(np.reshape(a, (*np.shape(a), *(1,) * np.ndim(b))), b)

@@ -659,9 +659,11 @@ def _require_same(
             found, expected, rtol=tolerance, atol=tolerance * np.nanmax(np.abs(expected), initial=0.0), equal_nan=True
         ):
             count = "1 row" if rows == 1 else f"{rows} rows"
+            order = "on the order of equal elements, which np.argsort(x, stable=True) defines, "
             raise DerivativeError(
                 f"the graph of the formula gives other values than the formula itself for {count}: it depends on "
-                "the number of rows, or on something besides its arguments and settings"
+                f"the number of rows, {order if 'argsort' in program.traced.graph.ops else ''}"
+                "or on something besides its arguments and settings"
             )
 
 

@@ -95,6 +95,12 @@ FORMULAS = {
         SQUARE,
     ),
     "look-up in a loop": (recurrent(lambda h, e, w: np.tanh(h + w[np.abs(integers(e[:, 0])) % 4])), SQUARE),
+    "an order in a loop": (recurrent(lambda h, e, w: np.sort(np.tanh(e @ w + h), axis=1)), SQUARE),
+    "orders of axes of 0 and 1": (
+        lambda x, w: np.concatenate([np.sort(x[:, :0], axis=1), np.sort((x @ w)[:, 1:2], axis=1), x * w[0]], axis=1),
+        SQUARE,
+    ),
+    "an order of many": (lambda x, w: np.sort((x @ w).reshape(len(x), 12)), SQUARE),
     "a state that is the other one before": (recurrent_pair(lambda h, g, e, w: (np.tanh(e @ w + h - g), h)), SQUARE),
     "states that change places": (recurrent_pair(lambda h, g, e, w: (g, np.tanh(e @ w + h))), SQUARE),
     "a state that is turned around": (recurrent_pair(lambda h, g, e, w: (h[:, ::-1], np.tanh(e @ w + g))), SQUARE),

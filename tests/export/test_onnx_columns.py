@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
-from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
+from export_tables import ROWS, Unwrapped, of_every_step, of_one_target, table
 
 from framework import (
     Classes,
@@ -140,9 +140,9 @@ def test_several_targets_of_one_output_come_back_in_their_units(tmp_path):
 def test_a_step_without_a_graph_is_refused_with_its_column(tmp_path):
     rows = pd.DataFrame({"x": [1.0, 2.0], "y": [1.0, 2.0]})
     model = Dense(units=1)
-    model.preprocess = Preprocess(columns={"x": [Sorted()]}).fit((rows, "y"))
+    model.preprocess = Preprocess(columns={"x": [Unwrapped()]}).fit((rows, "y"))
     with pytest.raises(
-        SettingsError, match=r"column 'x': the formula cannot be traced through np\.sort .*; write it with"
+        SettingsError, match=r"column 'x': the formula cannot be traced through np\.unwrap .*; write it with"
     ):
         export_onnx(model, tmp_path / "model.onnx")
     model, rows = of_one_target([Standardize()], [Classes()], ["no", "yes"])

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from derivatives.right_formulas import LAYERS
 from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Looped, every_step, made, of_integers, sample, side_by_side
-from export_tables import ROWS, Sorted, of_every_step, of_one_target, table
+from export_tables import ROWS, Unwrapped, of_every_step, of_one_target, table
 
 from framework import (
     LSTM,
@@ -355,8 +355,8 @@ REFUSED = {
         r"layer 1\.block\.0 Placed has no graph: .* through float\(x\), .*; write it with the functions of docs",
     ),
     "a step without a source": (
-        lambda: of_one_target([Sorted()], [Classes()], ["a", "b"])[0],
-        r"column 'x': .*np\.sort",
+        lambda: of_one_target([Unwrapped()], [Classes()], ["a", "b"])[0],
+        r"column 'x': .*np\.unwrap",
     ),
     "an open shape": (lambda: LSTM(units=2, inputs=3), "leaves the shape of a sample open"),
     "no model": (ReLU, "'model' must be a Model; got ReLU"),

@@ -1,4 +1,8 @@
-"""Formulas at random: a few steps, each one or two operations of the table, on arrays of the shape (rows, 3, 4).
+"""Steps of formulas, each one or two operations of the table, on arrays of the shape (rows, 3, 4).
+
+A new operation gets an entry in this table alone. Every target computes each step as NumPy does: emitted NumPy
+(``emit.test_numpy``), the JAX engine (``emit.test_jax``), kernels (``engines.test_compiled_operations``), ONNX and
+exported Python (``export``). Formulas of random steps have the gradients of JAX (``test_random_formulas``).
 
 A step returns an array of that shape. It takes what it names: arrays a and b of that shape, an axis (1 or 2), and the
 parameters w (4, 4), v (3, 3), c (4,) and s ().
@@ -16,6 +20,11 @@ WAVES = np.cos(np.arange(12.0)).reshape(3, 4)
 
 def windows(a, width, axis):
     return np.lib.stride_tricks.sliding_window_view(a, width, axis=axis)
+
+
+def special(a):
+    """Return numbers among which some are equal, infinite or NaN."""
+    return np.where(np.abs(a) < 0.4, np.nan, np.where(np.abs(a) > 1.5, np.inf, np.rint(a)))
 
 
 def assigned(a, index, value):
@@ -121,6 +130,20 @@ STEPS = [
     lambda a, axis: np.take_along_axis(a, np.argmax(a, axis=axis, keepdims=True), axis=axis) * np.sin(a),
     lambda a, axis: a + np.take_along_axis(a, np.expand_dims(np.argmin(a, axis=axis), axis), axis=axis),
     lambda a, axis: a - np.average(a, axis=axis, weights=np.arange(1.0, a.shape[axis] + 1.0), keepdims=True),
+    lambda a, axis: np.sort(a, axis=axis) * np.cos(WAVES),
+    lambda a, axis: np.sort(np.rint(2.0 * a), axis=axis) * a,
+    lambda a, axis: 0.1 * a * np.argsort(special(a), axis=axis, stable=True),
+    lambda a, b, axis: np.take_along_axis(b, np.argsort(-a, axis=axis, stable=True), axis=axis),
+    lambda a, axis: np.cumprod(1.3 * np.sin(a), axis=axis),
+    lambda a, axis: np.cumprod(np.maximum(a, 0.0), axis=axis) + a,
+    lambda a, axis: a - np.median(a, axis=axis, keepdims=True),
+    lambda a, axis: a * np.expand_dims(np.quantile(a, 0.3, axis=axis), axis),
+    lambda a: np.tanh(a) * np.percentile(a, 80.0, axis=(1, 2), keepdims=True),
+    lambda a, axis: a / (1.0 + np.ptp(a, axis=axis, keepdims=True)),
+    lambda a, axis: a + 0.3 * np.nansum(np.where(a > 0.5, np.nan, a), axis=axis, keepdims=True),
+    lambda a, axis: a - np.nanmean(np.where(WAVES < 0.0, np.nan, a), axis=axis, keepdims=True),
+    lambda a, axis: a - np.nanmax(np.where(WAVES < 0.0, np.nan, a), axis=axis, keepdims=True),
+    lambda a, axis: a * np.expand_dims(np.nanmin(np.where(WAVES < 0.0, np.nan, a), axis=axis), axis),
     # over the rows, or over several axes
     lambda a: a - a.mean(axis=0),
     lambda a: a / (1.0 + np.sqrt(np.mean(a * a, axis=0) + 0.1)),
@@ -203,11 +226,15 @@ def random_steps(seed):
     return [(seed % len(STEPS), *steps[0][1:]), *steps[1:]]
 
 
+def run_step(place, a, b, axis, **parameters):
+    """Compute one step."""
+    step, given = STEPS[place], {"a": a, "b": b, "axis": axis, **parameters}
+    return step(*(given[name] for name in step.__code__.co_varnames[: step.__code__.co_argcount]))
+
+
 def run(steps, x, y, **parameters):
     """Compute the formula of these steps."""
     known = [x, y, x * y]
     for place, back, which, axis in steps:
-        step = STEPS[place]
-        given = {"a": known[-1 - back], "b": known[which % len(known)], "axis": axis + 1, **parameters}
-        known.append(step(*(given[name] for name in step.__code__.co_varnames[: step.__code__.co_argcount])))
+        known.append(run_step(place, known[-1 - back], known[which % len(known)], axis + 1, **parameters))
     return sum(known[3:]) + 0.1 * known[2]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.special
+from graph.both_ways import by_graph, by_jax
 from oracles import in_float64, jax, jax_gradients, jnp
 
 from framework import DerivativeError
@@ -475,3 +476,19 @@ def test_a_choice_of_0_on_either_side_never_meets_infinity():
     points = np.array([-1.0, 1.0])
     assert derived(lambda h: np.where(h > 0, 0.0, np.sqrt(np.where(h > 0, 0.0, -h))), points).tolist() == [-0.5, 0.0]
     assert derived(lambda h: np.where(h < 0, np.sqrt(np.where(h < 0, -h, 0.0)), 0.0), points).tolist() == [-0.5, 0.0]
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("name", ["sort", "cumprod"])
+def test_equal_elements_and_zeros_have_the_gradients_of_jax(name, axis):
+    rng = np.random.default_rng(0)
+    x, upstream = rng.integers(-1, 2, (5, 3, 4)).astype(float), rng.normal(size=(5, 3, 4))
+    compute, _ = by_graph(lambda x: getattr(np, name)(x, axis=axis), {"x": (ROWS, 3, 4)})
+    value, slopes = compute({"x": x}, upstream)
+    expected, gradient = by_jax(lambda x: getattr(jnp, name)(x, axis=axis), {"x": x}, upstream)
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_allclose(slopes["x"], gradient["x"], rtol=1e-14)
+    if name == "sort":  # each of equal elements receives that of its own place
+        wanted = np.empty_like(x)
+        np.put_along_axis(wanted, np.argsort(x, axis=axis, stable=True), upstream, axis=axis)
+        np.testing.assert_array_equal(slopes["x"], wanted)

@@ -50,7 +50,15 @@ REFUSED = {
     "x[:5]": "a part of the rows .*any number of rows",
     "x[x > 0]": r"array of booleans.*np.where\(condition, a, b\)",
     "np.where(x > 0)": "give the value for each case",
-    "np.sort(x)": r"np\.sort .*it has no rule",
+    "np.sort(x, axis=0)": "np.sort along the rows .*: use another axis: the number of rows is not fixed",
+    "np.argsort(x, axis=None)": "np.argsort along the rows",
+    "np.cumprod(x, axis=-2)": "np.cumprod along the rows",
+    "np.median(x)": "np.median along the rows",
+    "np.median(x, axis=(0, 1))": "np.median along the rows",
+    "np.quantile(x, [0.2, 0.8], axis=1)": "np.quantile .* several numbers q.*: call it with each number",
+    "np.percentile(x, 20, axis=1, method='lower')": "with a method",
+    "np.sort(x, order='a')": "np.sort with these arguments.*order",
+    "np.partition(x, 1)": r"np\.partition .*it has no rule",
     "np.linalg.inv(x)": r"np\.linalg\.inv .*it has no rule",
     "np.fft.fft(x)": r"np\.fft\.fft .*it has no rule",
     "np.nextafter(x, 1)": r"np\.nextafter.* it has no rule",
@@ -67,6 +75,7 @@ REFUSED = {
     "np.split(x, 2)": "np.split along the rows",
     "np.add.reduceat(x, [0, 1])": r"np\.add\.reduceat",
     "x.tolist()": r"x\.tolist .*use NumPy functions, which",
+    "x.sort()": r"x\.sort .*write np\.sort\(x\)",
     "x.diagonal()": r"x\.diagonal .*write np\.diagonal\(x\)",
     "x.item()": "leave it out",
 }
@@ -249,7 +258,14 @@ def test_a_formula_that_mixes_rows_is_recognised(formula):
 
 
 @pytest.mark.parametrize(
-    "formula", ["x / x.sum(axis=1, keepdims=True)", "np.cumsum(x, axis=1)", "x[:, ::-1] @ np.ones((3, 2))"]
+    "formula",
+    [
+        "x / x.sum(axis=1, keepdims=True)",
+        "np.cumsum(x, axis=1)",
+        "x[:, ::-1] @ np.ones((3, 2))",
+        "np.sort(x, axis=1)",
+        "loop(lambda h, e: (np.sort(h + e[:, None]),) * 2, x, x)[0]",
+    ],
 )
 def test_a_formula_of_single_rows_does_not_mix_them(formula):
     assert mixing(trace(written(formula), {"x": (ROWS, 3)}).output) is None

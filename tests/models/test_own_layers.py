@@ -84,12 +84,24 @@ def test_a_wrong_size_behind_an_open_shape_is_refused_with_the_data():
 
 
 def test_a_formula_wrong_for_every_shape_is_refused_when_the_model_is_made():
-    class Sorted(Layer):
+    class Unwrapped(Layer):
         def formula(self, x):
-            return np.sort(x, axis=-1)
+            return np.unwrap(x, axis=-1)
 
-    with pytest.raises(DerivativeError, match=r"Sorted\.formula: .*it has no rule"):
-        Sequential(Dense(2, 3), Sorted())
+    with pytest.raises(DerivativeError, match=r"Unwrapped\.formula: .*it has no rule"):
+        Sequential(Dense(2, 3), Unwrapped())
+
+
+def test_an_order_that_numpy_leaves_open_is_named_where_it_makes_a_difference():
+    class Ordered(Layer):
+        stable: bool
+
+        def formula(self, x):
+            return x * np.argsort(x > 0.0, axis=-1, stable=self.stable or None)
+
+    with pytest.raises(DerivativeError, match=r"equal elements, which np\.argsort\(x, stable=True\) defines"):
+        Sequential(Dense(2, 300), Ordered(stable=False))
+    assert Sequential(Dense(2, 300), Ordered(stable=True)).input_shape == (2,)
 
 
 def test_a_number_of_rows_in_a_formula_is_refused():

@@ -344,16 +344,14 @@ def test_what_to_write_for_rows_of_one_width_works():
 
 def test_a_function_without_a_rule_is_derived_by_hand_in_a_class():
     with pytest.raises(DerivativeError, match="write the derivative in a class: derivative or backward of an Act"):
-        Dense(3, 2, Activation.of(np.sort))
+        Dense(3, 2, Activation.of(np.unwrap))
 
-    class Sorted(Activation):
+    class Unwrapped(Activation):
         def __call__(self, h):
-            return np.sort(h)
+            return np.unwrap(h)
 
         def backward(self, gradient, h, a):
-            out = np.empty_like(h)
-            np.put_along_axis(out, np.argsort(h, axis=-1), gradient, axis=-1)
-            return out
+            return gradient
 
     class Exact(Loss):
         def value(self, prediction, target):
@@ -362,9 +360,9 @@ def test_a_function_without_a_rule_is_derived_by_hand_in_a_class():
         def slope(self, prediction, target):
             return 2 * (prediction - target)
 
-    Sorted().check_derivative()
+    Unwrapped().check_derivative()
     Exact().check_derivative()
-    model = Dense(3, 2, Sorted())
+    model = Dense(3, 2, Unwrapped())
     model.forward(X)
     Exact().backward(model, np.zeros((len(X), 2)))
     assert np.isfinite(model.parameters.gradient).all()

@@ -1,6 +1,9 @@
 """A formula for every operation of the table, with arrays for its arguments."""
 
+from functools import partial
+
 import numpy as np
+from graph import random_formulas
 from numpy.lib.stride_tricks import sliding_window_view
 
 from framework.graph.operations import OPERATIONS
@@ -56,7 +59,14 @@ def heads(x, query, key, value):
 X = {"x": (ROWS, 6)}
 IMAGES = {"x": (ROWS, 2, 6, 6)}
 SEQUENCES = {"x": (ROWS, 5, 3)}
-FORMULAS = {
+STEP_SHAPES = {{"x": "a", "y": "b"}.get(name, name): shape for name, shape in random_formulas.SHAPES.items()}
+STEP_FORMULAS = {
+    f"step {place}": (partial(random_formulas.run_step, place, axis=1 + place % 2), STEP_SHAPES)
+    for place in range(len(random_formulas.STEPS))
+}
+"""The steps of random formulas, which every target computes."""
+
+FORMULAS = STEP_FORMULAS | {
     # name: (formula, shapes of its arguments; integers have the name ids)
     "sum all": (lambda x: x.sum(), X),
     "sum last": (lambda x: x.sum(axis=1), X),

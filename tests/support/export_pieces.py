@@ -5,7 +5,7 @@ import pytest
 from catalogue import catalogue, example
 from derivatives.own_formulas import activation
 from derivatives.right_formulas import DERIVED, ROW_ACTIVATIONS
-from graph.random_formulas import STEPS
+from graph.random_formulas import STEPS, run_step
 
 from framework import (
     GRU,
@@ -216,9 +216,7 @@ class Step(Layer):
         return {"w": (4, 4), "v": (3, 3), "c": (4,), "s": ()}
 
     def formula(self, x, **parameters):
-        step = STEPS[self.place]
-        given = {"a": x[:, 0], "b": x[:, 1], "axis": 1 + self.place % 2, **parameters}
-        return step(*(given[name] for name in step.__code__.co_varnames[: step.__code__.co_argcount]))
+        return run_step(self.place, x[:, 0], x[:, 1], 1 + self.place % 2, **parameters)
 
 
 def nested(x):

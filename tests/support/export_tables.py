@@ -107,6 +107,6 @@ def of_one_target(steps, target, levels):
     return model, rows
 
 
-class Sorted(ColumnStep):
+class Unwrapped(ColumnStep):
     def formula(self, x, place):
-        return np.sort(x)
+        return np.unwrap(x)

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from framework.engines.native.views import axis_groups
+from framework.graph.functions import positions
 from framework.graph.graph import Graph
 from framework.graph.loop import node_of
 from framework.graph.lower import Factor, Lowering, Rule, einsum_by_pairs
 from framework.graph.node import Node, matching, nodes_in
 from framework.graph.operations import COMPARISONS, OPERATIONS, kept_shape
+from framework.graph.symbol import symbol_of, value_of
 
 REDUCE = frozenset({"sum", "max", "min", "prod", "any", "all"})
 VIEWS = frozenset(name for name, row in OPERATIONS.items() if row.view)
@@ -175,6 +177,24 @@ def _find_extreme(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[
     return new.add("reshape", new.add("astype", place, to="i"), shape=node.shape)
 
 
+def _argsort(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
+    """Count the elements before each one, which is its place in the order, and write the number of each into its place.
+
+    Counting compares all pairs of an axis in loops that need no branch: up to 100 elements that is as fast as NumPy,
+    and for 1,000 it takes three times as long.
+    """
+    x, axis = symbol_of(_of_kind(new, args[0], "f")), node.attributes["axis"]
+    index = positions(x)
+    numbers: Any = np.broadcast_to(index[axis].astype(float), x.shape)
+    last = np.isnan(x)
+    value, turn = np.where(last, np.inf, x), np.where(last, numbers + x.shape[axis], numbers)
+    (mine, others), (my_turn, their_turn) = ([np.expand_dims(v, axis + n) for n in (1, 0)] for v in (value, turn))
+    before = (others < mine) | ((others == mine) & (their_turn < my_turn))
+    index[axis] = np.sum(np.where(before, 1.0, 0.0), axis=axis + 1).astype(int)
+    order = numbers.record("scatter_add", *index, axes=tuple(range(x.ndim)), shape=x.shape)
+    return value_of(order.astype(int))
+
+
 def _einsum(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
     return einsum_by_pairs(new, node, args, _contract)
 
@@ -240,6 +260,7 @@ _RULES: dict[str, Rule] = {
     "var": _var,
     "argmax": _find_extreme,
     "argmin": _find_extreme,
+    "argsort": _argsort,
     "einsum": _einsum,
     "fold": _fold,
 }
