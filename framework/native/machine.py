@@ -102,8 +102,8 @@ def _target() -> Any:
     return llvm().Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
 
 
-def object_file(text: str) -> bytes:
-    """Return the object file of LLVM's text, optimized for this processor."""
+def optimized(text: str) -> tuple[Any, Any]:
+    """Return the module of LLVM's text after its passes, and the target, which emits it for this processor."""
     module, target = llvm().parse_assembly(text), _target()
     module.triple, module.data_layout = target.triple, str(target.target_data)
     options = llvm().create_pipeline_tuning_options(speed_level=3)
@@ -111,8 +111,14 @@ def object_file(text: str) -> bytes:
     options.loop_interleaving = options.loop_unrolling = False  # twice the time to compile, and no faster
     builder = llvm().create_pass_builder(target, options)
     builder.getModulePassManager().run(module, builder)
-    found: bytes = target.emit_object(module)
-    return found
+    return module, target
+
+
+def object_file(text: str) -> bytes:
+    """Return the object file of LLVM's text, optimized for this processor."""
+    module, target = optimized(text)
+    contents: bytes = target.emit_object(module)
+    return contents
 
 
 class Function:
