@@ -18,10 +18,10 @@ def compile_model(model: Model) -> CompiledModel:
 
     It is called like the model, and computes with the weights that the model has at each call. It takes every model
     whose layers have graphs, also with several inputs and outputs, and keeps kernels for eight shapes of samples.
-    Where no kernel can be made, as for a layer that Python runs, NumPy computes the predictions, with a warning
-    that says why; ``engine`` of the result says which of the two does. Results agree with ``model(x)`` to a few
-    units of the last place. The prediction for a row does not depend on the rows beside it. Several threads may
-    call it.
+    Where no kernel can be made, as for a layer that Python runs, NumPy computes the predictions, with a warning that
+    says why; where it is only faster, without one. ``engine`` of the result says which of the two does. Results agree
+    with ``model(x)`` to a few units of the last place. The prediction for a row does not depend on the rows beside it.
+    Several threads may call it.
 
     Raises:
         SettingsError: ``model`` is not a model.

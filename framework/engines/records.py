@@ -47,6 +47,10 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
         self.op = op
 
 
+class Slower(CannotLower):
+    """A part that an engine could compile, but NumPy computes faster: a choice, of which no one is warned."""
+
+
 def run_compiler(make: Callable[[], Result]) -> Result:
     """Return what a compiler makes of formulas that have a graph.
 

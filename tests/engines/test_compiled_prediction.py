@@ -438,8 +438,6 @@ def test_a_residual_of_an_own_layer_predicts_in_a_kernel():
     [
         (Sequential(Dense(5, 3), Twice()), X, "Python runs 1 Twice, which has no graph"),
         (Sequential(Dense(5, 3), Centred()), X, "layer 1 Centred mixes rows, by mean over the rows"),
-        (Sequential(Dense(5, 1025), Dense(1025, 1024)), X[:2], "a layer of 1,049,600 weights"),
-        (Conv2D(filters=171, kernel=3, inputs=171), np.ones((1, 171, 3, 4)), "a layer of 263,169 weights"),
     ],
 )
 def test_what_has_no_kernel_is_computed_by_numpy(model, x, reason):
@@ -448,6 +446,20 @@ def test_what_has_no_kernel_is_computed_by_numpy(model, x, reason):
     assert fast.engine == "numpy"
     np.testing.assert_array_equal(fast(x), model(x))
     np.testing.assert_array_equal(fast.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "weights"),
+    [
+        (Sequential(Dense(5, 1025), Dense(1025, 1024)), X[:2], "1,049,600"),
+        (Conv2D(filters=171, kernel=3, inputs=171), np.ones((1, 171, 3, 4)), "263,169"),
+    ],
+)
+def test_numpy_computes_large_layers_without_a_warning_and_the_reason_says_so(model, x, weights):
+    fast = compile_model(model)
+    assert fast.engine == "numpy"
+    assert fast.reason.endswith(f"NumPy is faster for a layer of {weights} weights")
+    np.testing.assert_array_equal(fast(x), model(x))
 
 
 def trainer(engine, **settings):

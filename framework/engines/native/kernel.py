@@ -60,7 +60,7 @@ class GraphKernel(ABC):
         try:
             text = self._write()
         except CannotLower as error:
-            raise CannotLower(f"{_layer_with(error.op, model)}{error}") from None
+            raise type(error)(f"{_layer_with(error.op, model)}{error}") from None
         apart = self._apart(text)
         self.text = "\n\n".join(dict.fromkeys([*chain(*apart.values()), text]))
         self.settings = np.array([*self.emitter.settings, 0.0])

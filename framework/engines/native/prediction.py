@@ -15,7 +15,7 @@ from framework.engines.native.kernel import GraphKernel, bound_to
 from framework.engines.native.memory import NOTHING, lay_out
 from framework.engines.native.rewrite import prepare
 from framework.engines.native.views import coefficients
-from framework.engines.records import CannotLower, run_compiler
+from framework.engines.records import CannotLower, Slower, run_compiler
 from framework.graph.node import ordered
 from framework.graph.rows import mixing_operation
 from framework.graph.step import ModelGraph
@@ -264,7 +264,7 @@ class CompiledModel:
             kernel = PredictionKernel.of(self.model, shape, compiles=compiles)
         except CannotLower as error:
             kernel, self.reason = None, str(error)
-            if self._name:
+            if self._name and not isinstance(error, Slower):
                 warn(f"{self._name}: falling back to NumPy: {self.reason}")
         except Exception:  # noqa: BLE001 (the model itself raises it when it is called)
             return

@@ -16,7 +16,7 @@ from framework.engines.native.expressions import literal
 from framework.engines.native.indices import Index
 from framework.engines.native.views import ROWS, Buffer, View, coefficients, size_text
 from framework.engines.native.writer import Axes, Writer
-from framework.engines.records import CannotLower
+from framework.engines.records import CannotLower, Slower
 from framework.graph.node import Node
 from framework.native.lanes import lanes_text
 from framework.native.machine import processor
@@ -182,11 +182,11 @@ def _require_small(product: Product, parts: _Parts) -> None:
     """Refuse a product that NumPy computes faster, by BLAS, in which the bits of a row depend on the rows beside it.
 
     Raises:
-        CannotLower: It has too many weights.
+        Slower: It has too many weights.
     """
     weights = max((view.buffer.size for view in (product.a, product.b) if view.buffer.size < ROWS), default=0)
     if weights > (_MATRIX if len(parts.sums) == 1 else _WINDOWS):
-        raise CannotLower(f"NumPy is faster for a layer of {weights:,} weights")
+        raise Slower(f"NumPy is faster for a layer of {weights:,} weights")
 
 
 _GOOD = 2.0
