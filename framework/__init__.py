@@ -161,6 +161,7 @@ from framework.models.parameters import Parameters as Parameters
 from framework.models.sequences import (
     GRU as GRU,
     LSTM as LSTM,
+    Bidirectional as Bidirectional,
     MultiHeadAttention as MultiHeadAttention,
     PositionalEncoding as PositionalEncoding,
     SimpleRNN as SimpleRNN,

@@ -27,7 +27,7 @@ from framework.models.affine import Dense, Neuron
 from framework.models.convolution import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
 from framework.models.embedding import Embedding
 from framework.models.formulas import BatchNorm, Bilinear, GroupNorm, LayerNorm, RMSNorm
-from framework.models.sequences import GRU, LSTM, MultiHeadAttention, SimpleRNN
+from framework.models.sequences import GRU, LSTM, Bidirectional, MultiHeadAttention, SimpleRNN
 from framework.settings.messages import brief, worded
 
 
@@ -113,7 +113,8 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
     A layer has the name that ``model.parameters`` begins with: ``0``, ``block.1``. In
     ``Sequential(Dense(4, 8, ReLU()), Dense(8, 3))`` that is 1 for the second layer, in PyTorch's
     ``Sequential(Linear(4, 8), ReLU(), Linear(8, 3))`` it is 2: write ``layers={"1": "2"}``. Recurrent layers with one
-    name are those of one module: ``layers={"0": "rnn", "1": "rnn"}`` is ``LSTM(..., num_layers=2)``. Settings and the
+    name are those of one module: ``layers={"0": "rnn", "1": "rnn"}`` is ``LSTM(..., num_layers=2)``. Both layers of a
+    Bidirectional have its name, as in ``LSTM(..., bidirectional=True)``. Settings and the
     model's ``preprocess`` have no place in a ``state_dict``.
 
     Args:
@@ -231,7 +232,7 @@ def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterato
     """Give each layer's rules, with PyTorch's names of its arrays."""
     places = dict(model.placed())
     renamed = _renamed(places, layers or {}, name)
-    levels: Counter[str] = Counter()
+    levels: Counter[tuple[str, str]] = Counter()
     for place, layer in places.items():
         rules = _LAYERS.get(type(layer))
         if isinstance(layer, Composite) or (rules is None and not _arrays(layer)):
@@ -246,8 +247,10 @@ def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterato
                 f"units={layer.units} and inputs={layer.inputs}"
             )
         start = renamed[place] and f"{renamed[place]}."
-        level = f"_l{levels[start]}"
-        levels[start] += rules[0].theirs[0].endswith("_l0")
+        outer = places[place.rpartition(".")[0]]
+        end = "_reverse" if isinstance(outer, Bidirectional) and layer is outer.backwards else ""
+        level = f"_l{levels[start, end]}{end}"
+        levels[start, end] += rules[0].theirs[0].endswith("_l0")
         for rule in rules:
             yield layer, rule, tuple(f"{start}{re.sub('_l0$', level, each)}" for each in rule.theirs)
 
@@ -270,7 +273,8 @@ def _renamed(places: Mapping[str, Model], layers: Mapping[str, str], name: str) 
     for place in places:  # what is outside comes first
         if place:
             outer, _, last = place.rpartition(".")
-            found[place] = layers.get(place, f"{found[outer]}.{last}" if found[outer] else last)
+            own = [] if isinstance(places[outer], Bidirectional) else [last]
+            found[place] = layers.get(place, ".".join(filter(None, [found[outer], *own])))
     return found
 
 

@@ -18,14 +18,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from framework.activations.basic import Sigmoid, Softmax
+from framework.arrays import Arrays, Record
 from framework.errors import SettingsError
 from framework.graph.loop import loop
+from framework.models.composite import Composite
 from framework.models.initializers import Glorot, Initializer, Orthogonal
 from framework.models.layer import Layer, require_multiple
 from framework.settings.component import Count, Positive
+from framework.settings.messages import brief
 from framework.shapes import Shape
 
 _SIGMOID = Sigmoid()
@@ -179,6 +183,71 @@ class LSTM(_Recurrent):
         gates = _SIGMOID(h[:2])
         cell = gates[1] * cell + gates[0] * np.tanh(h[2])
         return _SIGMOID(h[3]) * np.tanh(cell), cell
+
+
+class Bidirectional(Composite):
+    """Two recurrent layers, the second of which reads the sequence from its end: a[t] = (h[t], g[t]).
+
+    A sample is (steps, inputs). With ``returns="all"``, h[t] are the states of ``forwards`` after the steps up to t and
+    g[t] those of ``backwards`` after the steps from the last one down to t, side by side on the last axis: (steps,
+    2 units). With ``returns="last"`` they are the states after the whole sequence, (2 units,). Steps that ``masking``
+    skips are skipped in both directions.
+
+    Args:
+        forwards: A ``SimpleRNN``, ``GRU`` or ``LSTM``.
+        backwards: The layer that reads from the end; left out, one with the settings of ``forwards`` and parameters of
+            its own, which start like those of ``forwards`` only if that has a seed.
+        dtype: "float64" or "float32", which the layers become; None is that of the layers.
+
+    Raises:
+        SettingsError: A layer is not recurrent, or the two differ in ``returns``.
+        UsageError: A layer already belongs to a model, or an optimizer is bound to it.
+
+    Example:
+        >>> import numpy as np
+        >>> model = Bidirectional(GRU(3, inputs=2, returns="all"))
+        >>> model(np.zeros((4, 5, 2))).shape
+        (4, 5, 6)
+        >>> list(model.parameters)[::4]
+        ['forwards.weights', 'backwards.weights']
+
+    Source:
+        Schuster and Paliwal, Bidirectional recurrent neural networks (1997); joined as by Keras's ``Bidirectional`` and
+        PyTorch's ``bidirectional=True``.
+    """
+
+    forwards: Layer
+    backwards: Layer
+
+    def __init__(self, forwards: Layer, backwards: Layer | None = None, *, dtype: npt.DTypeLike | None = None) -> None:
+        second = forwards if backwards is None else backwards
+        for name, layer in {"forwards": forwards, "backwards": second}.items():
+            if not isinstance(layer, _Recurrent):
+                raise SettingsError(
+                    f"Bidirectional: argument '{name}' must be a SimpleRNN, GRU or LSTM; got {brief(layer)}; for other "
+                    "layers, write a Composite"
+                )
+            if layer.returns != (other := getattr(forwards, "returns", None)):
+                raise SettingsError(
+                    f"Bidirectional: both layers must have the same returns; got '{other}' and '{layer.returns}'"
+                )
+        super().__init__(forwards=forwards, backwards=second.replace() if second is forwards else second, dtype=dtype)
+
+    def children(self) -> Mapping[str, Layer]:
+        return {"forwards": self.forwards, "backwards": self.backwards}
+
+    def settle(self, shape: Shape) -> Shape:
+        for layer in self.parts.values():
+            layer.infer_shape(shape, settle=True)
+        return self.shape_after(shape)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        (*steps, units), (*_, more) = (layer.infer_shape(shape) for layer in self.parts.values())
+        return (*steps, units + more)
+
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
+        ahead, back = self.forward_child("forwards", x, record), self.forward_child("backwards", x[:, ::-1], record)
+        return np.concatenate([ahead, back[:, ::-1] if back.ndim == x.ndim else back], axis=-1)
 
 
 _SOFTMAX = Softmax()

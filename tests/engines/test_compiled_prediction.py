@@ -149,7 +149,7 @@ def test_many_rows_of_large_samples_take_little_memory():
     tracemalloc.stop()
     assert peak < 40e6  # the outputs of the convolution for all rows are 102 MB
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_allclose(found, model(x), rtol=1e-12)
+    np.testing.assert_allclose(found, model(x), rtol=1e-12, atol=1e-15)  # a mean of 40,000 numbers may be near 0
 
 
 def test_each_length_of_a_sequence_is_compiled(monkeypatch):

@@ -13,20 +13,25 @@ from framework import (
     LSTM,
     RBF,
     BatchNorm,
+    Bidirectional,
     Bilinear,
     CheckpointError,
     Conv1D,
     Conv2D,
+    ConvTranspose1D,
+    ConvTranspose2D,
     DataError,
     Dense,
     Embedding,
     Flatten,
+    GroupNorm,
     LayerNorm,
     MaxPool,
     MultiHeadAttention,
     Neuron,
     ReLU,
     Residual,
+    RMSNorm,
     Sequential,
     SettingsError,
     SimpleRNN,
@@ -136,6 +141,67 @@ def test_a_network_takes_a_state_dict_from_a_file(case, tmp_path):
     if name == "images":
         assert ours["4.num_batches_tracked"].dtype == theirs["4.num_batches_tracked"].dtype == np.int64
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs if key != "4.num_batches_tracked")
+
+
+ALIKE = {
+    "rms norm": (lambda: RMSNorm(6), (5, 6), lambda nn: nn.RMSNorm(6, eps=1e-5)),
+    "group norm": (lambda: GroupNorm(2, units=6), (6, 3, 2), lambda nn: nn.GroupNorm(2, 6)),
+    "groups": (
+        lambda: Conv2D(filters=4, kernel=3, stride=2, padding=1, groups=2, inputs=6),
+        (6, 5, 4),
+        lambda nn: nn.Conv2d(6, 4, 3, stride=2, padding=1, groups=2),
+    ),
+    "transposed": (
+        lambda: ConvTranspose1D(filters=4, kernel=3, stride=2, padding=1, dilation=2, inputs=6),
+        (6, 5),
+        lambda nn: nn.ConvTranspose1d(6, 4, 3, stride=2, padding=1, dilation=2),
+    ),
+    "transposed groups": (
+        lambda: ConvTranspose2D(filters=4, kernel=(3, 2), stride=(2, 3), groups=2, inputs=6),
+        (6, 3, 4),
+        lambda nn: nn.ConvTranspose2d(6, 4, (3, 2), stride=(2, 3), groups=2),
+    ),
+    "both directions": (
+        lambda: Bidirectional(GRU(4, inputs=3, returns="all")),
+        (5, 3),
+        lambda nn: nn.GRU(3, 4, bidirectional=True, batch_first=True),
+    ),
+}
+"""Layers, the shape of a sample, and the modules that are alike."""
+
+
+@needs_pytorch
+@pytest.mark.parametrize(("make", "shape", "module"), ALIKE.values(), ids=ALIKE)
+def test_a_module_with_our_numbers_gives_our_outputs(make, shape, module):
+    import torch
+
+    layer, theirs, rng = make(), module(torch.nn).double(), np.random.default_rng(0)
+    layer.parameters.vector[:] = rng.normal(size=layer.parameters.vector.size)
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(layer).items()})
+    x = rng.normal(size=(7, *shape))
+    output = theirs(torch.from_numpy(x))
+    output = output[0] if isinstance(output, tuple) else output
+    require_close(layer(x), output.detach().numpy(), "float64")
+
+
+def test_the_names_and_shapes_of_layers_whose_axes_are_in_another_order():
+    def shapes(model, **settings):
+        return {name: array.shape for name, array in to_torch(model, **settings).items()}
+
+    assert shapes(ConvTranspose2D(filters=4, kernel=(3, 2), groups=2, inputs=6)) == {
+        "weight": (6, 2, 3, 2),
+        "bias": (4,),
+    }
+    assert shapes(Conv1D(filters=4, kernel=3, groups=2, inputs=6)) == {"weight": (4, 3, 3), "bias": (4,)}
+    assert shapes(RMSNorm(6)) == {"weight": (6,)}
+    first, second = Bidirectional(GRU(4, inputs=3, returns="all")), Bidirectional(GRU(4))
+    found = shapes(Sequential(first, second), layers={"0": "rnn", "1": "rnn"})
+    weights = {name: shape for name, shape in found.items() if "weight_ih" in name}
+    assert weights == {
+        **dict.fromkeys(("rnn.weight_ih_l0", "rnn.weight_ih_l0_reverse"), (12, 3)),
+        **dict.fromkeys(("rnn.weight_ih_l1", "rnn.weight_ih_l1_reverse"), (12, 8)),
+    }
+    assert len(found) == 16
 
 
 def test_a_neuron_is_a_linear_map_of_one_unit():

@@ -11,6 +11,7 @@ from framework import (
     LSTM,
     RBF,
     AveragePool,
+    Bidirectional,
     Bilinear,
     Component,
     Conv1D,
@@ -26,7 +27,6 @@ from framework import (
     MultiHeadAttention,
     Permute,
     PositionalEncoding,
-    ReLU,
     Reshape,
     RMSNorm,
     Sequential,
@@ -59,7 +59,7 @@ MODELS = {
     "transposed": (
         lambda: (
             *(Conv2D(filters=4, kernel=3, stride=2), ConvTranspose2D(filters=2, kernel=3, stride=2, groups=2)),
-            *(ReLU(), Flatten(), Dense(units=2)),
+            *(Flatten(), Dense(units=2)),
         ),
         (2, 5, 6),
     ),
@@ -74,6 +74,10 @@ MODELS = {
     "rnn": (lambda: (SimpleRNN(units=3), Dense(units=2)), (5, 4)),
     "gru": (lambda: (GRU(units=3, returns="all", masking=0.0), GRU(units=3), Dense(units=2)), (5, 4)),
     "lstm": (lambda: (LSTM(units=3), Dense(units=2)), (5, 4)),
+    "both directions": (
+        lambda: (Bidirectional(GRU(units=3, returns="all")), Bidirectional(LSTM(units=2)), Dense(units=2)),
+        (5, 4),
+    ),
     "attention": (
         lambda: (PositionalEncoding(), MultiHeadAttention(heads=2, causal=True), Flatten(), Dense(units=2)),
         (5, 4),
@@ -187,9 +191,10 @@ def test_it_appears_in_the_summary(layers, shape):
     model = Sequential(*layers())
     model.settle(shape)
     lines = model.summary().splitlines()
-    assert len(lines) == len(model) + 3
-    for place, layer in enumerate(model):
-        assert lines[place + 1].startswith(f"{place} {type(layer).__name__}")
+    layers = [*model.placed()][1:]
+    assert len(lines) == len(layers) + 3
+    for (place, layer), line in zip(layers, lines[1:], strict=False):
+        assert line.startswith(f"{place} {type(layer).__name__}")
 
 
 def test_data_that_is_refused_leaves_the_model_unsettled():

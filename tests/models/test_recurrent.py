@@ -3,9 +3,21 @@
 import numpy as np
 import pytest
 from layer_pieces import compare, require_close
-from oracles import stored
+from oracles import jax_gradients, jnp, stored
 
-from framework import GRU, LSTM, CrossEntropy, Dense, Sequential, SettingsError, ShapeError, SimpleRNN, Softmax
+from framework import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    CrossEntropy,
+    Dense,
+    Sequential,
+    SettingsError,
+    ShapeError,
+    SimpleRNN,
+    Softmax,
+    UsageError,
+)
 from framework.emit.step import StepProgram
 from framework.graph.step import StepGraph
 
@@ -50,6 +62,60 @@ def test_value_and_gradients_are_those_of_pytorch(name, case):
         values["gradients.x"],
         ours(values, "gradients", name),
     )
+
+
+@pytest.mark.parametrize("returns", ["last", "all"])
+def test_both_directions_are_those_of_jax(returns):
+    model = Bidirectional(SimpleRNN(3, inputs=2, returns=returns))
+    rng = np.random.default_rng(0)
+    model.parameters.vector[:] = rng.normal(size=model.parameters.vector.size)
+    x = rng.normal(size=(4, 5, 2))
+
+    def theirs(x, p):
+        def states(name, order):
+            state, kept = jnp.zeros((len(x), 3)), {}
+            for t in order:
+                entry = x[:, t] @ p[f"{name}.weights"] + state @ p[f"{name}.recurrent"]
+                kept[t] = state = jnp.tanh(entry + p[f"{name}.bias"])
+            return state if returns == "last" else jnp.stack([kept[t] for t in range(5)], axis=1)
+
+        return jnp.concatenate([states("forwards", range(5)), states("backwards", range(4, -1, -1))], axis=-1)
+
+    ours = model.forward(x)
+    upstream = rng.normal(size=ours.shape)
+    output, (dx, gradients) = jax_gradients(theirs, x, dict(model.parameters), upstream=upstream)
+    require_close(ours, output, "float64")
+    require_close(model.backward(upstream), dx, "float64")
+    for name, gradient in gradients.items():
+        require_close(model.parameters.gradients[name], gradient, "float64")
+
+
+@EACH
+def test_each_direction_is_the_layer_alone_and_skips_the_same_steps(cls):
+    model = Bidirectional(cls(3, inputs=2, masking=0.0, returns="all"))
+    x = np.random.default_rng(0).normal(size=(2, 5, 2))
+    x[:, 3:] = 0.0
+    one, other = (layer.copy() for layer in model)
+    assert not np.array_equal(one.parameters.vector, other.parameters.vector)
+    short = x[:, :3]
+    expected = np.concatenate([one(short), other(short[:, ::-1])[:, ::-1]], axis=-1)
+    require_close(model(x)[:, :3], expected, "float64")
+    assert not model(x)[:, 3:].any()
+
+
+def test_both_directions_fit_together_and_with_their_neighbours():
+    model = Sequential(GRU(4, inputs=3, returns="all"), Bidirectional(LSTM(2), GRU(5)), Dense(units=2))
+    assert model.settled
+    assert (model[1].shape_after((None, 4)), model[2].inputs) == ((7,), 7)
+    assert [layer.inputs for layer in model[1]] == [4, 4]
+    alike = Bidirectional(GRU(2, inputs=3, seed=1))
+    assert np.array_equal(*(layer.parameters.vector for layer in alike))
+    with pytest.raises(SettingsError, match=r"'forwards' must be a SimpleRNN, GRU or LSTM; got Dense\(.*a Composite"):
+        Bidirectional(Dense(2, 3))
+    with pytest.raises(SettingsError, match="the same returns; got 'last' and 'all'"):
+        Bidirectional(GRU(2), GRU(2, returns="all"))
+    with pytest.raises(UsageError, match="layer forwards already belongs to a model"):
+        Bidirectional(alike.forwards)
 
 
 @EACH

@@ -14,6 +14,7 @@ from framework import (
     Activation,
     AveragePool,
     BatchNorm,
+    Bidirectional,
     Bilinear,
     Composite,
     Conv1D,
@@ -124,6 +125,13 @@ MODELS = {
     "rnn": (lambda: [SimpleRNN(units=3, returns="all"), SimpleRNN(units=3)], (5, 4)),
     "gru": (lambda: [GRU(units=3, returns="all", masking=0.0), GRU(units=3)], (5, 4)),
     "lstm": (lambda: [LSTM(units=3, returns="all"), LSTM(units=2)], (5, 4)),
+    "both directions": (
+        lambda: [
+            Bidirectional(GRU(units=3, returns="all", masking=0.0)),
+            Bidirectional(LSTM(units=2), SimpleRNN(units=3)),
+        ],
+        (5, 4),
+    ),
     "behind a recurrence": (
         lambda: [
             SimpleRNN(units=4, returns="all"),

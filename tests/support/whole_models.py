@@ -44,6 +44,7 @@ from framework import (
     Activation,
     AveragePool,
     BatchNorm,
+    Bidirectional,
     Bilinear,
     BinaryCrossEntropy,
     Cauchy,
@@ -309,7 +310,8 @@ class WholeModel:
 
     def recurrent(self, returns):
         kind = self.pick(GRU, LSTM, SimpleRNN)
-        return kind(self.number(1, 4), returns=returns, masking=self.pick(None, 0.0))
+        layer = kind(self.number(1, 4), returns=returns, masking=self.pick(None, 0.0))
+        return Bidirectional(layer) if self.chance(0.25) else layer
 
     def _sequence(self, steps, width):
         units = self.number(1, 4)
