@@ -82,6 +82,7 @@ np.sort(x, axis=-2)                                   np.sort(np.rint(3 * x).ast
 np.sort(x > 0, axis=2)                                np.sort(np.where(w > 0, w, np.nan), kind='stable')
 np.argsort(x, axis=1)                                 np.argsort(np.rint(x), -1, stable=True)
 w.argsort(axis=None)                                  np.argsort(np.where(w > 0, w, np.nan), stable=True)
+np.argsort(np.tile(np.rint(c), 50), stable=True)      np.argsort(np.tile(np.rint(c), 50), kind='mergesort')
 np.median(w)                                          np.median(x, axis=1)
 np.median(x, axis=(1, -1), keepdims=True)             np.median(np.where(w > -1, w, np.nan), axis=0)
 np.median(np.rint(3 * x).astype(int), axis=-1)        np.median(x[:, :, :1], axis=-1)
