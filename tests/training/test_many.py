@@ -173,6 +173,12 @@ def shared_scan(x):
     return loop(step, 0.0 * x[:, :1], x.reshape(-1, 5, 1))[1].reshape(-1, 5)
 
 
+def in_order(x, w):
+    """Look elements up by orders that each model has of its own, also in an array that all share."""
+    shared = np.asarray(np.linspace(-1.0, 1.0, 7), like=x)
+    return np.sort(x * w) + shared[np.argsort(x)] - np.median(x, axis=1, keepdims=True)
+
+
 LAYERS = {
     "a recurrence of the rows alone": lambda: [Layer.of(shared_scan)],
     "batch norm": lambda: [Dense(5, 7), BatchNorm(7), Tanh()],
@@ -185,6 +191,7 @@ LAYERS = {
         *(MaxPool(window=2), Conv1D(filters=2, kernel=2), Flatten()),
     ],
     "written by hand": lambda: [Dense(5, 5), Doubled(units=5), Tanh()],
+    "orders": lambda: [Dense(5, 7), Layer.of(in_order, shapes={"w": (7,)})],
     "a user's": lambda: [Layer.of(lambda x, w: np.einsum("ni,ijk->nj", x, w) * x[:, :1], shapes={"w": (5, 7, 2)})],
 }
 """Layers before the last one, of samples of 5 numbers."""
@@ -254,7 +261,9 @@ def test_weights_of_rows_count(own_orders):
     require_equal(trainer.fit_many(models, (X, CLASSES, weights), seeds=seeds), expected, 1e-12)
 
 
-def test_a_vector_holds_as_many_models_as_it_has_numbers(monkeypatch):
+@pytest.fixture
+def blocks(monkeypatch):
+    """The blocks of models that took steps in one kernel: how many models, and whether the kernel made the steps."""
     blocks, advance = [], ManySteps.advance
 
     def noted(self, block):
@@ -262,9 +271,19 @@ def test_a_vector_holds_as_many_models_as_it_has_numbers(monkeypatch):
         return blocks[-1][1]
 
     monkeypatch.setattr(ManySteps, "advance", noted)
+    return blocks
+
+
+def test_a_vector_holds_as_many_models_as_it_has_numbers(blocks):
     lanes = processor().registers.lanes("double")
     trainer_of(CrossEntropy()).fit_many([classifier(seed) for seed in range(lanes + 3)], (X, CLASSES))
     assert {*blocks} == {(lanes, True), (3, True)}
+
+
+def test_models_that_sort_are_trained_at_once(blocks):
+    models = [Sequential(*LAYERS["orders"](), Dense(7, 2, Softmax()), seed=seed) for seed in range(3)]
+    trainer_of(CrossEntropy()).fit_many(models, (X, CLASSES))
+    assert {*blocks} == {(3, True)}
 
 
 def test_a_second_run_gives_the_same_bits():

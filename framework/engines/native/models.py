@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from framework.engines.native.products import letters_of
 from framework.engines.native.rewrite import JOINS, PRODUCTS, REDUCE, is_elementwise
 from framework.engines.records import CannotLower
@@ -76,10 +78,19 @@ class _Axis:
         if node.op in JOINS:
             args = tuple(map(self.widened, node.args))
             return self._new.made(node.op, args, self._attributes(node), shape, node.kind)
-        if node.op not in _ATTRIBUTES or any(arg in self._wide for arg in nodes_in(node.args[1:])):
+        own_indices = any(arg in self._wide for arg in nodes_in(node.args[1:]))
+        if own_indices and _looks_elements_up(node):
+            return self._look_up(node, shape)
+        if node.op not in _ATTRIBUTES or own_indices:
             raise CannotLower(f"np.{node.op} has no form for several models at once", node.op)
         args = (self.known[node.args[0]], *map(self._of, node.args[1:]))
         return self._new.made(node.op, args, self._attributes(node), shape, node.kind)
+
+    def _look_up(self, node: Node, shape: tuple[int, ...]) -> Any:
+        """Return a look-up of single elements, or its reverse, by indices that each model has of its own."""
+        indices = *map(self._beside, node.args[1:]), self._new.constant(np.arange(self._count))
+        attributes = self._attributes(node) | {"axes": (*node.attributes["axes"], len(node.attributes["axes"]))}
+        return self._new.made(node.op, (self.widened(node.args[0]), *indices), attributes, shape, node.kind)
 
     def _attributes(self, node: Node) -> dict[str, Any]:
         rules = _ATTRIBUTES.get(node.op, {})
@@ -126,6 +137,14 @@ class _Axis:
         terms = [letters + axis * (arg in self._wide) for letters, arg in zip(factors, node.args, strict=True)]
         subscripts = f"{','.join(terms)}->{result}{axis}"
         return self._new.add("einsum", *map(self._of, node.args), subscripts=subscripts)
+
+
+def _looks_elements_up(node: Node) -> bool:
+    """Return whether an operation looks single elements up, or adds to them, by an index for each axis."""
+    if node.op not in ("gather", "scatter_add"):
+        return False
+    shape = node.args[0].shape if node.op == "gather" else node.attributes["shape"]
+    return len(node.attributes["axes"]) == len(shape)
 
 
 _LETTERS = "zyxwvutsrqponmlkjihgfedcba"
