@@ -361,8 +361,9 @@ def draw_numbers(graph: ModelGraph, key: tuple[int, ...] | None, rows: int) -> l
             raise UsageError(
                 f"{draw.label} draws random numbers in training: write forward(x, key=(seed, epoch, step))"
             )
-        drawn.append(np.empty((rows, *draw.shape), np.float32))
-        draw.fill(drawn[-1], key)
+        numbers = np.empty((rows, *draw.shape), np.float32)
+        draw.fill(numbers, key)
+        drawn.append(numbers.astype(graph.graph.dtype, copy=False) if draw.wide else numbers)
     return drawn
 
 

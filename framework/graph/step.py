@@ -17,7 +17,8 @@ from framework.errors import DerivativeError
 from framework.graph.gradient import gradients
 from framework.graph.graph import KINDS, Graph
 from framework.graph.lower import Lowering
-from framework.graph.node import Node
+from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.operations import COMPARISONS
 from framework.graph.rows import over_shards
 from framework.graph.symbol import Symbol, value_of
 from framework.graph.trace import ROWS, trace
@@ -133,9 +134,11 @@ class ModelGraph:
         self.buffers = dict(zip(walk.buffers, traced.outputs[count + 1 :], strict=True))
         self.x = {name: traced.inputs[name] for name in samples}
         self.numbers = {name: traced.inputs[f"number {name}"] for name in numbers}
-        self.draws, self._ends = walk.drawn, walk.ends
+        computed = _computed_with(traced.outputs)
+        self.draws = [(draw._replace(wide=node in computed), node) for draw, node in walk.drawn]
+        self._ends = walk.ends
         ends = sorted(node.place for node in self._ends)
-        parts = tuple(draw for draw, _ in walk.drawn), tuple(ids[:2] for ids in walk.ids), *ends
+        parts = tuple(draw for draw, _ in self.draws), tuple(ids[:2] for ids in walk.ids), *ends
         self.key = identity, traced.key, sample, shards, self.minimum, str(self.outputs), *parts
         if shards:
             self._share_out()
@@ -331,6 +334,13 @@ class LossGraph:
         for seed, delta in zip(seeds.values(), deltas, strict=True):
             known[seed] = lowering.graph.add("broadcast_to", delta, shape=seed.shape)
         return totals
+
+
+def _computed_with(outputs: Iterable[Any]) -> set[Node]:
+    """Return the nodes that are results, or that other operations than comparisons read."""
+    results = nodes_in(outputs)
+    readers = (node for node in ordered(results) if node.op not in COMPARISONS)
+    return {*results, *(arg for node in readers for arg in nodes_in(node.args))}
 
 
 class Step(NamedTuple):

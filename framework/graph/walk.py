@@ -33,12 +33,15 @@ class Draw(NamedTuple):
         place: What follows (seed, epoch, step) in its key: where the layer is in the model.
         shape: The shape for one row.
         label: The layer, for messages.
+        wide: Whether a formula computes with the numbers, in the dtype of the model. Numbers that it only compares, as
+            Dropout does, stay float32.
     """
 
     name: str
     place: tuple[int, ...]
     shape: tuple[int, ...]
     label: str
+    wide: bool = True
 
     def fill(self, out: Array, key: tuple[int, ...]) -> None:
         """Draw the numbers of some rows from the key of their pass."""

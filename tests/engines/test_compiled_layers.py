@@ -53,16 +53,30 @@ class Peaks(Layered):
 
 
 class Noisy(Layered):
-    """A layer whose random numbers are computed with plain numbers, in float32."""
+    """A layer that computes with its random numbers before it joins them with x."""
+
+    mixes_rows = True
+
+    kind: str
 
     def draws(self, shape):
         return {"noise": shape}
 
     def formula(self, x, noise):
-        return x + 0.1 * (noise - 0.5)
+        return x + NOISES[self.kind](noise)
 
     def predict_formula(self, x):
         return x
+
+
+NOISES = {
+    "scaled": lambda u: 0.1 * (u - 0.5),
+    "squared": lambda u: u * u,
+    "root": np.sqrt,
+    "Gumbel": lambda u: -np.log(-np.log(0.1 + 0.8 * u)),
+    "compared with what is computed": lambda u: np.where(2.0 * u < 0.7, 0.1, 0.0),
+    "of other rows": lambda u: (u @ u.T) @ u / 100,
+}
 
 
 class Same(Layered):
@@ -93,10 +107,9 @@ def test_dropout_has_the_masks_of_the_numpy_engine(batch_size):
     )
 
 
-def test_a_formula_of_random_numbers_alone_is_left_to_numpy():
-    with pytest.warns(UserWarning, match="random numbers alone"):
-        run = trainer(loss=MeanSquaredError()).fit(Sequential(Noisy(), Dense(3, 2)), (X, Y))
-    assert run.engine == "numpy"
+@pytest.mark.parametrize("kind", NOISES)
+def test_a_formula_of_random_numbers_alone_is_that_of_the_numpy_engine(kind):
+    require_agreement(both(Sequential(Noisy(kind), Dense(3, 2))))
 
 
 def test_a_buffer_may_become_a_number():

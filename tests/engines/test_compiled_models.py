@@ -5,7 +5,6 @@ make its model again.
 """
 
 import os
-import re
 import warnings
 
 import numpy as np
@@ -25,21 +24,15 @@ from framework.trees import leaves, take
 COUNT = int(os.environ.get("MODELS", "30"))
 CASES = pytest.mark.parametrize("case", range(COUNT))
 KINDS = pytest.mark.parametrize("kind", [WholeModel, FormulaModel], ids=["model", "formula"])
-NOT_TAKEN = "random numbers alone"
 
 pytestmark = pytest.mark.share(1 / 10)
 
 
 def results_of_kernel(drawn):
-    """Return the results of the compiled engine, or None if the model has a layer that kernels leave to NumPy."""
+    """Return the results of the compiled engine, which must not fall back."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
-            return results(drawn, "compiled")
-        except UserWarning as said:
-            if re.search(NOT_TAKEN, str(said)):
-                return None
-            raise
+        return results(drawn, "compiled")
 
 
 @pytest.mark.usefixtures("without_passes")
@@ -47,9 +40,7 @@ def results_of_kernel(drawn):
 @CASES
 def test_a_random_model_learns_in_a_kernel_as_with_numpy(kind, case, pytestconfig):
     drawn = kind(pytestconfig.option.rotation, case)
-    found = results_of_kernel(drawn)
-    if found is not None:
-        require_agreement(drawn, found)
+    require_agreement(drawn, results_of_kernel(drawn))
 
 
 @pytest.mark.usefixtures("without_passes")
@@ -73,8 +64,6 @@ def test_a_random_formula_of_float32_rounds_as_with_numpy(case, pytestconfig):
 def test_memory_that_arrays_share_gives_the_same_bits_as_memory_of_their_own(kind, case, pytestconfig):
     drawn = kind(pytestconfig.option.rotation, 1000 + case)
     shared = results_of_kernel(drawn)
-    if shared is None:
-        return
     with separate_memory() as wholes:
         apart = results(drawn, "compiled")
     for name, value in shared.items():
@@ -90,9 +79,8 @@ def test_a_kernel_read_as_python_stays_within_its_arrays(kind, case, pytestconfi
     drawn = kind(pytestconfig.option.rotation, 2000 + case)
     with separate_memory() as wholes:
         found = results_of_kernel(drawn)
-    if found is not None:
-        require_agreement(drawn, found)
-        require_margins(wholes)
+    require_agreement(drawn, found)
+    require_margins(wholes)
 
 
 @KINDS

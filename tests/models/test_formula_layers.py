@@ -388,6 +388,26 @@ def test_buffers_and_draws_reach_the_formula_by_name():
         layer.forward(X)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_formula_computes_with_random_numbers_in_the_dtype_of_the_model(dtype):
+    class Noisy(Layer):
+        scale: float | None
+
+        def draws(self, shape):
+            return {"noise": shape}
+
+        def formula(self, x, noise):
+            return noise + 0.0 * x if self.scale is None else self.scale * noise + 0.0 * x
+
+        def predict_formula(self, x):
+            return x
+
+    x = np.ones((6, 4))
+    drawn, scaled = (Noisy(scale, dtype=dtype).forward(x, key=(0, 1, 2)) for scale in (None, 0.1))
+    assert scaled.dtype == dtype
+    assert np.array_equal(scaled, drawn * np.dtype(dtype).type(0.1))
+
+
 def test_dropout_and_layer_norm_serve_samples_with_more_axes():
     x = RNG.normal(size=(3, 5, 4))
     model = Sequential(Dense(4, 6, Tanh()), LayerNorm(6), Dropout(0.5), Dense(6, 2))

@@ -217,4 +217,6 @@ class JaxEngine(ChunkEngine):
         return tuple(parameters.views[name] for name in parameters.frozen)
 
     def _drawn(self, plan: Plan, steps: int, size: int, capacity: int) -> tuple[Array, ...]:
-        return tuple(self.draw((draw for draw, _ in plan.graph.model.draws), steps, size, capacity))
+        draws = [draw for draw, _ in plan.graph.model.draws]
+        numbers = zip(draws, self.draw(draws, steps, size, capacity), strict=True)
+        return tuple(array.astype(self.run.model.dtype) if draw.wide else array for draw, array in numbers)

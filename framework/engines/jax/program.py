@@ -85,8 +85,7 @@ class Program:
         jax, step, penalties, _ = self._functions
 
         def part(buffers: Any, batch: Any, draws: Any) -> Any:
-            drawn = (draw.astype(count.dtype) for draw in draws)  # else a formula computes with them in float32
-            found = step(*batch, count, *state.values, *fixed, *buffers, *drawn)
+            found = step(*batch, count, *state.values, *fixed, *buffers, *draws)
             stop = 2 + self.totals
             last = stop + len(state.values)
             end = last + len(buffers)

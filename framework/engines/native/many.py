@@ -62,8 +62,8 @@ class ManyKernel(StepKernel):
         self.models, self.shared, self.sources = (lanes,), shared, 1 if shared else lanes
         super().__init__(plan)
 
-    def _rewrite(self, outputs: list[Any], drawn: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
-        outputs, before = prepare(outputs, drawn)
+    def _rewrite(self, outputs: list[Any], compared: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
+        outputs, before = prepare(outputs, compared)
         inputs = {name: before[node] for name, node in self.plan.inputs.items() if node in before}
         own = [node for name, node in inputs.items() if not self._is_shared(name, node)]
         new, known = for_models(outputs, own, *self.models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -23,8 +23,7 @@ from framework.engines.native.views import Buffer, View
 from framework.engines.native.writer import KINDS
 from framework.engines.plan import Plan
 from framework.engines.records import CannotLower
-from framework.graph.node import Node, nodes_in, ordered
-from framework.graph.operations import COMPARISONS, OPERATIONS
+from framework.graph.node import Node, nodes_in
 
 LIMITS = {"float64": 1e280, "float32": 1e30}
 """The largest square of a gradient that a product makes of a step; the NumPy engine makes the steps beyond it."""
@@ -202,7 +201,8 @@ class StepKernel(GraphKernel):
         news = zip(graph.model.buffers, step.buffers, strict=True)
         changed = {name: node for name, node in news if node is not plan.inputs[f"number {name}"]}
         totals = [step.total, *step.totals]
-        drawn = {node for name, node in plan.inputs.items() if name.startswith("draw ")}
+        draws = enumerate(plan.graph.model.draws)
+        compared = {plan.inputs[f"draw {index}"] for index, (draw, _) in draws if not draw.wide}
         filled = step.total.graph.filled
         slopes = {
             name: slope if isinstance(slope, Node) else filled(slope, parameters[name].shape)
@@ -217,9 +217,7 @@ class StepKernel(GraphKernel):
             *slopes.values(),
             *plan.kept,
         ]
-        if self.dtype == "float64":
-            _require_wide(outputs, drawn)
-        new, known = self._rewrite(outputs, drawn)
+        new, known = self._rewrite(outputs, compared)
         takes = iter(new)
         self._sound = next(takes)
         self._totals = [next(takes) for _ in totals]
@@ -235,9 +233,9 @@ class StepKernel(GraphKernel):
             del self._gradients[fused.name]
         return inputs
 
-    def _rewrite(self, outputs: list[Any], drawn: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
+    def _rewrite(self, outputs: list[Any], compared: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
         """Return the outputs, rewritten for the schedule, and what each old node became."""
-        return prepare(outputs, drawn)
+        return prepare(outputs, compared)
 
     def _fusable(self, slopes: Mapping[str, Any]) -> Iterable[Fused]:
         """Give the products into which the update of a parameter goes."""
@@ -429,29 +427,14 @@ class StepKernel(GraphKernel):
         return np.array(spans, np.int64).reshape(-1, 3)
 
 
-def _require_wide(outputs: Iterable[Any], drawn: Collection[Node]) -> None:
-    """Refuse random numbers that a formula computes with alone: NumPy does it in float32.
-
-    Raises:
-        CannotLower: A formula does.
-    """
-    alone = set(drawn)
-    for node in ordered(nodes_in(outputs)):
-        args = nodes_in(node.args)
-        if args and alone.issuperset(args) and node.op not in {*COMPARISONS, "astype"}:
-            if not OPERATIONS[node.op].view:
-                raise CannotLower(f"a layer computes with its random numbers alone, which are float32, in np.{node.op}")
-            alone.add(node)
-
-
 class RowKernel(StepKernel):
     """A step on one row and its update."""
 
     single = True
 
-    def _rewrite(self, outputs: list[Any], drawn: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
+    def _rewrite(self, outputs: list[Any], compared: set[Node]) -> tuple[list[Any], dict[Node, Any]]:
         outputs, before = for_one_row(outputs)
-        new, known = prepare(outputs, {before.get(node, node) for node in drawn})
+        new, known = prepare(outputs, {before.get(node, node) for node in compared})
         return new, {old: known[node] for old, node in before.items() if node in known}
 
     def _gather(self, place: int, buffer: Buffer, *, squared: bool) -> list[str]:

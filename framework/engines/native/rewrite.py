@@ -46,21 +46,21 @@ def is_elementwise(node: Node) -> bool:
     return OPERATIONS[node.op].elementwise or node.op == "astype"
 
 
-def prepare(outputs: Iterable[Any], drawn: Iterable[Node] = ()) -> tuple[list[Any], dict[Node, Any]]:
+def prepare(outputs: Iterable[Any], compared: Iterable[Node] = ()) -> tuple[list[Any], dict[Node, Any]]:
     """Return the outputs in a new graph, rewritten for kernels, and what each old node became.
 
     Args:
         outputs: Nodes and plain numbers of one graph.
-        drawn: Inputs that are random numbers.
+        compared: Inputs that are random numbers, and only compared.
     """
     outputs = list(outputs)
-    lowering = Lowering(nodes_in(outputs)[0].graph, rule=partial(_rewrite, frozenset(drawn)))
+    lowering = Lowering(nodes_in(outputs)[0].graph, rule=partial(_rewrite, frozenset(compared)))
     return lowering.add(outputs), lowering.known
 
 
-def _rewrite(drawn: frozenset[Node], new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
+def _rewrite(compared: frozenset[Node], new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
     """Return what an operation becomes, or None for no change; see ``framework.graph.lower.Rule``."""
-    if node.op in COMPARISONS and not drawn.isdisjoint(node.args):
+    if node.op in COMPARISONS and not compared.isdisjoint(node.args):
         return _compare_draws(new, node, args)
     if node.op in _OF_NOTHING and any(0 in arg.shape for arg in nodes_in(args)):
         return new.filled(_OF_NOTHING[node.op], node.shape, node.kind)
@@ -74,7 +74,7 @@ def _rewrite(drawn: frozenset[Node], new: Graph, node: Node, args: tuple[Any, ..
 
 
 def _compare_draws(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
-    """Round numbers as NumPy does that compares them with draws, which are float32 in every model."""
+    """Round numbers as NumPy does, in which draws that are only compared are float32."""
     return new.add(node.op, *(arg if isinstance(arg, Node) else float(np.float32(arg)) for arg in args))
 
 
