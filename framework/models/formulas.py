@@ -142,7 +142,7 @@ class RMSNorm(_Normalization):
 
     Args:
         units: The number of inputs, and of outputs; left out, it comes from the layer before or from the data.
-        epsilon: Added to the mean, so that a row of zeros is not divided by 0.
+        epsilon: Added to the mean, so that a row of zeros is not divided by 0. PyTorch's default is the machine's.
 
     Raises:
         SettingsError: A setting is out of range.

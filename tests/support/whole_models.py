@@ -50,6 +50,7 @@ from framework import (
     Cauchy,
     Conv1D,
     Conv2D,
+    ConvTranspose1D,
     ConvTranspose2D,
     CosineSchedule,
     CosineSimilarity,
@@ -360,7 +361,12 @@ class WholeModel:
             (lambda: Flatten((channels, steps)), "row"),
             (GlobalAverage, "row"),
         ]
-        stay = [lambda: self.convolution(Conv1D, channels, steps), lambda: self.pool(steps), lambda: GroupNorm(1)]
+        stay = [
+            lambda: self.convolution(Conv1D, channels, steps),
+            lambda: self.pool(steps),
+            lambda: GroupNorm(1),
+            lambda: ConvTranspose1D(filters=self.number(1, 2), kernel=self.number(1, 3), stride=self.number(1, 2)),
+        ]
         return stay, go
 
     def _image(self, channels, height, width):
