@@ -218,6 +218,11 @@ def engine_of(name: str) -> type[Engine]:
     return engine
 
 
+def is_quiet(name: str) -> bool:
+    """Return whether the engine of a name falls back to NumPy without a warning."""
+    return name == AUTO
+
+
 def supported(name: str, *, shards: bool) -> type[Engine]:
     """Return the engine of a name, or NumPy's with a warning where it does not compute the ``shards`` of workers."""
     engine = engine_of(name)
@@ -235,4 +240,4 @@ def outputs_of(model: Model, name: str) -> Callable[[Any], tuple[Any, Any]] | No
     """
     engine = engine_of(name)
     engine.require()
-    return engine.predictor(model, quiet=name == AUTO)
+    return engine.predictor(model, quiet=is_quiet(name))

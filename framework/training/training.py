@@ -25,7 +25,7 @@ from framework.data.pieces import Piece, Position
 from framework.data.sources import hold_out, source_of
 from framework.data.splits import rows_of_parts
 from framework.emit.programs import forget
-from framework.engines import AUTO, Engine, engine_of, supported
+from framework.engines import Engine, engine_of, is_quiet, supported
 from framework.errors import CallbackError, DivergedError, nearest
 from framework.models import Model
 from framework.models.rows import multiply_adds, prepare, settling
@@ -246,7 +246,7 @@ class Training:
             strategy=self.strategy,
             watched=self.hears("on_batch_end"),
             within=[hook for hook in WITHIN if self.hears(hook)],
-            quiet=trainer.engine == AUTO,
+            quiet=is_quiet(trainer.engine),
             lifted=self.flushing.lifted,
         )
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer
-from framework.engines import AUTO, ENGINES, Engine, engine_of, supported
+from framework.engines import ENGINES, Engine, engine_of, supported
+from framework.engines.base import AUTO
 from framework.engines.native.engine import CompiledEngine
 
 X, Y = np.linspace(-1.0, 1.0, 40).reshape(20, 2), np.arange(20) % 2

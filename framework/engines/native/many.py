@@ -149,8 +149,8 @@ class ManyKernel(StepKernel):
         ]
 
 
-class Member(Protocol):
-    """A training of several.
+class Stepping(Protocol):
+    """A training among several.
 
     Attributes:
         maker: The engine that makes its steps.
@@ -173,12 +173,12 @@ class ManySteps:
         self._leaves: dict[int, tuple[Any, list[Array]]] = {}
         self._order: tuple[list[Array], Array] = [], np.zeros(0, np.int64)
 
-    def blocks(self, members: Iterable[Member]) -> list[list[Member]]:
+    def blocks(self, members: Iterable[Stepping]) -> list[list[Stepping]]:
         """Return the trainings in blocks of those that are alike; what has no kernel for several is alone."""
-        alike: dict[Any, list[Member]] = {}
+        alike: dict[Any, list[Stepping]] = {}
         for member in members:
             alike.setdefault(_key_of(member.maker, member.piece) or id(member), []).append(member)
-        blocks = list[list[Member]]()
+        blocks = list[list[Stepping]]()
         for group in alike.values():
             numbers: dict[tuple[int, int], int] = {}  # those that share rows go together
             for member in group:
@@ -190,7 +190,7 @@ class ManySteps:
                 blocks += [block] if len(block) > 1 and _kernel_of(block) else [[member] for member in block]
         return blocks
 
-    def advance(self, block: Sequence[Member]) -> bool:
+    def advance(self, block: Sequence[Stepping]) -> bool:
         """Make a chunk of steps of a block; return False if each training must make its next step alone."""
         begun, first, piece, kernel = time.perf_counter(), block[0].maker, block[0].piece, _kernel_of(block)
         assert kernel is not None
@@ -225,7 +225,7 @@ class ManySteps:
         models.pace.note(count, seconds, time.perf_counter() - begun - seconds)
         return count == len(weights)
 
-    def _steps(self, kernel: ManyKernel, block: Sequence[Member], rates: Sequence[Array], weights: Array) -> Steps:
+    def _steps(self, kernel: ManyKernel, block: Sequence[Stepping], rates: Sequence[Array], weights: Array) -> Steps:
         """Return the steps of a chunk."""
         piece, made, count = block[0].piece, block[0].maker.planned, len(weights)
         size, filled = piece.next_rows, _filled(block, *kernel.models)
@@ -249,7 +249,7 @@ class ManySteps:
             seen=False,
         )
 
-    def _rows(self, kernel: ManyKernel, block: Sequence[Member]) -> Array:
+    def _rows(self, kernel: ManyKernel, block: Sequence[Stepping]) -> Array:
         """Return the rows in the order of the epoch; where each model has its own, (row, model)."""
         rows = [member.piece.rows for member in block]
         if kernel.shared:
@@ -260,7 +260,7 @@ class ManySteps:
             self._order = rows, order
         return order
 
-    def _data(self, kernel: ManyKernel, block: Sequence[Member]) -> list[Array]:
+    def _data(self, kernel: ManyKernel, block: Sequence[Stepping]) -> list[Array]:
         """Return the leaves of the data; where each model has its own, each leaf of all models."""
         held = []
         for member in block[: kernel.sources]:
@@ -306,13 +306,13 @@ class _Models:
         reached: int = self._slot.workspace[self._kernel].run(steps, self._slot, self._state)
         return reached
 
-    def take(self, block: Sequence[Member]) -> None:
+    def take(self, block: Sequence[Stepping]) -> None:
         """Copy the numbers of models into the lanes; lanes without a model repeat the first one."""
         arrays = [_changing(State.of(member.maker.run.optimizer)) for member in _filled(block, self._lanes)]
         for whole, parts in zip(_changing(self._state), zip(*arrays, strict=True), strict=True):
             np.stack(parts, axis=-1, out=whole)
 
-    def give(self, block: Sequence[Member]) -> None:
+    def give(self, block: Sequence[Stepping]) -> None:
         """Copy the numbers, and the gradients of the last step, from the lanes to the models."""
         for lane, member in enumerate(block):
             parameters = member.maker.run.model.parameters
@@ -334,11 +334,11 @@ def _filled(values: Sequence[Any], lanes: int) -> list[Any]:
     return [*values, *[values[0]] * (lanes - len(values))]
 
 
-def _rows_of(member: Member) -> tuple[int, int]:
+def _rows_of(member: Stepping) -> tuple[int, int]:
     return id(member.piece.arrays[0]), id(member.piece.rows)
 
 
-def _lanes(member: Member) -> int:
+def _lanes(member: Stepping) -> int:
     """Return how many models are in a block."""
     return processor().registers.lanes("double" if member.maker.run.model.dtype == "float64" else "float")
 
@@ -354,7 +354,7 @@ def _key_of(engine: CompiledEngine, piece: Piece) -> Any:
     return made.compiled, piece.count, piece.size, piece.place, weighted
 
 
-def _kernel_of(block: Sequence[Member]) -> ManyKernel | None:
+def _kernel_of(block: Sequence[Stepping]) -> ManyKernel | None:
     """Return the kernel of a block, compiled once for trainings that are alike; None if there can be none."""
     pieces, lanes = [member.piece for member in block], _lanes(block[0])
     shared = all(piece.arrays is pieces[0].arrays and piece.rows is pieces[0].rows for piece in pieces)
@@ -378,7 +378,7 @@ def _numbers(engine: CompiledEngine, rates: Array) -> Array:
     return np.concatenate([*engine.planned.numbers(rates, engine.run.optimizer.steps)], axis=1)
 
 
-def _moving(kernel: ManyKernel, block: Sequence[Member], count: int, size: int) -> dict[str, Array]:
+def _moving(kernel: ManyKernel, block: Sequence[Stepping], count: int, size: int) -> dict[str, Array]:
     """Return the random numbers of some steps, and arrays for their outputs, by role and number."""
     draws = [draw for draw, _ in kernel.plan.graph.model.draws]
     drawn = zip(*(member.maker.draw(draws, count, size, count) for member in block), strict=True)
