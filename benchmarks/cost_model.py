@@ -34,7 +34,8 @@ from typing import NamedTuple
 import numpy as np
 
 from framework import CrossEntropy, DataParallel, Dense, ReLU, Sequential, SGDOptimizer, Softmax, Trainer, on
-from framework.parallel.mpi import started, workers
+from framework.parallel.mpi import workers
+from framework.parallel.strategy import started
 from framework.parallel.sums import Tree
 
 CORES = len(os.sched_getaffinity(0))

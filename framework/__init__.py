@@ -178,8 +178,7 @@ from framework.optimizers.formulas import (
     RMSPropOptimizer as RMSPropOptimizer,
     SGDOptimizer as SGDOptimizer,
 )
-from framework.parallel.mpi import rank as rank
-from framework.parallel.shards import DataParallel as DataParallel
+from framework.parallel.strategy import DataParallel as DataParallel, rank as rank
 from framework.preprocessing import ColumnStep as ColumnStep
 from framework.preprocessing.categories import Classes as Classes, Levels as Levels, OneHot as OneHot
 from framework.preprocessing.fitted import FittedPreprocess as FittedPreprocess

@@ -1,4 +1,4 @@
-"""Training on arrays imports nothing but what it needs."""
+"""Training on arrays imports nothing but what it needs: no extra, no masked arrays, nothing of several workers."""
 
 import subprocess
 import sys
@@ -33,11 +33,12 @@ ABSENT = (
     "onnx",
 )
 ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX", "jax")
-ABSENT += ("framework.native", "framework.engines.native", "framework.engines.jax")
+ABSENT += ("framework.native", "framework.engines.native", "framework.engines.jax", "framework.training.sharing")
+ABSENT += tuple(f"framework.parallel.{name}" for name in ("mpi", "shards", "sums", "workers"))
 
 
 @pytest.mark.share(1 / 3)
-def test_training_on_arrays_imports_no_extra_and_no_masked_arrays(tmp_path):
+def test_training_on_arrays_imports_only_what_it_needs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", CODE % (ABSENT,), str(tmp_path / "run.safetensors")],
         capture_output=True,

@@ -40,7 +40,7 @@ from framework.experiments.files.text import read_settings, without_found
 from framework.experiments.tables import as_trained, in_memory, labelled, require_trained, table_of, table_read_as
 from framework.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.models import Model
-from framework.parallel.mpi import expect_alone, started
+from framework.parallel.strategy import started
 from framework.reports.contents import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 from framework.training.loop import train
@@ -342,6 +342,8 @@ def require_one_process(experiment: Experiment) -> None:
             "that mpiexec or srun started; to train with all of them, call Trainer.fit in a script: framework launch "
             f"-n {count} script.py"
         )
+    from framework.parallel.mpi import expect_alone  # noqa: PLC0415 (which a training without others does not need)
+
     expect_alone()  # each process trains runs of its own
 
 

@@ -16,7 +16,8 @@ import click
 
 from framework.arithmetic import THREADS
 from framework.extras import installing
-from framework.parallel.mpi import RUN, started
+from framework.parallel.mpi import RUN
+from framework.parallel.strategy import started
 
 OVERSUBSCRIBE = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
 """Lets Open MPI 5 and 4 start more workers than cores, as MPICH does."""

@@ -28,6 +28,7 @@ import numpy as np
 from framework.arrays import Array
 from framework.errors import UsageError
 from framework.extras import installing, required
+from framework.parallel.strategy import started
 from framework.parallel.workers import Workers
 from framework.settings.messages import warn
 
@@ -339,34 +340,6 @@ def _unlink_memory() -> None:
 
 RUN = "from mpi4py import MPI, run; run.main()"
 """As python -m mpi4py, which ends all workers after an error, but MPI starts before the script, which may end early."""
-
-SIZES = {
-    "PMI_SIZE": "PMI_RANK",
-    "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
-    "MV2_COMM_WORLD_SIZE": "MV2_COMM_WORLD_RANK",
-    "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
-}
-"""The variables in which MPICH (and Intel MPI), Open MPI, MVAPICH and Slurm tell a process how many were started, and
-which of them it is."""
-
-
-def started() -> int:
-    """Return how many processes mpiexec or srun started together with this one; 1 without them."""
-    return max((int(text) for name in SIZES if (text := os.environ.get(name, "")).isdigit()), default=1)
-
-
-def rank() -> int:
-    """Return the number of this process, from 0, among those that mpiexec or srun started; 0 without them.
-
-    It reads the environment, and does not start MPI.
-
-    Example:
-        >>> if rank() == 0:
-        ...     print("once, whatever the number of workers")
-        once, whatever the number of workers
-    """
-    names = [SIZES[size] for size in SIZES if os.environ.get(size) == str(started())]
-    return int(os.environ.get(names[0], "0")) if names else 0
 
 
 def workers(timeout: float = 600.0) -> Workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from framework.metrics import Metric, WholeMetric
 from framework.metrics.base import OutputMetric, one_number
 from framework.models import Layer, Model
 from framework.models.rows import EVALUATION_ROWS, multiply_adds
-from framework.parallel.shards import SharedGradient
 from framework.trees import at, map_leaves, rows_in, sample_shape
+
+if TYPE_CHECKING:
+    from framework.parallel.shards import SharedGradient
 
 
 class Figures:

@@ -1,6 +1,7 @@
 """The loop of a training, which reads like the algorithm.
 
-data -> model.forward -> loss.backward -> model.backward -> optimizer.step -> callbacks -> history
+``Engine.advance`` makes a step: the gradients of a batch, then the update of the optimizer, with the hooks around them.
+An engine that compiles makes a chunk of several steps in one call.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from framework.models import Model
 from framework.runs.run import Run
-from framework.training.sharing import SharedTraining
 from framework.training.training import Training
 
 if TYPE_CHECKING:
@@ -33,9 +33,8 @@ def train(
     If the caller is ``shown``, it shows a bar, and says on an interruption how to resume.
     """
     name = name or ("fit" if run is None else "resume")
-    kind = Training if trainer.strategy is None else SharedTraining
     with ExitStack() as surroundings:
-        training = kind(trainer, surroundings, shown=shown)
+        training = _kind(trainer)(trainer, surroundings, shown=shown)
         training.check(model, data, validation, epochs, run, name)
         engine = training.engine()
         with training:
@@ -44,3 +43,12 @@ def train(
                     engine.advance(piece)
                 training.end_epoch()
     return training.run
+
+
+def _kind(trainer: Trainer) -> type[Training]:
+    """Return the training on several workers where the trainer has a strategy, else that of one."""
+    if trainer.strategy is None:
+        return Training
+    from framework.training.sharing import SharedTraining  # noqa: PLC0415 (nothing of several workers is imported else)
+
+    return SharedTraining

@@ -19,8 +19,6 @@ from framework.engines.step import overrides_loop
 from framework.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
 from framework.losses import Loss
 from framework.models import Layer, Model
-from framework.parallel.shards import DataParallel
-from framework.parallel.workers import Workers
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.reading import Blocks
 from framework.runs.memory import pack
@@ -29,6 +27,8 @@ from framework.settings.component import full_repr
 from framework.settings.messages import brief, printable, warn
 
 if TYPE_CHECKING:
+    from framework.parallel.strategy import DataParallel
+    from framework.parallel.workers import Workers
     from framework.training.trainer import Trainer
 
 _SETTINGS = ("model", "argument 'epochs'", "loss", "optimizer", "epochs", "batch_size", "seed", "metrics", "strategy")

@@ -22,8 +22,7 @@ from framework.metrics import Metric
 from framework.models import Model
 from framework.models.rows import predicted, prepare
 from framework.optimizers import BoundOptimizer, Optimizer
-from framework.parallel.mpi import warn_if_alone
-from framework.parallel.shards import DataParallel
+from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.regularizers import Regularizer
@@ -181,6 +180,8 @@ class Trainer(Component):
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
         if self.strategy is None and "mpi4py.MPI" in sys.modules:
+            from framework.parallel.mpi import warn_if_alone  # noqa: PLC0415 (which a process alone does not need)
+
             warn_if_alone()
         return train(self, model, data, validation, epochs, run, shown=True)
 

@@ -12,7 +12,8 @@ from framework.errors import UsageError
 from framework.experiments.experiment import Experiment
 from framework.experiments.sweeps.sweep import Sweep
 from framework.parallel import mpi
-from framework.parallel.mpi import RUN, rank, workers
+from framework.parallel.mpi import RUN, workers
+from framework.parallel.strategy import rank
 
 STARTED = {
     "PMI_SIZE": "PMI_RANK",
