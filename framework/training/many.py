@@ -165,6 +165,18 @@ def _alone(training: Training) -> Iterator[None]:
             raise
 
 
+class _ModelTraining(Training):
+    """The training of one model among several.
+
+    Attributes:
+        maker: The engine that makes its steps.
+        piece: The rows of its epoch.
+    """
+
+    maker: Engine
+    piece: Piece
+
+
 class _Interrupts:
     """Handles Ctrl-C and SIGTERM for all models: the first acts between two steps, the second at once."""
 
@@ -187,15 +199,15 @@ def _members(
     parts: Sequence[tuple[Any, Any]],
     epochs: int | None,
     threads: ExitStack,
-) -> list[Training]:
+) -> list[_ModelTraining]:
     """Check data and models before anything is trained, and return the members."""
-    members, known = list[Training](), dict[Any, Training]()
+    members, known = list[_ModelTraining](), dict[Any, _ModelTraining]()
     for trainer, model, part in zip(trainers, models, parts, strict=True):
         formulas = tuple((path, layer.origin, layer.settings_text) for path, layer in model.placed())
         seed = trainer.seed if isinstance(part[1], float) else None  # it draws the rows that are held out
         columns = None if model.unsettled() else model._built().columns[:2]
         alike = id(part), seed, id(model.preprocess), formulas, columns
-        first, member = known.get(alike), Training(trainer, threads, surrounded=True)
+        first, member = known.get(alike), _ModelTraining(trainer, threads, surrounded=True)
         if first is None:
             member.check(model, *part, epochs, None, NAME)
             if not isinstance(member.source, ArraySource):
@@ -212,7 +224,7 @@ def _members(
     return members
 
 
-def _trained(members: Sequence[Training], many: Any) -> list[Run]:
+def _trained(members: Sequence[_ModelTraining], many: Any) -> list[Run]:
     """Train all members; a member that diverges ends alone, another error ends all."""
     first = members[0]
     runs = [member.run for member in members]
@@ -252,7 +264,7 @@ def _trained(members: Sequence[Training], many: Any) -> list[Run]:
     return _ended(runs, diverged)
 
 
-def _begins(member: Training) -> bool:
+def _begins(member: _ModelTraining) -> bool:
     """Begin an epoch, and return whether to make it; end the training of a model that is done or is to stop."""
     with _alone(member):
         if member.begin_epoch():
@@ -261,7 +273,7 @@ def _begins(member: Training) -> bool:
     return False
 
 
-def _epoch(many: Any, members: Sequence[Training], check: Callable[[], None]) -> None:
+def _epoch(many: Any, members: Sequence[_ModelTraining], check: Callable[[], None]) -> None:
     """Make an epoch of all members, block by block."""
     orders: dict[Any, Piece] = {}
     for member in members:
@@ -285,16 +297,16 @@ def _epoch(many: Any, members: Sequence[Training], check: Callable[[], None]) ->
                 member.end_epoch()
 
 
-def _has_step(member: Training) -> bool:
+def _has_step(member: _ModelTraining) -> bool:
     """Return whether a model has a further step in this epoch."""
     return not (member.ended or member.piece.done or member.run.stop_reason is not None)
 
 
-def _advance(many: Any, block: Sequence[Training]) -> list[tuple[Training, DivergedError]]:
+def _advance(many: Any, block: Sequence[_ModelTraining]) -> list[tuple[_ModelTraining, DivergedError]]:
     """Make steps of a block; return the members that diverge, with their errors."""
     if len(block) > 1 and many.advance(block):
         return []
-    diverged = list[tuple[Training, DivergedError]]()
+    diverged = list[tuple[_ModelTraining, DivergedError]]()
     for member in block:
         try:
             if len(block) > 1:  # one step, which is not finite for some member

@@ -67,15 +67,11 @@ class Training:
         alone: Whether no other worker trains.
         noted: A signal that has come to this process, of which other workers may not know yet.
         ended: Whether it has ended, or has not begun.
-        piece: Of one among several, the rows of its epoch.
-        maker: Of one among several, the engine that makes its steps.
     """
 
     run: Run
     source: Source
     held_out: Source | None
-    piece: Piece
-    maker: Engine
 
     strategy: SharedGradient | None = None
     rank = 0
