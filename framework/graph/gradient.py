@@ -203,6 +203,8 @@ class _Reverse:
                 self._give(arg, part)
 
     def _back_elementwise(self, node: Node, g: Any) -> None:
+        if node.op in ("subtract", "divide") and node.args[0] is node.args[1]:
+            return  # x - x and x / x are constant: their two terms would cancel, but leave their rounding errors
         args = [symbol_of(arg) for arg in node.args]
         variable, slope = self._slope_of_formula(node) or (node, None)
         if slope is not None and not needed([node], {variable}) & self.ends - {node, variable}:

@@ -230,6 +230,9 @@ def size_of_terms(output, h):
     sizes = {h: 1.0}
     for node in ordered([output], {h}):
         args = [symbol_of(arg) for arg in node.args]
+        if node.op in ("subtract", "divide") and node.args[0] is node.args[1]:
+            sizes[node] = 0.0  # x - x and x / x have no slope
+            continue
         for arg, rule in zip(node.args, operations.OPERATIONS[node.op].rules, strict=False):
             if arg in sizes and rule is not None:
                 sizes[node] = sizes.get(node, 0.0) + abs(rule(sizes[arg], symbol_of(node), *args))
@@ -242,7 +245,13 @@ def slopes_that_count(node, h, points, true):
     return np.array([abs(x) > max(1e-60, 1e-6 * size) for x, size in zip(true, sizes, strict=True)])
 
 
-CANCELLING = ["1 + (np.cosh(h) - np.cosh(h))", "((np.exp(h) - 1) - np.exp(h)) - h", "h * (np.exp(h) - (np.exp(h) - 1))"]
+CANCELLING = [
+    "1 + (np.cosh(h) - np.cosh(h))",
+    "((np.exp(h) - 1) - np.exp(h)) - h",
+    "h * (np.exp(h) - (np.exp(h) - 1))",
+    "h**2 + np.exp(h / h)",
+    "(np.exp(h) - 1) / (h / h)",
+]
 
 
 @pytest.mark.parametrize("text", CANCELLING)
@@ -252,6 +261,15 @@ def test_terms_that_cancel_cancel_in_the_stable_form(text):
     value, slope = errors(stabilise(traced.outputs)[0], traced.inputs["h"], points, true)
     assert max(value) < 1e-15
     assert max(slope) < 1e-15
+
+
+@pytest.mark.parametrize("text", ["h - h", "h / h"])
+def test_a_number_minus_or_over_itself_has_no_slope_and_stays_missing_where_it_is(text):
+    traced, points = trace(eval(f"lambda h: {text}"), {"h": (OPEN, 1)}), np.array([[0.0], [np.inf], [np.nan], [2.0]])
+    slope = gradients([(traced.output, 1.0)], [traced.inputs["h"]])[0]
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(computed(traced.output, traced.inputs, [points]), eval(text, {"h": points}))
+    np.testing.assert_array_equal(np.broadcast_to(computed(slope, traced.inputs, [points]), points.shape), 0.0)
 
 
 @pytest.mark.share(1 / 4)
