@@ -96,8 +96,13 @@ FORMULAS = {
     ),
     "look-up in a loop": (recurrent(lambda h, e, w: np.tanh(h + w[np.abs(integers(e[:, 0])) % 4])), SQUARE),
     "an order in a loop": (recurrent(lambda h, e, w: np.sort(np.tanh(e @ w + h), axis=1)), SQUARE),
-    "orders of axes of 0 and 1": (
-        lambda x, w: np.concatenate([np.sort(x[:, :0], axis=1), np.sort((x @ w)[:, 1:2], axis=1), x * w[0]], axis=1),
+    "orders and running products of axes of 0 and 1": (
+        lambda x, w: (
+            np.concatenate(
+                [np.sort(x[:, :0], axis=1), np.cumprod(np.sort((x @ w)[:, 1:2], axis=1), axis=1), x * w[0]], axis=1
+            )
+            + np.cumprod(x[:, :0] * w[0], axis=1).sum(axis=1, keepdims=True)
+        ),
         SQUARE,
     ),
     "an order of many": (lambda x, w: np.sort((x @ w).reshape(len(x), 12)), SQUARE),
