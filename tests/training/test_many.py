@@ -346,6 +346,19 @@ def test_models_of_several_architectures_and_optimizers_are_trained_together():
     require_equal(trainer.fit_many(models(), (X, CLASSES), optimizers=optimizers), expected, 1e-12)
 
 
+@pytest.mark.parametrize("clips", [{"clip_norm": 0.02}, {"clip_value": 0.01}, {"clip_norm": 0.1, "clip_value": 0.02}])
+def test_the_gradients_of_each_model_are_clipped_alone(clips, blocks):
+    models = [classifier(seed) for seed in range(3)]
+    rates = [SGDOptimizer(learning_rate=rate, **clips) for rate in (0.1, 0.2, 0.4)]
+    trainer = trainer_of(CrossEntropy(), epochs=2)
+    expected = alone(trainer, models, (X, CLASSES), rates)
+    runs = trainer.fit_many(models, (X, CLASSES), optimizers=rates)
+    require_equal(runs, expected, 1e-12)
+    assert {*blocks} == {(3, True)}
+    unclipped = trainer.fit(classifier(2), (X, CLASSES)).history[-1]["loss"]
+    assert all(abs(run.history[-1]["loss"] - unclipped) > 1e-3 for run in runs)
+
+
 def test_each_model_is_checked_with_the_data():
     with pytest.raises(ShapeError, match=r"\(6,\)|6"):
         trainer_of(CrossEntropy()).fit_many([classifier(0), Sequential(Dense(6, 2, Softmax()))], (X, CLASSES))

@@ -243,7 +243,7 @@ class ManySteps:
             counts=weights * made.per_row["loss"],
             numbers=np.stack(_filled(numbers, *kernel.models), axis=-1),
             totals=np.zeros((count, kernel.totals, *kernel.models)),
-            clips=(None, None),
+            clips=made.clips,
             moving=_moving(kernel, filled, count, size),
             updates=True,
             seen=False,
@@ -348,10 +348,10 @@ def _key_of(engine: CompiledEngine, piece: Piece) -> Any:
     if not engine.longest(piece) or engine.watched or engine.within:
         return None
     made, arrays = engine.planned, piece.arrays
-    if made is None or made.clips != (None, None):
+    if made is None:
         return None
     weighted = None if arrays[2] is None else (id(arrays), id(piece.rows))
-    return made.compiled, piece.count, piece.size, piece.place, weighted
+    return made.compiled, made.clips, piece.count, piece.size, piece.place, weighted
 
 
 def _kernel_of(block: Sequence[Stepping]) -> ManyKernel | None:

@@ -18,7 +18,7 @@ from framework.engines.native.nests import PHASE, Pause
 from framework.engines.native.rewrite import prepare
 from framework.engines.native.schedule import Block, split_views
 from framework.engines.native.single import for_one_row
-from framework.engines.native.update import AHEAD, HELPERS, update_text
+from framework.engines.native.update import AHEAD, HELPERS, clip_text, update_text
 from framework.engines.native.views import Buffer, View
 from framework.engines.native.writer import KINDS
 from framework.engines.plan import Plan
@@ -348,6 +348,7 @@ class StepKernel(GraphKernel):
         e, plan = self.emitter, self.plan
         for limit, clips in zip(("norm", "value"), plan.clips, strict=True):
             if clips:
+                self._written[f"clip_{limit}"] = (clip_text(limit, math.prod(self.models)),)
                 e.line(f"clip_{limit}(runs, spans, flat1, real({limit}))")
         e.line("for run in range(runs):")
         e.line("    place = spans[3 * run + 1]")

@@ -71,37 +71,45 @@ def squares(runs: int, spans: ints, x: reals) -> real:
         for i in range(spans[3 * r + 2]):
             total += part[i] * part[i]
     return total
+"""
 
-
+_CLIPS = {
+    "norm": """
 def clip_norm(runs: int, spans: ints, x: reals, norm: real):
-    top = real(0.0)
-    for r in range(runs):
-        part = x[spans[3 * r + 1]:]
-        for i in range(spans[3 * r + 2]):
-            top = largest(top, abs(part[i]))
-    if top == 0.0:
-        return
-    total = real(0.0)
-    for r in range(runs):
-        part = x[spans[3 * r + 1]:]
-        for i in range(spans[3 * r + 2]):
-            scaled = part[i] / top
-            total += scaled * scaled
-    length = sqrt(total)
-    if length > norm / top:
-        share = norm / length
+    for lane in range({lanes}):
+        top = real(0.0)
         for r in range(runs):
             part = x[spans[3 * r + 1]:]
-            for i in range(spans[3 * r + 2]):
-                part[i] = part[i] / top * share
-
-
+            for i in range(lane, spans[3 * r + 2], {lanes}):
+                top = largest(top, abs(part[i]))
+        total = real(0.0)
+        if top > 0.0:
+            for r in range(runs):
+                part = x[spans[3 * r + 1]:]
+                for i in range(lane, spans[3 * r + 2], {lanes}):
+                    scaled = part[i] / top
+                    total += scaled * scaled
+        length = sqrt(total)
+        if top > 0.0 and length > norm / top:
+            share = norm / length
+            for r in range(runs):
+                part = x[spans[3 * r + 1]:]
+                for i in range(lane, spans[3 * r + 2], {lanes}):
+                    part[i] = part[i] / top * share
+""",
+    "value": """
 def clip_value(runs: int, spans: ints, x: reals, value: real):
     for r in range(runs):
         part = x[spans[3 * r + 1]:]
         for i in range(spans[3 * r + 2]):
             part[i] = minimum(maximum(part[i], -value), value)
-"""
+""",
+}
+
+
+def clip_text(limit: str, models: int = 1) -> str:
+    """Return the text of the function that clips the gradients of each of some models by their norm or by value."""
+    return _CLIPS[limit].format(lanes=models)
 
 
 def update_text(name: str, update: Update, models: int = 1) -> str:
