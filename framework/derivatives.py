@@ -176,7 +176,6 @@ class Check:
         program: Traces the formula; raises DerivativeError where that cannot be done.
         target: The second argument of the program, if it has one: a number, or an array for rows (n, k).
         directions: Along which rows are moved, (d, k); None moves each number of a row alone.
-        alternative: Another reading of the method, as a pullback, and what it means when that is the right one.
     """
 
     owner: Any
@@ -189,7 +188,6 @@ class Check:
     program: Callable[[], Program] | None = None
     target: Any = None
     directions: Array | None = None
-    alternative: tuple[Callable[[Array, Array], Any], str] | None = None
 
     def run(self) -> None:
         """Compare them.
@@ -212,7 +210,7 @@ class Check:
         """
         rows, derives = self._rows, self.written and isinstance(self.traced, Program)
         derives = derives and (self.traced.elementwise or not self._elementwise)
-        result = require_untouched(self.name, {self.argument: rows}, lambda: self._pull_back(self.pullback, rows))
+        result = require_untouched(self.name, {self.argument: rows}, lambda: self.pullback(self._weights, rows))
         require_like(self.owner, self.method, result, rows.shape)
         slopes, at = self._along(np.asarray(result, np.float64)), self._along(rows)
         precise = (at == 0) | ((np.abs(at) >= 1e-9) & (np.abs(at) < 1e3))  # differences
@@ -267,7 +265,7 @@ class Check:
     def name(self) -> str:
         """The method's name for messages."""
         detail = "" if self.target is None or np.ndim(self.target) else f" (target {self.target:g})"
-        return f"{type(self.owner).__name__}{detail}.{self.method}"
+        return f"{type(self.owner).__name__}{detail}.{self.method}{'' if self.written else ' (derived)'}"
 
     @property
     def _elementwise(self) -> bool:
@@ -309,12 +307,10 @@ class Check:
     def _rest(self, rows: Array) -> tuple[Array, ...]:
         return () if self.target is None else (np.broadcast_to(self.target, rows.shape),)
 
-    def _pull_back(self, pullback: Callable[[Array, Array], Any], rows: Array) -> Any:
-        return pullback(self._weights[: len(rows)].astype(rows.dtype), rows)
-
     def _gradient(self, pullback: Callable[[Array, Array], Any], rows: Array) -> Array:
         """Return the gradient of L, along the directions."""
-        return self._along(np.asarray(self._pull_back(pullback, rows), np.float64) + np.zeros(rows.shape))
+        gradient = pullback(self._weights[: len(rows)].astype(rows.dtype), rows)
+        return self._along(np.asarray(gradient, np.float64) + np.zeros(rows.shape))
 
     def _along(self, rows: Array) -> Array:
         return rows if self.directions is None else rows @ self.directions.T
@@ -411,8 +407,8 @@ class Check:
             return None  # wrong only where simple changes are not tried
         if agrees(-slopes):
             return "the sign is wrong: it is minus the derivative"
-        if self.alternative is not None and agrees(self._gradient(self.alternative[0], rows)):
-            return self.alternative[1]
+        if self._elementwise and self.argument == "h" and agrees(self._gradient(self.pullback, self.formula(rows))):
+            return "it is written in terms of the output a: begin it with a = self(h)"
         far = seen & np.isfinite(slopes) & np.isfinite(truth)  # where both are well away from 0
         least = 1e-4 * _largest(truth, far)
         far &= (np.abs(slopes) > least) & (np.abs(truth) > least)
@@ -463,7 +459,6 @@ def check_activation(activation: Any) -> None:
     rows = np.resize(ROWS, (3, tried_width(activation)))
     method = "backward" if coupled else "derivative"
     written = getattr(activation, f"writes_{method}")
-    of_output = "it is written in terms of the output a: begin it with a = self(h)"
 
     def pull_back(gradient: Array, h: Array) -> Any:
         arguments = {"gradient": gradient, "h": h, "a": activation(h)} if coupled else {"h": h}
@@ -471,13 +466,12 @@ def check_activation(activation: Any) -> None:
 
     check = Check(
         activation,
-        method if written else f"{method} (derived)",
+        method,
         activation,
         pull_back,
         np.concatenate([rows, 12.0 * rows]) if coupled else GRID[:, None],
         written=written,
         program=activation.program,
-        alternative=None if coupled else (lambda _, h: activation.derivative(activation(h)), of_output),
     )
     _require_formula(activation, rows if coupled else np.array([-0.7, 0.3, 1.6]), check.traced)
     check.run()
@@ -559,7 +553,7 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
 
     check = Check(
         loss,
-        "slope" if written else "slope (derived)",
+        "slope",
         partial(call, "value"),
         lambda gradient, at: np.reshape(gradient, (len(at), -1)) * call("slope", at),
         rows if loss.by_row else np.append(SPARSE, SPARSE + number)[:, None],
