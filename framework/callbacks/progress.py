@@ -179,6 +179,7 @@ class Bar(Display):
             self.stands = "file" in self.options  # a widget has a place of its own
 
     def clear(self, callback: Callback) -> None:
+        # Callbacks of the library print nothing, and a bar that is drawn again after each of them would flicker.
         own = is_ours(type(callback).__module__) and not isinstance(callback, FunctionCallback)
         if self.stands and not own and (self.stream is sys.stderr or time.monotonic() >= self.due):
             self.bar.clear()

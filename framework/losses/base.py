@@ -672,12 +672,13 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
     place = first_place(bad) if bad.any() else ()
     row = place[0] if place else 0
     advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
+    own = ":" in loss.tag()  # those of the library cannot be written otherwise: Poisson is infinite for an output of 0
     suited = getattr(loss, "suited", None) if h is None else None
     end = f": end the model with {suited.__name__}()" if suited else ""
     given, shown = (a, f"the output is {a[row]}") if h is None else (h, f"the output is {a[row]}, of h = {h[row]}")
     if suited and place and np.isinf(numbers[place]) and np.isfinite(a[row]).all():
         advice = f"The loss is infinite for this output{end}"
-    elif place and np.isinf(numbers[place]) and ":" in loss.tag() and np.abs(given[row]).max() < OVERFLOWS:
+    elif place and np.isinf(numbers[place]) and own and np.abs(given[row]).max() < OVERFLOWS:
         advice = (
             "The formula of the loss overflows there: standardise the target, or write the formula so that it cannot "
             "overflow, such as np.logaddexp(0, 2 * e) for np.log1p(np.exp(e)**2)"
@@ -689,11 +690,11 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
             )
     elif place and np.isnan(numbers[place]):
         if np.isfinite(given[row]).all():
-            own = (
+            guard = (
                 ". In a loss of your own, guard 0 / 0 with np.where, and make a number above 0, such as a variance, by "
                 "np.exp of an output"
             )
-            advice = f"The loss has no value for this output{end}{own if ':' in loss.tag() else ''}"
+            advice = f"The loss has no value for this output{end}{guard if own else ''}"
         elif np.isnan(given[row]).any():
             advice = (
                 "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "

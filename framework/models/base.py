@@ -171,6 +171,7 @@ class Model(Component):
         if not settle and self._state is not None and type(shape) is tuple and shape in self._state.shapes:
             return self._state.shapes[shape]
         shape, layers = narrowed(shape, self.open_shape), self.unsettled()
+        # The classes of the library serve ``...``, and more follows from it than from two numbers of axes.
         if not is_open(shape) or (":" not in self.tag() and (self.chain or isinstance(shape, tuple))):
             return self._inferred(shape, settle=settle)
 

@@ -273,7 +273,7 @@ class Composite(Model):
 
     @property
     def advice(self) -> str:
-        if ":" not in self.tag():
+        if ":" not in self.tag():  # nobody can write input_shape in a class of the library
             return self._first.advice
         if type(self).input_shape is not Composite.input_shape:
             return ""

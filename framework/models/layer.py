@@ -489,7 +489,7 @@ class Layer(Model):
         advice = f"give {self.inferred}=..., or fit the model"
         chain = {} if self._owner is None else self._owner.chain
         before = {after: before for before, after in pairwise(chain.values())}.get(self)
-        if before is not None and before.settled and ":" in before.tag():
+        if before is not None and before.settled and ":" in before.tag():  # else its class cannot be written in
             advice += f"; or write output_shape in {type(before).__name__}, the layer before it"
         raise UsageError(
             f"{type(self).__name__} has no parameters yet, because its number of inputs is not known: {advice}"

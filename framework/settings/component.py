@@ -124,7 +124,7 @@ class ComponentType(ModelMetaclass):
                     f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
                     f"e.g. {field}: tuple[float, ...] = ()"
                 )
-        if not is_ours(made.__module__):
+        if not is_ours(made.__module__):  # mypy checks those of the library, whose import is to be fast
             _require_overrides(made, namespace)
         component = cast("ComponentType", made)
         fields = made.__pydantic_fields__.items()  # type: ignore[attr-defined]
@@ -488,7 +488,7 @@ def full_repr(value: Any) -> str:
 def _from_text(kind: Any, value: Any) -> Any:
     """Return the component of this kind that a text names, such as ``ReLU()`` for "relu"; other values as they are."""
     classes = _subclasses(kind) if isinstance(kind, ComponentType) else ()
-    known = {cls.__name__: cls for cls in classes if is_ours(cls.__module__)}
+    known = {cls.__name__: cls for cls in classes if is_ours(cls.__module__)}  # two others may have one name
     meant = closest(value, known) if isinstance(value, str) else None
     return known[meant]() if meant else value
 
@@ -541,7 +541,7 @@ def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: One does not; or it overrides a property.
     """
-    for name, method in own.items():
+    for name, method in own.items():  # what the bases of the user have is theirs to change
         base = next(
             (vars(base)[name] for base in cls.__mro__[1:] if name in vars(base) and is_ours(base.__module__)), None
         )

@@ -138,7 +138,7 @@ def _add_data(contents: reports.Contents, experiment: Experiment, run: Run) -> N
         if source.fingerprint() != run.recipe.get("validation"):
             said = "The validation data has changed since the run: the confusion matrix is of what it is now."
             contents.alarms.append(said)
-    callbacks = experiment.trainer.callbacks
+    callbacks = experiment.trainer.callbacks  # those of a user may change the steps, which are made again without them
     if isinstance(data, tuple) and all(is_ours(type(callback).__module__) for callback in callbacks):
         again = _begun_again(experiment, data, run)
         if again.recipe["data"] == run.recipe.get("data"):
