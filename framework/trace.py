@@ -288,7 +288,7 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
     inputs = {"a": graph.a["output"], "h": graph.h["output"] or graph.a["output"], **graph.data}
     delta = emit({"delta": slope_of_loss}, inputs, memory=False)(output, h, target, output.dtype.type(1.0))
     # 0 - x and not -x, so that an error of 0 is not shown as -0
-    term = 0.0 - (delta if graph.fused["output"] else delta * slope)
+    term = 0.0 - (delta if graph.of_h["output"] else delta * slope)
     return {
         "x": x,
         "weights": neuron.weights.copy(),

@@ -200,7 +200,7 @@ class _Form:
             return unsound_buffer(self.model, next(name for name, buffer in new if not np.isfinite(buffer).all()))
         h, a = self.program.outputs(results)
         loss, outputs = self.graph.loss, self.graph.model.outputs
-        h = map_leaves(lambda name, part: part if loss.fused.get(name) else None, outputs, h)
+        h = map_leaves(lambda name, part: part if loss.of_h.get(name) else None, outputs, h)
         totals = {path: float(total) for path, total in zip(loss.paths, results, strict=False)}
         return self.loss.divergence(a, h, self.model.output_activation, y, totals)
 

@@ -165,15 +165,15 @@ class ModelGraph:
         """The parameters, the buffers, the draws and the leaves of x."""
         return [*self.numbers.values(), *(node for _, node in self.draws), *self.x.values()]
 
-    def gradients(self, fused: Mapping[str, bool], wrt: Sequence[Node]) -> tuple[dict[str, Node], list[Node]]:
+    def gradients(self, of_h: Mapping[str, bool], wrt: Sequence[Node]) -> tuple[dict[str, Node], list[Node]]:
         """Return inputs for the gradients of outputs, and the gradients of ``wrt`` that follow from them.
 
         Args:
-            fused: By leaf of the outputs that have a gradient, whether it is that of h, not that of the output itself.
+            of_h: By leaf of the outputs that have a gradient, whether it is that of h, not that of the output itself.
             wrt: The nodes to derive by.
         """
         ends = dict(zip(leaves(self.outputs), zip(self.a, self.h, strict=True), strict=True))
-        pairs = {name: ends[name][of_h] for name, of_h in fused.items()}
+        pairs = {name: ends[name][place] for name, place in of_h.items()}
         seeds = {name: self.graph.input(f"seed {name}", node.shape) for name, node in pairs.items()}
         starts = [(pairs[name], seed) for name, seed in seeds.items()]
         return seeds, gradients(starts, wrt, ends=self._ends) if wrt else []
@@ -217,9 +217,8 @@ class LossGraph:
         data: The leaves of y, the weight if there is one, and the number that the loss is divided by, by name.
         totals: The sum of w l of each output by its path, that of the whole loss at (); then that of each metric.
         metrics: The sum of w l of each metric, None where it has no graph.
-        fused: By leaf of the outputs that are trained, whether the gradient is that of h.
+        of_h: By leaf of the outputs that are trained, whether the gradient is that of h, not that of the output itself.
         paths: The outputs of which there is a total, the whole first.
-        pattern: For each leaf of the outputs, whether its gradient is that of h.
         key: Equal for equal graphs.
     """
 
@@ -261,7 +260,7 @@ class LossGraph:
         symbols = {name: Symbol(node, fixed=True) for name, node in self.data.items()}
         self.weight = symbols.get("weight")
         self.totals: dict[Path, Any] = {}
-        self.fused: dict[str, bool] = {}
+        self.of_h: dict[str, bool] = {}
         self._slopes: dict[str, tuple[Any, Any, tuple[int, ...]]] = {}
         calls = model.graph.calls
 
@@ -288,12 +287,11 @@ class LossGraph:
                     self.metrics.append(None)
             self.totals = {path: value_of(total) for path, total in totals.items()}
         self.paths = [(), *(path for path in self.totals if path)]
-        self.pattern = tuple(self.fused.get(name, False) for name in self.a)
         slopes = ("derived" if callable(part) else value_of(part) for *two, _ in self._slopes.values() for part in two)
         outputs = graph.key_of([*self.totals.values(), *self.metrics, *slopes])
-        self.key = *self.totals, *self.data, *self.fused.items(), outputs
+        self.key = *self.totals, *self.data, *self.of_h.items(), outputs
 
-    def add(self, path: Path, total: Any, output: Output, slope: Any, scale: Any, *, fused: bool) -> Any:
+    def add(self, path: Path, total: Any, output: Output, slope: Any, scale: Any, *, of_h: bool) -> Any:
         """Note the sum of w l of an output, and what its gradient is the product of; return the sum.
 
         Args:
@@ -302,12 +300,17 @@ class LossGraph:
             output: The output.
             slope: d(value)/d(output), or a function that derives it.
             scale: The weight of each row, divided by what the loss is divided by; None for what is not trained.
-            fused: Whether the gradient is that of h.
+            of_h: Whether the gradient is that of h.
         """
         self.totals[path] = total
         if scale is not None:
-            self.fused[output.name], self._slopes[output.name] = fused, (slope, scale, output.a.shape)
+            self.of_h[output.name], self._slopes[output.name] = of_h, (slope, scale, output.a.shape)
         return total
+
+    @property
+    def pattern(self) -> tuple[bool, ...]:
+        """For each leaf of the outputs, trained or not, whether its gradient is that of h."""
+        return tuple(self.of_h.get(name, False) for name in self.a)
 
     @cached_property
     def deltas(self) -> dict[str, Any]:
@@ -411,7 +414,7 @@ class StepGraph:
     @cached_property
     def _derived(self) -> tuple[dict[str, Node], list[Node]]:
         self.loss.deltas  # noqa: B018 (derived first, as by hand)
-        return self.model.gradients(self.loss.fused, [self.model.numbers[name] for name in self.trained])
+        return self.model.gradients(self.loss.of_h, [self.model.numbers[name] for name in self.trained])
 
     @property
     def inputs(self) -> list[Node]:

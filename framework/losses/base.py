@@ -136,10 +136,10 @@ class Loss(Formula):
         a, target = output.a, self.expand(target, output.a.shape).astype(float)
         if self.sums_to_one:
             graph.graph.distributions.add(target.node)
-        values, slope, fused = self.traced(output, target)
+        values, slope, of_h = self.traced(output, target)
         total = self._sum(values, a, graph.weight)
         weights = 1.0 if graph.weight is None else np.reshape(graph.weight, (-1, *(1,) * (a.ndim - 1)))
-        return graph.add(path, total, output, slope, None if count is None else weights / count, fused=fused)
+        return graph.add(path, total, output, slope, None if count is None else weights / count, of_h=of_h)
 
     def traced(self, output: OutputSymbols, target: Any) -> tuple[Any, Any, bool]:
         """Return the values on symbols, their slope or a function that derives it, and whether it is that by h."""
@@ -389,8 +389,8 @@ class Loss(Formula):
             totals = function(*arguments)
         loss, done.loss = float(totals[0]) / divisor, (graph.paths, totals)
         if not math.isfinite(loss):
-            fused = [h if of_h else None for h, of_h in zip(done.h, graph.pattern, strict=True)]
-            outputs = done.tree, done.tree_of(fused), model.output_activation
+            known = [h if of_h else None for h, of_h in zip(done.h, graph.pattern, strict=True)]
+            outputs = done.tree, done.tree_of(known), model.output_activation
             raise self.divergence(*outputs, target, done.totals)
         state.end_backward(before)
         return loss

@@ -196,7 +196,7 @@ def _causes_in_backward(step: _Step, gradient: str) -> Iterator[str]:
     model = step.graph.model
     outputs: dict[str, Any] = dict(zip(leaves(model.outputs), zip(model.a, model.h, strict=True), strict=True))
     loss = step.graph.loss
-    starts = {outputs[name][0]: (outputs[name][loss.fused[name]], delta) for name, delta in loss.deltas.items()}
+    starts = {outputs[name][0]: (outputs[name][loss.of_h[name]], delta) for name, delta in loss.deltas.items()}
     adjoints = dict(zip(step.ends, gradients(starts.values(), step.ends, ends=step.ends), strict=True))
     step.compute(adjoints.values())
     slopes = {node: step.arrays[adjoint] for node, adjoint in adjoints.items()}
