@@ -158,6 +158,6 @@ def _address(array: Any) -> int:
         return int(array.ctypes.data)
 
 
-def addresses(arrays: Iterable[Array]) -> Array:
-    """Return where arrays lie, as an argument ``arrays``; they have to stay in memory."""
-    return np.array([*map(_address, arrays)], np.int64)
+def addresses(arrays: Iterable[Array], *numbers: int) -> Array:
+    """Return whole numbers, and then where arrays lie, as an argument ``arrays``; the arrays have to stay in memory."""
+    return np.array([*numbers, *map(_address, arrays)], np.int64)

@@ -26,7 +26,7 @@ from framework import (
     on,
 )
 from framework.engines.native.engine import CompiledEngine
-from framework.engines.native.memory import Memory
+from framework.engines.native.memory import Call, Memory
 from framework.engines.native.program import StepKernel
 from framework.native.compiler import KernelError
 
@@ -65,7 +65,7 @@ def test_where_a_metric_fails_the_steps_before_it_are_made_and_no_other(place):
 
 @pytest.mark.parametrize("metrics", [(), (Accuracy(),)])
 def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_inconsistent(monkeypatch, metrics):
-    make_steps, calls = Memory.run, []
+    make_steps, calls = Call.__call__, []
 
     def and_interrupt(*arguments, **named):
         done = make_steps(*arguments, **named)
@@ -74,7 +74,7 @@ def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(Memory, "run", and_interrupt)
+    monkeypatch.setattr(Call, "__call__", and_interrupt)
     recipe, model = trainer(epochs=9, metrics=metrics), NEURON.copy()
     with pytest.raises(KeyboardInterrupt) as caught:
         recipe.fit(model, (X, Y))
@@ -89,7 +89,7 @@ def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_
 
 @pytest.mark.parametrize("metrics", [(), (Accuracy(),)])
 def test_an_interruption_before_the_kernel_is_called_undoes_no_counted_step(monkeypatch, metrics):
-    prepare, calls = CompiledEngine._per_step, []
+    prepare, calls = CompiledEngine._ready_for, []
 
     def or_interrupt(*arguments):
         calls.append(arguments)
@@ -97,7 +97,7 @@ def test_an_interruption_before_the_kernel_is_called_undoes_no_counted_step(monk
             raise KeyboardInterrupt
         return prepare(*arguments)
 
-    monkeypatch.setattr(CompiledEngine, "_per_step", or_interrupt)
+    monkeypatch.setattr(CompiledEngine, "_ready_for", or_interrupt)
     recipe = trainer(epochs=9, metrics=metrics)
     with pytest.raises(KeyboardInterrupt) as caught:
         recipe.fit(NEURON.copy(), (X, Y))
@@ -152,14 +152,14 @@ def test_a_setting_that_is_assigned_at_every_step_takes_one_kernel(monkeypatch):
 
 
 def test_an_error_before_a_chunk_of_steps_ends_training_there(monkeypatch):
-    bind = Memory._bind
+    bind = Memory.bind
 
-    def failing(self, kernel, steps, *arguments):
+    def failing(self, steps, *arguments):
         if steps.first > 2:
             raise MemoryError("no room")
-        return bind(self, kernel, steps, *arguments)
+        return bind(self, steps, *arguments)
 
-    monkeypatch.setattr(Memory, "_bind", failing)
+    monkeypatch.setattr(Memory, "bind", failing)
     with pytest.raises(MemoryError, match="no room") as caught:
         trainer(epochs=1, batch_size=1).fit(NEURON.copy(), (X, Y))
     run = caught.value.run

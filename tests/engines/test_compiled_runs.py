@@ -1,6 +1,7 @@
 """A run of the compiled engine behaves as any run: hooks, stops, divergence, resume."""
 
 import contextlib
+import itertools
 import os
 import signal
 
@@ -20,6 +21,7 @@ from framework import (
     Callback,
     Dense,
     DivergedError,
+    Dropout,
     EarlyStopping,
     Embedding,
     FrameworkError,
@@ -65,6 +67,29 @@ def test_chunks_of_any_length_give_the_same_bits(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
     monkeypatch.setattr(chunks, "COPIES", 0)
     require_same(trainer(epochs=5, metrics=[Accuracy()]).fit(NEURON.copy(), (X, Y)), one)
+
+
+@pytest.mark.parametrize("optimizer", [PLAIN, AdamOptimizer(learning_rate=0.01)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("weight", [None, np.arange(50.0) % 3 + 1.0], ids=["plain", "weighted"])
+@pytest.mark.parametrize("dropout", [0, 1])
+@pytest.mark.parametrize("metrics", [(), (Accuracy(),)], ids=["loss", "metric"])
+def test_chunks_that_use_the_arrays_of_earlier_ones_train_as_numpy_does(
+    monkeypatch, optimizer, weight, dropout, metrics
+):
+    def differ(pace, *_):
+        pace.length = next(lengths)
+
+    lengths = itertools.cycle([3.0, 1.0, 3.0, 2.0, 1.0, 3.0])  # of seven batches, the last of which has two rows
+    monkeypatch.setattr(chunks.Pace, "note", differ)
+    data = (X, Y) if weight is None else (X, Y, weight)
+    settings = {"optimizer": optimizer, "metrics": metrics, "epochs": 6}
+    dropouts = [Dropout(rate=0.3) for _ in range(dropout)]
+    model = Sequential(Dense(3, 4, Tanh(), seed=1), *dropouts, Neuron(4, Sigmoid(), seed=2), seed=3)
+    runs = [trainer(engine=engine, **settings).fit(model.copy(), data) for engine in ("numpy", "compiled")]
+    assert runs[1].engine == "compiled"
+    np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-11)
+    for key in {*runs[0].history.keys} - {"seconds"}:
+        np.testing.assert_allclose(runs[1].history[key], runs[0].history[key], rtol=1e-11)
 
 
 def test_resume_in_mid_epoch_keeps_the_engine():
@@ -264,6 +289,32 @@ def test_settings_assigned_in_a_hook_count():
     ]
     np.testing.assert_allclose(*(run.model.parameters.vector for run in runs), rtol=1e-12)
     assert runs[1].history.column("learning_rate") == runs[0].history.column("learning_rate")
+
+
+def test_between_epochs_of_one_batch_a_hook_may_change_all_that_a_step_takes():
+    seen = {"numpy": [], "compiled": []}
+
+    @on("epoch_end")
+    def change(run):
+        optimizer, parameters = run.optimizer, run.model.parameters
+        seen[run.engine] += [parameters.gradient.copy(), parameters.vector.copy()]
+        if run.epoch == 2:
+            optimizer.learning_rate = 0.05
+        elif run.epoch == 4:
+            parameters.freeze("0.bias")
+        elif run.epoch == 6:
+            optimizer.memory["velocity"][...] = 1.0
+        elif run.epoch == 8:
+            optimizer.momentum = 0.5
+        elif run.epoch == 10:
+            parameters.unfreeze()
+
+    for engine in seen:
+        optimizer = SGDOptimizer(learning_rate=0.1, momentum=0.9)
+        settings = {"epochs": 12, "batch_size": len(X), "optimizer": optimizer, "callbacks": [change]}
+        assert trainer(engine=engine, **settings).fit(DEEP.copy(), (X, Y)).engine == engine
+    for expected, array in zip(seen["numpy"], seen["compiled"], strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-11)
 
 
 def test_validation_and_early_stopping():

@@ -23,7 +23,7 @@ def test_each_nest_that_a_step_calls_has_its_cycles(workload):
     options = {"cwd": Path(__file__).parents[2], "check": True, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-c", COUNT.format(workload)], **options)  # noqa: PLW1510 (checked)
     _, _, train = done.stdout.partition("\ndef train(")
-    step, _, names = train.rpartition("done[0] = stop\n")
+    step, _, names = train.rpartition("return stop\n")
     called = set(re.findall(r"\b((?:nest|gather|update)\w*)\(", step))
     assert set(names.split()) == called
     assert len(called) > 2

@@ -57,7 +57,7 @@ def in_python(monkeypatch):
     monkeypatch.setattr(kernel, "compiled", _function_in_python)
     monkeypatch.setattr(trace, "_KNOWN", {})  # other tests may train a model that is like one of these
     for module in (memory, engine):
-        monkeypatch.setattr(module, "addresses", lambda arrays: [array.reshape(-1) for array in arrays])
+        monkeypatch.setattr(module, "addresses", lambda arrays, *numbers: [*numbers, *map(_flat, arrays)])
 
 
 def _function_in_python(text, entry, dtype, apart):
@@ -65,11 +65,15 @@ def _function_in_python(text, entry, dtype, apart):
 
     def call(*arguments):
         with np.errstate(all="ignore"):
-            function(*(each.reshape(-1) if isinstance(each, np.ndarray) else each for each in arguments))
+            return function(*map(_flat, arguments))
 
     call.at = partial(partial, call)
     call.located = lambda *arrays: arrays
     return call
+
+
+def _flat(each):
+    return each.reshape(-1) if isinstance(each, np.ndarray) else each
 
 
 @contextmanager

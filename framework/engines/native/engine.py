@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import count as count_from
 from operator import is_
@@ -17,7 +18,7 @@ from framework.arrays import Array, Batch, Sums
 from framework.data.pieces import Piece
 from framework.emit.step import Computation, Slot
 from framework.engines.chunks import Chunk, ChunkEngine
-from framework.engines.native.memory import State, Steps
+from framework.engines.native.memory import NOTHING, State, Steps
 from framework.engines.native.program import RowKernel, StepKernel
 from framework.engines.plan import Plan, Planned, planned
 from framework.engines.records import CannotLower
@@ -33,6 +34,42 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 1 << 23
 """How much memory the random numbers and the outputs of a chunk may take."""
+
+_MOST_READY = 2
+"""How many chunks are kept ready: an epoch of few batches has one, and one for a last batch of fewer rows."""
+
+
+@dataclass(slots=True)
+class _Ready:
+    """The steps of a chunk with all that takes part in them. As many steps of as many rows may be made with it later.
+
+    Attributes:
+        steps: The steps.
+        call: Makes them; see ``Memory.bind``.
+        parts: The plan, the data and the arrays that the steps change: later steps must have the same.
+        steady: Whether the numbers that steps take depend on the rates alone.
+        rows: Which rows of the data make up the batches of the epoch.
+        place: Where they begin.
+        first: The number of the first batch.
+        rates: The learning rates.
+        weights: The weight of each batch.
+    """
+
+    steps: Steps
+    call: Any
+    parts: tuple[Any, ...]
+    steady: bool
+    rows: Array
+    place: int
+    first: int
+    rates: Array
+    weights: Array
+
+    def move(self, piece: Piece) -> None:
+        """Go on with the next batches of a piece."""
+        order, self.first = _order_of(piece)
+        self.call.move(self.first, order)
+        self.rows, self.place = piece.rows, piece.place
 
 
 class CompiledEngine(ChunkEngine):
@@ -80,7 +117,7 @@ class CompiledEngine(ChunkEngine):
         self._data: tuple[Any, Any] = (None, None)  # the arrays of a piece, and as the kernel takes them
         self._kept: list[tuple[Array, Array]] | None = None  # what a chunk changes, with copies; None before it does
         self._outputs: list[Array] = []  # of the last chunk
-        self._known: tuple[tuple[Any, ...], Any] = ((None, None, None), ())  # of the last chunk
+        self._ready: dict[tuple[int, int], _Ready] = {}  # by the rows of a batch and the number of batches
         self._single = False  # whether batches have one row
         self._error: Exception | None = None  # of a step that has not been made
         self._told: str | None = None  # why NumPy makes the update, as far as a warning has said it
@@ -137,54 +174,31 @@ class CompiledEngine(ChunkEngine):
         return fits and not (made.compiled.single and rows > 1)
 
     def launch(self, piece: Piece, rates: Array) -> Chunk | None:
-        made, run, size = self.planned, self.run, piece.next_rows
+        made, run = self.planned, self.run
         assert made is not None
         if self._error is not None:
             raise self._error
-        weights, counts, numbers, totals = self._per_step(made, piece, rates)
+        changing = run.optimizer.parameters.vector, *run.optimizer.memory.values(), *run.model.buffers.values()
+        ready = self._ready_for(made, piece, rates, changing)
+        weights, steps, first = ready.weights, ready.steps, ready.first
         count = len(weights)
         if not count:
             return None
-        kernel, optimizer, model = made.compiled, run.optimizer, run.model
-        if self._data[0] is not piece.arrays:
-            held = self.leaves(kernel.plan, piece.arrays)
-            self._data = piece.arrays, (held, addresses(held))
-        draws = [draw for draw, _ in kernel.plan.graph.model.draws]
-        moving = self._moving(kernel, self.draw(draws, count, size, count), count * size) if kernel.moving else {}
-        order, first = np.ascontiguousarray(piece.rows, np.int64), piece.place // piece.size
-        if size < piece.size:  # the last batch
-            order, first = order[piece.place :], 0
-        steps = Steps(
-            rows=size,
-            first=first,
-            stop=first + count,
-            order=order,
-            data=self._data[1],
-            counts=counts,
-            numbers=numbers,
-            totals=totals,
-            clips=made.clips,
-            moving=moving,
-            updates=True,
-            seen=self.watched,
-            key=run.key,
-        )
-        self._outputs, slot = outputs_of(steps), Slot.of(model)
-        changing = optimizer.parameters.vector, *optimizer.memory.values(), *model.buffers.values()
-        self._kept = [(array, array.copy()) for array in (changing if self.metrics or kernel.runs_python else ())]
+        self._outputs = outputs_of(steps)
+        keeps = self.metrics or made.compiled.runs_python
+        self._kept = [(array, array.copy()) for array in changing] if keeps else []
         begun = time.perf_counter()
-        memory = slot.workspace[kernel]
         try:
-            count = memory.run(steps, slot, State.of(optimizer)) - first
+            count = ready.call(first, first + count, 0) - first
         except Exception as error:  # of a layer that Python runs: the next chunk raises it, as these steps count
-            count, self._error = memory.reached - first, error
+            count, self._error = Slot.of(run.model).workspace[made.compiled].reached - first, error
             if not count:
                 raise
         seconds = time.perf_counter() - begun
         if not count:
             self._kept = None
             return None
-        for gradient in model.parameters.frozen_gradients:
+        for gradient in run.model.parameters.frozen_gradients:
             gradient[...] = 0.0
         return self.chunk_of(steps.totals[:count], steps.counts, weights[:count], seconds)
 
@@ -194,20 +208,64 @@ class CompiledEngine(ChunkEngine):
         loss = float(totals[count - 1, 0] / counts[count - 1])
         return Chunk(count, count, self.add_up([*totals.T], weights), loss, seconds)
 
-    def _per_step(self, made: Planned, piece: Piece, rates: Array) -> tuple[Array, Array, Array, Array]:
-        """Return the weights of steps, the divisors of their losses, the numbers of the updates, and the totals."""
-        key = made, rates, piece.next_rows
-        if piece.arrays[2] is None and all(map(is_, key, self._known[0])):
-            known: tuple[Array, Array, Array, Array] = self._known[1]
-            return known
-        weights = self.weights(piece, piece.next_rows, len(rates))
-        numbers = [*made.numbers(rates[: len(weights)], self.run.optimizer.steps)]
-        table = numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1)
-        totals = np.zeros((len(weights), made.compiled.totals))
-        per_step = weights, weights * made.per_row["loss"], table, totals
-        if piece.arrays[2] is None and all(group.update.steady for group in made.groups):
-            self._known = key, per_step
-        return per_step
+    def _ready_for(self, made: Planned, piece: Piece, rates: Array, changing: Iterable[Array]) -> _Ready:
+        """Return the steps of a chunk, given the arrays that they change: those of an earlier one, where it can be."""
+        parts = made, piece.arrays, *changing
+        ready = self._ready.get((piece.next_rows, len(rates)))
+        if ready is None or len(parts) != len(ready.parts) or not all(map(is_, parts, ready.parts)):
+            ready = self._prepare(made, piece, len(rates), parts)
+        elif piece.rows is not ready.rows or piece.place != ready.place:
+            ready.move(piece)
+        if rates is not ready.rates or not ready.steady:
+            self._fill_steps(ready, piece, rates)
+        return ready
+
+    def _prepare(self, made: Planned, piece: Piece, count: int, parts: tuple[Any, ...]) -> _Ready:
+        """Return so many steps with arrays of their own; see ``_Ready``."""
+        kernel, run, size, (order, first) = made.compiled, self.run, piece.next_rows, _order_of(piece)
+        if self._data[0] is not piece.arrays:
+            held = self.leaves(kernel.plan, piece.arrays)
+            self._data = piece.arrays, (held, addresses(held))
+            self._ready.clear()
+        draws = [draw for draw, _ in kernel.plan.graph.model.draws]
+        steps = Steps(
+            rows=size,
+            first=first,
+            stop=first + count,
+            order=order,
+            data=self._data[1],
+            counts=np.zeros(count),
+            numbers=np.zeros((count, kernel.numbers)),
+            totals=np.zeros((count, kernel.totals)),
+            clips=made.clips,
+            moving=self._moving(kernel, [np.empty((count, size, *draw.shape)) for draw in draws], count * size),
+            updates=True,
+            seen=self.watched,
+            key=run.key,
+        )
+        slot = Slot.of(run.model)
+        call = slot.workspace[kernel].bind(steps, slot, State.of(run.optimizer))
+        steady = not draws and piece.arrays[2] is None and all(group.update.steady for group in made.groups)
+        ready = _Ready(steps, call, parts, steady, piece.rows, piece.place, first, NOTHING, NOTHING)
+        if not kernel.runs_python:
+            if len(self._ready) == _MOST_READY:
+                self._ready.clear()
+            self._ready[size, count] = ready
+        return ready
+
+    def _fill_steps(self, ready: _Ready, piece: Piece, rates: Array) -> None:
+        """Give steps the divisors of their losses, the numbers of their updates, and their random numbers."""
+        made, steps, start = ready.parts[0], ready.steps, 0
+        ready.weights = self.weights(piece, steps.rows, len(rates))
+        count = len(ready.weights)
+        steps.counts[:count] = ready.weights * made.per_row["loss"]
+        for numbers in made.numbers(rates[:count], self.run.optimizer.steps):
+            stop = start + numbers.shape[1]
+            steps.numbers[:count, start:stop], start = numbers, stop
+        draws = [draw for draw, _ in made.compiled.plan.graph.model.draws]
+        for place, drawn in enumerate(self.draw(draws, count, steps.rows, count)):
+            steps.moving[f"draw {place}"][:count] = drawn
+        ready.rates = rates
 
     def _moving(self, kernel: StepKernel, draws: Iterable[Array], rows: int) -> dict[str, Array]:
         """Return the random numbers of some rows, and arrays for their outputs, by role and number."""
@@ -326,6 +384,12 @@ class CompiledEngine(ChunkEngine):
             h, a = kernel.plan.output_trees(outputs_of(steps))
             sums |= self.figures.metric_sums(model, h, a, y, weight, made.metrics)
         return sums
+
+
+def _order_of(piece: Piece) -> tuple[Array, int]:
+    """Return an order of rows, and the number of the next batch in it: 0 if that is the last one and has fewer rows."""
+    order = np.ascontiguousarray(piece.rows, np.int64)
+    return (order[piece.place :], 0) if piece.next_rows < piece.size else (order, piece.place // piece.size)
 
 
 def outputs_of(steps: Steps) -> list[Array]:

@@ -40,6 +40,9 @@ class GraphKernel(ABC):
     entry: ClassVar[str]
     """The name of the function."""
 
+    stopped: ClassVar[str]
+    """What it returns where it ends early."""
+
     pausing: ClassVar[bool] = False
     """Whether it pauses for what Python computes."""
 
@@ -108,18 +111,18 @@ class GraphKernel(ABC):
                 if name in nodes and read.op == "input":
                     block.views[read] = self._arrays[name].view()
 
-    def _compute(self, sound: Any, first: Block, block: Block, refusal: str = "") -> None:
+    def _compute(self, sound: Any, first: Block, block: Block) -> None:
         """Write what the blocks compute; a step or a prediction with a wrong id ends before it."""
         if first is not block:
             self.emitter.block(first.schedule())
-            self._stop_unless(f"{self._number(first, sound)} != real(0.0)", refusal)
+            self._stop_unless(f"{self._number(first, sound)} != real(0.0)")
         self.emitter.block(block.schedule())
         self.emitter.step += 1
 
-    def _stop_unless(self, condition: str, result: str = "") -> None:
+    def _stop_unless(self, condition: str) -> None:
         """Write that the function ends unless a condition holds."""
         self.emitter.line(f"if not ({condition}):")
-        self.emitter.line(f"    return {result}".rstrip())
+        self.emitter.line(f"    return {self.stopped}")
 
     def _number(self, block: Block, node: Any) -> str:
         """Return the text of a number."""

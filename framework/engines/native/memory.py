@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import is_not
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
@@ -25,6 +26,21 @@ GIVEN = ("number", "gradient", "buffer", *MOVING)
 
 NOTHING = np.zeros(0)
 """In place of an array that is given later."""
+
+NUMBERS = "first", "start", "stop", "phase", "n", "updates", "runs", "seen", "whole"
+ARRAYS = {
+    "settings": "floats",
+    "spans": "ints",
+    "tables": "arrays",
+    "memory": "arrays",
+    "data": "arrays",
+    "rows": "ints",
+    **dict.fromkeys(("counts", "numbers", "totals", "clips"), "floats"),
+}
+"""What the function takes, in one array: whole numbers, then arrays with their annotations in the kernel language."""
+
+_FIRST, _START, _STOP, _PHASE = range(4)
+_ROWS = len(NUMBERS) + [*ARRAYS].index("rows")
 
 _KEPT = 4
 """The numbers of rows whose arrays are kept: those of the batches and of the last batch, or of two shards of each."""
@@ -120,16 +136,37 @@ class _Held(NamedTuple):
     """The arrays that the function takes besides those of the steps.
 
     Attributes:
-        located: Where working memory, parameters and gradients lie; those that move are put in before each call.
+        located: Where working memory, parameters and gradients lie.
         runs: How many runs of the flat vector are updated in loops.
-        places: Where the settings, the count of what is done, the runs, ``located`` and the tables lie.
+        places: Where the settings, the runs and the tables lie.
         kept: The arrays that must stay in memory.
     """
 
-    located: Array = np.zeros(0)
+    located: Array = NOTHING
     runs: int = 0
-    places: tuple[int, ...] = ()
+    places: Sequence[int] = ()
     kept: tuple[Any, ...] = ()
+
+
+class Call:
+    """A function with all that it takes for some steps, which it may make again while the arrays lie where they are."""
+
+    def __init__(self, function: Function, words: Array, *kept: Any) -> None:
+        """Bind the function to its words; what is ``kept`` has to stay in memory."""
+        self._words, self._kept, self._order = words, kept, NOTHING
+        self._function = function.at(*function.located(words))
+
+    def __call__(self, start: int, stop: int, phase: int) -> int:
+        """Make a phase of the steps from one batch to another; return the first one that is not done."""
+        words = self._words
+        words[_START], words[_STOP], words[_PHASE] = start, stop, phase
+        reached: int = self._function()
+        return reached
+
+    def move(self, first: int, order: Array) -> None:
+        """Go on with other batches, the first of which has a number, of the rows in an order."""
+        self._words[_FIRST], self._order = first, order
+        (self._words[_ROWS],) = addresses([order])
 
 
 class Memory:
@@ -147,13 +184,11 @@ class Memory:
         """Begin without arrays."""
         self.records: dict[int, Any] = {}
         self.key: tuple[int, ...] = ()
-        self._of, self._done = ref(kernel), np.zeros(1, np.int64)
+        self._of = ref(kernel)
         self._laid: dict[int, tuple[dict[Buffer, Any], list[Array], Array]] = {}
         self._pauses: dict[int, list[Any]] = {}  # the arrays that Python reads and fills
         self._states: dict[tuple[int, int], tuple[tuple[Any, ...], _Held]] = {}
         self._training: Any = None  # whose states these are: the memory of its optimizer
-        self._changing: tuple[Any, ...] = (None,) * 5  # the arrays of the last steps
-        self._places: list[Any] = []  # where they lie
 
     @property
     def _kernel(self) -> Kernel:
@@ -162,18 +197,40 @@ class Memory:
         return kernel
 
     def run(self, steps: Steps, slot: Slot, state: State) -> int:
-        """Make steps; return the first batch that is not done.
+        """Make steps, or a phase of them; return the first batch that is not done. See ``bind``."""
+        return self.bind(steps, slot, state)(steps.first, steps.stop, steps.phase)
+
+    def bind(self, steps: Steps, slot: Slot, state: State) -> Callable[[int, int, int], int]:
+        """Return a function that makes a phase of steps, from one batch to another, and returns the first not done.
 
         Args:
             steps: The steps.
             slot: The arrays for the gradients and the new buffers.
             state: What the steps change.
+
+        Returns:
+            A ``Call``, unless Python computes some nodes.
         """
-        self.reached, kernel = steps.first, self._kernel
-        call = self._bind(kernel, steps, slot, state)
-        if not kernel.runs_python:
-            return call(steps.first, steps.stop, steps.phase)
-        for self.reached in range(steps.first, steps.stop):
+        kernel = self._kernel
+        held = self._hold(kernel, steps.rows, slot, state)
+        located = held.located
+        if kernel.moving:
+            located = located.copy()
+            for place, name in kernel.moving:
+                (located[place],) = addresses([steps.moving[name]])
+        clips = np.array([limit or 0.0 for limit in steps.clips])
+        arrays = located, steps.data[1], steps.order, steps.counts, steps.numbers, steps.totals, clips
+        runs = held.runs if steps.updates else 0
+        numbers = steps.rows, int(steps.updates), runs, int(steps.seen), steps.whole
+        words = addresses(arrays, steps.first, 0, 0, 0, *numbers, *held.places)
+        call = Call(kernel.function, words, held, steps, arrays)
+        return partial(self._run_with_python, kernel, steps, state, call) if kernel.runs_python else call
+
+    def _run_with_python(
+        self, kernel: Kernel, steps: Steps, state: State, call: Call, start: int, stop: int, _: int
+    ) -> int:
+        """Make steps of which Python computes some nodes; return the first batch that is not done."""
+        for self.reached in range(start, stop):
             before = [(buffer, buffer.copy()) for buffer in state.buffers.values()]  # Python changes them at once
             made = False
             try:
@@ -183,30 +240,9 @@ class Memory:
                     buffer[...] = old
             if not made:
                 return self.reached
-        return steps.stop
+        return stop
 
-    def _bind(self, kernel: Kernel, steps: Steps, slot: Slot, state: State) -> Callable[[int, int, int], int]:
-        """Return a function that makes a phase of some steps, and returns the first batch that is not done."""
-        function, held = kernel.function, self._hold(kernel, steps.rows, slot, state)
-        for place, name in kernel.moving:
-            (held.located[place],) = addresses([steps.moving[name]])
-        changing = steps.order, steps.counts, steps.numbers, steps.totals, steps.data[1]
-        if any(map(is_not, changing, self._changing)):
-            self._changing, self._places = changing, [*function.located(*changing)]
-        norm, value = steps.clips
-        runs = held.runs if steps.updates else 0
-
-        def call(start: int, stop: int, phase: int) -> int:
-            self._done[0] = start
-            function.at(
-                *(steps.first, stop, steps.rows, int(steps.updates), runs, int(steps.seen), phase, steps.whole),
-                *(norm or 0.0, value or 0.0, *self._places, *held.places),
-            )()
-            return int(self._done[0])
-
-        return call
-
-    def _make_step(self, kernel: Kernel, steps: Steps, call: Callable[[int, int, int], int]) -> bool:
+    def _make_step(self, kernel: Kernel, steps: Steps, call: Call) -> bool:
         """Make a step of which Python computes some nodes; return False if a number is not finite."""
         batch = self.reached
         self.key = (*steps.key[:2], steps.key[2] + batch - steps.first, *steps.key[3:])
@@ -260,8 +296,8 @@ class Memory:
         arrays = [NOTHING if buffer.role in MOVING else self._array(buffer, rows, own) for buffer in kernel.buffers]
         arrays += [state.vector, slot.gradient, *memory]
         spans, located, of_tables = kernel.spans(state.views), addresses(arrays), addresses(tables)
-        places = kernel.function.located(kernel.settings, self._done, spans, located, of_tables)
-        held = _Held(located, len(spans), tuple(places), (arrays, spans, of_tables))
+        places = [*addresses([kernel.settings, spans, of_tables])]
+        held = _Held(located, len(spans), places, (arrays, tables, spans, of_tables))
         self._states[rows, id(slot.gradient)] = now, held
         return held
 

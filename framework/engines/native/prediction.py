@@ -66,7 +66,7 @@ class PredictionKernel(GraphKernel):
         ends: Which of the results is the argument of the activation of each output, or None.
     """
 
-    entry = "predict"
+    entry, stopped = "predict", "1"
 
     def __init__(self, model: ModelGraph) -> None:
         """Write the function.
@@ -117,13 +117,13 @@ class PredictionKernel(GraphKernel):
             target = first.buffer(f"kept {place}", shape, role="kept").view()
             targets.append(target.buffer)
             late += [] if bound_to(block, node, target) else [(target, node)]
-        self._compute(sound, first, block, "1")
+        self._compute(sound, first, block)
         for target, node in late:
             e.put(block, target, node)
         clear = []
         if e.wrong in e.pointers:
             clear = [f"{e.indent}{e.pointer(e.wrong)}[0] = real(0.0)"]
-            self._stop_unless(f"{e.pointer(e.wrong)}[0] == real(0.0)", "1")
+            self._stop_unless(f"{e.pointer(e.wrong)}[0] == real(0.0)")
         rows = [e.pointer(self._arrays[f"row {name}"]) for name in model.x]
         to = [f"    whole_{e.pointer(target)}: reals = words[{_WORDS + place}]" for place, target in enumerate(targets)]
         return _PREDICT.format(

@@ -13,7 +13,7 @@ import numpy as np
 
 from framework.arrays import Array
 from framework.engines.native.kernel import GraphKernel, bound_to
-from framework.engines.native.memory import MOVING, Memory
+from framework.engines.native.memory import ARRAYS, MOVING, NUMBERS, Memory
 from framework.engines.native.nests import PHASE, Pause
 from framework.engines.native.rewrite import prepare
 from framework.engines.native.schedule import Block, split_views
@@ -29,17 +29,12 @@ LIMITS = {"float64": 1e280, "float32": 1e30}
 """The largest square of a gradient that a product makes of a step; the NumPy engine makes the steps beyond it."""
 
 _TRAIN = """
-def train(
-    first: int, stop: int, n: int, updates: int, runs: int, seen: int, phase: int, whole: int,
-    norm: float, value: float, rows: ints, counts: floats, numbers: floats, totals: floats, data: arrays,
-    settings: floats, done: ints, spans: ints, memory: arrays, tables: arrays
-):
+def train(words: arrays) -> int:
 {pointers}
-    for batch in range(done[0], stop):
+    for batch in range(start, stop):
         begin = batch * n
         left = stop * n - begin
         made = batch - first
-        done[0] = batch
         s_count = real(counts[made])
         s_whole = real(whole)
 {scalars}
@@ -49,11 +44,11 @@ def train(
         if updates > 0:
 {penalties}
             if not isfinite(squares(runs, spans, flat1)):
-                return
+                return batch
 {buffers}
         if updates > 0:
 {update}
-    done[0] = stop
+    return stop
 """
 
 
@@ -85,7 +80,7 @@ class StepKernel(GraphKernel):
         sources: From how many arrays each leaf of the data comes.
     """
 
-    entry = "train"
+    entry, stopped = "train", "batch"
     pausing = True
     single = False
     models: tuple[int, ...] = ()
@@ -188,8 +183,7 @@ class StepKernel(GraphKernel):
             else:
                 phases[-1].append(f"    {line}")
         texts = [[f"{pad}if phase == {place}:", *phase] for place, phase in enumerate(phases)]
-        ends = [f"{pad}if phase < {last}:", f"{pad}    done[0] = stop", f"{pad}    return"]
-        return [*(line for text in texts for line in text), *ends]
+        return [*(line for text in texts for line in text), f"{pad}if phase < {last}:", f"{pad}    return stop"]
 
     def _prepared(self) -> dict[str, Node]:
         """Rewrite the step into the operations of the schedule; return the inputs by role and name."""
@@ -346,10 +340,10 @@ class StepKernel(GraphKernel):
     def _update(self) -> None:
         """Write the update of runs of the flat vector, by groups of rate and decay."""
         e, plan = self.emitter, self.plan
-        for limit, clips in zip(("norm", "value"), plan.clips, strict=True):
+        for place, (limit, clips) in enumerate(zip(("norm", "value"), plan.clips, strict=True)):
             if clips:
                 self._written[f"clip_{limit}"] = (clip_text(limit, math.prod(self.models)),)
-                e.line(f"clip_{limit}(runs, spans, flat1, real({limit}))")
+                e.line(f"clip_{limit}(runs, spans, flat1, real(clips[{place}]))")
         e.line("for run in range(runs):")
         e.line("    place = spans[3 * run + 1]")
         for number, group in enumerate(plan.groups):
@@ -385,7 +379,9 @@ class StepKernel(GraphKernel):
     def _write_pointers(self) -> list[str]:
         """Return the lines that name the arrays."""
         kinds = [KINDS[self._arrays[name].kind] for name in self.data for _ in range(self.sources)]
-        lines = [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(kinds)]
+        words = enumerate([*NUMBERS, *(f"{name}: {kind}" for name, kind in ARRAYS.items())])
+        lines = [f"    {name} = words[{place}]" for place, name in words]
+        lines += [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(kinds)]
         start = len(self.emitter.pointers)
         flat = max((len(group.update.inputs) for group in self.plan.groups), default=2)
         lines += [f"    flat{place}: reals = memory[{start + place}]" for place in range(flat)]
