@@ -4,8 +4,8 @@ Where the formula can be traced, the derived derivative around a point bounds th
 do. Points are a dense grid, a grid of all magnitudes, and the surroundings of the formula's constants. Where the finest
 differences cannot resolve the slope, it is enough that both derivatives agree.
 
-Every formula is checked as one number for each row of points. An elementwise formula has rows of one number; a layer
-has one row, and is moved along a few directions.
+Every formula is checked as one number for each row of points, of which each element is moved. An elementwise formula
+has rows of one number. A layer has one row: how far its numbers are moved along two directions.
 
 Slopes are measured by finite differences in one place, on both sides of a point. At a kink any value between the two
 sides is accepted; anything else is a mistake. Each measured slope comes with bounds, which cover the errors of
@@ -171,11 +171,10 @@ class Check:
         formula: From rows (n, k) to (n, k) or (n,).
         pullback: (gradient, rows) to dL/drows, by the method.
         points: Where to check, (n, k). Rows of one number are the points of an elementwise formula.
-        argument: The name of the method's argument.
+        argument: The name of the method's argument; "" for rows of how far something is moved along directions.
         written: Whether the user wrote the method; a derived one is compared with differences alone.
         program: Traces the formula; raises DerivativeError where that cannot be done.
         target: The second argument of the program, if it has one: a number, or an array for rows (n, k).
-        directions: Along which rows are moved, (d, k); None moves each number of a row alone.
     """
 
     owner: Any
@@ -187,7 +186,6 @@ class Check:
     written: bool = True
     program: Callable[[], Program] | None = None
     target: Any = None
-    directions: Array | None = None
 
     def run(self) -> None:
         """Compare them.
@@ -212,26 +210,26 @@ class Check:
         derives = derives and (self.traced.elementwise or not self._elementwise)
         result = require_untouched(self.name, {self.argument: rows}, lambda: self.pullback(self._weights, rows))
         require_like(self.owner, self.method, result, rows.shape)
-        slopes, at = self._along(np.asarray(result, np.float64)), self._along(rows)
-        precise = (at == 0) | ((np.abs(at) >= 1e-9) & (np.abs(at) < 1e3))  # differences
+        slopes = np.asarray(result, np.float64)
+        precise = (rows == 0) | ((np.abs(rows) >= 1e-9) & (np.abs(rows) < 1e3))  # differences
         if not derives:
-            bounds = self._bound_by_differences(derivative_bounds, result)
-            wrong = _outside(slopes, bounds, at) & precise
+            bounds = self._bound_by_differences(derivative_bounds, slopes)
+            wrong = _outside(slopes, bounds, rows) & precise
         else:
             bounds = self._bound_by_neighbours(self._derived, rows, 2.0**-50)
             # such as exp(-1 / h) / h**2, which is 0 / 0 at 1e-300
-            undefined = np.isnan(slopes) & (at != 0) & (np.abs(at) < 1e-12) & ~(np.abs(bounds.middle) > 1e-12)
-            wrong = (_outside(slopes, bounds, at) | ~bounds.judged) & ~undefined
+            undefined = np.isnan(slopes) & (rows != 0) & (np.abs(rows) < 1e-12) & ~(np.abs(bounds.middle) > 1e-12)
+            wrong = (_outside(slopes, bounds, rows) | ~bounds.judged) & ~undefined
         if wrong.any():  # the finest differences decide, where they can tell
-            finest = self._bound_by_differences(resolved_bounds, result)
-            unlike = _outside(slopes, bounds.widened(1e-3 * np.abs(bounds.middle)), at) & derives
-            measured = _outside(slopes, finest, at) & (wrong if derives else precise)
+            finest = self._bound_by_differences(resolved_bounds, slopes)
+            unlike = _outside(slopes, bounds.widened(1e-3 * np.abs(bounds.middle)), rows) & derives
+            measured = _outside(slopes, finest, rows) & (wrong if derives else precise)
             wrong = np.where(finest.judged, measured, wrong & unlike)
             bounds = Bounds(*(np.where(finest.judged, *pair) for pair in zip(finest, bounds, strict=True)))
         if not self.written:  # the convention at a single point is not a mistake
             for shift in (-1e-7, 1e-7):
                 beside = self._gradient(self.pullback, rows * (1.0 + shift) + 1e-9 * shift)
-                wrong &= ~np.isfinite(slopes) | _outside(beside, bounds, at)
+                wrong &= ~np.isfinite(slopes) | _outside(beside, bounds, rows)
         if wrong.any():
             raise self._error(rows, slopes, bounds, wrong)
 
@@ -269,7 +267,7 @@ class Check:
 
     @property
     def _elementwise(self) -> bool:
-        return self.points.shape[1] == 1 and self.directions is None
+        return self.points.shape[1] == 1
 
     @cached_property
     def _rows(self) -> Array:
@@ -308,12 +306,9 @@ class Check:
         return () if self.target is None else (np.broadcast_to(self.target, rows.shape),)
 
     def _gradient(self, pullback: Callable[[Array, Array], Any], rows: Array) -> Array:
-        """Return the gradient of L, along the directions."""
+        """Return the gradient of L."""
         gradient = pullback(self._weights[: len(rows)].astype(rows.dtype), rows)
-        return self._along(np.asarray(gradient, np.float64) + np.zeros(rows.shape))
-
-    def _along(self, rows: Array) -> Array:
-        return rows if self.directions is None else rows @ self.directions.T
+        return np.asarray(gradient, np.float64) + np.zeros(rows.shape)
 
     def _number(self, rows: Array) -> Array:
         """Return the part of each row in L."""
@@ -322,36 +317,29 @@ class Check:
         return numbers
 
     def _bound_by_differences(self, measure: Callable[..., Bounds], gradient: Array) -> Bounds:
-        """Bound the gradient by differences. Rounding errors of its terms add up along a direction."""
-        rows, sizes = self._rows, np.where(np.isfinite(gradient), np.abs(gradient), 0.0)
-        directions = np.eye(rows.shape[1]) if self.directions is None else self.directions
+        """Bound the gradient by differences, of which each number of a row is moved alone."""
+        rows = self._rows
 
-        def along(direction: Array) -> Bounds:
-            origin = rows @ direction
+        def bound(column: Array) -> Bounds:
+            moved = lambda numbers: self._number(np.where(column, numbers[:, None], rows))  # noqa: E731
+            return measure(lambda at: np.array([*map(moved, at)]), rows[:, column][:, 0])
 
-            def moved(places: Array) -> Array:
-                return self._number(rows + np.multiply.outer(places - origin, direction))
-
-            return measure(lambda at: np.array([moved(places) for places in at]), origin)
-
-        columns = zip(*map(along, directions), strict=True)
-        bounds, at = Bounds(*(np.stack(column, axis=1) for column in columns)), self._along(rows)
-        slack = 1e-5 * np.maximum(np.abs(bounds.low), np.abs(bounds.high)) + 1e-6 * sizes @ np.abs(directions).T
-        usual = _largest(bounds.middle, bounds.judged & (np.abs(at) <= 1.0))
-        return bounds.widened(slack + np.where(np.abs(at) < 1e-6, 1e-6 * usual, 0.0))  # sin(h) / h loses digits
+        columns = zip(*map(bound, np.eye(rows.shape[1], dtype=bool)), strict=True)
+        bounds = Bounds(*(np.stack(column, axis=1) for column in columns))
+        slack = 1e-5 * np.maximum(np.abs(bounds.low), np.abs(bounds.high))
+        slack += 1e-6 * np.where(np.isfinite(gradient), np.abs(gradient), 0.0)
+        usual = _largest(bounds.middle, bounds.judged & (np.abs(rows) <= 1.0))
+        return bounds.widened(slack + np.where(np.abs(rows) < 1e-6, 1e-6 * usual, 0.0))  # sin(h) / h loses digits
 
     def _bound_by_neighbours(self, pullback: Callable[[Array, Array], Any], rows: Array, size: float) -> Bounds:
         """Bound the gradient by those around the points: by rounding, and by both sides of a kink."""
         step = size * np.abs(rows) + 1e-300
-        left, right = (
-            np.array([self._gradient(pullback, rows + side * multiple * step) for multiple in (0, 1, 2, 4)])
-            for side in (-1, 1)
-        )
-        low, high = np.minimum(left, right).min(axis=0), np.maximum(left, right).max(axis=0)
-        noise = 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12 * self._scale(left[0], rows)
-        noise += 2.0 * np.ptp(left[1:], axis=0) + 2.0 * np.ptp(right[1:], axis=0)
+        values = np.array([self._gradient(pullback, rows + steps * step) for steps in (-4, -2, -1, 0, 1, 2, 4)])
+        low, high = values.min(axis=0), values.max(axis=0)
+        noise = 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12 * self._scale(values[3], rows)
+        noise += 2.0 * np.ptp(values[:3], axis=0) + 2.0 * np.ptp(values[4:], axis=0)
         judged = np.isfinite(low + high + noise)
-        return Bounds(low, high, left[1], right[1], judged, np.zeros(low.shape, bool)).widened(noise)
+        return Bounds(low, high, values[2], values[4], judged, np.zeros(low.shape, bool)).widened(noise)
 
     def _scale(self, values: Array, rows: Array) -> float:
         """Return the size that rounding errors grow with: at numbers, that of moderate ones, away from a pole at 0."""
@@ -361,15 +349,15 @@ class Check:
 
     def _error(self, rows: Array, slopes: Array, bounds: Bounds, wrong: Array, dtype: str = "") -> DerivativeError:
         """Return the error: what the method gives at the clearest point, the derived derivative, and what to do."""
-        at, truth = self._along(rows), bounds.middle
+        truth = bounds.middle
         clear = wrong & ~(np.abs(slopes - truth) < 0.1 * (np.abs(slopes) + np.abs(truth)))
-        distance = np.abs(np.log(np.maximum(np.abs(at), 1e-30)))  # from the size 1
+        distance = np.abs(np.log(np.maximum(np.abs(rows), 1e-30)))  # from the size 1
         distance[~(clear if clear.any() else wrong)] = np.inf
-        index = tuple(map(int, np.unravel_index(np.argmin(distance), at.shape)))
+        index = tuple(map(int, np.unravel_index(np.argmin(distance), rows.shape)))
         where = f"at element {index[1]} of the row [{', '.join(f'{number:.6g}' for number in rows[index[0]])}]"
         if self._elementwise:
-            where = f"at {self.argument} = {at[index] + 0.0:.6g}"
-        elif self.directions is not None:
+            where = f"at {self.argument} = {rows[index] + 0.0:.6g}"
+        elif not self.argument:
             where = "along one direction"
         slope, finite = f"is {truth[index]:.6g}", np.isfinite(slopes[index])
         low, high = sorted((bounds.left[index], bounds.right[index]))
@@ -397,11 +385,10 @@ class Check:
 
     def _meaning(self, rows: Array, slopes: Array, bounds: Bounds) -> str | None:
         """Say what is probably meant, when one simple change makes the derivative right everywhere."""
-        at, truth = self._along(rows), bounds.middle
-        seen = bounds.judged & (np.abs(at) <= SURE)
+        truth, seen = bounds.middle, bounds.judged & (np.abs(rows) <= SURE)
 
         def agrees(values: Array) -> bool:
-            return bool(seen.any() and not _outside(values, bounds, at)[seen].any())
+            return bool(seen.any() and not _outside(values, bounds, rows)[seen].any())
 
         if agrees(slopes):
             return None  # wrong only where simple changes are not tried
@@ -679,22 +666,17 @@ class _Trial:
         gradients = {np.dtype(np.float32): narrow.gradients(), np.dtype(np.float64): self.gradients()}
         arrays, limits = {**self.twin.parameters.views, **flatten(self.x)}, flatten(self._limits)
 
-        def pullback(name: str, _gradient: Array, offset: Array) -> Array:
-            return gradients[offset.dtype][name].reshape(1, -1)
+        def pullback(name: str, directions: Array, _gradient: Array, moves: Array) -> Array:
+            return gradients[moves.dtype][name].reshape(1, -1) @ directions.T
 
         for name, array in arrays.items():
             shown = f"dL/d{name}, which it returns," if name in limits else f"gradients['{name}']"
             method = f"apply_backward: {shown}"
             require_like(self.twin, method, gradients[array.dtype][name], array.shape)
-            moves = np.isinf(np.broadcast_to(limits.get(name, np.inf), array.shape)).reshape(1, -1)  # ids stay
-            Check(
-                self.twin,
-                method,
-                partial(self._moved, array),
-                partial(pullback, name),
-                np.zeros((1, array.size)),
-                directions=moves * [np.sin(np.arange(1.0, 1.0 + array.size) ** power) for power in (1.7, 1.9)],
-            ).run()
+            free = np.isinf(np.broadcast_to(limits.get(name, np.inf), array.shape)).reshape(1, -1)  # ids stay
+            directions = free * [np.sin(np.arange(1.0, 1.0 + array.size) ** power) for power in (1.7, 1.9)]
+            formula, slope = partial(self._moved, array, directions), partial(pullback, name, directions)
+            Check(self.twin, method, formula, slope, np.zeros((1, 2)), argument="").run()
 
     def gradients(self) -> dict[str, Array]:
         """Return the gradients that the layer gives, that of the input last."""
@@ -710,10 +692,10 @@ class _Trial:
         )
         return {name: np.array(values) for name, values in {**parameters.gradients, **flatten(result)}.items()}
 
-    def _moved(self, array: Array, offset: Array) -> Array:
-        """Return [sum(gradient * output)], with an offset to one of the arrays."""
+    def _moved(self, array: Array, directions: Array, moves: Array) -> Array:
+        """Return [sum(gradient * output)], with one of the arrays moved along directions."""
         kept = array.copy()
-        array += offset.reshape(array.shape)
+        array += (moves @ directions).reshape(array.shape)
         try:
             outputs = leaves(self._output(self.x)[0])  # which may be views of the array
             return np.array([sum(np.sum(g * a) for g, a in zip(leaves(self.gradient), outputs, strict=True))])
