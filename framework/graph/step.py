@@ -134,7 +134,7 @@ class ModelGraph:
         self.buffers = dict(zip(walk.buffers, traced.outputs[count + 1 :], strict=True))
         self.x = {name: traced.inputs[name] for name in samples}
         self.numbers = {name: traced.inputs[f"number {name}"] for name in numbers}
-        computed = _computed_with(traced.outputs)
+        computed = _computed_with(traced.outputs) if walk.drawn else set()
         self.draws = [(draw._replace(wide=node in computed), node) for draw, node in walk.drawn]
         self._ends = walk.ends
         ends = sorted(node.place for node in self._ends)
