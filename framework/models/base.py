@@ -22,7 +22,6 @@ from pydantic import PrivateAttr
 
 from framework import plots
 from framework.arrays import Array, Arrays, Record, column_names, require_finite
-from framework.derivatives import check_layer
 from framework.emit.programs import forget, is_checked, programs_of, require_called, require_derivatives
 from framework.emit.step import Pass, Passes, Pattern, Workspace
 from framework.errors import (
@@ -41,6 +40,7 @@ from framework.graph.step import ModelGraph
 from framework.graph.symbol import Symbol
 from framework.graph.trace import share
 from framework.graph.walk import Walk, in_order
+from framework.models.by_hand import check_layer
 from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import classified, predicted

@@ -146,6 +146,7 @@ RIGHT = [
     ("np.maximum(0, h)", "(h >= 0) * 1.0", {}),
     ("np.maximum(h, 0)", "np.heaviside(h, 0.5)", {}),
     ("h * (h > 0)", None, {}),
+    ("np.where(h == 0, 0.0, h)", None, {}),
     ("np.where(h > 0, h, 0)", None, {}),
     ("(h + np.abs(h)) / 2", None, {}),
     ("np.clip(h, 0, None)", None, {}),

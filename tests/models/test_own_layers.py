@@ -526,7 +526,7 @@ def test_a_later_fit_of_an_unchanged_layer_computes_no_differences(monkeypatch):
     model, x = Sequential(Dense(4, 4), Stretched()), X[:, 0]
     trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
     trainer.fit(model, (x, x))
-    monkeypatch.setattr("framework.derivatives.Check", None)
+    monkeypatch.setattr("framework.models.by_hand.Check", None)
     trainer.fit(model, (x, x))
 
 
