@@ -33,8 +33,13 @@ def train(
     If the caller is ``shown``, it shows a bar, and says on an interruption how to resume.
     """
     name = name or ("fit" if run is None else "resume")
+    kind = Training
+    if trainer.strategy is not None:
+        from framework.training.sharing import SharedTraining  # noqa: PLC0415 (one worker needs nothing of several)
+
+        kind = SharedTraining
     with ExitStack() as surroundings:
-        training = _kind(trainer)(trainer, surroundings, shown=shown)
+        training = kind(trainer, surroundings, shown=shown)
         training.check(model, data, validation, epochs, run, name)
         engine = training.engine()
         with training:
@@ -43,12 +48,3 @@ def train(
                     engine.advance(piece)
                 training.end_epoch()
     return training.run
-
-
-def _kind(trainer: Trainer) -> type[Training]:
-    """Return the training on several workers where the trainer has a strategy, else that of one."""
-    if trainer.strategy is None:
-        return Training
-    from framework.training.sharing import SharedTraining  # noqa: PLC0415 (nothing of several workers is imported else)
-
-    return SharedTraining
