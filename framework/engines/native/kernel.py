@@ -41,7 +41,7 @@ class GraphKernel(ABC):
     """The name of the function."""
 
     stopped: ClassVar[str]
-    """What it returns where it ends early."""
+    """The number that it returns where it ends early."""
 
     pausing: ClassVar[bool] = False
     """Whether it pauses for what Python computes."""

@@ -37,7 +37,7 @@ ARRAYS = {
     "rows": "ints",
     **dict.fromkeys(("counts", "numbers", "totals", "clips"), "floats"),
 }
-"""What the function takes, in one array: whole numbers, then arrays with their annotations in the kernel language."""
+"""The arguments of the function, as one array: numbers, then arrays with their annotations in the kernel language."""
 
 _FIRST, _START, _STOP, _PHASE = range(4)
 _ROWS = len(NUMBERS) + [*ARRAYS].index("rows")

@@ -379,8 +379,8 @@ class StepKernel(GraphKernel):
     def _write_pointers(self) -> list[str]:
         """Return the lines that name the arrays."""
         kinds = [KINDS[self._arrays[name].kind] for name in self.data for _ in range(self.sources)]
-        words = enumerate([*NUMBERS, *(f"{name}: {kind}" for name, kind in ARRAYS.items())])
-        lines = [f"    {name} = words[{place}]" for place, name in words]
+        named = enumerate([*NUMBERS, *(f"{name}: {kind}" for name, kind in ARRAYS.items())])
+        lines = [f"    {name} = words[{place}]" for place, name in named]
         lines += [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(kinds)]
         start = len(self.emitter.pointers)
         flat = max((len(group.update.inputs) for group in self.plan.groups), default=2)
