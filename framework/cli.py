@@ -117,7 +117,7 @@ def list_parts(kind: str) -> None:
     KIND is activations, callbacks, initializers, losses, metrics, models, optimizers, regularizers, schedules or steps
     (of a Preprocess).
     """
-    parts = [cls for cls in (getattr(framework, name) for name in framework.__all__) if inspect.isclass(cls)]
+    parts = [cls for cls in (getattr(framework, name) for name in dir(framework)) if inspect.isclass(cls)]
     bases = {KINDS[kind], *filter(inspect.isabstract, parts)}
     parts = [cls for cls in parts if issubclass(cls, KINDS[kind]) and cls not in bases]
     click.echo(as_text([(cls.__name__, (inspect.getdoc(cls) or "").splitlines()[0]) for cls in parts], left=2))

@@ -10,6 +10,7 @@ import inspect
 import json
 import numbers
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -632,9 +633,14 @@ def _build(data: Mapping[str, Any]) -> Component:
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
+    """Give the classes below a class; those of the library are imported now, if that has not been needed before."""
+    package = sys.modules[__name__.partition(".")[0]]
+    for name in package.__all__:
+        getattr(package, name)
+    waiting = [cls]
+    for each in waiting:
+        waiting += each.__subclasses__()
+    yield from waiting[1:]
 
 
 def class_of(tag: str) -> type[Component]:

@@ -145,7 +145,7 @@ def _bare(name: str) -> str:
     return name if name.startswith("__") else name.lower().replace("_", "")
 
 
-def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn]:
+def answering(module: str, choices: Collection[str]) -> Callable[..., NoReturn]:
     """Return a module's ``__getattr__``, which says what to write for a name that the module does not have.
 
     Example:
@@ -155,8 +155,8 @@ def answering(module: str, choices: Collection[str]) -> Callable[[str], NoReturn
         AttributeError: framework has no 'MSELoss': write MeanSquaredError
     """
 
-    def absent(name: str) -> NoReturn:
-        advice, caller = other_libraries()[module].get(_bare(name)), sys._getframe(1)
+    def absent(name: str, depth: int = 1) -> NoReturn:
+        advice, caller = other_libraries()[module].get(_bare(name)), sys._getframe(depth)
         if not _is_sentence(advice or "") and (meant := closest(name, choices)):
             advice = f"write {meant}"
         elif advice is None and name[0].isupper() and module == "framework":

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,7 @@ def test_a_name_of_a_submodule_is_answered_with_the_submodule(home):
     names = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
     public = {name for name in getattr(module, "__all__", names) if name[0] != "_"}
     public -= {name for name in public if bare(name) in map(bare, dir(framework))}  # write Activation
+    public -= {name for name in public if find_spec(f"framework.{name}")}  # which is that module
     assert public
     assert {name: hint(name) for name in public} == dict.fromkeys(public, f"import it from framework.{home}")
 
