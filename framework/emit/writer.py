@@ -21,6 +21,9 @@ from framework.graph.operations import OPERATIONS
 TIGHT = 9
 """How tightly a name or a call binds; see ``Operation.binding``."""
 
+_PROMOTING = frozenset({"matmul", "einsum", "concatenate"})
+"""Operations on several elements whose arguments NumPy promotes to one dtype."""
+
 Text = str | Callable[[Any, Node], str | None]
 """A template; or a function of the writer and a node, which returns a text, or writes lines itself and returns None."""
 
@@ -82,7 +85,10 @@ class Target:
     def arguments(self, node: Node, template: str = "") -> list[str]:
         """Return the texts of the arguments, for a template."""
         if not OPERATIONS[node.op].elementwise:
-            return [self.text(arg, TIGHT if template.startswith("{0}") else 0) for arg in node.args]
+            binding = TIGHT if template.startswith("{0}") else 0
+            if node.op in _PROMOTING:
+                return self.cast(node, node.args, binding)
+            return [self.text(arg, binding) for arg in node.args]
         values = operands(node)
         conditions = values[: node.op == "where"]
         return [*map(self.text, conditions), *self.cast(node, values[len(conditions) :])]

@@ -141,7 +141,7 @@ class Writer:
     def _written(self, node: Node) -> str:
         """Write a node, and return the name of its result."""
         kinds = {kind_of(arg) for arg in node.args}
-        if kinds == {"b"} and node.op in LOGIC:
+        if node.op in LOGIC and (kinds == {"b"} or node.op.startswith("logical")):
             return self.op(LOGIC[node.op], *self.args(node, "b"))
         if node.kind == "i" and node.op in INTEGERS:
             return INTEGERS[node.op](self, *self.args(node))
@@ -163,7 +163,7 @@ class Writer:
                 return self.op("Or", *parts)
             names = [self.text(condition, "b"), self.text(a, node.kind), self.text(b, node.kind)]
             return self.op("Where", *names)
-        kind = "f" if "f" in kinds or node.kind == "f" else "i"
+        kind = "f" if "f" in kinds or node.kind == "f" or node.op in ("isnan", "isinf") else "i"
         return self.op(OPERATORS[node.op], *self.args(node, kind))
 
     def args(self, node: Node, kind: str | None = None) -> list[str]:
@@ -183,7 +183,10 @@ class Writer:
     def formula(self, formula: Callable[..., Any], node: Node, *more: str) -> str:
         """Write an operation as a formula of its arguments, and of further values of the result's shape by name."""
         given = [self.given(name, node.shape) for name in more]
-        made = formula(*map(symbol_of, node.args), *given, **node.attributes)
+        args = [*map(symbol_of, node.args)]
+        if node.kind != "i" and node.op != "not_equal":  # which takes whole numbers as they are
+            args = [arg.astype(float) if isinstance(arg, Symbol) else arg for arg in args]
+        made = formula(*args, *given, **node.attributes)
         return self.computed(value_of(made), node.kind)
 
     def lowered(self, node: Node) -> str:
@@ -470,9 +473,10 @@ def _refined(x: Any, near: Any) -> Any:
     return near + (x * cosine - scale * sine) / (scale * cosine + x * sine)
 
 
-INTEGERS: dict[str, Callable[[Writer, str, str], str]] = {
+INTEGERS: dict[str, Callable[..., str]] = {
     "mod": lambda writer, a, b: writer.op("Mod", a, b),
     "floor_divide": lambda writer, a, b: writer.op("Div", writer.op("Sub", a, writer.op("Mod", a, b)), b),
+    **dict.fromkeys(("floor", "ceil"), lambda writer, x: writer.op("Identity", x)),
 }
 """Operations on integers: Div cuts off, and Mod has the sign of the divisor."""
 

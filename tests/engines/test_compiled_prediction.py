@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from catalogue import catalogue
-from export_pieces import EACH, made, sample
+from export_pieces import EACH, made, of_integers, sample
 
 from framework import (
     GRU,
@@ -137,6 +137,15 @@ def test_every_layer_of_the_library_predicts_in_a_kernel(make, shape, dtype):
     for rows in (1, 2, 7, 17, 39):
         for part, whole in zip(leaves(fast(take(x, slice(rows)))), leaves(found), strict=True):
             np.testing.assert_array_equal(part, whole[:rows])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_integers_and_booleans_are_computed_in_a_kernel(dtype):
+    model, x = of_integers(dtype), RNG.normal(size=(7, 3, 4)).astype(dtype)
+    fast, tolerance = compile_model(model), 1e-13 if dtype == "float64" else 2e-5
+    for key, found in fast(x).items():
+        np.testing.assert_allclose(found, model(x)[key], rtol=tolerance, atol=tolerance, err_msg=key)
+    assert fast.engine == "compiled"
 
 
 def test_many_rows_of_large_samples_take_little_memory():

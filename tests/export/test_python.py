@@ -493,8 +493,9 @@ def test_an_unknown_level_that_predict_refuses_is_refused(tmp_path):
         predict_of(model, tmp_path)({"x": ["a", "c"]})
 
 
-def test_integers_and_booleans_give_the_same_bits(tmp_path):
-    model, x = of_integers(), np.random.default_rng(0).normal(size=(7, 3, 4))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_integers_and_booleans_give_the_same_bits(dtype, tmp_path):
+    model, x = of_integers(dtype), np.random.default_rng(0).normal(size=(7, 3, 4)).astype(dtype)
     require_same_bits(predict_of(model, tmp_path)(x), model(x))
 
 

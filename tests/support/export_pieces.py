@@ -237,11 +237,24 @@ def nested(x):
     return loop(outer, np.zeros_like(x[:, 0, :2]), x, axis=1)[1]
 
 
+def whole(x):
+    """Return numbers rounded to integers."""
+    return np.rint(x).astype(int)
+
+
 INTEGERS = {
     "booleans chosen by booleans": lambda x: np.where(x > 0, x > 0.5, x < -0.5) * 1.0,
     "recurrences in a recurrence": nested,
     "whole numbers divided": lambda x: np.floor(x * 3).astype(int) // 2 + np.floor(x * 3).astype(int) % 3 * 0.1,
     "powers of whole numbers": lambda x: np.maximum((x * 4).astype(int), 1) ** 2 * 1.0,
+    "whole numbers beside floats": lambda x: np.arctan2(x, whole(x)) + np.copysign(x, whole(x)) + np.fmax(whole(x), x),
+    "whole numbers as conditions": lambda x: np.logical_and(x, whole(x)) + np.logical_not(x) * 1.0,
+    "whole numbers are finite": lambda x: np.isfinite(whole(x)) * np.ceil(whole(x)) + np.isnan(whole(x)) * 0.5,
+    "running products of whole numbers": lambda x: np.cumprod(whole(x), axis=1) * 1.0,
+    "products of whole numbers and floats": lambda x: (
+        np.einsum("rij,rij->ri", whole(3 * x), x) + (whole(3 * x) @ x.swapaxes(1, 2))[:, 0]
+    ),
+    "whole numbers joined to floats": lambda x: np.concatenate([x, whole(3 * x)], axis=1).mean(axis=1),
     "booleans counted": lambda x: np.sum(x > 0, axis=-1) * 1.0,
     "whole numbers added up": lambda x: np.sum((x * 4).astype(int), axis=-1) / 3,
     "signs of whole numbers": lambda x: np.abs((x * 4).astype(int)) * np.sign((x * 4).astype(int)) * 1.0,
@@ -271,9 +284,9 @@ class Odd(Layer):
         return INTEGERS[self.place](x)
 
 
-def of_integers():
+def of_integers(dtype="float64"):
     """Return a model with an output for each formula of integers."""
-    return Heads(**{name.replace(" ", "_"): Odd(place=name) for name in INTEGERS})
+    return Heads(**{name.replace(" ", "_"): Odd(place=name, dtype=dtype) for name in INTEGERS})
 
 
 def every_step(dtype):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -238,7 +238,8 @@ class Emitter(Writer):
         if isinstance(value, Node) and value.fill is None:
             self.copy(target, self.view(block, value))
         else:
-            self.fill(target, literal(value.fill if isinstance(value, Node) else value))
+            number: Any = value.fill if isinstance(value, Node) else value
+            self.fill(target, repr(int(number)) if target.buffer.kind == "i" else literal(number))
 
     def _bind_captured(self, block: Block, inner: Block, node: Node) -> None:
         """Let the body of a loop read a value from around it; a transposed matrix is turned once, before the loop."""
