@@ -245,8 +245,6 @@ def sweep_runs(
     of them may be killed; its run is resumed by another.
     """
     sweep = _sweep_of(path, changes, out, options)
-    if index is not None and sweep.settings.get("halving") is not None:
-        raise click.ClickException("--index: successive halving compares all runs; start the command without it")
     if index is not None and workers > 1:
         raise click.ClickException("--index trains one run, in this process; leave --workers out")
     if retry:

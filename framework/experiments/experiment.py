@@ -13,7 +13,7 @@ from pydantic import Field
 
 from framework.data.sources import hold_out
 from framework.data.table_files import TableFile
-from framework.errors import DataError, SettingsError
+from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.files.building import build
 from framework.experiments.files.text import changed, parse_change, places, read_settings, to_toml, without_found
 from framework.experiments.tables import classes_of, in_memory, labelled, read_alike
@@ -193,3 +193,31 @@ def _moved(path: Any, folder: Path) -> Any:
     if not isinstance(path, str):
         return tuple(_moved(each, folder) for each in path)
     return path if "://" in path else str(real_path(folder / Path(os.path.expanduser(path))))  # noqa: PTH111
+
+
+def score(value: Any, mode: str) -> float:
+    """Return a number that is smaller for a better figure."""
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return float(-value if mode == "max" else value)
+
+
+def judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
+    """Return the column by which runs of an experiment are judged, and its mode."""
+    trainer = experiment.trainer
+    columns = trainer.columns(validated=experiment.validation is not None)
+    monitored = {key: value for callback in trainer.callbacks for key, value in callback.judged().items()}
+    if objective is None:
+        objective = next(iter(monitored), "val_loss" if "val_loss" in columns else "loss")
+    if objective not in columns:
+        raise SettingsError(
+            f"--objective {objective}: the history will not have it{nearest(objective, columns) or '.'} "
+            f"Columns: {', '.join(columns)}"
+        )
+    better = trainer.figures.better.get(objective.removeprefix("val_"))
+    known = {"greater": "max", "smaller": "min"}.get(better or "", mode or monitored.get(objective))
+    if known is None:
+        raise SettingsError(f"--objective {objective}: give --mode min or max; the figure does not say which is better")
+    if mode not in (None, known):
+        raise SettingsError(f"--mode {mode}: {objective} is better when it is {better}; leave --mode out")
+    return objective, known

@@ -10,7 +10,7 @@ import pytest
 from experiment_pieces import command
 
 from framework import Experiment, Sweep
-from framework.experiments.sweeps.space import suggested, varied
+from framework.experiments.sweeps.space import changes_of, distributions_of, suggestions, varied
 
 pytestmark = pytest.mark.share(1 / 3)
 
@@ -37,34 +37,42 @@ def workplace(tmp_path, monkeypatch):
     Path("line.toml").write_text(FILE)
 
 
+def tell(space, before, mode, figure):
+    """Add the next suggestion to the trials before, with its figure; None is one in training."""
+    params = next(suggestions(space, before, "TPESampler", mode, 0))
+    state = optuna.trial.TrialState.RUNNING if figure(params) is None else optuna.trial.TrialState.COMPLETE
+    distributions = distributions_of(space)
+    trial = optuna.trial.create_trial(
+        state=state, value=figure(params), params=params, distributions=distributions, user_attrs={"name": "0"}
+    )
+    before.append(trial)
+    return params
+
+
 def test_suggestions_come_near_the_smallest_figure():
     space = [varied("a=uniform(-4, 4)"), varied("b=int(1, 9)"), varied("c=x,y")]
-    trials = []
+    before = []
     for _ in range(60):
-        trial = suggested(space, trials, "min", 0)
-        a, b, c = (change[2:] for change in trial)
-        trials.append((trial, (float(a) - 1) ** 2 + (int(b) - 4) ** 2 + (c == "x")))
-    figures = [figure for _, figure in trials]
+        tell(space, before, "min", lambda at: (at["a"] - 1) ** 2 + (at["b"] - 4) ** 2 + (at["c"] == "x"))
+    figures = [trial.value for trial in before]
     assert sum(figures[30:]) < 0.5 * sum(figures[:30])
-    assert len({trial for trial, _ in trials}) == 60
-    assert all(-4 <= float(trial[0][2:]) <= 4 and 1 <= int(trial[1][2:]) <= 9 for trial, _ in trials)
+    assert len({changes_of(space, trial.params) for trial in before}) == 60
+    assert all(-4 <= trial.params["a"] <= 4 and trial.params["b"] in range(1, 10) for trial in before)
 
 
 @pytest.mark.parametrize(("mode", "better"), [("min", 0.0), ("max", 1.0)])
 def test_the_mode_says_which_figures_are_better(mode, better):
-    space = [varied("a=uniform(0, 1)")]
-    trials = []
+    space, before = [varied("a=uniform(0, 1)")], []
     for _ in range(40):
-        trial = suggested(space, trials, mode, 0)
-        trials.append((trial, float(trial[0][2:])))
-    assert sum(abs(figure - better) for _, figure in trials[10:]) < 0.3 * 30, "0.5 * 30 without any knowledge"
+        tell(space, before, mode, lambda at: at["a"])
+    assert sum(abs(trial.value - better) for trial in before[10:]) < 0.3 * 30, "0.5 * 30 without any knowledge"
 
 
 def test_no_trial_comes_twice_until_all_have_come():
-    space, trials = [varied("a=x,y"), varied("b=int(1, 3)")], []
+    space, before = [varied("a=x,y"), varied("b=int(1, 3)")], []
     for number in range(6):
-        trials.append((suggested(space, trials, "min", 0), [None, math.inf, 1.0][number % 3]))
-    assert len({trial for trial, _ in trials}) == 6
+        tell(space, before, "min", lambda _, number=number: [None, math.inf, 1.0][number % 3])
+    assert len({changes_of(space, trial.params) for trial in before}) == 6
 
 
 @pytest.mark.share(1 / 3)
@@ -101,7 +109,7 @@ def test_a_killed_process_leaves_no_trial_behind():
     flags = ["sweep", "line.toml", "--set", RATES, "--optuna", "8", "--set", "trainer.epochs=60"]
     process = subprocess.Popen([sys.executable, "-m", "framework", *flags])
     deadline = time.monotonic() + 60
-    while len([*Path("sweeps/line").glob("trials/*.json")]) < 4:
+    while len([*Path("sweeps/line").glob("runs/*")]) < 4:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
@@ -113,8 +121,31 @@ def test_a_killed_process_leaves_no_trial_behind():
 
 
 def test_what_does_not_go_with_optuna_is_refused():
-    for flags in (["--set", RATES, "--random", "3"], ["--set", RATES, "--halving", "2"], []):
+    for flags in (["--set", RATES, "--random", "3"], []):
         said = command("sweep", "line.toml", *flags, "--optuna", "3", status=1)
-        assert "--optuna N needs varied settings, and neither --random nor --halving" in said
+        assert "--optuna N needs varied settings, and no --random" in said
     said = command("sweep", "line.toml", "--set", f"{RATE}=0.1,0.2", "--optuna", "3", status=1)
     assert "--optuna 3: the varied settings have 2 combinations" in said
+
+
+@pytest.mark.parametrize(("mode", "worst"), [("min", math.inf), ("max", -math.inf)])
+def test_a_failed_run_counts_as_the_worst(mode, worst, monkeypatch):
+    experiment = Experiment.read("line.toml").moved(".")
+    sweep = Sweep.create("failing", experiment, [RATES], optuna=2, objective="seconds", mode=mode)
+    monkeypatch.setattr(Experiment, "parts", lambda _: 1 // 0)
+    assert {row["state"] for row in sweep.run()} == {"failed"}
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend("failing/journal.log"))
+    assert [trial.value for trial in optuna.load_study(study_name=None, storage=storage).trials] == [worst] * 2
+
+
+def test_halving_drops_suggestions_and_optuna_reads_the_study():
+    command("sweep", "line.toml", "--set", RATES, "--optuna", "15", "--halving", "2", "--set", "trainer.epochs=4")
+    rows = Sweep("sweeps/line").results()
+    assert {row["state"] for row in rows} == {"complete", "dropped"}
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend("sweeps/line/journal.log"))
+    study = optuna.load_study(study_name=None, storage=storage)
+    states = {"complete": "COMPLETE", "dropped": "PRUNED"}
+    assert [(trial.state.name, trial.params[RATE]) for trial in study.trials] == [
+        (states[row["state"]], pytest.approx(row[RATE], rel=1e-5)) for row in rows
+    ]
+    assert study.best_value == min(row["loss"] for row in rows if row["state"] == "complete")

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from experiment_pieces import POINTS, command, write_points
@@ -24,7 +25,7 @@ from matplotlib.figure import Figure
 from framework import Callback, Checkpoint, DataError, Experiment, JSONLog, SettingsError, UsageError, latest, load
 from framework.experiments import processes as claims
 from framework.experiments.folder import RunFolder
-from framework.experiments.processes import _machine
+from framework.experiments.processes import Claims, _machine
 from framework.experiments.sweeps.sweep import Sweep
 
 pytestmark = pytest.mark.share(1 / 3)
@@ -278,8 +279,8 @@ def test_a_folder_of_another_sweep_is_refused_by_name():
     ("file", "old", "new"),
     [
         ("sweep.toml", "0.1,0.01", "0.5,0.1,0.01"),
+        ("sweep.toml", "seed = 0", "seed = 1"),
         ("base.toml", "epochs = 4", "epochs = 5"),
-        ("sweep.toml", "checksum", "c"),
     ],
 )
 def test_a_sweep_whose_settings_were_edited_is_refused(file, old, new):
@@ -352,18 +353,21 @@ SAVERS = """callbacks = [
 """
 
 
-def test_halving_trains_the_best_third_three_times_as_long():
+def test_halving_drops_a_run_that_is_not_in_the_best_third_of_those_before():
     rows = table("points.toml", *HALVED)
-    first = sorted(rows, key=lambda name: histories(name)[0]["val_loss"])
-    second = sorted(first[:3], key=lambda name: histories(name)[2]["val_loss"])
-    assert {name: row["epochs"] for name, row in rows.items()} == {
-        name: 9 if name == second[0] else 3 if name in second else 1 for name in rows
+    last, figures = dict.fromkeys("012345678", 9), {1: [], 3: []}
+    for name, epoch in itertools.product("012345678", figures):
+        if last[name] == 9:
+            figures[epoch].append(histories(name)[epoch - 1]["val_loss"])
+            best = sorted(figures[epoch])[: max(1, len(figures[epoch]) // 3)]
+            last[name] = 9 if figures[epoch][-1] in best else epoch
+    assert {name: row["epochs"] for name, row in rows.items()} == last
+    assert {name: row["state"] for name, row in rows.items()} == {
+        name: "complete" if epochs == 9 else "dropped" for name, epochs in last.items()
     }
-    assert next(iter(rows)) == second[0]
-    assert {row["state"] for name, row in rows.items() if name != second[0]} == {"dropped"}
-    assert "--index: successive halving compares all runs" in command(
-        "sweep", "sweeps/points", "--index", "0", status=1
-    )
+    assert {*last.values()} == {1, 3, 9}
+    whole = min((name for name in last if last[name] == 9), key=lambda name: rows[name]["val_loss"])
+    assert next(iter(rows)) == whole
 
 
 def histories(name):
@@ -373,7 +377,7 @@ def histories(name):
 def test_the_rungs_of_halving_leave_no_trace_in_the_run_that_wins():
     Path("points.toml").write_text(FILE + SAVERS)
     rows = table("points.toml", *HALVED, "--set", "trainer.optimizer.momentum=0.99")
-    (winner,) = (name for name, row in rows.items() if row["state"] == "complete")
+    winner = next(iter(rows))
     assert rows[winner]["epoch"] < 9, "the best weights are from an earlier epoch and were put back"
     settings = {"trainer.epochs": 9, "trainer.optimizer.momentum": 0.99, RATE: rows[winner][RATE]}
     assert state(f"sweeps/points/runs/{winner}") == alone(settings)
@@ -401,33 +405,48 @@ def test_the_rungs_of_halving_call_every_hook_of_an_epoch_once():
 
 
 @pytest.mark.share(1 / 10)
-def test_halving_by_killed_processes_has_the_same_runs():
+def test_halving_by_killed_processes_ends_every_run_and_repeats_none():
     Path("points.toml").write_text(FILE + SAVERS)
     deadline = time.monotonic() + 120
+    finished = {}
     for begun in (3, 8):
-        process = start("points.toml", *HALVED, "--out", "killed")
-        while len([*Path("killed/runs").glob("[0-9]/checkpoints/step*")]) < begun:
+        process = start("points.toml", *HALVED, "--out", "sweeps/points")
+        while len([*Path("sweeps/points/runs").glob("[0-9]/checkpoints/step*")]) < begun:
             assert time.monotonic() < deadline
             time.sleep(0.002)
         end(process)
-    command("sweep", "points.toml", *HALVED, "--out", "killed")
+        for path in Path("sweeps/points/runs").glob("[0-9]/metrics.json"):
+            finished.setdefault(path.parent, written(path.parent))
     rows = table("points.toml", *HALVED)
-    assert [state(f"killed/runs/{name}") for name in rows] == [state(f"sweeps/points/runs/{name}") for name in rows]
+    assert {row["state"] for row in rows.values()} == {"complete", "dropped"}
+    assert all(row["epochs"] == 9 for row in rows.values() if row["state"] == "complete")
+    assert all(written(path) == before for path, before in finished.items())
+    settings = {"trainer.epochs": 9, RATE: next(iter(rows.values()))[RATE]}
+    assert state(f"sweeps/points/runs/{next(iter(rows))}") == alone(settings)
 
 
 @pytest.mark.parametrize(
-    ("count", "epochs", "eta", "rungs"),
-    [
-        (27, 27, 3, [(27, 1), (9, 3), (3, 9), (1, None)]),
-        (40, 10, 3, [(40, 2), (13, 4), (4, None)]),
-        (5, 100, 2, [(5, 25), (2, 50), (1, None)]),
-        (5, 1, 2, [(5, None)]),
-        (2, 9, 3, [(2, None)]),
-    ],
+    ("count", "epochs", "eta", "rungs"), [(9, 10, 3, {2, 6}), (4, 5, 2, {2, 4}), (5, 1, 2, set()), (2, 9, 3, set())]
 )
 def test_the_rungs_depend_on_the_trials_and_the_epochs(count, epochs, eta, rungs):
     experiment = Experiment.read("points.toml", [f"trainer.epochs={epochs}"])
-    assert Sweep.create("s", experiment, [f"model.seed=int(1, {count})"], random=count, halving=eta).rungs == rungs
+    rows = Sweep.create("s", experiment, ["model.seed=int(1, 99)"], random=count, halving=eta).run()
+    assert {row["epochs"] for row in rows if row["state"] == "dropped"} <= rungs
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend("s/journal.log"))
+    (study,) = optuna.get_all_study_names(storage)
+    read = optuna.load_study(study_name=study, storage=storage)
+    assert {*read.trials[0].intermediate_values} == rungs
+    assert {trial.state.name for trial in read.trials} <= {"COMPLETE", "PRUNED"}
+
+
+def test_the_first_fold_decides_whether_a_trial_goes_on():
+    flags = ("--set", f"{RATE}=0.01,1e-9,0.5", "--set", "trainer.epochs=3")
+    rows = table("points.toml", *flags, "--folds", "2", "--halving", "3", "--workers", "2")
+    states = [row["state"] for row in rows.values()]
+    assert ({*states}, states[0]) == ({"complete", "dropped"}, "complete")
+    for name, row in rows.items():
+        assert row["folds"] == (2 if row["state"] == "complete" else 0)
+        assert Path(f"sweeps/points/runs/{name}-1").exists() == (row["state"] == "complete")
 
 
 def test_a_trial_that_diverges_is_not_promoted():
@@ -561,17 +580,17 @@ def test_a_process_that_seemed_dead_writes_nothing_into_a_run_that_others_have_t
     experiment = experiment.replace(trainer=experiment.trainer.replace(callbacks=callbacks))
     sweep = Sweep.create("sweeps/points", experiment, ["model.seed=1"])
     monkeypatch.setattr(claims, "SILENCE", -1.0)
-    monkeypatch.setattr(Sweep, "_rung", once(Sweep._rung))
+    monkeypatch.setattr(Sweep, "_waiting", once(Sweep._waiting))
     with pytest.warns(UserWarning, match=r"the run '.*/runs/0' is trained by another process: .* it leaves the run"):
         assert [*sweep.work()] == []
     assert written(sweep.path / "runs/0") == json.loads((sweep.path / "before").read_text())
     assert Path("sweeps/points/runs/0/history.jsonl").read_text() == "theirs"
 
 
-def once(rung):
-    """Let a process look for runs once."""
+def once(waiting):
+    """Let a process look for runs once, and once more when it has claimed one."""
     calls = itertools.count()
-    return lambda sweep, names=None: rung(sweep, names) if next(calls) == 0 else ([], [], None)
+    return lambda sweep, names=None: waiting(sweep, names) if next(calls) < 2 else []
 
 
 def test_a_process_that_seemed_dead_keeps_a_run_that_another_one_has_begun(monkeypatch):
@@ -584,6 +603,19 @@ def test_a_process_that_seemed_dead_keeps_a_run_that_another_one_has_begun(monke
     monkeypatch.setattr(RunFolder, "create", beaten)
     sweep = Sweep.create("sweeps/points", Experiment.read("points.toml"), ["model.seed=1"])
     assert [row["state"] for row in sweep.run()] == ["complete"]
+
+
+def test_a_run_that_another_process_has_just_finished_is_not_repeated(monkeypatch):
+    sweep, take = Sweep.create("seeds", Experiment.read("points.toml"), ["model.seed=1"]), Claims.take
+
+    def beaten(claims, name, note=""):
+        monkeypatch.setattr(Claims, "take", take)
+        Sweep("seeds").run()
+        return take(claims, name, note)
+
+    monkeypatch.setattr(Claims, "take", beaten)
+    assert [*sweep.work()] == []
+    assert [row["state"] for row in sweep.results()] == ["complete"]
 
 
 def test_a_sweep_with_a_strategy_is_refused_in_one_of_several_processes(monkeypatch):
@@ -636,6 +668,15 @@ def test_a_full_disk_ends_the_process_and_no_run_has_failed(callback, monkeypatc
     assert {row["state"] for row in sweep.results()} == {"begun", "new"}
 
 
+def test_a_line_that_a_full_disk_has_cut_off_is_removed():
+    flags = ("points.toml", "--set", "model.seed=1,2")
+    command("sweep", *flags, "--index", "0")
+    with Path("sweeps/points/journal.log").open("a") as file:
+        file.write('{"op_code":6,"wor')
+    assert {row["state"] for row in table(*flags).values()} == {"complete"}
+    assert {row["state"] for row in table(*flags).values()} == {"complete"}
+
+
 def test_a_kill_after_the_last_epoch_costs_nothing():
     stopping = 'callbacks = [{type = "EarlyStopping", patience = 2, restore_best = true}]\n'
     Path("points.toml").write_text(FILE.replace("epochs = 4", "epochs = 30") + stopping)
@@ -646,15 +687,26 @@ def test_a_kill_after_the_last_epoch_costs_nothing():
     assert len(before[1][1]) == 30
     for path in Path("sweeps/points/runs").glob("*/metrics.json"):
         path.unlink()
+    journal = Path("sweeps/points/journal.log")
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"state":1' not in line))
     assert {row["state"] for row in table(*flags).values()} == {"complete"}
     assert [state(f"sweeps/points/runs/{name}") for name in "01"] == before
 
 
 def test_optuna_is_asked_for_where_it_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    said = command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.2", "--optuna", "2", status=1)
-    assert "--optuna needs optuna: pip install optuna" in said
+    said = command("sweep", "points.toml", "--set", f"{RATE}=0.1,0.2", status=1)
+    assert "a sweep needs optuna: pip install optuna, or in a clone pip install -e '.[optuna]'" in said
     assert not Path("sweeps").exists()
+
+
+def test_optuna_is_imported_only_when_a_sweep_runs():
+    code = "import sys, framework.cli\ntry:\n    framework.cli.main()\nfinally:\n    print('optuna' in sys.modules)"
+    command = [sys.executable, "-c", code, "sweep", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Optuna" in shown
+    assert shown.endswith("False\n")
 
 
 def test_the_objective_is_drawn_over_a_setting():

@@ -1,4 +1,4 @@
-"""The space of a sweep: lists and ranges of values, and the trials made of them, or suggested by Optuna."""
+"""The space of a sweep: lists and ranges of values, and the trials that they make or that Optuna draws."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from framework.errors import SettingsError, nearest
 from framework.experiments.files.text import alternatives, parse_change
 from framework.extras import required
 from framework.random_streams import random_generator
 
-Trial = tuple[str, ...]
-"""The changes of one trial, such as ``trainer.optimizer.learning_rate=0.1``."""
+Trial = dict[str, Any]
+"""The values of one trial by setting: text as TOML has it, or numbers of a range."""
 
 _RANGES = ("uniform", "loguniform", "int", "logint")
 _CALL = re.compile(r"(\w+)\s*\((.*)\)")
@@ -48,23 +48,12 @@ class Varied:
         low, high = map(float, self.values)
         return high - low + 1 if self.whole else math.inf
 
-    def drawn(self, share: float) -> str:
-        """Return the value at a share of the whole, from 0 to 1."""
-        if self.kind == "values":
-            return self.values[int(share * len(self.values))]
-        low, high = map(float, self.values)
-        if self.whole:  # each number has the part of the scale that rounds to it
-            low, high = low - 0.5, high + 0.5
-        return self.written(low * (high / low) ** share if "log" in self.kind else low + share * (high - low))
-
-    def written(self, value: Any) -> str:
-        """Return a value of a range with six digits and within its ends; any other value as it is."""
-        if self.kind == "values":
-            return str(value)
-        low, high = map(float, self.values)
-        if self.whole:
-            return str(int(min(max(round(value), low), high)))
-        return repr(min(max(float(f"{value:.6g}"), low), high))
+    def change(self, value: Any) -> str:
+        """Return a value as a change; a fraction of a range with six digits and within its ends."""
+        if isinstance(value, float):
+            low, high = map(float, self.values)
+            value = repr(min(max(float(f"{value:.6g}"), low), high))
+        return f"{self.setting}={value}"
 
 
 def varied(text: str) -> Varied:
@@ -76,8 +65,8 @@ def varied(text: str) -> Varied:
     Example:
         >>> varied("trainer.epochs=5,10")
         Varied(setting='trainer.epochs', values=('5', '10'), kind='values')
-        >>> varied("trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)").drawn(0.5)
-        '0.00316228'
+        >>> varied("trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)").change(0.00316227766)
+        'trainer.optimizer.learning_rate=0.00316228'
     """
     setting, value, values = alternatives(text)
     call = _CALL.fullmatch(value)
@@ -108,40 +97,20 @@ def varied(text: str) -> Varied:
     return made
 
 
-def texts(trial: Trial) -> dict[str, str]:
-    """Return the value of each setting of a trial, as it was written.
-
-    Example:
-        >>> texts(("trainer.epochs=5", "model.seed=1"))
-        {'trainer.epochs': '5', 'model.seed': '1'}
-    """
-    return dict(alternatives(change)[:2] for change in trial)
-
-
-def by_setting(trial: Trial) -> dict[str, Any]:
-    """Return the value of each setting of a trial: a number, text, or what else TOML has.
-
-    Example:
-        >>> by_setting(("trainer.optimizer.learning_rate=1e-2", "trainer.loss=CrossEntropy"))
-        {'trainer.optimizer.learning_rate': 0.01, 'trainer.loss': 'CrossEntropy'}
-    """
-    return {setting: parse_change(f"{setting}={value}")[1] for setting, value in texts(trial).items()}
-
-
 def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial]:
-    """Return the trials of a sweep, which depend on the arguments alone.
+    """Return the trials of a sweep that do not depend on the figures of others.
 
     Args:
         space: The settings.
         number: How many are drawn; None takes every combination, those of the last setting first.
-        seed: The seed of the draws; each trial's depends on its number too.
+        seed: The seed of the draws.
 
     Raises:
         SettingsError: A range has no combinations, or there are fewer than ``number``.
 
     Example:
         >>> space = [varied("a=1,2"), varied("b=x,y")]
-        >>> trials(space, None, 0)
+        >>> [changes_of(space, trial) for trial in trials(space, None, 0)]
         [('a=1', 'b=x'), ('a=1', 'b=y'), ('a=2', 'b=x'), ('a=2', 'b=y')]
         >>> trials(space, 2, 0) == trials(space, 3, 0)[:2]
         True
@@ -151,9 +120,10 @@ def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial
             raise SettingsError(
                 f"--set {ranged.setting}={ranged.kind}(...): a range needs --random N, the number of trials to draw"
             )
-        return [*itertools.product(*([f"{each.setting}={value}" for value in each.values] for each in space))]
+        settings, values = [each.setting for each in space], [each.values for each in space]
+        return [dict(zip(settings, combination, strict=True)) for combination in itertools.product(*values)]
     require_enough(space, "random", number)
-    return [*itertools.islice(draws(space, seed), number)]
+    return [*itertools.islice(suggestions(space, (), "RandomSampler", "min", seed), number)]
 
 
 def require_enough(space: Sequence[Varied], flag: str, number: int) -> None:
@@ -168,72 +138,67 @@ def require_enough(space: Sequence[Varied], flag: str, number: int) -> None:
         raise SettingsError(f"--{flag} {number}: {have}; {advice}")
 
 
-def draws(space: Sequence[Varied], seed: int) -> Iterator[Trial]:
-    """Give different trials, each drawn by the seed and its number, as long as there are any."""
-    found: set[Trial] = set()
-    for count in itertools.count():
-        shares = (random_generator(seed, f"sweep {each.setting}", count).random() for each in space)
-        trial = tuple(f"{each.setting}={each.drawn(share)}" for each, share in zip(space, shares, strict=True))
-        if trial not in found:
-            found.add(trial)
-            yield trial
-
-
 ATTEMPTS = 10
-"""After this many repeated suggestions, a trial is drawn."""
+"""After this many suggestions that came before, the next ones are random."""
 
 
-def suggested(
-    space: Sequence[Varied], before: Sequence[tuple[Trial, float | None]], mode: Literal["min", "max"], seed: int
-) -> Trial:
-    """Return a trial that the TPE sampler of Optuna suggests, and that has not come before.
+def suggestions(space: Sequence[Varied], before: Sequence[Any], sampler: str, mode: str, seed: int) -> Iterator[Trial]:
+    """Give trials that have not come before, as long as there are any, as a sampler of Optuna suggests them.
 
     Args:
         space: The settings.
-        before: The trials before, each with its figure: None while it is trained, infinity for one that has failed.
-        mode: Which figures are better.
-        seed: The seed of the sweep; the suggestion depends on the number of trials before, too.
-
-    Raises:
-        UsageError: Optuna is not installed.
-
-    Source:
-        Bergstra et al., Algorithms for hyper-parameter optimization (2011), as Optuna's TPESampler.
+        before: The trials before, as Optuna has them.
+        sampler: The name of the sampler in ``optuna.samplers``.
+        mode: Which figures are better, ``"min"`` or ``"max"``.
+        seed: The seed of the sweep; the suggestions depend on the number of trials before, too.
     """
-    optuna = required("optuna", "--optuna")
-    distributions = {each.setting: _distribution(optuna.distributions, each) for each in space}
+    samplers, distributions = import_optuna().samplers, distributions_of(space)
+    number = int(random_generator(seed, "sweep", len(before)).integers(2**31))
+    study = new_study(mode, sampler=getattr(samplers, sampler)(seed=number))
+    study.add_trials(before)
+    known, repeats = {changes_of(space, trial.params) for trial in before}, 0
+    while True:
+        params = study.ask(distributions).params
+        if (changes := changes_of(space, params)) not in known:
+            known.add(changes)
+            yield params
+        elif (repeats := repeats + 1) == ATTEMPTS:
+            study.sampler = samplers.RandomSampler(seed=number)
+
+
+def changes_of(space: Sequence[Varied], trial: Trial) -> tuple[str, ...]:
+    """Return the changes of a trial, such as ``trainer.optimizer.learning_rate=0.1``."""
+    return tuple(each.change(trial[each.setting]) for each in space)
+
+
+def distributions_of(space: Sequence[Varied]) -> dict[str, Any]:
+    """Return the distributions of Optuna by setting; values of a list are text there."""
+    optuna, found = import_optuna().distributions, {}
+    for each in space:
+        if each.kind == "values":
+            found[each.setting] = optuna.CategoricalDistribution(each.values)
+        elif each.whole:
+            found[each.setting] = optuna.IntDistribution(*map(int, each.values), log=each.kind == "logint")
+        else:
+            found[each.setting] = optuna.FloatDistribution(*map(float, each.values), log=each.kind == "loguniform")
+    return found
+
+
+def new_study(mode: str, **options: Any) -> Any:
+    """Return a new study of Optuna, without the message that Optuna writes about it."""
+    optuna = import_optuna()
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        for attempt in range(ATTEMPTS):
-            number = int(random_generator(seed, "sweep by Optuna", len(before), attempt).integers(2**31))
-            sampler = optuna.samplers.TPESampler(seed=number, constant_liar=True)  # which avoids those in training
-            study = optuna.create_study(sampler=sampler, direction={"min": "minimize", "max": "maximize"}[mode])
-            for trial, figure in before:
-                written = texts(trial)
-                values = {each.setting: _value(each, written[each.setting]) for each in space}
-                state = optuna.trial.TrialState.RUNNING if figure is None else optuna.trial.TrialState.COMPLETE
-                study.add_trial(
-                    optuna.trial.create_trial(state=state, value=figure, params=values, distributions=distributions)
-                )
-            asked = study.ask(distributions).params
-            made = tuple(f"{each.setting}={each.written(asked[each.setting])}" for each in space)
-            if all(made != trial for trial, _ in before):
-                return made
+        return optuna.create_study(direction={"min": "minimize", "max": "maximize"}[mode], **options)
     finally:
         optuna.logging.set_verbosity(level)
-    return next(trial for trial in draws(space, seed) if all(trial != each for each, _ in before))
 
 
-def _distribution(distributions: Any, each: Varied) -> Any:
-    """Return the values of a setting as a distribution of Optuna."""
-    if each.kind == "values":
-        return distributions.CategoricalDistribution(each.values)
-    if each.whole:
-        return distributions.IntDistribution(*map(int, each.values), log=each.kind == "logint")
-    return distributions.FloatDistribution(*map(float, each.values), log=each.kind == "loguniform")
+def import_optuna() -> Any:
+    """Return Optuna, which is imported when a sweep needs it, never before.
 
-
-def _value(each: Varied, text: str) -> Any:
-    """Return a value as Optuna's distribution holds it: text or a number."""
-    return text if each.kind == "values" else int(text) if each.whole else float(text)
+    Raises:
+        UsageError: It is not installed.
+    """
+    return required("optuna", "a sweep")

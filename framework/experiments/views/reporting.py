@@ -11,10 +11,10 @@ from typing import Any
 from framework.callbacks import on
 from framework.checkpoint import load
 from framework.errors import DivergedError, FrameworkError, SettingsError
-from framework.experiments.experiment import Experiment
+from framework.experiments.experiment import Experiment, judged, score
 from framework.experiments.folder import SETTINGS, RunFolder, compared
 from framework.experiments.sweeps.space import varied
-from framework.experiments.sweeps.sweep import Sweep, judged, score
+from framework.experiments.sweeps.sweep import Sweep
 from framework.files import read_text
 from framework.models.rows import prepare
 from framework.reports import contents as reports
