@@ -220,8 +220,8 @@ class Bidirectional(Composite):
     backwards: Layer
 
     def __init__(self, forwards: Layer, backwards: Layer | None = None, *, dtype: npt.DTypeLike | None = None) -> None:
-        second = forwards if backwards is None else backwards
-        for name, layer in {"forwards": forwards, "backwards": second}.items():
+        layers = {"forwards": forwards} if backwards is None else {"forwards": forwards, "backwards": backwards}
+        for name, layer in layers.items():
             if not isinstance(layer, _Recurrent):
                 raise SettingsError(
                     f"Bidirectional: argument '{name}' must be a SimpleRNN, GRU or LSTM; got {brief(layer)}; for other "
@@ -231,7 +231,8 @@ class Bidirectional(Composite):
                 raise SettingsError(
                     f"Bidirectional: both layers must have the same returns; got '{other}' and '{layer.returns}'"
                 )
-        super().__init__(forwards=forwards, backwards=second.replace() if second is forwards else second, dtype=dtype)
+        backwards = forwards.replace() if backwards is None else backwards
+        super().__init__(forwards=forwards, backwards=backwards, dtype=dtype)
 
     def children(self) -> Mapping[str, Layer]:
         return {"forwards": self.forwards, "backwards": self.backwards}

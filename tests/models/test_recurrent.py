@@ -118,6 +118,14 @@ def test_both_directions_fit_together_and_with_their_neighbours():
         Bidirectional(alike.forwards)
 
 
+def test_one_layer_cannot_read_in_both_directions():
+    layer = GRU(2, inputs=3)
+    with pytest.raises(UsageError, match=r"layer backwards already belongs to a model; give layer\.copy\(\)"):
+        Bidirectional(layer, layer)
+    twin = layer.copy()
+    assert Bidirectional(layer, twin).backwards is twin
+
+
 @EACH
 def test_a_masked_row_is_as_the_row_alone(cls):
     layer = cls(units=3, inputs=2, masking=0.0)
