@@ -79,5 +79,7 @@ def test_the_inner_loops_of_nests_compute_with_vectors(loops_of, model):
 
 
 def test_an_update_has_a_loop_over_vectors_beside_that_over_the_rest(loops_of):
-    for instructions in loops_of("dense", r"update\d+", AdamOptimizer()).values():
+    updates = loops_of("dense", r"update\d+", AdamOptimizer())
+    assert updates
+    for instructions in updates.values():
         assert count(instructions, "p") >= count(instructions, "s") > 0
