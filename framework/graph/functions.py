@@ -169,7 +169,7 @@ def _sort(x: Any, axis: Any = -1, kind: Any = None, *, stable: Any = None) -> An
     return _take_along_axis(x, _argsort(x, axis), axis)
 
 
-def _of_sorted(function: str, x: Any, axis: Any, keepdims: bool, value: Callable[[Any], Any]) -> Any:
+def _reduce_sorted(function: str, x: Any, axis: Any, keepdims: bool, value: Callable[[Any], Any]) -> Any:
     """Return a value of the sorted elements over some axes, NaN where one of these is NaN.
 
     Args:
@@ -183,14 +183,14 @@ def _of_sorted(function: str, x: Any, axis: Any, keepdims: bool, value: Callable
     rest = tuple(n for n in range(x.ndim) if n not in axes)
     flat = _reshape(_transpose(x, (*rest, *axes)), (*(x.shape[n] for n in rest), math.prod(x.shape[n] for n in axes)))
     elements = _sort(_along(flat, -1, function)[0].astype(float))
-    found = np.where(np.isnan(elements[..., -1]), np.nan, value(elements))
-    return _reshape(found, kept_shape(x.shape, axes)) if keepdims else found
+    result = np.where(np.isnan(elements[..., -1]), np.nan, value(elements))
+    return _reshape(result, kept_shape(x.shape, axes)) if keepdims else result
 
 
 @implements("median")
 def _median(x: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, keepdims: bool = False) -> Any:
     """Return the mean of the one or two elements in the middle."""
-    return _of_sorted(
+    return _reduce_sorted(
         "median",
         x,
         axis,
@@ -216,20 +216,20 @@ def _quantile(
         raise ValueError(f"np.quantile: q must be from 0 to 1, in np.percentile from 0 to 100; got the share {q}")
 
     def value(elements: Any) -> Any:
-        above, place = math.modf(q * (elements.shape[-1] - 1))
-        low = elements[..., int(place)]
-        if not above:
+        fraction, lower = math.modf(q * (elements.shape[-1] - 1))
+        low = elements[..., int(lower)]
+        if not fraction:
             return low
-        high = elements[..., int(place) + 1]
-        return low + (high - low) * above if above < 0.5 else high - (high - low) * (1.0 - above)
+        high = elements[..., int(lower) + 1]
+        return low + (high - low) * fraction if fraction < 0.5 else high - (high - low) * (1.0 - fraction)
 
-    return _of_sorted("quantile", x, axis, keepdims, value)
+    return _reduce_sorted("quantile", x, axis, keepdims, value)
 
 
 # elements that are not NaN
 
 
-def _without_nan(x: Any, value: float) -> Any:
+def _replace_nan(x: Any, value: float) -> Any:
     """Return an array with a number in the place of each NaN."""
     return np.where(np.isnan(x), value, x) if x.kind == "f" else x
 
@@ -238,13 +238,13 @@ def _without_nan(x: Any, value: float) -> Any:
 def _nanmean(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
     x = x.astype(dtype or float)
     count = np.sum(np.where(np.isnan(x), 0.0, 1.0), axis=axis, keepdims=keepdims)
-    return np.sum(_without_nan(x, 0.0), axis=axis, keepdims=keepdims) / count
+    return np.sum(_replace_nan(x, 0.0), axis=axis, keepdims=keepdims) / count
 
 
 def _nan_extreme(op: str, least: float) -> None:
     def function(x: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        found = _reduced(op, _without_nan(x, least), axis, keepdims)
-        return found if x.kind != "f" else np.where(_reduced("all", np.isnan(x), axis, keepdims), np.nan, found)
+        extreme = _reduced(op, _replace_nan(x, least), axis, keepdims)
+        return extreme if x.kind != "f" else np.where(_reduced("all", np.isnan(x), axis, keepdims), np.nan, extreme)
 
     implements(f"nan{op}")(function)
 
@@ -732,7 +732,7 @@ FUNCTIONS |= {  # written by the functions above
     ),
     "matrix_transpose": lambda x: _swapaxes(x, -1, -2),
     "nansum": lambda x, axis=None, dtype=None, keepdims=False: np.sum(
-        _without_nan(x, 0.0), axis=axis, dtype=dtype, keepdims=keepdims
+        _replace_nan(x, 0.0), axis=axis, dtype=dtype, keepdims=keepdims
     ),
     "outer": lambda a, b: np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1)),
     "percentile": lambda x, q, *args, **options: _quantile(x, q / 100 if np.ndim(q) == 0 else q, *args, **options),

@@ -134,7 +134,7 @@ class ModelGraph:
         self.buffers = dict(zip(walk.buffers, traced.outputs[count + 1 :], strict=True))
         self.x = {name: traced.inputs[name] for name in samples}
         self.numbers = {name: traced.inputs[f"number {name}"] for name in numbers}
-        computed = _computed_with(traced.outputs) if walk.drawn else set()
+        computed = _nodes_read_as_numbers(traced.outputs) if walk.drawn else set()
         self.draws = [(draw._replace(wide=node in computed), node) for draw, node in walk.drawn]
         self._ends = walk.ends
         ends = sorted(node.place for node in self._ends)
@@ -339,7 +339,7 @@ class LossGraph:
         return totals
 
 
-def _computed_with(outputs: Iterable[Any]) -> set[Node]:
+def _nodes_read_as_numbers(outputs: Iterable[Any]) -> set[Node]:
     """Return the nodes that are results, or that other operations than comparisons read."""
     results = nodes_in(outputs)
     readers = (node for node in ordered(results) if node.op not in COMPARISONS)

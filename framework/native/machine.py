@@ -102,7 +102,7 @@ def _target() -> Any:
     return llvm().Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
 
 
-def optimized(text: str) -> tuple[Any, Any]:
+def optimize_module(text: str) -> tuple[Any, Any]:
     """Return the module of LLVM's text after its passes, and the target, which emits it for this processor."""
     module, target = llvm().parse_assembly(text), _target()
     module.triple, module.data_layout = target.triple, str(target.target_data)
@@ -116,7 +116,7 @@ def optimized(text: str) -> tuple[Any, Any]:
 
 def object_file(text: str) -> bytes:
     """Return the object file of LLVM's text, optimized for this processor."""
-    module, target = optimized(text)
+    module, target = optimize_module(text)
     contents: bytes = target.emit_object(module)
     return contents
 

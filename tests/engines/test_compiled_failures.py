@@ -89,7 +89,7 @@ def test_steps_that_an_interruption_leaves_uncounted_are_undone_or_make_the_run_
 
 @pytest.mark.parametrize("metrics", [(), (Accuracy(),)])
 def test_an_interruption_before_the_kernel_is_called_undoes_no_counted_step(monkeypatch, metrics):
-    prepare, calls = CompiledEngine._ready_for, []
+    prepare, calls = CompiledEngine._prepare_chunk, []
 
     def or_interrupt(*arguments):
         calls.append(arguments)
@@ -97,7 +97,7 @@ def test_an_interruption_before_the_kernel_is_called_undoes_no_counted_step(monk
             raise KeyboardInterrupt
         return prepare(*arguments)
 
-    monkeypatch.setattr(CompiledEngine, "_ready_for", or_interrupt)
+    monkeypatch.setattr(CompiledEngine, "_prepare_chunk", or_interrupt)
     recipe = trainer(epochs=9, metrics=metrics)
     with pytest.raises(KeyboardInterrupt) as caught:
         recipe.fit(NEURON.copy(), (X, Y))

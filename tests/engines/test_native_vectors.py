@@ -11,7 +11,7 @@ from kernels_of import kernel_of
 
 from framework import GRU, AdamOptimizer, Conv2D, CrossEntropy, Dense, Flatten, Sequential, Softmax, Tanh
 from framework.native.compiler import Program
-from framework.native.machine import optimized, processor
+from framework.native.machine import optimize_module, processor
 
 pytestmark = pytest.mark.skipif(
     processor().registers.width < 32, reason="the test reads the instructions of x86 processors with AVX2"
@@ -40,7 +40,7 @@ def loops_of(request):
         batch = np.zeros((8, *shape), request.param), np.zeros(8, int), None
         text = kernel_of(Sequential(*layers(), dtype=request.param), CrossEntropy(), optimizer, batch).text
         names = re.findall(rf"^def ({pattern})\(", text, re.MULTILINE)
-        module, target = optimized(Program(text, request.param).compiled(*names))
+        module, target = optimize_module(Program(text, request.param).compiled(*names))
         assembly = target.emit_assembly(module)
         functions = re.findall(r"^(\w+):$(.*?)^\.Lfunc_end", assembly, re.MULTILINE | re.DOTALL)
         assert {*names} <= {name for name, _ in functions}

@@ -179,7 +179,7 @@ class CompiledEngine(ChunkEngine):
         if self._error is not None:
             raise self._error
         changing = run.optimizer.parameters.vector, *run.optimizer.memory.values(), *run.model.buffers.values()
-        ready = self._ready_for(made, piece, rates, changing)
+        ready = self._prepare_chunk(made, piece, rates, changing)
         weights, steps, first = ready.weights, ready.steps, ready.first
         count = len(weights)
         if not count:
@@ -208,19 +208,19 @@ class CompiledEngine(ChunkEngine):
         loss = float(totals[count - 1, 0] / counts[count - 1])
         return Chunk(count, count, self.add_up([*totals.T], weights), loss, seconds)
 
-    def _ready_for(self, made: Planned, piece: Piece, rates: Array, changing: Iterable[Array]) -> _Ready:
+    def _prepare_chunk(self, made: Planned, piece: Piece, rates: Array, changing: Iterable[Array]) -> _Ready:
         """Return the steps of a chunk, given the arrays that they change: those of an earlier one, where it can be."""
         parts = made, piece.arrays, *changing
         ready = self._ready.get((piece.next_rows, len(rates)))
         if ready is None or len(parts) != len(ready.parts) or not all(map(is_, parts, ready.parts)):
-            ready = self._prepare(made, piece, len(rates), parts)
+            ready = self._allocate_chunk(made, piece, len(rates), parts)
         elif piece.rows is not ready.rows or piece.place != ready.place:
             ready.move(piece)
         if rates is not ready.rates or not ready.steady:
             self._fill_steps(ready, piece, rates)
         return ready
 
-    def _prepare(self, made: Planned, piece: Piece, count: int, parts: tuple[Any, ...]) -> _Ready:
+    def _allocate_chunk(self, made: Planned, piece: Piece, count: int, parts: tuple[Any, ...]) -> _Ready:
         """Return so many steps with arrays of their own; see ``_Ready``."""
         kernel, run, size, (order, first) = made.compiled, self.run, piece.next_rows, _order_of(piece)
         if self._data[0] is not piece.arrays:

@@ -79,7 +79,7 @@ class _Axis:
             args = tuple(map(self.widened, node.args))
             return self._new.made(node.op, args, self._attributes(node), shape, node.kind)
         own_indices = any(arg in self._wide for arg in nodes_in(node.args[1:]))
-        if own_indices and _looks_elements_up(node):
+        if own_indices and _is_element_lookup(node):
             return self._look_up(node, shape)
         if node.op not in _ATTRIBUTES or own_indices:
             raise CannotLower(f"np.{node.op} has no form for several models at once", node.op)
@@ -139,7 +139,7 @@ class _Axis:
         return self._new.add("einsum", *map(self._of, node.args), subscripts=subscripts)
 
 
-def _looks_elements_up(node: Node) -> bool:
+def _is_element_lookup(node: Node) -> bool:
     """Return whether an operation looks single elements up, or adds to them, by an index for each axis."""
     if node.op not in ("gather", "scatter_add"):
         return False
