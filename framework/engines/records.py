@@ -38,7 +38,7 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
     """A part of a step has no form that an engine can compile; the message names it and says why.
 
     Attributes:
-        op: The operation of the graph that has none, if it is one.
+        op: The operation of the graph that has no such form; empty unless the part is a single operation.
     """
 
     def __init__(self, message: str, op: str = "") -> None:
@@ -48,7 +48,7 @@ class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine take
 
 
 class Slower(CannotLower):
-    """A part that an engine could compile, but NumPy computes faster: a choice, of which no one is warned."""
+    """A part that an engine could compile, but NumPy computes faster. The fallback raises no warning."""
 
 
 def run_compiler(make: Callable[[], Result]) -> Result:

@@ -120,7 +120,7 @@ def _counts_rows(node: Node) -> bool:
     """Return whether an operation computes with the places of the rows, other than to read from each row itself."""
     if node.op == "reshape":
         return False
-    body = node.attributes.get("body")  # what a loop captures is read by the operations in its body
+    body = node.attributes.get("body")  # what a body captures is checked with its operations
     args = node.args if body is None else node.args[: len(body.states) + len(body.entries)]
     places = [arg for arg in nodes_in(args) if is_place(arg)]
     if node.op == "gather" and any(node.graph.rows_in(node.args[0].shape[axis]) for axis in node.attributes["axes"]):

@@ -672,7 +672,7 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
     place = first_place(bad) if bad.any() else ()
     row = place[0] if place else 0
     advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
-    own = ":" in loss.tag()  # those of the library cannot be written otherwise: Poisson is infinite for an output of 0
+    own = ":" in loss.tag()  # the formulas of the library need no other form: the Poisson loss is infinite at 0
     suited = getattr(loss, "suited", None) if h is None else None
     end = f": end the model with {suited.__name__}()" if suited else ""
     given, shown = (a, f"the output is {a[row]}") if h is None else (h, f"the output is {a[row]}, of h = {h[row]}")

@@ -489,7 +489,7 @@ def full_repr(value: Any) -> str:
 def _from_text(kind: Any, value: Any) -> Any:
     """Return the component of this kind that a text names, such as ``ReLU()`` for "relu"; other values as they are."""
     classes = _subclasses(kind) if isinstance(kind, ComponentType) else ()
-    known = {cls.__name__: cls for cls in classes if is_ours(cls.__module__)}  # two others may have one name
+    known = {cls.__name__: cls for cls in classes if is_ours(cls.__module__)}  # two classes of users may share a name
     meant = closest(value, known) if isinstance(value, str) else None
     return known[meant]() if meant else value
 
@@ -542,7 +542,7 @@ def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: One does not; or it overrides a property.
     """
-    for name, method in own.items():  # what the bases of the user have is theirs to change
+    for name, method in own.items():  # a method that only a user's base class has may change its arguments
         base = next(
             (vars(base)[name] for base in cls.__mro__[1:] if name in vars(base) and is_ours(base.__module__)), None
         )
