@@ -178,7 +178,7 @@ class GroupNorm(_Normalization):
 
     Raises:
         SettingsError: A setting is out of range, or the channels cannot be split into the groups.
-        ShapeError: The samples have another number of channels.
+        ShapeError: The samples have another number of channels, or a group is a single number, which would always be 0.
 
     Example:
         >>> GroupNorm(2, units=4)([[1.0, 3.0, 10.0, 30.0]]).round(3).tolist()
@@ -214,6 +214,11 @@ class GroupNorm(_Normalization):
             raise ShapeError(
                 f"GroupNorm takes samples of {self.units} channels, their first axis; got {shown(shape)}: give another "
                 "units, or Permute the axes before it"
+            )
+        if is_known(shape) and math.prod(shape) == self.groups:
+            raise ShapeError(
+                f"GroupNorm: a group of samples of shape {shown(shape)} is a single number, which normalizes to 0; "
+                f"give fewer groups than {self.groups}, or samples of more numbers"
             )
         return shape
 

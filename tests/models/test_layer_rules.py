@@ -178,6 +178,21 @@ def test_groups_that_do_not_fit_the_channels_are_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GroupNorm(4, units=4)(X),
+        lambda: Sequential(Flatten((4,)), GroupNorm(4)),
+        lambda: Sequential(Dense(4, 6), GroupNorm(6), Dense(6, 2)).settle((4,)),
+        lambda: Sequential(Conv1D(filters=4, kernel=3, inputs=1), GroupNorm(4)).settle((1, 3)),
+    ],
+    ids=["called", "constructed", "settled", "convolved"],
+)
+def test_a_group_of_a_single_number_is_refused(make):
+    with pytest.raises(ShapeError, match=r"GroupNorm: a group of samples .* is a single number, .*; give fewer groups"):
+        make()
+
+
 def test_group_norm_takes_its_channels_from_the_first_axis():
     model = Sequential(Dense(units=4), GroupNorm(2), Flatten(), Dense(units=2))
     model.settle((6, 3))  # Dense works on the last axis, GroupNorm on the first one

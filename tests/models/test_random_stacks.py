@@ -61,7 +61,7 @@ LAYERS = [
     ),
     ((1, 2, 3), lambda _: Sequential(Dense(units=2), Flatten(), Dense(units=4))),
     ((1, 2, 3), lambda _: RMSNorm()),
-    ((2, 3), lambda shape: GroupNorm(shape[0])),
+    ((2, 3), lambda shape: GroupNorm(shape[0]) if max(shape[1:]) > 1 else GlobalAverage()),
     ((1,), lambda shape: BatchNorm(shape[0])),
     ((2,), lambda _: GRU(units=3)),
     ((2,), lambda _: Bidirectional(GRU(units=2))),

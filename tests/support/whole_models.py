@@ -364,18 +364,21 @@ class WholeModel:
         stay = [
             lambda: self.convolution(Conv1D, channels, steps),
             lambda: self.pool(steps),
-            lambda: GroupNorm(1),
+            *[lambda: GroupNorm(1)] * (channels * steps > 1),
             lambda: ConvTranspose1D(filters=self.number(1, 2), kernel=self.number(1, 3), stride=self.number(1, 2)),
         ]
         return stay, go
 
     def _image(self, channels, height, width):
+        def depthwise():
+            return Conv2D(filters=channels, kernel=3, padding="same", groups=channels)
+
         stay = [
             *[lambda: self.convolution(Conv2D, channels, height, width)] * 2,
             *[lambda: self.pool(height, width)] * 2,
             lambda: Residual(Conv2D(filters=channels, kernel=3, padding="same"), ReLU()),
             lambda: ConvTranspose2D(filters=self.number(1, 2), kernel=self.number(1, 3), stride=2, padding="same"),
-            lambda: Residual(GroupNorm(1), Conv2D(filters=channels, kernel=3, padding="same", groups=channels)),
+            *[lambda: Residual(GroupNorm(1), depthwise())] * (channels * height * width > 1),
         ]
         return stay, [(lambda: Reshape((channels, -1)), "signal"), (Flatten, "row"), (GlobalAverage, "row")]
 
