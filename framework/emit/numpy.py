@@ -158,7 +158,7 @@ def _safe(name: str, place: int) -> str:
 
 def reduces_by_rows(node: Node, lives: Lives) -> bool:
     """Return whether a reduction over contiguous rows is faster as a product with ones, or column by column."""
-    x, longest = node.args[0], {"sum": _LONG, "max": _WIDE, "min": _WIDE}.get(node.op, 0)
+    x, longest = node.args[0], {"sum": _LONG, "max": _WIDE, "min": _WIDE}.get(node.op, -1)
     over_rows = node.shape and node.kind == "f" and node.attributes["axes"] == (x.ndim - 1,)
     return bool(over_rows) and x.shape[-1] <= longest and lives.contiguous(x)
 

@@ -565,7 +565,7 @@ def _roll(x: Any, shift: int, axis: Any = None) -> Any:
     if not isinstance(axis, int) or not isinstance(shift, int | np.integer):
         refuse("np.roll over several axes", "roll one axis after the other: np.roll(x, 1, axis=1)")
     _require_no_rows(x, axis, "np.roll")
-    before, by = (slice(None),) * _axis(x, axis), shift % x.shape[axis]
+    before, by = (slice(None),) * _axis(x, axis), shift % max(x.shape[axis], 1)
     return (
         _concatenate([x[(*before, slice(-by, None))], x[(*before, slice(None, -by))]], _axis(x, axis))
         if by

@@ -355,7 +355,8 @@ def _matmul_shape(graph: Any, a: Shape, b: Shape) -> Shape:
 
 def _matmul(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim == 2 and a.ndim > 2:  # one product for all leading axes
-        flat_g, flat_a = np.reshape(g, (-1, g.shape[-1])), np.reshape(a, (-1, a.shape[-1]))
+        count = math.prod(a.shape[:-1])  # not -1, which is open where an axis has no elements
+        flat_g, flat_a = np.reshape(g, (count, g.shape[-1])), np.reshape(a, (count, a.shape[-1]))
         return np.reshape(flat_g @ b.mT, a.shape), flat_a.mT @ flat_g
     return unbroadcast(g @ b.mT, a.shape), unbroadcast(a.mT @ g, b.shape)
 

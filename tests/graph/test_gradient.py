@@ -298,6 +298,16 @@ def test_kinks_that_meet_for_some_numbers_of_a_constant_are_found():
     assert found[0, 1] == 0.5 - 1.0
 
 
+def test_a_product_over_no_elements_has_the_gradients_0():
+    compute, _ = by_graph(lambda x, w: x[:, :, :0] @ w, {"x": (ROWS, 3, 4), "w": (0, 2)})
+    value, slopes = compute({"x": np.ones((5, 3, 4)), "w": np.ones((0, 2))}, np.ones((5, 3, 2)))
+    assert not value.any()
+    assert {name: (slope.shape, slope.any()) for name, slope in slopes.items()} == {
+        "x": ((5, 3, 4), False),
+        "w": ((0, 2), False),
+    }
+
+
 def test_a_tiny_derivative_keeps_its_relative_accuracy():
     points = np.array([-700.0, -300.0])
     np.testing.assert_allclose(derived(lambda h: 1 / (1 + np.exp(-h)), points), np.exp(points), rtol=1e-13)

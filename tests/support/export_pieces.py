@@ -91,7 +91,8 @@ class Emptied(Layer):
         outer = (none[:, :, None] * x[:, None, :]).swapaxes(1, 2).reshape(len(x), 0)
         pairs = np.stack([none, none], axis=1).sum(axis=(1, 2)) + none.reshape(len(x), 2, 0).sum(axis=-1).sum(axis=1)
         sums = np.tanh(none).sum(axis=1, keepdims=True) + outer.sum(axis=1, keepdims=True) + pairs[:, None]
-        return np.concatenate([none, x + sums, none], axis=1)
+        product = np.roll(none, 1, axis=1).prod(axis=1, keepdims=True)
+        return np.concatenate([none, x + sums * product, none], axis=1)
 
 
 MODELS = {
