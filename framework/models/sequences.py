@@ -200,7 +200,7 @@ class Bidirectional(Composite):
         dtype: "float64" or "float32", which the layers become; None is that of the layers.
 
     Raises:
-        SettingsError: A layer is not recurrent, or the two differ in ``returns``.
+        SettingsError: A layer is not recurrent, or the two differ in ``returns``, ``masking`` or ``inputs``.
         UsageError: A layer already belongs to a model, or an optimizer is bound to it.
 
     Example:
@@ -227,15 +227,21 @@ class Bidirectional(Composite):
                     f"Bidirectional: argument '{name}' must be a SimpleRNN, GRU or LSTM; got {brief(layer)}; for other "
                     "layers, write a Composite"
                 )
-            if layer.returns != (other := getattr(forwards, "returns", None)):
-                raise SettingsError(
-                    f"Bidirectional: both layers must have the same returns; got '{other}' and '{layer.returns}'"
-                )
         backwards = forwards.replace() if backwards is None else backwards
+        for name in ("returns", "masking", "inputs"):
+            ahead, back = getattr(forwards, name), getattr(backwards, name)
+            if ahead != back and not (name == "inputs" and None in (ahead, back)):
+                raise SettingsError(
+                    f"Bidirectional: both layers must have the same {name}; got {ahead!r} in 'forwards' and {back!r} "
+                    "in 'backwards'"
+                )
         super().__init__(forwards=forwards, backwards=backwards, dtype=dtype)
 
     def children(self) -> Mapping[str, Layer]:
         return {"forwards": self.forwards, "backwards": self.backwards}
+
+    def _connect(self) -> None:
+        self.settle((self.forwards if self.forwards.settled else self.backwards).input_shape)
 
     def settle(self, shape: Shape) -> Shape:
         for layer in self.parts.values():

@@ -112,10 +112,26 @@ def test_both_directions_fit_together_and_with_their_neighbours():
     assert np.array_equal(*(layer.parameters.vector for layer in alike))
     with pytest.raises(SettingsError, match=r"'forwards' must be a SimpleRNN, GRU or LSTM; got Dense\(.*a Composite"):
         Bidirectional(Dense(2, 3))
-    with pytest.raises(SettingsError, match="the same returns; got 'last' and 'all'"):
-        Bidirectional(GRU(2), GRU(2, returns="all"))
     with pytest.raises(UsageError, match="layer forwards already belongs to a model"):
         Bidirectional(alike.forwards)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "back"),
+    [({}, {"returns": "all"}), ({}, {"masking": 0.0}), ({"masking": 1.0}, {"masking": 0.0}), ({}, {"inputs": 5})],
+    ids=["returns", "masking", "mask", "inputs"],
+)
+def test_directions_that_cannot_go_together_are_refused(ahead, back):
+    (name,) = back
+    with pytest.raises(SettingsError, match=f"both layers must have the same {name}; got .* and {back[name]!r} in 'ba"):
+        Bidirectional(GRU(2, **({"inputs": 3} | ahead)), LSTM(2, **({"inputs": 3} | back)))
+
+
+@pytest.mark.parametrize("inputs", [(3, None), (None, 3)])
+def test_one_direction_takes_the_number_of_inputs_from_the_other(inputs):
+    model = Bidirectional(*(GRU(2, inputs=count) for count in inputs))
+    assert [layer.inputs for layer in model] == [3, 3]
+    assert model(np.zeros((4, 5, 3))).shape == (4, 4)
 
 
 def test_one_layer_cannot_read_in_both_directions():
