@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-from framework.emit.writer import Writer, gather_text, require_inputs
+from framework.emit.writer import Page, Text, Writer, gather_text, require_inputs
 from framework.errors import DerivativeError
 from framework.graph.graph import Graph
 from framework.graph.node import Constant, Node, ordered
@@ -40,16 +40,15 @@ class Source:
         """
         self.name, self.dtype = name, graph.dtype
         given = list(inputs)
-        writer = Jax(graph, {node: f"i{index}" for index, node in enumerate(given)})
-        self.constants: dict[str, Constant] = writer.constants
+        writer = Jax(graph, {node: f"i{index}" for index, node in enumerate(given)}, Page())
+        self.constants: dict[str, Constant] = writer.page.constants
         order = [node for node in ordered(outputs, given) if node not in writer.names]
         require_inputs(order)
         writer.write(order)
         results = "".join(f"{writer.text(output)}, " for output in outputs).rstrip()
         names = ", ".join(writer.names[node] for node in given)
-        self.text = "\n".join(
-            [f"def {name}({names}):", *writer.rows_line(given, [results]), *writer.lines, f"    return ({results})", ""]
-        )
+        writer.page.line(f"return ({results})")
+        self.text = "\n".join([f"def {name}({names}):", *writer.rows_line(given), *writer.page.lines, ""])
 
     @property
     def _key(self) -> tuple[Any, ...]:
@@ -76,18 +75,17 @@ class Source:
 class Jax(Writer):
     """Writes the lines of a function, or of the step of a scan inside it."""
 
-    types = {"f": "real", "i": "int", "b": "bool"}  # noqa: RUF012
+    def dtype(self, kind: str) -> str:
+        return {"f": "real", "i": "int", "b": "bool"}[kind]
 
     def template(self, node: Node) -> str:
         return super().template(node).replace("np.", "jnp.")
 
     def constant(self, value: Any) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants[name] = Constant(value)
-        return f"jnp.asarray({name})"
+        return f"jnp.asarray({super().constant(Constant(value))})"
 
     def full(self, node: Node) -> str:
-        return f"jnp.full({self.shape(node.shape)}, {self.text(node.fill)}, {self.types[node.kind]})"
+        return f"jnp.full({self.shape(node.shape)}, {self.text(node.fill)}, {self.dtype(node.kind)})"
 
     # operations
 
@@ -115,24 +113,24 @@ class Jax(Writer):
         body, count = node.attributes["body"], len(node.attributes["body"].states)
         stop = count + body.stacked
         moving = [self.text(arg) for arg in node.args[: count + len(body.entries)]]
-        step = self.new("step")
-        self.names |= {value: self.new("s") for value in (*body.states, *body.entries)}
-        sums = [self.new("t") for _ in body.outputs[stop:]]
+        step = self.page.name("step")
+        self.names |= {value: self.page.name("s") for value in (*body.states, *body.entries)}
+        sums = [self.page.name("t") for _ in body.outputs[stop:]]
         carried = [*(self.names[state] for state in body.states), *sums]
         entries = [self.names[entry] for entry in body.entries]
-        self.line(f"def {step}(carried, entries):")
-        outer, self.indent = self.indent, f"{self.indent}    "
+        self.page.line(f"def {step}(carried, entries):")
+        outer, self.page.indent = self.page.indent, f"{self.page.indent}    "
         for names, argument in ((carried, "carried"), (entries, "entries")):
             if names:
-                self.line(f"{_tuple(names)} = {argument}")
+                self.page.line(f"{_tuple(names)} = {argument}")
         self.write(body.order())
         results = [self.text(output) for output in body.outputs]
         totals = [f"{total} + {text}" for total, text in zip(sums, results[stop:], strict=True)]
-        self.line(f"return {_tuple([*results[:count], *totals])}, {_tuple(results[count:stop])}")
-        self.indent = outer
-        zeros = [f"jnp.zeros({self.shape(output.shape)}, {self.types[output.kind]})" for output in body.outputs[stop:]]
+        self.page.line(f"return {_tuple([*results[:count], *totals])}, {_tuple(results[count:stop])}")
+        self.page.indent = outer
+        zeros = [f"jnp.zeros({self.shape(output.shape)}, {self.dtype(output.kind)})" for output in body.outputs[stop:]]
         pairs = zip(moving[:count], body.outputs, strict=False)
-        start = _tuple([*(f"jnp.asarray({text}, {self.types[output.kind]})" for text, output in pairs), *zeros])
+        start = _tuple([*(f"jnp.asarray({text}, {self.dtype(output.kind)})" for text, output in pairs), *zeros])
         options = f"length={node.attributes['steps']}, reverse={node.attributes['reverse']}"
         return f"lax.scan({step}, {start}, {_tuple(moving[count:])}, {options})"
 
@@ -143,6 +141,17 @@ class Jax(Writer):
         if count <= place < stop:
             return f"{self.names[loop]}[1][{place - count}]"
         return f"{self.names[loop]}[0][{place if place < count else place - body.stacked}]"
+
+    texts: ClassVar[Mapping[str, Text]] = {
+        "astype": "jnp.asarray({0}, {to})",
+        "softmax": "jax.nn.softmax({0}, axis={axes})",
+        "gather": _gather,
+        "place": _place,
+        "set_index": "{0}.at[{index}].set({1})",
+        "python": _python,
+        "loop": _loop,
+        "part": _part,
+    }
 
 
 def _tuple(texts: Iterable[str]) -> str:
@@ -228,15 +237,4 @@ _HELPERS: Mapping[str, Callable[..., Any]] = {
     "fold": _fold,
     "placed": _placed,
     "scatter_add": _scatter_add,
-}
-
-Jax.texts = {
-    "astype": "jnp.asarray({0}, {to})",
-    "softmax": "jax.nn.softmax({0}, axis={axes})",
-    "gather": Jax._gather,
-    "place": Jax._place,
-    "set_index": "{0}.at[{index}].set({1})",
-    "python": Jax._python,
-    "loop": Jax._loop,
-    "part": Jax._part,
 }

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from framework.emit.memory import Home, Layout, Lives, Memory, Shape, shared_stack, small
 from framework.emit.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
-from framework.emit.writer import Writer, gather_text, require_inputs
+from framework.emit.writer import REDUCERS, Page, Text, Writer, gather_text, is_matrix_product, require_inputs
 from framework.graph import trace
 from framework.graph.graph import Graph
 from framework.graph.lower import lower
@@ -32,7 +32,6 @@ _NAMESPACE: dict[str, Any] = {
 }
 _TAKEN = {*_NAMESPACE, "memory", "real", "rows", "range", "reversed", "len"}
 _OURS = re.compile(r"[cmnstv]\d+|ones\d+")
-_REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}
 _OPERATORS = frozenset({"add", "subtract", "multiply", "negative"})
 _OF_NUMBERS = _OPERATORS | {"divide"}
 _WITH_NUMBERS = frozenset({"add", "subtract", "multiply", "divide", "minimum", "maximum"})
@@ -93,7 +92,7 @@ def emit(
 
     With ``memory``, results and intermediate values are kept in working arrays, which a later call with the same memory
     overwrites. Without it, every operation allocates an array, an elementwise formula works on arrays of any shape and
-    on numbers, and every result has the bits that NumPy's own functions give.
+    on numbers, and every result has the bits that NumPy's own functions give, except np.einsum.
 
     Args:
         outputs: Nodes and plain numbers by name; the function returns them in this order, a single one by itself.
@@ -136,7 +135,7 @@ def emit(
     writer.lives.layouts |= {node: small(node) for node in contiguous}
     writer.finite = results[:finite]
     source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
-    namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.constants}
+    namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.page.constants}
 
     def compiled() -> CodeType:
         exec(source, made := dict[str, Any]())  # not compile(), whose first call in a process takes milliseconds
@@ -181,7 +180,7 @@ class NumPy(Writer):
     """Writes a function that works in planned memory, or without memory."""
 
     def __init__(self, graph: Graph, layout: Layout | None, *, share: bool = False) -> None:
-        super().__init__(graph, {})
+        super().__init__(graph, {}, Page())
         self.layout, self.share = layout, share
         self.lives = Lives()
         self.numbers: dict[str, str] = {}  # names of plain numbers among the constants
@@ -223,9 +222,9 @@ class NumPy(Writer):
         self.lives.read |= dict.fromkeys(nodes_in(outputs.values()), _NEVER)
         self.write(order)
         results = self._results(outputs, inputs, into, parameters)
-        self.line(f"return {', '.join(results)}")
+        self.page.line(f"return {', '.join(results)}")
         head = [*(["memory"] if self.layout else []), *parameters.values()]
-        return "\n".join([f"def {name}({', '.join(head)}):", *self._beginning(inputs), *self.lines, ""])
+        return "\n".join([f"def {name}({', '.join(head)}):", *self._beginning(inputs), *self.page.lines, ""])
 
     def _in_phases(self, order: list[Node]) -> list[Node]:
         """Return an order of computation in which totals over shards that do not need one another come together."""
@@ -240,7 +239,7 @@ class NumPy(Writer):
     def _beginning(self, inputs: Mapping[str, Node]) -> list[str]:
         """Return the lines that find the number of rows, and the working arrays for it."""
         lines = []
-        if self.layout and (count := self.counts["m"]):
+        if self.layout and (count := self.page.count("m")):
             arrays = ", ".join(f"m{place}" for place in range(count))
             lines.append(f"    {arrays}{',' if count == 1 else ''} = memory[rows]")
         lines = [*self.rows_line(inputs.values(), lines), *lines]
@@ -278,7 +277,7 @@ class NumPy(Writer):
         texts = {name: parameters[text] for name, text in into.items()}
         for name, text in texts.items():
             if name not in written:
-                self.line(f"{text}[...] = {self.text(outputs[name])}")
+                self.page.line(f"{text}[...] = {self.text(outputs[name])}")
         taken = {homes[name] for name in written}
         for name, value in outputs.items():
             if name in texts:
@@ -310,8 +309,8 @@ class NumPy(Writer):
             return self.text(value)
         if self.layout is None:
             return f"np.array({self.text(value)})[()]"
-        array = self.array(("copy", self.counts["m"]), value.shape, value.kind)
-        self.line(f"{array}[...] = {self.text(value)}")
+        array = self.array(("copy", self.page.count("m")), value.shape, value.kind)
+        self.page.line(f"{array}[...] = {self.text(value)}")
         return array
 
     # names and arrays
@@ -327,8 +326,8 @@ class NumPy(Writer):
         if self.layout is None:
             for given, name in self.names.items():
                 if given in self.given and given.shape == node.shape:
-                    return f"np.full_like({name}, {node.fill!r}, dtype={self.types[node.kind]})[()]"
-        return f"np.broadcast_to({self.types[node.kind]}({node.fill!r}), {self.shape(node.shape)})"
+                    return f"np.full_like({name}, {node.fill!r}, dtype={self.dtype(node.kind)})[()]"
+        return f"np.broadcast_to({self.dtype(node.kind)}({node.fill!r}), {self.shape(node.shape)})"
 
     def define(self, node: Node, text: str) -> None:
         """Write the line that computes a node; without memory it reuses a free name, which drops that array."""
@@ -338,14 +337,14 @@ class NumPy(Writer):
                 self.names[arg] for arg in dead if self.names.get(arg, "").startswith("v") and arg in self.own
             ]
         self.own.add(node)
-        self.names[node] = self.free.pop() if self.free else self.new("v")
-        self.line(f"{self.names[node]} = {text}")
+        self.names[node] = self.free.pop() if self.free else self.page.name("v")
+        self.page.line(f"{self.names[node]} = {text}")
 
     def array(self, home: Home, shape: Shape, kind: str) -> str:
         """Return the name of a working array."""
-        name = self.new("m")
+        name = self.page.name("m")
         if self.layout is None:
-            self.line(f"{name} = np.empty({self.shape(shape)}, {self.types[kind]})")
+            self.page.line(f"{name} = np.empty({self.shape(shape)}, {self.dtype(kind)})")
         else:
             self.slots[home] = name, self.layout.take(shape, kind)
         return name
@@ -353,11 +352,11 @@ class NumPy(Writer):
     def _ones(self, size: int) -> str:
         """Return the name of an array of ones."""
         if not self.graph.rows_in(size):
-            self.constants[f"ones{size}"] = np.ones(size, self.graph.dtype)
+            self.page.constants[f"ones{size}"] = np.ones(size, self.graph.dtype)
             return f"ones{size}"
         if size not in self.ones:
             assert self.layout is not None
-            self.ones[size] = self.new("m")
+            self.ones[size] = self.page.name("m")
             self.layout.ones(size)
         return self.ones[size]
 
@@ -379,7 +378,7 @@ class NumPy(Writer):
             if home in self.slots and self.lives.last[home] == self.clock and self._fills(arg, home, node):
                 name, slot = self.slots.pop(home)
                 if self.layout and home.shape != node.shape:
-                    name = self.new("m")
+                    name = self.page.name("m")
                     self.layout.share(slot, node.shape, node.kind)
                 self.slots[node] = name, slot
                 return name
@@ -410,8 +409,8 @@ class NumPy(Writer):
     def _require_finite(self) -> None:
         """Write the end of a function whose first results are not finite."""
         texts = [self.text(result) if isinstance(result, Node) else f"real({result!r})" for result in self.finite]
-        self.line(f"if not ({' and '.join(f'isfinite({text})' for text in texts)}):")
-        self.line(f"    return {', '.join(texts)},")
+        self.page.line(f"if not ({' and '.join(f'isfinite({text})' for text in texts)}):")
+        self.page.line(f"    return {', '.join(texts)},")
         self.finite = ()
 
     def free_array(self, home: Home) -> None:
@@ -422,7 +421,7 @@ class NumPy(Writer):
     def template(self, node: Node) -> str:
         """Return the template of the table; without memory an operator, which is faster on single numbers."""
         single = node.op in _OPERATORS if self.layout is None else not node.shape and node.op in _OF_NUMBERS
-        if self.layout and node.op == "matmul" and all(x.ndim <= 2 and x.kind == "f" for x in node.args):
+        if self.layout and is_matrix_product(node):
             return "{0}.dot({1}{out})"  # twice as fast as matmul for small matrices
         return OPERATIONS[node.op].text if single else super().template(node)
 
@@ -470,7 +469,7 @@ class NumPy(Writer):
     def _assign(self, node: Node, text: str) -> None:
         """Write a text into the array of a node."""
         self.define(node, self.into(node))
-        self.line(f"{self.names[node]}[...] = {text}")
+        self.page.line(f"{self.names[node]}[...] = {text}")
 
     def _reduce(self, node: Node) -> str | None:
         (x,), axes = node.args, node.attributes["axes"]
@@ -479,7 +478,7 @@ class NumPy(Writer):
             text = self.reshaped(self.text(x), x.shape, (length, width))
             self.define(node, self.into(node))
             out = self.reshaped(self.names[node], node.shape, (width,))
-            self.line(f"{self._ones(length)}.dot({text}, out={out})")
+            self.page.line(f"{self._ones(length)}.dot({text}, out={out})")
             return None
         if self.layout and reduces_by_rows(node, self.lives):
             length, width = math.prod(x.shape[:-1]), x.shape[-1]
@@ -487,16 +486,16 @@ class NumPy(Writer):
             self.define(node, self.into(node))
             out = self.reshaped(self.names[node], node.shape, (length,))
             if node.op == "sum":
-                self.line(f"{text}.dot({self._ones(width)}, out={out})")
+                self.page.line(f"{text}.dot({self._ones(width)}, out={out})")
                 return None
             home = ("turned", node)
             turned = self.array(home, (width, length), x.kind)
-            self.line(f"{turned}[...] = {text}.T")
-            self.line(f"{_REDUCERS[node.op]}.reduce({turned}, axis=0, out={out})")
+            self.page.line(f"{turned}[...] = {text}.T")
+            self.page.line(f"{REDUCERS[node.op]}.reduce({turned}, axis=0, out={out})")
             self.free_array(home)
             return None
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
-        return f"{_REDUCERS[node.op]}.reduce({self.text(x)}, axis={axes}{keepdims}{self.out(node)})"
+        return f"{REDUCERS[node.op]}.reduce({self.text(x)}, axis={axes}{keepdims}{self.out(node)})"
 
     def _astype(self, node: Node) -> str | None:
         if not self.layout or not node.shape:
@@ -513,7 +512,9 @@ class NumPy(Writer):
             self._assign(node, text)
         else:
             self.define(node, self.into(node))
-            self.line(f"{self.names[node]}.reshape({self.shape(node.args[0].shape)})[...] = {self.text(node.args[0])}")
+            self.page.line(
+                f"{self.names[node]}.reshape({self.shape(node.args[0].shape)})[...] = {self.text(node.args[0])}"
+            )
         return None
 
     def _owners(self, order: list[Node]) -> dict[Node, Node]:
@@ -537,7 +538,7 @@ class NumPy(Writer):
         name, aimed = self.begun[node] = self.into(node), set[Node]()
         size = sum(math.prod(arg.shape) if isinstance(arg, Node) else 1 for arg in node.args)
         if node.attributes["add"] or size < math.prod(node.shape):
-            self.line(f"{name}.fill(0)")
+            self.page.line(f"{name}.fill(0)")
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             if owners.get(part) is node:
                 self.targets[part] = f"{name}[{self.index(index)}]"
@@ -550,22 +551,22 @@ class NumPy(Writer):
         self.define(node, name)
         for index, part in zip(node.attributes["indices"], node.args, strict=True):
             if part not in aimed or self.targets.pop(part, ""):  # or it has an array of its own nevertheless
-                self.line(f"{self.names[node]}[{self.index(index)}] {sign} {self.text(part)}")
+                self.page.line(f"{self.names[node]}[{self.index(index)}] {sign} {self.text(part)}")
 
     def _set_index(self, node: Node) -> None:
         x, value = self.arguments(node)
         before = self.slots.get(node.args[0])
         self.define(node, self.into(node, node.args[:1]))
         if before is None or self.slots.get(node) is not before:
-            self.line(f"{self.names[node]}[...] = {x}")
-        self.line(f"{self.names[node]}[{self.index(node.attributes['index'])}] = {value}")
+            self.page.line(f"{self.names[node]}[...] = {x}")
+        self.page.line(f"{self.names[node]}[{self.index(node.attributes['index'])}] = {value}")
 
     def _pad(self, node: Node) -> None:
         (x,), (text,), width = node.args, self.arguments(node), node.attributes["width"]
         inner = tuple((a, a + size, 1) if a or b else None for (a, b), size in zip(width, x.shape, strict=True))
         self.define(node, self.into(node))
-        self.line(f"{self.names[node]}.fill({node.attributes['value']!r})")
-        self.line(f"{self.names[node]}[{self.index(inner)}] = {text}")
+        self.page.line(f"{self.names[node]}.fill({node.attributes['value']!r})")
+        self.page.line(f"{self.names[node]}[{self.index(inner)}] = {text}")
 
     def _fold(self, node: Node) -> str:
         (g,) = self.arguments(node)
@@ -583,8 +584,8 @@ class NumPy(Writer):
         """Write all totals of a phase with the first one: one exchange."""
         together = next(nodes for nodes in self.totals.values() if node in nodes)
         given = ", ".join(self.text(each.args[0]) for each in together)
-        self.names |= {each: self.new("v") for each in together}
-        self.line(f"{', '.join(self.names[each] for each in together)}, = yield from total(real, {given})")
+        self.names |= {each: self.page.name("v") for each in together}
+        self.page.line(f"{', '.join(self.names[each] for each in together)}, = yield from total(real, {given})")
 
     def _python(self, node: Node) -> str:
         return f"{self.constant(node.attributes['function'])}({', '.join(self.arguments(node))})"
@@ -601,6 +602,26 @@ class NumPy(Writer):
         whole, place = node.args[0], node.attributes["index"]
         self.names[node] = self.names[whole, place] if whole.op == "loop" else f"{self.names[whole]}[{place}]"
 
+    texts: ClassVar[Mapping[str, Text]] = {
+        "where": _where,
+        **dict.fromkeys(_OF_ONE_NUMBER, _extreme),
+        **dict.fromkeys(REDUCERS, _reduce),
+        "astype": _astype,
+        "reshape": _rearranged,
+        "transpose": _rearranged,
+        "place": _place,
+        "set_index": _set_index,
+        "pad": _pad,
+        "fold": _fold,
+        "gather": _gather,
+        "python": _python,
+        "call": _called,
+        "call_back": _called,
+        "total": _total,
+        "loop": lambda writer, node: _Loop(writer, node).write(),
+        "part": _part,
+    }
+
 
 class _Loop:
     """Writes a loop: stacks are written in place; a state alternates between two arrays unless it is in a stack."""
@@ -610,7 +631,7 @@ class _Loop:
         self.count = len(self.body.states)
         self.stacks = range(self.count, self.count + self.body.stacked)
         self.sums = range(self.count + self.body.stacked, len(self.body.outputs))
-        self.step, self.steps = writer.new("t"), node.attributes["steps"]
+        self.step, self.steps = writer.page.name("t"), node.attributes["steps"]
         self.targets: dict[int, str] = {}  # the array that a new state or an entry of a stack is to be written into
         self.before: list[tuple[str, str]] = []  # assignments before the loop
         self.after: list[tuple[str, str]] = []  # and at the end of each step
@@ -627,16 +648,16 @@ class _Loop:
         for place in range(self.count):
             self._begin_state(place)
         for left, right in self.before:
-            writer.line(f"{left} = {right}")
+            writer.page.line(f"{left} = {right}")
         steps = f"range({self.steps})"
-        writer.line(f"for {self.step} in {f'reversed({steps})' if node.attributes['reverse'] else steps}:")
-        writer.indent += "    "
+        writer.page.line(f"for {self.step} in {f'reversed({steps})' if node.attributes['reverse'] else steps}:")
+        writer.page.indent += "    "
         for entry, sequence in zip(body.entries, node.args[self.count :], strict=False):
             writer.define(entry, f"{writer.text(sequence)}[{self.step}]")
         aimed = self._aim()
         writer.write(writer.lives.orders[node])
         self._end({place for place in aimed if body.outputs[place] not in writer.targets})
-        writer.indent = writer.indent[4:]
+        writer.page.indent = writer.page.indent[4:]
         for place in range(self.count):
             last, free = (node, place), (node, place, "next")
             if free in writer.slots and self.steps % 2:  # the last swap has left the state in the other array
@@ -647,14 +668,14 @@ class _Loop:
         output, key = self.body.outputs[place], (self.node, place)
         if output.shape:
             self.writer.names[key] = self.writer.array(key, output.shape, output.kind)
-            self.writer.line(f"{self.writer.names[key]}.fill(0)")
+            self.writer.page.line(f"{self.writer.names[key]}.fill(0)")
         else:
-            self.writer.names[key] = self.writer.new("s")
+            self.writer.names[key] = self.writer.page.name("s")
             self.before.append((self.writer.names[key], "real(0.0)"))
 
     def _begin_state(self, place: int) -> None:
         writer, output, key = self.writer, self.body.outputs[place], (self.node, place)
-        name = writer.names[key] = writer.names[self.body.states[place]] = writer.new("s")
+        name = writer.names[key] = writer.names[self.body.states[place]] = writer.page.name("s")
         first = writer.text(self.node.args[place])
         stack = shared_stack(self.node, place)
         if not output.shape:
@@ -665,7 +686,7 @@ class _Loop:
         else:
             arrays = [writer.array(home, output.shape, output.kind) for home in (key, (*key, "next"))]
             self.targets[place] = f"n{name[1:]}"
-            writer.line(f"{arrays[0]}[...] = {first}")
+            writer.page.line(f"{arrays[0]}[...] = {first}")
             self.before += [(name, arrays[0]), (self.targets[place], arrays[1])]
             self.after += [(name, self.targets[place]), (self.targets[place], name)]
 
@@ -687,11 +708,11 @@ class _Loop:
             if place not in written:
                 writer.targets.pop(outputs[place], None)
                 text = writer.text(outputs[place])
-                writer.line(f"{target} = {text}" if place in self.stacks else f"{target}[...] = {text}")
+                writer.page.line(f"{target} = {text}" if place in self.stacks else f"{target}[...] = {text}")
         for place in self.sums:
             total, text = writer.names[self.node, place], writer.text(outputs[place])
             if outputs[place].shape:
-                writer.line(f"np.add({total}, {text}, out={total})")
+                writer.page.line(f"np.add({total}, {text}, out={total})")
             else:
                 self.after.append((total, f"{total} + {text}"))
         for place in range(self.count):
@@ -699,25 +720,4 @@ class _Loop:
                 self.after.append((writer.names[self.node, place], writer.text(outputs[place])))
         if self.after:
             left, right = zip(*self.after, strict=True)
-            writer.line(f"{', '.join(left)} = {', '.join(right)}")
-
-
-NumPy.texts = {
-    "where": NumPy._where,
-    **dict.fromkeys(_OF_ONE_NUMBER, NumPy._extreme),
-    **dict.fromkeys(_REDUCERS, NumPy._reduce),
-    "astype": NumPy._astype,
-    "reshape": NumPy._rearranged,
-    "transpose": NumPy._rearranged,
-    "place": NumPy._place,
-    "set_index": NumPy._set_index,
-    "pad": NumPy._pad,
-    "fold": NumPy._fold,
-    "gather": NumPy._gather,
-    "python": NumPy._python,
-    "call": NumPy._called,
-    "call_back": NumPy._called,
-    "total": NumPy._total,
-    "loop": lambda writer, node: _Loop(writer, node).write(),
-    "part": NumPy._part,
-}
+            writer.page.line(f"{', '.join(left)} = {', '.join(right)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
@@ -17,6 +18,9 @@ from framework.errors import DerivativeError
 from framework.graph.graph import Graph, kind_of
 from framework.graph.node import Node, nodes_in, operands
 from framework.graph.operations import OPERATIONS
+
+REDUCERS = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}
+"""The functions of two arrays whose ``reduce`` is a reduction."""
 
 TIGHT = 9
 """How tightly a name or a call binds; see ``Operation.binding``."""
@@ -28,20 +32,22 @@ Text = str | Callable[[Any, Node], str | None]
 """A template; or a function of the writer and a node, which returns a text, or writes lines itself and returns None."""
 
 
-class Target:
+class Target(ABC):
     """Writes operations as expressions.
 
     Attributes:
         texts: The operations whose text is not that of NumPy.
-        types: The names of the dtypes by the kinds of values.
     """
 
     texts: ClassVar[Mapping[str, Text]] = {}
-    types: Mapping[str, str] = {"f": "real", "i": "np.int64", "b": "np.bool_"}
 
+    @abstractmethod
     def text(self, value: Any, binding: int = 0) -> str:
         """Return the text of a node that is known or of a plain number, in brackets if it binds less tightly."""
-        raise NotImplementedError
+
+    def dtype(self, kind: str) -> str:
+        """Return the name of the dtype of a kind of values."""
+        return {"f": "real", "i": "np.int64", "b": "np.bool_"}[kind]
 
     def expression(self, node: Node) -> str | None:
         """Return the text of an operation; None where its lines have been written."""
@@ -50,16 +56,15 @@ class Target:
 
     def template(self, node: Node) -> str:
         """Return the template of an operation that is not in the table of the target."""
-        factors, _, output = node.attributes.get("subscripts", "").partition("->")
-        if node.op == "einsum" and factors == f"{output}{factors[-1]},{output}{factors[-1]}":
-            return "np.vecdot({0}, {1}{out})"  # the sum of products along the last axis, faster
+        if is_sum_of_products(node):
+            return "np.vecdot({0}, {1}{out})"  # faster than np.einsum
         return OPERATIONS[node.op].numpy
 
     def fill_template(self, node: Node, template: str) -> str:
         """Return a template with the texts of the arguments and the attributes."""
         args = self.arguments(node, template)
         out = self.out(node) if "{out}" in template else ""
-        fields = {"arguments": ", ".join(args), "out": out, "real": self.types["f"], **self.attributes(node)}
+        fields = {"arguments": ", ".join(args), "out": out, "real": self.dtype("f"), **self.attributes(node)}
         return template.format(*args, **fields)
 
     def out(self, node: Node) -> str:
@@ -73,7 +78,7 @@ class Target:
             "shape": graph.shape_text,
             "times": lambda times: graph.size_text(times * graph.rows),
             "index": self.index,
-            "to": self.types.__getitem__,
+            "to": self.dtype,
             "value": lambda value: self.number(value, "f"),
         }
         return {key: texts[key](value) if key in texts else value for key, value in node.attributes.items()}
@@ -102,7 +107,7 @@ class Target:
             if not isinstance(value, Node):
                 texts.append(self.number(value, "f" if node.kind == "f" or "f" in kinds else "i", binding))
             elif value.kind in cast:
-                texts.append(f"{self.text(value, TIGHT)}.astype({self.types['f']})")
+                texts.append(f"{self.text(value, TIGHT)}.astype({self.dtype('f')})")
             else:
                 texts.append(self.text(value, binding))
         return texts
@@ -112,25 +117,49 @@ class Target:
         return repr(float(value) if kind == "f" and not isinstance(value, bool) else value)
 
 
+class Page:
+    """The lines of a function.
+
+    Attributes:
+        lines: The lines so far.
+        constants: The arrays that they read, by name.
+        indent: What the next lines begin with.
+    """
+
+    def __init__(self) -> None:
+        """Begin without lines."""
+        self.lines: list[str] = []
+        self.constants: dict[str, Any] = {}
+        self.indent = "    "
+        self._counts = Counter[str]()  # of names, by their first letter
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self.lines.append(self.indent + text if text else "")
+
+    def name(self, wanted: str) -> str:
+        """Return a name that is free, which begins with the wanted one."""
+        self._counts[wanted] += 1
+        return f"{wanted}{self._counts[wanted] - 1}"
+
+    def count(self, wanted: str) -> int:
+        """Return how many names begin with this one."""
+        return self._counts[wanted]
+
+
 class Writer(Target):
-    """Writes the lines of a function.
+    """Writes a graph as the lines of a function.
 
     Attributes:
         graph: The graph.
+        page: Where the lines go.
         names: The names of the nodes that are known.
-        constants: The arrays that the lines read, by name.
-        lines: The lines.
-        indent: What they begin with.
     """
 
-    def __init__(self, graph: Graph, names: Mapping[Any, str]) -> None:
+    def __init__(self, graph: Graph, names: Mapping[Any, str], page: Page) -> None:
         """Begin with the names of the nodes that are given."""
-        self.graph = graph
+        self.graph, self.page = graph, page
         self.names: dict[Any, str] = dict(names)
-        self.constants: dict[str, Any] = {}
-        self.lines: list[str] = []
-        self.indent = "    "
-        self.counts = Counter[str]()  # of names, by their first letter
 
     def write(self, order: Iterable[Node]) -> None:
         """Write the lines of nodes, in this order."""
@@ -145,27 +174,18 @@ class Writer(Target):
 
     def define(self, node: Node, text: str) -> None:
         """Write the line that computes a node."""
-        self.names[node] = self.new("v")
-        self.line(f"{self.names[node]} = {text}")
+        self.names[node] = self.page.name("v")
+        self.page.line(f"{self.names[node]} = {text}")
 
     def rows_line(self, inputs: Iterable[Node], head: Iterable[str] = ()) -> list[str]:
         """Return the line that finds the number of rows, from the shape of an input; [] if no line reads it."""
-        if not any(re.search(r"\brows\b", line) for line in (*head, *self.lines)):
+        if not any(re.search(r"\brows\b", line) for line in (*head, *self.page.lines)):
             return []
         axes = [(self.names[node], axis, size) for node in inputs for axis, size in enumerate(node.shape)]
         of = self.graph.rows_in
         whole = (f"{name}.shape[{axis}]" for name, axis, size in axes if size == self.graph.rows)
         parts = (f"{name}.shape[{axis}] // {of(size)}" for name, axis, size in axes if 0 < of(size) < self.graph.rows)
         return [f"    rows = {next(chain(whole, parts), '1')}"]
-
-    def line(self, text: str) -> None:
-        """Add a line."""
-        self.lines.append(self.indent + text)
-
-    def new(self, letter: str) -> str:
-        """Return a new name, which begins with this letter."""
-        self.counts[letter] += 1
-        return f"{letter}{self.counts[letter] - 1}"
 
     def text(self, value: Any, binding: int = 0) -> str:
         if not isinstance(value, Node):
@@ -179,12 +199,12 @@ class Writer(Target):
 
     def constant(self, value: Any) -> str:
         """Return the name of a constant."""
-        self.constants[name := self.new("c")] = value
+        self.page.constants[name := self.page.name("c")] = value
         return name
 
+    @abstractmethod
     def full(self, node: Node) -> str:
         """Return the text of an array filled with one number."""
-        raise NotImplementedError
 
     def shape(self, shape: tuple[int, ...]) -> str:
         """Return the text of a shape."""
@@ -201,6 +221,18 @@ def require_inputs(order: Iterable[Node]) -> None:
     if missing is not None:
         name = re.sub(r"<\d+ (.+)>", r"\1", missing.name)  # as lowering names it
         raise DerivativeError(f"the results need the input '{name}', which is not among the inputs given")
+
+
+def is_sum_of_products(node: Node) -> bool:
+    """Return whether a node is the sum of products of two arrays of one shape along their last axis."""
+    factors, _, output = node.attributes.get("subscripts", "").partition("->")
+    pairs = node.op == "einsum" and factors == f"{output}{factors[-1]},{output}{factors[-1]}"
+    return pairs and node.args[0].shape == node.args[1].shape
+
+
+def is_matrix_product(node: Node) -> bool:
+    """Return whether a node is the product of two arrays of floats that have two axes at most."""
+    return node.op == "matmul" and all(x.ndim <= 2 and x.kind == "f" for x in node.args)
 
 
 def gather_text(axes: tuple[int, ...], indices: Iterable[str]) -> str:

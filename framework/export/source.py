@@ -11,7 +11,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from framework import special
 from framework.emit.memory import Lives
 from framework.emit.numpy import reduces_by_rows, sums_over_rows
 from framework.emit.runtime import windows
-from framework.emit.writer import TIGHT, Writer, gather_text
+from framework.emit.writer import REDUCERS, TIGHT, Page, Text, Writer, gather_text, is_matrix_product
 from framework.errors import SettingsError
 from framework.frames import text_of
 from framework.graph.graph import Graph
@@ -119,31 +119,26 @@ def quoted(text: str) -> str:
     return printable(text).replace("\\", "\\\\").replace('"', "'")
 
 
-class Lines:
-    """The lines of a function, with the names that are taken.
+class Lines(Page):
+    """The lines of a function for people: values have names that say what they are, and lines stand under headings.
 
     Attributes:
-        lines: The lines so far.
-        constants: The arrays that they read, by name, apart from parameters.
         heading: The comment that the next lines stand under; "" for none.
     """
 
     def __init__(self, taken: Iterable[str]) -> None:
         """Start empty; ``taken`` are names that no value may have."""
-        self.lines: list[str] = []
-        self.constants: dict[str, np.ndarray[Any, Any]] = {}
-        self.indent = "    "
+        super().__init__()
         self._taken = {*taken}
         self._values = 0
         self.heading = self._headed = ""
 
     def line(self, text: str) -> None:
-        """Add a line."""
         if text and self._headed != self.heading:
             self._headed = self.heading
             self.line("")
             self.comment(self.heading)
-        self.lines.append(self.indent + text if text else "")
+        super().line(text)
 
     def name(self, wanted: str) -> str:
         """Return a name that is free: the wanted one, or one like it."""
@@ -180,9 +175,9 @@ class Readable(Writer):
             names: The names of its inputs.
             results: Everything that the engine computes of it.
         """
-        super().__init__(graph, names)
-        self.page, self.results = page, [*results]
-        self.types = {"f": f"np.{graph.dtype}", "i": "np.int64", "b": "bool"}
+        super().__init__(graph, names, page)
+        self.page: Lines = page
+        self.results = [*results]
         self.wanted: Mapping[Node, str] = {}
         self.headings: Mapping[Node, str] = {}
         self.binding: dict[Node, int] = {}
@@ -260,8 +255,11 @@ class Readable(Writer):
         text = super().number(value, kind).replace("inf", "np.inf").replace("nan", "np.nan")
         return f"({text})" if text.startswith("-") and binding > 1 else text
 
+    def dtype(self, kind: str) -> str:
+        return {"f": f"np.{self.graph.dtype}", "i": "np.int64", "b": "bool"}[kind]
+
     def full(self, node: Node) -> str:
-        shape, dtype = self.shape(node.shape), self.types[node.kind]
+        shape, dtype = self.shape(node.shape), self.dtype(node.kind)
         if node.kind == "f" and repr(node.fill) in ("0", "0.0"):
             return f"np.zeros({shape}, {dtype})"
         return f"np.full({shape}, {self.number(node.fill, node.kind)}, {dtype})"
@@ -295,7 +293,7 @@ class Readable(Writer):
         if node.kind == "f" and not nodes_in(choices):
             if texts == ["1.0", "0.0"]:
                 return self.fill_template(node, "{0}.astype({real})")
-            texts = [f"{self.types['f']}({text})" for text in texts]
+            texts = [f"{self.dtype('f')}({text})" for text in texts]
         return f"np.where({condition}, {', '.join(texts)})"
 
     def _reduce(self, node: Node) -> str:
@@ -303,7 +301,7 @@ class Readable(Writer):
         if sums_over_rows(node, self.lives):
             found = f"sum_over_rows({self.text(x)}, {len(axes)})"
             return f"{found}.reshape({self.shape(node.shape)})" if node.attributes["keepdims"] else found
-        ufunc = {"sum": "np.add", "max": "np.maximum", "min": "np.minimum", "prod": "np.multiply"}[node.op]
+        ufunc = REDUCERS[node.op]
         if reduces_by_rows(node, self.lives):
             found = f"row_sums({self.text(x)})" if node.op == "sum" else f"row_extremes({self.text(x)}, {ufunc})"
             return f"{found}[..., None]" if node.attributes["keepdims"] else found
@@ -312,8 +310,7 @@ class Readable(Writer):
         return f"{ufunc}.reduce({self.text(x)}, axis={axis}{keepdims})"
 
     def _matmul(self, node: Node) -> str:
-        matrices = all(x.ndim <= 2 and x.kind == "f" for x in node.args)
-        if not matrices:
+        if not is_matrix_product(node):
             return self.fill_template(node, "np.matmul({0}, {1})")
         return f"{self.text(node.args[0], TIGHT)}.dot({self.text(node.args[1])})"
 
@@ -331,7 +328,7 @@ class Readable(Writer):
 
     def _place(self, node: Node) -> None:
         name = self.names[node] = self.page.value()
-        self.page.line(f"{name} = np.zeros({self.shape(node.shape)}, {self.types[node.kind]})")
+        self.page.line(f"{name} = np.zeros({self.shape(node.shape)}, {self.dtype(node.kind)})")
         self.plain.add(node)
         sign = "+=" if node.attributes["add"] else "="
         for index, text in zip(node.attributes["indices"], self.cast(node, node.args), strict=True):
@@ -340,7 +337,7 @@ class Readable(Writer):
     def _set_index(self, node: Node) -> None:
         name = self.names[node] = self.page.value()
         x, value = self.cast(node, node.args)
-        self.page.line(f"{name} = np.array({x}, {self.types[node.kind]})")
+        self.page.line(f"{name} = np.array({x}, {self.dtype(node.kind)})")
         self.page.line(f"{name}[{self.index(node.attributes['index'])}] = {value}")
         self.plain.add(node)
 
@@ -357,7 +354,7 @@ class Readable(Writer):
             if place in read:
                 output = body.outputs[place]
                 self.names[node, place] = name = lines.name("stack")
-                lines.line(f"{name} = np.empty({self.shape((steps, *output.shape))}, {self.types[output.kind]})")
+                lines.line(f"{name} = np.empty({self.shape((steps, *output.shape))}, {self.dtype(output.kind)})")
         order = f"range({steps})"
         lines.line(f"for {step} in {f'reversed({order})' if node.attributes['reverse'] else order}:")
         outer, lines.indent = lines.indent, lines.indent + "    "
@@ -382,22 +379,23 @@ class Readable(Writer):
             "formula with other NumPy functions"
         )
 
+    texts: ClassVar[Mapping[str, Text]] = {
+        "where": _where,
+        **dict.fromkeys(REDUCERS, _reduce),
+        "matmul": _matmul,
+        "reshape": _rearranged,
+        "transpose": _rearranged,
+        "gather": _gather,
+        "place": _place,
+        "set_index": _set_index,
+        "loop": _loop,
+        "part": _part,
+        "python": _python,
+    }
+
 
 def _bits(array: np.ndarray[Any, Any]) -> tuple[Any, ...]:
     return array.dtype, array.shape, array.tobytes()
 
 
 _NAMED = frozenset({"loop", "place", "set_index"})
-Readable.texts = {
-    "where": Readable._where,
-    **dict.fromkeys(("sum", "max", "min", "prod"), Readable._reduce),
-    "matmul": Readable._matmul,
-    "reshape": Readable._rearranged,
-    "transpose": Readable._rearranged,
-    "gather": Readable._gather,
-    "place": Readable._place,
-    "set_index": Readable._set_index,
-    "loop": Readable._loop,
-    "part": Readable._part,
-    "python": Readable._python,
-}

@@ -9,10 +9,10 @@ pytest.importorskip("llvmlite")
 
 from framework.engines.native.products import product_of, write_product
 from framework.engines.native.views import ROWS, Buffer
-from framework.engines.native.writer import Writer
+from framework.engines.native.writer import NestWriter
 from framework.native import compiled
 
-LANES = Writer("float64").lanes
+LANES = NestWriter("float64").lanes
 CASES = {  # the letters, their sizes, and the micro-kernel where that does not depend on the processor
     "ik,kj->ij": ({"i": 9, "k": 5, "j": 21}, "gemm("),
     "ki,kj->ij": ({"i": 9, "k": 33, "j": 21}, "gemm("),
@@ -59,7 +59,7 @@ def test_a_product_of_strided_views_is_that_of_numpy(subscripts, beta):
             array[:] = rng.integers(-4, 5, array.shape)
         alpha = 0.5 if beta else 1.0
         expected = alpha * np.einsum(subscripts, *map(seen, views[:2], arrays[:2])) + beta * seen(views[2], arrays[2])
-        writer = Writer("float64")
+        writer = NestWriter("float64")
         node = SimpleNamespace(op="einsum", attributes={"subscripts": subscripts})
         write_product(writer, product_of(node, *views, "real(0.5)" if beta else None, beta))
         assert kernel in str(writer.functions) or turned
@@ -78,7 +78,7 @@ def test_tiles_of_sums_end_with_the_rows_of_a_batch():
     sizes, rows = {"n": ROWS, "t": 2, "k": 14, "j": 3}, 3
     named = [("a", "tnk"), ("b", "jtk"), ("c", "nj")]
     buffers = [Buffer(name, tuple(sizes[c] for c in text), "f", (0, 1, 2)[: len(text)], "temp") for name, text in named]
-    writer, node = Writer("float64"), SimpleNamespace(op="einsum", attributes={"subscripts": "tnk,jtk->nj"})
+    writer, node = NestWriter("float64"), SimpleNamespace(op="einsum", attributes={"subscripts": "tnk,jtk->nj"})
     write_product(writer, product_of(node, *(buffer.view() for buffer in buffers), None, 0.0))
     ((text,),) = writer.functions.values()
     assert "dot_tile(" in text

@@ -98,6 +98,10 @@ FORMULAS = STEP_FORMULAS | {
     "gram": (lambda x: x @ x.T, X),
     "einsum": (lambda x, w, y: np.einsum("ri,oij,rj->ro", x, w, y), {**X, "w": (3, 6, 4), "y": (ROWS, 4)}),
     "einsum sums": (lambda x, w: np.einsum("rij,k->ki", x, w), {**SEQUENCES, "w": (2,)}),
+    "einsum of pairs": (
+        lambda x: np.einsum("ri,ri->r", x, x[:, :1])[:, None] + np.einsum("ri,ri->r", x, x * x)[:, None],
+        X,
+    ),
     "einsum of one": (lambda x: np.einsum("rij->ji", x), SEQUENCES),
     "einsum spread": (lambda x, w: np.einsum("rij,ij->ri", x, w), {**SEQUENCES, "w": (5, 1)}),
     "row numbers": (lambda x, ids: x[np.arange(len(x)), ids], {**X, "ids": (ROWS,)}),

@@ -1,4 +1,4 @@
-"""Kernel: elementwise operations as expressions of the kernel language."""
+"""Expressions: elementwise operations as expressions of the kernel language."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from framework.graph.graph import kind_of
 from framework.graph.node import Node
 from framework.graph.operations import COMPARISONS, OPERATIONS
 
-_INTEGERS = {"mod": "{0} % {1}", "floor_divide": "{0} // {1}"}
-"""The operators of integers; those of floats are functions."""
-
 _JOINS = {"bitwise_and": "&", "bitwise_or": "|", "logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 _JOINS_OF_BOOLEANS = {"add": "|", "maximum": "|", "multiply": "&", "minimum": "&"}
 """NumPy's arithmetic of two booleans is boolean: True + True is True, not 2."""
 
 
-class Kernel(Target):
+class Expressions(Target):
     """Writes elementwise operations as expressions of the kernel language.
 
-    Booleans, integers and floats are of three kinds, and no argument is converted unless the text says so.
+    The language converts no boolean and no number by itself. Integers are only indexed with and converted: what a
+    formula computes with them is computed in floats, see ``rewrite``.
     """
 
     texts: ClassVar[dict[str, Text]] = {
@@ -61,10 +59,12 @@ class Kernel(Target):
             return text if node.kind == "b" else f"{'real' if node.kind == 'f' else 'int'}({text})"
         if booleans and node.kind != "b":  # in NumPy it has a short dtype, or is an error
             raise CannotLower(f"np.{op} of a boolean has no form in a kernel: write np.where(condition, 1.0, 0.0)", op)
-        return super().expression(node) or ""
+        expression = super().expression(node)
+        assert expression is not None
+        return expression
 
     def template(self, node: Node) -> str:
-        return _INTEGERS[node.op] if node.kind == "i" and node.op in _INTEGERS else f"{node.op}({{arguments}})"
+        return f"{node.op}({{arguments}})"
 
     def arguments(self, node: Node, template: str = "") -> list[str]:
         if node.op in ("invert", "logical_not"):
@@ -72,17 +72,15 @@ class Kernel(Target):
         if node.op == "where":
             kinds = ["b", *["b" if node.kind == "b" else "f"] * 2]
             return [self._of_kind(kind, arg) for kind, arg in zip(kinds, node.args, strict=True)]
-        texts = [self._of_kind("i" if node.kind == "i" else "f", arg) for arg in node.args]
+        texts = [self._of_kind("f", arg) for arg in node.args]
         operator = template and not template.endswith("({arguments})")
         return [f"({text})" if operator and text.startswith("-") else text for text in texts]
 
     def _of_kind(self, kind: str, value: Any) -> str:
-        """Return a value as a boolean, an integer or a number."""
+        """Return a value as a boolean or a number."""
         node = isinstance(value, Node)
         if kind == "b" and not node:
             return repr(bool(value))
-        if kind == "i" and isinstance(value, int):
-            return repr(value)
         text = self.text(value)
         if kind_of(value) != "b":
             return f"{text} != real(0.0)" if kind == "b" else text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.engines.native.expressions import Kernel
+from framework.engines.native.expressions import Expressions
 from framework.engines.native.indices import Coords, Index, broadcast_coords, element_index, source_coords
 from framework.engines.native.rewrite import REDUCE, VIEWS, is_elementwise
 from framework.engines.native.schedule import Block
@@ -16,7 +16,7 @@ from framework.engines.native.views import Buffer, View
 from framework.graph.node import Node
 
 if TYPE_CHECKING:
-    from framework.engines.native.writer import Writer
+    from framework.engines.native.writer import NestWriter
 
 FOLDS = {
     "sum": "{0} + {1}",
@@ -44,7 +44,7 @@ class Formula:
     """
 
     def __init__(
-        self, writer: Writer, block: Block, position: int, earlier: Mapping[tuple[Node, Coords], tuple[str, str]]
+        self, writer: NestWriter, block: Block, position: int, earlier: Mapping[tuple[Node, Coords], tuple[str, str]]
     ) -> None:
         """Begin a formula.
 
@@ -93,7 +93,7 @@ class Formula:
             return self._index(coords[0])
         if self._position in block.evaluated.get(node, ()):
             if is_elementwise(node):
-                return self._named(Kernel(lambda arg: self._operand(node, arg, coords)).expression(node))
+                return self._named(Expressions(lambda arg: self._operand(node, arg, coords)).expression(node))
             if node.op in REDUCE:
                 return self.folded(node.op, (self.value(node.args[0], at) for at in _reduced_coords(node, coords)))
         return self._load(block.storage(node), coords)

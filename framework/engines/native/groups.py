@@ -18,7 +18,7 @@ from framework.engines.native.indices import Coords, Index, coords_of, element_i
 from framework.engines.native.rewrite import REDUCE
 from framework.engines.native.schedule import EXPENSIVE, Coords as Variables, Group, split_views
 from framework.engines.native.views import ROWS, View, size_text
-from framework.engines.native.writer import Nest, Writer
+from framework.engines.native.writer import Nest, NestWriter
 from framework.graph.node import Node, nodes_in
 
 UNROLLED = 8
@@ -33,7 +33,7 @@ _JOINS = FOLDS | {"all": "smallest({0}, {1})", "any": "largest({0}, {1})"}
 _STARTS = {"sum": "0.0", "max": "-inf", "min": "inf", "prod": "1.0", "all": "1.0", "any": "0.0"}
 
 
-def write_group(writer: Writer, position: int, group: Group) -> None:
+def write_group(writer: NestWriter, position: int, group: Group) -> None:
     """Write the nest of a group, which is the operation of its block at this index."""
     block = group.block
     needed = [node for node in group.members if node in block.stored and 0 not in node.shape]
@@ -96,7 +96,9 @@ class _Sum(NamedTuple):
 class _Pass:
     """Writes a group as one pass over its elements."""
 
-    def __init__(self, writer: Writer, position: int, group: Group, needed: Sequence[Node], unrolled: set[str]) -> None:
+    def __init__(
+        self, writer: NestWriter, position: int, group: Group, needed: Sequence[Node], unrolled: set[str]
+    ) -> None:
         """Choose the order of the loops, and which are unrolled.
 
         Args:
@@ -276,7 +278,7 @@ class _Rows:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: NestWriter,
         position: int,
         group: Group,
         needed: Sequence[Node],

@@ -47,7 +47,7 @@ class GraphKernel(ABC):
     """Whether it pauses for what Python computes."""
 
     def __init__(self, model: ModelGraph, graph: Graph, *, independent: bool = False) -> None:
-        """Schedule and write a graph; see ``Writer`` for ``independent``.
+        """Schedule and write a graph; see ``NestWriter`` for ``independent``.
 
         Raises:
             CannotLower: Python runs a layer, or an operation has no form in a kernel.

@@ -15,7 +15,7 @@ from framework.engines.native.products import product_of, write_product
 from framework.engines.native.rewrite import JOINS, PRODUCTS
 from framework.engines.native.schedule import Block, Group, part_of, split_views
 from framework.engines.native.views import Buffer, Sizes, View, size_text
-from framework.engines.native.writer import Nest, Writer
+from framework.engines.native.writer import Nest, NestWriter
 from framework.engines.records import CannotLower
 from framework.graph.loop import Body
 from framework.graph.node import Node, nodes_in
@@ -42,7 +42,7 @@ class Pause(NamedTuple):
     node: Node | None = None
 
 
-class Emitter(Writer):
+class Emitter(NestWriter):
     """Writes scheduled blocks.
 
     Attributes:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from framework.engines.native.expressions import literal
 from framework.engines.native.indices import Index
 from framework.engines.native.views import ROWS, Buffer, View, coefficients, size_text
-from framework.engines.native.writer import Axes, Writer
+from framework.engines.native.writer import Axes, NestWriter
 from framework.engines.records import CannotLower, Slower
 from framework.graph.node import Node
 from framework.native.lanes import lanes_text
@@ -135,7 +135,7 @@ def _stride(letter: str, letters: str, view: View) -> int:
     return 0 if axis < 0 or view.shape[axis] == 1 else view.strides[axis]
 
 
-def write_product(writer: Writer, product: Product) -> None:
+def write_product(writer: NestWriter, product: Product) -> None:
     """Write the function of a product, and call it.
 
     The micro-kernels, from the one with the narrowest use to the one with the widest:
@@ -284,7 +284,7 @@ class _Body:
 
     def call(
         self,
-        writer: Writer,
+        writer: NestWriter,
         product: Product,
         tables: Sequence[Axes] = (),
         calls: Sequence[str] = (),
@@ -307,7 +307,7 @@ def _texts(*sizes: int) -> str:
     return ", ".join(map(size_text, sizes))
 
 
-def _write_gemm(writer: Writer, product: Product, parts: _Parts) -> None:
+def _write_gemm(writer: NestWriter, product: Product, parts: _Parts) -> None:
     if writer.independent and parts.columns.size >= ROWS:  # one column may be summed in another order than several
         parts = replace(parts, columns=_NO_COLUMNS, loops=[*parts.loops, parts.columns])
     body, rows, columns, sums = _Body(), parts.rows, parts.columns, parts.sums[0]
@@ -321,7 +321,7 @@ def _write_gemm(writer: Writer, product: Product, parts: _Parts) -> None:
     body.call(writer, product)
 
 
-def _write_lanes(writer: Writer, product: Product, many: Axis) -> None:
+def _write_lanes(writer: NestWriter, product: Product, many: Axis) -> None:
     lanes = writer.lanes
     text = lanes_text("lanes_product", lanes, processor().registers)
     rows, columns, sums = ((product.of(role) or [Axis(role, 1, 0, 0, 0)])[0] for role in "MNK")
@@ -391,7 +391,7 @@ def _are_one(axes: Sequence[Axis], array: str) -> bool:
     return all(getattr(outer, array) == getattr(inner, array) * inner.size for outer, inner in pairs)
 
 
-def _write_unfolded(writer: Writer, unfolding: _Unfolding) -> None:
+def _write_unfolded(writer: NestWriter, unfolding: _Unfolding) -> None:
     product, rows, columns, outer, inner = unfolding
     body, height, depth, run = _Body(), _elements(*columns), _elements(*inner), inner[-1]
     for axis in [*product.of("B"), *outer]:
@@ -418,7 +418,7 @@ def _write_unfolded(writer: Writer, unfolding: _Unfolding) -> None:
     body.call(writer, product, windows=Buffer("windows", (height * depth,), "f", (0,), "temp"))
 
 
-def _write_tables(writer: Writer, product: Product, parts: _Parts) -> None:
+def _write_tables(writer: NestWriter, product: Product, parts: _Parts) -> None:
     if parts.columns.size >= ROWS:  # tiles are written for columns of a known number: one at a time
         parts = replace(parts, columns=_NO_COLUMNS, loops=[*parts.loops, parts.columns])
     body, lanes, rows, width = _Body(), writer.lanes, parts.rows, parts.columns.size
@@ -454,7 +454,7 @@ def _short_columns(parts: _Parts, lanes: int) -> tuple[Axis, int] | None:
     return None
 
 
-def _write_hops(writer: Writer, product: Product, parts: _Parts, along: Axis, hops: int) -> None:
+def _write_hops(writer: NestWriter, product: Product, parts: _Parts, along: Axis, hops: int) -> None:
     body, lanes, rows, width = _Body(), writer.lanes, parts.rows, parts.columns.size
     for axis in parts.loops:
         if axis is not along:
@@ -471,7 +471,7 @@ def _write_hops(writer: Writer, product: Product, parts: _Parts, along: Axis, ho
     body.call(writer, product, _tables(parts.sums))
 
 
-def _write_dots(writer: Writer, product: Product, run: Axis) -> None:
+def _write_dots(writer: NestWriter, product: Product, run: Axis) -> None:
     sums = [axis for axis in product.of("K") if axis is not run]
     rows, columns, height, width = _best_tile(product)
     body, lanes = _Body(), writer.lanes
@@ -519,7 +519,7 @@ def _products_per_load(height: int, width: int) -> float:
     return cells / (height + width + 0.5) * min(1.0, cells / 8)
 
 
-def _packed(writer: Writer, product: Product) -> Product:
+def _packed(writer: NestWriter, product: Product) -> Product:
     """Return the product with a copy of B in which the columns are neighbours."""
     axes = [*product.axes]
     inner = [place for place, axis in enumerate(axes) if axis.role != "M"]

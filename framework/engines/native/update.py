@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framework.engines.native.expressions import Kernel, literal
+from framework.engines.native.expressions import Expressions, literal
 from framework.engines.plan import Update
 from framework.engines.records import bare
 from framework.graph.node import Node, ordered
@@ -132,7 +132,7 @@ def update_text(name: str, update: Update, models: int = 1) -> str:
 
     for node in ordered(map(bare, update.outputs.values()), [*texts]):
         if node not in texts and bare(node) is node:
-            lines.append(f"    v{len(lines)} = {Kernel(text_of).expression(node)}")
+            lines.append(f"    v{len(lines)} = {Expressions(text_of).expression(node)}")
             texts[node] = f"v{len(lines) - 1}"
     changed = {key: node for key, node in update.outputs.items() if node is not update.inputs[key]}
     results = [text_of(node) for node in changed.values()]

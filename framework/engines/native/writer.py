@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from framework.arrays import Array
-from framework.engines.native.expressions import Kernel, literal
+from framework.engines.native.expressions import Expressions, literal
 from framework.engines.native.formulas import Base, Formula, base_of, rows_text
 from framework.engines.native.indices import Index, coords_of, element_index
 from framework.engines.native.schedule import Block, apply_view, split_views
@@ -32,7 +32,7 @@ Axes = tuple[tuple[int, int], ...]
 """Axes with their sizes and strides."""
 
 
-class Writer:
+class NestWriter:
     """Writes the functions of a kernel, each distinct one once, and the lines that call them.
 
     Attributes:
@@ -98,7 +98,7 @@ class Writer:
             if node.op == "input":
                 self.scalars[node] = f"s_{'whole' if 'whole' in node.name else 'count'}"
             else:
-                writer = Kernel(lambda arg: self.scalar(arg) if isinstance(arg, Node) else self.setting(arg))
+                writer = Expressions(lambda arg: self.scalar(arg) if isinstance(arg, Node) else self.setting(arg))
                 text = writer.expression(node)
                 self.scalars[node] = f"s{len(self.scalars)}"
                 self.scalar_lines.append(f"{self.scalars[node]} = {text}")
@@ -185,7 +185,7 @@ class Nest:
         merged: Variables that have become one with the next inner one, which counts on for them.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: NestWriter) -> None:
         """Begin a nest."""
         self.writer = writer
         self.head: list[str] = []
