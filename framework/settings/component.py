@@ -632,9 +632,14 @@ def _build(data: Mapping[str, Any]) -> Component:
     return cls._made_of({name: _plain(value) for name, value in pairs.items()})
 
 
+def _package() -> Any:
+    """Return this package, which imports a class of the library when it is asked for it by name."""
+    return sys.modules[__name__.partition(".")[0]]
+
+
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
     """Give the classes below a class; those of the library are imported now, if that has not been needed before."""
-    package = sys.modules[__name__.partition(".")[0]]
+    package = _package()
     for name in package.__all__:
         getattr(package, name)
     waiting = [cls]
@@ -654,8 +659,11 @@ def class_of(tag: str) -> type[Component]:
         >>> class_of("Sigmoid") is Sigmoid
         True
     """
-    made = [found for found in _subclasses(Component) if "born" in vars(found)]
-    known = {found.tag(): found for found in sorted(made, key=lambda found: found.born)}
+    package = _package()
+    if tag in package.__all__ and isinstance(cls := getattr(package, tag), ComponentType):
+        return cast("type[Component]", cls)
+    made = sorted((cls for cls in _subclasses(Component) if "born" in vars(cls)), key=lambda cls: cls.born)
+    known = {cls.tag(): cls for cls in made}
     if tag in known:
         return known[tag]
     bare = tag.rpartition(":")[2]
