@@ -660,7 +660,7 @@ def class_of(tag: str) -> type[Component]:
         True
     """
     package = _package()
-    if tag in package.__all__ and isinstance(cls := getattr(package, tag), ComponentType):
+    if tag in package.__all__ and isinstance(cls := getattr(package, tag), ComponentType) and cls is not Component:
         return cast("type[Component]", cls)
     made = sorted((cls for cls in _subclasses(Component) if "born" in vars(cls)), key=lambda cls: cls.born)
     known = {cls.tag(): cls for cls in made}

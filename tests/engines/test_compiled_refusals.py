@@ -10,6 +10,7 @@ from framework import (
     Dense,
     HalfSquaredError,
     Identity,
+    Layer,
     Loss,
     Optimizer,
     Schedule,
@@ -241,3 +242,12 @@ def test_where_and_other_options_of_copyto():
     prepare(optimizer=Masks(learning_rate=0.1))
     with pytest.raises(CannotLower, match=r"Wrong\.update"):
         prepare(optimizer=Wrong(learning_rate=0.1))
+
+
+def test_a_long_axis_is_sorted_by_numpy_which_is_faster():
+    def kernel(size):
+        return kernel_of(Sequential(Dense(3, size), Layer.of(lambda x: np.sort(x, axis=1)), Dense(size, 2)))
+
+    assert kernel(400)
+    with pytest.raises(CannotLower, match="NumPy is faster at sorting 401 elements"):
+        kernel(401)

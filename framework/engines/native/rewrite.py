@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from framework.engines.native.views import axis_groups
+from framework.engines.records import Slower
 from framework.graph.functions import positions
 from framework.graph.graph import Graph
 from framework.graph.loop import node_of
@@ -28,6 +29,9 @@ VIEWS = frozenset(name for name, row in OPERATIONS.items() if row.view)
 PRODUCTS = frozenset({"matmul", "einsum"})
 JOINS = frozenset({"place", "pad", "concatenate", "set_index"})
 """Operations that write parts into a whole."""
+
+_MOST_SORTED = 400
+"""Up to this length a row is sorted by a kernel; NumPy is faster beyond."""
 
 _OF_FLOATS = PRODUCTS | {"sum", "max", "min", "prod", "cumsum", "fold", "scatter_add"}
 """Operations that a kernel computes in floats, whatever the kind of their arguments."""
@@ -182,8 +186,13 @@ def _argsort(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]
 
     Counting compares all pairs of an axis in loops that need no branch: up to 100 elements that is as fast as NumPy,
     and for 1,000 it takes three times as long.
+
+    Raises:
+        Slower: The axis has too many elements.
     """
     x, axis = symbol_of(_of_kind(new, args[0], "f")), node.attributes["axis"]
+    if x.shape[axis] > _MOST_SORTED and not new.rows_in(x.shape[axis]):
+        raise Slower(f"NumPy is faster at sorting {x.shape[axis]:,} elements")
     index = positions(x)
     numbers: Any = np.broadcast_to(index[axis].astype(float), x.shape)
     last = np.isnan(x)
