@@ -54,11 +54,11 @@ def fit_many(
             except SettingsError as error:
                 said = str(error).removeprefix(f"Trainer: setting {setting!r} ")
                 raise SettingsError(f"{NAME}: argument {argument!r}, number {number}, {said}") from None
+    _require_trainer(trainer)
     parts = _parts(data, validation, _one_each("splits", splits, len(models)), len(models))
     many = engine_of(trainer.engine).many()
     if many is None:
         return _one_after_another(trainers, models, parts, epochs)
-    _require_trainer(trainer)
     with ExitStack() as threads:
         with ExitStack() as settled:
             for model in models:

@@ -19,6 +19,7 @@ from framework import (
     BatchNorm,
     Bidirectional,
     BinaryCrossEntropy,
+    Checkpoint,
     Conv1D,
     ConvTranspose1D,
     CosineSchedule,
@@ -34,6 +35,7 @@ from framework import (
     Flatten,
     GroupNorm,
     HalfSquaredError,
+    JSONLog,
     Layer,
     Loss,
     MaxPool,
@@ -709,6 +711,20 @@ def test_wrong_arguments_are_refused_before_anything_changes(settings, given, me
         trainer_of(CrossEntropy(), **settings).fit_many(**given)
     for model, vector in zip(given["models"], before, strict=True):
         np.testing.assert_array_equal(model.parameters.vector, vector)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "auto", "compiled"])
+@pytest.mark.parametrize("callback", [CSVLog(path="log.csv"), JSONLog(path="log.jsonl"), Checkpoint(folder="saved")])
+def test_every_engine_refuses_a_callback_that_all_models_would_write_by(engine, callback, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models = [classifier(0), classifier(1)]
+    before = [model.parameters.vector.copy() for model in models]
+    trainer = trainer_of(CrossEntropy(), callbacks=[callback]).replace(engine=engine)
+    with pytest.raises(SettingsError, match=f"{type(callback).__name__} writes about one run.*; write a loop over fit"):
+        trainer.fit_many(models, (X, CLASSES))
+    for model, vector in zip(models, before, strict=True):
+        np.testing.assert_array_equal(model.parameters.vector, vector)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_data_error_of_one_split_leaves_all_models_as_they_were():
