@@ -230,9 +230,6 @@ def size_of_terms(output, h):
     sizes = {h: 1.0}
     for node in ordered([output], {h}):
         args = [symbol_of(arg) for arg in node.args]
-        if node.op in ("subtract", "divide") and node.args[0] is node.args[1]:
-            sizes[node] = 0.0  # x - x and x / x have no slope
-            continue
         for arg, rule in zip(node.args, operations.OPERATIONS[node.op].rules, strict=False):
             if arg in sizes and rule is not None:
                 sizes[node] = sizes.get(node, 0.0) + abs(rule(sizes[arg], symbol_of(node), *args))
