@@ -114,6 +114,8 @@ def _tangent(output: Any, variable: Node) -> Any:
                 y = symbol_of(node)  # a sigmoid, whose derivative readers know in terms of the output
                 tangents[node] = tangents.get(z, 0.0) * -(y * (1.0 - (y if c == 1 else y / c)))
                 continue
+            case _ if _is_constant(node):
+                continue
             case _:
                 pass
         args = [
@@ -203,8 +205,8 @@ class _Reverse:
                 self._give(arg, part)
 
     def _back_elementwise(self, node: Node, g: Any) -> None:
-        if node.op in ("subtract", "divide") and node.args[0] is node.args[1]:
-            return  # x - x and x / x are constant: their two terms would cancel, but leave their rounding errors
+        if _is_constant(node):
+            return  # the terms of its slope would cancel, but leave their rounding errors
         args = [symbol_of(arg) for arg in node.args]
         variable, slope = self._slope_of_formula(node) or (node, None)
         if slope is not None and not needed([node], {variable}) & self.ends - {node, variable}:
@@ -236,6 +238,11 @@ class _Reverse:
         inner = _Reverse([(node, 1.0)], [variable], {variable}, self.ends, ties=False)
         slope = inner.result()[0]
         return variable, symbol_of(between(slope, variable, inner.reached, inner.deciding))
+
+
+def _is_constant(node: Node) -> bool:
+    """Return whether an operation has no slope because its arguments are equal, as in x - x."""
+    return OPERATIONS[node.op].constant_of_equal and node.args[0] is node.args[1]
 
 
 def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:

@@ -48,6 +48,7 @@ class Operation:
         elementwise: Whether each element of the result depends on one element of each argument.
         view: Whether NumPy returns a view of the first argument.
         lowered: (*arguments, **attributes) -> the operation by others, for one that no user writes; see ``stable``.
+        constant_of_equal: Whether the result has no slope where both arguments are equal, as in x - x and x / x.
     """
 
     shape: Rule
@@ -61,6 +62,7 @@ class Operation:
     elementwise: bool = False
     view: bool = False
     lowered: Rule | None = None
+    constant_of_equal: bool = False
 
 
 def same_shape(_graph: Any, shape: Shape, *_others: Shape, **_attributes: Any) -> Shape:
@@ -104,13 +106,13 @@ def _broadcast(graph: Any, *shapes: Shape, **_attributes: Any) -> Shape:
         raise ShapeError(f"shapes {' and '.join(map(graph.shape_text, shapes))} do not broadcast") from None
 
 
-def _row(*rules: Rule | None, numpy: str = "", text: str = "", latex: str = "", binding: int = 5) -> Operation:
-    return Operation(_broadcast, rules, None, numpy, text, latex, binding, elementwise=True)
+def _row(*rules: Rule | None, **fields: Any) -> Operation:
+    return Operation(_broadcast, rules, elementwise=True, **fields)
 
 
-def _sign(text: str, latex: str, *rules: Rule | None, binding: int) -> Operation:
+def _sign(text: str, latex: str, *rules: Rule | None, **fields: Any) -> Operation:
     """Return the row of an operator between two arguments."""
-    return _row(*rules, text=f"{{0}} {text} {{1}}", latex=f"{{0}} {latex} {{1}}", binding=binding)
+    return _row(*rules, text=f"{{0}} {text} {{1}}", latex=f"{{0}} {latex} {{1}}", **fields)
 
 
 def _extreme(name: str, wins: Rule) -> Operation:
@@ -134,7 +136,7 @@ def _one_less(n: Any) -> Any:
 _ROWS: dict[str, Operation] = {
     # arithmetic
     "add": _sign("+", "+", lambda t, y, a, b: t, lambda t, y, a, b: t, binding=1),
-    "subtract": _sign("-", "-", lambda t, y, a, b: t, lambda t, y, a, b: -t, binding=1),
+    "subtract": _sign("-", "-", lambda t, y, a, b: t, lambda t, y, a, b: -t, binding=1, constant_of_equal=True),
     "multiply": _sign("*", r"\,", lambda t, y, a, b: t * b, lambda t, y, a, b: a * t, binding=2),
     "divide": _row(
         lambda t, y, a, b: t / b,
@@ -142,6 +144,7 @@ _ROWS: dict[str, Operation] = {
         text="{0} / {1}",
         latex=r"\frac{{{0}}}{{{1}}}",
         binding=2,
+        constant_of_equal=True,
     ),
     "power": _row(
         lambda t, y, x, n: n * x ** _one_less(n) * t,
@@ -154,8 +157,20 @@ _ROWS: dict[str, Operation] = {
     "positive": _row(lambda t, y, x: t, text="{0}", latex="{0}"),
     "square": _row(lambda t, y, x: 2.0 * x * t, text="{0} ** 2", latex="{0}^2", binding=4),
     "reciprocal": _row(lambda t, y, x: -(y * t) / x, text="1 / {0}", latex=r"\frac{{1}}{{{0}}}", binding=2),
-    "mod": _sign("%", r"\bmod", lambda t, y, a, b: t, lambda t, y, a, b: -np.floor(a / b) * t, binding=2),
-    "fmod": _row(lambda t, y, a, b: t, lambda t, y, a, b: -np.trunc(a / b) * t, latex=r"{0} \bmod {1}"),
+    "mod": _sign(
+        "%",
+        r"\bmod",
+        lambda t, y, a, b: t,
+        lambda t, y, a, b: -np.floor(a / b) * t,
+        binding=2,
+        constant_of_equal=True,
+    ),
+    "fmod": _row(
+        lambda t, y, a, b: t,
+        lambda t, y, a, b: -np.trunc(a / b) * t,
+        latex=r"{0} \bmod {1}",
+        constant_of_equal=True,
+    ),
     "floor_divide": _row(
         None, None, text="{0} // {1}", latex=r"\left\lfloor \frac{{{0}}}{{{1}}} \right\rfloor", binding=2
     ),
@@ -187,7 +202,11 @@ _ROWS: dict[str, Operation] = {
     "arcsin": _row(lambda t, y, x: t / np.sqrt((1.0 - x) * (1.0 + x))),
     "arccos": _row(lambda t, y, x: -t / np.sqrt((1.0 - x) * (1.0 + x))),
     "arctan": _row(lambda t, y, x: t / (1.0 + x * x)),
-    "arctan2": _row(lambda t, y, a, b: b * t / (a * a + b * b), lambda t, y, a, b: -a * t / (a * a + b * b)),
+    "arctan2": _row(
+        lambda t, y, a, b: b * t / (a * a + b * b),
+        lambda t, y, a, b: -a * t / (a * a + b * b),
+        constant_of_equal=True,
+    ),
     "sinh": _row(lambda t, y, x: np.cosh(x) * t),
     "cosh": _row(lambda t, y, x: np.sinh(x) * t),
     "tanh": _row(lambda t, y, x: (1.0 - y * y) * t),

@@ -411,6 +411,18 @@ def test_equal_arguments_share_the_slope_of_logaddexp_whatever_their_size():
     assert found.tolist() == [1.0, 1.0, 1.0]
 
 
+CONSTANT_OF_EQUAL = [name for name in TWO_ARGUMENTS if np.ptp(getattr(np, name)(POSITIVE, POSITIVE)) == 0]
+
+
+@pytest.mark.parametrize("name", CONSTANT_OF_EQUAL)
+def test_an_operation_that_equal_arguments_make_constant_leaves_nothing_in_a_slope(name):
+    traced = trace(lambda h: np.exp(getattr(np, name)(h, h)) + h**2, {"h": (ROWS,)})
+    variable, h = traced.inputs["h"], np.array([-3.0, -1e-5, 1e-5, 0.7])
+    slope = derivative(traced.output, variable)
+    np.testing.assert_array_equal(computed(slope, {variable: h}), 2 * h)
+    assert [node.op for node in ordered([textbook_derivative(traced.output, variable)])] == ["input", "multiply"]
+
+
 def test_parameters_and_constants_of_other_shapes_may_stand_in_the_formula():
     slopes = np.array([0.1, 0.2, 0.3])
     traced = trace(lambda h: np.where(h > 0, h, slopes * h) + np.abs(h), {"h": (ROWS, 3)})
