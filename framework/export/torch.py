@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,8 +113,8 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
     ``Sequential(Dense(4, 8, ReLU()), Dense(8, 3))`` that is 1 for the second layer, in PyTorch's
     ``Sequential(Linear(4, 8), ReLU(), Linear(8, 3))`` it is 2: write ``layers={"1": "2"}``. Recurrent layers with one
     name are those of one module: ``layers={"0": "rnn", "1": "rnn"}`` is ``LSTM(..., num_layers=2)``. Both layers of a
-    Bidirectional have its name, as in ``LSTM(..., bidirectional=True)``. Settings and the
-    model's ``preprocess`` have no place in a ``state_dict``.
+    Bidirectional have its name, as in ``LSTM(..., bidirectional=True)``; ``layers={"0.backwards": "back"}`` makes them
+    two modules. Settings and the model's ``preprocess`` have no place in a ``state_dict``.
 
     Args:
         model: The model.
@@ -126,7 +125,8 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
         ``module.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})``.
 
     Raises:
-        SettingsError: PyTorch has no such layer, ``layers`` names none of the model's, or two get one name.
+        SettingsError: PyTorch has no such layer, ``layers`` names none of the model's, or gives one name to layers that
+            no module of PyTorch has.
         UsageError: A number of inputs is not known, so that there are no parameters.
 
     Example:
@@ -232,7 +232,7 @@ def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterato
     """Give each layer's rules, with PyTorch's names of its arrays."""
     places = dict(model.placed())
     renamed = _renamed(places, layers or {}, name)
-    levels: Counter[tuple[str, str]] = Counter()
+    endings = _recurrent_endings(places, renamed, name)
     for place, layer in places.items():
         rules = _LAYERS.get(type(layer))
         if isinstance(layer, Composite) or (rules is None and not _arrays(layer)):
@@ -247,12 +247,46 @@ def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterato
                 f"units={layer.units} and inputs={layer.inputs}"
             )
         start = renamed[place] and f"{renamed[place]}."
-        outer = places[place.rpartition(".")[0]]
-        end = "_reverse" if isinstance(outer, Bidirectional) and layer is outer.backwards else ""
-        level = f"_l{levels[start, end]}{end}"
-        levels[start, end] += rules[0].theirs[0].endswith("_l0")
         for rule in rules:
-            yield layer, rule, tuple(f"{start}{re.sub('_l0$', level, each)}" for each in rule.theirs)
+            yield layer, rule, tuple(f"{start}{re.sub('_l0$', endings.get(place, ''), each)}" for each in rule.theirs)
+
+
+def _recurrent_endings(models: Mapping[str, Model], renamed: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return what the names of a recurrent layer's arrays end with, by path: ``_l0``, ``_l0_reverse``, ``_l1``.
+
+    Layers with one name are the levels of one module. Both directions of a Bidirectional are one level.
+
+    Raises:
+        SettingsError: PyTorch has no module of such layers.
+    """
+    modules: dict[str, list[dict[str, Any]]] = {}
+    for path, layer in models.items():
+        if isinstance(layer, SimpleRNN | GRU | LSTM):
+            levels = modules.setdefault(renamed[path], [])
+            bidirectional = isinstance(models[path.rpartition(".")[0]], Bidirectional)
+            if bidirectional and levels and [*levels[-1]] == [f"{path.removesuffix('backwards')}forwards"]:
+                levels[-1][path] = layer
+            else:
+                levels.append({path: layer})
+    endings: dict[str, str] = {}
+    for levels in modules.values():
+        _require_one_module(levels, name)
+        for number, level in enumerate(levels):
+            endings |= dict(zip(level, (f"_l{number}", f"_l{number}_reverse"), strict=False))
+    return endings
+
+
+def _require_one_module(levels: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Check that a module of PyTorch can have these levels, each with its recurrent layers by path."""
+    kinds = {(type(layer), layer.units, len(level)) for level in levels for layer in level.values()}
+    sizes = [(layer.inputs, layer.units * len(level)) for level in levels[1:] for layer in level.values()]
+    if len(kinds) > 1 or any(inputs not in (None, outputs) for inputs, outputs in sizes):
+        paths = [path for level in levels for path in level]
+        raise SettingsError(
+            f"{name}: layers {', '.join(map(repr, paths))} have one name, so they must be one module of PyTorch, with "
+            "one kind, one number of units, one or both directions throughout, and each on the outputs of the one "
+            f"before; give some another name, as layers={{{paths[-1]!r}: 'other'}}"
+        )
 
 
 def _renamed(places: Mapping[str, Model], layers: Mapping[str, str], name: str) -> dict[str, str]:

@@ -204,6 +204,31 @@ def test_the_names_and_shapes_of_layers_whose_axes_are_in_another_order():
     assert len(found) == 16
 
 
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        ([Bidirectional(LSTM(2, inputs=3), SimpleRNN(3, inputs=3))], {}),
+        ([Bidirectional(LSTM(2, inputs=3), LSTM(3, inputs=3))], {}),
+        ([GRU(2, inputs=3, returns="all"), LSTM(2)], {"0": "rnn", "1": "rnn"}),
+        ([LSTM(2, inputs=3, returns="all"), Bidirectional(LSTM(2))], {"0": "rnn", "1": "rnn"}),
+        ([LSTM(4, inputs=3, returns="all"), Dense(units=2), LSTM(4)], {"0": "rnn", "2": "rnn"}),
+    ],
+    ids=["two kinds", "two sizes", "two kinds in turn", "one direction and both", "other inputs"],
+)
+def test_recurrent_layers_that_no_module_has_are_refused(layers, names):
+    with pytest.raises(SettingsError, match=r"have one name, so they must be one module of PyTorch, .*, as layers=\{"):
+        to_torch(Sequential(*(layer.copy() for layer in layers)), layers=names)
+
+
+def test_directions_with_names_of_their_own_are_two_modules():
+    model = Sequential(Bidirectional(LSTM(2, inputs=3), SimpleRNN(3, inputs=3)))
+    state = to_torch(model, layers={"0.forwards": "a", "0.backwards": "b"})
+    assert {name: array.shape for name, array in state.items() if "weight_ih" in name} == {
+        "a.weight_ih_l0": (8, 3),
+        "b.weight_ih_l0": (3, 3),
+    }
+
+
 def test_a_neuron_is_a_linear_map_of_one_unit():
     neuron = Neuron.from_weights([1.0, 2.0], bias=3.0)
     found = to_torch(neuron)
