@@ -161,7 +161,9 @@ class Check:
         formula: From rows (n, k) to (n, k) or (n,).
         pullback: (gradient, rows) to dL/drows, by the method.
         points: Where to check, (n, k). Rows of one number are the points of an elementwise formula.
-        argument: The name of the method's argument; "" for rows of how far something is moved along directions.
+        argument: The name of the method's argument.
+        along_directions: Whether each row says how far something is moved along directions.
+        advice: What to do if the method is right once the formula's result replaces its argument.
         written: Whether the user wrote the method; a derived one is compared with differences alone.
         program: Traces the formula; raises DerivativeError where that cannot be done.
         target: The second argument of the program, if it has one: a number, or an array for rows (n, k).
@@ -173,6 +175,8 @@ class Check:
     pullback: Callable[[Array, Array], Any]
     points: Array
     argument: str = "h"
+    along_directions: bool = False
+    advice: str | None = None
     written: bool = True
     program: Callable[[], Program] | None = None
     target: Any = None
@@ -347,7 +351,7 @@ class Check:
         where = f"at element {index[1]} of the row [{', '.join(f'{number:.6g}' for number in rows[index[0]])}]"
         if self._elementwise:
             where = f"at {self.argument} = {rows[index] + 0.0:.6g}"
-        elif not self.argument:
+        elif self.along_directions:
             where = "along one direction"
         slope, finite = f"is {truth[index]:.6g}", np.isfinite(slopes[index])
         low, high = sorted((bounds.left[index], bounds.right[index]))
@@ -384,8 +388,8 @@ class Check:
             return None  # wrong only where simple changes are not tried
         if agrees(-slopes):
             return "the sign is wrong: it is minus the derivative"
-        if self._elementwise and self.argument == "h" and agrees(self._gradient(self.pullback, self.formula(rows))):
-            return "it is written in terms of the output a: begin it with a = self(h)"
+        if self.advice is not None and agrees(self._gradient(self.pullback, self.formula(rows))):
+            return self.advice
         far = seen & np.isfinite(slopes) & np.isfinite(truth)  # where both are well away from 0
         least = 1e-4 * _largest(truth, far)
         far &= (np.abs(slopes) > least) & (np.abs(truth) > least)
@@ -447,6 +451,7 @@ def check_activation(activation: Any) -> None:
         activation,
         pull_back,
         np.concatenate([rows, 12.0 * rows]) if coupled else GRID[:, None],
+        advice=None if coupled else "it is written in terms of the output a: begin it with a = self(h)",
         written=written,
         program=activation.program,
     )

@@ -118,7 +118,7 @@ class _Trial:
             free = np.isinf(np.broadcast_to(limits.get(name, np.inf), array.shape)).reshape(1, -1)  # ids stay
             directions = free * [np.sin(np.arange(1.0, 1.0 + array.size) ** power) for power in (1.7, 1.9)]
             formula, slope = partial(self._moved, array, directions), partial(pullback, name, directions)
-            Check(self._twin, method, formula, slope, np.zeros((1, 2)), argument="").run()
+            Check(self._twin, method, formula, slope, np.zeros((1, 2)), "moves", along_directions=True).run()
 
     def gradients(self) -> dict[str, Array]:
         """Return the gradients that the layer gives, that of the input last."""
