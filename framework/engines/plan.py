@@ -236,6 +236,11 @@ class Planned(NamedTuple):
     groups: Sequence[Group]
     clips: tuple[float | None, float | None]
 
+    @property
+    def limits(self) -> Array:
+        """``clips`` as numbers, 0 where there is none."""
+        return np.array([limit or 0.0 for limit in self.clips])
+
     def numbers(self, rates: Array, made: int) -> Iterator[Array]:
         """Give the numbers that each update takes in each step, after those that are made."""
         steps = np.arange(made + 1.0, made + 1.0 + len(rates))

@@ -348,17 +348,18 @@ def test_models_of_several_architectures_and_optimizers_are_trained_together():
     require_equal(trainer.fit_many(models(), (X, CLASSES), optimizers=optimizers), expected, 1e-12)
 
 
-@pytest.mark.parametrize("clips", [{"clip_norm": 0.02}, {"clip_value": 0.01}, {"clip_norm": 0.1, "clip_value": 0.02}])
-def test_the_gradients_of_each_model_are_clipped_alone(clips, blocks):
+@pytest.mark.parametrize("limits", ["clip_norm", "clip_value", "clip_norm clip_value"])
+def test_the_gradients_of_each_model_are_clipped_by_its_own_limits(limits, blocks):
     models = [classifier(seed) for seed in range(3)]
-    rates = [SGDOptimizer(learning_rate=rate, **clips) for rate in (0.1, 0.2, 0.4)]
+    optimizers = [SGDOptimizer(learning_rate=0.3, **dict.fromkeys(limits.split(), 0.01 * k)) for k in (1, 2, 3)]
     trainer = trainer_of(CrossEntropy(), epochs=2)
-    expected = alone(trainer, models, (X, CLASSES), rates)
-    runs = trainer.fit_many(models, (X, CLASSES), optimizers=rates)
-    require_equal(runs, expected, 1e-12)
+    expected = alone(trainer, models, (X, CLASSES), optimizers)
+    unclipped = alone(trainer, models, (X, CLASSES), [SGDOptimizer(learning_rate=0.3)] * 3)
+    assert all(
+        abs(a.history[-1]["loss"] - b.history[-1]["loss"]) > 1e-3 for a, b in zip(expected, unclipped, strict=True)
+    )
+    require_equal(trainer.fit_many(models, (X, CLASSES), optimizers=optimizers), expected, 1e-12)
     assert {*blocks} == {(3, True)}
-    unclipped = trainer.fit(classifier(2), (X, CLASSES)).history[-1]["loss"]
-    assert all(abs(run.history[-1]["loss"] - unclipped) > 1e-3 for run in runs)
 
 
 def test_each_model_is_checked_with_the_data():

@@ -243,7 +243,7 @@ class ManySteps:
             counts=weights * made.per_row["loss"],
             numbers=np.stack(_filled(numbers, *kernel.models), axis=-1),
             totals=np.zeros((count, kernel.totals, *kernel.models)),
-            clips=made.clips,
+            clips=np.stack([member.maker.planned.limits for member in filled], axis=-1),
             moving=_moving(kernel, filled, count, size),
             updates=True,
             seen=False,
@@ -351,7 +351,7 @@ def _key_of(engine: CompiledEngine, piece: Piece) -> Any:
     if made is None:
         return None
     weighted = None if arrays[2] is None else (id(arrays), id(piece.rows))
-    return made.compiled, made.clips, piece.count, piece.size, piece.place, weighted
+    return made.compiled, piece.count, piece.size, piece.place, weighted
 
 
 def _kernel_of(block: Sequence[Stepping]) -> ManyKernel | None:

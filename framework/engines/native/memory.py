@@ -82,7 +82,7 @@ class Steps(NamedTuple):
         counts: What the loss of each step is divided by.
         numbers: The numbers of the updates, a line for each step.
         totals: Receives the totals of each step.
-        clips: ``clip_norm`` and ``clip_value`` of the optimizer.
+        clips: ``clip_norm`` and ``clip_value`` of the optimizer, (2,), or of those of several models, (2, models).
         moving: The random numbers of all steps, and the arrays for their outputs, by role and number.
         updates: Whether the parameters are updated; else the gradients alone are computed.
         seen: Whether a callback reads the gradients of every step.
@@ -99,7 +99,7 @@ class Steps(NamedTuple):
     counts: Array
     numbers: Array
     totals: Array
-    clips: tuple[float | None, float | None]
+    clips: Array
     moving: Mapping[str, Array]
     updates: bool
     seen: bool
@@ -218,8 +218,7 @@ class Memory:
             located = located.copy()
             for place, name in kernel.moving:
                 (located[place],) = addresses([steps.moving[name]])
-        clips = np.array([limit or 0.0 for limit in steps.clips])
-        arrays = located, steps.data[1], steps.order, steps.counts, steps.numbers, steps.totals, clips
+        arrays = located, steps.data[1], steps.order, steps.counts, steps.numbers, steps.totals, steps.clips
         runs = held.runs if steps.updates else 0
         numbers = steps.rows, int(steps.updates), runs, int(steps.seen), steps.whole
         words = addresses(arrays, steps.first, 0, 0, 0, *numbers, *held.places)

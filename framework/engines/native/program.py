@@ -343,7 +343,7 @@ class StepKernel(GraphKernel):
         for place, (limit, clips) in enumerate(zip(("norm", "value"), plan.clips, strict=True)):
             if clips:
                 self._written[f"clip_{limit}"] = (clip_text(limit, math.prod(self.models)),)
-                e.line(f"clip_{limit}(runs, spans, flat1, real(clips[{place}]))")
+                e.line(f"clip_{limit}(runs, spans, flat1, clips[{place * math.prod(self.models)}:])")
         e.line("for run in range(runs):")
         e.line("    place = spans[3 * run + 1]")
         for number, group in enumerate(plan.groups):

@@ -75,8 +75,9 @@ def squares(runs: int, spans: ints, x: reals) -> real:
 
 _CLIPS = {
     "norm": """
-def clip_norm(runs: int, spans: ints, x: reals, norm: real):
+def clip_norm(runs: int, spans: ints, x: reals, limits: floats):
     for lane in range({lanes}):
+        norm = real(limits[lane])
         top = real(0.0)
         for r in range(runs):
             part = x[spans[3 * r + 1]:]
@@ -98,11 +99,13 @@ def clip_norm(runs: int, spans: ints, x: reals, norm: real):
                     part[i] = part[i] / top * share
 """,
     "value": """
-def clip_value(runs: int, spans: ints, x: reals, value: real):
-    for r in range(runs):
-        part = x[spans[3 * r + 1]:]
-        for i in range(spans[3 * r + 2]):
-            part[i] = minimum(maximum(part[i], -value), value)
+def clip_value(runs: int, spans: ints, x: reals, limits: floats):
+    for lane in range({lanes}):
+        value = real(limits[lane])
+        for r in range(runs):
+            part = x[spans[3 * r + 1]:]
+            for i in range(lane, spans[3 * r + 2], {lanes}):
+                part[i] = minimum(maximum(part[i], -value), value)
 """,
 }
 
