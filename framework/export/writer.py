@@ -48,6 +48,7 @@ class Writer:
         self._names: dict[Node, str] = {}
         self._still: set[Node] = set()  # what depends on known arrays alone
         self._loops: dict[Node, list[str]] = {}
+        self._reshaped: dict[Node, Node] = {}  # a node as a reshape of a value of the file
         self._dtypes = {"f": graph.dtype, "i": "int64", "b": "bool"}
 
     def given(self, name: str, shape: tuple[int, ...], kind: str = "f") -> Symbol:
@@ -92,13 +93,23 @@ class Writer:
         """Return the name of an array in the dtype of a kind."""
         return self.file.cast(name, self._dtypes[kind])
 
-    def transposed(self, node: Node, axes: tuple[int, ...]) -> str:
-        """Return the name of a transposed array, which is stored so if the array is stored."""
+    def transposed(self, node: Node, axes: tuple[int, ...], shape: tuple[int, ...]) -> str:
+        """Return the name of a transposed array in this shape, which is stored so if the array is stored."""
         name = self.text(node, node.kind)
         stored = self.file.stored.get(name)
         if stored is None:
-            return self.op("Transpose", name, perm=[*axes])
-        return self.file.array(np.ascontiguousarray(stored.transpose(axes)), name=f"{name} transposed")
+            return self.op("Reshape", self.op("Transpose", name, perm=[*axes]), self.shape(shape))
+        return self.file.array(stored.transpose(axes).reshape(shape), name=f"{name} transposed")
+
+    def unshaped(self, node: Node) -> Node:
+        """Return the array that a node is a reshape of, or the node itself."""
+        node = self._reshaped.get(node, node)
+        return self.unshaped(node.args[0]) if matching(node, "reshape") and node not in self._still else node
+
+    def reshaped(self, node: Node, name: str, shape: tuple[int, ...]) -> str:
+        """Write a node as a reshape of a value of the file, and return its name; a further reshape reads that value."""
+        self._reshaped[node] = value_of(self.given(name, shape).reshape(node.shape))
+        return self.text(self._reshaped[node], node.kind)
 
     def write(self, outputs: Iterable[Node]) -> list[str]:
         """Write what these nodes are computed from, and return their names."""
@@ -271,39 +282,59 @@ def _einsum(writer: Writer, node: Node) -> str:
 
 
 def _convolution(writer: Writer, node: Node) -> str | None:
-    """Write the product of windows with a kernel as a convolution; return None for another product."""
+    """Write the product of windows with a kernel as a convolution; return None for another product.
+
+    With groups, their axis stands before the channels of the windows, and before the filters of the kernel.
+    """
     windows, kernel = node.args[0], node.args[-1]
     places = windows.attributes["index"] if matching(windows, "index") else (None,) * windows.ndim
     windows = windows.args[0] if matching(windows, "index") else windows
-    axes = (windows.ndim - 2) // 2
-    outer, inner = places[2 : 2 + axes], places[2 + axes :]
+    axes, grouped = (windows.ndim - 2) // 2, windows.ndim % 2
+    start = 2 + grouped
+    outer, inner = places[start : start + axes], places[start + axes :]
     (first, *others), _, output = (part.split(",") for part in node.attributes["subscripts"].partition("->"))
-    if not (len(others) == 1 and matching(windows, "windows") and windows.ndim == 2 + 2 * axes == len(first)):
+    if not (len(others) == 1 and matching(windows, "windows") and windows.ndim == len(first)):
         return None
-    whole = {"axes": tuple(range(2, 2 + axes)), "steps": (1,) * axes}
-    at, inside = first[2 : 2 + axes], first[2 + axes :]
-    units = others[0][-1]
+    whole = {"axes": tuple(range(start, start + axes)), "steps": (1,) * axes}
+    at, inside = first[start : start + axes], first[start + axes :]
+    groups, channels, units = first[1 : 1 + grouped], first[1 + grouped], others[0][-1]
     if (
         any(windows.attributes[key] != value for key, value in whole.items())
-        or (others, output) != ([f"{first[1]}{inside}{units}"], [f"{first[0]}{units}{at}"])
-        or places[:2] != (None, None)
+        or (others, output) != ([f"{channels}{inside}{groups}{units}"], [f"{first[0]}{groups}{units}{at}"])
+        or places[:start] != (None,) * start
         or any(part is not None and (isinstance(part, int | str) or part[0]) for part in places)
-        or not all(part is None or part[1] == size for part, size in zip(outer, windows.shape[2:], strict=False))
+        or not all(part is None or part[1] == size for part, size in zip(outer, windows.shape[start:], strict=False))
     ):
         return None
     x, pads = windows.args[0], [0] * (2 * axes)
+    if grouped:
+        x = _merged(writer, x)
     if matching(x, "pad") and x.attributes["value"] == 0 and not any(map(any, x.attributes["width"][:2])):
         pads = [side[n] for n in (0, 1) for side in x.attributes["width"][2:]]
         x = x.args[0]
-    return writer.op(
+    order = (*range(axes + 1, kernel.ndim), *range(axes + 1))
+    convolution = writer.op(
         "Conv",
         writer.text(x, "f"),
-        writer.transposed(kernel, (axes + 1, *range(axes + 1))),
-        kernel_shape=[*kernel.shape[1:-1]],
+        writer.transposed(kernel, order, (math.prod(kernel.shape[axes + 1 :]), *kernel.shape[: axes + 1])),
+        kernel_shape=[*kernel.shape[1 : axes + 1]],
         strides=[1 if part is None else part[2] for part in outer],
         dilations=[1 if part is None else part[2] for part in inner],
         pads=pads,
+        group=kernel.shape[axes + 1] if grouped else 1,
     )
+    return writer.reshaped(node, convolution, _merged_shape(node)) if grouped else convolution
+
+
+def _merged(writer: Writer, node: Node) -> Node:
+    """Return an array whose groups and channels are one axis."""
+    shape, x = _merged_shape(node), writer.unshaped(node)
+    return x if x.shape == shape else value_of(symbol_of(node).reshape(shape))
+
+
+def _merged_shape(node: Node) -> tuple[int, ...]:
+    rows, groups, channels, *sizes = node.shape
+    return (rows, groups * channels, *sizes)
 
 
 def _reduced(writer: Writer, node: Node) -> str:
@@ -359,12 +390,15 @@ def _softmax_of(writer: Writer, node: Node) -> str:
 
 def _reshape(writer: Writer, node: Node) -> str:
     """Write a reshape; rows that stay the first axis are copied from the input's shape, by a 0."""
-    (x,) = node.args
+    x = writer.unshaped(node)
+    name = writer.text(x, node.kind)
+    if x.shape == node.shape:
+        return name
     same = x.shape[:1] == node.shape[:1] and not any(map(writer.graph.rows_in, node.shape[1:]))
     if 0 in node.shape:
-        return writer.op("Reshape", *writer.args(node), writer.shape(node.shape), allowzero=1)
+        return writer.op("Reshape", name, writer.shape(node.shape), allowzero=1)
     shape = (0, *node.shape[1:]) if same and x.shape else node.shape
-    return writer.op("Reshape", *writer.args(node), writer.shape(shape))
+    return writer.op("Reshape", name, writer.shape(shape))
 
 
 def _index(writer: Writer, node: Node) -> str:

@@ -224,10 +224,12 @@ def test_what_depends_on_parameters_alone_is_stored(tmp_path):
 
 
 def test_convolutions_are_one_operator(tmp_path):
-    for name in ("gaps and steps", "zeros around", "no later step"):
+    for name in ("gaps and steps", "zeros around", "no later step", "groups of channels"):
         make, shape = MODELS[name]
-        export_onnx(made(make, shape, "float32"), tmp_path / "model.onnx", shape=shape)
-        assert [n.op_type for n in onnx.load(tmp_path / "model.onnx").graph.node] == ["Conv", "Add", "Identity"]
+        model = made(make, shape, "float32")
+        export_onnx(model, tmp_path / "model.onnx", shape=shape)
+        operators = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+        assert operators == [*["Conv", "Add"] * len(model), "Identity"]
 
 
 def test_an_operation_without_a_row_is_refused_by_its_name(tmp_path, monkeypatch):

@@ -110,6 +110,10 @@ MODELS = {
         lambda: [Conv2D(filters=6, kernel=2, groups=2, stride=2), Conv2D(filters=6, kernel=2, groups=6, padding=1)],
         (4, 5, 6),
     ),
+    "groups of arranged channels": (
+        lambda: [Flatten(), Reshape((4, 6)), Conv1D(filters=4, kernel=3, groups=2), Flatten(), Reshape((2, 8))],
+        (2, 12),
+    ),
     "no later step": (lambda: [Conv1D(filters=3, kernel=3, dilation=2, stride=2, padding="causal")], (2, 7)),
     "larger images": (
         lambda: [
