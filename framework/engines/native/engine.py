@@ -67,7 +67,7 @@ class _Ready:
 
     def move(self, piece: Piece) -> None:
         """Go on with the next batches of a piece."""
-        order, self.first = _order_of(piece)
+        order, self.first = order_of(piece, piece.rows)
         self.call.move(self.first, order)
         self.rows, self.place = piece.rows, piece.place
 
@@ -222,7 +222,7 @@ class CompiledEngine(ChunkEngine):
 
     def _allocate_chunk(self, made: Planned, piece: Piece, count: int, parts: tuple[Any, ...]) -> _Ready:
         """Return so many steps with arrays of their own; see ``_Ready``."""
-        kernel, run, size, (order, first) = made.compiled, self.run, piece.next_rows, _order_of(piece)
+        kernel, run, size, (order, first) = made.compiled, self.run, piece.next_rows, order_of(piece, piece.rows)
         if self._data[0] is not piece.arrays:
             held = self.leaves(kernel.plan, piece.arrays)
             self._data = piece.arrays, (held, addresses(held))
@@ -386,9 +386,9 @@ class CompiledEngine(ChunkEngine):
         return sums
 
 
-def _order_of(piece: Piece) -> tuple[Array, int]:
+def order_of(piece: Piece, rows: Array) -> tuple[Array, int]:
     """Return an order of rows, and the number of the next batch in it: 0 if that is the last one and has fewer rows."""
-    order = np.ascontiguousarray(piece.rows, np.int64)
+    order = np.ascontiguousarray(rows, np.int64)
     return (order[piece.place :], 0) if piece.next_rows < piece.size else (order, piece.place // piece.size)
 
 

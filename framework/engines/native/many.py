@@ -19,7 +19,7 @@ from framework.arrays import Array
 from framework.data.pieces import Piece
 from framework.emit.step import Slot, Workspace
 from framework.engines.chunks import Chunk, Pace
-from framework.engines.native.engine import KEPT_BYTES, CompiledEngine, outputs_of
+from framework.engines.native.engine import KEPT_BYTES, CompiledEngine, order_of, outputs_of
 from framework.engines.native.indices import coords_of
 from framework.engines.native.memory import State, Steps, lay_out
 from framework.engines.native.models import for_models
@@ -230,9 +230,7 @@ class ManySteps:
         piece, made, count = block[0].piece, block[0].maker.planned, len(weights)
         size, filled = piece.next_rows, _filled(block, *kernel.models)
         numbers = [_numbers(member.maker, line[:count]) for member, line in zip(block, rates, strict=True)]
-        order, first = self._rows(kernel, filled), piece.place // piece.size
-        if size < piece.size:  # the last batch
-            order, first = order[piece.place :], 0
+        order, first = order_of(piece, self._rows(kernel, filled))
         held = self._data(kernel, filled)
         return Steps(
             rows=size,
@@ -253,7 +251,7 @@ class ManySteps:
         """Return the rows in the order of the epoch; where each model has its own, (row, model)."""
         rows = [member.piece.rows for member in block]
         if kernel.shared:
-            return np.ascontiguousarray(rows[0], np.int64)
+            return rows[0]
         known, order = self._order
         if len(known) != len(rows) or any(map(is_not, known, rows)):
             order = np.stack(rows, axis=1).astype(np.int64, copy=False)
