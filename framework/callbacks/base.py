@@ -28,6 +28,9 @@ HOOKS = (
 )
 """The hooks in the order in which they come."""
 
+CHUNK_END = "on_chunk_end"
+"""After a chunk of steps, for what only the clock makes due: how many steps that is depends on the machine's speed."""
+
 
 class Callback(Component):
     """The base of callbacks: override the hooks that you need.

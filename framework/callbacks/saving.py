@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator
 
-from framework.callbacks.base import Callback
+from framework.callbacks.base import CHUNK_END, Callback
 from framework.callbacks.reporting import text_of_path
 from framework.checkpoint import latest, save
 from framework.checkpoint.document import Document, take_apart
@@ -49,7 +49,8 @@ class Checkpoint(Callback):
 
     Attributes:
         folder: Where to save; created if it is missing. One folder serves one run.
-        every: ``"epoch"``, a number of steps, or a time such as ``"30 seconds"``, checked after each step.
+        every: ``"epoch"``, a number of steps, or a time such as ``"30 seconds"``, checked after each step, or
+            after each chunk of the steps that an engine compiles.
         keep: How many of the newest files to keep.
         monitor: A column of the history: the epoch that is best by it is kept as ``best.safetensors``.
         mode: ``"min"`` or ``"max"``; nothing is guessed from the name.
@@ -84,10 +85,12 @@ class Checkpoint(Callback):
         return {} if self.monitor is None else {self.monitor: self.mode}
 
     def hooks(self) -> dict[str, Any]:
-        """Return the hooks; without a number of steps or a time, batches cost nothing."""
+        """Return the hooks; without a number of steps, batches cost nothing."""
         hooks = super().hooks()
-        if self.every == "epoch":
-            del hooks["on_batch_end"]
+        if isinstance(self.every, str):
+            save_if_due = hooks.pop("on_batch_end")
+            if self.every != "epoch":
+                hooks[CHUNK_END] = save_if_due
         return hooks
 
     def require(self, run: Run) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from framework.arithmetic import Flushing, limit_threads
 from framework.arrays import Array
 from framework.callbacks import HOOKS, Callback
+from framework.callbacks.base import CHUNK_END
 from framework.callbacks.progress import Display, ProgressBar, own_bars
 from framework.callbacks.saving import KEPT
 from framework.data.parts import Source
@@ -96,7 +97,7 @@ class Training:
         self._heard = {hook for _, hooks in hooks_of for hook in hooks}
         self._hooks: dict[str, list[tuple[Callback, Callable[[Run], Any]]]] = {
             hook: [(callback, hooks[hook]) for callback, hooks in hooks_of if hook in hooks and self._calls(callback)]
-            for hook in HOOKS
+            for hook in (*HOOKS, CHUNK_END)
         }
         self._started: list[Callback] = []
         self._displays: list[Display] = []  # the progress
@@ -449,6 +450,7 @@ class Training:
                         return
                     run.read = piece.read  # not before: a stop may come between two windows of a stream
                     yield piece
+                    self.call(CHUNK_END)
                     if self._displays and run.batch != run.batches:  # else after the hooks, whose text needs room
                         self._show()
         self.require_finite_weights()  # so that they are neither judged, nor saved, nor the best

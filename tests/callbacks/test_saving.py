@@ -280,3 +280,18 @@ def test_a_monitor_that_the_history_will_not_have_is_refused(folder):
 def test_between_saves_batches_cost_nothing():
     assert set(Checkpoint(folder="a").hooks()) == {"on_train_begin", "on_epoch_end", "on_train_end"}
     assert "on_batch_end" in Checkpoint(folder="a", every=5).hooks()
+    assert "on_batch_end" not in Checkpoint(folder="a", every="5 seconds").hooks()
+
+
+def test_a_time_leaves_the_compiled_engine_its_chunks_and_each_file_resumes_with_the_same_bits(folder):
+    pytest.importorskip("llvmlite")
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    data = x, np.tanh(x[:, 0])
+    settings = {"engine": "compiled", "batch_size": 1, "epochs": 2}
+    run = recipe(Checkpoint(folder=folder, every="0.000001 seconds", keep=999), **settings).fit(Neuron(2), data)
+    steps = [load(folder / name).step for name in names(folder)]
+    assert any(step % 300 for step in steps)
+    assert len(steps) < 100
+    for name in names(folder)[:-1]:
+        resumed = recipe(**settings).resume(folder / name, data)
+        assert np.array_equal(resumed.model.parameters.vector, run.model.parameters.vector)
