@@ -44,16 +44,29 @@ needs_pytorch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, re
 
 PLAIN = "stride=1 padding=1 dilation=1 rows=5"
 LAYERS = {
-    "conv1d": (lambda dtype: Conv1D(filters=3, kernel=3, padding=1, inputs=2, dtype=dtype), PLAIN),
-    "conv2d": (lambda dtype: Conv2D(filters=3, kernel=(3, 2), padding=1, inputs=2, dtype=dtype), PLAIN),
-    "rnn": (lambda dtype: SimpleRNN(units=4, inputs=3, returns="all", dtype=dtype), "states rows=5"),
-    "gru": (lambda dtype: GRU(units=4, inputs=3, returns="all", dtype=dtype), "states rows=5"),
-    "lstm": (lambda dtype: LSTM(units=4, inputs=3, returns="all", dtype=dtype), "states rows=5"),
-    "multi_head_attention": (lambda dtype: MultiHeadAttention(heads=2, inputs=6, dtype=dtype), "plain rows=5"),
-    "bilinear": (lambda dtype: Bilinear(units=2, first=3, inputs=7, dtype=dtype), "rows=5"),
-    "layer_norm": (lambda dtype: LayerNorm(4, epsilon=1e-3, dtype=dtype), "rows=5"),
-    "embedding": (lambda dtype: Embedding(5, 2, dtype=dtype), "rows=5"),
+    f"conv1d/{PLAIN}": lambda dtype: Conv1D(filters=3, kernel=3, padding=1, inputs=2, dtype=dtype),
+    f"conv2d/{PLAIN}": lambda dtype: Conv2D(filters=3, kernel=(3, 2), padding=1, inputs=2, dtype=dtype),
+    "rnn/states rows=5": lambda dtype: SimpleRNN(units=4, inputs=3, returns="all", dtype=dtype),
+    "gru/states rows=5": lambda dtype: GRU(units=4, inputs=3, returns="all", dtype=dtype),
+    "lstm/states rows=5": lambda dtype: LSTM(units=4, inputs=3, returns="all", dtype=dtype),
+    "multi_head_attention/plain rows=5": lambda dtype: MultiHeadAttention(heads=2, inputs=6, dtype=dtype),
+    "bilinear/rows=5": lambda dtype: Bilinear(units=2, first=3, inputs=7, dtype=dtype),
+    "layer_norm/rows=5": lambda dtype: LayerNorm(4, epsilon=1e-3, dtype=dtype),
+    "embedding/rows=5": lambda dtype: Embedding(5, 2, dtype=dtype),
+    "modules/rms_norm": lambda dtype: RMSNorm(6, dtype=dtype),
+    "modules/group_norm": lambda dtype: GroupNorm(2, units=6, dtype=dtype),
+    "modules/grouped_conv": lambda dtype: Conv2D(
+        filters=4, kernel=3, stride=2, padding=1, groups=2, inputs=6, dtype=dtype
+    ),
+    "modules/transposed": lambda dtype: ConvTranspose1D(
+        filters=4, kernel=3, stride=2, padding=1, dilation=2, inputs=6, dtype=dtype
+    ),
+    "modules/grouped_transposed": lambda dtype: ConvTranspose2D(
+        filters=4, kernel=(3, 2), stride=(2, 3), groups=2, inputs=6, dtype=dtype
+    ),
 }
+"""Layers by the file of PyTorch's values and the case in it."""
+
 TOLERANCES = {"float64": 1e-12, "float32": 1e-6}
 
 
@@ -81,8 +94,24 @@ def steps():
     return Sequential(LSTM(units=4, inputs=3, returns="all"), LSTM(units=4, inputs=4), Dense(4, 2))
 
 
+def directions():
+    first, second = (Bidirectional(GRU(units=4, inputs=inputs, returns="all")) for inputs in (3, 8))
+    return Sequential(first, second, Dense(8, 2))
+
+
 WORDS = {"0": "embed", "1.block.0": "norm", "1.block.1": "attention", "2": "rnn", "3": "head"}
-NETWORKS = {"images": (images, None), "words": (words, WORDS), "steps": (steps, {"0": "rnn", "1": "rnn", "2": "head"})}
+RECURRENT = {"0": "rnn", "1": "rnn", "2": "head"}
+NETWORKS = {
+    "images": (images, None),
+    "words": (words, WORDS),
+    "steps": (steps, RECURRENT),
+    "directions": (directions, RECURRENT),
+}
+
+
+def stored_case(name):
+    file, case = name.split("/")
+    return stored(file)[case]
 
 
 def parameters(values, start="parameters."):
@@ -98,9 +127,7 @@ def require_close(ours, theirs, dtype):
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_with_pytorchs_numbers_gives_pytorchs_outputs(name, dtype):
-    make, case = LAYERS[name]
-    values = stored(name)[case]
-    layer = make(dtype)
+    values, layer = stored_case(name), LAYERS[name](dtype)
     load_torch(parameters(values), into=layer)
     x = np.concatenate([values["x1"], values["x2"]], axis=1) if "x1" in values else values.get("ids", values.get("x"))
     require_close(layer(x.astype(dtype)), values["output"], dtype)
@@ -108,9 +135,8 @@ def test_a_layer_with_pytorchs_numbers_gives_pytorchs_outputs(name, dtype):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_to_torch_gives_the_names_the_shapes_and_all_numbers(name):
-    make, case = LAYERS[name]
-    theirs = parameters(stored(name)[case])
-    layer, again = make("float64"), make("float64")
+    theirs = parameters(stored_case(name))
+    layer, again = LAYERS[name]("float64"), LAYERS[name]("float64")
     load_torch(theirs, into=layer)
     found = to_torch(layer)
     assert {key: array.shape for key, array in found.items()} == {key: array.shape for key, array in theirs.items()}
@@ -141,47 +167,6 @@ def test_a_network_takes_a_state_dict_from_a_file(case, tmp_path):
     if name == "images":
         assert ours["4.num_batches_tracked"].dtype == theirs["4.num_batches_tracked"].dtype == np.int64
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs if key != "4.num_batches_tracked")
-
-
-ALIKE = {
-    "rms norm": (lambda: RMSNorm(6), (5, 6), lambda nn: nn.RMSNorm(6, eps=1e-5)),
-    "group norm": (lambda: GroupNorm(2, units=6), (6, 3, 2), lambda nn: nn.GroupNorm(2, 6)),
-    "groups": (
-        lambda: Conv2D(filters=4, kernel=3, stride=2, padding=1, groups=2, inputs=6),
-        (6, 5, 4),
-        lambda nn: nn.Conv2d(6, 4, 3, stride=2, padding=1, groups=2),
-    ),
-    "transposed": (
-        lambda: ConvTranspose1D(filters=4, kernel=3, stride=2, padding=1, dilation=2, inputs=6),
-        (6, 5),
-        lambda nn: nn.ConvTranspose1d(6, 4, 3, stride=2, padding=1, dilation=2),
-    ),
-    "transposed groups": (
-        lambda: ConvTranspose2D(filters=4, kernel=(3, 2), stride=(2, 3), groups=2, inputs=6),
-        (6, 3, 4),
-        lambda nn: nn.ConvTranspose2d(6, 4, (3, 2), stride=(2, 3), groups=2),
-    ),
-    "both directions": (
-        lambda: Bidirectional(GRU(4, inputs=3, returns="all")),
-        (5, 3),
-        lambda nn: nn.GRU(3, 4, bidirectional=True, batch_first=True),
-    ),
-}
-"""Layers, the shape of a sample, and the modules that are alike."""
-
-
-@needs_pytorch
-@pytest.mark.parametrize(("make", "shape", "module"), ALIKE.values(), ids=ALIKE)
-def test_a_module_with_our_numbers_gives_our_outputs(make, shape, module):
-    import torch
-
-    layer, theirs, rng = make(), module(torch.nn).double(), np.random.default_rng(0)
-    layer.parameters.vector[:] = rng.normal(size=layer.parameters.vector.size)
-    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(layer).items()})
-    x = rng.normal(size=(7, *shape))
-    output = theirs(torch.from_numpy(x))
-    output = output[0] if isinstance(output, tuple) else output
-    require_close(layer(x), output.detach().numpy(), "float64")
 
 
 def test_the_names_and_shapes_of_layers_whose_axes_are_in_another_order():
@@ -366,10 +351,10 @@ def test_pytorch_loads_our_file_and_gives_our_outputs(name, dtype, tmp_path):
         model.buffers["4.running_mean"][:] = rng.normal(size=36)
         model.buffers["4.running_variance"][:] = rng.uniform(0.5, 2.0, size=36)
     save_torch(model, tmp_path / "ours.safetensors", layers=layers)
-    modules = {"images": theirs.images, "words": theirs.Words, "steps": theirs.Steps}
+    modules = {"images": theirs.images, "words": theirs.Words, "steps": theirs.Steps, "directions": theirs.Directions}
     module = modules[name]().to(getattr(torch, dtype)).eval()
     module.load_state_dict(load_file(tmp_path / "ours.safetensors"))  # strict: every name, every shape
-    shapes = {"images": (5, 1, 8, 8), "steps": (5, 6, 3)}
+    shapes = {"images": (5, 1, 8, 8), "steps": (5, 6, 3), "directions": (5, 6, 3)}
     x = rng.integers(0, 7, (5, 6)) if name == "words" else rng.normal(size=shapes[name]).astype(dtype)
     with torch.no_grad():
         require_close(model(x), module(torch.from_numpy(x)).numpy(), dtype)

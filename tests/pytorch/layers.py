@@ -207,6 +207,22 @@ def embedding():
     return cases
 
 
+def modules():
+    """Return one batch of each of these modules, whose samples have this shape."""
+    cases, rng = {}, np.random.default_rng(11)
+    given = {
+        "rms_norm": (nn.RMSNorm(6, eps=1e-5), (5, 6)),
+        "group_norm": (nn.GroupNorm(2, 6), (6, 3, 2)),
+        "grouped_conv": (nn.Conv2d(6, 4, 3, stride=2, padding=1, groups=2), (6, 5, 4)),
+        "transposed": (nn.ConvTranspose1d(6, 4, 3, stride=2, padding=1, dilation=2), (6, 5)),
+        "grouped_transposed": (nn.ConvTranspose2d(6, 4, (3, 2), stride=(2, 3), groups=2), (6, 3, 4)),
+    }
+    for name, (module, shape) in given.items():
+        set_parameters(module, rng)
+        cases[name] = reference(module, rng, x=numbers(rng, 5, *shape))
+    return cases
+
+
 class Words(nn.Module):
     """An embedding, attention beside a shortcut, a GRU and a linear map, under names that PyTorch users choose."""
 
@@ -237,6 +253,18 @@ class Steps(nn.Module):
         return self.head(self.rnn(x)[1][0][-1])
 
 
+class Directions(nn.Module):
+    """Two recurrent layers of both directions in one module, and a linear map of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
 def images():
     """Return a network for images of one channel, 8 by 8."""
     return nn.Sequential(
@@ -248,7 +276,8 @@ def networks():
     """Return whole networks after some batches, in evaluation, with their state_dict as ``state.NAME``."""
     cases, rng = {}, np.random.default_rng(10)
     given = {"images": numbers(rng, 5, 1, 8, 8), "words": rng.integers(0, 7, (5, 6)), "steps": numbers(rng, 5, 6, 3)}
-    for name, make in (("images", images), ("words", Words), ("steps", Steps)):
+    given["directions"] = given["steps"]
+    for name, make in (("images", images), ("words", Words), ("steps", Steps), ("directions", Directions)):
         module = make().to(torch.float64)
         with torch.no_grad():
             for value in module.parameters():  # about as large as PyTorch's own initial numbers

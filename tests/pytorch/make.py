@@ -37,8 +37,10 @@ batch_norm                    ``batch N`` of several batches in turn; ``evaluati
                                                                                               ``running_var`` after it
 ============================  ==============================================================  ========================
 
-**Networks**: ``networks``, by ``images``, ``words`` or ``steps`` and the dtype: ``x``, ``output``, and the state_dict,
-its names behind ``state.``.
+``modules`` has one batch of further modules, by their names.
+
+**Networks**: ``networks``, by ``images``, ``words``, ``steps`` or ``directions`` and the dtype: ``x``, ``output``, and
+the state_dict, its names behind ``state.``.
 
 R is 1 or 5; of the convolutions, those with padding 1 alone have a batch of 1. Their kernels are 3 and (3, 2). For
 average pooling with padding, the zeros of the padding count. Of equal values, the first gets the gradient of max
@@ -81,6 +83,7 @@ REFERENCES: dict[str, Callable[[], Cases]] = {
         layers.layer_norm,
         layers.lstm,
         layers.max_pool2d,
+        layers.modules,
         layers.multi_head_attention,
         layers.networks,
         layers.rnn,
