@@ -294,7 +294,7 @@ class Sparse:
         ),
         (
             lambda: TRAINER.fit(Sequential(Conv2D(filters=2, kernel=3), Flatten(), Dense(units=3)), (X, Y)),
-            "begin the model with a Reshape, e.g. Reshape((1, 28, 28))",
+            "; put Reshape((channels, height, width)) before Conv2D",
         ),
         (
             lambda: Conv2D(filters=2, kernel=3, inputs=8)(np.zeros((1, 8, 8, 1))),

@@ -756,17 +756,23 @@ class Model(Component):
             return x, False
         if fits(shape, expected):
             return x, True
+        raise self._misfit(shape)
+
+    def _misfit(self, shape: tuple[int, ...]) -> ShapeError:
+        """Return the error for an array of a shape that is neither a sample's nor a batch's."""
+        expected = self.input_shape
         if isinstance(expected, dict):
-            require_rows(shape, expected, "x", self.advice)
+            require_rows(shape, expected, "x", self.advice(shape[1:]))
         hint = "; a batch of one-feature rows is x.reshape(-1, 1)" if expected == (1,) else ""
-        raise ShapeError(
+        if len(shape) > len(expected):  # with fewer axes, x may be a sample or a batch
+            hint += self.advice(shape[1:])
+        return ShapeError(
             f"x must be one sample of shape {shown(expected)} or a batch of shape {shown(('rows', *expected))}; "
-            f"got {shape}{hint}{self.advice}"
+            f"got {shape}{hint}"
         )
 
-    @property
-    def advice(self) -> str:
-        """Further advice for an input of a wrong shape."""
+    def advice(self, shape: Any) -> str:
+        """Return what to do with samples of a shape that the model does not take; it ends a message."""
         return ""
 
     def require_batch(self, shapes: Any, name: str) -> None:
@@ -777,7 +783,7 @@ class Model(Component):
         """
         whole = all(leaves(shapes))
         if not (whole and self.takes(map_leaves(lambda shape: shape[1:], shapes))):
-            require_rows(shapes, self.input_shape, name, self.advice)
+            require_rows(shapes, self.input_shape, name, self.advice(map_leaves(lambda shape: shape[1:], shapes)))
             raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(self.input_shape))}; got {shown(shapes)}")
 
     @abstractmethod

@@ -61,8 +61,7 @@ class _Branches(Composite):
     def children(self) -> Mapping[str, Model | Activation]:
         return dict(self.__pydantic_extra__)
 
-    @property
-    def advice(self) -> str:
+    def advice(self, shape: Any) -> str:
         return ""
 
 

@@ -271,10 +271,9 @@ class Composite(Model):
     def input_shape(self) -> Any:
         return self._first.input_shape
 
-    @property
-    def advice(self) -> str:
+    def advice(self, shape: Any) -> str:
         if ":" not in self.tag():  # nobody can write input_shape in a class of the library
-            return self._first.advice
+            return self._first.advice(shape)
         if type(self).input_shape is not Composite.input_shape:
             return ""
         return f"; {type(self).__name__} takes what its first child takes: for another shape, write input_shape"

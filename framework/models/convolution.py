@@ -49,6 +49,7 @@ class _Convolution(Layer):
     """The base of convolutions over one and over two axes."""
 
     axes: ClassVar[int]
+    inputs_axis = 0
 
     filters: Count
     kernel: Count | tuple[Count, ...]
@@ -76,9 +77,13 @@ class _Convolution(Layer):
         return (self.filters, *self._places(shape[-self.axes :]))
 
     def inputs_of(self, shape: Shape) -> int | None:
-        size: int | None = shape[0]
+        size = super().inputs_of(shape)
         require_multiple(self, "inputs", size)
         return size
+
+    def _adapter(self, shape: Shape) -> str:
+        flat = len(shape) == 1 < self.axes
+        return f"Reshape(({self.inputs or 'channels'}, height, width))" if flat else super()._adapter(shape)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {

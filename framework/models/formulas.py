@@ -83,6 +83,10 @@ class BatchNorm(_Normalization):
 
     momentum: Annotated[float, Field(gt=0, le=1, kw_only=True)] = 0.1
 
+    def advice(self, shape: Any) -> str:
+        several = not isinstance(shape, dict) and len(shape) > 1
+        return "; use GroupNorm, or put Flatten() before BatchNorm" if several else super().advice(shape)
+
     def initial_buffers(self) -> Arrays:
         units = self.units or 0
         return {"running_mean": np.zeros(units, self.dtype), "running_variance": np.ones(units, self.dtype)}
@@ -189,6 +193,7 @@ class GroupNorm(_Normalization):
     """
 
     leading_axes = True
+    inputs_axis = 0
 
     groups: Count
 
@@ -202,7 +207,7 @@ class GroupNorm(_Normalization):
         return (None,)
 
     def inputs_of(self, shape: Shape) -> int | None:
-        size: int | None = shape[0]
+        size = super().inputs_of(shape)
         require_multiple(self, "units", size)
         return size
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any, ClassVar, Literal, Self, TypedDict
 
 import numpy as np
@@ -31,7 +31,7 @@ from framework.models.parameters import Parameters, State
 from framework.random_streams import random_generator
 from framework.settings.component import Dtype, PlainFunction, Seed, belongs_to, require_function
 from framework.settings.messages import brief, elsewhere
-from framework.shapes import Shape, closed, is_known, require_sizes, shown
+from framework.shapes import Shape, closed, is_known, is_open, require_sizes, shown
 from framework.trees import flatten, leaves, map_leaves, names
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
@@ -103,6 +103,7 @@ class Layer(Model):
 
     Attributes:
         inferred: The setting that is the number of inputs, where it is not ``inputs``; None by default, as above.
+        inputs_axis: The axis of a sample whose size is the number of inputs; the last one by default.
         cardinality: How many ids there are, where x holds ids and not numbers; ``{"city": 5}`` for one of several
             inputs. Ids are checked, and have no gradient.
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
@@ -132,6 +133,7 @@ class Layer(Model):
     """
 
     cardinality: ClassVar[Any] = None
+    inputs_axis: ClassVar[int] = -1
     check: ClassVar[Literal["on", "off"]] = "on"
     mixes_rows: ClassVar[bool] = False
     keeps: ClassVar[str] = "what forward leaves for backward goes into record['name']"
@@ -301,20 +303,44 @@ class Layer(Model):
 
     def _require_taken(self, shape: Any) -> None:
         if not self.takes(shape):
-            expected, shape = self.input_shape, closed(shape)
-            plain = not isinstance(shape, dict) and not isinstance(expected, dict)
-            more = len(shape) - len(expected) if plain else 0
-            advice = "" if not (more and shape) else f": put {'Flatten()' if more > 0 else 'Reshape(...)'} before it"
-            raise ShapeError(f"{self._label} takes samples of shape {shown(expected)}; got {shown(shape)}{advice}")
+            got = closed(shape)
+            raise ShapeError(
+                f"{self._label} takes samples of shape {shown(self.input_shape)}; got {shown(got)}{self.advice(got)}"
+            )
+
+    def advice(self, shape: Any) -> str:
+        if isinstance(shape, dict) or isinstance(self.input_shape, dict) or is_open(shape):
+            return ""
+        adapter = self._adapter(shape)
+        return adapter and f"; put {adapter} before {self._label}"
+
+    def _adapter(self, shape: Shape) -> str:
+        """Return the layer that makes samples of this shape what the layer takes; "" if it is not known."""
+        axes, sizes = len(shape), self.input_shape
+        numbers = math.prod(shape) if is_known(shape) else None
+        if axes != 1 and self.takes((numbers,)):
+            return f"Flatten({'' if axes else '()'})"
+        for order in permutations(range(axes)) if numbers else ():
+            if self.takes(tuple(shape[axis] for axis in order)):
+                return f"Permute({tuple(axis + 1 for axis in order)})"
+        if axes >= len(sizes):
+            return ""
+        if axes + 1 == len(sizes) and self.inferred in type(self).model_fields:
+            place = self.inputs_axis % len(sizes)
+            one_input = (*shape[:place], 1, *shape[place:])
+            sizes = one_input if self.takes(one_input) else sizes
+        rest = math.prod(size for size in sizes if size is not None)
+        splits = sizes.count(None) < 2 and not (numbers and (numbers % rest if None in sizes else numbers != rest))
+        return f"Reshape({tuple(-1 if size is None else size for size in sizes)})" if splits else ""
 
     def inputs_of(self, shape: Any) -> int | None:
-        """Return the number of inputs of samples of this shape: the size of the last axis."""
+        """Return the number of inputs of samples of this shape: the size of one axis."""
         if isinstance(shape, dict):
             raise SettingsError(
                 f"{type(self).__name__}: give {self.inferred}=..., or write inputs_of(shape) in the class; shape is "
                 f"{shown(shape)}"
             )
-        size: int | None = shape[-1]
+        size: int | None = shape[self.inputs_axis]
         return size
 
     @property

@@ -251,15 +251,13 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
         return
     if shape and model.takes(shape[1:]):
         return
-    hint = ""
+    advice = model.advice(shape[1:])
     if len(shape) == 1:
-        hint = "; one feature is x.reshape(-1, 1), one sample x[None]"
-    elif len(shape) == len(model.input_shape):
-        hint = "; add the axis that is missing, as x[:, None] for one channel or x[..., None] for one number per step"
-    elif len(shape) == 2 < len(model.input_shape):
-        hint = "; begin the model with a Reshape, e.g. Reshape((1, 28, 28)) for images of one channel"
+        advice = "; one feature is x.reshape(-1, 1), one sample x[None]"
+    elif any(model.input_shape) and model.takes(shape):
+        advice = f"; one sample is x[None]{advice and f'; for more, {advice[2:]}'}"
     expected = shown(("rows", *model.input_shape))
-    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{hint}{model.advice}")
+    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{advice}")
 
 
 def checked_rows(

@@ -10,7 +10,7 @@ from pydantic import PrivateAttr
 
 from framework.activations import Activation
 from framework.arrays import Arrays, Record
-from framework.errors import SettingsError, ShapeError
+from framework.errors import FrameworkError, SettingsError, ShapeError
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.settings.component import Seed
@@ -83,12 +83,10 @@ class Sequential(Composite):
         same_axes = is_open(gives)  # whether the open axes of ``gives`` are those of the samples
         for place, part in enumerate(self.parts.values()):
             if place and not part.takes(gives):
-                several = isinstance(gives, dict) and not isinstance(part.input_shape, dict)
-                advice = "; a Join makes one array of several, and layers of one output belong in its Heads"
                 gives = closed(gives) if same_axes else gives
                 raise ShapeError(
                     f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
-                    f"{shown(part.input_shape)}{advice if several else ''}"
+                    f"{shown(part.input_shape)}{self._advice_for(place, gives)}"
                 )
             takes = narrowed(gives, part.open_shape)
             if same_axes and not is_open(takes):
@@ -96,6 +94,30 @@ class Sequential(Composite):
             gives = part.infer_shape(gives, settle=True)
             same_axes = same_axes and is_open(takes) and is_open(gives) and gives != (...,)
         object.__setattr__(self, "_front", front)
+
+    def _advice_for(self, place: int, gives: Any) -> str:
+        """Return the advice for a layer that does not take what the layer before it gives."""
+        layer, *earlier = [*self.parts.values()][place::-1]
+        if isinstance(layer.input_shape, dict):
+            return layer.advice(gives)
+        if isinstance(gives, dict):
+            return "; a Join makes one array of several, and layers of one output belong in its Heads"
+        if len(gives) + 1 == len(layer.input_shape):
+            for back, before in enumerate(earlier, 1):
+                for _, inner in before.placed():
+                    if getattr(inner, "returns", None) == "last":
+                        return f"; write {inner._label}(..., returns='all') in layer {place - back}"
+        return layer.advice(gives)
+
+    def advice(self, shape: Any) -> str:
+        for part in self.parts.values():
+            if not part.takes(shape):
+                return part.advice(shape)
+            try:
+                shape = part.infer_shape(shape)
+            except FrameworkError:
+                break
+        return ""
 
     @property
     def input_shape(self) -> Any:

@@ -90,9 +90,9 @@ def test_targets_in_another_order_than_at_fit_are_refused_by_name(door):
     ("layer", "shape", "message"),
     [
         (Conv2D(filters=4, kernel=3), (4, 8, 8), r"argument 'x' must have the shape \(rows, any, any, any\)"),
-        (Conv2D(filters=4, kernel=3, inputs=1), (4, 8, 8), r"x\[:, None\] for one channel"),
-        (GRU(units=4), (4, 8), r"fit: argument 'x' must have the shape \(rows, any, any\); got \(4, 8\); add the axis"),
-        (GRU(units=4, inputs=1), (4, 8), r"x\[..., None\] for one number per step"),
+        (Conv2D(filters=4, kernel=3, inputs=1), (4, 8, 8), r"put Reshape\(\(1, 8, 8\)\) before Conv2D"),
+        (GRU(units=4), (4, 8), r"fit: argument 'x' must have the shape \(rows, any, any\); got \(4, 8\); put Resh"),
+        (GRU(units=4, inputs=1), (4, 8), r"put Reshape\(\(8, 1\)\) before GRU"),
         (Dense(units=4), (4,), r"one feature is x.reshape\(-1, 1\)"),
     ],
 )
