@@ -63,9 +63,6 @@ MOVABLE = {"data.path", "validation.path"}
 WAIT = 0.2
 """Seconds between two looks at runs that other processes train."""
 
-FIRST = ("", "-0")
-"""How the names of the runs end by which the pruner judges a trial: without folds, and with them."""
-
 EXAMPLES = 20
 """How many random trials are checked in place of those that Optuna will suggest."""
 
@@ -208,7 +205,11 @@ class Sweep:
     @cached_property
     def _runs(self) -> dict[str, str]:
         """The name of the trial of each run."""
-        return {f"{name}{fold}": name for name in names_of(self._space, self.settings) for fold in self._folds}
+        return {run: name for name in names_of(self._space, self.settings) for run in self._runs_of(name)}
+
+    def _runs_of(self, name: str) -> list[str]:
+        """Return the runs of a trial: one, or one for each fold."""
+        return [f"{name}{fold}" for fold in self._folds]
 
     def _require_data(self) -> None:
         """Check that the data was not changed; files that were not written since the last check are not read.
@@ -216,7 +217,7 @@ class Sweep:
         Raises:
             DataError: It was changed after the sweep was made.
         """
-        tables = tables_of(Experiment.read(self.path / BASE), self._space, self._folds)
+        tables = [table.replace() for table in self._tables]
         stamps = [file.stamp() for each in tables for file in located(each.path, each.ending, type(each).__name__)]
         if stamps != self._stamps:
             digests, names = self._study.user_attrs["data"], [str(table.path) for table in tables]
@@ -230,6 +231,11 @@ class Sweep:
                     "folder with --out"
                 )
             self._stamps = stamps
+
+    @cached_property
+    def _tables(self) -> list[TableFile]:
+        """The tables that the runs read."""
+        return tables_of(Experiment.read(self.path / BASE), self._space, self._folds)
 
     def name(self, number: int) -> str:
         """Return the name of a run.
@@ -268,37 +274,41 @@ class Sweep:
         """
         (self.path / "claims").mkdir(exist_ok=True)
         while waiting := self._waiting(names):
-            claims = ((run, self._claims.take(run, self._epochs(run))) for run in waiting)
-            run, claim = next(((run, claim) for run, claim in claims if claim is not None), ("", None))
-            if claim is None:
-                time.sleep(WAIT)
-                continue
-            with claim:
-                if run not in self._waiting([run]):  # another process was faster, before the claim
+            worked = False
+            for run in waiting:
+                claim = self._claims.take(run, self._epochs(run))
+                if claim is None:
                     continue
-                self._require_data()
-                self._train(run, claim)
-            if self._state(run) in ("complete", "failed") and not claim.lost:
-                yield self._row(run, self._trials[self._runs[run]])
+                worked = True
+                with claim:
+                    if run not in self._waiting([run]):  # another process was faster, before the claim
+                        continue
+                    self._require_data()
+                    self._train(run, claim)
+                self._waiting([run])  # before the next suggestion
+                if self._state(run) in ("complete", "failed") and not claim.lost:
+                    yield self._row(run, self._trials[self._runs[run]])
+            if not worked:
+                time.sleep(WAIT)
 
     def _waiting(self, names: Sequence[str] | None = None) -> list[str]:
-        """Return the runs to train, and write down the figure of each trial whose runs have ended."""
-        known, waiting = self._trials, list[str]()
+        """Return which runs are to be trained, and write down the figure of each of their trials that has ended."""
+        known, waiting, wanted = self._trials, list[str](), self._runs if names is None else names
         worst = -math.inf if self.settings["mode"] == "max" else math.inf
-        for name, runs in itertools.groupby(self._runs, self._runs.__getitem__):
+        for name in dict.fromkeys(self._runs[run] for run in wanted):
             trial = known.get(name)
             if trial is None or not trial.state.is_finished():
+                first, *_ = runs = self._runs_of(name)
                 states = {run: self._state(run) for run in runs}
                 unfinished = [run for run, state in states.items() if state not in ("complete", "failed")]
                 if "failed" in states.values():
                     self._note(trial, "COMPLETE", worst)
                 elif not unfinished:
-                    figure = mean([self._row(run, trial).get(self.objective) for run in states])
+                    figure = mean([RunFolder(self._path(run)).side(run).row.get(self.objective) for run in states])
                     self._note(trial, "COMPLETE", worst if figure is None else figure)
                 else:
-                    decides = "halving" in self.settings and unfinished[0].removeprefix(name) in FIRST
-                    waiting += unfinished[:1] if decides else unfinished
-        return waiting if names is None else [run for run in waiting if run in names]
+                    waiting += [first] if "halving" in self.settings and first in unfinished else unfinished
+        return [run for run in waiting if run in wanted]
 
     def _note(self, trial: Any, state: str, *figures: float) -> None:
         """Write down the state of a trial, unless another process has ended it."""
@@ -339,7 +349,7 @@ class Sweep:
             fail(path, f"{ATTEMPTS} processes ended while they trained it, after {epochs} epochs")
             return
         callbacks = watch_claim(claim)
-        if "halving" in self.settings and run.removeprefix(name) in FIRST:
+        if "halving" in self.settings and run == self._runs_of(name)[0]:
             callbacks.append(self._pruning(trial, experiment.trainer.epochs))
         try:
             folder.train(callbacks=callbacks, swept=True)
@@ -394,8 +404,8 @@ class Sweep:
 
     def retry(self) -> None:
         """Forget the errors of failed runs, so that they are trained again or resumed when the cause is gone."""
-        for name, runs in itertools.groupby(self._runs, self._runs.__getitem__):
-            states = {run: self._state(run) for run in runs}
+        for name in dict.fromkeys(self._runs.values()):
+            states = {run: self._state(run) for run in self._runs_of(name)}
             for run in (run for run, state in states.items() if state == "failed"):
                 if (claim := self._claims.take(run)) is not None:
                     with claim:  # which comes between those of ended processes, so they are counted from here
