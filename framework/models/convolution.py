@@ -222,23 +222,28 @@ class _Transposed(_Convolution):
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
         places, around = self._places(x.shape[2:]), self._around(x.shape[2:])
-        strides = spread(self, "stride", self.axes)
-        turns = [*map(_turns, weights.shape[1:], spread(self, "dilation", self.axes), strides)]
-        counts = tuple(each.shape[1] for each in turns)
-        terms = ",".join(["ikp", "jlq"][: self.axes])
-        i, k, p = ("".join(letters) for letters in zip(*terms.split(","), strict=True))
-        weights = np.einsum(f"c{i}f,{terms}->c{k}f{p}", weights, *turns).reshape(len(weights), *counts, -1)
-        weights = np.concatenate(np.split(weights, self.groups), axis=-1)  # those of a group see its inputs alone
+        weights = self._kernels_by_turn(weights)
+        counts = weights.shape[1:-1]
         x = np.pad(x, [(0, 0), (0, 0), *((count - 1, count - 1) for count in counts)])
-        output = self._product(x, weights, counts, (1,) * (2 * self.axes))
-        sizes = output.shape[2:]
-        output = output.reshape(len(x), self.filters, *strides, *sizes)
-        order = [axis for n in range(2, 2 + self.axes) for axis in (n + self.axes, n)]
-        output = np.transpose(output, (0, 1, *order)).reshape(
-            len(x), self.filters, *(size * stride for size, stride in zip(sizes, strides, strict=True))
-        )
+        output = self._interleave(self._product(x, weights, counts, (1,) * (2 * self.axes)))
         cuts = (slice(cut, cut + count) for (cut, _), count in zip(around, places, strict=True))
         return output[(slice(None), slice(None), *cuts)] + bias[:, *(None,) * self.axes]
+
+    def _kernels_by_turn(self, weights: Any) -> Any:
+        """Return the kernels that take turns, (inputs / groups, counts, filters strides), as those of a convolution."""
+        turns = map(_turns, *(spread(self, name, self.axes) for name in ("kernel", "dilation", "stride")))
+        subscripts = "cif,ikp->ckfp" if self.axes == 1 else "cijf,ikp,jlq->cklfpq"
+        kernels = np.einsum(subscripts, weights, *turns)
+        kernels = kernels.reshape(*kernels.shape[: 1 + self.axes], -1)
+        return np.concatenate(np.split(kernels, self.groups), axis=-1)  # those of a group see its inputs alone
+
+    def _interleave(self, output: Any) -> Any:
+        """Join outputs of kernels that take turns: (rows, filters strides, sizes) gives (rows, filters, places)."""
+        strides, sizes = spread(self, "stride", self.axes), output.shape[2:]
+        output = output.reshape(len(output), self.filters, *strides, *sizes)
+        order = [axis for n in range(2, 2 + self.axes) for axis in (n + self.axes, n)]
+        places = (size * stride for size, stride in zip(sizes, strides, strict=True))
+        return np.transpose(output, (0, 1, *order)).reshape(len(output), self.filters, *places)
 
     def _around(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
         """Return how many places are cut off before and after each axis; less than 0 are added."""
@@ -249,22 +254,22 @@ class _Transposed(_Convolution):
 
     def _places(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         around, strides = self._around(sizes), spread(self, "stride", self.axes)
-        found = tuple(
+        places = tuple(
             (size - 1) * stride + reach - sum(cut)
             for size, stride, reach, cut in zip(sizes, strides, self._reach(), around, strict=True)
         )
-        if min(found) < 1:
+        if min(places) < 1:
             raise ShapeError(
                 f"{type(self).__name__}: padding={self.padding} cuts off every place of samples of sizes {sizes}; "
                 "take a smaller padding, or 'same'"
             )
-        return found
+        return places
 
 
 def _turns(size: int, gap: int, turns: int) -> Any:
     """Return where the entries of a kernel with gaps go, (entries, counts, turns), as zeros and ones.
 
-    Of the kernels that take turns, each has its entries in the reverse order.
+    The entries stand in reverse order, because a convolution does not flip its kernel.
     """
     count = gap * (size - 1) // turns + 1
     places = turns * np.arange(count)[::-1, None] + np.arange(turns)
