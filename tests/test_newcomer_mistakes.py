@@ -298,7 +298,11 @@ class Sparse:
         ),
         (
             lambda: Conv2D(filters=2, kernel=3, inputs=8)(np.zeros((1, 8, 8, 1))),
-            "does not fit into (8, 1); channels are the first axis of a sample",
+            "; if they come last, put Permute((3, 1, 2)) before Conv2D; otherwise take a smaller",
+        ),
+        (
+            lambda: Conv2D(filters=2, kernel=3, inputs=1)(np.zeros((1, 1, 2, 2))),
+            "channels are the first axis of a sample; take a smaller kernel",
         ),
         (lambda: network().predict(X, batch_size=4), "predict: unknown argument 'batch_size': leave it out: the rows"),
         (lambda: TRAINER.predict(network(), X, batch_size=4), "'batch_size': leave it out: the rows are predicted in"),

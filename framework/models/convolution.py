@@ -133,9 +133,13 @@ class _Convolution(Layer):
             for size, (before, after), reach, stride in zip(sizes, around, self._reach(), strides, strict=True)
         )
         if min(found) < 1:
+            order = (self.axes + 1, *range(1, self.axes + 1))
+            swap = f"if they come last, put Permute({order}) before {type(self).__name__}; otherwise "
+            advice = swap if sizes[-1] in (1, 3) else ""  # as many channels as images have
             raise ShapeError(
                 f"{type(self).__name__}: a kernel that spans {self._reach()} does not fit into {sizes}; "
-                "channels are the first axis of a sample; take a smaller kernel, or padding='same'"
+                f"channels are the first axis of a sample; "
+                f"{advice}take a smaller kernel, or padding='same'"
             )
         return found
 
