@@ -304,6 +304,11 @@ class Sparse:
             lambda: Conv2D(filters=2, kernel=3, inputs=1)(np.zeros((1, 1, 2, 2))),
             "channels are the first axis of a sample; take a smaller kernel",
         ),
+        (
+            lambda: CrossEntropy()(np.ones((2, 3, 4)), [0, 1]),
+            "; put Flatten() before the last layer, or write ret",
+        ),
+        (lambda: CrossEntropy()(np.ones(2), [0, 1]), "; give the last layer a unit for each class"),
         (lambda: network().predict(X, batch_size=4), "predict: unknown argument 'batch_size': leave it out: the rows"),
         (lambda: TRAINER.predict(network(), X, batch_size=4), "'batch_size': leave it out: the rows are predicted in"),
         (

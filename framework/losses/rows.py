@@ -47,7 +47,9 @@ class RowLoss(Loss):
             DataError: A class is not an integer in 0..classes-1, or a row is not a distribution.
         """
         if len(shape) != 2:
-            raise ShapeError(f"{type(self).__name__} needs outputs (rows, classes); got {shape}")
+            more = "put Flatten() before the last layer, or write returns='last' in the last recurrent layer"
+            advice = more if len(shape) > 2 else "give the last layer a unit for each class"
+            raise ShapeError(f"{type(self).__name__} needs outputs (rows, classes); got {shape}; {advice}")
         if array.shape == shape:
             self.require_target(array, name)
             return array
