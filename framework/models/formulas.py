@@ -351,7 +351,8 @@ class Reshape(Layer):
             return tuple(None if size == -1 else size for size in self.shape)
         count, rest = math.prod(shape), math.prod(size for size in self.shape if size != -1)
         if count % rest or (count != rest and -1 not in self.shape):
-            raise ShapeError(f"Reshape: samples of shape {shown(shape)} do not have the size of {self.shape}")
+            no_rows = "; for one sample, give x[None]" if shape == self.shape[-len(shape) :] else ""
+            raise ShapeError(f"Reshape: samples of shape {shown(shape)} do not have the size of {self.shape}{no_rows}")
         return tuple(count // rest if size == -1 else size for size in self.shape)
 
     def formula(self, x: Any) -> Any:

@@ -432,7 +432,9 @@ class Layer(Model):
             traced = trace(flat, shapes, self.dtype, kinds=kinds, owner=owner)
             return share((owner, "layer", traced.key), make)
         except (DerivativeError, ShapeError) as error:
-            raise type(error)(f"{self._label}.{'' if training else 'predict_'}formula: {error}") from None
+            own = str(error).startswith(f"{self._label}: ")  # a check that the class makes itself
+            where = "" if own else f"{self._label}.{'' if training else 'predict_'}formula: "
+            raise type(error)(f"{where}{error}") from None
 
     @property
     def mixes_in_prediction(self) -> bool:

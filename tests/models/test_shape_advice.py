@@ -19,6 +19,7 @@ from framework import (
     Neuron,
     Permute,
     PositionalEncoding,
+    Reshape,
     RMSNorm,
     Sequential,
     ShapeError,
@@ -101,3 +102,9 @@ def test_data_get_the_advice_of_the_layer_that_does_not_take_them():
 )
 def test_layers_that_do_not_follow_each_other_say_what_goes_between(layers, advice):
     assert message(lambda: Sequential(*layers())).endswith(f"; {advice}")
+
+
+def test_a_missing_row_axis_is_named_by_the_layer_that_reshapes():
+    text = message(lambda: Sequential(Reshape((1, 8, 8)), Flatten()).predict(np.ones((8, 8))))
+    assert text == "Reshape: samples of shape (8,) do not have the size of (1, 8, 8); for one sample, give x[None]"
+    assert message(lambda: Reshape((2, 2))(np.ones((1, 3, 4)))).endswith("do not have the size of (2, 2)")
