@@ -52,6 +52,9 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.json"
 BASELINES = "baselines"
 
+SAVING = Checkpoint(folder=CHECKPOINTS, every="5 seconds")
+"""Saves a run whose experiment has no ``Checkpoint``: by the clock, as a save may last as long as many short epochs."""
+
 
 class RunFolder:
     """The folder of one run.
@@ -92,8 +95,8 @@ class RunFolder:
 
         Args:
             path: A folder that does not exist yet, or is empty.
-            experiment: Paths of its callbacks are relative to the folder, and inside it. If it has no ``Checkpoint``
-                and no ``JSONLog``, it gets both.
+            experiment: Paths of its callbacks are relative to the folder, and inside it. If it has no ``Checkpoint``,
+                it gets one that saves every 5 seconds and at the end; without a ``JSONLog`` it gets one too.
             command: The command that started the run.
 
         Raises:
@@ -103,7 +106,7 @@ class RunFolder:
         require_one_process(experiment)
         folder = Path(path).absolute()
         callbacks: list[Callback] = [*experiment.trainer.callbacks]
-        for kind, made in ((JSONLog, JSONLog(path=HISTORY)), (Checkpoint, Checkpoint(folder=CHECKPOINTS))):
+        for kind, made in ((JSONLog, JSONLog(path=HISTORY)), (Checkpoint, SAVING)):
             if not any(isinstance(callback, kind) for callback in callbacks):
                 callbacks.append(made)
         inside(callbacks, folder)

@@ -24,6 +24,7 @@ from framework.data.splits import Selection
 from framework.data.table_files import TableFile
 from framework.errors import DataError
 from framework.experiments.files.text import to_toml
+from framework.experiments.folder import SAVING
 from framework.experiments.tables import classes_of, labelled, table_of, table_read_as, targets_of
 from framework.extras import required
 from framework.frames import Frame
@@ -261,7 +262,8 @@ callbacks = [
     "ProgressBar",
     # What the run writes; these paths are relative to its folder.
     {{type = "JSONLog", path = "history.jsonl"}},
-    {{type = "Checkpoint", folder = "checkpoints"}},
+    # Save the newest state this often, and the best weights at the end.
+    {{type = "Checkpoint", folder = "{SAVING.folder}", every = "{SAVING.every}"}},
 ]
 
 # The steps that convert each column to numbers, learnt from the training rows alone. A column takes the steps under its

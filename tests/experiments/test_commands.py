@@ -17,6 +17,7 @@ from experiment_pieces import POINTS, command, write_points
 
 import framework
 from framework import (
+    Checkpoint,
     Experiment,
     HalfSquaredError,
     Neuron,
@@ -79,6 +80,22 @@ def test_train_fills_the_folder_of_the_run():
     about = json.loads((run / "run.json").read_text())
     assert about["versions"]["NumPy"] == np.__version__
     assert command("train", "points.toml").startswith("runs/points-2: ")
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_run_saves_by_the_clock_and_at_its_end_whether_new_wrote_it_or_not():
+    command("train", "points.toml", "--out", "added")
+    command("new", "points.csv", "--target", "inside", "--out", "new.toml")
+    command("train", "new.toml", "--out", "written", "--set", "trainer.epochs=3")
+    for run in ("added", "written"):
+        callbacks = Experiment.read(f"{run}/experiment.toml").trainer.callbacks
+        assert Checkpoint(folder="checkpoints", every="5 seconds") in callbacks
+        (file,) = Path(run, "checkpoints").iterdir()
+        assert load(file).epoch == 3
+    command(
+        "train", "new.toml", "--out", "each", "--set", "trainer.callbacks.3.every=epoch", "--set", "trainer.epochs=3"
+    )
+    assert len([*Path("each", "checkpoints").iterdir()]) == 2
 
 
 @pytest.mark.usefixtures("workplace")
@@ -263,7 +280,8 @@ def test_a_killed_run_resumes_bit_for_bit(monkeypatch):
         "    def on_batch_end(self, run):\n"
         "        time.sleep(self.seconds)\n"
     )
-    text = FILE.replace("callbacks = [", 'callbacks = [{type = "slow:Slow", seconds = 0.01}, ')
+    added = '{type = "slow:Slow", seconds = 0.01}, {type = "Checkpoint", folder = "checkpoints"}, '
+    text = FILE.replace("callbacks = [", f"callbacks = [{added}")
     Path("slow.toml").write_text(text.replace("patience = 2", "patience = 99").replace("epochs = 3", "epochs = 15"))
     environment = os.environ | {"PYTHONPATH": str(Path(framework.__file__).parents[1])}
     arguments = [sys.executable, "-m", "framework", "train", "slow.toml", "--import", "slow", "--out", "run"]
