@@ -34,6 +34,7 @@ from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.composite import ActivationLayer
 from framework.models.initializers import Initializer
+from framework.models.layer import Layer
 from framework.models.sequential import Sequential
 from framework.optimizers import BoundOptimizer, Optimizer
 from framework.optimizers.formulas import SGDOptimizer
@@ -428,7 +429,7 @@ def _optimizer_blocks(optimizer: Optimizer) -> None:
 
 
 def _layer(layer: Model) -> None:
-    shape = map_leaves(lambda part: tuple(3 if size is None else size for size in part), layer.input_shape)
+    shape = _shape_of_sample(layer)
     x = map_leaves(lambda part: np.cos(np.arange(1.0, 1.0 + 4 * math.prod(part))).reshape(4, *part), shape)
     x = map_leaves(lambda leaf, limit: np.where(np.isinf(limit), leaf, 0.0), x, layer.cardinalities(shape))
     model = layer.copy()
@@ -442,6 +443,13 @@ def _layer(layer: Model) -> None:
     twin = pickle.loads(pickle.dumps(model))
     _require(all(map(np.array_equal, leaves(twin(x)), leaves(model(x)))), "a pickle predicts something else")
     _require(np.array_equal(twin.parameters.vector, model.parameters.vector), "a pickle has other numbers")
+
+
+def _shape_of_sample(layer: Model) -> Any:
+    """Return the shape of a sample, in which open sizes are 3."""
+    shape = map_leaves(lambda part: tuple(3 if size is None else size for size in part), layer.input_shape)
+    channels_first = isinstance(layer, Layer) and layer.leading_axes and layer.inputs_axis == 0
+    return (getattr(layer, layer.inferred) or 3, *shape) if channels_first else shape  # which lacks the channels
 
 
 def _loss_of(prediction: Any) -> Loss:

@@ -40,7 +40,7 @@ SETTINGS = {
     "Flatten": {"shape": (2, 3)},
     "GRU": {"units": 2, "inputs": 3},
     "LSTM": {"units": 2, "inputs": 3, "returns": "all"},
-    "GroupNorm": {"groups": 1, "units": 3},
+    "GroupNorm": {"groups": 2, "units": 4},
     "LayerNorm": {"units": 3},
     "MaxPool": {"window": (2, 2), "stride": 1},
     "Neuron": {"inputs": 3},
