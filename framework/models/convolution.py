@@ -152,7 +152,8 @@ class Conv1D(_Convolution):
 
     The settings are those of Conv2D, along one axis; ``weights`` are (inputs / groups, kernel, filters).
     ``padding="causal"`` adds dilation (kernel - 1) zeros before the first step alone, so that a place sees no later
-    step, and gives ceil(steps / stride) places.
+    step, and gives ceil(steps / stride) places. LayerNorm and RMSNorm work on the last axis, here the steps, and mix
+    them: write ``Permute((2, 1)), RMSNorm(), Permute((2, 1))``.
 
     Raises:
         SettingsError: A setting is out of range, a tuple has more than one entry, or the channels cannot be split.

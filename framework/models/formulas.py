@@ -106,6 +106,7 @@ class BatchNorm(_Normalization):
 class LayerNorm(_Normalization):
     """a = scale * (x - mean) / sqrt(variance + epsilon) + shift, for each row over its units.
 
+    Works on the last axis of a sample: after a convolution, write ``Permute((2, 1)), LayerNorm(), Permute((2, 1))``.
     Training and prediction are the same, and a row's output does not depend on the other rows.
 
     Args:
@@ -141,8 +142,9 @@ class LayerNorm(_Normalization):
 class RMSNorm(_Normalization):
     """a = scale * x / sqrt(mean of x^2 + epsilon), for each row over its units.
 
-    Works on the last axis of a sample, as LayerNorm does, and leaves out its mean and its shift. ``scale`` (units,)
-    starts at 1. Training and prediction are the same, and a row's output does not depend on the other rows.
+    Works on the last axis of a sample, as LayerNorm does, and leaves out its mean and its shift: after a convolution,
+    write ``Permute((2, 1)), RMSNorm(), Permute((2, 1))``. ``scale`` (units,) starts at 1.
+    Training and prediction are the same, and a row's output does not depend on the other rows.
 
     Args:
         units: The number of inputs, and of outputs; left out, it comes from the layer before or from the data.

@@ -11,7 +11,10 @@ from framework import (
     ConvTranspose1D,
     ConvTranspose2D,
     GlobalAverage,
+    LayerNorm,
+    Permute,
     Reshape,
+    RMSNorm,
     Sequential,
     SettingsError,
     ShapeError,
@@ -264,3 +267,15 @@ def test_an_output_may_have_as_many_places_as_the_number_that_stands_for_rows():
     kernel = layer.parameters["weights"].reshape(-1)
     expected = [np.correlate(row[0], kernel) for row in x]
     np.testing.assert_allclose(layer(x)[:, 0], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [LayerNorm, RMSNorm])
+def test_a_norm_between_two_permutes_keeps_a_convolution_causal(norm):
+    model = Sequential(
+        Conv1D(filters=4, kernel=3, padding="causal", inputs=2), Permute((2, 1)), norm(), Permute((2, 1))
+    )
+    x = np.random.default_rng(0).normal(size=(1, 2, 9))
+    later = x.copy()
+    later[..., 5:] = 0.0
+    np.testing.assert_allclose(model(x)[..., :5], model(later)[..., :5], rtol=1e-12)
+    assert not np.allclose(model(x)[..., 5:], model(later)[..., 5:])
