@@ -25,7 +25,7 @@ from collections.abc import Iterable
 
 
 class FrameworkError(Exception):
-    """The base class: ``except FrameworkError`` catches every error that this package raises itself."""
+    """The base class of what this package raises itself, except for absent names, keys and indexes."""
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that Jupyter shows: the caller's and the message, without those of this package."""

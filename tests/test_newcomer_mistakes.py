@@ -1,6 +1,7 @@
 """What people write who know another library: each mistake is answered with what to write here."""
 
 import copy
+import importlib
 import pickle
 
 import numpy as np
@@ -328,6 +329,23 @@ def test_a_call_of_another_form_says_how_it_goes_here(call, answer):
         call()
     assert answer in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: network().eval(), AttributeError),
+        (lambda: importlib.import_module("framework").MSELoss, AttributeError),
+        (lambda: exec("from framework import MSELoss", {}), ImportError),
+        (lambda: network().parameters["weights"], KeyError),
+        (lambda: TRAINER.fit(network(), (X, Y)).history[9], IndexError),
+    ],
+    ids=["attribute", "name", "import", "key", "index"],
+)
+def test_what_is_absent_raises_the_plain_error_of_python(call, error):
+    with pytest.raises(error) as caught:
+        call()
+    assert not isinstance(caught.value, FrameworkError)
 
 
 def test_each_wrong_setting_has_its_own_advice():
