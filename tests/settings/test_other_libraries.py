@@ -203,6 +203,9 @@ def test_a_name_from_elsewhere_has_a_true_hint_or_none():
         ("Lambda", "write Layer.of(function), or Activation.of(function)"),
         ("Transformer", "build it of Residual, LayerNorm, MultiHeadAttention and Dense"),
         ("BCEWithLogitsLoss", "write BinaryCrossEntropy"),
+        ("BatchNorm2d", "write GroupNorm(groups), which normalizes channels"),
+        ("InstanceNorm1d", "write GroupNorm(groups), with a group for each channel"),
+        ("LSTMCell", "write SimpleRNN, GRU or LSTM for whole sequences, or loop(step, state, x) in a formula"),
         ("DataLoader", "give fit (x, y) or a Dataset such as CSV, and Trainer batch_size"),
         ("ReduceLROnPlateau", "write ReduceOnPlateau"),
         ("ModelCheckpoint", "write Checkpoint"),
@@ -232,7 +235,6 @@ def test_what_means_the_same_is_named(name, text):
         "CTCLoss",
         "Conv3d",
         "Dropout2d",
-        "BatchNorm2d",
         "LinearLR",
         "SVC",
         "PCA",
@@ -325,6 +327,15 @@ def test_advice_does_what_it_says():
 @pytest.mark.parametrize(
     ("call", "answer"),
     [
+        (
+            lambda: framework.GRU(8, num_layers=2),
+            "'num_layers': write one layer after another, each but the last with returns='all'",
+        ),
+        (
+            lambda: framework.Bidirectional(framework.GRU(8), num_layers=2),
+            "Bidirectional: unknown setting 'num_layers': write one layer after another",
+        ),
+        (lambda: framework.LSTM(8, dropout=0.1), "'dropout': write Dropout(...) as a layer of its own"),
         (lambda: Dense(units=2, bias_initializer=0), "'bias_initializer': leave it out: a bias starts at 0."),
         (
             lambda: framework.Conv2D(filters=2, kernel=3, activation=0),
