@@ -53,7 +53,7 @@ def numbers(table, name):
     """Return a column of numbers as float64, NaN where a value is missing."""
     others = (np.character, np.datetime64, np.timedelta64)
     fits = lambda value: hasattr(value, "__float__") and not isinstance(value, others)
-    values = require(column(table, name), fits, "numbers", name)
+    values = require(column(table, name), fits, "numbers, as float(...) makes them of text", name)
     found = np.array([np.nan if value is None else value for value in values], np.float64)
     if np.isinf(found).any():
         raise ValueError(f"column {name!r} has an infinite number in row {np.isinf(found).argmax()}")
@@ -117,15 +117,21 @@ def dates(table, name, formats=(), zone=None):
     return found
 ''',
     "texts": '''
-def texts(table, name):
-    """Return a column of text, None where a value is missing."""
-    values = require(column(table, name), lambda value: isinstance(value, str), "text", name)
+def texts(table, name, empty=False):
+    """Return a column of text, None where a value is missing.
+
+    A list or a dict says None for a missing value: an empty text, as csv.DictReader gives it, is one only if empty.
+    """
+    empty = empty or not isinstance(table, (list, dict))
+    fits = lambda value: isinstance(value, str) and (value != "" or empty)
+    values = require(column(table, name), fits, "text, or None for a missing value", name)
     return np.array([*values, None], object)[:-1]
 ''',
     "categories": '''
-def categories(table, name):
+def categories(table, name, empty=False):
     """Return a column of categories as text, None where a value is missing."""
-    return np.array([None if value is None else text_of(value) for value in column(table, name)] + [None], object)[:-1]
+    values = [None if value is None else text_of(value) for value in column(table, name)]
+    return texts({name: values}, name, empty or not isinstance(table, (list, dict)))
 ''',
     "number_texts": '''
 def number_texts(values, boolean=False):
@@ -214,7 +220,8 @@ class TableSource:
                 continue
             self.lines.line("")
             self.lines.comment(f"{label}: {kind}")
-            column = _Column(self, label, kind)
+            empty = any("" in (getattr(step, "levels", None) or ()) for step in steps)
+            column = _Column(self, label, kind, empty=empty)
             try:
                 for step in steps:
                     _STEPS.get(type(step), _formula)(column, step)
@@ -339,7 +346,7 @@ class TableSource:
 class _Column:
     """A column on its way, as names of values in the source."""
 
-    def __init__(self, source: TableSource, label: str, kind: str) -> None:
+    def __init__(self, source: TableSource, label: str, kind: str, *, empty: bool) -> None:
         self.source, self.label, self.kind = source, label, kind
         self.numbers: list[str] = []
         self.indicators: list[str] = []
@@ -351,7 +358,7 @@ class _Column:
             raise SettingsError(f"export_python: column {label!r} holds neither numbers nor text nor dates")
         readers = {"text": "texts", "category": "categories", "date": "dates", "duration": "seconds"}
         self.form = {"text": "texts", "category": "texts", "date": "dates"}.get(kind, "numbers")
-        further = ""
+        further = ", empty=True" if empty and self.form == "texts" else ""
         if kind == "date" and (source.dates or label in dict(source.fitted.zones)):
             further = f", {[*source.dates]}, {dict(source.fitted.zones).get(label)!r}"
         self.assign(self.name, f"{readers.get(kind, 'numbers')}(table, {label!r}{further})")

@@ -1,6 +1,7 @@
 """The file of export_python gives the bits of the model, and needs NumPy alone."""
 
 import ast
+import csv
 import datetime as dt
 import json
 import re
@@ -466,9 +467,9 @@ def test_a_table_that_predict_refuses_is_refused(tmp_path):
     for column, value, message in [
         ("score", None, "column 'score' has a missing value in row 2"),
         ("income", float("inf"), "column 'income' has an infinite number in row 2"),
-        ("income", "1.5", "column 'income' must hold numbers; got '1.5' in row 2"),
-        ("income", [1.5], r"column 'income' must hold numbers; got \[1.5\] in row 2"),
-        ("city", 3, "column 'city' must hold text; got 3 in row 2"),
+        ("income", "1.5", r"'income' must hold numbers, as float\(...\) makes them of text; got '1.5' in row 2"),
+        ("income", [1.5], r"column 'income' must hold numbers, .*; got \[1.5\] in row 2"),
+        ("city", 3, "column 'city' must hold text, or None for a missing value; got 3 in row 2"),
         ("wait", 3.0, "column 'wait' must hold durations; got 3.0 in row 2"),
         ("day", 2013, "column 'day' must hold dates; got 2013 in row 2"),
         ("day", "21.09.2019", "column 'day' has '21.09.2019' in row 2: Error parsing datetime string"),
@@ -483,6 +484,24 @@ def test_a_table_that_predict_refuses_is_refused(tmp_path):
     for other in (new.drop(columns="age"), new.drop(columns="age").to_dict("records"), None):
         with pytest.raises(ValueError, match="the table must have the column 'age'"):
             predict(other)
+
+
+@pytest.mark.parametrize("kind", [str, "category"])
+@pytest.mark.parametrize("step", [OneHot(2), Levels()])
+def test_an_empty_text_of_a_record_is_refused_unless_it_is_a_level(kind, step, tmp_path):
+    def predict_of_levels(*levels):
+        rows = pd.DataFrame({"x": pd.Series([*levels], dtype=kind), "y": [1.0, 2.0, 3.0, 4.0]})
+        model = Dense(units=1) if isinstance(step, OneHot) else Join(x=Embedding(5, 1))
+        model.preprocess = Preprocess(columns={"x": [step]}).fit((rows, "y"))
+        return model, predict_of(model, tmp_path)
+
+    _, predict = predict_of_levels("a", "b", "a", "b")
+    records = [*csv.DictReader(["x,y", "a,1", ",2"])]
+    for form in (records, {"x": ["a", ""]}):
+        with pytest.raises(ValueError, match="'x' must hold text, or None for a missing value; got '' in row 1"):
+            predict(form)
+    model, predict = predict_of_levels("a", "", "a", "")
+    require_same_bits(predict(records), model.predict(pd.DataFrame(records)))
 
 
 def test_an_unknown_level_that_predict_refuses_is_refused(tmp_path):
