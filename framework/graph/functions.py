@@ -70,6 +70,8 @@ def _require_no_rows(x: Any, axis: int, what: str) -> None:
 
 def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **attributes: Any) -> Any:
     axes = tuple(sorted(_axes(x, axis)))
+    if op in ("max", "min") and not all(x.shape[n] for n in axes):
+        raise ValueError(f"zero-size array to reduction operation {op}imum which has no identity")  # as NumPy says it
     if x.kind == "b" and op not in ("any", "all", "max", "min"):
         x = x.astype(float if op in ("mean", "var") else int)
     if op == "mean" and x.kind == "i":

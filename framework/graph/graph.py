@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ KINDS = {"f": "f", "i": "i", "u": "i", "b": "b"}
 _SPECIAL = {"erf": erf, "erfc": erfc}  # the functions that NumPy does not have
 _PROMOTED_FROM = {"where": slice(1, None), "gather": slice(1), "set_index": slice(2), "scatter_add": slice(1)}
 """The arguments that determine the kind of the result, where not all do."""
+
+_OF_NOTHING = {"sum": 0, "prod": 1, "any": 0, "all": 1, "matmul": 0, "einsum": 0, "mean": math.nan, "var": math.nan}
+"""The results of operations on arrays without elements; of the other reductions these are errors."""
 
 
 class Key(tuple[Any, ...]):
@@ -134,19 +138,25 @@ class Graph:
             return self._number(op, args, attributes)
         if op in self.rules and (form := self.rules[op](*args, **attributes)) is not None:
             return form
-        if self.simplifies and op in SIMPLER:
-            found = SIMPLER[op](self, *args, **attributes)
-            if found is not None:
-                return found
+        if self.simplifies and op in SIMPLER and (form := SIMPLER[op](self, *args, **attributes)) is not None:
+            return form
         try:
             shape = row.shape(self, *[arg.shape if type(arg) is Node else () for arg in args], **attributes)
         except ShapeError as error:
             raise ShapeError(f"{error}{line_at_fault()}") from None
         kind = row.kind or self._promoted(op, args, attributes)
+        if 0 in (_sizes(args) if op in _OF_NOTHING else shape):
+            return self.of_nothing(op, shape, kind)
         made = self.made(op, args, attributes, tuple(map(int, shape)), kind)
         if key is not None:
             self._recorded[key] = made
         return made
+
+    def of_nothing(self, op: str, shape: tuple[int, ...], kind: str) -> Any:
+        """Return what an operation makes of no elements: no target has to compute it."""
+        number = _OF_NOTHING.get(op, 0)
+        value = float(number) if kind == "f" else int(number) if kind == "i" else bool(number)
+        return self.filled(value, shape, kind) if shape else value
 
     def _number(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
         """Return what an operation makes of plain numbers."""
@@ -245,6 +255,10 @@ class Graph:
         """Return a shape as text."""
         sizes = [self.size_text(size) for size in shape]
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def _sizes(args: Iterable[Any]) -> list[int]:
+    return [size for arg in args if type(arg) is Node for size in arg.shape]
 
 
 def _compared(args: Iterable[Any]) -> list[Any]:

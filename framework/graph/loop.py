@@ -182,12 +182,14 @@ def node_of(graph: Graph, value: Any, old: Node) -> Node:
     return value if isinstance(value, Node) else graph.filled(value, old.shape, old.kind)
 
 
-def part(node: Node, index: int) -> Node:
+def part(node: Node, index: int) -> Any:
     """Return one result of a loop: a last state, what is stacked over the steps, or a sum."""
     body = node.attributes["body"]
     output = body.outputs[index]
     stacked = len(body.states) <= index < len(body.states) + body.stacked
     shape = (node.attributes["steps"], *output.shape) if stacked else output.shape
+    if 0 in shape:
+        return node.graph.of_nothing("part", shape, output.kind)
     return node.graph.made("part", (node,), {"index": index}, shape, output.kind)
 
 

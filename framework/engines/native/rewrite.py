@@ -39,9 +39,6 @@ _OF_FLOATS = PRODUCTS | {"sum", "max", "min", "prod", "cumsum", "fold", "scatter
 _VALUES = {"scatter_add": (0,), "where": (1, 2)}
 """The arguments that are neither indices nor conditions, where not all are."""
 
-_OF_NOTHING: dict[str, Any] = {"sum": 0.0, "prod": 1.0, "any": False, "all": True, "matmul": 0.0, "einsum": 0.0}
-"""The results of operations on arrays without elements; the other reductions are errors."""
-
 Shape = tuple[int, ...]
 
 
@@ -66,8 +63,6 @@ def _rewrite(compared: frozenset[Node], new: Graph, node: Node, args: tuple[Any,
     """Return what an operation becomes, or None for no change; see ``framework.graph.lower.Rule``."""
     if node.op in COMPARISONS and not compared.isdisjoint(node.args):
         return _compare_draws(new, node, args)
-    if node.op in _OF_NOTHING and any(0 in arg.shape for arg in nodes_in(args)):
-        return new.filled(_OF_NOTHING[node.op], node.shape, node.kind)
     elementwise = OPERATIONS[node.op].elementwise
     other_kinds = node.op in _OF_FLOATS and any(arg.kind != "f" for arg in nodes_in(args))
     if other_kinds or (elementwise and node.kind == "i"):
