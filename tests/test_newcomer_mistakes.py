@@ -251,7 +251,10 @@ class Sparse:
         ),
         (lambda: network()(Sparse()), "first a sparse matrix at x; write x.toarray()"),
         (lambda: latest(3), "latest: argument 'folder' must be a str or a PathLike; got 3; write latest(folder)"),
-        (lambda: TRAINER.fit(network(), (X, Y), 10), "got int; write epochs=10"),
+        (
+            lambda: TRAINER.fit(network(), (X, Y), 10),
+            "or validation=(x, y); for the number of epochs, write epochs=10",
+        ),
         (
             lambda: TRAINER.fit(network(), (X, list("abcabc"))),
             "'a' at y[0]; np.unique(text, return_inverse=True)[1] are",

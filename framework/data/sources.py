@@ -74,7 +74,7 @@ def _refusal(data: Any, name: str, pair: str) -> DataError:
             hint = f"write validation={pair}"
         else:
             hint = f"write validation=0.2 to hold out a part of the data, or validation={pair}"
-            hint = f"write epochs={data}" if type(data) is int else hint
+            hint += f"; for the number of epochs, write epochs={data}" if type(data) is int else ""
     elif callable(data) and not isinstance(data, type):
         stream = f"Stream({getattr(data, '__name__', 'function')})"
         hint = f"write {call_of(name, stream)} for a function that gives an epoch"
