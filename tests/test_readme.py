@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,13 @@ def test_its_first_two_commands_are_scripts_that_ci_runs():
     assert (demo, test) == ("scripts/demo", "scripts/test")
     runs = re.findall(r"^readme_command (\d)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
     assert runs == ["1", "2"]
+
+
+def test_it_names_the_extras_of_what_it_promises():
+    extras = re.findall(r"`scripts/setup (\S+)`", README)[0].split(",")
+    assert {"compiled", "jax", "onnx"} == {*extras}
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert {*extras} <= tomllib.load(file)["project"]["optional-dependencies"].keys()
 
 
 def test_its_program_prints_what_it_says(tmp_path):
