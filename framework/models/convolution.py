@@ -82,8 +82,10 @@ class _Convolution(Layer):
         return size
 
     def _adapter(self, shape: Shape) -> str:
-        flat = len(shape) == 1 < self.axes
-        return f"Reshape(({self.inputs or 'channels'}, height, width))" if flat else super()._adapter(shape)
+        if len(shape) == 1 < self.axes:
+            return f"Reshape(({self.inputs or 'channels'}, height, width))"
+        one_channel = len(shape) == self.axes
+        return "" if one_channel and self.groups > 1 else super()._adapter(shape)
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {

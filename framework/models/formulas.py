@@ -84,8 +84,9 @@ class BatchNorm(_Normalization):
     momentum: Annotated[float, Field(gt=0, le=1, kw_only=True)] = 0.1
 
     def advice(self, shape: Any) -> str:
+        advice = super().advice(shape)
         several = not isinstance(shape, dict) and len(shape) > 1
-        return "; use GroupNorm, or put Flatten() before BatchNorm" if several else super().advice(shape)
+        return f"; use GroupNorm{advice and f', or {advice[2:]}'}" if several else advice
 
     def initial_buffers(self) -> Arrays:
         units = self.units or 0

@@ -74,7 +74,13 @@ def test_the_advised_layer_makes_the_samples_fit(layer, shape, advice, gives):
 
 @pytest.mark.parametrize(
     ("layer", "shape"),
-    [(GRU(units=4, inputs=5), (64,)), (Dense(3, 2), (4,)), (Permute((2, 1)), (6,))],
+    [
+        (GRU(units=4, inputs=5), (64,)),
+        (BatchNorm(6), (1, 5)),
+        (Conv2D(filters=2, kernel=3, groups=2), (8, 8)),
+        (Dense(3, 2), (4,)),
+        (Permute((2, 1)), (6,)),
+    ],
 )
 def test_no_layer_is_advised_where_none_is_known_to_fit(layer, shape):
     assert " put " not in message(lambda: Sequential(layer.replace()).settle(shape))
