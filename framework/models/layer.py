@@ -29,7 +29,7 @@ from framework.models.base import Model
 from framework.models.initializers import Constant, Glorot, Initializer, Zeros
 from framework.models.parameters import Parameters, State
 from framework.random_streams import random_generator
-from framework.settings.component import Dtype, PlainFunction, Seed, belongs_to, require_function
+from framework.settings.component import Dtype, PlainFunction, Seed, belongs_to, require_function, undeclared
 from framework.settings.messages import brief, elsewhere
 from framework.shapes import Shape, closed, is_known, is_open, require_sizes, shown
 from framework.trees import flatten, leaves, map_leaves, names
@@ -200,7 +200,7 @@ class Layer(Model):
         """
         if shapes is not None and not (isinstance(shapes, Mapping) and all(map(_is_shape, shapes.values()))):
             raise SettingsError(f"Layer.of: argument 'shapes' must be {_SHAPES}; got {brief(shapes)}")
-        require_function("Layer.of", function, "x", names=shapes or ())
+        require_function("Layer.of", function, "x", names=shapes or {})
         return _FunctionLayer(
             function=function, parameter_shapes=tuple((shapes or {}).items()), drawn=tuple((initializers or {}).items())
         )
@@ -396,13 +396,15 @@ class Layer(Model):
                 f"{type(self).__name__}: the name '{twice[0]}' is declared twice; shapes(), draws() and "
                 "initial_buffers() need different names, because the formula takes each by its name"
             )
+        takes, before = _signature(getattr(formula, "__func__", formula)), ["self"] * inspect.ismethod(formula)
         try:
-            takes = _signature(getattr(formula, "__func__", formula))
-            takes.bind(*["self"] * inspect.ismethod(formula), "x", **dict.fromkeys(declared))
+            takes.bind(*before, "x", **dict.fromkeys(declared))
         except TypeError as error:
+            more = undeclared(takes, len(before) + 1, [*declared, *self.draws(shape)])
+            advice = f"; declare the parameter {more[0]} in shapes()" if more else ""
             raise SettingsError(
                 f"{type(self).__name__}.{formula.__name__} must take ({', '.join(['x', *declared])}), as the class "
-                f"declares: {error}"
+                f"declares: {error}{advice}"
             ) from None
         shapes = {
             **{name: (ROWS, *size) for name, size in named.items()},

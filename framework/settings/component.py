@@ -12,7 +12,7 @@ import numbers
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import combinations, count
@@ -794,8 +794,22 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
 
 
-def require_function(made_by: str, function: object, *arguments: str, names: Iterable[str] = ()) -> None:
-    """Check that a function takes these arguments, by position and by name.
+def undeclared(signature: inspect.Signature, first: int, declared: Container[str]) -> list[str]:
+    """Return the names that a call must give, after the ``first`` arguments, and that are not declared.
+
+    Example:
+        >>> undeclared(inspect.signature(lambda x, w, b, c=1: x), 1, ["w"])
+        ['b']
+    """
+    return [
+        name
+        for name, parameter in [*signature.parameters.items()][first:]
+        if parameter.default is parameter.empty and name not in declared and not str(parameter).startswith("*")
+    ]
+
+
+def require_function(made_by: str, function: object, *arguments: str, names: Collection[str] | None = None) -> None:
+    """Check that a function takes these arguments by position, and those that ``shapes`` names, if any, by name.
 
     Raises:
         SettingsError: It does not; says what it takes.
@@ -805,15 +819,19 @@ def require_function(made_by: str, function: object, *arguments: str, names: Ite
         Traceback (most recent call last):
         framework.errors.SettingsError: Loss.of: the function must take (prediction, target); lambda takes (p)
     """
-    wanted = ", ".join([*arguments, *names])
+    wanted = ", ".join([*arguments, *(names or ())])
     if isinstance(function, type | Component) or not callable(function):
         advice = f"; leave out {made_by}" if isinstance(function, Component) else ""
         raise SettingsError(f"{made_by}: the argument must be a function of ({wanted}); got {brief(function)}{advice}")
     try:
-        inspect.signature(function).bind(*arguments, **dict.fromkeys(names))
+        signature = inspect.signature(function)
     except ValueError:  # some built-in functions have none
         return
+    try:
+        signature.bind(*arguments, **dict.fromkeys(names or ()))
     except TypeError:
+        more = [] if names is None else undeclared(signature, len(arguments), names)
+        advice = f"; give shapes={{'{more[0]}': ...}} for the parameter {more[0]}" if more else ""
         raise SettingsError(
-            f"{made_by}: the function must take ({wanted}); {name_of(function)} takes {inspect.signature(function)}"
+            f"{made_by}: the function must take ({wanted}); {name_of(function)} takes {signature}{advice}"
         ) from None

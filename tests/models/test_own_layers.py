@@ -135,8 +135,29 @@ def test_a_formula_that_does_not_take_what_the_class_declares_is_refused():
         def formula(self, x):
             return x
 
+    class Misspelt(Layer):
+        def shape(self):
+            return {"scale": (2,)}
+
+        def formula(self, x, scale):
+            return x * scale
+
+    class Drawn(Layer):
+        def draws(self, shape):
+            return {"noise": shape}
+
+        def formula(self, x, noise):
+            return x * noise
+
+        def predict_formula(self, x, noise):
+            return x * noise
+
     with pytest.raises(SettingsError, match=r"Forgotten\.formula must take \(x, scale\), as the class declares"):
         Forgotten()([[1.0, 2.0]])
+    with pytest.raises(SettingsError, match=r"formula must take \(x\), .*; declare the parameter scale in shapes\(\)$"):
+        Misspelt()([[1.0, 2.0]])
+    with pytest.raises(SettingsError, match=r"predict_formula must take \(x\), .*: 'noise'$"):
+        Drawn()([[1.0, 2.0]])
 
 
 def test_a_reshape_that_does_not_fit_names_the_rows():

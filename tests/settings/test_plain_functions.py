@@ -254,8 +254,13 @@ WRONG = {
     r"Schedule\.of: .*got ConstantSchedule\(.*\); leave out Schedule\.of$": lambda: Schedule.of(
         ConstantSchedule(rate=0.1)
     ),
-    r"Layer\.of: the function must take \(x, v\); affine takes \(x, w, b\)$": lambda: Layer.of(
-        affine, shapes={"v": (2,)}
+    r"Layer\.of: the function must take \(x, v\); affine takes .*; give shapes={'w': ...} for the parameter w$": (
+        lambda: Layer.of(affine, shapes={"v": (2,)})
+    ),
+    r"takes \(x, w, b\); give shapes={'b': ...} for the parameter b$": lambda: Layer.of(affine, shapes={"w": (3, 2)}),
+    r"Layer\.of: the function must take \(x\); .*; give shapes={'w': ...} for": lambda: Layer.of(affine),
+    r"must take \(x, w, b, v\); affine takes \(x, w, b\)$": lambda: Layer.of(
+        affine, shapes={"w": (3, 2), "b": (2,), "v": (2,)}
     ),
     r"initializers names 'v', which shapes\(\) does not have": lambda: (
         Layer.of(affine, shapes={"w": (3, 2), "b": (2,)}, initializers={"v": Constant(value=1.0)}).parameters
