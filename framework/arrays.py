@@ -251,7 +251,7 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     Args:
         array: Numbers.
         name: The argument's name in messages.
-        source: What the array was made of. The column of a table is named.
+        source: What the array was made of, for data. The column of a table is named, and NaN gets advice.
 
     Raises:
         DataError: Some value is not finite.
@@ -271,8 +271,12 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
         return
     place = first_place(bad)
     hint = ""
-    if np.isnan(array[place]) and (is_frame(source) or is_series(source)):
-        hint = "; drop the rows with missing values, or fill these by Impute() in a Preprocess"
+    if np.isnan(array[place]) and source is not None:
+        argument, hint = name_of(name), "; drop the rows with missing values"
+        if is_frame(source) or is_series(source):
+            hint += ", or fill these by Impute() in a Preprocess"
+        elif argument[:1] == "x":  # a target or a weight that is made up would train on it
+            hint += f", or fill these, as np.nan_to_num({argument}) does by 0"
     where = _where(name, place, source)
     count = np.count_nonzero(bad)
     raise DataError(f"{name} must be finite; got {array[place]} {where} ({count} of {array.size} values){hint}")

@@ -71,10 +71,15 @@ RAGGED = [[1.0, 2.0], [3.0], *[[0.0, 0.0]] * 9]
 GRID = "must be a full grid of numbers; got rows of different lengths"
 REAL = "must hold real numbers; got"
 MASKED = "must have no masked values; got a masked array; fill or drop them first"
+DROP = "; drop the rows with missing values"
 RANGE = "Binary labels are 0 and 1; for more classes use CrossEntropy"
 
 BAD_X = {
-    "nan": (put(X, (1, 0), np.nan), DataError, "must be finite; got nan at x[1, 0] (1 of 22 values)"),
+    "nan": (
+        put(X, (1, 0), np.nan),
+        DataError,
+        f"must be finite; got nan at x[1, 0] (1 of 22 values){DROP}, or fill these, as np.nan_to_num(x) does by 0",
+    ),
     "inf": (put(X, 3, -np.inf), DataError, "must be finite; got -inf at x[3, 0] (2 of 22 values)"),
     "text": (X.astype(str), DtypeError, f"{REAL} text, first '-3.0' at x[0, 0]"),
     "bytes": (X.astype("S4"), DtypeError, f"{REAL} bytes, first b'-3.0' at x[0, 0]"),
@@ -112,7 +117,7 @@ BAD_X = {
     "no columns": (X[:, :0], ShapeError, "must have the shape (rows, 2); got (11, 0)"),
 }
 BAD_Y = {
-    "nan": (put(Y, 3, np.nan), DataError, "must be finite; got nan at y[3] (1 of 11 values)"),
+    "nan": (put(Y, 3, np.nan), DataError, f"must be finite; got nan at y[3] (1 of 11 values){DROP}"),
     "text": (["no", "yes"] * 5 + ["no"], DtypeError, f"{REAL} text, first 'no' at y[0]"),
     "None": ([*Y[:10], None], DtypeError, f"{REAL} Python objects, first None at y[10]"),
     "dates": (DATES, DtypeError, f"{REAL} dates, first np.datetime64('2020-01-01') at y[0]"),
@@ -138,7 +143,7 @@ BAD_CLASSES = {
     ),
 }
 BAD_WEIGHT = {
-    "nan": (put(WEIGHT, 2, np.nan), DataError, "must be finite; got nan at weight[2] (1 of 11 values)"),
+    "nan": (put(WEIGHT, 2, np.nan), DataError, f"must be finite; got nan at weight[2] (1 of 11 values){DROP}"),
     "inf": (put(WEIGHT, 4, np.inf), DataError, "must be finite; got inf at weight[4] (1 of 11 values)"),
     "too large a sum": (np.full(11, 1e308), DataError, "must have a sum that float64 holds; got inf; divide"),
     "masked": (mask(WEIGHT), DtypeError, MASKED),
