@@ -243,7 +243,8 @@ class Graph:
                 return self.made("row_numbers", (), attributes, shape, "i")
             if open_axes == [0] and _repeats(value, value[:1]):
                 return self.filled(self.constant(value[0]), shape, kind)
-            refuse("an array with a different number for each row", "a formula must work for any number of rows")
+            advice = "a formula must work for any number of rows; declare random numbers in draws(shape) of a Layer"
+            refuse("an array with a different number for each row", advice)
         return self.made("constant", (), {"value": Constant(value), "shape": shape}, shape, kind)
 
     def size_text(self, size: int) -> str:

@@ -127,6 +127,15 @@ def test_a_formula_of_the_places_of_the_rows_is_refused_unless_it_reads_from_eac
     np.testing.assert_array_equal(Chosen()([[1.0, 2.0], [4.0, 3.0]]), [[2.0, 4.0], [16.0, 12.0]])
 
 
+def test_random_numbers_for_each_row_in_a_formula_are_answered_with_draws():
+    class Noisy(Layer):
+        def formula(self, x):
+            return x + np.random.default_rng(0).normal(size=x.shape)
+
+    with pytest.raises(DerivativeError, match=r"declare random numbers in draws\(shape\) of a Layer"):
+        Noisy()([[1.0, 2.0]])
+
+
 def test_a_formula_that_does_not_take_what_the_class_declares_is_refused():
     class Forgotten(Layer):
         def shapes(self):
