@@ -34,6 +34,8 @@ def __getattr__(name: str) -> _Any:
     if name in _MODULES:
         value = globals()[name] = getattr(_import_module(_MODULES[name]), name)
         return value
+    if name == "__version__":
+        return _import_module("importlib.metadata").version("framework")
     if name[0] != "_" and _find_spec(f"{__name__}.{name}"):
         return _import_module(f"{__name__}.{name}")
     from framework.settings.messages import answering  # noqa: PLC0415 (too slow for `import framework`)

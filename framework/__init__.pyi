@@ -1,5 +1,7 @@
 # The public names: type checkers read them here, and so does the package, which imports each at its first use.
 
+__version__: str
+
 from framework.activations import Activation as Activation
 from framework.activations.basic import Identity as Identity, Sigmoid as Sigmoid, Softmax as Softmax, Tanh as Tanh
 from framework.activations.formulas import (

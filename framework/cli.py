@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -65,6 +66,19 @@ class _Commands(click.Group):
         if (advice := elsewhere(_Commands, cmd_name)) and not ctx.resilient_parsing:  # which completes names
             ctx.fail(f"No such command {cmd_name!r}; {advice}")
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; for an option that it does not have, say how to change a setting."""
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            options = [] if error.ctx is None else error.ctx.command.params
+            if not any((option.metavar or "").startswith("SETTING=") for option in options):
+                raise
+            name = error.option_name.lstrip("-").replace("-", "_")
+            setting = f"trainer.{name}" if name in framework.Trainer.model_fields else "SETTING"
+            said = f"{error.message.rstrip('.')}; for a setting, write --set {setting}=VALUE."
+            raise click.NoSuchOption(error.option_name, said, error.possibilities, error.ctx) from None
 
 
 @click.group(cls=_Commands)

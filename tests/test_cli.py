@@ -59,6 +59,24 @@ def test_step_refuses_bad_options_in_one_message(arguments, message):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ("train a.toml --epochs 5", "; for a setting, write --set trainer.epochs=VALUE."),
+        ("sweep a.toml --batch-size 5", "; for a setting, write --set trainer.batch_size=VALUE."),
+        ("show a.toml --lr 5", "; for a setting, write --set SETTING=VALUE."),
+        ("new a.csv --epochs 5", ""),
+        ("step --epochs 5", ""),
+    ],
+)
+def test_an_option_that_is_a_setting_is_answered_with_set(arguments, advice):
+    result = run(*arguments.split())
+    assert result.exit_code == 2
+    assert "No such option" in result.output
+    assert advice in result.output
+    assert ("--set" in result.output) == bool(advice)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_list_prints_every_class_of_a_kind(kind):
     lines = run("list", kind).output.splitlines()

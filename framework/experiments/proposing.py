@@ -347,13 +347,11 @@ _DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
 
 
 def _delimiter(table: CSV) -> str:
-    """Return the delimiter by which the line of names has the target."""
+    """Return the delimiter by which the line of names has the target, or else the most names."""
     with located(table.path, table.ending, "CSV")[0].open_plain() as file:
         lines = bytes(file.read(1 << 16)).decode(table.encoding, "replace").removeprefix("\ufeff").splitlines()
-    for mark in f"{table.delimiter};\t|,":
-        if table.targets[0] in next(csv.reader(lines, delimiter=mark), []):
-            return mark
-    return table.delimiter
+    names = {mark: next(csv.reader(lines, delimiter=mark), []) for mark in f"{table.delimiter};\t|,"}
+    return max(names, key=lambda mark: (table.targets[0] in names[mark], len(names[mark])))
 
 
 def _with_numbers_read(table: CSV) -> CSV:

@@ -383,6 +383,7 @@ def test_what_fit_refuses_leaves_no_folder():
         ),
         ("train none.toml", "none.toml: an experiment must be a file that can be read; No such file or directory"),
         ("train full", "full: an experiment must be a file that can be read; Is a directory"),
+        ("new semicolons.csv --target z --out a.toml", "which semicolons.csv does not have. Columns: x, y\n"),
         ("train latin.toml", "latin.toml, line 2: an experiment must be a text in UTF-8; got the byte 0xe9"),
         ("train points.toml --import nothing", "--import nothing: no module of this name is in the current folder or "),
         (
