@@ -1,5 +1,8 @@
 """``python -m benchmarks``."""
 
-from benchmarks.run import main
+try:
+    from benchmarks.run import main
+except ModuleNotFoundError as error:
+    raise SystemExit(f"python -m benchmarks needs {error.name}: pip install -e '.[bench]'") from None
 
 main()

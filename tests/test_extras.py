@@ -1,6 +1,7 @@
 """The advice on missing packages names all packages of the extra, as pyproject.toml has them."""
 
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from framework import UsageError
 from framework.extras import EXTRAS, required
 
-PROJECT = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OURS = {"test", "torch", "site", "bench", "dev", "course", "release"}
 """Extras for work on this package, which no part of it asks for."""
 
@@ -37,3 +39,12 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(module, advice,
     with pytest.raises(UsageError) as caught:
         required(module, "X")
     assert str(caught.value) == advice
+
+
+def test_the_benchmarks_say_how_to_install_what_they_need():
+    without = "import runpy, sys; sys.modules['pyperf'] = None; runpy.run_module('benchmarks', run_name='__main__')"
+    ended = subprocess.run(
+        [sys.executable, "-c", without, "--help"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "python -m benchmarks needs pyperf: pip install -e '.[bench]'\n"
