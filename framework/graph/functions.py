@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from framework.errors import ShapeError
+from framework.graph.graph import KINDS, kind_of
 from framework.graph.loop import loop
 from framework.graph.operations import kept_shape
 from framework.graph.refuse import ONE_HOT, refuse
@@ -36,6 +37,12 @@ for _name in ("shape", "ndim", "size", "moveaxis", "flip", "iscomplexobj"):  # N
 def _symbol(value: Any, *others: Any) -> Symbol:
     """Return a value as a symbol, in the graph of the others."""
     return value if isinstance(value, Symbol) else array_symbol(value, graph_of(*others))
+
+
+def _of_kind(value: Any, kind: str) -> Any:
+    """Return a symbol or a number as a float, an integer or a boolean."""
+    dtype = {"f": float, "i": int, "b": bool}[kind]
+    return value.astype(dtype) if isinstance(value, Symbol) else dtype(value)
 
 
 def _axis(x: Any, axis: int) -> int:
@@ -212,8 +219,10 @@ def _quantile(
     keepdims: bool = False,
 ) -> Any:
     """Interpolate between the two elements beside a share, from the nearer one."""
-    if isinstance(q, Symbol) or np.ndim(q) or method != "linear":
-        refuse("np.quantile or np.percentile with several numbers q, or with a method", "call it with each number")
+    if method != "linear":
+        refuse(f"np.quantile or np.percentile with method='{method}'", "leave the method out: it is 'linear'")
+    if isinstance(q, Symbol) or np.ndim(q):
+        refuse("np.quantile or np.percentile with several numbers q", "call it with each number")
     if not 0 <= q <= 1:
         raise ValueError(f"np.quantile: q must be from 0 to 1, in np.percentile from 0 to 100; got the share {q}")
 
@@ -473,6 +482,7 @@ def _setitem(x: Any, index: Any, value: Any) -> None:
     value = value if isinstance(value, Symbol) else _symbol(value, x) if np.ndim(value) else value
     if isinstance(value, Symbol) and value.ndim > len(target):
         value = _reshape(value, value.shape[value.ndim - len(target) :])
+    value = _of_kind(value, x.kind)  # as NumPy, which keeps the dtype of an array that is written into
     node = value_of(value)
     if not isinstance(value, Symbol) or value.shape != target:
         node = x.graph.add("broadcast_to", node, shape=target) if target else x.graph.add("reshape", node, shape=())
@@ -685,9 +695,9 @@ def _full(
     if like is not None:
         prototype, shape = like, prototype
     sizes = prototype.shape if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
-    if not isinstance(fill_value, Symbol) and np.ndim(fill_value) == 0:
-        kind = "f" if dtype is None else np.dtype(dtype).kind
-        fill_value = (bool if kind == "b" else int if kind in ("i", "u") else float)(fill_value)
+    if isinstance(fill_value, Symbol) or np.ndim(fill_value) == 0:
+        kind = prototype.kind if like is None else kind_of(value_of(fill_value))
+        fill_value = _of_kind(fill_value, kind if dtype is None else KINDS.get(np.dtype(dtype).kind, "f"))
     return symbol_of(prototype.graph.add("broadcast_to", value_of(fill_value), shape=sizes)) if sizes else fill_value
 
 

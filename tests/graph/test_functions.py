@@ -134,6 +134,8 @@ np.logaddexp.reduce(x, axis=-1)                       np.heaviside(x, 0.5)
 np.add.reduce(x, axis=-1)                             np.maximum.reduce(x, axis=1)
 np.multiply.outer(c, b)                               np.add.accumulate(c)
 (x > 0).astype(int) + 2                               abs(x) ** 1.5
+np.full_like(x.astype(int), 1.7) * x                  np.full_like(x > 0, 0.5) * x
+np.full(3, 2.5, like=x)                               np.full_like(x.astype(int), w[0, 0] * 9) * x
 """
 
 
@@ -146,3 +148,16 @@ def test_a_call_gives_what_numpy_gives(call):
     value, _ = compute(arrays, np.ones(expected.shape))
     assert value.shape == expected.shape
     np.testing.assert_allclose(value, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("made", ["np.zeros_like(x)", "np.zeros_like(x.astype(int))", "x > 0", "x.astype(int)"])
+@pytest.mark.parametrize("value", ["3.0 * x[:, 0]", "2.7", "2", "x[:, 1] > 0", "np.array([1.5, 2.5, -0.5, 0.0])"])
+def test_an_array_keeps_its_dtype_when_it_is_written_into(made, value):
+    def formula(x):
+        out = eval(made, {"np": np, "x": x}).copy()
+        out[:, 0] = eval(value, {"np": np, "x": x})
+        return out * 1.0
+
+    arrays = made_up({"x": (ROWS, 3, 4)}, 5, np.random.default_rng(0))
+    compute, _ = by_graph(formula, {"x": (ROWS, 3, 4)})
+    np.testing.assert_array_equal(compute(arrays, np.ones((5, 3, 4)))[0], formula(**arrays))

@@ -56,7 +56,7 @@ REFUSED = {
     "np.median(x)": "np.median along the rows",
     "np.median(x, axis=(0, 1))": "np.median along the rows",
     "np.quantile(x, [0.2, 0.8], axis=1)": "np.quantile .* several numbers q.*: call it with each number",
-    "np.percentile(x, 20, axis=1, method='lower')": "with a method",
+    "np.percentile(x, 20, axis=1, method='lower')": "method='lower'.*leave the method out",
     "np.sort(x, order='a')": "np.sort with these arguments.*order",
     "np.partition(x, 1)": r"np\.partition .*it has no rule",
     "np.linalg.inv(x)": r"np\.linalg\.inv .*it has no rule",

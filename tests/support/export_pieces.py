@@ -249,6 +249,13 @@ def whole(x):
     return np.rint(x).astype(int)
 
 
+def filled_with(array, x):
+    """Return a copy whose first column is that of x, and whose last one is 0.5, as the dtype of the array has them."""
+    out = array.copy()
+    out[:, 0], out[:, -1] = x[:, 0], 0.5
+    return out
+
+
 INTEGERS = {
     "booleans chosen by booleans": lambda x: np.where(x > 0, x > 0.5, x < -0.5) * 1.0,
     "recurrences in a recurrence": nested,
@@ -262,6 +269,8 @@ INTEGERS = {
         np.einsum("rij,rij->ri", whole(3 * x), x) + (whole(3 * x) @ x.swapaxes(1, 2))[:, 0]
     ),
     "whole numbers joined to floats": lambda x: np.concatenate([x, whole(3 * x)], axis=1).mean(axis=1),
+    "fractions written into whole numbers": lambda x: filled_with(np.zeros_like(whole(x)), 3 * x) * 1.0,
+    "fractions filled into whole numbers": lambda x: np.full_like(whole(x), 1.7) * x + filled_with(x > 1, x),
     "booleans counted": lambda x: np.sum(x > 0, axis=-1) * 1.0,
     "whole numbers added up": lambda x: np.sum((x * 4).astype(int), axis=-1) / 3,
     "signs of whole numbers": lambda x: np.abs((x * 4).astype(int)) * np.sign((x * 4).astype(int)) * 1.0,
