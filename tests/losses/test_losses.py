@@ -267,7 +267,9 @@ def test_a_loss_that_nothing_can_learn_from_is_refused(loss):
 
 
 def test_a_slope_that_differences_do_not_confirm_is_told_with_advice():
-    trainer = Trainer(loss=Loss.of(lambda p, t: np.rint((p - t) ** 2)), optimizer=SGDOptimizer(learning_rate=0.1))
+    trainer = Trainer(
+        loss=Loss.of(lambda p, t: (p - t) ** 2 + np.rint((p - t) ** 2)), optimizer=SGDOptimizer(learning_rate=0.1)
+    )
     with pytest.raises(
         DerivativeError, match=r"slope \(derived\) cannot be confirmed(.|\n)*the formula jumps there.*write slope"
     ):
