@@ -123,8 +123,8 @@ def _grid(frame: Frame, dtype: npt.DTypeLike | None, name: str) -> Array:
     with np.errstate(over="ignore"):
         rows = max(1024, BLOCK // max(1, len(arrays)))  # which stay in the cache; fewer cost more calls than they save
         for start in range(0, frame.rows, rows):
-            for place, array in enumerate(arrays):
-                grid[start : start + rows, place] = array[start : start + rows]
+            for index, array in enumerate(arrays):
+                grid[start : start + rows, index] = array[start : start + rows]
     return grid
 
 

@@ -303,7 +303,7 @@ class Frame:
             written = [*map(text_of, encoded.dictionary.to_numpy(zero_copy_only=False))]
         except (UnicodeDecodeError, pa.ArrowException) as error:
             raise DataError(f"{self._name}: column {name!r} must hold text in UTF-8; {printable(str(error))}") from None
-        levels = {text: place for place, text in enumerate(dict.fromkeys(written))}
+        levels = {text: index for index, text in enumerate(dict.fromkeys(written))}
         if len(levels) < len(written):  # two numbers of one text
             codes = np.array([*map(levels.__getitem__, written), -1], np.int64)[codes]
         return codes, tuple(levels)

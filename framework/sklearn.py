@@ -96,8 +96,8 @@ class _Settings(Component):
         """
         layers: list[Any] = [Dense(units=units, activation=self.activation) for units in self.hidden]
         if self.layers is not None:
-            layers = [part.in_dtype(part.dtype) if isinstance(part, Model) else part for part in self.layers]
-            dtype = min((part.dtype for part in layers if isinstance(part, Model)), default=dtype)
+            layers = [layer.in_dtype(layer.dtype) if isinstance(layer, Model) else layer for layer in self.layers]
+            dtype = min((layer.dtype for layer in layers if isinstance(layer, Model)), default=dtype)
         return Network(*layers, targets.head(), seed=seed, dtype=dtype)
 
 

@@ -78,7 +78,7 @@ def as_html(rows: Iterable[Sequence[str]], *, left: int = 0) -> Markup:
     lines: list[str] = []
     for row in rows:
         kind = "td" if lines else "th"
-        starts = (f'{kind} style="text-align:left"' if place < left else kind for place in range(len(row)))
+        starts = (f'{kind} style="text-align:left"' if index < left else kind for index in range(len(row)))
         lines.append("".join(f"<{start}>{html(cell)}</{kind}>" for start, cell in zip(starts, row, strict=True)))
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return Markup(f'<table class="tex2jax_ignore mathjax_ignore">{body}</table>')

@@ -158,12 +158,12 @@ def _pack_history(history: History, arrays: dict[str, Array]) -> list[str]:
     whole: it has the number of rows.
     """
     columns = history.columns()
-    for place, (name, column) in enumerate(columns.items()):
-        last = place == len(columns) - 1
+    for index, (name, column) in enumerate(columns.items()):
+        last = index == len(columns) - 1
         if last or name != "epoch" or not np.array_equal(column, _epochs(len(column))):
             bits = column.view(np.uint64)
             same = bits[0] == bits[-1] and (bits == bits[0]).all()
-            arrays[f"history.{place}"] = column[:1] if same and not last else column
+            arrays[f"history.{index}"] = column[:1] if same and not last else column
     return [*columns]
 
 

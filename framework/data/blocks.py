@@ -178,9 +178,9 @@ class DatasetSource(NumberedSource):
         )
         yield from cut((self._window(window, _rows_in(window), None) for window in clipped if window), size, 0)
 
-    def _whole(self, size: int, first: int, order: tuple[int, int] | None, place: int) -> Batch:
+    def _whole(self, size: int, first: int, order: tuple[int, int] | None, index: int) -> Batch:
         """Return all rows of the batch that begins at a place after the row ``first`` of the order."""
-        with closing(self._pieces(size, first + place, order, every)) as pieces:
+        with closing(self._pieces(size, first + index, order, every)) as pieces:
             return map_batch(np.copy, next(pieces).take())
 
     def _window(self, window: Ranges, count: int, order: tuple[int, int] | None) -> Window:

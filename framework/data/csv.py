@@ -231,49 +231,49 @@ class _CSVRows(Rows):
         self.types: dict[str, _Type] = {}
         self.rows = 0
         digest = hashlib.sha256()
-        for place in range(len(files)):
-            self._scan(place, digest)
+        for index in range(len(files)):
+            self._scan(index, digest)
         self.starts, self.digest = [block.start for block in self._blocks], digest.hexdigest()[:12]
         for kind in sorted(self.types.values(), key=lambda kind: bool(kind.marks)):  # first those that nothing reads
             kind.close()
             kind.require_known(settings)
         self.schema = self.arrow.schema([(name, kind.whole) for name, kind in self.types.items()])
 
-    def _scan(self, place: int, digest: Any) -> None:
+    def _scan(self, index: int, digest: Any) -> None:
         """Find the header, the blocks and the types of one file."""
-        file, first = self.files[place], self.rows
+        file, first = self.files[index], self.rows
         self._firsts.append(first)
         names: tuple[str, ...] | None = self._settings.header
         begins: list[int] = []
         end = 0
-        for base, data, found in self._records(place, digest):
+        for base, data, found in self._records(index, digest):
             starts = found
             if names is None and len(found):
-                line = self._decoded(place, data[found[0] : found[1] if len(found) > 1 else None], None)
+                line = self._decoded(index, data[found[0] : found[1] if len(found) > 1 else None], None)
                 cells = csv.reader(io.StringIO(line, newline=""), delimiter=self._settings.delimiter)
                 names = tuple(next(cells))
                 starts = found[1:]
             if len(starts) == 0:
                 continue
             assert names is not None
-            if len(self._headers) == place:
-                self._add_header(place, names)
-            due = np.flatnonzero((self._row(place) + np.arange(len(starts))) % blocks.BLOCK_ROWS == 0)
+            if len(self._headers) == index:
+                self._add_header(index, names)
+            due = np.flatnonzero((self._row(index) + np.arange(len(starts))) % blocks.BLOCK_ROWS == 0)
             begins += [base + int(starts[each]) for each in due]
-            self._learn(place, data[starts[0] :], starts - starts[0])
+            self._learn(index, data[starts[0] :], starts - starts[0])
             self.rows += len(starts)
             end = base + len(data)
         if names is None:
             raise DataError(f"CSV: {file.url} is empty; a file must begin with a line of column names")
-        if len(self._headers) == place:
-            self._add_header(place, names)
+        if len(self._headers) == index:
+            self._add_header(index, names)
         for number, begin in enumerate(begins):
             stop = begins[number + 1] if number + 1 < len(begins) else end
-            self._blocks.append(_Block(place, first + number * blocks.BLOCK_ROWS, begin, stop))
+            self._blocks.append(_Block(index, first + number * blocks.BLOCK_ROWS, begin, stop))
 
-    def _records(self, place: int, digest: Any) -> Iterator[tuple[int, bytes, Array]]:
+    def _records(self, index: int, digest: Any) -> Iterator[tuple[int, bytes, Array]]:
         """Give a file in pieces of whole rows: their offset, their bytes, and where rows that are not blank begin."""
-        file, delimiter = self.files[place], ord(self._settings.delimiter)
+        file, delimiter = self.files[index], ord(self._settings.delimiter)
         with file.open() as opened:
             rest, base = b"", 0
             while True:
@@ -285,14 +285,14 @@ class _CSVRows(Rows):
                 data = rest + new
                 ends = record_ends(data, delimiter, final=not new)
                 if not new and rest and (len(ends) == 0 or ends[-1] < len(data)):
-                    raise DataError(f"CSV: {file.url}: a quote of row {self._row(place)} is not closed up to the end")
+                    raise DataError(f"CSV: {file.url}: a quote of row {self._row(index)} is not closed up to the end")
                 whole = int(ends[-1]) if len(ends) else 0
                 if whole:
                     yield base, data[:whole], _starts(data, ends)
                 rest, base = data[whole:], base + whole
                 if len(rest) > LONGEST:
                     raise DataError(
-                        f"CSV: {file.url}: row {self._row(place)} is longer than {LONGEST >> 20} MB; is a quote open?"
+                        f"CSV: {file.url}: row {self._row(index)} is longer than {LONGEST >> 20} MB; is a quote open?"
                     )
                 if not new:
                     return
@@ -313,14 +313,14 @@ class _CSVRows(Rows):
             )
         return line.end()
 
-    def _row(self, place: int) -> int:
+    def _row(self, index: int) -> int:
         """Return the number in its file of the row that comes next."""
-        return self.rows - self._firsts[place]
+        return self.rows - self._firsts[index]
 
-    def _add_header(self, place: int, names: tuple[str, ...]) -> None:
-        file, settings = self.files[place], self._settings
+    def _add_header(self, index: int, names: tuple[str, ...]) -> None:
+        file, settings = self.files[index], self._settings
         require_different("CSV", file, names, settings.hint(names))
-        if place == 0:
+        if index == 0:
             self.names = names
             wanted = {*(settings.columns or names), *settings.targets, settings.weight}
             units = dict(settings.units) | dict.fromkeys(settings.text, None)  # of None, the column is text
@@ -330,36 +330,36 @@ class _CSVRows(Rows):
             require_same_names("CSV", (self.files[0], self._headers[0]), (file, names))
         self._headers.append(names)
 
-    def _decoded(self, place: int, data: bytes, starts: Array | None) -> str:
+    def _decoded(self, index: int, data: bytes, starts: Array | None) -> str:
         """Return text; ``starts`` are the places of its rows, or None for a header."""
         try:
             return data.decode(self._settings.encoding)
         except UnicodeDecodeError as error:
             row = "the header"
             if starts is not None:
-                row = f"row {self._row(place) + int(np.searchsorted(starts, error.start, side='right')) - 1}"
+                row = f"row {self._row(index) + int(np.searchsorted(starts, error.start, side='right')) - 1}"
             raise DataError(
-                f"CSV: {self.files[place].url} must be {self._settings.encoding} text; {row} has the byte "
+                f"CSV: {self.files[index].url} must be {self._settings.encoding} text; {row} has the byte "
                 f"{hex(data[error.start])}; write the encoding, such as encoding='latin-1' or encoding='cp1252'"
             ) from None
 
-    def _learn(self, place: int, data: bytes, starts: Array) -> None:
+    def _learn(self, index: int, data: bytes, starts: Array) -> None:
         """Widen the types of the columns to what these rows hold."""
-        self._decoded(place, data, starts)
+        self._decoded(index, data, starts)
         known = {name: self.arrow.string() for name in self.types if name in self._settings.text}
-        table = self._parsed(place, data, known, self._row(place))
+        table = self._parsed(index, data, known, self._row(index))
         if table.num_rows != len(starts):
             raise DataError(
-                f"CSV: {self.files[place].url}: rows from {self._row(place)} on cannot be told apart: {len(starts)} by "
+                f"CSV: {self.files[index].url}: rows from {self._row(index)} on cannot be told apart: {len(starts)} by "
                 f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
             )
-        row, hexes, settings = self._row(place), b"0x" in data.lower(), self._settings
+        row, hexes, settings = self._row(index), b"0x" in data.lower(), self._settings
         asked = [each.name for each in self.types.values() if each.needs_text(table.column(each.name), settings, hexes)]
-        texts: Any = self._parsed(place, data, dict.fromkeys(asked, self.arrow.string()), row, asked) if asked else None
+        texts: Any = self._parsed(index, data, dict.fromkeys(asked, self.arrow.string()), row, asked) if asked else None
         for name, found in self.types.items():
             found.widen(table.column(name), texts.column(name) if name in asked else None, row, settings)
 
-    def _parsed(self, place: int, data: bytes, types: dict[str, Any], row: int, names: Sequence[str] = ()) -> Any:
+    def _parsed(self, index: int, data: bytes, types: dict[str, Any], row: int, names: Sequence[str] = ()) -> Any:
         """Return whole rows, or some columns, as a pyarrow Table; ``row`` is the number of the first, for messages."""
         settings, library = self._settings, self._library
         if codecs.lookup(settings.encoding).name not in ("utf-8", "utf-8-sig", "ascii"):
@@ -370,7 +370,7 @@ class _CSVRows(Rows):
         try:
             return library.read_csv(
                 self.arrow.py_buffer(data),
-                library.ReadOptions(column_names=self._headers[place], block_size=len(data) + 1, use_threads=False),
+                library.ReadOptions(column_names=self._headers[index], block_size=len(data) + 1, use_threads=False),
                 library.ParseOptions(
                     delimiter=settings.delimiter,
                     newlines_in_values=True,
@@ -388,7 +388,7 @@ class _CSVRows(Rows):
                 ),
             )
         except self.arrow.ArrowInvalid as error:
-            file = self.files[place].url
+            file = self.files[index].url
             if bad:
                 found = bad[0]
                 raise DataError(

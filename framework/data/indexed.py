@@ -76,11 +76,11 @@ class Indexed:
         many = getattr(self.data, "__getitems__", None)
         items = [self.data[row] for row in rows] if many is None else [*many([*rows])]
         if items and isinstance(items[0], dict):
-            for place, (item, row) in enumerate(zip(items, rows, strict=True)):
+            for index, (item, row) in enumerate(zip(items, rows, strict=True)):
                 self._require([*item], f"row {row}")
                 x = {name: value for name, value in item.items() if name not in self._named}
                 y = item[self.target] if isinstance(self.target, str) else [item[name] for name in self.target or ()]
-                items[place] = (x, y) if self.weight is None else (x, y, item[self.weight])
+                items[index] = (x, y) if self.weight is None else (x, y, item[self.weight])
         elif self._named:
             raise DataError(f"{self._name}: {self._named[0]!r} is the name of a value; but rows have no names")
         x, y, weight = stacked(items, self._name, rows)

@@ -147,6 +147,6 @@ def _opened(part: Any, name: str) -> Any:
     if isinstance(part, np.ndarray):
         return _Rows([part], name)
     paths = [part] if isinstance(part, str | Path) else part
-    if not isinstance(paths, list | tuple) or not all(isinstance(each, str | Path) for each in paths):
+    if not isinstance(paths, list | tuple) or not all(isinstance(path, str | Path) for path in paths):
         raise SettingsError(f"NPY: argument {name!r} must be a path, a list of paths or an array; got {brief(part)}")
     return _Rows([_File(file, name) for file in located(map(str, paths), ".npy", "NPY")], name)

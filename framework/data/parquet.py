@@ -93,20 +93,20 @@ class _ParquetRows(Rows):
         super().__init__("Parquet", files)
         digest = hashlib.sha256()
         groups: list[tuple[int, int, int]] = []
-        for place, file in enumerate(files):
+        for index, file in enumerate(files):
             found = _opened(file)
             # The index of a pandas frame that has no name is left out.
             fields = [each for each in found.schema_arrow if not re.fullmatch("__index_level_.*__", each.name)]
-            names = [each.name for each in fields]
+            names = [field.name for field in fields]
             require_different("Parquet", file, names)
-            schema = self.arrow.schema([each for each in fields if wanted is None or each.name in wanted])
-            if place == 0:
+            schema = self.arrow.schema([field for field in fields if wanted is None or field.name in wanted])
+            if index == 0:
                 self.names, self.schema = names, schema
             else:
                 require_same_names("Parquet", (files[0], self.schema.names), (file, schema.names))
                 self._require_same_types(file, schema)
             metadata = found.metadata
-            groups += [(place, each, metadata.row_group(each).num_rows) for each in range(metadata.num_row_groups)]
+            groups += [(index, each, metadata.row_group(each).num_rows) for each in range(metadata.num_row_groups)]
             digest.update(_footer(file))
         groups = [group for group in groups if group[2]]
         ends = [0, *accumulate(rows for *_, rows in groups)]
@@ -140,7 +140,7 @@ class _ParquetRows(Rows):
         for column in self.schema.names:
             types = (each.field(column).type for each in (self.schema, schema))
             # The codes of a dictionary may differ in width.
-            expected, got = (each.value_type if self.arrow.types.is_dictionary(each) else each for each in types)
+            expected, got = (type_.value_type if self.arrow.types.is_dictionary(type_) else type_ for type_ in types)
             if got != expected:
                 raise DataError(
                     f"Parquet: column {column!r} must have one type in all files; got {got} in {file.url}, "

@@ -332,14 +332,14 @@ def stacked(items: Sequence[Any], name: str, numbers: Sequence[int] | None = Non
 def _stacked(values: list[Any], name: str, numbers: Sequence[int]) -> Any:
     if isinstance(values[0], Mapping):
         keys = values[0].keys()
-        if odd := next((place for place, each in enumerate(values) if each.keys() != keys), None):
+        if odd := next((index for index, each in enumerate(values) if each.keys() != keys), None):
             raise DataError(
                 f"{name} must have the same names in each row; got {brief(sorted(values[odd]))} in row {numbers[odd]}, "
                 f"{brief(sorted(keys))} in row {numbers[0]}"
             )
-        return {key: _stacked([each[key] for each in values], f"{name}[{key!r}]", numbers) for key in keys}
-    arrays = [np.asarray(each) for each in values]
-    if odd := next((place for place, each in enumerate(arrays) if each.shape != arrays[0].shape), None):
+        return {key: _stacked([value[key] for value in values], f"{name}[{key!r}]", numbers) for key in keys}
+    arrays = [np.asarray(value) for value in values]
+    if odd := next((index for index, each in enumerate(arrays) if each.shape != arrays[0].shape), None):
         raise ShapeError(
             f"{name} must have one shape in each row; got {arrays[odd].shape} in row {numbers[odd]}, "
             f"{arrays[0].shape} in row {numbers[0]}"

@@ -123,12 +123,12 @@ class Selection:
         ]
         return tuple(map_leaves(concatenated, *parts) for parts in zip(*pieces, strict=True))
 
-    def _rows(self, place: int) -> Array:
+    def _rows(self, index: int) -> Array:
         """Return the rows of this part in a segment; those of the last segment are remembered."""
         kept = self._kept
-        if kept[0] != place:
-            start = self.draw.starts[place]
-            kept = self._kept = place, start + self.draw.rows(start, held=self.held)
+        if kept[0] != index:
+            start = self.draw.starts[index]
+            kept = self._kept = index, start + self.draw.rows(start, held=self.held)
         return kept[1]
 
     def _read(self, rows: Array) -> tuple[Any, ...]:

@@ -185,7 +185,7 @@ def _windows(jax: Any, x: Any, axes: tuple[int, ...], window: tuple[int, ...], s
     """Return every window of x along the axes: along one after another, which joins fewer slices at once."""
     for axis, width, step in zip(axes, window, steps, strict=True):
         reach = x.shape[axis] - width + 1
-        slices = (jax.lax.slice_in_dim(x, place, place + reach, step, axis) for place in range(width))
+        slices = (jax.lax.slice_in_dim(x, index, index + reach, step, axis) for index in range(width))
         x = jax.numpy.stack([*slices], axis=-1)
     return x
 
@@ -199,9 +199,9 @@ def _fold(
         reach = (g.shape[axis] - 1) * step + 1
         index: list[Any] = [None] * len(whole)
         total: Any = 0.0
-        for place in range(width):
-            index[axis] = (place, place + reach, step)
-            total = total + _placed(jax, whole, tuple(index), g[..., place])
+        for number in range(width):
+            index[axis] = (number, number + reach, step)
+            total = total + _placed(jax, whole, tuple(index), g[..., number])
         g = total
     return g
 

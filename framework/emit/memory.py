@@ -188,8 +188,8 @@ class Lives:
         self.follow(self.orders[loop])
         for output in nodes_in(body.outputs):
             self.last[self.home.setdefault(output, output)] = self.clock
-        for place in range(len(body.outputs)):
-            self.last[loop, place] = self.clock
+        for index in range(len(body.outputs)):
+            self.last[loop, index] = self.clock
 
     def _home(self, node: Node) -> Home:
         if node.op == "part":

@@ -148,10 +148,10 @@ def emit(
     return Emitted(source, function, writer.layout, known, bool(writer.totals), works)
 
 
-def _safe(name: str, place: int) -> str:
+def _safe(name: str, index: int) -> str:
     """Return a name that is safe in the source: no text of a user's becomes code."""
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name.endswith("_"):
-        return f"input{place}_"
+        return f"input{index}_"
     return f"{name}_" if name in _TAKEN or keyword.iskeyword(name) or _OURS.fullmatch(name) else name
 
 
@@ -204,7 +204,7 @@ class NumPy(Writer):
         self, name: str, outputs: Mapping[str, Any], inputs: Mapping[str, Node], into: Mapping[str, str]
     ) -> str:
         """Return the source of the function."""
-        parameters = {text: _safe(text, place) for place, text in enumerate(dict.fromkeys([*inputs, *into.values()]))}
+        parameters = {text: _safe(text, index) for index, text in enumerate(dict.fromkeys([*inputs, *into.values()]))}
         self.names = {node: parameters[text] for text, node in inputs.items()}
         self.given = set(self.names)
         self.lives.home = {node: node for node in self.names}
@@ -240,7 +240,7 @@ class NumPy(Writer):
         """Return the lines that find the number of rows, and the working arrays for it."""
         lines = []
         if self.layout and (count := self.page.count("m")):
-            arrays = ", ".join(f"m{place}" for place in range(count))
+            arrays = ", ".join(f"m{index}" for index in range(count))
             lines.append(f"    {arrays}{',' if count == 1 else ''} = memory[rows]")
         lines = [*self.rows_line(inputs.values(), lines), *lines]
         if self.layout:  # arithmetic with an array of no axes is slow
@@ -664,8 +664,8 @@ class _Loop:
                 writer.slots[last], writer.slots[free] = writer.slots[free], writer.slots[last]
             writer.free_array(free)
 
-    def _begin_sum(self, place: int) -> None:
-        output, key = self.body.outputs[place], (self.node, place)
+    def _begin_sum(self, index: int) -> None:
+        output, key = self.body.outputs[index], (self.node, index)
         if output.shape:
             self.writer.names[key] = self.writer.array(key, output.shape, output.kind)
             self.writer.page.line(f"{self.writer.names[key]}.fill(0)")
@@ -673,22 +673,22 @@ class _Loop:
             self.writer.names[key] = self.writer.page.name("s")
             self.before.append((self.writer.names[key], "real(0.0)"))
 
-    def _begin_state(self, place: int) -> None:
-        writer, output, key = self.writer, self.body.outputs[place], (self.node, place)
-        name = writer.names[key] = writer.names[self.body.states[place]] = writer.page.name("s")
-        first = writer.text(self.node.args[place])
-        stack = shared_stack(self.node, place)
+    def _begin_state(self, index: int) -> None:
+        writer, output, key = self.writer, self.body.outputs[index], (self.node, index)
+        name = writer.names[key] = writer.names[self.body.states[index]] = writer.page.name("s")
+        first = writer.text(self.node.args[index])
+        stack = shared_stack(self.node, index)
         if not output.shape:
             self.before.append((name, first))
-        elif stack != place:
+        elif stack != index:
             self.before.append((name, first))
             self.after.append((name, self.targets[stack]))
         else:
             arrays = [writer.array(home, output.shape, output.kind) for home in (key, (*key, "next"))]
-            self.targets[place] = f"n{name[1:]}"
+            self.targets[index] = f"n{name[1:]}"
             writer.page.line(f"{arrays[0]}[...] = {first}")
-            self.before += [(name, arrays[0]), (self.targets[place], arrays[1])]
-            self.after += [(name, self.targets[place]), (self.targets[place], name)]
+            self.before += [(name, arrays[0]), (self.targets[index], arrays[1])]
+            self.after += [(name, self.targets[index]), (self.targets[index], name)]
 
     def _aim(self) -> list[int]:
         """Have the step write what it can straight into the stacks and the new states."""

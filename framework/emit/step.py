@@ -135,12 +135,12 @@ class Passes:
             dx = gradients[len(numbers) :]
             back[pattern] = lowering.add(seeds.values()), dx + gradients[: len(numbers)]
         self._back = back.get(plain)
-        results = {f"a{place}": node for place, node in enumerate(a)}
-        results |= {f"h{place}": node for place, node in enumerate(h) if node not in (None, *self._inputs)}
+        results = {f"a{index}": node for index, node in enumerate(a)}
+        results |= {f"h{index}": node for index, node in enumerate(h) if node not in (None, *self._inputs)}
         before = dict(zip(graph.numbers, self._inputs, strict=False))
         new = {name: node for name, node in zip(graph.buffers, buffers, strict=True) if node is not before[name]}
         self.changed = [*new] if graph.training else []
-        results |= {f"buffer{place}": new[name] for place, name in enumerate(self.changed)}
+        results |= {f"buffer{index}": new[name] for index, name in enumerate(self.changed)}
         self._saved = _read_by(results.values(), {*self._inputs}, back.values())
         results |= _named("saved", self._saved)
         results |= {} if len(results) > 1 else {"none": 0.0}  # always a tuple
@@ -163,7 +163,7 @@ class Passes:
             seeds, gradients = self._back
             first = 0 if input_gradient else len(self.graph.x)
             outputs = _named("d", gradients[first:], first)
-            into = {f"d{place}": f"into{place}" for place in range(len(self.graph.x), len(gradients))}
+            into = {f"d{index}": f"into{index}" for index in range(len(self.graph.x), len(gradients))}
             inputs = _named("seed", seeds) | _named("i", self._inputs) | _named("saved", self._saved)
             known = {*seeds, *(node for node in self._saved if node in self.forward.contiguous)}
             self.functions[input_gradient] = emit(outputs, inputs, name="backward", into=into, contiguous=known)
@@ -180,7 +180,7 @@ class Passes:
         seeds, gradients = self._derived[graph.pattern]
         totals = graph.join(lowering, self.ends, seeds)
         outputs = _named("total", totals) | _named("d", lowering.add(gradients))
-        into = {name: f"into{place}" for place, name in enumerate([*outputs][len(totals) :])}
+        into = {name: f"into{index}" for index, name in enumerate([*outputs][len(totals) :])}
         outputs = outputs if into else outputs | {"none": 0.0}  # always a tuple
         given = [node if isinstance(node, Node) else lowering.graph.input("unread", ()) for node in self.results]
         inputs = _named("i", self._inputs) | _named("r", given) | _named("data", data)
@@ -283,7 +283,7 @@ class Pass:
     def h(self) -> list[Any]:
         """The arguments of the activations that end them, or None."""
         values = (*self.arguments, *self.results)
-        return [None if place is None else values[place] for place in self.passes.sources]
+        return [None if source is None else values[source] for source in self.passes.sources]
 
     @property
     def buffers(self) -> tuple[Any, ...]:
@@ -368,7 +368,7 @@ def draw_numbers(graph: ModelGraph, key: tuple[int, ...] | None, rows: int) -> l
 
 
 def _named(prefix: str, nodes: Iterable[Any], first: int = 0) -> dict[str, Any]:
-    return {f"{prefix}{place}": node for place, node in enumerate(nodes, first)}
+    return {f"{prefix}{index}": node for index, node in enumerate(nodes, first)}
 
 
 def _read_by(results: Iterable[Any], given: set[Node], backward: Iterable[tuple[list[Node], list[Node]]]) -> list[Node]:
@@ -418,7 +418,7 @@ class StepProgram:
         self._has_h = [node is not None for node in model.h]
         results |= _named("a", step.a) | _named("h", step.h) if kept else {}
         gradients = _named("d", step.gradients)
-        into = {name: f"into{place}" for place, name in enumerate(gradients)}
+        into = {name: f"into{index}" for index, name in enumerate(gradients)}
         results = {"total": step.total, "none": 0.0} if len(results) == 1 else results  # always a tuple
         self.function = emit(results | gradients, _named("i", inputs), name="step", into=into, share=True)
 

@@ -181,9 +181,9 @@ class _Writer:
         if op == "softmax" and node in self.outputs.values():
             template, binding = _SOFTMAX[self.latex], 2
         texts = []
-        for place, (arg, (made, tightness)) in enumerate(zip(args, parts, strict=True)):
+        for index, (arg, (made, tightness)) in enumerate(zip(args, parts, strict=True)):
             inner = arg.op if isinstance(arg, Node) else ""
-            bound = self._bound(op, template, place, inner, made)
+            bound = self._bound(op, template, index, inner, made)
             brackets = rf"\left({made}\right)" if self.latex else f"({made})"
             texts.append(brackets if tightness < bound else made)
             binding = 2 if op == "negative" and bound == tightness == 2 else binding
@@ -191,21 +191,21 @@ class _Writer:
             binding = 1 if template.endswith(" {0}") else 4 if "^" in template[:4] or "}_" in template else binding
         return template.format(*texts, **self._fields(node, texts)), binding
 
-    def _bound(self, op: str, template: str, place: int, inner: str, made: str) -> int:
+    def _bound(self, op: str, template: str, index: int, inner: str, made: str) -> int:
         """Return how tightly an argument, made by the operation ``inner``, must bind to go without brackets."""
         binding = OPERATIONS[op].binding
         if op == "negative" and inner in ("multiply", "divide"):
             return 2
-        start = template.find(f"{{{place}}}")
+        start = template.find(f"{{{index}}}")
         if start < 0 or (self.latex and template[start - 1 : start] == "{"):
             return 0  # enclosed, as in a fraction
         if start == 0 and binding > 3:
             return 5  # before a power or an index
         if binding == 5:
             return 2 if self.latex and start > 0 and template.endswith(" {0}") else 0
-        if self.latex and place == 1 and made.startswith("-"):
+        if self.latex and index == 1 and made.startswith("-"):
             return 5  # a sign after an operator
-        grouped = place == 1 and op in _RIGHT and (op != "multiply" or inner in _RIGHT - {"multiply", "divide"})
+        grouped = index == 1 and op in _RIGHT and (op != "multiply" or inner in _RIGHT - {"multiply", "divide"})
         grouped |= op == "matmul" and inner in _RIGHT - {"matmul"}
         return max(binding, 1) + grouped
 

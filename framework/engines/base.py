@@ -155,11 +155,11 @@ class Engine:
         if rows_in(batch[1]) <= self.part_rows:
             return self.fill(batch, count, key, slot)
         sums: Sums = {}
-        for place, start in enumerate(range(0, rows_in(batch[1]), self.part_rows)):
+        for index, start in enumerate(range(0, rows_in(batch[1]), self.part_rows)):
             part = rows_of_batch(batch, slice(start, start + self.part_rows))
-            before = slot.gradient.copy() if place else None
+            before = slot.gradient.copy() if index else None
             try:
-                add_sums(sums, self.fill(part, count, (*key, place) if place else key, slot))
+                add_sums(sums, self.fill(part, count, (*key, index) if index else key, slot))
             except DivergedError as error:
                 error.row += start
                 raise

@@ -98,8 +98,8 @@ class Update:
         columns = () if self._compute is None else self._compute(rates, steps)
         columns = columns if self._outside != 1 else (columns,)
         table = np.empty((len(rates), len(self.numbers)))
-        for place, column in enumerate((*columns, *self._constants)):
-            table[:, place] = column
+        for index, column in enumerate((*columns, *self._constants)):
+            table[:, index] = column
         return table
 
 
@@ -177,7 +177,7 @@ class Plan:
         model = graph.model
         names = [*(f"data {name}" for name in (*model.x, *graph.loss.data))]
         names += [f"number {name}" for name in model.numbers]
-        names += [f"draw {place}" for place in range(len(model.draws))]
+        names += [f"draw {index}" for index in range(len(model.draws))]
         self.inputs = dict(zip(names, inputs, strict=True))
         self.kept = nodes_in([*self.step.h, *self.step.a]) if keeps else []
 
@@ -278,7 +278,7 @@ def planned(
     """
     model, loss, optimizer = run.model, run.loss_function, run.optimizer
     metrics = traced_metrics(figures, model)
-    formulas = [(each.path, each.formula) for each in metrics]
+    formulas = [(metric.path, metric.formula) for metric in metrics]
     if loop := overrides_loop(loss):
         raise CannotLower(f"{loop} replaces that of its base class")
     recipe, reason, groups = optimizer.recipe, within, list[Group]()

@@ -190,7 +190,7 @@ def _rehearse(optimizer: Optimizer, dtype: str, update: Lowered) -> Lowered:
 
 def _update(optimizer: Optimizer, graph: Graph, learning_rate: float | Schedule) -> Lowered:
     """Return the record of ``update``, with this learning rate in the optimizer's settings."""
-    memory = [f"memory_{place}" for place in range(len(optimizer.memory))]  # a user's names might be used in the source
+    memory = [f"memory_{index}" for index in range(len(optimizer.memory))]  # a user's names might be used in the source
     shapes = {"values": (graph.rows,), "gradients": (graph.rows,), "rate": (), "step": ()}
     shapes |= dict.fromkeys(memory, (graph.rows,))
     inputs = {name: graph.input(name, shape) for name, shape in shapes.items()}

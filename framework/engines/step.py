@@ -173,9 +173,9 @@ class _Form:
         arrays = [x, y] if type(x) is not dict and type(y) is not dict else [*leaves(x), *leaves(y)]
         if weight is not None:
             arrays.append(weight)
-        for place, array in enumerate(arrays):
+        for index, array in enumerate(arrays):
             if (array.dtype is not dtype and array.dtype.kind == "f") or not array.flags.c_contiguous:
-                arrays[place] = np.ascontiguousarray(array, dtype if array.dtype.kind == "f" else None)
+                arrays[index] = np.ascontiguousarray(array, dtype if array.dtype.kind == "f" else None)
         drawn = draw_numbers(graph, key, rows_in(y)) if graph.draws else ()
         return [memory, *arrays, dtype.type(count), *self._numbers, *drawn, *into]
 

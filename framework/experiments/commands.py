@@ -92,11 +92,11 @@ def _command(function: Command) -> Command:
         folder = None if settable else options.get("folder")
         with answering(None if folder is None else str(Path(folder) / SETTINGS)):
             context = click.get_current_context()
-            for each in context.command.params:
-                value = options.get(each.name or "")
+            for param in context.command.params:
+                value = options.get(param.name or "")
                 if "" in (value if isinstance(value, tuple) else (value,)):
                     said = "expected a text; got an empty one, perhaps of a variable that is not set"
-                    raise click.ClickException(f"{each.get_error_hint(context)}: {said}")
+                    raise click.ClickException(f"{param.get_error_hint(context)}: {said}")
             _import(imports)
             return function(**options)
 

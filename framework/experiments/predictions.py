@@ -193,9 +193,9 @@ def _columns(
         chosen = np.array(classes)[places_of(prediction, activation, classes, "predict")]
         shares = np.column_stack([1 - flat, flat]) if flat.shape[1] == 1 else flat
         return {targets[0]: chosen, **{f"{targets[0]}={name}": shares[:, n] for n, name in enumerate(classes)}}
-    several = [f"{targets[0]}.{place}" for place in range(flat.shape[1])]
+    several = [f"{targets[0]}.{index}" for index in range(flat.shape[1])]
     names = targets if len(targets) == flat.shape[1] else several
-    return {name: flat[:, place] for place, name in enumerate(names)}
+    return {name: flat[:, index] for index, name in enumerate(names)}
 
 
 def written(path: Path, found: Iterator[dict[str, Any]], about: Mapping[str, str] | None = None) -> int:

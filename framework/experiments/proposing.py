@@ -296,7 +296,7 @@ def _require_header(table: CSV, again: Sequence[str]) -> None:
     if (table.header is None and numbers) and (
         not enough or any(name in rows.column(name).to_pylist() for name in rows.column_names)
     ):
-        columns = [f"column{place}" for place in range(1, len(names) + 1)]
+        columns = [f"column{index}" for index in range(1, len(names) + 1)]
         command = [*again[:4], columns[names.index(table.targets[0])], *again[5:]]
         settings = {"header": columns} | ({} if table.delimiter == "," else {"delimiter": table.delimiter})
         raise DataError(

@@ -117,7 +117,7 @@ def _formula(_writer: Writer, column: _Column, step: ColumnStep) -> _Column:
         raise SettingsError(
             f"{type(step).__name__} writes its own 'apply', which has no graph; write 'formula' instead"
         )
-    arrays = [step.formula(column.numbers[:, place], place) for place in range(column.numbers.shape[1])]
+    arrays = [step.formula(column.numbers[:, index], index) for index in range(column.numbers.shape[1])]
     return replace(column, numbers=np.stack(arrays, axis=1))
 
 

@@ -346,14 +346,14 @@ class Readable(Writer):
         count = len(body.states)
         step = lines.name("t")
         read = {part.attributes["index"] for part in self.uses if part.op == "part" and part.args[0] is node}
-        for place, state in enumerate(body.states):
-            name = self.names[state] = self.names[node, place] = lines.name("state")
-            lines.line(f"{name} = {self.cast(state, node.args[place : place + 1])[0]}")
+        for index, state in enumerate(body.states):
+            name = self.names[state] = self.names[node, index] = lines.name("state")
+            lines.line(f"{name} = {self.cast(state, node.args[index : index + 1])[0]}")
             self.plain.add(state)
-        for place in range(count, count + body.stacked):
-            if place in read:
-                output = body.outputs[place]
-                self.names[node, place] = name = lines.name("stack")
+        for index in range(count, count + body.stacked):
+            if index in read:
+                output = body.outputs[index]
+                self.names[node, index] = name = lines.name("stack")
                 lines.line(f"{name} = np.empty({self.shape((steps, *output.shape))}, {self.dtype(output.kind)})")
         order = f"range({steps})"
         lines.line(f"for {step} in {f'reversed({order})' if node.attributes['reverse'] else order}:")
@@ -362,9 +362,9 @@ class Readable(Writer):
             self.names[entry] = f"{self.text(sequence, TIGHT)}[{step}]"
             self.plain.add(entry)
         self.write(self.lives.orders[node])
-        for place in range(count, count + body.stacked):
-            if place in read:
-                lines.line(f"{self.names[node, place]}[{step}] = {self.text(body.outputs[place])}")
+        for index in range(count, count + body.stacked):
+            if index in read:
+                lines.line(f"{self.names[node, index]}[{step}] = {self.text(body.outputs[index])}")
         left = [self.names[state] for state in body.states]
         right = [self.cast(state, [output])[0] for state, output in zip(body.states, body.outputs, strict=False)]
         lines.line(f"{', '.join(left)} = {', '.join(right)}")

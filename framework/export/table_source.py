@@ -229,7 +229,7 @@ class TableSource:
                 raise SettingsError(f"export_python: column {label!r}: {error}") from None
             if column.ids:
                 found[label] = column.ids
-            columns += [*(f"present({each}, {label!r})" for each in column.numbers), *column.indicators]
+            columns += [*(f"present({number}, {label!r})" for number in column.numbers), *column.indicators]
             columns += column.flags
         self.lines.line("")
         if columns:
@@ -286,10 +286,10 @@ class TableSource:
             return []
         saved, self.lines.lines = self.lines.lines, []
         names = []
-        for place, (label, steps) in enumerate(targets):
+        for index, (label, steps) in enumerate(targets):
             name = self.lines.name("target")
             self.lines.comment(label)
-            self.lines.line(f"{name} = {value if single else f'{value}[:, {place}]'}.astype(np.float64)")
+            self.lines.line(f"{name} = {value if single else f'{value}[:, {index}]'}.astype(np.float64)")
             for step in [] if any(isinstance(step, Classes) for step in steps) else reversed(steps):
                 try:
                     self.inverse(step, name)
@@ -437,8 +437,8 @@ def _formula(column: _Column, step: ColumnStep) -> None:
         raise SettingsError(
             f"{type(step).__name__} writes its own 'apply', which is not a formula; write 'formula' instead"
         )
-    for place, name in enumerate(column.numbers):
-        column.source.formula(step, functools.partial(step.formula, place=place), name, name)
+    for index, name in enumerate(column.numbers):
+        column.source.formula(step, functools.partial(step.formula, place=index), name, name)
 
 
 _STEPS: dict[type[ColumnStep], Callable[[_Column, Any], None]] = {

@@ -136,7 +136,7 @@ class Writer:
         computed = [node for node in fixed if node not in numbers]
         if computed:
             found = emit(
-                {str(place): node for place, node in enumerate(computed)},
+                {str(index): node for index, node in enumerate(computed)},
                 {name: node for node, (name, _) in numbers.items()},
                 memory=False,
             )(*(value.astype(self._dtypes[node.kind]) for node, (_, value) in numbers.items()))

@@ -340,7 +340,7 @@ def signature(outputs: Iterable[Any]) -> tuple[Any, ...]:
     """Return a key that is equal for two traces of a formula: all but the stand-in for the number of rows."""
     outputs = list(outputs)
     nodes = ordered(outputs)
-    places = {node: place for place, node in enumerate(nodes)}
+    places = {node: index for index, node in enumerate(nodes)}
 
     def shown(value: Any, graph: Graph) -> Any:
         if type(value) is Node:

@@ -140,8 +140,8 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
         if not sizes[0]:
             raise ShapeError(f"loop: the sequence has no steps, axis {axis} of {np.shape(sequences[0])}")
         outputs = []
-        for place in range(sizes[0]):
-            state, output = made(state, [np.take(part, place, axis) for part in sequences])
+        for index in range(sizes[0]):
+            state, output = made(state, [np.take(part, index, axis) for part in sequences])
             outputs.append(output)
         return state, np.stack(outputs, axis)
     graph = symbols[0].graph
@@ -161,7 +161,7 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
     if kept != found:
         raise ShapeError(f"loop: the state must keep its shape and kind, {kept}; step returned {found}")
     node = looped(graph, Body(states, entries, results, 1), [*firsts, *moved], moved[0].shape[0])
-    parts = [Symbol(part(node, place)) for place in range(len(results))]
+    parts = [Symbol(part(node, index)) for index in range(len(results))]
     last = tuple(parts[:-1]) if isinstance(state, tuple) else parts[0]
     return last, np.moveaxis(parts[-1], 0, axis)  # type: ignore[type-var]
 
@@ -224,7 +224,7 @@ def reverse_loop(node: Node, given: dict[int, Node], gradients: Callable[..., li
     back = Body(state_gradients, [*stacked_gradients.values(), *kept, *entries], found, len(body.entries))
     moving = [
         *(given.get(place) or graph.filled(0.0, output.shape) for place, output in enumerate(body.outputs[:count])),
-        *(given[place] for place in stacked_gradients),
+        *(given[gradient] for gradient in stacked_gradients),
         *(part(node, start + place) for place in range(len(kept))),
         *(node.args[count + body.entries.index(entry)] for entry in entries),
     ]

@@ -136,7 +136,7 @@ def expand(new: Graph, node: Node, args: tuple[Any, ...], rule_of: Callable[[lis
         rule_of: (the operations, the result) -> the rule that rewrites them.
     """
     apart = Graph(new.dtype, new.rows)
-    inputs = [apart.input(str(place), arg.shape, arg.kind) for place, arg in enumerate(node.args)]
+    inputs = [apart.input(str(index), arg.shape, arg.kind) for index, arg in enumerate(node.args)]
     output = value_of(OPERATIONS[node.op].lowered(*map(Symbol, inputs), **node.attributes))  # type: ignore[misc]
     known: dict[Node, Any] = dict(zip(inputs, args, strict=True))
     return rewrite_into(new, [output], known, rule_of(ordered([output]), output))[0]
@@ -196,7 +196,7 @@ def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> 
         return new.add("reshape", total, shape=node.shape)
     if x.ndim > 2 and 0 < math.prod(x.shape[axis] for axis in axes) <= _SHORT:
         for axis in axes:
-            parts = [_slice(new, x, axis, place, place + 1) for place in range(x.shape[axis])]
+            parts = [_slice(new, x, axis, index, index + 1) for index in range(x.shape[axis])]
             x = parts[0]
             for part in parts[1:]:
                 x = new.add("add", x, part)
@@ -288,7 +288,7 @@ def einsum_by_pairs(new: Graph, node: Node, args: tuple[Any, ...], contract: Con
     while len(factors) > 2:
         pairs = [(i, j) for j in range(len(factors)) for i in range(j)]
         i, j = min(pairs, key=lambda pair: math.prod(_sizes(factors[pair[0]], factors[pair[1]]).values()))
-        rest = [factor for place, factor in enumerate(factors) if place not in (i, j)]
+        rest = [factor for index, factor in enumerate(factors) if index not in (i, j)]
         needed = set(output).union(*(factor.letters for factor in rest))
         kept = "".join(c for c in dict.fromkeys(factors[i].letters + factors[j].letters) if c in needed)
         factors = [*rest, Factor(kept, _product(new, factors[i], factors[j], kept, contract))]
@@ -572,8 +572,8 @@ class _Loop:
         """Return the new value of each output of the loop."""
         count, stacked = len(self.states), len(self.states) + self.body.stacked
         after = [
-            self._stacked_after(output) if place < stacked else self._summed_after(output)
-            for place, output in enumerate(self.outputs[count:], count)
+            self._stacked_after(output) if index < stacked else self._summed_after(output)
+            for index, output in enumerate(self.outputs[count:], count)
         ]
         sums = [output for output, made in zip(self.outputs[count:], after, strict=True) if made is None]
         outputs = [*self.outputs[:count], *self.stacks, *sums]
@@ -586,7 +586,7 @@ class _Loop:
         )
         kept = iter(range(count + len(self.stacks), len(outputs)))
         return [
-            *(part(self.loop, place) for place in range(count)),
+            *(part(self.loop, index) for index in range(count)),
             *(part(self.loop, next(kept)) if made is None else made() for made in after),
         ]
 

@@ -102,10 +102,10 @@ def nodes_in(values: Iterable[Any]) -> list[Node]:
 def operands(node: Node) -> list[Any]:
     """Return the arguments, with a number in place of an array filled with it, where NumPy broadcasts it."""
     values = list(node.args)
-    for place, value in enumerate(values):
-        rest = [other.shape for n, other in enumerate(values) if n != place and isinstance(other, Node)]
+    for index, value in enumerate(values):
+        rest = [other.shape for n, other in enumerate(values) if n != index and isinstance(other, Node)]
         if isinstance(value, Node) and value.fill is not None and rest:
-            values[place] = value.fill if common_shape(*rest) == node.shape else value
+            values[index] = value.fill if common_shape(*rest) == node.shape else value
     return values
 
 

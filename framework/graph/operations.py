@@ -398,14 +398,14 @@ def _einsum_shape(graph: Any, *shapes: Shape, subscripts: str) -> Shape:
 def _einsum(g: Any, y: Any, *args: Any, subscripts: str) -> Any:
     inputs, output = subscripts.split("->")
     terms = inputs.split(",")
-    return tuple(_einsum_part(g, place, x, terms, output, args) for place, x in enumerate(args))
+    return tuple(_einsum_part(g, index, x, terms, output, args) for index, x in enumerate(args))
 
 
-def _einsum_part(g: Any, place: int, x: Any, terms: list[str], output: str, args: tuple[Any, ...]) -> Any:
+def _einsum_part(g: Any, index: int, x: Any, terms: list[str], output: str, args: tuple[Any, ...]) -> Any:
     """Return the gradient of one argument: the product of ``g`` with the other arguments."""
-    others = [(term, arg) for n, (term, arg) in enumerate(zip(terms, args, strict=True)) if n != place]
+    others = [(term, arg) for n, (term, arg) in enumerate(zip(terms, args, strict=True)) if n != index]
     known = set(output).union(*(term for term, _ in others))
-    mine = terms[place]
+    mine = terms[index]
     have = "".join(letter for letter in mine if letter in known)
     part = np.einsum(f"{','.join([output, *(term for term, _ in others)])}->{have}", g, *(arg for _, arg in others))
     if have != mine:  # letters that only this argument has were summed over

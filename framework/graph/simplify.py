@@ -46,19 +46,19 @@ def _narrow(graph: Graph, op: str, *args: Any) -> Any:
     """Leave out a broadcast_to or reshape where NumPy broadcasts the argument by itself."""
     whole = common_shape(*(arg.shape for arg in args if isinstance(arg, Node)))
     new = list(args)
-    for place, arg in enumerate(args):
+    for index, arg in enumerate(args):
         if matching(arg, "broadcast_to"):
-            rest = [other.shape for n, other in enumerate(new) if n != place and isinstance(other, Node)]
+            rest = [other.shape for n, other in enumerate(new) if n != index and isinstance(other, Node)]
             inner = arg.args[0]
             if rest and common_shape(*rest, *([inner.shape] if isinstance(inner, Node) else [])) == whole:
-                new[place] = inner
-        given = new[place]
+                new[index] = inner
+        given = new[index]
         if matching(given, "reshape") and given.ndim <= len(whole):
             inner = given.args[0]
             longer, shorter = sorted((inner.shape, given.shape), key=len, reverse=True)
             if inner.ndim <= len(whole) and longer == (1,) * (len(longer) - len(shorter)) + shorter:
-                rest = [other.shape for n, other in enumerate(new) if n != place and isinstance(other, Node)]
-                new[place] = inner if common_shape(inner.shape, *rest) == whole else given
+                rest = [other.shape for n, other in enumerate(new) if n != index and isinstance(other, Node)]
+                new[index] = inner if common_shape(inner.shape, *rest) == whole else given
     return graph.add(op, *new) if any(a is not b for a, b in zip(new, args, strict=True)) else None
 
 

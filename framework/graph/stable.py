@@ -585,7 +585,7 @@ def _shifted(x: Any, *, axes: Any) -> Any:
 def _cross_entropy(x: Any, *, axes: Any, keepdims: bool) -> Any:
     """Return a sum with the terms t log(softmax(z)) apart, each as one node."""
     terms = _terms(x)
-    for place, (sign, term) in enumerate(terms):
+    for index, (sign, term) in enumerate(terms):
         for t, form in _orders(term, "multiply"):
             if not matching(form, "log_softmax") or form.attributes["axes"] != axes or form.shape != x.shape:
                 continue
@@ -593,7 +593,7 @@ def _cross_entropy(x: Any, *, axes: Any, keepdims: bool) -> Any:
             is_whole = math.isclose(_sum_of(target, axes), 1.0)
             total = _make("expected_log_softmax", z, target, axes=axes, whole=is_whole)
             shape = total.shape if keepdims else tuple(n for axis, n in enumerate(x.shape) if axis not in axes)
-            total, others = _signed(sign, _make("reshape", total, shape=shape)), [*terms[:place], *terms[place + 1 :]]
+            total, others = _signed(sign, _make("reshape", total, shape=shape)), [*terms[:index], *terms[index + 1 :]]
             if not others:
                 return total
             rest = _total((s, x.graph.add("broadcast_to", other, shape=x.shape)) for s, other in others)

@@ -229,7 +229,7 @@ class Symbol(NDArrayOperatorsMixin):
             refuse("a loop over a number", "use NumPy functions")
         if self.graph.rows_in(self.shape[0]):
             refuse("a loop over the rows", "use NumPy functions on whole arrays: the number of rows is not fixed")
-        return (self[place] for place in range(self.shape[0]))
+        return (self[index] for index in range(self.shape[0]))
 
     def __bool__(self) -> NoReturn:
         """Refuse."""

@@ -244,7 +244,7 @@ def _key(traced: Traced) -> tuple[Any, ...]:
         written = None
         if call.pullback is not None:
             scratch = Graph(graph.dtype, graph.rows)
-            given = [Symbol(scratch.input(f"{place}", node.shape)) for place in range(3)]
+            given = [Symbol(scratch.input(f"{index}", node.shape)) for index in range(3)]
             with np.errstate(all="ignore"):
                 written = scratch.key_of([value_of(call.pullback(*given))])
         calls.append((node.place, call.argument.place, call.activation, written))

@@ -283,7 +283,7 @@ class ROCAUC(WholeMetric):
         labels = true_classes(self, target, prediction)
         if is_single(prediction):
             return _area(prediction.reshape(-1), labels == 1, weight, 1)
-        each = [_area(scores, labels == place, weight, place) for place, scores in enumerate(prediction.T)]
+        each = [_area(scores, labels == index, weight, index) for index, scores in enumerate(prediction.T)]
         return math.fsum(each) / len(each)
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:

@@ -364,9 +364,9 @@ class Composite(Model):
         """Return the key that the children's numbers are drawn from."""
         return place or (0,)
 
-    def _child_key(self, key: tuple[int, ...], place: int) -> tuple[int, ...]:
+    def _child_key(self, key: tuple[int, ...], index: int) -> tuple[int, ...]:
         """Return the key of a child's random numbers."""
-        return (*key, place)
+        return (*key, index)
 
     def _key_of_call(self, key: tuple[int, ...], name: str, number: int) -> tuple[int, ...]:
         """Return the key of one of several calls of a child, each of which has random numbers of its own."""

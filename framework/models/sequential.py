@@ -72,7 +72,7 @@ class Sequential(Composite):
         return cls(*layers, **{name: value for name, value in settings.items() if name != "layers"})
 
     def children(self) -> Mapping[str, Model | Activation]:
-        return {str(place): layer for place, layer in enumerate(self.layers)}
+        return {str(index): layer for index, layer in enumerate(self.layers)}
 
     @property
     def chain(self) -> Mapping[str, Model]:
@@ -81,12 +81,12 @@ class Sequential(Composite):
     def _connect(self) -> None:
         gives, front = self._first.open_shape, None
         same_axes = is_open(gives)  # whether the open axes of ``gives`` are those of the samples
-        for place, part in enumerate(self.parts.values()):
-            if place and not part.takes(gives):
+        for index, part in enumerate(self.parts.values()):
+            if index and not part.takes(gives):
                 gives = closed(gives) if same_axes else gives
                 raise ShapeError(
-                    f"Sequential: layer {place - 1} gives {shown(gives)} but layer {place} takes "
-                    f"{shown(part.input_shape)}{self._advice_for(place, gives)}"
+                    f"Sequential: layer {index - 1} gives {shown(gives)} but layer {index} takes "
+                    f"{shown(part.input_shape)}{self._advice_for(index, gives)}"
                 )
             takes = narrowed(gives, part.open_shape)
             if same_axes and not is_open(takes):
@@ -95,9 +95,9 @@ class Sequential(Composite):
             same_axes = same_axes and is_open(takes) and is_open(gives) and gives != (...,)
         object.__setattr__(self, "_front", front)
 
-    def _advice_for(self, place: int, gives: Any) -> str:
+    def _advice_for(self, index: int, gives: Any) -> str:
         """Return the advice for a layer that does not take what the layer before it gives."""
-        layer, *earlier = [*self.parts.values()][place::-1]
+        layer, *earlier = [*self.parts.values()][index::-1]
         if isinstance(layer.input_shape, dict):
             return layer.advice(gives)
         if isinstance(gives, dict):
@@ -106,7 +106,7 @@ class Sequential(Composite):
             for back, before in enumerate(earlier, 1):
                 for _, inner in before.placed():
                     if getattr(inner, "returns", None) == "last":
-                        return f"; write {inner._label}(..., returns='all') in layer {place - back}"
+                        return f"; write {inner._label}(..., returns='all') in layer {index - back}"
         return layer.advice(gives)
 
     def advice(self, shape: Any) -> str:
@@ -151,11 +151,11 @@ class Sequential(Composite):
 
     def settle(self, shape: Any) -> Any:
         gives = shape
-        for place, part in enumerate(self.parts.values()):
+        for index, part in enumerate(self.parts.values()):
             try:
                 gives = part.infer_shape(gives, settle=True)
             except ShapeError as error:
-                raise ShapeError(f"layer {place}: {error}") from None
+                raise ShapeError(f"layer {index}: {error}") from None
         return gives
 
     @property

@@ -175,7 +175,7 @@ class Program:
             node = self.definition(name, self.real)
             if node is None:
                 raise KernelError(f"a kernel without a function {name}")
-            arguments = tuple(self.type(each.annotation, name) for each in node.args.args)
+            arguments = tuple(self.type(arg.annotation, name) for arg in node.args.args)
             self._made[name] = Signature(arguments, self.type(node.returns, name) if node.returns else "void")
             if name in self._functions or name not in self._apart:
                 self._texts.append(_Function(self, node, self._made[name]).text())
@@ -635,7 +635,7 @@ class _Function(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> Any:
         if not isinstance(node.func, ast.Name) or node.keywords:
             raise self._error(f"no call {ast.unparse(node)}")
-        arguments, where = [self.visit(each) for each in node.args], self.where
+        arguments, where = [self.visit(arg) for arg in node.args], self.where
         own = self.program.defines(node.func.id)
         built_in = None if own else getattr(self, f"_{node.func.id}_of", None)
         try:
@@ -649,7 +649,7 @@ class _Function(ast.NodeVisitor):
         known = self.program.definition(name, self._kind(arguments))
         if known is None:
             return self._elementwise(name, arguments)
-        names = [each.arg for each in known.args.args]
+        names = [arg.arg for arg in known.args.args]
         if _annotated(known):
             kinds = self.program.signature(name)
             given = [self._argument(*pair) for pair in zip(arguments, kinds.arguments, strict=True)]
@@ -755,7 +755,7 @@ class _Function(ast.NodeVisitor):
         bits = [self._binary(ast.BitAnd(), flip, Value("literal", which)) for which in (1, 2)]
         flips = [self._compared(ast.NotEq(), bit, zero) for bit in bits]
         orders = [self._chosen(each, Value("literal", 112), Value("literal", 111)) for each in flips]
-        words = [("i32", 101), *(("i32", self._converted(each, "i32").name) for each in orders)]
+        words = [("i32", 101), *(("i32", self._converted(order, "i32").name) for order in orders)]
         sizes = [("i64", each.name) for each in (m, n, k)]
         left = [("ptr", a.name), ("i64", row_a.name), ("ptr", b.name), ("i64", row_b.name)]
         ends = [("ptr", c.name), ("i64", row_c.name)]

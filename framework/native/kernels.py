@@ -92,7 +92,7 @@ _INDEXED = 10_000
 def _libraries(files: list[str]) -> list[bytes] | None:
     """Return the contents of object files, or None if one is missing."""
     contents = [*map(read, files)]
-    return None if None in contents else [each for each in contents if each is not None]
+    return None if None in contents else [content for content in contents if content is not None]
 
 
 def _made(program: Program, *entries: str, libraries: Iterable[str] = ()) -> bytes:

@@ -136,7 +136,9 @@ class Function:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it with flat C-contiguous arrays of the right dtype, and numbers."""
-        return self._native(*(_address(each) if isinstance(each, np.ndarray) else each for each in arguments))
+        return self._native(
+            *(_address(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments)
+        )
 
     def at(self, *arguments: Any) -> partial[Any]:
         """Return the function with its first arguments fixed: numbers, and arrays as ``located`` gives them."""

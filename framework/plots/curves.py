@@ -60,11 +60,11 @@ def learning_curves(
     axis = style.open_frame(style.axes(axis, "learning_curves"))
     twin = style.second(axis) if right else None
     handles = []
-    for place, key in enumerate((*keys, *right)):
-        on = axis if twin is None or place < len(keys) else twin
+    for index, key in enumerate((*keys, *right)):
+        on = axis if twin is None or index < len(keys) else twin
         for name, dash in ((key, "-"), (f"val_{key}", style.DASHED)):
             if name in columns:
-                handles += on.plot(epochs, columns[name], linestyle=dash, label=name, **style.line(place, len(epochs)))
+                handles += on.plot(epochs, columns[name], linestyle=dash, label=name, **style.line(index, len(epochs)))
     name = f"val_{keys[0]}" if f"val_{keys[0]}" in columns else keys[0]
     row = None if mode is None and keys[0] != "loss" else place_of_best(columns[name], mode or "min")
     if row is not None:
@@ -105,7 +105,7 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
                 "plots.compare_runs: argument 'runs' must be a dict of runs by name, or a list of runs; got "
                 f"{brief(runs)}"
             )
-        runs = {f"run {place}": run for place, run in enumerate(runs, 1)}
+        runs = {f"run {index}": run for index, run in enumerate(runs, 1)}
     if not runs:
         raise DataError("plots.compare_runs: argument 'runs' must hold a run or more; it is empty")
     found = {}
@@ -159,8 +159,8 @@ def _apart(axis: Axes, curves: Mapping[Any, tuple[Array, Array]], label: str) ->
     """Draw epochs and values by name, each with a colour, a line style and a marker of its own."""
     style.open_frame(axis)
     handles = []
-    for place, (name, (epochs, values)) in enumerate(curves.items()):
-        look = {"linestyle": style.DASHES[place % len(style.DASHES)], **style.line(place, len(epochs))}
+    for index, (name, (epochs, values)) in enumerate(curves.items()):
+        look = {"linestyle": style.DASHES[index % len(style.DASHES)], **style.line(index, len(epochs))}
         handles += axis.plot(epochs, values, label=str(name), **look)
     style.over_epochs(axis, max(len(epochs) for epochs, _ in curves.values()))
     axis.set_ylabel(label)

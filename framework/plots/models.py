@@ -137,10 +137,10 @@ def _arranged(boxes: list[_Box]) -> list[list[_Box]]:
         box.row = max((above.row + 1 for above in box.above), default=0)
         rows += [[] for _ in range(len(rows), box.row + 1)]
         rows[box.row].append(box)
-        for place, above in enumerate(box.above):
+        for index, above in enumerate(box.above):
             for passed in range(above.row + 1, box.row):
-                box.above[place] = _Box("", [box.above[place]], row=passed)
-                rows[passed].append(box.above[place])
+                box.above[index] = _Box("", [box.above[index]], row=passed)
+                rows[passed].append(box.above[index])
     for row in rows:
         row.sort(key=lambda box: box.wanted)
         left = -math.inf
@@ -355,7 +355,7 @@ def _side_by_side(images: Array) -> Array:
     across = max(1, min(units, across))
     down = -(-units // across)
     grid = np.full((down * (height + 1) - 1, across * (channels * width + 1) - 1), np.nan)
-    for place, image in enumerate(images):
-        top, left = place // across * (height + 1), place % across * (channels * width + 1)
+    for index, image in enumerate(images):
+        top, left = index // across * (height + 1), index % across * (channels * width + 1)
         grid[top : top + height, left : left + channels * width] = np.concatenate([*image], axis=1)
     return grid

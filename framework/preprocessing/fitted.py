@@ -298,7 +298,7 @@ class FittedPreprocess(Component):
             return _back(self.target[0][1], prediction)
         if prediction.ndim != 2 or prediction.shape[1] != len(self.target):
             raise ShapeError(f"predictions must have {len(self.target)} columns, as the target; got {prediction.shape}")
-        columns = [_back(steps, prediction[:, place]) for place, (_, steps) in enumerate(self.target)]
+        columns = [_back(steps, prediction[:, index]) for index, (_, steps) in enumerate(self.target)]
         return np.stack(columns, axis=1)
 
     def summary_table(self) -> list[tuple[str, str, str, str]]:

@@ -138,7 +138,7 @@ def target_frame(y: Any, name: str) -> Frame:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{where} must be a column, an array or a list; {error}") from None
-    names = [TARGET] if len(columns) == 1 else [f"{TARGET} {place}" for place in range(len(columns))]
+    names = [TARGET] if len(columns) == 1 else [f"{TARGET} {index}" for index in range(len(columns))]
     return Frame(pa.table(dict(zip(names, columns, strict=True))), where)
 
 

@@ -237,14 +237,14 @@ class _Chain:
             return
         column, filled = raw_column(frame, label, self.where, self.kind, block.start, self.zone), False
         column = replace(column, weight=block.weight)
-        for place, step in enumerate(self.steps):
+        for index, step in enumerate(self.steps):
             step.require(column)
             if not step.open:
                 column = step.apply(column)
                 continue
             if not filled and step.missing == "refused":
                 column.require_present(*self.advice)
-            kept = self.statistics.setdefault(place, [step.statistic() for _ in column.arrays])
+            kept = self.statistics.setdefault(index, [step.statistic() for _ in column.arrays])
             step.gather(column, kept)
             if step.missing != "filled":
                 return
@@ -253,8 +253,8 @@ class _Chain:
     def learn(self) -> None:
         """Let each step learn from what it has gathered, in order."""
         filling: Column | None = None  # one row: what is filled in for missing values
-        for place, step in enumerate(self.steps):
-            statistics = self.statistics.pop(place, None)
+        for index, step in enumerate(self.steps):
+            statistics = self.statistics.pop(index, None)
             if statistics is None:
                 if step.open:
                     return
@@ -262,7 +262,7 @@ class _Chain:
                 continue
             if filling is not None:
                 step.count_missing(statistics, filling)
-            self.steps[place] = learnt = step.learnt(statistics, self.where)
+            self.steps[index] = learnt = step.learnt(statistics, self.where)
             if isinstance(learnt, Impute):
                 filling = learnt.filling(self.where, boolean=self.kind == "boolean")
 

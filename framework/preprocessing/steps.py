@@ -213,7 +213,7 @@ class ColumnStep(Component):
             DataError: The formula makes NaN of a number; names the number and the row.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            arrays = tuple(self.formula(array, place) for place, array in enumerate(column.arrays))
+            arrays = tuple(self.formula(array, index) for index, array in enumerate(column.arrays))
         for given, array in zip(column.arrays, arrays, strict=True):
             lost = np.isnan(array)
             if lost.any() and (lost := lost & ~np.isnan(given)).any():

@@ -72,13 +72,13 @@ def comparison(sides: Sequence[Side]) -> list[dict[str, Any]]:
     rows = [
         {
             "run": side.name,
-            **{name: values[place] for name, values in differing.items()},
+            **{name: values[index] for name, values in differing.items()},
             "epochs": side.epochs,
             "complete": side.complete,
             "epoch": side.row.get("epoch"),
             **{name: value for name, value in side.row.items() if name not in (*COUNTERS, "learning_rate")},
         }
-        for place, side in enumerate(sides)
+        for index, side in enumerate(sides)
     ]
     columns = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in columns} for row in rows]

@@ -114,11 +114,11 @@ def _body(runs: Sequence[Contents], rows: Sequence[Any], over: Sequence[Any], dr
         yield "<h2>Settings that vary</h2>\n"
         yield from _places(over, 0)
     yield from _curves(runs, drawn, len(over))
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if not rows:
             yield from _details(run)
         else:
-            mark = f'<span class="mark m{place % COLORS}"></span>'
+            mark = f'<span class="mark m{index % COLORS}"></span>'
             yield f'<details class="run"><summary>{mark}{_text(run.name)}</summary>\n'
             parts = "".join((*_results(run), *_details(run)))
             yield parts.replace("<h2>", "<h3>").replace("</h2>", "</h3>") + "</details>\n"
@@ -134,7 +134,7 @@ def _results(run: Contents) -> Iterator[str]:
 
 def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
     """Give a table with a column for each run, and for each baseline behind them; of more runs, with a row for each."""
-    marks = [*(f'<span class="mark m{place % COLORS}"></span>' for place in range(len(runs))), *[""] * len(rows)]
+    marks = [*(f'<span class="mark m{index % COLORS}"></span>' for index in range(len(runs))), *[""] * len(rows)]
     table: Any = [["", *(f"{mark}{_text(row['run'])}" for mark, row in zip(marks, rows[:ROWS], strict=False))]]
     for key in [key for key in rows[0] if key != "run"]:
         values = [row[key] for row in rows[:ROWS]]
@@ -174,8 +174,8 @@ def _figures(run: Contents) -> Iterator[str]:
     yield _grid("figures", f'<tr><td rowspan="2"></td>{"".join(top)}</tr>\n{heads}', lines)
 
 
-def _epoch(run: Contents, place: int) -> str:
-    return _cell(run.columns["epoch"][place]) if "epoch" in run.columns else str(place + 1)
+def _epoch(run: Contents, index: int) -> str:
+    return _cell(run.columns["epoch"][index]) if "epoch" in run.columns else str(index + 1)
 
 
 def _curves(runs: Sequence[Contents], drawn: Sequence[Any], first: int) -> Iterator[str]:
@@ -263,13 +263,13 @@ def _confusion(confusion: Confusion) -> Iterator[str]:
         return
     yield f'<p class="soft">The newest weights on {rows}. Each row is a true class, each column a predicted one.</p>\n'
     edge, lines = '<td class="edge">{}</td>'.format, []
-    for place, name in enumerate(classes):
+    for index, name in enumerate(classes):
         cells = [name]
-        for other, count in enumerate(counts[place].tolist()):
-            share = math.ceil(10 * count / true[place]) if count else 0
-            kind = " ".join([*(["hit"] if place == other else []), *([f"s{share}"] if share else [])])
+        for other, count in enumerate(counts[index].tolist()):
+            share = math.ceil(10 * count / true[index]) if count else 0
+            kind = " ".join([*(["hit"] if index == other else []), *([f"s{share}"] if share else [])])
             cells.append(f'<td class="{kind}">{figure(count)}</td>' if kind else figure(count))
-        lines.append([*cells, edge(figure(float(true[place]))), edge(_share(counts[place, place], true[place]))])
+        lines.append([*cells, edge(figure(float(true[index]))), edge(_share(counts[index, index], true[index]))])
     precisions = [_share(counts[p, p], predicted[p]) for p in range(len(classes))]
     lines.append(["precision", *map(edge, [*precisions, figure(float(total)), _share(np.trace(counts), total)])])
     yield _grid("confusion matrix", _heads(["", *classes, "rows", "recall"]), lines, "matrix")
@@ -426,7 +426,7 @@ def scatters(rows: Sequence[Mapping[str, Any]], settings: Iterable[str], objecti
 
 def _series(runs: Sequence[Contents], name: str) -> Iterator[dict[str, Any]]:
     several = len(runs) > 1
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         for kind, key in enumerate((name, f"val_{name}")):
             if key not in run.columns:
                 continue
@@ -435,8 +435,8 @@ def _series(runs: Sequence[Contents], name: str) -> Iterator[dict[str, Any]]:
             x, y = thinned(epochs, run.columns[key])
             yield {
                 "name": f"{run.name}: {label}" if several else label,
-                "color": (place if several else kind) % COLORS,
-                "dash": place if several else kind,
+                "color": (index if several else kind) % COLORS,
+                "dash": index if several else kind,
                 "thin": several and kind == 0 and label != name,
                 "x": x,
                 "y": y,

@@ -154,10 +154,10 @@ class History(Sequence[dict[str, Any]]):
             raise IndexError(f"history has {len(self)} rows, one for each finished epoch; got index {index}") from None
         return [*map(self._at, places)] if isinstance(index, slice) else self._at(places)
 
-    def _at(self, place: int) -> dict[str, Any]:
-        if place == self._settled and self._newest is not None:
+    def _at(self, index: int) -> dict[str, Any]:
+        if index == self._settled and self._newest is not None:
             return self._newest
-        return _row({key: column[place] for key, column in self._columns.items()})
+        return _row({key: column[index] for key, column in self._columns.items()})
 
     def __len__(self) -> int:
         return self._settled + (self._newest is not None)

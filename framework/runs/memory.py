@@ -140,7 +140,7 @@ def pack(value: Any, name: str, arrays: dict[str, Array], depth: int = DEPTH) ->
             arrays[plain] = np.asarray(value)
             return {"$array" if kind is np.ndarray else "$scalar": plain}
     elif kind is list:
-        return [pack(item, f"{name}.{place}", arrays, depth - 1) for place, item in enumerate(value)]
+        return [pack(item, f"{name}.{index}", arrays, depth - 1) for index, item in enumerate(value)]
     elif kind is tuple:
         return {"$tuple": pack(list(value), name, arrays, depth)}
     elif kind is dict and all(type(key) is str for key in value):

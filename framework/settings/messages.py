@@ -280,17 +280,21 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
     except TypeError as error:
         problem = str(error)
     parameters = [each for name, each in signature.parameters.items() if name != "self"]
-    named = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    names = setting_names(called) if named else [each.name for each in parameters]
+    named = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    names = setting_names(called) if named else [parameter.name for parameter in parameters]
     if unknown := [name for name in settings if name not in names]:
         problem = unknown_name(called, unknown[0], names)
     elif problem.startswith("too many"):
-        placed = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+        placed = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
         got = len(args) - ("self" in signature.parameters)
         problem = f"the arguments without a name are {', '.join(placed)}; got {got}"
         hint = f"; {DATA}" if "data" in placed else f"; settings go by name: {', '.join(names)}" if named else ""
     elif not hint:
-        needed = [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
+        needed = [
+            parameter.name
+            for parameter in parameters
+            if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        ]
         if advice := elsewhere(called, name or "".join(re.findall(r"'(\w+)'$", problem))):
             hint = f"; {advice}"
         elif needed and (not name or name in needed):

@@ -89,14 +89,14 @@ def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int)
     if not isinstance(source, ArraySource):
         raise SettingsError(f"{NAME}: argument 'splits' takes rows of (x, y) or (x, y, weight); got {brief(data)}")
     every, found = np.arange(source.rows), list[tuple[Any, Any]]()
-    for place, split in enumerate(splits):
+    for index, split in enumerate(splits):
         try:
             rows, others = split
             found.append((source.take(every[np.asarray(rows)]), source.take(every[np.asarray(others)])))
         except (TypeError, ValueError, IndexError) as error:
             raise SettingsError(
                 f"{NAME}: argument 'splits' must have (rows to train on, rows to validate on) for each model, as "
-                f"KFold(5).split(x) of scikit-learn gives them; number {place} is not: {error}"
+                f"KFold(5).split(x) of scikit-learn gives them; number {index} is not: {error}"
             ) from error
     return found
 
@@ -125,7 +125,7 @@ def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
     if not diverged:
         return runs
     error = diverged[0]
-    places = [str(place) for place, run in enumerate(runs) if run.error is not None]
+    places = [str(index) for index, run in enumerate(runs) if run.error is not None]
     error.add_note(
         f"{NAME}: of {len(runs)} models, these diverged: {', '.join(places)}; error.runs has the runs of all"
     )

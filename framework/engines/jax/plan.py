@@ -42,7 +42,7 @@ class JaxPlan:
         data = {name: node for name, node in given.items() if name.startswith("data ")}
         inputs = [*{**data, **trained, **given}.values()]  # then the frozen ones, the buffers and the draws
         outputs = [step.total, *step.totals, step.sound, *step.gradients, *step.buffers, *plan.kept]
-        places = {name: place for place, name in enumerate(self.names)}
+        places = {name: index for index, name in enumerate(self.names)}
         updates = [(update_source(group.update), tuple(places[name] for name in group.names)) for group in plan.groups]
         try:
             self._program = Program(

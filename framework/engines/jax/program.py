@@ -172,7 +172,7 @@ class Program:
             )
             for each in checked:
                 sound &= jnp.isfinite(each)
-            state = self.updated(found, tuple(each[made] for each in chunk.numbers))
+            state = self.updated(found, tuple(number[made] for number in chunk.numbers))
             results = jax.tree.map(lambda array, value: array.at[made].set(value), results, (totals, outputs))
             return made + sound.astype(made.dtype), sound, state, results
 

@@ -263,15 +263,15 @@ class CompiledEngine(ChunkEngine):
             stop = start + numbers.shape[1]
             steps.numbers[:count, start:stop], start = numbers, stop
         draws = [draw for draw, _ in made.compiled.plan.graph.model.draws]
-        for place, drawn in enumerate(self.draw(draws, count, steps.rows, count)):
-            steps.moving[f"draw {place}"][:count] = drawn
+        for index, drawn in enumerate(self.draw(draws, count, steps.rows, count)):
+            steps.moving[f"draw {index}"][:count] = drawn
         ready.rates = rates
 
     def _moving(self, kernel: StepKernel, draws: Iterable[Array], rows: int) -> dict[str, Array]:
         """Return the random numbers of some rows, and arrays for their outputs, by role and number."""
         dtype = self.run.model.dtype
-        arrays = {f"draw {place}": array.astype(dtype) for place, array in enumerate(draws)}
-        shapes = {f"kept {place}": (rows, *node.shape[1:]) for place, node in enumerate(kernel.plan.kept)}
+        arrays = {f"draw {index}": array.astype(dtype) for index, array in enumerate(draws)}
+        shapes = {f"kept {index}": (rows, *node.shape[1:]) for index, node in enumerate(kernel.plan.kept)}
         return arrays | {name: np.empty(shape, dtype) for name, shape in shapes.items()}
 
     def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:

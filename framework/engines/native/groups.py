@@ -404,7 +404,7 @@ class _Rows:
                 with nest.loops([("z", self._elements(variables))] if variables else []):
                     nest.add(f"{name}{'[z]' if variables else ''} = {_start(node)}")
         with self._loops(span):
-            outputs = [f"r{number}_{place}" for place, _ in enumerate(nodes)]
+            outputs = [f"r{number}_{index}" for index, _ in enumerate(nodes)]
             nest.evaluate(formula, results, outputs)
             for node, output in zip(nodes, outputs, strict=True):
                 self._keep(node, output, long=self._elements(span) >= 8 * self._lanes)

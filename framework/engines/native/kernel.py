@@ -141,12 +141,12 @@ class GraphKernel(ABC):
         """
         e = self.emitter
         lines = [
-            f"    {'whole_' * (buffer.role in moving)}{name}: {KINDS[buffer.kind]} = memory[{place}]"
-            for place, (buffer, name) in enumerate(e.pointers.items())
+            f"    {'whole_' * (buffer.role in moving)}{name}: {KINDS[buffer.kind]} = memory[{index}]"
+            for index, (buffer, name) in enumerate(e.pointers.items())
             if buffer.role not in elsewhere
         ]
-        lines += [f"    {name}: ints = tables[{place}]" for place, (name, _) in enumerate(e.tables.values())]
-        return lines + [f"    {name} = real(settings[{place}])" for place, name in enumerate(e.settings.values())]
+        lines += [f"    {name}: ints = tables[{index}]" for index, (name, _) in enumerate(e.tables.values())]
+        return lines + [f"    {name} = real(settings[{index}])" for index, name in enumerate(e.settings.values())]
 
     def _parts(self, first: str) -> list[str]:
         """Return the lines that find the parts of the present batch in larger arrays, from the first row on."""

@@ -129,22 +129,22 @@ class ManyKernel(StepKernel):
     def _is_finite(self, block: Block, node: Any) -> str:
         return f"finite({self.models[0]}, {self._beside(block, node)}) == real(0.0)"
 
-    def _number_text(self, group: int, place: int) -> str:
-        return f"real(numbers[(made * {self.numbers} + {self._starts[group] + place}) * {self.models[0]} + lane])"
+    def _number_text(self, group: int, index: int) -> str:
+        return f"real(numbers[(made * {self.numbers} + {self._starts[group] + index}) * {self.models[0]} + lane])"
 
     def _number_texts(self, group: int, count: int) -> list[str]:
         del count
         return [f"numbers[(made * {self.numbers} + {self._starts[group]}) * {self.models[0]}:]"]
 
-    def _gather(self, place: int, buffer: Buffer, *, squared: bool) -> list[str]:
+    def _gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
         """Return the lines that copy the rows of a batch; each model may have its own."""
         if self.shared:
-            return super()._gather(place, buffer, squared=squared)
+            return super()._gather(index, buffer, squared=squared)
         name, (lanes,) = self.emitter.pointers[buffer], self.models
         function, width = f"gather{'_ids' * (buffer.kind == 'i')}_beside", math.prod(buffer.shape[1:-1])
         head, sums = ([f"square_{name} = 0.0"], f"square_{name} += ") if squared else ([], "")
         return head + [
-            f"{sums}{function}(n, {width}, {lane}, {lanes}, rows[begin * {lanes}:], d{place * lanes + lane}, {name})"
+            f"{sums}{function}(n, {width}, {lane}, {lanes}, rows[begin * {lanes}:], d{index * lanes + lane}, {name})"
             for lane in range(lanes)
         ]
 
@@ -380,9 +380,9 @@ def _moving(kernel: ManyKernel, block: Sequence[Stepping], count: int, size: int
     """Return the random numbers of some steps, and arrays for their outputs, by role and number."""
     draws = [draw for draw, _ in kernel.plan.graph.model.draws]
     drawn = zip(*(member.maker.draw(draws, count, size, count) for member in block), strict=True)
-    arrays = {f"draw {place}": np.stack(parts, axis=-1).astype(kernel.dtype) for place, parts in enumerate(drawn)}
+    arrays = {f"draw {index}": np.stack(parts, axis=-1).astype(kernel.dtype) for index, parts in enumerate(drawn)}
     shapes = ((count * size, *node.shape[1:], *kernel.models) for node in kernel.plan.kept)
-    return arrays | {f"kept {place}": np.empty(shape, kernel.dtype) for place, shape in enumerate(shapes)}
+    return arrays | {f"kept {index}": np.empty(shape, kernel.dtype) for index, shape in enumerate(shapes)}
 
 
 def _chunk_of(steps: Steps, engine: CompiledEngine, lane: int, weights: Array) -> Chunk:

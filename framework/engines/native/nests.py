@@ -60,10 +60,10 @@ class Emitter(NestWriter):
 
     def block(self, block: Block) -> None:
         """Write a block, operation by operation. A loop counts as one step for the memory."""
-        for place, operation in enumerate(block.ops):
+        for index, operation in enumerate(block.ops):
             self.step += not self._depth
             if isinstance(operation, Group):
-                write_group(self, place, operation)
+                write_group(self, index, operation)
             elif operation in block.evaluated:
                 self._write(block, operation)
 
@@ -103,9 +103,9 @@ class Emitter(NestWriter):
         whole, adds = block.storage(node), node.attributes.get("add", False)
         if adds:
             self.fill(whole, literal(0.0))
-        for place, arg in enumerate(node.args):
+        for index, arg in enumerate(node.args):
             if arg not in block.views or block.views[arg].buffer is not whole.buffer:
-                (self.add if adds else self.copy)(part_of(whole, node, place), self.view(block, arg))
+                (self.add if adds else self.copy)(part_of(whole, node, index), self.view(block, arg))
 
     def _write_by_index(self, block: Block, node: Node, whole: View, part: View) -> None:
         """Copy elements that are looked up by index, or add to them; an index is computed where it is read."""

@@ -113,8 +113,8 @@ class PredictionKernel(GraphKernel):
         first, block = self._begin(sound, results, [node for node in nodes.values() if node.op == "input"])
         self._bind_inputs(first, inputs, nodes)
         late, targets = [], []
-        for place, (shape, node) in enumerate(zip(map(first.shape, self._results), results, strict=True)):
-            target = first.buffer(f"kept {place}", shape, role="kept").view()
+        for index, (shape, node) in enumerate(zip(map(first.shape, self._results), results, strict=True)):
+            target = first.buffer(f"kept {index}", shape, role="kept").view()
             targets.append(target.buffer)
             late += [] if bound_to(block, node, target) else [(target, node)]
         self._compute(sound, first, block)
@@ -125,7 +125,7 @@ class PredictionKernel(GraphKernel):
             clear = [f"{e.indent}{e.pointer(e.wrong)}[0] = real(0.0)"]
             self._stop_unless(f"{e.pointer(e.wrong)}[0] == real(0.0)")
         rows = [e.pointer(self._arrays[f"row {name}"]) for name in model.x]
-        to = [f"    whole_{e.pointer(target)}: reals = words[{_WORDS + place}]" for place, target in enumerate(targets)]
+        to = [f"    whole_{e.pointer(target)}: reals = words[{_WORDS + index}]" for index, target in enumerate(targets)]
         return _PREDICT.format(
             rows=", ".join(f"whole_{name}: reals" for name in rows),
             pointers="\n".join([*self._pointers(elsewhere=("row", "kept")), *to]),

@@ -182,7 +182,7 @@ class StepKernel(GraphKernel):
                 phases.append([])
             else:
                 phases[-1].append(f"    {line}")
-        texts = [[f"{pad}if phase == {place}:", *phase] for place, phase in enumerate(phases)]
+        texts = [[f"{pad}if phase == {index}:", *phase] for index, phase in enumerate(phases)]
         return [*(line for text in texts for line in text), f"{pad}if phase < {last}:", f"{pad}    return stop"]
 
     def _prepared(self) -> dict[str, Node]:
@@ -234,7 +234,7 @@ class StepKernel(GraphKernel):
     def _fusable(self, slopes: Mapping[str, Any]) -> Iterable[Fused]:
         """Give the products into which the update of a parameter goes."""
         shared = [split_views(node)[0] for node in self._gradients.values() if isinstance(node, Node)]
-        for place, group in enumerate(self.plan.groups):
+        for index, group in enumerate(self.plan.groups):
             for name in group.names if group.update.descends and not any(self.plan.clips) else ():
                 node = self._gradients[name]
                 product, views = split_views(node) if isinstance(node, Node) else (node, [])
@@ -242,7 +242,7 @@ class StepKernel(GraphKernel):
                     continue
                 alone = shared.count(product) == 1 and all(view.op == "reshape" for view in views)
                 if alone and all(self._is_factor(split_views(arg)[0]) for arg in product.args):
-                    yield Fused(name, product, self._number_text(place, 0))
+                    yield Fused(name, product, self._number_text(index, 0))
 
     def _is_factor(self, node: Node) -> bool:
         """Return whether a node is as it was when the step is updated, and the sum of its squares is known."""
@@ -286,16 +286,16 @@ class StepKernel(GraphKernel):
 
     def _keep(self, block: Block) -> None:
         """Copy the outputs that metrics read."""
-        for place, node in enumerate(self._kept):
-            buffer = self._root.buffer(f"kept {place}", block.shape(node), node.kind, role="kept")
-            self._arrays[f"kept {place}"] = buffer
+        for index, node in enumerate(self._kept):
+            buffer = self._root.buffer(f"kept {index}", block.shape(node), node.kind, role="kept")
+            self._arrays[f"kept {index}"] = buffer
             self.emitter.copy(buffer.view(), self.emitter.view(block, node))
 
     def _check(self, block: Block) -> dict[str, Buffer]:
         """Note the totals, and end before a step with a number that is not finite; return the new buffers."""
         e = self.emitter
-        for place, node in enumerate(self._totals):
-            self._note_total(block, f"made * {len(self._totals)} + {place}", node)
+        for index, node in enumerate(self._totals):
+            self._note_total(block, f"made * {len(self._totals)} + {index}", node)
         if e.wrong in e.pointers:
             self._stop_unless(f"{e.pointer(e.wrong)}[0] == real(0.0)")
         for node in (self._totals[0], *self._penalties):
@@ -330,26 +330,26 @@ class StepKernel(GraphKernel):
         view = self._arrays[to].view().reshape(block.shape(fused.product))
         self.emitter.contract(block, fused.product, view, alpha, beta)
 
-    def _number_text(self, group: int, place: int) -> str:
-        return f"real(numbers[made * {self.numbers} + {self._starts[group] + place}])"
+    def _number_text(self, group: int, index: int) -> str:
+        return f"real(numbers[made * {self.numbers} + {self._starts[group] + index}])"
 
     def _number_texts(self, group: int, count: int) -> list[str]:
         """Return the texts of the numbers of an update."""
-        return [self._number_text(group, place) for place in range(count)]
+        return [self._number_text(group, index) for index in range(count)]
 
     def _update(self) -> None:
         """Write the update of runs of the flat vector, by groups of rate and decay."""
         e, plan = self.emitter, self.plan
-        for place, (limit, clips) in enumerate(zip(("norm", "value"), plan.clips, strict=True)):
+        for index, (limit, clips) in enumerate(zip(("norm", "value"), plan.clips, strict=True)):
             if clips:
                 self._written[f"clip_{limit}"] = (clip_text(limit, math.prod(self.models)),)
-                e.line(f"clip_{limit}(runs, spans, flat1, clips[{place * math.prod(self.models)}:])")
+                e.line(f"clip_{limit}(runs, spans, flat1, clips[{index * math.prod(self.models)}:])")
         e.line("for run in range(runs):")
         e.line("    place = spans[3 * run + 1]")
         for number, group in enumerate(plan.groups):
             name = f"update{number}"
             self._written[name] = (update_text(name, group.update, math.prod(self.models)),)
-            views = [f"flat{place}[place:]" for place in range(len(group.update.inputs))]
+            views = [f"flat{index}[place:]" for index in range(len(group.update.inputs))]
             numbers = self._number_texts(number, len(group.update.numbers))
             e.line(f"    if spans[3 * run] == {number}:")
             e.line(f"        update{number}({', '.join(['spans[3 * run + 2]', *views, *numbers])})")
@@ -360,18 +360,18 @@ class StepKernel(GraphKernel):
         factors = {split_views(arg)[0] for fused in self._fused for arg in fused.product.args}
         squared = {self._root.storage(base).buffer for base in factors if base.op == "input"}
         self.data = [name for name in self._arrays if name.startswith("data ")]
-        for place, name in enumerate(self.data):
+        for index, name in enumerate(self.data):
             buffer = self._arrays[name]
             if buffer in e.pointers:
-                lines += [pad + line for line in self._gather(place, buffer, squared=buffer in squared)]
+                lines += [pad + line for line in self._gather(index, buffer, squared=buffer in squared)]
         if e.wrong in e.pointers:
             lines.append(f"{pad}{e.pointers[e.wrong]}[0] = real(0.0)")
         return lines, self._parts("made * n")
 
-    def _gather(self, place: int, buffer: Buffer, *, squared: bool) -> list[str]:
+    def _gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
         """Return the lines that copy the rows of a batch from a leaf of the data."""
         name, width = self.emitter.pointers[buffer], math.prod(buffer.shape[1:])
-        arguments = f"(n, {width}, left, rows[begin:], d{place}, {name})"
+        arguments = f"(n, {width}, left, rows[begin:], d{index}, {name})"
         if squared:
             return [f"square_{name} = gather_squares{arguments}"]
         return [f"gather{'_ids' if buffer.kind == 'i' else ''}{arguments}"]
@@ -396,7 +396,7 @@ class StepKernel(GraphKernel):
     @cached_property
     def moving(self) -> list[tuple[int, str]]:
         """The places and the names of the arrays of which each batch has a part."""
-        return [(place, buffer.name) for place, buffer in enumerate(self.buffers) if buffer.role in MOVING]
+        return [(index, buffer.name) for index, buffer in enumerate(self.buffers) if buffer.role in MOVING]
 
     @property
     def pauses(self) -> Sequence[Pause]:
@@ -411,7 +411,7 @@ class StepKernel(GraphKernel):
     def spans(self, parameters: Mapping[str, Array]) -> Array:
         """Return (group, start, length) of each run of the flat vector whose update is a loop."""
         fused, start = {fused.name for fused in self._fused}, 0
-        groups = {name: place for place, group in enumerate(self.plan.groups) for name in group.names}
+        groups = {name: index for index, group in enumerate(self.plan.groups) for name in group.names}
         spans = list[tuple[int, int, int]]()
         for name, view in parameters.items():
             if name in groups and name not in fused:
@@ -434,11 +434,11 @@ class RowKernel(StepKernel):
         new, known = prepare(outputs, {before.get(node, node) for node in compared})
         return new, {old: known[node] for old, node in before.items() if node in known}
 
-    def _gather(self, place: int, buffer: Buffer, *, squared: bool) -> list[str]:
+    def _gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
         """Return the lines that find a row where it lies."""
         del squared
         name, width = self.emitter.pointers[buffer], math.prod(buffer.shape[1:])
         return [
-            f"fetched = fetch_row(d{place}, rows[begin + min({AHEAD}, left - 1)] * {width}, {width})",
-            f"{name} = d{place}[rows[begin] * {width}:]",
+            f"fetched = fetch_row(d{index}, rows[begin + min({AHEAD}, left - 1)] * {width}, {width})",
+            f"{name} = d{index}[rows[begin] * {width}:]",
         ]

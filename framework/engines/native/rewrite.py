@@ -80,7 +80,7 @@ def _compare_draws(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
 def _compute_in_floats(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> Any:
     """Convert the arguments, and the result back: up to 2^53 nothing is rounded. Integers are stored, and index."""
     values = _VALUES.get(node.op, range(len(args)))
-    args = tuple(_of_kind(new, arg, "f") if place in values else arg for place, arg in enumerate(args))
+    args = tuple(_of_kind(new, arg, "f") if index in values else arg for index, arg in enumerate(args))
     made = _RULES[node.op](new, node, args, uses) if node.op in _RULES else None
     made = new.add(node.op, *args, **node.attributes) if made is None else made
     return _of_kind(new, made, node.kind)

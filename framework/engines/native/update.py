@@ -124,8 +124,8 @@ def update_text(name: str, update: Update, models: int = 1) -> str:
         models: The number of models whose numbers lie side by side in the vector. The function of several takes their
             rates and settings in an array, that of one each as an argument.
     """
-    texts: dict[Any, str] = {node: f"x{place}" for place, node in enumerate(update.inputs.values())}
-    numbers = [f"number{place}" for place in range(len(update.numbers))]
+    texts: dict[Any, str] = {node: f"x{index}" for index, node in enumerate(update.inputs.values())}
+    numbers = [f"number{index}" for index in range(len(update.numbers))]
     texts |= dict(zip(update.numbers, numbers, strict=True))
     formal, lines = [*texts.values()], list[str]()
 
@@ -146,9 +146,9 @@ def update_text(name: str, update: Update, models: int = 1) -> str:
     if models > 1:
         at, pad = "i + lane", " " * 12
         loops = [f"    for i in range(0, n, {models}):", f"        for lane in range({models}):"]
-        numbers = [f"real(numbers[{place * models} + lane])" for place in range(len(numbers))]
+        numbers = [f"real(numbers[{index * models} + lane])" for index in range(len(numbers))]
     arguments = [*(f"{array}[{at}]" for array in update.inputs), *numbers]
-    outputs = [f"r{place}" for place in range(len(changed))]
+    outputs = [f"r{index}" for index in range(len(changed))]
     lines = [f"{pad}{', '.join(outputs)} = {name}_formula({', '.join(arguments)})"]
     lines += [f"{pad}{array}[{at}] = {output}" for array, output in zip(changed, outputs, strict=True)]
     return "\n".join([*formula, f"def {name}({', '.join(kinds)}):", *loops, *lines])

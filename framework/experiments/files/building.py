@@ -74,7 +74,7 @@ class _Builder:
         if isinstance(value, Mapping):
             return self.component(value, kinds, path) if kinds or "type" in value else self.values(value, kinds, path)
         if isinstance(value, list):
-            made = [self.value(item, kinds, (*path, place)) for place, item in enumerate(value)]
+            made = [self.value(item, kinds, (*path, index)) for index, item in enumerate(value)]
             return _FAILED if any(item is _FAILED for item in made) else made
         if kinds and isinstance(value, str) and re.fullmatch(r"([\w.]+:)?[^\W\d]\w*", value):
             return self.component({"type": value}, kinds, path)
@@ -293,12 +293,12 @@ def _schema(annotation: Any) -> dict[str, Any]:
         alone = [*concrete(annotation)] == [annotation]
         return {"$ref": f"#/$defs/{'' if alone else 'any '}{annotation.tag()}"}
     if origin in (Union, UnionType):
-        schemas = [_schema(part) for part in arguments if part is not NoneType]
+        schemas = [_schema(argument) for argument in arguments if argument is not NoneType]
         return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     if origin is Annotated and classes:
         return _schema(arguments[0])
     if origin is tuple and classes:
-        items = [_schema(part) for part in arguments if part is not ...]
+        items = [_schema(argument) for argument in arguments if argument is not ...]
         return {"type": "array", "items": items[0]} if ... in arguments else {"type": "array", "prefixItems": items}
     try:
         found: dict[str, Any] = TypeAdapter(annotation).json_schema()

@@ -379,7 +379,7 @@ def without_found(settings: Any, follows: bool = False) -> Any:
         inferred = getattr(class_of(settings["type"]), "inferred", inferred)
     for key, item in settings.items():
         if key == "layers" and isinstance(item, list):
-            made[key] = [without_found(layer, follows or place > 0) for place, layer in enumerate(item)]
+            made[key] = [without_found(layer, follows or index > 0) for index, layer in enumerate(item)]
         elif not (follows and key == inferred):
             made[key] = without_found(item, follows)
     return made

@@ -485,7 +485,11 @@ class Sweep:
         path, settings, state = self._path(run), self._changes(run, trial), self._state(run)
         if state in ("new", "begun") and trial is not None and trial.state.name == "PRUNED":
             state = "dropped"
-        row = {"run": run, **{alternatives(each)[0]: parse_change(each)[1] for each in settings}, "state": state}
+        row = {
+            "run": run,
+            **{alternatives(setting)[0]: parse_change(setting)[1] for setting in settings},
+            "state": state,
+        }
         figures = compared([RunFolder(path)])[0] if is_begun(path) else {}
         row |= {key: value for key, value in figures.items() if key not in ("run", "complete")}
         return row | (json_of(path / FAILED) or {})
@@ -640,7 +644,7 @@ def tables_of(experiment: Experiment, space: Sequence[Varied], folds: Mapping[st
     own = [each for each in space if each.setting.startswith(("data", "validation"))]
     values = ([f"{each.setting}={value}" for value in each.values] for each in own)
     variants = experiment.variants((*changes, *next(iter(folds.values()))) for changes in itertools.product(*values))
-    used = [table for each in variants for table in (each.data, each.validation)]
+    used = [table for variant in variants for table in (variant.data, variant.validation)]
     return [*{str(table.path): table for table in used if isinstance(table, TableFile)}.values()]
 
 

@@ -204,10 +204,10 @@ def _follow(runs: Sequence[Watched], console: Any, log: bool, every: float) -> N
     seen = [len(run.rows) for run in runs]
     while not all(run.metrics is not None for run in runs):
         time.sleep(every)
-        for place, run in enumerate(runs):
+        for index, run in enumerate(runs):
             run.read()
-            new = run.rows[seen[place] :] if seen[place] <= len(run.rows) else run.rows
-            seen[place] = len(run.rows)
+            new = run.rows[seen[index] :] if seen[index] <= len(run.rows) else run.rows
+            seen[index] = len(run.rows)
             for row in new:
                 shown = ", ".join(
                     f"{printable(key)}={_cell(row, key).replace(',', '')}" for key in row if key not in COUNTERS
@@ -231,8 +231,8 @@ def _texts(*parts: tuple[str, str]) -> Any:
 def _empty_table(console: Any, *columns: str) -> Any:
     box = required("rich.box", "framework watch").SIMPLE_HEAD
     table = required("rich.table", "framework watch").Table(box=box, pad_edge=False, safe_box=not _draws(console))
-    for place, column in enumerate(columns):
-        left = place == 0 or column in ("curve", "state")
+    for index, column in enumerate(columns):
+        left = index == 0 or column in ("curve", "state")
         table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
     return table
 
@@ -271,13 +271,13 @@ def _table_of_several(runs: Sequence[Watched], console: Any) -> list[Any]:
     keys = [*dict.fromkeys(key for run in runs for key in run.keys if key != "learning_rate")]
     keys = sorted(keys, key=lambda key: not key.startswith("val_"))[: max(1, (console.width - taken) // 13)]
     table = _empty_table(console, "run", "epoch", *map(printable, keys), "curve", "state")
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         main = _main(run)
         curve = sparkline(run.values(main), 12, _blocks(console)) if main else ""
-        style = STYLES[place % len(STYLES)]
+        style = STYLES[index % len(STYLES)]
         cells = [_cell(run.rows[-1], key) if run.rows else "" for key in keys]
         table.add_row(
-            _texts((run.name, style)), run.place, *cells, _texts((curve, style)), _texts((states[place], "dim"))
+            _texts((run.name, style)), run.place, *cells, _texts((curve, style)), _texts((states[index], "dim"))
         )
     return [table]
 
@@ -328,8 +328,8 @@ def _plot(title: str, keys: Sequence[str], curves: Sequence[tuple[Array, str]], 
     lines = braille(values, width, HEIGHT, low, high)
     ends = (10.0**high, 10.0**low) if log else (high, low)
     parts = [*head]
-    for place, line in enumerate(lines):
-        label = _short(ends[0]) if place == 0 else _short(ends[1]) if place == HEIGHT - 1 else ""
+    for index, line in enumerate(lines):
+        label = _short(ends[0]) if index == 0 else _short(ends[1]) if index == HEIGHT - 1 else ""
         parts += [(f"\n{label:>9} ", "dim"), *line]
     longest = max(len(v) for v, _ in values)
     parts.append((f"\n{'':10}{'1':<{width - len(str(longest))}}{longest}", "dim"))
