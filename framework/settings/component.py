@@ -648,8 +648,20 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
     yield from waiting[1:]
 
 
+def classes_by_tag() -> dict[str, type[Component]]:
+    """Return the class of each tag; of a class defined twice, in a notebook cell run again, the newest.
+
+    Example:
+        >>> from framework import Sigmoid
+        >>> classes_by_tag()["Sigmoid"] is Sigmoid
+        True
+    """
+    made = (cls for cls in _subclasses(Component) if "born" in vars(cls))
+    return {cls.tag(): cls for cls in sorted(made, key=lambda cls: cls.born)}
+
+
 def class_of(tag: str) -> type[Component]:
-    """Return the class of a tag; of a class defined twice, in a notebook cell run again, the newest counts.
+    """Return the class of a tag; see ``classes_by_tag``.
 
     Raises:
         SettingsError: The program has not defined it.
@@ -662,8 +674,7 @@ def class_of(tag: str) -> type[Component]:
     package = _package()
     if tag in package.__all__ and isinstance(cls := getattr(package, tag), ComponentType) and cls is not Component:
         return cast("type[Component]", cls)
-    made = sorted((cls for cls in _subclasses(Component) if "born" in vars(cls)), key=lambda cls: cls.born)
-    known = {cls.tag(): cls for cls in made}
+    known = classes_by_tag()
     if tag in known:
         return known[tag]
     bare = tag.rpartition(":")[2]

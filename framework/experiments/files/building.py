@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -16,7 +15,7 @@ from pydantic import PydanticUserError, TypeAdapter
 
 from framework.errors import FrameworkError, SettingsError, nearest
 from framework.experiments.files.text import KeyPath, to_toml
-from framework.settings.component import Component, PlainFunction, class_of
+from framework.settings.component import Component, PlainFunction, class_of, classes_by_tag
 from framework.settings.messages import brief, printable
 
 _FAILED = object()
@@ -218,14 +217,13 @@ def concrete(kind: type[Component]) -> Iterator[type[Component]]:
         >>> {"L1", "L2"} <= {cls.__name__ for cls in concrete(Regularizer)}
         True
     """
-    found = [kind]
-    for cls in found:
-        found += [sub for sub in cls.__subclasses__() if sub not in found]
+    known, waiting = classes_by_tag(), [kind]
+    for cls in waiting:
+        waiting += [sub for sub in cls.__subclasses__() if sub not in waiting]
         plain = issubclass(cls, PlainFunction)  # which no file can hold
-        if not (plain or cls.__abstractmethods__ or cls.__name__.startswith("_")):
-            with suppress(SettingsError):
-                if class_of(cls.tag()) is cls:  # the tag of a class defined again leads to the newest
-                    yield cls
+        partial = plain or cls.__abstractmethods__ or cls.__name__.startswith("_")
+        if not partial and known.get(cls.tag()) is cls:  # the tag of a class defined again leads to the newest
+            yield cls
 
 
 def schema_of(kind: type[Component]) -> dict[str, Any]:
