@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 KEPT_BYTES = 1 << 23
 """How much memory the random numbers and the outputs of a chunk may take."""
 
-_MOST_READY = 2
-"""How many chunks are kept ready: an epoch of few batches has one, and one for a last batch of fewer rows."""
+_MOST_READY = 4
+"""How many chunks are kept ready: an epoch has one or two, and one for a last batch of fewer rows."""
 
 
 @dataclass(slots=True)
@@ -249,7 +249,7 @@ class CompiledEngine(ChunkEngine):
         ready = _Ready(steps, call, parts, steady, piece.rows, piece.place, first, NOTHING, NOTHING)
         if not kernel.runs_python:
             if len(self._ready) == _MOST_READY:
-                self._ready.clear()
+                del self._ready[next(iter(self._ready))]  # the oldest
             self._ready[size, count] = ready
         return ready
 
