@@ -42,6 +42,18 @@ AUTO = "auto"
 """The name for the compiled engine where it can be used, and NumPy elsewhere, without a warning."""
 
 
+class Stepping:
+    """A training among several.
+
+    Attributes:
+        maker: The engine that makes its steps.
+        piece: The rows of its epoch.
+    """
+
+    maker: Any
+    piece: Piece
+
+
 class Engine:
     """Makes the steps of a run with NumPy.
 

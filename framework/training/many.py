@@ -14,6 +14,7 @@ from framework.data.parts import ArraySource
 from framework.data.pieces import Piece
 from framework.data.sources import source_of
 from framework.engines import Engine, engine_of
+from framework.engines.base import Stepping
 from framework.errors import DivergedError, SettingsError
 from framework.models import Model
 from framework.models.rows import settling, unsettling
@@ -165,16 +166,8 @@ def _alone(training: Training) -> Iterator[None]:
             raise
 
 
-class _ModelTraining(Training):
-    """The training of one model among several.
-
-    Attributes:
-        maker: The engine that makes its steps.
-        piece: The rows of its epoch.
-    """
-
-    maker: Engine
-    piece: Piece
+class _ModelTraining(Training, Stepping):
+    """The training of one model among several."""
 
 
 class _Interrupts:

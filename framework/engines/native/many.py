@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import is_not
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from framework.arrays import Array
 from framework.data.pieces import Piece
 from framework.emit.step import Slot, Workspace
+from framework.engines.base import Stepping
 from framework.engines.chunks import Chunk, Pace
 from framework.engines.native.engine import KEPT_BYTES, CompiledEngine, order_of, outputs_of
 from framework.engines.native.indices import coords_of
@@ -147,18 +148,6 @@ class ManyKernel(StepKernel):
             f"{sums}{function}(n, {width}, {lane}, {lanes}, rows[begin * {lanes}:], d{index * lanes + lane}, {name})"
             for lane in range(lanes)
         ]
-
-
-class Stepping(Protocol):
-    """A training among several.
-
-    Attributes:
-        maker: The engine that makes its steps.
-        piece: The rows of its epoch.
-    """
-
-    maker: Any
-    piece: Piece
 
 
 class ManySteps:
