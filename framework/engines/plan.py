@@ -238,7 +238,7 @@ class Planned(NamedTuple):
 
     @property
     def limits(self) -> Array:
-        """``clips`` as numbers, 0 where there is none."""
+        """The limits of ``clips``, (2,); 0 stands for a limit that is not set."""
         return np.array([limit or 0.0 for limit in self.clips])
 
     def numbers(self, rates: Array, made: int) -> Iterator[Array]:

@@ -611,7 +611,7 @@ SHAPING: dict[str, Operation] = {
     "call_back": Operation(lambda *_shapes, **_attributes: ()),
     # a recurrence, as one operation with a body, and the parts of its result; see ``graph.loop``
     "loop": Operation(given_shape),
-    "part": Operation(given_shape, text="{0}[{index}]", latex="{0}_{{{index}}}", numpy="{0}[{index}]"),
+    "part": Operation(given_shape, text="{0}[{index}]", latex="{0}_{{{index}}}"),
 }
 
 

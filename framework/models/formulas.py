@@ -28,7 +28,7 @@ from framework.shapes import Shape, is_known, is_open, shown
 
 
 class _Normalization(Layer):
-    """The base of all: a = scale * (x - mean) / sqrt(variance + epsilon) + shift."""
+    """The base of layers that divide numbers by a root of the mean of their squares, and scale the result."""
 
     inferred = "units"
 

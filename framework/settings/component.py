@@ -643,8 +643,8 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
     for name in package.__all__:
         getattr(package, name)
     waiting = [cls]
-    for each in waiting:
-        waiting += each.__subclasses__()
+    for base in waiting:
+        waiting += base.__subclasses__()
     yield from waiting[1:]
 
 

@@ -238,7 +238,7 @@ class CompiledEngine(ChunkEngine):
             numbers=np.zeros((count, kernel.numbers)),
             totals=np.zeros((count, kernel.totals)),
             clips=made.limits,
-            moving=self._moving(kernel, [np.empty((count, size, *draw.shape)) for draw in draws], count * size),
+            moving=self._moving(kernel, (np.empty((count, size, *d.shape), kernel.dtype) for d in draws), count * size),
             updates=True,
             seen=self.watched,
             key=run.key,
@@ -270,7 +270,7 @@ class CompiledEngine(ChunkEngine):
     def _moving(self, kernel: StepKernel, draws: Iterable[Array], rows: int) -> dict[str, Array]:
         """Return the random numbers of some rows, and arrays for their outputs, by role and number."""
         dtype = self.run.model.dtype
-        arrays = {f"draw {index}": array.astype(dtype) for index, array in enumerate(draws)}
+        arrays = {f"draw {index}": array.astype(dtype, copy=False) for index, array in enumerate(draws)}
         shapes = {f"kept {index}": (rows, *node.shape[1:]) for index, node in enumerate(kernel.plan.kept)}
         return arrays | {name: np.empty(shape, dtype) for name, shape in shapes.items()}
 

@@ -173,15 +173,15 @@ def changes_of(space: Sequence[Varied], trial: Trial) -> tuple[str, ...]:
 
 def distributions_of(space: Sequence[Varied]) -> dict[str, Any]:
     """Return the distributions of Optuna by setting; values of a list are text there."""
-    optuna, found = import_optuna().distributions, {}
+    optuna, made = import_optuna().distributions, dict[str, Any]()
     for each in space:
         if each.kind == "values":
-            found[each.setting] = optuna.CategoricalDistribution(each.values)
+            made[each.setting] = optuna.CategoricalDistribution(each.values)
         elif each.whole:
-            found[each.setting] = optuna.IntDistribution(*map(int, each.values), log=each.kind == "logint")
+            made[each.setting] = optuna.IntDistribution(*map(int, each.values), log=each.kind == "logint")
         else:
-            found[each.setting] = optuna.FloatDistribution(*map(float, each.values), log=each.kind == "loguniform")
-    return found
+            made[each.setting] = optuna.FloatDistribution(*map(float, each.values), log=each.kind == "loguniform")
+    return made
 
 
 def new_study(mode: str, **options: Any) -> Any:
