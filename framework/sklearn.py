@@ -317,7 +317,7 @@ class _Neural(BaseEstimator):
     early_stopping: bool | str = "auto"
     validation_fraction: float = 0.1
     n_iter_no_change: int = 10
-    engine: str = "numpy"
+    engine: str = "auto"
     random_state: Any = None
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
@@ -627,7 +627,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             falls, and keep the weights of the best epoch; "auto" does so from 100 rows on.
         validation_fraction: The part of the rows that early stopping holds out, unless ``fit`` gets X_val and y_val.
         n_iter_no_change: How many epochs without a smaller loss stop training early.
-        engine: "numpy"; or "compiled", which pays for thousands of steps; "auto" is that without warnings.
+        engine: "auto" compiles where llvmlite is installed; "numpy" gives the same digits with and without it.
         random_state: The seed of the first weights and of the order of rows; None draws it from NumPy's global
             generator, as in scikit-learn.
 
@@ -825,7 +825,7 @@ class NeuralRegressor(RegressorMixin, _Neural):
             falls, and keep the weights of the best epoch; "auto" does so from 100 rows on.
         validation_fraction: The part of the rows that early stopping holds out, unless ``fit`` gets X_val and y_val.
         n_iter_no_change: How many epochs without a smaller loss stop training early.
-        engine: "numpy"; or "compiled", which pays for thousands of steps; "auto" is that without warnings.
+        engine: "auto" compiles where llvmlite is installed; "numpy" gives the same digits with and without it.
         random_state: The seed of the first weights and of the order of rows; see NeuralClassifier.
 
     Attributes:
