@@ -64,7 +64,7 @@ API: dict[str, tuple[str, tuple[str, ...]]] = {
     "Data": ("data", ("data", "datasets")),
     "Preprocessing": ("preprocessing", ("preprocessing",)),
     "Formulas": ("formulas", ("emit", "derivatives", "graph", "special", "random_streams")),
-    "Other programs": ("parts", ("sklearn", "plots", "export")),
+    "Other programs": ("export", ("sklearn", "plots", "export")),
     "Settings, errors, tests": ("components", ("settings", "errors", "testing")),
 }
 """The groups of public names: the page that explains them, and the folders of the package where they are written."""

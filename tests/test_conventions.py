@@ -266,15 +266,6 @@ def test_the_menu_of_the_site_lists_every_page():
     }
 
 
-def test_the_page_of_parts_names_public_names():
-    rows = re.findall(r"^\| (`[^|]*) \|", (ROOT / "docs" / "parts.md").read_text(encoding="utf-8"), re.MULTILINE)
-    names = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
-    assert {name for name in names if "." not in name} <= set(framework.__all__)
-    assert {name for name in names if name.startswith("framework.")} == {
-        f"framework.{module}" for module in ("datasets", "plots", "sklearn", "testing")
-    }
-
-
 def test_the_site_has_a_page_for_every_public_name():
     shown = [name for names in site.groups().values() for name in names]
     assert len(shown) == len(set(shown))
