@@ -116,6 +116,11 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
     Bidirectional have its name, as in ``LSTM(..., bidirectional=True)``; ``layers={"0.backwards": "back"}`` makes them
     two modules. Settings and the model's ``preprocess`` have no place in a ``state_dict``.
 
+    The axis of the units is the last one here: ``weights`` are ``weight.T`` of a Linear, ``np.moveaxis(weight, 0, -1)``
+    of a convolution and ``np.moveaxis(weight, 1, -1)`` of a transposed one. ``scale`` and ``shift`` of a normalization
+    are ``weight`` and ``bias``. ``bias`` of a recurrent layer, which needs ``batch_first=True``, is ``bias_ih_l0 +
+    bias_hh_l0``; in a GRU the last third of ``bias_hh_l0`` is ``reset_bias``.
+
     Args:
         model: The model.
         layers: PyTorch's name for each layer, or model of layers, whose name is another one there.
