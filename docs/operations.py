@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from framework.graph.trace import ROWS, trace
 PAGE = Path(__file__).with_suffix(".md")
 
 SHAPES = {"x": (ROWS, 4), "w": (4, 2), "b": (4,)}
-"""The shapes of the arguments in the examples."""
+"""The shapes of the arguments in ``CALLS``."""
 
 CALLS = """
 np.sum(x, axis=-1)                        np.mean(x, axis=-1)
@@ -74,7 +73,7 @@ np.zeros(3, like=x)                       np.ones(3, like=x)
 np.empty(3, like=x)                       np.full(3, 2.0, like=x)
 np.asarray(b, like=x)                     np.array(b, like=x)
 """
-"""A call of each function; two a line, or a long one alone."""
+"""A call of each function, which is traced to see whether it has a gradient; two a line, or a long one alone."""
 
 HEAD = """# Operations that can be derived
 
@@ -85,22 +84,21 @@ that all engines share, `framework/graph/operations.py`.
 
 An activation or a loss made of these alone has a derivative of each element. `y` is the result.
 [formulas.md](formulas.md#kinks-ties-and-overflow) says what happens at kinks, and where a denominator overflows.
-`framework.erf` and `framework.erfc` may be used like NumPy's functions.
 
 """
 
 STEPS = """
 The derivative of these is 0 wherever it exists:
-
 """
 
 ARRAYS = """
 ## Over several elements
 
-Here x has the shape (rows, 4), w is (4, 2) and b is (4,). The text leaves out what only arranges a shape. The last
-column is the gradient of the call's first argument, and `g` that of the result. A dash stands for a long expression,
-and 0 for no gradient.
+Reductions, products, and functions that arrange elements, with their usual arguments, such as `axis=-1`:
+"""
 
+CONSTANT = """
+These have no gradient:
 """
 
 REST = """
@@ -124,69 +122,67 @@ def page() -> str:
         _elementwise(graph, name) for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None
     ]
     calls = [call.strip() for line in CALLS.splitlines() for call in line.split("  ") if call.strip()]
-    methods = [f"`x.{name}`" for name in sorted({*METHODS, "T", "mT", "reshape", "transpose", "astype", "copy"})]
+    derived = {call: _has_gradient(call) for call in calls}
+    methods = [f"x.{name}" for name in sorted({*METHODS, "T", "mT", "reshape", "transpose", "astype", "copy"})]
     return "".join(
         [
             HEAD,
-            _table(("NumPy", "text", "derivative"), ((n, t, d) for n, t, d in elementwise if d != "0")),
+            _table(("NumPy", "derivative"), ((names, slopes) for names, slopes in elementwise if slopes != "0")),
             STEPS,
-            _table(("NumPy", "text"), ((n, t) for n, t, d in elementwise if d == "0")),
+            _listed(names for names, slopes in elementwise if slopes == "0"),
             ARRAYS,
-            _table(("call", "text", "gradient"), _merged(map(_array, calls))),
-            REST.format(
-                methods=fill(", ".join(methods), 120, initial_indent="   ", subsequent_indent="   "),
-            ),
+            _listed(_name(call) for call in calls if derived[call] and "np." in call),
+            CONSTANT,
+            _listed(_name(call) for call in calls if not derived[call] and "np." in call),
+            REST.format(methods=_listed((f"`{name}`" for name in methods), "   ").rstrip(".\n")),
         ]
     )
 
 
-def _elementwise(graph: Graph, name: str) -> tuple[str, str, str]:
-    """Return the NumPy names of an operation, its text, and its derivatives by each argument."""
-    names = {1: "x", 2: "ab", 3: "cab"}[len(OPERATIONS[name].rules)]
-    arguments = [graph.input(letter, (3,), "b" if letter == "c" else "f") for letter in names]
+def _elementwise(graph: Graph, name: str) -> tuple[str, str]:
+    """Return the NumPy names of an operation, the first one with its arguments, and its derivatives by each of them."""
+    letters = {1: "x", 2: "ab", 3: "cab"}[len(OPERATIONS[name].rules)]
+    arguments = [graph.input(letter, (3,), "b" if letter == "c" else "f") for letter in letters]
     y = graph.add(name, *arguments)
     slopes = [(v.name, Shown({"y": y, "": textbook_derivative(y, v)}).text.split(" = ", 2)[2]) for v in arguments]
-    same = {slope for _, slope in slopes}
     by = [(f"{letter}: " if len(slopes) > 1 else "", slope) for letter, slope in slopes if letter != "c"]
-    written = "0" if same == {"0"} else ", ".join(f"{letter}{_code(slope)}" for letter, slope in by)
-    aliases = [name, *(other for other, known in NAMES.items() if known == name and other.isidentifier())]
+    constant = {slope for _, slope in slopes} == {"0"}
     where = "framework" if name in ("erf", "erfc") else "np"
-    return ", ".join(f"`{where}.{other}`" for other in aliases), _code(Shown({"": y}).text.removeprefix(" = ")), written
+    first = f"`{where}.{name}`" if constant else f"`{where}.{name}({', '.join(letters)})`"
+    aliases = [other for other, known in NAMES.items() if known == name and other.isidentifier() and other != name]
+    names = ", ".join([first, *(f"`{where}.{other}`" for other in aliases)])
+    return names, "0" if constant else ", ".join(f"{letter}{_code(slope)}" for letter, slope in by)
 
 
-def _array(call: str) -> tuple[str, str, str]:
-    """Return a call, what it records, and the gradient of an argument."""
-    found = trace(lambda **given: eval(call, {"np": np} | given), SHAPES)
-    y = found.output
-    if not isinstance(y, Node):
-        return _code(call), _code(str(y)), "0"
+def _name(call: str) -> str:
+    """Return the name of the function that is called, with the argument that makes it one of the formula."""
+    return f"`{call.partition('(')[0]}{'(..., like=x)' if 'like=x' in call else ''}`"
+
+
+def _has_gradient(call: str) -> bool:
+    """Check whether a call has a gradient with respect to the first of its arguments."""
+    traced = trace(lambda **arguments: eval(call, {"np": np} | arguments), SHAPES)
+    y = traced.output
+    if not isinstance(y, Node) or y.kind != "f":
+        return False
     used = ordered([y])
-    form = Shown({"y": y}).text.removeprefix("y = ")
-    first = next((node for name, node in found.inputs.items() if node in used), None)
-    slope = "0"
-    if first is not None and y.kind == "f":
-        g = found.graph.input("g", y.shape)
-        slope = Shown({"y": y, "": gradients([(y, g)], [first])[0]}).text.split("\n")[1].removeprefix(" = ")
-    return _code(call), _short(form), "0" if slope == "0" else _short(slope)
-
-
-def _merged(arrays: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Join the calls that the graph holds alike."""
-    calls: dict[tuple[str, str], list[str]] = {}
-    for call, form, slope in arrays:
-        calls.setdefault((form, slope), []).append(call)
-    return [(", ".join(alike), *row) for row, alike in calls.items()]
-
-
-def _short(expression: str) -> str:
-    return _code(expression) if len(expression) <= 56 else "–"
+    argument = next((node for node in traced.inputs.values() if node in used), None)
+    if argument is None:
+        return False
+    (slope,) = gradients([(y, traced.graph.input("g", y.shape))], [argument])
+    return Shown({"": slope}).text != " = 0"
 
 
 def _code(expression: str) -> str:
     return f"`{expression}`".replace("|", r"\|")
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def _listed(names: Iterable[str], indent: str = "") -> str:
+    text = fill(f"{', '.join(names)}.", 120, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
+    return f"{text}\n"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [head, ["---" for _ in head], *rows]
     return "".join(f"|{'|'.join(f' {cell} ' for cell in line)}|\n" for line in lines).replace("| --- ", "|---")
 

@@ -36,15 +36,17 @@ OF_INTEGERS = {"invert", "bitwise_and", "bitwise_or"}
 
 def written_derivatives():
     """Each elementwise function on the page, with its arguments and the text of its derivative by each of them."""
-    for line in PAGE.partition("## Over several")[0].splitlines():
-        if re.match(r"[|] `(np|framework)[.]", line):
-            functions, text, *derivatives = [cell.strip() for cell in re.split(r"(?<!\\)[|]", line)[1:-1]]
-            letters = [letter for letter in "cabx" if re.search(rf"\b{letter}\b", text)]
-            slopes = re.findall(r"(?:(\w): )?`([^`]+)`", "".join(derivatives).replace(r"\|", "|"))
-            slopes = {letter or "x": slope for letter, slope in slopes} or dict.fromkeys(letters, "0")
-            for function in re.findall(r"`\w+[.](\w+)`", functions):
-                if function not in OF_INTEGERS:
-                    yield function, letters, slopes
+    table, constant = PAGE.partition("## Over several")[0].split("is 0 wherever it exists")
+    for line in table.splitlines():
+        if match := re.match(r"[|] (`(?:np|framework)[.]\w+[(](.*?)[)]`.*?) [|] (.*) [|]$", line):
+            functions, letters, derivatives = match.groups()
+            slopes = re.findall(r"(?:(\w): )?`([^`]+)`", derivatives.replace(r"\|", "|"))
+            for function in re.findall(r"`\w+[.](\w+)", functions):
+                yield function, letters.split(", "), {letter or "x": slope for letter, slope in slopes}
+    for function in re.findall(r"`np[.](\w+)`", constant):
+        if function not in OF_INTEGERS:
+            letters = ["a", "b"][: getattr(np, function).nin]
+            yield function, letters, dict.fromkeys(letters, "0")
 
 
 WORDS = {**vars(np), "max": np.maximum, "min": np.minimum, "erf": scipy.special.erf, "erfc": scipy.special.erfc}
