@@ -98,7 +98,8 @@ def examples() -> Iterator[Any]:
         kind = getattr(framework, name)
         if isclass(kind) and issubclass(kind, KINDS) and not isabstract(kind) and kind is not framework.Losses:
             required = [field for field, details in kind.model_fields.items() if details.is_required()]
-            yield kind(**{field: SETTINGS[field] for field in required} | DEFAULTS.get(name, {}))
+            example = kind(**{field: SETTINGS[field] for field in required} | DEFAULTS.get(name, {}))
+            yield example.over(100) if isinstance(example, framework.Schedule) else example
 
 
 def latex_of(example: Any) -> str:

@@ -108,9 +108,7 @@ def trained(model: Any, optimizer: Any, **settings: Any) -> Any:
 
 def curves() -> Any:
     """Draw the loss, and the rate that follows a schedule."""
-    steps = 40 * 43
-    schedule = OneCycleSchedule(maximum=0.02, length=steps)
-    run = trained(network(), AdamOptimizer(learning_rate=schedule), epochs=40)
+    run = trained(network(), AdamOptimizer(learning_rate=OneCycleSchedule(maximum=0.02)), epochs=40)
     return run.plot("loss", right="learning_rate")
 
 

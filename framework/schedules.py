@@ -24,7 +24,8 @@ from framework.settings.messages import brief
 class Schedule(Component):
     """A learning rate that changes: write ``__call__(step)``, where step counts the updates already made, from 0.
 
-    A schedule has its own length, in steps, and ignores the trainer's, so a resumed run continues with the same rates.
+    A schedule whose setting ``length`` is None is ``open``: ``fit`` gives it the number of updates of that fit, and
+    the run keeps it. A resume up to that number continues as one long run does; a longer one is refused.
 
     Example:
         >>> class Halving(Schedule):
@@ -47,6 +48,27 @@ class Schedule(Component):
         """
         require_function("Schedule.of", function, "step")
         return _FunctionSchedule(function=function)
+
+    @property
+    def open(self) -> bool:
+        """Whether the length is that of the fit: ``length``, its own or that of a schedule within, is None."""
+        return getattr(self, "length", 0) is None or any(inner.open for inner in self._within().values())
+
+    def over(self, steps: int) -> Schedule:
+        """Return the schedule with the length ``steps`` wherever it has none.
+
+        Example:
+            >>> CosineSchedule(initial=0.1).over(500)
+            CosineSchedule(initial=0.1, length=500)
+        """
+        changes: dict[str, Any] = {name: inner.over(steps) for name, inner in self._within().items() if inner.open}
+        if getattr(self, "length", 0) is None:
+            changes["length"] = steps
+        return self.replace(**changes) if changes else self
+
+    def _within(self) -> dict[str, Schedule]:
+        """Return the settings that are schedules."""
+        return {name: value for name, value in self.settings().items() if isinstance(value, Schedule)}
 
     @abstractmethod
     def __call__(self, step: int) -> float:
@@ -200,7 +222,7 @@ class PolynomialSchedule(Schedule):
 
     Attributes:
         initial: The first rate.
-        length: Steps from the first rate to the final one.
+        length: Steps from the first rate to the final one; None takes those of the ``fit``.
         final: The rate after ``length`` steps and from then on.
         power: 1 is a straight line.
 
@@ -210,12 +232,13 @@ class PolynomialSchedule(Schedule):
     """
 
     initial: Positive
-    length: Count
+    length: Count | None = None
     final: NonNegative = 0.0
     power: Positive = 1.0
 
     def __call__(self, step: int) -> float:
-        left = 1 - min(step, self.length) / self.length
+        length = _known(self, self.length)
+        left = 1 - min(step, length) / length
         return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
 
@@ -226,7 +249,7 @@ class CosineSchedule(Schedule):
 
     Attributes:
         initial: The first rate.
-        length: Steps from the first rate to the final one.
+        length: Steps from the first rate to the final one; None takes those of the ``fit``.
         final: The rate after ``length`` steps and from then on.
 
     Example:
@@ -238,11 +261,11 @@ class CosineSchedule(Schedule):
     """
 
     initial: Positive
-    length: Count
+    length: Count | None = None
     final: NonNegative = 0.0
 
     def __call__(self, step: int) -> float:
-        return cosine(self.initial, self.final, min(step / self.length, 1.0))
+        return cosine(self.initial, self.final, min(step / _known(self, self.length), 1.0))
 
 
 class WarmupSchedule(Schedule):
@@ -255,7 +278,7 @@ class WarmupSchedule(Schedule):
     total_iters=length) and the other, with milestones=[length].
 
     Attributes:
-        schedule: The schedule after the warm-up.
+        schedule: The schedule after the warm-up. Without a length it takes the rest of the ``fit``.
         length: Steps of warm-up.
 
     Example:
@@ -270,6 +293,10 @@ class WarmupSchedule(Schedule):
 
     schedule: Schedule
     length: Count
+
+    def over(self, steps: int) -> Schedule:
+        """Return the warm-up with the rest of ``steps`` for a schedule without a length."""
+        return super().over(max(1, steps - self.length))
 
     def __call__(self, step: int) -> float:
         if step < self.length:
@@ -286,7 +313,7 @@ class OneCycleSchedule(Schedule):
 
     Attributes:
         maximum: The rate at the top.
-        length: Steps of the whole cycle.
+        length: Steps of the whole cycle; None takes those of the ``fit``.
         rise: The part of the steps in which the rate rises.
         division: The maximum over the first rate.
         final_division: The first rate over the last.
@@ -307,14 +334,14 @@ class OneCycleSchedule(Schedule):
     """
 
     maximum: Positive
-    length: Count
+    length: Count | None = None
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
     division: Annotated[float, Field(ge=1)] = 25.0
     final_division: Annotated[float, Field(ge=1)] = 1e4
     shape: Literal["cosine", "linear"] = "cosine"
 
     def model_post_init(self, context: object) -> None:
-        if self.rise * self.length <= 1:
+        if self.length is not None and self.rise * self.length <= 1:
             raise SettingsError(
                 f"OneCycleSchedule: setting 'length' must be more than 1 / rise = {1 / self.rise:g}, so that the rate "
                 f"can rise; got {self.length}"
@@ -322,7 +349,8 @@ class OneCycleSchedule(Schedule):
 
     def __call__(self, step: int) -> float:
         first = self.maximum / self.division
-        top, end = self.rise * self.length - 1, self.length - 1
+        length = _known(self, self.length)
+        top, end = self.rise * length - 1, length - 1
         way = cosine if self.shape == "cosine" else lambda start, end, part: start + (end - start) * part
         if step <= top:
             return way(first, self.maximum, step / top)
@@ -370,6 +398,20 @@ def cosine(start: float, end: float, part: float) -> float:
         0.5
     """
     return end + (start - end) * (0.5 * (1 + math.cos(math.pi * part)))
+
+
+def _known(schedule: Schedule, length: int | None) -> int:
+    """Return the length of a schedule.
+
+    Raises:
+        SettingsError: It has none, outside of a fit.
+    """
+    if length is None:
+        raise SettingsError(
+            f"{schedule!r} has no length here: a fit gives it one, and a loop by hand needs "
+            f"{type(schedule).__name__}(..., length=1000)"
+        )
+    return length
 
 
 def _power(base: float, exponent: int) -> float:

@@ -3,18 +3,28 @@ import pytest
 from oracles import stored
 
 from framework import (
+    AdamOptimizer,
     ConstantSchedule,
     CosineRestartsSchedule,
     CosineSchedule,
+    Dense,
     ExponentialSchedule,
     InverseTimeSchedule,
+    MeanSquaredError,
     MultiStepSchedule,
     Neuron,
     OneCycleSchedule,
     PolynomialSchedule,
+    Sequential,
     SGDOptimizer,
     StepSchedule,
+    Stream,
+    Tanh,
+    Trainer,
     WarmupSchedule,
+    load,
+    on,
+    save,
 )
 from framework.errors import SettingsError
 from framework.schedules import Schedule
@@ -126,3 +136,93 @@ def test_a_rate_that_overflows_is_refused_with_the_schedules_name():
 def test_a_setting_out_of_range_is_refused(make, message):
     with pytest.raises(SettingsError, match=message):
         make()
+
+
+X = np.random.default_rng(0).normal(size=(50, 3))
+DATA = X, X.sum(axis=1, keepdims=True)
+OPEN = {
+    "cosine": (CosineSchedule(initial=0.01), CosineSchedule(initial=0.01, length=28)),
+    "polynomial": (PolynomialSchedule(initial=0.01, power=2.0), PolynomialSchedule(initial=0.01, length=28, power=2.0)),
+    "one cycle": (OneCycleSchedule(maximum=0.01), OneCycleSchedule(maximum=0.01, length=28)),
+    "within a warm-up": (
+        WarmupSchedule(schedule=CosineSchedule(initial=0.01), length=5),
+        WarmupSchedule(schedule=CosineSchedule(initial=0.01, length=23), length=5),
+    ),
+}
+
+
+def small(seed=0):
+    return Sequential(Dense(3, 4, Tanh()), Dense(4, 1), seed=seed)
+
+
+def trainer_at(rate, **settings):
+    optimizer = AdamOptimizer(learning_rate=rate)
+    return Trainer(loss=MeanSquaredError(), optimizer=optimizer, epochs=4, batch_size=8, **settings)
+
+
+def vector(run):
+    return run.model.parameters.vector
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled", "jax"])
+@pytest.mark.parametrize("name", OPEN)
+def test_a_schedule_without_a_length_takes_that_of_the_fit(name, engine):
+    ours, twin = (trainer_at(rate, engine=engine).fit(small(), DATA) for rate in OPEN[name])
+    assert vector(ours).tobytes() == vector(twin).tobytes()
+    assert ours.history.columns()["learning_rate"].tolist() == twin.history.columns()["learning_rate"].tolist()
+    assert ours.optimizer.learning_rate == OPEN[name][0]
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled", "jax"])
+def test_a_resume_within_the_length_equals_one_long_run(engine, tmp_path):
+    @on("batch_end")
+    def cut(run):
+        if run.step == 10:
+            run.stop("enough")
+
+    schedule = CosineSchedule(initial=0.01)
+    long = trainer_at(schedule, engine=engine).fit(small(), DATA)
+    trainer = trainer_at(schedule, engine=engine, callbacks=[cut])
+    save(trainer.fit(small(), DATA), tmp_path / "run")
+    run = trainer.resume(tmp_path / "run", DATA)
+    assert run.epoch == 4
+    assert vector(run).tobytes() == vector(long).tobytes()
+
+
+def test_a_resume_beyond_the_length_is_refused_and_names_the_setting(tmp_path):
+    trainer = trainer_at(CosineSchedule(initial=0.01))
+    save(trainer.fit(small(), DATA, epochs=3), tmp_path / "run")
+    run = load(tmp_path / "run")
+    before = vector(run).tobytes(), vars(run.progress), run.optimizer.length
+    with pytest.raises(SettingsError, match=r"'length'.* 21 updates; this resume ends after 28. Resume to epoch 3 at"):
+        trainer.resume(run, DATA)
+    assert (vector(run).tobytes(), vars(run.progress), run.optimizer.length) == before
+    run.optimizer.learning_rate = 0.0001
+    assert trainer.resume(run, DATA).epoch == 4
+
+
+def test_many_models_take_the_length_of_their_fit():
+    ours, twins = (trainer_at(rate, engine="compiled").fit_many([small(0), small(1)], DATA) for rate in OPEN["cosine"])
+    assert [vector(run).tobytes() for run in ours] == [vector(run).tobytes() for run in twins]
+
+
+def test_a_stream_of_unknown_length_needs_a_schedule_with_one():
+    trainer, model, epochs = trainer_at(CosineSchedule(initial=0.01)), small(), [DATA] * 4
+    with pytest.raises(SettingsError, match="a stream does not say how many rows it has"):
+        trainer.fit(model, Stream(lambda epoch: [epochs[epoch]]))
+    run = trainer.fit(model, Stream(lambda epoch: [epochs[epoch]], rows=50))
+    assert run.optimizer.length == 28
+
+
+def test_a_fit_that_is_too_short_for_its_schedule_is_refused_before_anything_changes():
+    trainer, model = trainer_at(OneCycleSchedule(maximum=0.01, rise=0.01)), small()
+    before = model.parameters.vector.copy()
+    with pytest.raises(SettingsError, match=r"more than 1 / rise = 100.*got 28"):
+        trainer.fit(model, DATA)
+    assert model.parameters.vector.tobytes() == before.tobytes()
+
+
+def test_a_schedule_without_a_length_says_that_a_loop_by_hand_gives_none():
+    optimizer = SGDOptimizer(Neuron(1), learning_rate=CosineSchedule(initial=0.1))
+    with pytest.raises(SettingsError, match=r"a loop by hand needs CosineSchedule\(\.\.\., length=1000\)"):
+        optimizer.rate()

@@ -40,11 +40,10 @@ model = Sequential(
     Dense(units=16, activation=ReLU()),
     Dense(units=10, activation=Softmax()),
 )
-epochs = 15
 trainer = Trainer(
     loss=CrossEntropy(),
-    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.01, length=epochs * 43)),
-    epochs=epochs,
+    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.01)),
+    epochs=15,
     metrics=[Accuracy()],
 )
 run = trainer.fit(model, train, validation=test)

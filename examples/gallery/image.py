@@ -42,11 +42,10 @@ def points(size):
 
 
 x, y = points(64), picture(64).ravel()
-epochs = 60
 trainer = Trainer(
     loss=MeanSquaredError(),
-    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.003, length=epochs * 16)),
-    epochs=epochs,
+    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.003)),
+    epochs=60,
     batch_size=256,
 )
 

@@ -25,12 +25,11 @@ x, x_test, y, y_test = windows[:2000], windows[2000:], targets[:2000], targets[2
 # %%
 # The test is the end of the series, which lies after everything that was trained on.
 
-epochs = 12
 model = Sequential(GRU(16, inputs=1), Neuron(16))
 trainer = Trainer(
     loss=MeanSquaredError(),
-    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.01, length=epochs * 63)),
-    epochs=epochs,
+    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.01)),
+    epochs=12,
 )
 run = trainer.fit(model, (x[:, :, None], y), validation=(x_test[:, :, None], y_test))
 

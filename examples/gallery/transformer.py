@@ -92,11 +92,10 @@ model = Sequential(
 )
 windows = np.lib.stride_tricks.sliding_window_view(ids, context)[:-1]
 rows = rng.permutation(len(windows))[:16_000]
-epochs = 5
 trainer = Trainer(
     loss=CrossEntropy(),
-    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.004, length=epochs * len(rows) // 64)),
-    epochs=epochs,
+    optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.004)),
+    epochs=5,
     batch_size=64,
 )
 run = trainer.fit(model, (windows[rows], ids[rows + context]))

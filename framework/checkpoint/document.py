@@ -52,6 +52,7 @@ class Document(BaseModel):
     optimizer: _Object
     optimizer_steps: NonNegativeInt
     optimizer_rate: float
+    optimizer_length: NonNegativeInt | None = None  # left out where the schedule has a length of its own
     progress: Progress
     history: list[str]
     memories: dict[str, _Object]
@@ -113,6 +114,8 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
             "history": _pack_history(run.history, arrays),
             "memories": {name: pack(dict(m), f"memory.{name}", arrays) for name, m in run.memories.items()},
         }
+        if optimizer.length is not None:
+            document["optimizer_length"] = optimizer.length
         if run.read == Progress.read:
             del document["progress"]["read"]
         if run.model.preprocess is not None:
@@ -210,6 +213,7 @@ def put_together(arrays: dict[str, Array], text: str) -> Run:
     for name, array in bound.memory.items():
         array[...] = arrays[f"optimizer.{name}"]
     bound.steps, bound.last_rate = document.optimizer_steps, document.optimizer_rate
+    bound.length = document.optimizer_length
     run.progress = progress
     run.history, run.memories = history, memories
     return run

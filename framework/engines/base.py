@@ -195,10 +195,10 @@ class Engine:
             if rate != self._rates[0] or count > len(self._rates[1]):
                 self._rates = rate, np.full(count, rate)
             return self._rates[1] if count == len(self._rates[1]) else self._rates[1][:count]
-        rates = np.zeros(count)
+        schedule, rates = optimizer.schedule(rate), np.zeros(count)
         for made in range(count):
             try:
-                rates[made] = rate_at(rate, steps + made)
+                rates[made] = rate_at(schedule, steps + made)
             except Exception:  # noqa: BLE001 (the schedule's own error, or an invalid rate)
                 return rates[:made]
         return rates

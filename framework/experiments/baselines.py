@@ -158,10 +158,9 @@ def _train(trainer: Trainer, linear: Model, rows: Batch) -> None:
     count = rows_in(rows[1])
     size = min(max(count // 50, 32), 512)
     epochs = max(20, 2_000 * size // count)
-    rate = CosineSchedule(initial=0.03, length=epochs * -(-count // size))
     short = Trainer(
         loss=trainer.loss,
-        optimizer=AdamOptimizer(learning_rate=rate),
+        optimizer=AdamOptimizer(learning_rate=CosineSchedule(initial=0.03)),
         epochs=epochs,
         batch_size=size,
         seed=trainer.seed,

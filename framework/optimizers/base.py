@@ -174,6 +174,7 @@ class BoundOptimizer:
         parameters: Its parameters.
         memory: The arrays that the recipe's ``memory`` names, flat.
         steps: The number of updates made.
+        length: The updates of the first ``fit``, for a schedule without a length; None where it has one.
         last_rate: The learning rate of the last update; NaN before the first.
         updating: Whether an update was cut off half-way.
 
@@ -188,8 +189,10 @@ class BoundOptimizer:
     __slots__ = (
         "_blocks",
         "_clips",
+        "_schedule",
         "_version",
         "last_rate",
+        "length",
         "memory",
         "model",
         "parameters",
@@ -203,6 +206,8 @@ class BoundOptimizer:
         self.recipe, self.model, self.parameters = recipe, model, model.parameters
         self.memory = {name: np.zeros_like(model.parameters.vector) for name in type(recipe).memory}
         self.steps, self.last_rate, self.updating = 0, math.nan, False
+        self.length: int | None = None
+        self._schedule: tuple[Schedule | None, int | None, Schedule | None] = None, None, None
         self._blocks: list[tuple[Callable[..., None], float, Array, Array, tuple[Array, ...]]] = []
         self._version = -1
         self._factors()  # raises for a pattern that matches nothing
@@ -241,7 +246,15 @@ class BoundOptimizer:
             SettingsError: A schedule gave a number that is not a rate.
         """
         rate = self.recipe.learning_rate
-        return rate_at(rate, self.steps) if isinstance(rate, Schedule) else rate
+        return rate_at(self.schedule(rate), self.steps) if isinstance(rate, Schedule) else rate
+
+    def schedule(self, rate: Schedule) -> Schedule:
+        """Return the schedule of the learning rate, with the length of the fit where it has none."""
+        known, length, schedule = self._schedule
+        if schedule is None or known is not rate or length != self.length:
+            schedule = rate if self.length is None else rate.over(self.length)
+            _set(self, "_schedule", (rate, self.length, schedule))
+        return schedule
 
     def step(self) -> None:
         """Update the model once from the gradients that backward left.

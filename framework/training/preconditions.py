@@ -23,6 +23,7 @@ from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.reading import Blocks
 from framework.runs.memory import pack
 from framework.runs.run import Run, names_of
+from framework.schedules import Schedule
 from framework.settings.component import full_repr
 from framework.settings.messages import brief, printable, warn
 
@@ -363,6 +364,35 @@ def require_same_epoch(run: Run, layout: tuple[int, int, bool], recipe: Mapping[
         raise UsageError(
             f"resume: the unfinished epoch has counted the metrics {printable(counted)}; got {recipe['metrics']}; "
             "finish it with the same metrics"
+        )
+
+
+def settle_length(run: Run, layout: tuple[int, int, bool], target: int) -> None:
+    """Give a schedule without a length the updates of this fit, if it is the run's first.
+
+    Raises:
+        SettingsError: A resume is longer than that; or the data is a stream, whose number of rows is not known.
+    """
+    optimizer, (rows, size, _) = run.optimizer, layout
+    schedule = optimizer.recipe.learning_rate
+    if not isinstance(schedule, Schedule) or not schedule.open:
+        return
+    if not rows:
+        raise SettingsError(
+            f"fit: {schedule!r} takes its length from the fit, and a stream does not say how many rows it has; give "
+            "the schedule a 'length', in updates"
+        )
+    batches = -(-rows // size)
+    end = run.step + max(target - run.epoch, 0) * batches - run.batch
+    if optimizer.length is None:
+        schedule.over(end)  # raises where a fit is too short
+        optimizer.length = end
+    if end > optimizer.length:
+        raise SettingsError(
+            f"resume: {schedule!r} has no setting 'length', so its length is that of the run's first fit, "
+            f"{optimizer.length} updates; this resume ends after {end}. Resume to epoch "
+            f"{run.epoch + (optimizer.length - run.step + run.batch) // batches} at most, begin a new fit with more "
+            "epochs, or assign another rate: run.optimizer.learning_rate = 0.0001"
         )
 
 

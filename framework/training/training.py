@@ -213,14 +213,19 @@ class Training:
     ) -> None:
         """Check that the callbacks can begin, and give the run its recipe, layout, engine, end and columns."""
         run, model = self.run, self.run.model
+        target = run.target_epoch
+        if epochs is not None:
+            target = run.epoch + epochs
+        elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
+            target = self.trainer.epochs  # else keep the number of the fit that was cut off
+        preconditions.settle_length(run, self.layout, target)
         with self._together():
             for callback in self.trainer.callbacks:
                 if self._calls(callback):
                     callback.require(run)
         if epochs is not None:  # asking for more clears a pending stop
-            run.stop_reason, run.target_epoch = None, run.epoch + epochs
-        elif run.ended or run.recipe.get("epochs") != recipe["epochs"]:
-            run.target_epoch = self.trainer.epochs  # else keep the number of the fit that was cut off
+            run.stop_reason = None
+        run.target_epoch = target
         run.layout, run.engine = self.layout, engine
         run.recipe = recipe | run.recipe | {"epochs": recipe["epochs"]}  # those of the trainer that set the end last
         state = model._built()

@@ -18,7 +18,7 @@ from framework import (
     Checkpoint,
     Component,
     Conv2D,
-    CosineSchedule,
+    CosineRestartsSchedule,
     CrossEntropy,
     CSVLog,
     DataParallel,
@@ -49,13 +49,13 @@ from framework import (
 
 OBVIOUS = """
 Accuracy threshold, AveragePool window, BatchNorm units, CELU alpha, CSVLog path, Cauchy scale, Checkpoint folder,
-Classes levels, Clip limit, ConfusionMatrix num_classes, Constant value, ConstantSchedule rate, Dates parts, Dropout
-rate, ELU alpha, ExponentialSchedule initial, Flatten shape, GELU approximate, GRU units, GroupNorm groups, He
-distribution, Huber delta, Impute fill, Input inputs, JSONLog path, L1 strength, L2 strength, LSTM units, LayerNorm
-units, LeCun distribution, LeakyReLU negative_slope, Levels n, Log unit, MaxPool window, MultiHeadAttention heads,
-OneHot n, Orthogonal gain, Permute axes, Quantile quantile, Quantiles n, R2 center, RBF units, RMSNorm units,
-Regularizer strength, Reshape shape, SimpleRNN units, Sine frequency, Softplus beta, Swish beta, TensorBoard folder,
-TopK k
+Classes levels, Clip limit, ConfusionMatrix num_classes, Constant value, ConstantSchedule rate, CosineSchedule
+initial, Dates parts, Dropout rate, ELU alpha, ExponentialSchedule initial, Flatten shape, GELU approximate, GRU
+units, GroupNorm groups, He distribution, Huber delta, Impute fill, Input inputs, JSONLog path, L1 strength, L2
+strength, LSTM units, LayerNorm units, LeCun distribution, LeakyReLU negative_slope, Levels n, Log unit, MaxPool
+window, MultiHeadAttention heads, OneCycleSchedule maximum, OneHot n, Orthogonal gain, Permute axes,
+PolynomialSchedule initial, Quantile quantile, Quantiles n, R2 center, RBF units, RMSNorm units, Regularizer strength,
+Reshape shape, SimpleRNN units, Sine frequency, Softplus beta, Swish beta, TensorBoard folder, TopK k
 """
 """The classes that take a setting without its name and write no constructor, with the setting."""
 
@@ -200,7 +200,7 @@ def test_a_refused_call_with_the_name_of_a_users_class_makes_no_instance_of_it()
         (lambda: SGDOptimizer(0.2), "got 0.2; settings go by name; write SGDOptimizer(learning_rate=0.2)"),
         (lambda: AdamOptimizer(0.003), "; write AdamOptimizer(learning_rate=0.003)"),
         (lambda: EarlyStopping("val_loss"), "without a name; write EarlyStopping(monitor='val_loss')"),
-        (lambda: CosineSchedule(0.1, 100), "without a name; write CosineSchedule(initial=0.1, length=100)"),
+        (lambda: CosineRestartsSchedule(0.1, 9), "; write CosineRestartsSchedule(initial=0.1, length=9)"),
         (lambda: StepSchedule(0.1, 10), "without a name; write StepSchedule(initial=0.1, every=10)"),
         (lambda: Precision("macro"), "without a name; write Precision(average='macro')"),
         (lambda: Conv2D(32, 3), "without a name; write Conv2D(filters=32, kernel=3)"),
