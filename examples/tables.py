@@ -19,7 +19,9 @@ Then, without a line of Python:
 The flights are those of https://www.tidymodels.org/start/recipes, which has an area under the ROC curve of 0.764 with a
 logistic regression: flights that have a departure, an air time and an arrival, joined with the weather of their airport
 and hour. A flight is late if it arrived 30 minutes after its time or more. Its columns are used here, with those of the
-weather; the last quarter of the rows, in the order of the package, is what is predicted.
+weather; the last quarter of the rows, in the order of the package, is predicted. The air time is known only after
+landing. The rules of ``framework new`` were chosen with knowledge of this table: others gave 0.76 to 0.83, and with
+``--set model.seed=1`` and ``2`` it is 0.795 and 0.794.
 """
 
 import csv
