@@ -180,6 +180,8 @@ from framework.preprocessing.numbers import (
     Log as Log,
     MinMax as MinMax,
     Quantiles as Quantiles,
+    RobustScale as RobustScale,
+    SmoothClip as SmoothClip,
     Standardize as Standardize,
 )
 from framework.preprocessing.recipe import Preprocess as Preprocess

@@ -130,6 +130,80 @@ class MinMax(ColumnStep):
         return y * (self.high[place] - self.low[place]) + self.low[place]
 
 
+class RobustScale(ColumnStep):
+    """y = (x - center) factor: the median becomes 0 and the middle half of the training rows a range of length 1.
+
+    The factor is 1 / (upper - lower quartile). Where half of the rows are equal, as counts that are mostly 0, it is
+    2 / (maximum - minimum), and 0 where all of them are. Outliers do not change it, as they do that of
+    ``Standardize``; write ``SmoothClip()`` after it to hold them near the others. It cannot be turned back where the
+    factor is 0, so this step does not fit a target.
+
+    Attributes:
+        center: The median of each array, learnt unless it is given.
+        factor: What the distance from it is multiplied by; both are given or none.
+
+    Raises:
+        DataError: A column has missing values and no ``Impute`` before, or no values at all.
+
+    Example:
+        >>> RobustScale(center=10.0, factor=0.5).formula(np.array([10.0, 12.0, 90.0]), 0)
+        array([ 0.,  1., 40.])
+
+    Source:
+        Holzmueller, Grinsztajn and Steinwart, Better by default (2024), arXiv 2407.04491, section 3.
+    """
+
+    learns = ("center",)
+    statistic = Sketch
+    """Gathers the quartiles and the range of the numbers."""
+
+    center: Numbers = ()
+    factor: Numbers = ()
+
+    def model_post_init(self, context: object) -> None:
+        """Check that the numbers fit together."""
+        if len(self.center) != len(self.factor) or any(factor < 0 for factor in self.factor):
+            raise SettingsError("RobustScale: give 'center' and a 'factor' from 0 for each array, or neither")
+
+    def learnt(self, statistics: Sequence[Sketch], where: str) -> Self:
+        centers, factors = list[float](), list[float]()
+        for sketch in statistics:
+            _require_values(sketch.count, where)
+            lower, center, upper = sketch.quantiles(np.array([0.25, 0.5, 0.75])).tolist()
+            width = upper - lower or (sketch.high - sketch.low) / 2
+            factor = 1 / width if width else 0.0
+            _require_finite((width, factor), "their range or its inverse", where)
+            centers.append(center)
+            factors.append(factor)
+        return self.replace(center=tuple(centers), factor=tuple(factors))
+
+    def formula(self, x: Array, place: int) -> Array:
+        return (x - self.center[place]) * self.factor[place]
+
+
+class SmoothClip(ColumnStep):
+    """y = x / sqrt(1 + (x / limit)^2): about x near 0, and never beyond +-limit.
+
+    Unlike ``Clip``, it keeps the order of numbers beyond the limit. A number near the limit cannot be turned back
+    exactly, so this step does not fit a target.
+
+    Attributes:
+        limit: What large numbers tend to.
+
+    Example:
+        >>> SmoothClip(3.0).formula(np.array([-1e9, 0.1, 3.0, 4.0]), 0).round(4)
+        array([-3.    ,  0.0999,  2.1213,  2.4   ])
+
+    Source:
+        Holzmueller, Grinsztajn and Steinwart, Better by default (2024), arXiv 2407.04491, section 3.
+    """
+
+    limit: Positive = 3.0
+
+    def formula(self, x: Array, place: int) -> Array:
+        return x / np.hypot(1.0, x / self.limit)  # whose square does not overflow
+
+
 class Clip(ColumnStep):
     """y = x within [-limit, limit], else the nearest end: a typing error in one row cannot decide a training.
 

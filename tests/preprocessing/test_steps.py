@@ -7,7 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
 
 from framework import (
     CSV,
@@ -24,7 +24,9 @@ from framework import (
     OneHot,
     Preprocess,
     Quantiles,
+    RobustScale,
     SettingsError,
+    SmoothClip,
     Standardize,
 )
 from framework.preprocessing.numbers import date_part
@@ -47,6 +49,7 @@ def transformed(values, *steps):
 SCALERS = {
     "standardize": (Standardize(), StandardScaler()),
     "minmax": (MinMax(), MinMaxScaler()),
+    "robust": (RobustScale(), RobustScaler()),
     "uniform": (Quantiles(100), QuantileTransformer(n_quantiles=101)),
     "normal": (Quantiles(100, to="normal"), QuantileTransformer(n_quantiles=101, output_distribution="normal")),
 }
@@ -434,6 +437,24 @@ def test_clip_cuts_numbers_off_after_other_steps():
         Clip(-1)
 
 
+def test_a_robust_scale_takes_the_range_where_half_of_the_rows_are_equal_and_0_where_all_are():
+    assert transformed([0.0] * 9 + [4.0, 8.0], RobustScale()).ravel().tolist() == [0.0] * 9 + [1.0, 2.0]
+    recipe, _ = fitted([7.0, 7.0], RobustScale())
+    assert recipe.transform(pd.DataFrame({"c": [7.0, 900.0]})).ravel().tolist() == [0.0, 0.0]
+    assert type(recipe).from_json(recipe.to_json()) == recipe
+    for values in ([1.7e308, -1.7e308], [0.0, 5e-324]):
+        with pytest.raises(DataError, match="column 'c' has numbers so large that their range or its inverse"):
+            fitted(values, RobustScale())
+
+
+def test_a_smooth_clip_keeps_the_order_within_its_limit():
+    x = np.array([-1e300, -40.0, -0.01, 0.0, 0.5, 3.0, 23.0, 1e300])
+    y = SmoothClip(3.0).formula(x, 0)
+    np.testing.assert_allclose(y[1:-1], x[1:-1] / np.sqrt(1 + (x[1:-1] / 3) ** 2), rtol=1e-14)
+    assert y[[0, -1]].tolist() == [-3.0, 3.0]
+    assert (np.diff(y) > 0).all()
+
+
 def test_a_name_beats_a_pattern_and_a_pattern_a_kind():
     table = pd.DataFrame({"income": [1.0, 3.0], "income b": [1.0, 3.0], "age": [1.0, 3.0], "a.b[c]": [1.0, 3.0]})
     columns = {"<number>": [], "in*": [MinMax()], "i*": [], "income b": [Standardize()], "a.b[*]": [MinMax()]}
@@ -442,7 +463,9 @@ def test_a_name_beats_a_pattern_and_a_pattern_a_kind():
 
 
 @pytest.mark.parametrize(
-    "step", [Impute(), OneHot(), Levels(), Drop(), Dates(), Clip()], ids=lambda step: type(step).__name__
+    "step",
+    [Impute(), OneHot(), Levels(), Drop(), Dates(), Clip(), RobustScale(), SmoothClip()],
+    ids=lambda step: type(step).__name__,
 )
 def test_a_target_takes_no_step_that_cannot_be_undone(step):
     with pytest.raises(SettingsError, match=f"target 'y': {type(step).__name__} does not fit a target"):
@@ -464,8 +487,9 @@ def test_a_target_takes_no_step_that_cannot_be_undone(step):
         (lambda: Dates(["moon"]), "'parts"),
         (lambda: Quantiles(values=[[1.0]]), "must hold 2 or more rising numbers"),
         (lambda: OneHot(0), "'n'"),
+        (lambda: RobustScale(center=1.0, factor=-1.0), "give 'center' and a 'factor' from 0"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(SettingsError, match=message):

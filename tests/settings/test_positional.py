@@ -55,7 +55,7 @@ units, GroupNorm groups, He distribution, Huber delta, Impute fill, Input inputs
 strength, LSTM units, LayerNorm units, LeCun distribution, LeakyReLU negative_slope, Levels n, Log unit, MaxPool
 window, MultiHeadAttention heads, OneCycleSchedule maximum, OneHot n, Orthogonal gain, Permute axes,
 PolynomialSchedule initial, Quantile quantile, Quantiles n, R2 center, RBF units, RMSNorm units, Regularizer strength,
-Reshape shape, SimpleRNN units, Sine frequency, Softplus beta, Swish beta, TensorBoard folder, TopK k
+Reshape shape, SimpleRNN units, Sine frequency, SmoothClip limit, Softplus beta, Swish beta, TensorBoard folder, TopK k
 """
 """The classes that take a setting without its name and write no constructor, with the setting."""
 

@@ -21,8 +21,10 @@ from framework import (
     OneHot,
     Preprocess,
     Quantiles,
+    RobustScale,
     Sequential,
     Sigmoid,
+    SmoothClip,
     Softmax,
     Standardize,
 )
@@ -37,7 +39,7 @@ class Root(ColumnStep):
 
 COLUMNS = {
     "age": [Impute("mean"), Standardize(), Clip(1.5)],
-    "income": [Log(unit=100.0)],
+    "income": [Log(unit=100.0), RobustScale(), SmoothClip(0.7)],
     "score": [Quantiles(20)],
     "depth": [Impute(0.0, flag=False), Quantiles(16, to="normal"), MinMax()],
     "size": [Root()],
