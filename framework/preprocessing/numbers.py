@@ -17,7 +17,7 @@ from framework.preprocessing.steps import Column, ColumnStep, Numbers
 from framework.settings.component import Count, Positive
 from framework.special import erfc, normal_deviate
 
-_SMALLEST_SQUARES = 1e-290
+SMALLEST_SQUARES = 1e-290
 """A smaller sum of squares has lost digits, because its parts are below the smallest normal number, 2e-308."""
 
 
@@ -69,7 +69,7 @@ class Standardize(ColumnStep):
         for moments in statistics:
             _require_values(moments.count, where)
             _require_finite((moments.mean, moments.squares), "their variance", where)
-            if moments.low < moments.high and moments.squares < _SMALLEST_SQUARES:
+            if moments.low < moments.high and moments.squares < SMALLEST_SQUARES:
                 raise DataError(
                     f"{where} has numbers so close to one another that their variance is lost; write MinMax()"
                 )

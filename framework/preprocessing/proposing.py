@@ -15,7 +15,7 @@ from framework.arrays import Array
 from framework.data.sources import source_of
 from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes, OneHot
-from framework.preprocessing.numbers import Clip, Dates, Drop, Impute, Log, MinMax, Standardize
+from framework.preprocessing.numbers import SMALLEST_SQUARES, Clip, Dates, Drop, Impute, Log, MinMax, Standardize
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import Column, ColumnStep
@@ -241,6 +241,8 @@ def _number_steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[Col
     fill = Impute("median")  # also without missing values, because later rows may have some
     if column.distinct == 2:
         return (fill, MinMax()), ", ".join(filter(None, ["two numbers", missing]))
+    if moments.squares < SMALLEST_SQUARES and moments.low < moments.high:  # which Standardize refuses
+        return (fill, MinMax()), ", ".join(filter(None, ["very close to one another", missing]))
     if (log := _log(column)) is not None:
         return (fill, log, Standardize(), Clip()), ", ".join(filter(None, ["long tail", missing]))
     return (fill, Standardize(), Clip()), missing

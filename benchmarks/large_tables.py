@@ -1,6 +1,6 @@
 """A Parquet table larger than the memory allowed: its rate and its memory, compared with the same numbers in memory.
 
-    python -m benchmarks.tables --gigabytes 4 --folder /tmp/table
+    python -m benchmarks.large_tables --gigabytes 4 --folder /tmp/table
 
 The file is made once and kept in the folder. Each measurement is a process of its own, and they take turns. Memory is
 the anonymous part of the resident memory, above that after ``import framework``. The rate is that of an epoch with
@@ -128,7 +128,7 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.repeats):
         for source in ("memory", "parquet", "parquet, no thread"):
-            command = [sys.executable, "-m", "benchmarks.tables", "--measure", source, *sys.argv[1:]]
+            command = [sys.executable, "-m", "benchmarks.large_tables", "--measure", source, *sys.argv[1:]]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found.setdefault(source, []).append(json.loads(done.stdout.splitlines()[-1]))
             print(source, found[source][-1], flush=True)

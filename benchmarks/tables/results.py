@@ -1,0 +1,77 @@
+"""The results as a page: a table of losses, ranks, and what one contender's loss and time are of another's."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.tables.sources import TABLES, halves
+
+RESULTS = Path(__file__).parent / "results" / "results.csv"
+FIELDS = ["table", "seed", "contender", "rows", "columns", "loss", "score", "fit_seconds", "predict_seconds", "note"]
+
+
+def read_results(path: Path) -> list[dict[str, str]]:
+    """Return the lines of a file of results; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def means(rows: Sequence[Mapping[str, str]], field: str) -> dict[str, dict[str, float]]:
+    """Return the mean over the seeds of each table and contender."""
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row[field]:
+            values[row["table"]][row["contender"]].append(float(row[field]))
+    return {table: {name: statistics.fmean(some) for name, some in each.items()} for table, each in values.items()}
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return the mean of ratios."""
+    return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
+
+
+def ranks(losses: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Return each contender's place by the loss, the smallest first; equal ones share the mean place."""
+    below = {name: [losses[other] < losses[name] for other in names] for name in names}
+    equal = {name: [losses[other] == losses[name] for other in names] for name in names}
+    return {name: sum(below[name]) + (sum(equal[name]) + 1) / 2 for name in names}
+
+
+def shown(rows: Sequence[Mapping[str, str]], half: str, names: Sequence[str]) -> str:
+    """Return the losses of the tables that all contenders have learnt, and what they are in the mean."""
+    roles, losses, seconds = halves(), means(rows, "loss"), means(rows, "fit_seconds")
+    wanted = [name for name in TABLES if half in (roles[name], "all") and name in losses]
+    common = [name for name in wanted if all(each in losses[name] for each in names)]
+    size = {row["table"]: f"{int(row['rows']):,} × {row['columns']}" for row in rows}
+    lines = [f"| table | rows × columns | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for table in wanted:
+        best = min(losses[table].get(each, math.inf) for each in names)
+        texts = [f"{losses[table][each]:.4g}" if each in losses[table] else "" for each in names]
+        texts = [f"**{text}**" if text == f"{best:.4g}" else text for text in texts]
+        lines.append(f"| {table} | {size[table]} | {' | '.join(texts)} |")
+    placed = [ranks(losses[table], names) for table in common]
+    lines += ["", f"{len(common)} tables that all of them have learnt:", ""]
+    lines += [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    lines.append(_line("mean rank", [statistics.fmean(each[name] for each in placed) for name in names]))
+    for other in ("lightgbm", "mlp"):
+        if other in names:
+            over = [geometric_mean([losses[t][name] / losses[t][other] for t in common]) for name in names]
+            lines.append(_line(f"loss over {other}'s", over))
+    if "mlp" in names:
+        better = [sum(losses[t][name] < losses[t]["mlp"] for t in common) / len(common) for name in names]
+        lines.append(_line("tables better than mlp", better))
+        times = [statistics.median(seconds[t][name] / seconds[t]["mlp"] for t in common) for name in names]
+        lines.append(_line("time over mlp's, median", times))
+    lines.append(_line("seconds, median", [statistics.median(seconds[t][name] for t in common) for name in names]))
+    return "\n".join(lines)
+
+
+def _line(title: str, values: Sequence[float]) -> str:
+    return f"| {title} | {' | '.join(f'{value:.3g}' for value in values)} |"
