@@ -1,7 +1,7 @@
 """Build the site: ``python docs/build.py``; then open .cache/site/html/index.html.
 
 The pages are plain Markdown, which code hosts show as they are. This copies them to .cache/site/source, adds a menu out
-of the tables of docs/contents.md and a page for each public name, runs Sphinx with warnings as errors, and checks that
+of the lists of docs/contents.md and a page for each public name, runs Sphinx with warnings as errors, and checks that
 no page loads anything from outside.
 """
 
@@ -106,16 +106,16 @@ def groups() -> dict[str, list[str]]:
     }
 
 
-def tables() -> dict[str, str]:
-    """Return the tables of docs/contents.md by their headings."""
+def lists() -> dict[str, str]:
+    """Return the lists of docs/contents.md by their headings."""
     text = (DOCS / "contents.md").read_text(encoding="utf-8")
-    titles_and_tables = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
-    return dict(zip(titles_and_tables[::2], titles_and_tables[1::2], strict=True))
+    titles_and_lists = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(titles_and_lists[::2], titles_and_lists[1::2], strict=True))
 
 
-def pages(table: str) -> list[str]:
-    """Return the paths of the pages that a table lists, relative to docs/ or to the repository."""
-    return [path.removeprefix("../") for path in re.findall(r"^\| \[[^\]]*\]\((\S+?)\)", table, re.MULTILINE)]
+def pages(text: str) -> list[str]:
+    """Return the paths of the pages in a list, relative to docs/ or to the repository."""
+    return [path.removeprefix("../") for path in re.findall(r"^- \[[^\]]*\]\((\S+?)\)", text, re.MULTILINE)]
 
 
 def _rewritten(page: Path, text: str) -> str:
@@ -168,18 +168,16 @@ def _lessons() -> None:
 
 
 def _navigation() -> None:
-    """Make the menu: a page for each table of docs/contents.md, or the one page that it lists."""
+    """Make the menu: a page for each list of docs/contents.md, the last one after the API and the gallery."""
+    (SOURCE / "menu").mkdir()
     menu = []
-    for title, table in tables().items():
-        entries = [page.removesuffix(".md") for page in pages(table)]
-        if len(entries) == 1:
-            menu += [f"{title} <{entries[0]}>"]
-            continue
-        text = f"# {title}\n\n{_rewritten(DOCS / 'contents.md', table)}\n{_toctree(entries, ':hidden:')}"
-        (SOURCE / f"{_slug(title)}.md").write_text(text, encoding="utf-8")
-        menu.append(_slug(title))
+    for title, text in lists().items():
+        entries = [f"/{page.removesuffix('.md')}" for page in pages(text)]
+        page = f"# {title}\n\n{_rewritten(DOCS / 'contents.md', text)}\n{_toctree(entries, ':hidden:')}"
+        menu.append(f"menu/{_slug(title)}")
+        (SOURCE / f"{menu[-1]}.md").write_text(page, encoding="utf-8")
     with (SOURCE / "index.md").open("a", encoding="utf-8") as index:
-        index.write("\n" + _toctree([*menu, "gallery/index", "api/index"], ":hidden:"))
+        index.write("\n" + _toctree([*menu[:-1], "api/index", "gallery/index", menu[-1]], ":hidden:"))
 
 
 def _short(name: str) -> str:

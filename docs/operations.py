@@ -9,8 +9,7 @@ from textwrap import fill
 import numpy as np
 
 from framework.emit.text import Shown
-from framework.graph.gradient import gradients, textbook_derivative
-from framework.graph.graph import Graph
+from framework.graph.gradient import gradients
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import METHODS, NAMES
@@ -78,12 +77,10 @@ np.asarray(b, like=x)                     np.array(b, like=x)
 HEAD = """# Operations that can be derived
 
 A [formula](formulas.md) may use the NumPy functions on this page. `python docs/operations.py` writes it from the table
-that all engines share, `framework/graph/operations.py`.
+that all engines share, `framework/graph/operations.py`. `show(Activation.of(np.tan))` prints a derivative;
+[formulas.md](formulas.md#kinks-ties-and-overflow) says what holds at kinks.
 
 ## Elementwise
-
-An activation or a loss made of these alone has a derivative of each element. `y` is the result.
-[formulas.md](formulas.md#kinks-ties-and-overflow) says what happens at kinks, and where a denominator overflows.
 
 """
 
@@ -117,41 +114,30 @@ REST = """
 
 def page() -> str:
     """Return the text of the page."""
-    graph = Graph()
-    elementwise = [
-        _elementwise(graph, name) for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None
-    ]
-    calls = [call.strip() for line in CALLS.splitlines() for call in line.split("  ") if call.strip()]
+    elementwise = {name: row for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None}
+    calls = [call.strip() for line in CALLS.splitlines() for call in line.split("  ") if "np." in call]
     derived = {call: _has_gradient(call) for call in calls}
-    methods = [f"x.{name}" for name in sorted({*METHODS, "T", "mT", "reshape", "transpose", "astype", "copy"})]
+    methods = [f"`x.{name}`" for name in sorted({*METHODS, "T", "mT", "reshape", "transpose", "astype", "copy"})]
     return "".join(
         [
             HEAD,
-            _table(("NumPy", "derivative"), ((names, slopes) for names, slopes in elementwise if slopes != "0")),
+            _listed(_names(name) for name, row in elementwise.items() if any(row.rules)),
             STEPS,
-            _listed(names for names, slopes in elementwise if slopes == "0"),
+            _listed(_names(name) for name, row in elementwise.items() if not any(row.rules)),
             ARRAYS,
-            _listed(_name(call) for call in calls if derived[call] and "np." in call),
+            _listed(_name(call) for call in calls if derived[call]),
             CONSTANT,
-            _listed(_name(call) for call in calls if not derived[call] and "np." in call),
-            REST.format(methods=_listed((f"`{name}`" for name in methods), "   ").rstrip(".\n")),
+            _listed(_name(call) for call in calls if not derived[call]),
+            REST.format(methods=_listed(methods, "   ").rstrip(".\n")),
         ]
     )
 
 
-def _elementwise(graph: Graph, name: str) -> tuple[str, str]:
-    """Return the NumPy names of an operation, the first one with its arguments, and its derivatives by each of them."""
-    letters = {1: "x", 2: "ab", 3: "cab"}[len(OPERATIONS[name].rules)]
-    arguments = [graph.input(letter, (3,), "b" if letter == "c" else "f") for letter in letters]
-    y = graph.add(name, *arguments)
-    slopes = [(v.name, Shown({"y": y, "": textbook_derivative(y, v)}).text.split(" = ", 2)[2]) for v in arguments]
-    by = [(f"{letter}: " if len(slopes) > 1 else "", slope) for letter, slope in slopes if letter != "c"]
-    constant = {slope for _, slope in slopes} == {"0"}
-    where = "framework" if name in ("erf", "erfc") else "np"
-    first = f"`{where}.{name}`" if constant else f"`{where}.{name}({', '.join(letters)})`"
-    aliases = [other for other, known in NAMES.items() if known == name and other.isidentifier() and other != name]
-    names = ", ".join([first, *(f"`{where}.{other}`" for other in aliases)])
-    return names, "0" if constant else ", ".join(f"{letter}{_code(slope)}" for letter, slope in by)
+def _names(operation: str) -> str:
+    """Return the names of an elementwise function."""
+    aliases = [name for name, known in NAMES.items() if known == operation != name and name.isidentifier()]
+    where = "framework" if operation in ("erf", "erfc") else "np"
+    return ", ".join(f"`{where}.{name}`" for name in (operation, *aliases))
 
 
 def _name(call: str) -> str:
@@ -173,18 +159,9 @@ def _has_gradient(call: str) -> bool:
     return Shown({"": slope}).text != " = 0"
 
 
-def _code(expression: str) -> str:
-    return f"`{expression}`".replace("|", r"\|")
-
-
 def _listed(names: Iterable[str], indent: str = "") -> str:
     text = fill(f"{', '.join(names)}.", 120, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
     return f"{text}\n"
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [head, ["---" for _ in head], *rows]
-    return "".join(f"|{'|'.join(f' {cell} ' for cell in line)}|\n" for line in lines).replace("| --- ", "|---")
 
 
 if __name__ == "__main__":

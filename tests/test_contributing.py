@@ -14,7 +14,7 @@ PARTS = additions()
 OF_ALL_PARTS = [
     "tests/activations/test_formulas.py",
     "tests/emit/test_numpy.py",
-    "tests/optimizers/test_formulas.py",
+    "tests/emit/test_text.py",
     "tests/test_cli.py",
     "tests/test_conformance.py",
     "tests/test_conventions.py",
@@ -53,13 +53,13 @@ def test_a_part_is_one_source_file_and_its_test(part):
 def test_every_part_passes_its_own_tests_and_those_of_all_parts(tmp_path):
     copy_of_the_checkout(tmp_path)
     names, touched = add(PARTS, tmp_path)
-    assert len(names) == len(PARTS) == 6
+    assert len(names) == len(PARTS) == 3
     own = {Path(path).stem for path in touched if path.startswith("tests/")} - {"test_gradient"}
     wanted = " or ".join([*names, *own, *CONVENTIONS])
     command = [sys.executable, "-m", "pytest", "-q", "--all", "-k", wanted, *OF_ALL_PARTS, *touched]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 50
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 40
 
 
 def test_parts_can_be_added_after_their_neighbours_have_changed(tmp_path):
@@ -73,7 +73,7 @@ def test_parts_can_be_added_after_their_neighbours_have_changed(tmp_path):
         if addition.where == "at its end":  # another class has come to the end of the file
             path = tmp_path / addition.path
             path.write_text(f"{path.read_text()}\n\nclass _Other:\n    pass\n")
-    for folder in ("activations", "optimizers", "models", "metrics", "callbacks"):
+    for folder in ("activations", "models"):
         (tmp_path / "tests" / folder).mkdir()
     names, _ = add(PARTS[::-1], tmp_path)
     code = f"import framework; print(*({', '.join(f'framework.{n}' for n in names if n != 'logaddexp2')},))"

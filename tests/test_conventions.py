@@ -259,7 +259,7 @@ def test_the_guide_to_training_lists_every_setting_of_a_trainer():
 
 
 def test_the_menu_of_the_site_lists_every_page():
-    listed = [page for table in site.tables().values() for page in site.pages(table)]
+    listed = [page for text in site.lists().values() for page in site.pages(text)]
     assert len(listed) == len(set(listed))
     assert {page for page in listed if (ROOT / "docs" / page).exists()} == {
         str(page.relative_to(ROOT / "docs")) for page in PAGES if page.name != "index.md"

@@ -12,7 +12,7 @@ from framework.graph.graph import Graph
 from framework.graph.loop import loop
 from framework.graph.operations import OPERATIONS
 from framework.graph.trace import ROWS, trace
-from framework.special import erfc
+from framework.special import erf, erfc
 
 POSITIVE = np.array([1e-8, 0.1, 0.5, 1.0, 2.0, 40.0])
 
@@ -319,3 +319,34 @@ def test_every_operation_has_text_and_latex_whose_fields_are_known():
     for name, row in OPERATIONS.items():
         assert row.text, name
         assert row.latex, name
+
+
+WORDS = {**vars(np), "max": np.maximum, "min": np.minimum, "erf": erf, "erfc": erfc}
+OF_INTEGERS = {"invert", "bitwise_and", "bitwise_or"}
+ELEMENTWISE = {name: len(row.rules) for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None}
+POINTS = np.array([-2.7, -0.8, -0.3, 0.4, 0.7, 1.6, 2.3])
+"""Arguments where no function has a kink; those of two arguments differ."""
+STEP = 1e-6
+
+
+@pytest.mark.parametrize("name", sorted(ELEMENTWISE.keys() - OF_INTEGERS))
+def test_the_text_of_a_derivative_is_the_difference_of_the_function(name):
+    letters = {1: "x", 2: "ab", 3: "cab"}[ELEMENTWISE[name]]
+    graph = Graph()
+    inputs = {letter: graph.input(letter, (3,), "b" if letter == "c" else "f") for letter in letters}
+    y = graph.add(name, *inputs.values())
+    grid = dict(zip(letters, np.meshgrid(*[POINTS * (1 - 0.037 * n) for n in range(len(letters))]), strict=True))
+    if "c" in grid:
+        grid["c"] = grid["c"] > 0
+
+    def value(**changed):
+        return np.asarray(WORDS[name](*(grid | changed).values()), float)
+
+    with np.errstate(all="ignore"):
+        for letter in set(letters) - {"c"}:
+            difference = (value(**{letter: grid[letter] + STEP}) - value(**{letter: grid[letter] - STEP})) / (2 * STEP)
+            slope = Shown({"y": y, "": textbook_derivative(y, inputs[letter])}).text.split(" = ", 2)[2]
+            written = np.broadcast_to(eval(slope, WORDS | grid | {"y": value()}), difference.shape)
+            defined = np.isfinite(difference)
+            assert defined.sum() >= 2
+            np.testing.assert_allclose(written[defined], difference[defined], rtol=1e-5, atol=1e-7)
