@@ -123,7 +123,7 @@ from framework.models.convolution import (
     GlobalAverage as GlobalAverage,
     MaxPool as MaxPool,
 )
-from framework.models.embedding import Embedding as Embedding
+from framework.models.embedding import Embedding as Embedding, PeriodicEmbedding as PeriodicEmbedding
 from framework.models.formulas import (
     RBF as RBF,
     BatchNorm as BatchNorm,

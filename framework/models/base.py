@@ -217,6 +217,11 @@ class Model(Component):
     def unsettled(self) -> list[Model]:
         """Return the layers whose number of inputs is not known."""
 
+    def tell_numbers(self, numbers: tuple[bool, ...]) -> None:
+        """Tell the first layer which of its inputs are numbers, and not columns of 0 and 1; most need not know."""
+        if self.chain:
+            next(iter(self.chain.values())).tell_numbers(numbers)
+
     def unsettle(self, layers: list[Model]) -> None:
         """Forget the numbers of inputs that ``settle`` gave to these layers, and their parameters."""
         for layer in layers:

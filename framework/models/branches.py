@@ -17,6 +17,7 @@ from framework.models.composite import Composite
 from framework.models.embedding import Embedding
 from framework.models.layer import Layer
 from framework.models.sequential import Sequential
+from framework.preprocessing.fitted import NUMBERS
 from framework.settings.component import Count, require_named
 from framework.shapes import Shape, is_known, require_rows, shown
 from framework.trees import leaf_name, sample_shape
@@ -110,6 +111,10 @@ class Join(_Branches):
             and shape.keys() == self.parts.keys()
             and all(part.takes(shape[name]) or _takes_numbers(part, shape[name]) for name, part in self.parts.items())
         )
+
+    def tell_numbers(self, numbers: tuple[bool, ...]) -> None:
+        if NUMBERS in self.parts:
+            self.parts[NUMBERS].tell_numbers(numbers)
 
     def require_batch(self, shapes: Any, name: str) -> None:
         if not isinstance(shapes, dict) or shapes.keys() != self.parts.keys():

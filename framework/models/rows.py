@@ -110,6 +110,7 @@ def _settle(model: Model, source: Source, preprocess: FittedPreprocess | None) -
         shapes = map_leaves(lambda leaf: leaf.shape if hasattr(leaf, "shape") else real_array(leaf, name).shape, x)
     else:
         shapes = map_leaves(lambda shape: (1, *shape), preprocess.shape)
+        model.tell_numbers(preprocess.numbers)
     require_samples(shapes, model, name)
     if any(0 in shape[1:] for shape in leaves(shapes)):
         raise ShapeError(f"{name} must not have an empty axis; got {shown(shapes)}")

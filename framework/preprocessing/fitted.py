@@ -98,6 +98,15 @@ class FittedPreprocess(Component):
         return tuple(name for column in self._empty() for name, _ in _outputs(column))
 
     @property
+    def numbers(self) -> tuple[bool, ...]:
+        """For each of ``names``, whether it is a number, and not 0 or 1 for a level, a boolean or a missing value."""
+        return tuple(
+            column.form == "numbers" and not column.boolean and index < len(column.names)
+            for column in self._empty()
+            for index, _ in enumerate(_outputs(column))
+        )
+
+    @property
     def became(self) -> dict[str, tuple[str, ...]]:
         """The names of the numbers that each column of the inputs becomes; ``ids`` for what an Embedding takes."""
         return {

@@ -25,6 +25,7 @@ from framework import (
     HalfSquaredError,
     MaxPool,
     MultiHeadAttention,
+    PeriodicEmbedding,
     Permute,
     PositionalEncoding,
     Reshape,
@@ -32,6 +33,7 @@ from framework import (
     Sequential,
     SGDOptimizer,
     SimpleRNN,
+    Tanh,
     Trainer,
     UsageError,
     load,
@@ -56,6 +58,7 @@ MODELS = {
         (2, 5, 4),
     ),
     "causal": (lambda: (Conv1D(filters=3, kernel=3, padding="causal"), Flatten(), Dense(units=2)), (2, 6)),
+    "embedded numbers": (lambda: (PeriodicEmbedding(units=3, frequencies=5, activation=Tanh()), Dense(units=2)), (4,)),
     "transposed": (
         lambda: (
             *(Conv2D(filters=4, kernel=3, stride=2), ConvTranspose2D(filters=2, kernel=3, stride=2, groups=2)),
