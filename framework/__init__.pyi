@@ -113,7 +113,7 @@ from framework.metrics.formulas import (
 )
 from framework.models import Composite as Composite, Layer as Layer, Model as Model
 from framework.models.affine import Dense as Dense, Neuron as Neuron
-from framework.models.branches import Heads as Heads, Input as Input, Join as Join
+from framework.models.branches import Ensemble as Ensemble, Heads as Heads, Input as Input, Join as Join
 from framework.models.convolution import (
     AveragePool as AveragePool,
     Conv1D as Conv1D,

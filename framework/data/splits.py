@@ -35,6 +35,11 @@ class Mask:
         """Return whether each of the rows start..end is chosen."""
         return self._mask[start:end]
 
+    @property
+    def whole(self) -> Array:
+        """Whether each of all rows is chosen."""
+        return np.concatenate([self.mask(start, self._end(start)) for start in self.starts])
+
     def size(self, start: int, *, held: bool) -> int:
         """Return how many rows of a segment are chosen, or how many are not."""
         return len(self.rows(start, held=held))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from framework.checkpoint import load_model, save
 from framework.data.pieces import joined, map_batch
 from framework.data.sources import hold_out, source_of
 from framework.engines import Engine, outputs_of
+from framework.engines.base import AUTO
 from framework.errors import DataError
+from framework.experiments.members import OutOfFold
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.branches import Heads, Input, Join
@@ -52,19 +54,33 @@ def beside(trainer: Trainer, model: Model, data: Any, validation: Any, folder: P
         if len(load_baselines(folder)) < 2:  # a process may have ended between them
             said["rows"] = make_baselines(trainer, model, data, folder)
         if validation is not None:
-            said["validation"] = judge(trainer, load_baselines(folder), validation)
+            baselines = {name: [baseline] for name, baseline in load_baselines(folder).items()}
+            said["validation"] = judge(trainer, baselines, validation)
     except Exception as error:  # noqa: BLE001
         said["error"] = f"{type(error).__name__}: {error}"
     return said
 
 
-def judge(trainer: Trainer, models: Mapping[str, Model], data: Any) -> dict[str, dict[str, float]]:
-    """Return the loss and the metrics of a model and its baselines, by name, over the same rows."""
-    figures, (first, *_) = trainer.figures, models.values()
+def judge(
+    trainer: Trainer, models: Mapping[str, Sequence[Model]], data: Any, held: Array | None = None
+) -> dict[str, dict[str, float]]:
+    """Return the loss and the metrics of a model and its baselines, by name, over the same rows.
+
+    Args:
+        trainer: The settings.
+        models: The model, or the members whose mean it is, by name; likewise for each baseline.
+        data: The rows.
+        held: Which members did not train on which row; see ``OutOfFold``.
+    """
+    figures, ((first, *_), *_) = trainer.figures, models.values()
     source = prepare(data, first, figures.losses, "evaluate", metrics=trainer.metrics)
     # A kernel for a baseline is not worth its time.
     engines = dict.fromkeys(models, Engine.name) | {MODEL: trainer.engine}
-    return {name: figures.evaluated(model, source, outputs_of(model, engines[name])) for name, model in models.items()}
+    computes = {
+        name: OutOfFold(members, held, engines[name]) if members[1:] else outputs_of(members[0], engines[name])
+        for name, members in models.items()
+    }
+    return {name: figures.evaluated(members[0], source, computes[name]) for name, members in models.items()}
 
 
 def load_baselines(folder: Path) -> dict[str, Model]:
@@ -96,9 +112,9 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
     constant = "the commonest class alone" if len(classes) == len(ends) else "a constant"
     if not classes and not (model.preprocess and model.preprocess.classes):
         constant = "the mean alone"
-    _save(trainer, model, linear.copy(), folder / f"{constant}.safetensors")
+    save_like(trainer, model, linear.copy(), folder / f"{constant}.safetensors")
     _train(trainer, linear, rows)
-    _save(trainer, model, linear, folder / "a linear model.safetensors")
+    save_like(trainer, model, linear, folder / "a linear model.safetensors")
     return rows_in(rows[1])
 
 
@@ -165,14 +181,17 @@ def _train(trainer: Trainer, linear: Model, rows: Batch) -> None:
         batch_size=size,
         seed=trainer.seed,
         sampling=trainer.sampling,
+        engine=Engine.name if trainer.engine == Engine.name else AUTO,
         regularizers=[L2(strength=1 / count)],
     )
     train(short, linear, rows if rows[2] is not None else rows[:2])
 
 
-def _save(trainer: Trainer, model: Model, baseline: Model, path: Path) -> None:
-    """Write a baseline, which takes the same tables as the model."""
-    baseline.preprocess = model.preprocess
-    baseline.columns, baseline.target_columns = model.columns, model.target_columns
+def save_like(trainer: Trainer, model: Model, other: Model, path: Path) -> Run:
+    """Write another model, which takes the same tables as a model, as a run that has made no step; return the run."""
+    other.preprocess = model.preprocess
+    other.columns, other.target_columns = model.columns, model.target_columns
     path.parent.mkdir(exist_ok=True)
-    save(Run(baseline, SGDOptimizer(learning_rate=1.0).bind(baseline), trainer.loss, trainer.seed), path)
+    run = Run(other, SGDOptimizer(learning_rate=1.0).bind(other), trainer.loss, trainer.seed)
+    save(run, path)
+    return run

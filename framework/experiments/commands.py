@@ -190,7 +190,7 @@ def resume(folder: str, epochs: int | None) -> None:
 def _run(folder: RunFolder, epochs: int | None) -> None:
     shown = _relative(folder.path)
     if epochs is None and folder.metrics is not None:
-        advice = "; --epochs 5 trains five more"
+        advice = "" if folder.members else "; --epochs 5 trains five more"
         if folder.stopped_early is not None:
             advice = f" ({folder.stopped_early}); --epochs 5 trains up to five more, and counts the patience from there"
         raise click.ClickException(f"the run {shown} is complete{advice}")
@@ -200,8 +200,10 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
     except (KeyboardInterrupt, SystemExit) as stop:
         click.echo(f"interrupted; to continue: framework resume {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
-    reason = f" ({run.stop_reason})" if run.stop_reason else ""
-    click.echo(f"{shown}: {run.epoch} epochs{reason}")
+    for each in folder.members or [folder]:
+        kept = each.metrics or {}
+        reason = f" ({kept['stop_reason']})" if kept.get("stop_reason") else ""
+        click.echo(f"{_relative(each.path)}: {kept.get('epochs', run.epoch)} epochs{reason}")
     kept = folder.metrics or {}
     figures = kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1]
     click.echo(f"on the {'held-out' if kept.get('validation') else 'training'} rows:")
@@ -394,7 +396,8 @@ def show(path: str, changes: tuple[str, ...]) -> None:
     rows = folder.history()
     click.echo(f"# {len(rows)} epochs{', complete' if folder.metrics is not None else ''}")
     if rows:
-        click.echo("\n".join(f"# {key} = {value}" for key, value in rows[-1].items()))
+        row = folder.side("").row if folder.members else rows[-1]
+        click.echo("\n".join(f"# {key} = {value}" for key, value in row.items()))
     if folder.newest is not None:
         click.echo(folder.model().summary())
 

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field
 
+from framework.arrays import Array
 from framework.data.sources import hold_out
 from framework.data.table_files import TableFile
 from framework.errors import DataError, SettingsError, nearest
@@ -19,7 +21,8 @@ from framework.experiments.files.text import changed, parse_change, places, read
 from framework.experiments.tables import classes_of, in_memory, labelled, read_alike
 from framework.files import leads_to, read_text, real_path, write_whole
 from framework.models import Model
-from framework.settings.component import Component
+from framework.models.base import with_models
+from framework.settings.component import Component, Count
 from framework.settings.messages import brief
 from framework.training.trainer import Trainer
 
@@ -41,6 +44,9 @@ class Experiment(Component):
             time.
         fold: Which of 1 / ``validation`` parts is held out, from 0: over all folds, each row is held out once. With
             ``holdout="last"``, each part is a block of rows. None holds out one part.
+        members: How many networks are trained; the model is their mean. The seeds of member m are those of the trainer
+            and of the model plus m, and so it has a held-out part of its own. All share one ``preprocess``, which is
+            learnt from the rows that some member trains on.
 
     Raises:
         SettingsError: A setting is unknown, missing or wrong.
@@ -64,9 +70,10 @@ class Experiment(Component):
     validation: Annotated[float, Field(gt=0, lt=1)] | TableFile | None = None
     holdout: Literal["random", "stratified", "last"] = "random"
     fold: Annotated[int, Field(ge=0)] | None = None
+    members: Count = 1
 
     def model_post_init(self, context: object) -> None:
-        """Check that there are rows to hold out where ``holdout`` or ``fold`` says which."""
+        """Check that there are rows to hold out where ``holdout``, ``fold`` or ``members`` needs them."""
         if self.holdout != "random" and not isinstance(self.validation, float):
             raise SettingsError(
                 "Experiment: setting 'holdout' says which rows of the data are held out, so 'validation' must be a "
@@ -77,6 +84,25 @@ class Experiment(Component):
             raise SettingsError(
                 "Experiment: setting 'fold' must be one of 0 to K - 1, where 'validation' is 1 / K, such as 0.2; got "
                 f"{self.fold}, and validation = {brief(self.validation)}"
+            )
+        if self.members > 1:
+            self._require_members()
+
+    def _require_members(self) -> None:
+        """Check that members can differ, and can be judged."""
+        said = f"Experiment: members = {self.members}"
+        if self.validation is None:
+            raise SettingsError(f"{said} needs rows that judge them: write validation = 0.2")
+        if self.fold is not None:
+            raise SettingsError(
+                f"{said} have held-out parts of their own: leave 'fold' out, which a sweep with folds sets, or write "
+                "members = 1"
+            )
+        if "seed" not in type(self.model).model_fields:
+            kind = type(self.model).__name__
+            raise SettingsError(
+                f"{said} start from different weights, so the model needs a seed, which {kind} does not have: write "
+                f"Sequential with the {kind} as its layer"
             )
 
     def __eq__(self, other: object) -> bool:
@@ -165,10 +191,7 @@ class Experiment(Component):
             SettingsError: ``validation`` leaves a part empty.
         """
         if isinstance(self.validation, float):
-            rows = labelled(self.data)
-            seed = None if self.holdout == "last" else self.trainer.seed
-            classes = classes_of(rows)[1] if self.holdout == "stratified" else None
-            train, held_out = hold_out(rows, self.validation, seed, "validation", self.fold, classes)
+            train, held_out = next(self._splits(labelled(self.data)))
             return in_memory(train.given), in_memory(held_out.given)
         data = in_memory(labelled(self.data))
         if self.validation is None:
@@ -177,6 +200,34 @@ class Experiment(Component):
             return data, in_memory(labelled(read_alike(self.validation, self.data)))
         except DataError as error:
             raise type(error)(f"validation: {error}") from error
+
+    def _splits(self, rows: Any) -> Iterator[tuple[Any, Any]]:
+        """Give the training part and the held-out part of the rows for each member."""
+        assert isinstance(self.validation, float)
+        classes = classes_of(rows)[1] if self.holdout == "stratified" else None
+        for number in range(self.members):
+            seed = None if self.holdout == "last" else self.trainer.seed + number
+            yield hold_out(rows, self.validation, seed, "validation", self.fold, classes)
+
+    def member(self, number: int) -> Self:
+        """Return the experiment of one of the ``members``, which has the seeds of this one plus its number.
+
+        Example:
+            >>> from framework import CSV, MeanSquaredError, Neuron, SGDOptimizer, Trainer
+            >>> trainer = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), seed=7)
+            >>> data = CSV("line.csv", target="y")
+            >>> whole = Experiment(data=data, model=Neuron(), trainer=trainer, validation=0.2, members=3)
+            >>> member = whole.member(2)
+            >>> member.trainer.seed, member.model.seed, member.members
+            (9, 2, 1)
+        """
+        model = _with_seeds(self.model, number, first=True)
+        return self.replace(model=model, trainer=self.trainer.replace(seed=self.trainer.seed + number), members=1)
+
+    def held_out(self) -> tuple[Any, Array]:
+        """Return the rows with a target, and whether each member holds them out, (members, rows)."""
+        rows: Any = labelled(self.data)
+        return rows, np.array([held.given.draw.whole for _, held in self._splits(rows)])
 
     def moved(self, folder: str | os.PathLike[str]) -> Self:
         """Return the experiment with the paths of its tables absolute; ``folder`` is what they are relative to."""
@@ -193,6 +244,14 @@ def _moved(path: Any, folder: Path) -> Any:
     if not isinstance(path, str):
         return tuple(_moved(each, folder) for each in path)
     return path if "://" in path else str(real_path(folder / Path(os.path.expanduser(path))))  # noqa: PTH111
+
+
+def _with_seeds(model: Model, number: int, *, first: bool = False) -> Model:
+    """Return a new model whose seeds are higher by a number; the first model has one in any case."""
+    settings = with_models(model.settings(), lambda inner: _with_seeds(inner, number))
+    if first or settings.get("seed") is not None:
+        settings["seed"] = (settings["seed"] or 0) + number
+    return model._made_of(settings)
 
 
 def score(value: Any, mode: str) -> float:

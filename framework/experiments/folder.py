@@ -6,12 +6,14 @@ history.jsonl     a line for each epoch
 checkpoints/      the newest states, from which the run resumes and predicts
 baselines/        a constant and a linear model, beside which the model is judged
 metrics.json      the loss and the metrics of the final weights, and of the baselines
+member-0, -1, ... the runs of the members, of which the checkpoint has the mean
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import json
 import os
 import platform
@@ -34,13 +36,16 @@ from framework.checkpoint.file import checkpoints
 from framework.data.parts import explained
 from framework.data.splits import rows_of_parts
 from framework.errors import DataError, SettingsError, UsageError
-from framework.experiments.baselines import MODEL, beside, judge, load_baselines
+from framework.experiments.baselines import MODEL, beside, judge, load_baselines, save_like
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import read_settings, without_found
+from framework.experiments.members import MemberRows
 from framework.experiments.tables import as_trained, in_memory, labelled, require_trained, table_of, table_read_as
 from framework.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.models import Model
+from framework.models.branches import Ensemble
 from framework.parallel.strategy import started
+from framework.preprocessing.fitted import FittedPreprocess
 from framework.reports.contents import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 from framework.training.loop import train
@@ -51,6 +56,7 @@ HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.json"
 BASELINES = "baselines"
+MEAN = "mean.safetensors"
 
 SAVING = Checkpoint(folder=CHECKPOINTS, every="5 seconds")
 """Saves a run whose experiment has no ``Checkpoint``: by the clock, as a save may last as long as many short epochs."""
@@ -134,7 +140,9 @@ class RunFolder:
     def discard(self) -> None:
         """Remove what ``create`` has made, if nothing was trained; other files stay, and so does their folder."""
         checkpoints = self.checkpoints
-        if self.newest is None and not self.history():
+        for member in self.members:
+            member.discard()
+        if self.newest is None and not self.history() and not self.members:
             for name in (SETTINGS, ABOUT):
                 (self.path / name).unlink(missing_ok=True)
             for folder in (checkpoints, self.path):
@@ -149,21 +157,43 @@ class RunFolder:
     def train(self, *, epochs: int | None = None, callbacks: Sequence[Callback] = (), swept: bool = False) -> Run:
         """Begin the run, or resume it from its newest checkpoint, bit for bit; then write the metrics.
 
+        Members are trained one after another, then the mean of them is saved.
+
         Args:
             epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
-                EarlyStopping has ended, it counts its patience again from there.
+                EarlyStopping has ended, it counts its patience again from there. A run of members takes None.
             callbacks: More callbacks than the experiment's.
             swept: Whether it is one of many, with no ``ProgressBar``, and no constant and linear model beside it.
 
         Raises:
+            SettingsError: ``epochs`` is given for a run of members.
             UsageError: The experiment has a strategy, and this process is one of several.
         """
         experiment = self.experiment
         require_one_process(experiment)
+        if experiment.members == 1:
+            return self._train(experiment, callbacks, epochs=epochs, swept=swept)
+        if epochs is not None:
+            raise SettingsError(
+                f"--epochs {epochs}: a run of members is trained once; train a new one with --set trainer.epochs"
+            )
+        return self._train_members(experiment, callbacks, swept=swept)
+
+    def _train(
+        self,
+        experiment: Experiment,
+        callbacks: Sequence[Callback],
+        *,
+        epochs: int | None = None,
+        swept: bool,
+        parts: tuple[Any, Any] | None = None,
+        preprocess: FittedPreprocess | None = None,
+    ) -> Run:
+        """Train one model, whose rows and ``preprocess`` may be known already."""
         trainer = experiment.trainer
         own = [each for each in trainer.callbacks if not (swept and isinstance(each, ProgressBar))]
         trainer = trainer.replace(callbacks=[*inside(own, self.path), *callbacks])
-        data, validation = experiment.parts()
+        data, validation = experiment.parts() if parts is None else parts
         newest = self.newest
         stopped = epochs is not None and self.stopped_early is not None
         (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
@@ -173,6 +203,8 @@ class RunFolder:
                 if "waited" in memory:
                     memory["waited"] = 0  # as if no epoch without improvement had been counted yet
             model = experiment.model if kept is None else kept.model
+            if kept is None and preprocess is not None:
+                model.preprocess = preprocess
             run = train(trainer, model, data, validation, epochs, kept)
         if run.lost:  # the other process writes them
             return run
@@ -181,14 +213,74 @@ class RunFolder:
         metrics["validation"] = figures
         if not swept:
             metrics["baselines"] = beside(trainer, run.model, data, validation, self.path / BASELINES)
-        write_whole(self.path / METRICS, json.dumps(metrics, indent=2) + "\n")
+        self._write_metrics(metrics)
         return run
 
+    def _write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write metrics.json, with which the run is complete."""
+        write_whole(self.path / METRICS, json.dumps(metrics, indent=2) + "\n")
+
+    def _train_members(self, experiment: Experiment, callbacks: Sequence[Callback], *, swept: bool) -> Run:
+        """Train each member that is not complete yet, and save the mean of all."""
+        (self.path / METRICS).unlink(missing_ok=True)
+        begun = next((member for member in self.members if member.newest is not None), None)
+        rows = MemberRows(experiment)
+        preprocess = rows.fitted_preprocess() if begun is None else begun.model().preprocess
+        for number in range(experiment.members):
+            path = self.member_path(number)
+            if leads_to(path / SETTINGS) != "file":
+                RunFolder.create(path, experiment.member(number), self.about.get("command", ()))
+            member = RunFolder(path)
+            if member.metrics is None:
+                run = member._train(
+                    member.experiment, callbacks, swept=swept, parts=rows.of(number), preprocess=preprocess
+                )
+                if run.lost:
+                    return run
+        return self._save_mean(experiment, rows, swept=swept)
+
+    def _save_mean(self, experiment: Experiment, rows: MemberRows, *, swept: bool) -> Run:
+        """Save the mean of the members and that of their baselines, and write the metrics."""
+        trainer, models = experiment.trainer, self._models()
+
+        def save_mean(name: str, path: Path) -> Run:
+            members = models[name]
+            return save_like(trainer, members[0], Ensemble(*[member.copy() for member in members]), path)
+
+        run = save_mean(MODEL, self.checkpoints / MEAN)
+        for name in (name for name in models if name != MODEL):
+            save_mean(name, self.path / BASELINES / f"{name}.safetensors")
+        judged = judge(trainer, models, *rows.out_of_fold())
+        metrics = {"epochs": len(self.history()), "epoch": None, "stop_reason": None, "validation": judged.pop(MODEL)}
+        if not swept:
+            metrics["baselines"] = (self.members[0].metrics or {}).get("baselines", {}) | {"validation": judged}
+        self._write_metrics(metrics)
+        return run
+
+    @property
+    def members(self) -> list[RunFolder]:
+        """The runs of the members, as far as they have begun; none in the folder of one model."""
+        paths = map(self.member_path, itertools.count())
+        return [*map(RunFolder, itertools.takewhile(lambda path: leads_to(path / SETTINGS) == "file", paths))]
+
+    def member_path(self, number: int) -> Path:
+        """Return the folder of a member, which may not be there yet."""
+        return self.path / f"member-{number}"
+
+    def _models(self) -> dict[str, list[Model]]:
+        """Return the models of the members, and by name the baselines that all of them have."""
+        members = self.members
+        known = [load_baselines(member.path / BASELINES) for member in members]
+        names = [name for name in known[0] if all(name in baselines for baselines in known)]
+        baselines = {name: [each[name] for each in known] for name in names}
+        return {MODEL: [member.model() for member in members]} | baselines
+
     def judge(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, dict[str, float]]:
-        """Return the loss and the metrics of the newest model, "the model", and then of each baseline by its name.
+        """Return the loss and the metrics of the newest model, "the model", and of each baseline by its name.
 
         Args:
-            data: The path of a table with the target; None is the validation data. Rows without a target are left out.
+            data: The path of a table with the target; None is the validation data, of which each row is predicted by
+                the members that did not train on it. Rows without a target are left out.
             changes: Settings of how that table is read, such as ``"data.delimiter=;"``.
 
         Raises:
@@ -196,7 +288,7 @@ class RunFolder:
             DataError: The table cannot be read, or lacks a column.
         """
         experiment, model = self.experiment, self.model()
-        models = {MODEL: model, **load_baselines(self.path / BASELINES)}
+        models = {MODEL: [model]} | {name: [each] for name, each in load_baselines(self.path / BASELINES).items()}
         if data is not None:
             table = table_read_as(table_of(data, as_trained(experiment.data, model)), changes)
             require_trained(table, model, data)
@@ -210,6 +302,8 @@ class RunFolder:
             raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
         if experiment.validation is None:
             raise SettingsError("the experiment has no validation data; give --data, a table with the target")
+        if experiment.members > 1:
+            return judge(experiment.trainer, self._models(), *MemberRows(experiment).out_of_fold())
         _, rows = experiment.parts()
         return judge(experiment.trainer, models, rows)
 
@@ -282,7 +376,9 @@ class RunFolder:
         return newest
 
     def history(self) -> list[dict[str, Any]]:
-        """Return a row for each finished epoch, of what the log holds whole."""
+        """Return a row for each finished epoch, of what the log holds whole; of members one after another."""
+        if members := self.members:
+            return [row for member in members for row in member.history()]
         try:
             return rows_of(self.log.read_bytes())
         except OSError:

@@ -1,16 +1,17 @@
-"""Join and Heads: models of several inputs and of several outputs, by name."""
+"""Join, Heads and Ensemble: models of several inputs, of several outputs by name, and the mean of several models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ConfigDict
 
 from framework.activations import Activation
 from framework.arrays import Arrays, Record
-from framework.errors import ShapeError
+from framework.errors import SettingsError, ShapeError
 from framework.losses.several import about
 from framework.models.base import Model
 from framework.models.composite import Composite
@@ -20,7 +21,7 @@ from framework.models.sequential import Sequential
 from framework.preprocessing.fitted import NUMBERS
 from framework.settings.component import Count, require_named
 from framework.shapes import Shape, is_known, require_rows, shown
-from framework.trees import leaf_name, sample_shape
+from framework.trees import leaf_name, map_leaves, sample_shape
 
 
 class Input(Layer):
@@ -206,6 +207,96 @@ class Heads(_Branches):
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
         return {name: self.forward_child(name, x, record) for name in self._parts}
+
+
+class Ensemble(Composite):
+    """The mean of what several models make of the same input: of their probabilities, or of their numbers.
+
+    A mean probability stays away from 0 and 1 by the precision of its dtype, as in scikit-learn's ``log_loss``, so that
+    the log loss is finite.
+
+    Args:
+        *members: Models of the same inputs and outputs, which end in the same activation. They move in.
+        dtype: "float64" or "float32", which the members become; None is theirs.
+
+    Raises:
+        SettingsError: There is no member, or activations or dtypes differ.
+        ShapeError: The members give other shapes.
+        UsageError: A member already belongs to a model, or an optimizer is bound to it.
+
+    Example:
+        >>> from framework import Dense
+        >>> Ensemble(Dense.from_weights([[1.0]]), Dense.from_weights([[2.0]]))([3.0])
+        array([4.5])
+
+    Source:
+        Lakshminarayanan et al., Simple and scalable predictive uncertainty estimation using deep ensembles (2017).
+    """
+
+    members: tuple[Model, ...]
+
+    def __init__(self, *members: Model, dtype: npt.DTypeLike | None = None) -> None:
+        super().__init__(members=members, dtype=dtype)
+
+    @classmethod
+    def _made_of(cls, settings: Mapping[str, Any]) -> Self:
+        if unknown := set(settings) - {"members"}:
+            raise SettingsError(f"Ensemble: unknown setting '{min(unknown)}'. Settings: members")
+        return cls(*settings.get("members", ()))
+
+    def children(self) -> Mapping[str, Model]:
+        return {str(index): member for index, member in enumerate(self.members)}
+
+    def _connect(self) -> None:
+        if not self.parts:
+            raise SettingsError("Ensemble: give one member or more, e.g. Ensemble(Dense(4, 1), Dense(4, 1))")
+        ends = [repr(part.output_activation) for part in self.parts.values()]
+        if len({*ends}) > 1:
+            raise SettingsError(f"Ensemble: members must end in the same activation; got {', '.join(ends)}")
+
+    def takes(self, shape: Any) -> bool:
+        return self._first.takes(shape)
+
+    def require_batch(self, shapes: Any, name: str) -> None:
+        self._first.require_batch(shapes, name)
+
+    @property
+    def output_activation(self) -> Any:
+        """The activation that ends the members: the mean has its meaning and its range."""
+        return self._first.output_activation
+
+    def apply(self, x: Any, values: Arrays, record: Record) -> Any:
+        outputs = [self.forward_child(name, x, record) for name in self.parts]
+        return mean_outputs(self, outputs, lambda leaves: sum(leaves[1:], leaves[0]) / len(leaves))
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Show the members without a name, as the constructor takes them."""
+        return [(None, member) for member in self.members]
+
+
+def mean_outputs(model: Model, outputs: Sequence[Any], average: Callable[[Sequence[Any]], Any]) -> Any:
+    """Return the mean of the outputs of several models like one; see ``Ensemble``.
+
+    Args:
+        model: One of them, or their Ensemble.
+        outputs: The output of each, an array or arrays by name.
+        average: Returns the mean of one array of each.
+
+    Raises:
+        ShapeError: The shapes differ.
+    """
+    margin = float(np.finfo(model.dtype).eps)
+
+    def mean(*leaves: Any, activation: Any = None) -> Any:
+        if len({leaf.shape for leaf in leaves}) > 1:
+            got = ", ".join(shown(sample_shape(leaf)) for leaf in leaves)
+            raise ShapeError(f"the members of an Ensemble must give outputs of one shape; got {got}")
+        probable = getattr(activation, "output_range", None) == (0.0, 1.0)
+        return np.clip(average(leaves), margin, 1.0 - margin) if probable else average(leaves)
+
+    if model.output_activation is None:
+        return map_leaves(mean, *outputs)
+    return map_leaves(lambda end, *leaves: mean(*leaves, activation=end), model.output_activation, *outputs)
 
 
 def _embeds(part: Model) -> bool:

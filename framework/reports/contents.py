@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -285,7 +285,12 @@ def _of_classes(activation: Any, shape: Any, loss: Loss, path: tuple[str, ...]) 
 
 
 def confusions_of(
-    model: Model, outputs: Sequence[tuple[str, ...]], source: Source, name: str, classes: Iterable[Any] | None = None
+    model: Model,
+    outputs: Sequence[tuple[str, ...]],
+    source: Source,
+    name: str,
+    classes: Iterable[Any] | None = None,
+    compute: Callable[[Any], tuple[Any, Any]] | None = None,
 ) -> dict[str, Confusion]:
     """Return the confusion matrix of each of some outputs, by name.
 
@@ -295,6 +300,7 @@ def confusions_of(
         source: The validation data.
         name: The caller, for messages.
         classes: The names of the classes of one output; None takes those of the model's preprocess, else numbers.
+        compute: Gives (h, a) of a batch; None is ``model.output``.
 
     Raises:
         SettingsError: There are more or fewer names than classes, or several outputs for them.
@@ -310,7 +316,7 @@ def confusions_of(
     counts = {path: np.zeros((len(each), len(each))) for path, each in names.items()}
     with closing(source.cut(EVALUATION_ROWS)) as parts:
         for x, y, weight in parts:
-            _, a = model.output(x)
+            _, a = (compute or model.output)(x)
             for path, each in names.items():
                 counts[path] += ConfusionMatrix(num_classes=len(each))(at(a, path), at(y, path), weight)
     return {".".join(path): Confusion(names[path], matrix) for path, matrix in counts.items()}

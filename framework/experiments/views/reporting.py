@@ -13,6 +13,7 @@ from framework.checkpoint import load
 from framework.errors import DivergedError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment, judged, score
 from framework.experiments.folder import SETTINGS, RunFolder, compared
+from framework.experiments.members import MemberRows, OutOfFold
 from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.sweep import Sweep
 from framework.files import read_text
@@ -30,11 +31,12 @@ BEST = 5
 
 
 def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
-    """Write a page about the runs of some folders; several are shown side by side, the best first.
+    """Write a page about the runs of some folders; several, and members, are shown side by side, the best first.
 
     Raises:
         SettingsError: The file cannot be written, or is something else than a report.
     """
+    folders = [each for folder in folders for each in (folder, *folder.members)]
     if len(folders) == 1:
         write_report(path, [_contents(folders[0], folders[0].path.name)])
         return
@@ -86,7 +88,7 @@ def _named(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 def _contents(folder: RunFolder, name: str) -> reports.Contents:
     """Return the contents of a folder's run, as far as its classes can be imported and its data can be read."""
-    rows, metrics = folder.history(), folder.metrics
+    rows, metrics = [] if folder.members else folder.history(), folder.metrics
     contents, missing = reports.Contents(name), []
     if metrics is None:
         missing.append("The run is not complete: it is in training, was interrupted, or was ended by an error.")
@@ -97,8 +99,10 @@ def _contents(folder: RunFolder, name: str) -> reports.Contents:
         missing.append(f"The checkpoint cannot be loaded, so the model is not shown. {error}")
     if run is not None:
         contents = reports.contents_of(run, name)
+        if members := folder.members:
+            contents.facts = [("members", str(len(members))), ("epochs", f"{len(folder.history()):,} in all")]
         try:
-            _add_data(contents, folder.experiment, run)
+            _add_data(contents, folder, run)
         except (FrameworkError, ImportError) as error:
             missing.append(f"The data cannot be used, so what is computed from it is not shown. {error}")
     contents.alarms += missing
@@ -123,14 +127,24 @@ def _about(folder: RunFolder) -> reports.Cells:
         return []
 
 
-def _add_data(contents: reports.Contents, experiment: Experiment, run: Run) -> None:
+def _add_data(contents: reports.Contents, folder: RunFolder, run: Run) -> None:
     """Add the confusion matrix and the first steps; say so where the data has changed since the run."""
+    experiment, members = folder.experiment, [member.model() for member in folder.members]
     outputs = reports.outputs_of_classes(run.model, run.loss_function)
     if outputs and experiment.validation is None:
         contents.unconfused = (
             "It is counted on validation data, which the experiment does not have: write validation = 0.2 in its file, "
             "and train it again."
         )
+    if members:
+        if outputs:
+            validation, held = MemberRows(experiment).out_of_fold()
+            source, compute = (
+                prepare(validation, run.model, (run.loss_function,), "report"),
+                OutOfFold(members, held, "numpy"),
+            )
+            contents.confusions = reports.confusions_of(run.model, outputs, source, "report", compute=compute)
+        return
     data, validation = experiment.parts()
     if outputs and validation is not None:
         source = prepare(validation, run.model, (run.loss_function,), "report", fingerprinted=True)

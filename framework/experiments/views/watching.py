@@ -170,7 +170,7 @@ def watch(
     console = required("rich.console", "framework watch").Console(
         file=stream, highlight=False, markup=False, emoji=False
     )
-    runs = [Watched(Path(path)) for path in paths]
+    runs = [Watched(each) for path in paths for each in _members(Path(path))]
     for run in runs:
         run.read()
         if (once and not run.found) or run.tail.foreign:
@@ -181,6 +181,15 @@ def watch(
         _live(runs, console, log, every)
     else:
         _follow(runs, console, log, every)
+
+
+def _members(path: Path) -> list[Path]:
+    """Return the folders of the members of a run, also of those that have not begun; else the path itself."""
+    with suppress(SettingsError):  # not written yet, or a file
+        folder = RunFolder(path)
+        if (count := folder.settings.get("members", 1)) > 1:
+            return [folder.member_path(number) for number in range(count)]
+    return [path]
 
 
 def _live(runs: Sequence[Watched], console: Any, log: bool, every: float) -> None:
