@@ -30,6 +30,7 @@ from framework.callbacks.saving import Checkpoint as Checkpoint
 from framework.callbacks.stopping import (
     EarlyStopping as EarlyStopping,
     ReduceOnPlateau as ReduceOnPlateau,
+    RestoreBest as RestoreBest,
     StopOnConvergence as StopOnConvergence,
 )
 from framework.callbacks.trackers import MLflow as MLflow, TensorBoard as TensorBoard
@@ -108,7 +109,9 @@ from framework.metrics.formulas import (
     Perplexity as Perplexity,
     Precision as Precision,
     Recall as Recall,
+    RefinedLoss as RefinedLoss,
     RootMeanSquaredError as RootMeanSquaredError,
+    Temperature as Temperature,
     TopK as TopK,
 )
 from framework.models import Composite as Composite, Layer as Layer, Model as Model

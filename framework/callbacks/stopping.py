@@ -1,4 +1,4 @@
-"""Callbacks that act when training no longer improves: they stop it, or lower the learning rate."""
+"""Callbacks that judge epochs: they stop training, lower the learning rate, or restore the best weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from framework.activations.basic import Identity, Sigmoid, Softmax
 from framework.callbacks.base import Callback
 from framework.errors import SettingsError
+from framework.models import Model
+from framework.models.affine import Dense, Neuron
+from framework.models.composite import ActivationLayer
+from framework.models.sequential import Sequential
 from framework.runs.run import Run
 from framework.schedules import Schedule
 from framework.settings.component import Count, NonNegative
+from framework.settings.messages import brief
 
 
 def remember_best(callback: Any, run: Run) -> bool:
@@ -25,6 +31,24 @@ def remember_best(callback: Any, run: Run) -> bool:
         return True
     memory["waited"] = memory.get("waited", 0) + 1
     return False
+
+
+def _keep_weights(callback: Any, run: Run) -> None:
+    """Remember the weights of the epoch that has just ended."""
+    memory = run.memory(callback)
+    memory["values"] = run.model.parameters.vector
+    memory["buffers"] = {name: array.copy() for name, array in run.model.buffers.items()}
+
+
+def _restore_weights(callback: Any, run: Run) -> bool:
+    """Put the remembered weights back, unless training ended with an error; return whether there are some."""
+    memory = run.memory(callback)
+    if run.error is not None or "values" not in memory:
+        return False
+    run.model.parameters.vector[:] = memory["values"]
+    for name, array in memory["buffers"].items():
+        run.model.buffers[name][...] = array
+    return True
 
 
 class EarlyStopping(Callback):
@@ -66,8 +90,7 @@ class EarlyStopping(Callback):
         memory = run.memory(self)
         if remember_best(self, run):
             if self.restore_best:
-                memory["values"] = run.model.parameters.vector
-                memory["buffers"] = {name: array.copy() for name, array in run.model.buffers.items()}
+                _keep_weights(self, run)
         elif memory["waited"] >= self.patience:
             best = "never finite"
             if "best" in memory:
@@ -75,11 +98,91 @@ class EarlyStopping(Callback):
             run.stop(f"EarlyStopping: {self.monitor} was {best}; no improvement in {memory['waited']} epochs")
 
     def on_train_end(self, run: Run) -> None:
-        values = run.memory(self).get("values")
-        if self.restore_best and values is not None and run.error is None:
-            run.model.parameters.vector[:] = values
-            for name, array in run.memory(self)["buffers"].items():
-                run.model.buffers[name][...] = array
+        if self.restore_best:
+            _restore_weights(self, run)
+
+
+class RestoreBest(Callback):
+    """Put the weights of the best epoch back when training ends without an error; it stops nothing.
+
+    With ``calibrate`` the model keeps the best epoch's temperature T as well: the last weights and biases are divided
+    by T, so that its probabilities are those of softmax(h / T), in every export too. The order of the classes stays.
+    The figures of that epoch in the history are those before. A resumed run continues from these weights.
+
+    Attributes:
+        monitor: A column of the history, such as ``"val_refined_loss"``, the loss at the best temperature.
+        mode: ``"min"`` or ``"max"``.
+        min_delta: An improvement must be larger than this, in the unit of the monitor.
+        calibrate: Whether to divide by ``val_temperature``, the column of the metric ``Temperature()``.
+
+    Raises:
+        SettingsError: The history has no such column; or ``calibrate`` does not find a Dense or Neuron that a Softmax
+            or Sigmoid ends. At ``fit``.
+
+    Example:
+        >>> from framework import AdamOptimizer, CrossEntropy, RefinedLoss, Temperature, Trainer
+        >>> trainer = Trainer(
+        ...     loss=CrossEntropy(),
+        ...     optimizer=AdamOptimizer(),
+        ...     metrics=[RefinedLoss(), Temperature()],
+        ...     callbacks=[RestoreBest(monitor="val_refined_loss", calibrate=True)],
+        ... )
+
+    Source:
+        Berta, Holzmueller, Jordan and Bach, Rethinking early stopping: refine, then calibrate (2025), arXiv 2501.19195.
+    """
+
+    monitor: str = "val_loss"
+    mode: Literal["min", "max"] = "min"
+    min_delta: NonNegative = 0.0
+    calibrate: bool = False
+
+    def judged(self) -> dict[str, str]:
+        return {self.monitor: self.mode}
+
+    def required_keys(self) -> tuple[str, ...]:
+        return (self.monitor, *([_TEMPERATURE] if self.calibrate else []))
+
+    def require(self, run: Run) -> None:
+        """Check that there are weights to calibrate."""
+        if self.calibrate:
+            _output_layer(run.model)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Remember the weights of the best epoch."""
+        if remember_best(self, run):
+            _keep_weights(self, run)
+
+    def on_train_end(self, run: Run) -> None:
+        if _restore_weights(self, run) and self.calibrate:
+            layer = _output_layer(run.model)
+            temperature = run.history[run.memory(self)["best_epoch"] - 1][_TEMPERATURE]
+            layer.weights /= temperature
+            layer.bias /= temperature
+
+
+_TEMPERATURE = "val_temperature"
+"""The column of the temperature."""
+
+
+def _output_layer(model: Model) -> Dense | Neuron:
+    """Return the layer whose h the Softmax or Sigmoid at the end of a model takes.
+
+    Raises:
+        SettingsError: There is no such layer.
+    """
+    layer, activation = model, model.output_activation
+    while isinstance(layer, Sequential):
+        *before, layer = layer.parts.values()
+        if isinstance(layer, ActivationLayer) and before:
+            layer = before[-1]
+    ends = isinstance(activation, Softmax | Sigmoid)
+    if ends and isinstance(layer, Dense | Neuron) and layer.activation in (activation, Identity()):
+        return layer
+    raise SettingsError(
+        "RestoreBest: setting 'calibrate' divides the numbers before a Softmax or Sigmoid by a temperature, and "
+        f"needs a model that ends in Dense(units=3, activation=Softmax()) or the like; got {brief(model)}"
+    )
 
 
 class ReduceOnPlateau(Callback):
