@@ -176,6 +176,7 @@ from framework.preprocessing import ColumnStep as ColumnStep
 from framework.preprocessing.categories import Classes as Classes, Levels as Levels, OneHot as OneHot
 from framework.preprocessing.fitted import FittedPreprocess as FittedPreprocess
 from framework.preprocessing.numbers import (
+    Bounds as Bounds,
     Clip as Clip,
     Dates as Dates,
     Drop as Drop,

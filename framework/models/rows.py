@@ -219,7 +219,7 @@ class Checks:
     def _require_metrics(self, y: Any, weight: Any, shape: Any, name: str) -> None:
         """Check that metrics take the targets; a loss has checked them itself."""
         metrics = [metric for metric in self.metrics if isinstance(metric, Metric)]
-        target = y if self.model.preprocess is None or not metrics else self.model.preprocess.inverse(y)
+        target = y if self.model.preprocess is None or not metrics else self.model.preprocess.inverse(y, targets=True)
         for metric in metrics:
             try:
                 metric.require_targets(target, weight, shape)

@@ -13,6 +13,7 @@ from framework.arrays import Array
 from framework.errors import DataError, SettingsError, ShapeError, nearest
 from framework.frames import Frame, Kind, is_frame
 from framework.preprocessing.categories import Classes, Level, Levels
+from framework.preprocessing.numbers import Bounds
 from framework.preprocessing.proposing import step_code
 from framework.preprocessing.reading import absent_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -279,10 +280,11 @@ class FittedPreprocess(Component):
             arrays.append(column.arrays[0])
         return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
 
-    def inverse(self, prediction: Any) -> Any:
+    def inverse(self, prediction: Any, *, targets: bool = False) -> Any:
         """Return predictions in the unit of the target, float64 if it has steps; probabilities stay as they are.
 
-        The predictions of several outputs are a dict by the names of the targets.
+        The predictions of several outputs are a dict by the names of the targets. ``targets`` turns targets back, which
+        no ``Bounds`` hold.
 
         Raises:
             ShapeError: The predictions have another number of columns than the target.
@@ -302,12 +304,12 @@ class FittedPreprocess(Component):
             return prediction
         if isinstance(prediction, dict):
             known = dict(self.target)
-            return {name: _back(known.get(name, ()), part) for name, part in prediction.items()}
+            return {name: _back(known.get(name, ()), part, targets) for name, part in prediction.items()}
         if len(self.target) == 1:
-            return _back(self.target[0][1], prediction)
+            return _back(self.target[0][1], prediction, targets)
         if prediction.ndim != 2 or prediction.shape[1] != len(self.target):
             raise ShapeError(f"predictions must have {len(self.target)} columns, as the target; got {prediction.shape}")
-        columns = [_back(steps, prediction[:, index]) for index, (_, steps) in enumerate(self.target)]
+        columns = [_back(steps, prediction[:, index], targets) for index, (_, steps) in enumerate(self.target)]
         return np.stack(columns, axis=1)
 
     def summary_table(self) -> list[tuple[str, str, str, str]]:
@@ -344,14 +346,14 @@ def _through(steps: tuple[ColumnStep, ...], column: Column) -> Column:
     return column
 
 
-def _back(steps: Sequence[ColumnStep], values: Any) -> Any:
+def _back(steps: Sequence[ColumnStep], values: Any, targets: bool) -> Any:
     """Return float64 numbers, or a value of a graph, in the unit of a target; those of classes stay as they are."""
     if not steps or any(isinstance(step, Classes) for step in steps):
         return values
     values = values.astype(np.float64) if isinstance(values, np.ndarray) else values
     with np.errstate(over="ignore"):  # a prediction may be far beyond the targets of the training rows
         for step in reversed(steps):
-            values = step.inverse(values, 0)
+            values = values if targets and isinstance(step, Bounds) else step.inverse(values, 0)
     return values
 
 

@@ -130,6 +130,48 @@ class MinMax(ColumnStep):
         return y * (self.high[place] - self.low[place]) + self.low[place]
 
 
+class Bounds(ColumnStep):
+    """Hold predictions between the smallest and the largest target of the training rows; y = x, for a target.
+
+    A network extrapolates without limit: one row unlike all others may be predicted as ten times the largest target.
+    Write it first, as in ``target=[Bounds(), Standardize()]``. Targets stay as they are, in metrics too.
+
+    Attributes:
+        low: The smallest prediction, learnt unless it is given, as ``Bounds(low=0, high=100)`` for shares.
+        high: The largest; both are given or none.
+
+    Raises:
+        DataError: The target has no values.
+
+    Example:
+        >>> Bounds(low=0, high=100).inverse(np.array([-3.0, 55.0, 1e6]), 0)
+        array([  0.,  55., 100.])
+    """
+
+    learns = ("low",)
+    statistic = Moments
+    """Gathers the range of the numbers."""
+
+    low: Numbers = ()
+    high: Numbers = ()
+
+    def model_post_init(self, context: object) -> None:
+        """Check that the numbers fit together."""
+        if len(self.low) != len(self.high) or any(a > b for a, b in zip(self.low, self.high, strict=True)):
+            raise SettingsError("Bounds: give 'low' and a 'high' that is not smaller, or neither")
+
+    def learnt(self, statistics: Sequence[Moments], where: str) -> Self:
+        for moments in statistics:
+            _require_values(moments.count, where)
+        return self.replace(low=tuple(m.low for m in statistics), high=tuple(m.high for m in statistics))
+
+    def formula(self, x: Array, place: int) -> Array:
+        return x
+
+    def inverse(self, y: Array, place: int) -> Array:
+        return np.clip(y, self.low[place], self.high[place])
+
+
 class RobustScale(ColumnStep):
     """y = (x - center) factor: the median becomes 0 and the middle half of the training rows a range of length 1.
 

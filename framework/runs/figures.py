@@ -88,7 +88,7 @@ class Figures:
             sums |= self.metric_sums(model, done.tree_of(done.h), done.tree, y, weight, rest)
         return sums
 
-    def inverse(self, model: Model, figure: Figure) -> Callable[[Any], Any] | None:
+    def inverse(self, model: Model, figure: Figure) -> Callable[..., Any] | None:
         """Return what puts predictions and targets into the unit of the target for a figure; None where nothing does.
 
         The losses of outputs are of what is trained, and so is a metric that is computed from pre-activations.
@@ -112,7 +112,7 @@ class Figures:
             key, path, formula = figure
             parts = whole
             if (inverse := self.inverse(model, figure)) is not None:
-                parts = in_unit = in_unit or (*whole[:2], *map(inverse, whole[2:]))
+                parts = in_unit = in_unit or (*whole[:2], inverse(whole[2]), inverse(whole[3], targets=True))
             f, z, prediction, target = (at(part, path) for part in parts) if path else parts
             if isinstance(formula, Loss):
                 sums[key] = formula.output_sums(f, z, prediction, target, weight)
@@ -173,9 +173,9 @@ class Figures:
         results = self.results(totals)
         for figure in self.whole:
             key, path, formula = figure
-            inverse = self.inverse(model, figure) or (lambda part: part)
-            arrays = (at(inverse(part), path) for part in (a, y))
-            results[key] = one_number(formula, formula._figure(*arrays, weight))
+            inverse = self.inverse(model, figure)
+            arrays = (a, y) if inverse is None else (inverse(a), inverse(y, targets=True))
+            results[key] = one_number(formula, formula._figure(*(at(part, path) for part in arrays), weight))
         return results
 
 

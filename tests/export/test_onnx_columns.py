@@ -9,6 +9,7 @@ import pytest
 from export_tables import ROWS, Unwrapped, of_every_step, of_one_target, table
 
 from framework import (
+    Bounds,
     Classes,
     Dense,
     Levels,
@@ -132,7 +133,7 @@ def test_a_column_may_have_the_name_of_a_parameter_and_none_that_of_an_output(tm
 def test_several_targets_of_one_output_come_back_in_their_units(tmp_path):
     rows = pd.DataFrame({"x": [1.0, 2.0, 4.0], "a": [10.0, 20.0, 60.0], "b": [1.0, 9.0, 0.0]})
     model = Dense(units=2)
-    targets = {"a": [Standardize()], "b": [Quantiles(4, to="normal")]}
+    targets = {"a": [Bounds(low=15, high=20), Standardize()], "b": [Quantiles(4, to="normal")]}
     model.preprocess = Preprocess(columns={"x": []}, target=targets).fit((rows, ["a", "b"]))
     np.testing.assert_allclose(predicted(session(model, tmp_path), rows)["output"], model.predict(rows), rtol=1e-13)
 

@@ -22,6 +22,7 @@ from export_tables import ROWS, Unwrapped, of_every_step, of_one_target, table
 from framework import (
     LSTM,
     Activation,
+    Bounds,
     Classes,
     ColumnStep,
     Composite,
@@ -411,7 +412,15 @@ class Cube(ColumnStep):
         return y * y * y
 
 
-STEPS = [Standardize(), MinMax(), Log(unit=2.0), Quantiles(8), Quantiles(8, to="normal"), Cube()]
+STEPS = [
+    Standardize(),
+    Bounds(low=-0.1, high=0.2),
+    MinMax(),
+    Log(unit=2.0),
+    Quantiles(8),
+    Quantiles(8, to="normal"),
+    Cube(),
+]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=repr)

@@ -11,6 +11,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransform
 
 from framework import (
     CSV,
+    Bounds,
     Classes,
     Clip,
     ColumnStep,
@@ -488,8 +489,9 @@ def test_a_target_takes_no_step_that_cannot_be_undone(step):
         (lambda: Quantiles(values=[[1.0]]), "must hold 2 or more rising numbers"),
         (lambda: OneHot(0), "'n'"),
         (lambda: RobustScale(center=1.0, factor=-1.0), "give 'center' and a 'factor' from 0"),
+        (lambda: Bounds(low=1.0, high=0.0), "give 'low' and a 'high' that is not smaller"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(SettingsError, match=message):

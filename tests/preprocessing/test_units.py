@@ -15,6 +15,7 @@ from framework import (
     Accuracy,
     AdamOptimizer,
     BinaryCrossEntropy,
+    Bounds,
     Classes,
     DataError,
     DataParallel,
@@ -66,7 +67,28 @@ def expected(model, weight=None):
     return [oracle(TABLE["price"], predictions, sample_weight=weight) for oracle in ORACLES]
 
 
-@pytest.mark.parametrize("steps", [[Standardize()], [Log(), Standardize()], [MinMax()], [Quantiles(119)]], ids=str)
+def test_bounds_hold_predictions_and_leave_targets_as_they_are():
+    table = pd.DataFrame({"x": [-9.0, 0.0, 1.0, 2.0, 50.0], "y": [-4.0, 0.0, 1.0, 2.0, 70.0]})
+    steps = Preprocess(columns={"x": []}, target=[Bounds(), Standardize()])
+    trainer = Trainer(
+        loss=MeanSquaredError(),
+        optimizer=SGDOptimizer(learning_rate=0.1),
+        epochs=400,
+        preprocess=steps,
+        metrics=[RootMeanSquaredError(), Metric.of(median_error)],
+    )
+    model = Neuron()
+    run = trainer.fit(model, (table[1:4], "y"), (table, "y"))
+    np.testing.assert_allclose(model.predict(table), [0.0, 0.0, 1.0, 2.0, 2.0], atol=1e-6)
+    errors = np.array([4.0, 0.0, 0.0, 0.0, 68.0])
+    assert run.history[-1]["val_root_mean_squared_error"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-6)
+    assert run.history[-1]["val_median_error"] == pytest.approx(0.0, abs=1e-6)  # of a whole metric
+    assert type(model.preprocess).from_json(model.preprocess.to_json()) == model.preprocess
+
+
+@pytest.mark.parametrize(
+    "steps", [[Standardize()], [Log(), Standardize()], [MinMax()], [Quantiles(119)], [Bounds(), Log()]], ids=str
+)
 def test_metrics_are_scikit_learns_of_the_predictions(steps):
     trainer = STILL.replace(preprocess=recipe(*steps), metrics=[*METRICS, Metric.of(median_error)])
     model, data = Neuron(seed=3), (TABLE[["x", "z", "price"]], "price")

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from framework import (
+    Bounds,
     Classes,
     Clip,
     ColumnStep,
@@ -84,7 +85,7 @@ def table(seed, rows=ROWS):
     )
 
 
-TARGET = {"price": [Log(), Standardize()], "late": [Classes()]}
+TARGET = {"price": [Bounds(), Log(), Standardize()], "late": [Classes()]}
 
 
 def of_every_step(dtype):
