@@ -206,7 +206,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
         click.echo(f"{_relative(each.path)}: {kept.get('epochs', run.epoch)} epochs{reason}")
     kept = folder.metrics or {}
     figures = kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1]
-    click.echo(f"on the {'held-out' if kept.get('validation') else 'training'} rows:")
+    click.echo(_held_out(folder) if kept.get("validation") else "on the training rows:")
     _print_figures(figures, run.model, folder.beside)
     if error := (kept.get("baselines") or {}).get("error"):
         click.echo(f"no baselines beside these figures: {error}", err=True)
@@ -315,7 +315,7 @@ def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: b
     if as_json:
         click.echo(json.dumps(figures | ({"baselines": judged} if judged else {})))
     else:
-        click.echo("on the held-out rows:\n" * (data is None), nl=False)
+        click.echo(f"{_held_out(run)}\n" * (data is None), nl=False)
         _print_figures(figures, run.model(), judged)
 
 
@@ -507,6 +507,12 @@ def _require_new(path: str | Path, overwrite: bool, argument: str = "--out") -> 
 def _relative(path: Path) -> str:
     """Return a path as short as it can be written here."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _held_out(folder: RunFolder) -> str:
+    """Return the line above figures of the validation data."""
+    apart = folder.members and isinstance(folder.settings.get("validation"), float)
+    return f"on the held-out rows{', each judged by the members that held it out' if apart else ''}:"
 
 
 def _print_figures(figures: dict[str, Any], model: Model, baselines: dict[str, dict[str, float]]) -> None:

@@ -175,7 +175,8 @@ class RunFolder:
             return self._train(experiment, callbacks, epochs=epochs, swept=swept)
         if epochs is not None:
             raise SettingsError(
-                f"--epochs {epochs}: a run of members is trained once; train a new one with --set trainer.epochs"
+                f"--epochs {epochs}: members are trained up to trainer.epochs alone: leave --epochs out, or train a "
+                "new run with --set trainer.epochs"
             )
         return self._train_members(experiment, callbacks, swept=swept)
 

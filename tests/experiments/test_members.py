@@ -193,7 +193,7 @@ def test_a_run_that_was_killed_resumes_as_if_it_had_not_been(killed_at, run, tmp
 def test_a_complete_run_is_not_trained_further(run):
     assert "the run run is complete\n" in command("resume", "run", status=1)
     said = command("resume", "run", "--epochs", "2", status=1)
-    assert "--epochs 2: a run of members is trained once; train a new one with --set trainer.epochs" in said
+    assert "--epochs 2: members are trained up to trainer.epochs alone: leave --epochs out, or train a new run" in said
     assert run.metrics is not None
 
 
@@ -205,7 +205,9 @@ def test_a_run_that_cannot_begin_leaves_no_folder(change):
 
 def test_train_says_what_became_of_each_member():
     said = command("train", "points.toml", "--out", "said", "--set", "trainer.epochs=1").splitlines()
-    assert said[:4] == [*(f"said/member-{number}: 1 epochs" for number in range(3)), "on the held-out rows:"]
+    judged = "on the held-out rows, each judged by the members that held it out:"
+    assert said[:4] == [*(f"said/member-{number}: 1 epochs" for number in range(3)), judged]
+    assert command("evaluate", "said").splitlines() == said[3:]
 
 
 def test_show_watch_and_compare_know_the_members(run):

@@ -139,10 +139,8 @@ def _add_data(contents: reports.Contents, folder: RunFolder, run: Run) -> None:
     if members:
         if outputs:
             validation, held = MemberRows(experiment).out_of_fold()
-            source, compute = (
-                prepare(validation, run.model, (run.loss_function,), "report"),
-                OutOfFold(members, held, "numpy"),
-            )
+            source = prepare(validation, run.model, (run.loss_function,), "report")
+            compute = OutOfFold(members, held, "numpy")
             contents.confusions = reports.confusions_of(run.model, outputs, source, "report", compute=compute)
         return
     data, validation = experiment.parts()
