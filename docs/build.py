@@ -44,6 +44,7 @@ ALSO = (
     ".github/CODE_OF_CONDUCT.md",
     "changes/README.md",
     "LICENSE",
+    "benchmarks/tables/README.md",
     "framework/datasets/README.md",
     "framework/datasets/LICENSE-*",
     "examples/*.py",
