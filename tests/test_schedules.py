@@ -26,7 +26,7 @@ from framework import (
     on,
     save,
 )
-from framework.errors import SettingsError
+from framework.errors import ResumeWarning, SettingsError
 from framework.schedules import Schedule
 from framework.settings.component import Component
 
@@ -197,6 +197,9 @@ def test_a_resume_beyond_the_length_is_refused_and_names_the_setting(tmp_path):
     with pytest.raises(SettingsError, match=r"'length'.* 21 updates; this resume ends after 28. Resume to epoch 3 at"):
         trainer.resume(run, DATA)
     assert (vector(run).tobytes(), vars(run.progress), run.optimizer.length) == before
+    complete = trainer_at(CosineSchedule(initial=0.01)).replace(epochs=3)
+    with pytest.warns(ResumeWarning, match="made its 3 epochs; its schedule ends there"):
+        complete.resume(run, DATA)
     run.optimizer.learning_rate = 0.0001
     assert trainer.resume(run, DATA).epoch == 4
 

@@ -36,6 +36,7 @@ from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
 from framework.files import leads_to, write_whole
 from framework.models import Model
+from framework.schedules import Schedule
 from framework.settings.messages import printable
 from framework.tables import as_text, figure
 
@@ -190,7 +191,10 @@ def resume(folder: str, epochs: int | None) -> None:
 def _run(folder: RunFolder, epochs: int | None) -> None:
     shown = _relative(folder.path)
     if epochs is None and folder.metrics is not None:
+        rate = folder.experiment.trainer.optimizer.learning_rate
         advice = "" if folder.members else "; --epochs 5 trains five more"
+        if isinstance(rate, Schedule) and rate.open:
+            advice = ", and its learning rate is at the end of its schedule; for more epochs train a new run"
         if folder.stopped_early is not None:
             advice = f" ({folder.stopped_early}); --epochs 5 trains up to five more, and counts the patience from there"
         raise click.ClickException(f"the run {shown} is complete{advice}")

@@ -49,6 +49,7 @@ from framework.preprocessing.fitted import FittedPreprocess
 from framework.reports.contents import Side, comparison, epoch_of_weights
 from framework.runs.run import Run
 from framework.training.loop import train
+from framework.training.preconditions import settle_length
 
 SETTINGS = "experiment.toml"
 ABOUT = "run.json"
@@ -197,7 +198,6 @@ class RunFolder:
         data, validation = experiment.parts() if parts is None else parts
         newest = self.newest
         stopped = epochs is not None and self.stopped_early is not None
-        (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
         with rows_of_parts(experiment.validation):
             kept = None if newest is None else load(newest)
             for memory in kept.memories.values() if kept is not None and stopped else ():
@@ -206,6 +206,9 @@ class RunFolder:
             model = experiment.model if kept is None else kept.model
             if kept is None and preprocess is not None:
                 model.preprocess = preprocess
+            if kept is not None and epochs is not None:
+                settle_length(kept, kept.layout, kept.epoch + epochs)  # refuses before the figures are deleted
+            (self.path / METRICS).unlink(missing_ok=True)  # so that a run that is killed is not taken for complete
             run = train(trainer, model, data, validation, epochs, kept)
         if run.lost:  # the other process writes them
             return run

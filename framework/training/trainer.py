@@ -261,7 +261,10 @@ class Trainer(Component):
         if isinstance(run, str | os.PathLike):  # perhaps by a program that is started again, which needs no warning
             run = load(run)
         elif epochs is None and run.complete and run.epoch >= self.epochs:
-            advice = f"the run has made its {run.epoch} epochs; write resume(run, data, epochs=5) for five more"
+            advice = "write resume(run, data, epochs=5) for five more"
+            if run.optimizer.length is not None:
+                advice = "its schedule ends there; begin a new fit with more epochs"
+            advice = f"the run has made its {run.epoch} epochs; {advice}"
             warn(f"resume: nothing is left to do: {advice}", ResumeWarning)
         return self.fit(run.model, data, validation, epochs=epochs, run=run)
 

@@ -551,6 +551,16 @@ def test_compare_names_a_class_that_only_one_run_has():
 
 
 @pytest.mark.usefixtures("workplace")
+def test_a_run_at_the_end_of_its_schedule_keeps_its_figures_where_more_epochs_are_refused():
+    rate = "trainer.optimizer.learning_rate={type='CosineSchedule', initial=0.1}"
+    command("train", "points.toml", "--out", "run", "--set", rate, "--set", "trainer.callbacks=[]")
+    before = Path("run/metrics.json").read_text()
+    assert "at the end of its schedule; for more epochs train a new run" in command("resume", "run", status=1)
+    assert "has no setting 'length'" in command("resume", "run", "--epochs", 5, status=1)
+    assert Path("run/metrics.json").read_text() == before
+
+
+@pytest.mark.usefixtures("workplace")
 def test_a_run_that_early_stopping_ended_trains_on():
     stop = "trainer.callbacks.0={type='EarlyStopping', patience=3, restore_best=true}"
     rate = "trainer.optimizer.learning_rate=1.0"
