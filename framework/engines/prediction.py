@@ -21,7 +21,7 @@ def compile_model(model: Model) -> CompiledModel:
     Where no kernel can be made, as for a layer that Python runs, NumPy computes the predictions, with a warning that
     says why; where it is only faster, without one. ``engine`` of the result says which of the two does. Results agree
     with ``model(x)`` to a few units of the last place. The prediction for a row does not depend on the rows beside it.
-    Several threads may call it.
+    Several threads may call it. Make it again when a global that a formula reads has changed.
 
     Raises:
         SettingsError: ``model`` is not a model.
