@@ -309,27 +309,29 @@ class _OfTemperature(WholeMetric):
         advice = f"{type(self).__name__} needs probabilities, as Softmax and Sigmoid give them"
         require_range("prediction", prediction, 0.0, 1.0, advice)
         labels = true_classes(self, target, prediction)
-        p = prediction.astype(np.float64)
-        if is_single(p):
-            p = np.clip(p.reshape(-1, 1), _CERTAIN, 1.0 - _CERTAIN)
-            p = np.concatenate([1.0 - p, p], axis=1)
+        p = np.ascontiguousarray(prediction.reshape(len(prediction), -1).T, np.float64)  # sums over classes are fast
+        if len(p) == 1:
+            p = np.clip(p, _CERTAIN, 1.0 - _CERTAIN)
+            p = np.concatenate([1.0 - p, p])
         h = np.log(np.maximum(p, _LEAST))
-        h -= np.take_along_axis(h, labels[:, None], axis=1)  # the loss of a row is then log sum exp(b h)
-        share = np.full(len(h), 1.0 / len(h)) if weight is None else weight / np.sum(weight, dtype=np.float64)
-        top = h.max(axis=1, keepdims=True)
+        h -= np.take_along_axis(h, labels[None], axis=0)  # the loss of a row is then log sum exp(b h)
+        share = np.full(len(labels), 1.0 / len(labels)) if weight is None else weight / np.sum(weight, dtype=np.float64)
+        top = h.max(axis=0)
         low, high, b, moved = *_RANGE, 1.0, math.inf
         while moved > 1e-9 * b:
             scaled = np.exp(b * (h - top))
-            total = scaled.sum(axis=1)
-            mean = (scaled * h).sum(axis=1) / total
+            total = scaled.sum(axis=0)
+            scaled *= h
+            mean = scaled.sum(axis=0) / total
             slope = float(share @ mean)
-            curvature = float(share @ ((scaled * h * h).sum(axis=1) / total - mean**2))
+            scaled *= h
+            curvature = float(share @ (scaled.sum(axis=0) / total - mean**2))
             low, high = (low, b) if slope > 0 else (b, high)
             step = b - slope / curvature if curvature > 0 else math.inf
             if not low < step < high or abs(step - b) > 0.5 * moved:
                 step = math.sqrt(low * high)
             moved, b = abs(step - b), step
-        return 1.0 / b, float(share @ (np.log(np.exp(b * (h - top)).sum(axis=1)) + b * top[:, 0]))
+        return 1.0 / b, float(share @ (np.log(np.exp(b * (h - top)).sum(axis=0)) + b * top))
 
 
 class RefinedLoss(_OfTemperature):
