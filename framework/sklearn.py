@@ -183,7 +183,7 @@ class _Numbers(_Targets):
                 vector[...] = before
 
     def finish(self, run: Run) -> None:
-        for name in [name for name in run.memories if name.startswith(EarlyStopping.__name__)]:
+        for name in [name for name in run.memories if name.startswith(("EarlyStopping.", "RestoreBest."))]:
             del run.memories[name]  # the best loss and weights, of standardised numbers
 
 

@@ -48,6 +48,7 @@ def _restore_weights(callback: Any, run: Run) -> bool:
     run.model.parameters.vector[:] = memory["values"]
     for name, array in memory["buffers"].items():
         run.model.buffers[name][...] = array
+    memory["restored"] = run.step  # until a further step these are the weights of the best epoch
     return True
 
 

@@ -96,13 +96,12 @@ def side_of(run: Any, name: str, runs: Iterable[Any]) -> Side:
 
 
 def epoch_of_weights(run: Any) -> int | None:
-    """Return the epoch at whose end a run had its weights: the best one after EarlyStopping has put them back.
+    """Return the epoch at whose end a run had its weights: the best one after a callback has put them back.
 
     None if the run has made steps since its last epoch.
     """
-    stopping = (memory for name, memory in run.memories.items() if name.startswith("EarlyStopping."))
-    for memory in stopping:
-        if np.array_equal(memory.get("values", ()), run.model.parameters.vector):
+    for name, memory in run.memories.items():
+        if name.startswith(("EarlyStopping.", "RestoreBest.")) and memory.get("restored") == run.step:
             return int(memory["best_epoch"])
     return None if run.batch else int(run.epoch)
 

@@ -28,9 +28,11 @@ from framework import (
     Trainer,
     export_onnx,
     export_python,
+    load,
     load_model,
     save,
 )
+from framework.reports.contents import epoch_of_weights
 
 RNG = np.random.default_rng(0)
 H = RNG.normal(size=(200, 3)) * 4
@@ -108,6 +110,7 @@ def test_the_model_of_the_best_epoch_is_calibrated(engine, last, tmp_path):
         run.model(X), softmax(np.log(plain(X)) / best["val_temperature"], axis=1), rtol=1e-9, atol=1e-12
     )
     save(run, tmp_path / "run")
+    assert epoch_of_weights(load(tmp_path / "run")) == best["epoch"] < 40
     assert np.array_equal(load_model(tmp_path / "run")(X), run.model(X))
     export_python(run.model, tmp_path / "model.py")
     np.testing.assert_allclose(runpy.run_path(tmp_path / "model.py")["predict"](X), run.model(X), rtol=1e-9)
