@@ -71,7 +71,8 @@ class CSV(TableFile):
     The first use reads every file once: to find the rows, also those with newlines in quotes, and the types of the
     columns, which are numbers, booleans, dates, times or text over all rows of all files. Memory does not grow with the
     size of the table. A column of numbers with one cell of text is a column of text, and so is one with a whole number
-    of more digits than it could keep.
+    of more digits than it could keep, with a cell such as ``0x10``, or with ``1`` or ``0`` beside ``true`` and
+    ``false``. Cells such as ``12:30:00`` are times of day, ``1 days 12:30:00`` and its like are durations.
 
     A table of more than 8,388,608 numbers is shuffled within windows, and then in another order than the same table in
     memory.
