@@ -11,7 +11,8 @@ import time
 
 import numpy as np
 
-from framework import Dense, Heads, Join, Losses, MeanSquaredError, ReLU, Sequential, SGDOptimizer, Trainer
+from framework import Dense, Heads, Join, MeanSquaredError, ReLU, Sequential, SGDOptimizer, Trainer
+from framework.formulas import OutputLosses
 
 BATCH, STEPS, PAIRS = 32, 600, 15
 BAR = 1.3
@@ -31,9 +32,9 @@ def contenders():
     return {
         "one array": (network(one), (x, y), loss),
         "two inputs": (network(Join(a=None, b=None), one.copy()), (named, y), loss),
-        "one head": (network(head), (x, {"a": y}), Losses(a=loss)),
+        "one head": (network(head), (x, {"a": y}), OutputLosses(a=loss)),
         "one array, two units": (network(two), (x, np.hstack([y, -y])), loss),
-        "two heads": (network(heads), (x, {"a": y, "b": -y}), Losses(a=loss, b=loss)),
+        "two heads": (network(heads), (x, {"a": y, "b": -y}), OutputLosses(a=loss, b=loss)),
     }
 
 

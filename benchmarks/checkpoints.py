@@ -22,7 +22,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from framework import Dense, HalfSquaredError, SGDOptimizer, Trainer, load, load_model, save
-from framework.checkpoint.document import take_apart
+from framework.training.checkpoint.document import take_apart
 
 UNITS, ROUNDS = 2500, 9  # 2500 x 2500 weights of float64 and their velocity are 100 MB
 

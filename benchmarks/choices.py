@@ -15,7 +15,7 @@ import sys
 import numpy as np
 
 from framework import Accuracy, AdamOptimizer, CrossEntropy, Dense, ReLU, Sequential, Softmax, Trainer, on
-from framework.datasets import load_digits
+from framework.data import load_digits
 
 VARIANTS = {
     "NumPy, batches of 32, float64": {},

@@ -33,10 +33,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from framework import CrossEntropy, DataParallel, Dense, ReLU, Sequential, SGDOptimizer, Softmax, Trainer, on
-from framework.parallel.mpi import workers
-from framework.parallel.strategy import started
-from framework.parallel.sums import Tree
+from framework import CrossEntropy, Dense, ReLU, Sequential, SGDOptimizer, Softmax, Trainer, on
+from framework.training import DataParallel
+from framework.training.parallel.mpi import workers
+from framework.training.parallel.strategy import started
+from framework.training.parallel.sums import Tree
 
 CORES = len(os.sched_getaffinity(0))
 TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "lo", "MPIR_CVAR_NOLOCAL": "1"}

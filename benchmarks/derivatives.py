@@ -27,8 +27,8 @@ import mpmath as mp
 import numpy as np
 
 import framework as fw
-from framework.activations.basic import logistic, scaled
-from framework.special import erfc
+from framework.base.special import erfc
+from framework.formulas.activations.basic import logistic, scaled
 
 DTYPES = ("float64", "float32")
 LIMIT = 1.2

@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-import framework.losses.base as losses
-import framework.optimizers.base as optimizers
+import framework.formulas.losses.base as losses
+import framework.training.optimizers.base as optimizers
 from framework import CrossEntropy, Dense, ReLU, Sequential, SGDOptimizer, Softmax
 
 BATCH, STEPS, REPEATS = 128, 100, 41

@@ -22,7 +22,8 @@ import sklearn
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
-from framework import Hinge, Identity
+from framework import Identity
+from framework.formulas import Hinge
 from framework.sklearn import NeuralClassifier, NeuralRegressor
 
 try:

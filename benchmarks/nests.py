@@ -8,9 +8,9 @@ import numpy as np
 import framework as fw
 from benchmarks.contenders.framework import build
 from benchmarks.workloads import WORKLOADS, Workload
-from framework.emit.step import Slot
-from framework.engines.native.program import StepKernel
-from framework.native import compiled
+from framework.backends.native import compiled
+from framework.backends.step import Slot
+from framework.training.engines.native.program import StepKernel
 
 STEPS, EPOCHS = 200, 9
 CALL = re.compile(r"^( +)(?:\w+ = )?(nest_\w+|gather\w*|update\d+)\(.*\)$", re.MULTILINE)

@@ -83,7 +83,7 @@ def ours(contender: str, work: Work) -> list[float]:
         Softmax,
         Trainer,
     )
-    from framework.runs.run import Run  # noqa: PLC0415
+    from framework.training.runs.run import Run  # noqa: PLC0415
 
     times: list[float] = []
     last = Sigmoid() if work.sizes[-1] == 1 else Softmax()

@@ -56,9 +56,17 @@ class Items:
 
 def measure(work: str, batch: int, path: str, rows: int) -> None:
     """Train, and print the seconds of an epoch and of its reading, and the rows that it reads."""
-    from framework import DataParallel, Dense, MeanSquaredError, Parquet, SGDOptimizer, Trainer, on  # noqa: PLC0415
+    from framework import (  # noqa: PLC0415
+        Dense,
+        MeanSquaredError,
+        Parquet,
+        SGDOptimizer,
+        Trainer,
+        on,
+    )
     from framework.data import sources  # noqa: PLC0415
     from framework.data.parquet import _ParquetRows  # noqa: PLC0415
+    from framework.training import DataParallel  # noqa: PLC0415
 
     count, reading, fill = [0], [0.0], sources.filled
 

@@ -3,8 +3,8 @@
     python benchmarks/threads.py
 
 Each product is timed with one thread and with all, in turn, so that whatever else the machine does meets both. A figure
-is the median of the seconds, and of the processor seconds. ``framework.arithmetic.LARGE`` comes from this table: below
-it, fits and predictions use one thread.
+is the median of the seconds, and of the processor seconds. ``framework.backends.arithmetic.LARGE`` comes from this
+table: below it, fits and predictions use one thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from framework.arithmetic import LARGE, _threads
+from framework.backends.arithmetic import LARGE, _threads
 
 PRODUCTS = ((256, 64, 10), (256, 64, 64), (256, 128, 128), (256, 256, 256), (256, 512, 512), (256, 1024, 1024))
 TURNS = 9

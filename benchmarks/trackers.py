@@ -26,8 +26,6 @@ from framework import (
     CrossEntropy,
     Dense,
     HalfSquaredError,
-    JSONLog,
-    MLflow,
     Neuron,
     ReLU,
     Run,
@@ -35,11 +33,11 @@ from framework import (
     SGDOptimizer,
     Softmax,
     Tanh,
-    TensorBoard,
     Trainer,
     split,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
+from framework.training import JSONLog, MLflow, TensorBoard
 
 CALLBACKS: dict[str, Callable[[], Callback]] = {
     "JSONLog": lambda: JSONLog(path="log.jsonl"),

@@ -19,6 +19,9 @@ from pathlib import Path
 from runpy import run_path
 from subprocess import run
 
+import framework
+from framework.base.lazy import families
+
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 COURSE = ROOT / "examples" / "course"
@@ -45,8 +48,8 @@ ALSO = (
     "changes/README.md",
     "LICENSE",
     "benchmarks/tables/README.md",
-    "framework/datasets/README.md",
-    "framework/datasets/LICENSE-*",
+    "framework/data/datasets/README.md",
+    "framework/data/datasets/LICENSE-*",
     "examples/*.py",
     "examples/cluster/[!R]*",
     "examples/course/*.md",
@@ -54,56 +57,59 @@ ALSO = (
 """Files outside of docs/ that belong to the site."""
 
 API: dict[str, tuple[str, tuple[str, ...]]] = {
-    "Activations": ("activations", ("activations",)),
-    "Losses": ("losses", ("losses",)),
-    "Metrics": ("metrics", ("metrics",)),
+    "Activations": ("activations", ("formulas.activations",)),
+    "Losses": ("losses", ("formulas.losses",)),
+    "Metrics": ("metrics", ("formulas.metrics",)),
     "Models and layers": ("models", ("models",)),
-    "Optimizers, schedules, penalties": ("optimizers", ("optimizers", "schedules", "regularizers")),
-    "Training": ("training", ("training", "engines", "parallel", "runs", "trace", "gradients", "experiments")),
-    "Callbacks": ("callbacks", ("callbacks",)),
-    "Checkpoints": ("checkpoints", ("checkpoint",)),
-    "Data": ("data", ("data", "datasets")),
+    "Optimizers, schedules, penalties": (
+        "optimizers",
+        ("training.optimizers", "formulas.schedules", "models.regularizers"),
+    ),
+    "Training": ("training", ("training", "experiments")),
+    "Callbacks": ("callbacks", ("training.callbacks",)),
+    "Checkpoints": ("checkpoints", ("training.checkpoint",)),
+    "Data": ("data", ("data",)),
     "Preprocessing": ("preprocessing", ("preprocessing",)),
-    "Formulas": ("formulas", ("emit", "derivatives", "graph", "special", "random_streams")),
-    "Other programs": ("export", ("sklearn", "plots", "export")),
-    "Settings, errors, tests": ("components", ("settings", "errors", "testing")),
+    "Formulas": ("formulas", ("backends", "graph", "base.special", "base.random_streams")),
+    "Other programs": ("export", ("sklearn", "views", "export")),
+    "Settings, errors, tests": ("components", ("base", "testing")),
 }
-"""The groups of public names: the page that explains them, and the folders of the package where they are written."""
+"""The groups of public names: the page that explains each, and the modules where they are written."""
 
-CONSTANTS = {"HOOKS": "callbacks", "BREAST_CANCER_CLASSES": "datasets", "BREAST_CANCER_FEATURES": "datasets"}
+CONSTANTS = {"HOOKS": "training.callbacks", "BREAST_CANCER_CLASSES": "data", "BREAST_CANCER_FEATURES": "data"}
 """Where public names that are neither classes nor functions belong; the others are annotations of settings."""
 
-SUBMODULES = ("datasets", "testing", "sklearn", "plots")
-"""Modules whose names are public, in addition to those of ``framework`` itself."""
+SUBMODULES = ("framework.testing", "framework.sklearn", "framework.views.plots")
+"""Modules whose names are public, in addition to those of the families."""
 
 
 def public_names() -> dict[str, str]:
-    """Return the folder of every public name, such as ``{"framework.ReLU": "activations"}``."""
-    found = {}
-    for module_name in ("framework", *(f"framework.{name}" for name in SUBMODULES)):
-        if module_name != "framework" and not any((ROOT / "framework").glob(f"{module_name[10:]}*")):
-            continue
-        module = import_module(module_name)
-        names = getattr(module, "__all__", None) or [
-            name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module_name
-        ]
-        for name in names:
-            thing = getattr(module, name)
-            if name[0] == "_" or f"framework.{name}" in found:  # imported from the first place where it is public
-                continue
-            if isclass(thing) or isfunction(thing):
-                found[f"{module_name}.{name}"] = thing.__module__.split(".")[1]
-            else:
-                found[f"{module_name}.{name}"] = CONSTANTS.get(name, "settings")
-    return found
+    """Return the module of every public name, such as ``{"framework.ReLU": "formulas.activations.formulas"}``."""
+    homes = {name: "framework" if name in framework.__all__ else family for name, family in families().items()}
+    for module in SUBMODULES:
+        things = vars(import_module(module))
+        names = things.get("__all__") or [name for name in things if getattr(things[name], "__module__", "") == module]
+        homes = dict.fromkeys((name for name in names if name[0] != "_"), module) | homes
+    names = {}
+    for name, home in homes.items():
+        thing = getattr(import_module(home), name)
+        module = thing.__module__ if isclass(thing) or isfunction(thing) else f"framework.{CONSTANTS.get(name, 'base')}"
+        names[f"{home}.{name}"] = module.removeprefix("framework.")
+    return names
+
+
+def group_of(module: str) -> str:
+    """Return the title of the group of a module: that which names most of its path."""
+    titles = {place: title for title, (_, places) in API.items() for place in places}
+    return titles[max((place for place in titles if f"{module}.".startswith(f"{place}.")), key=len)]
 
 
 def groups() -> dict[str, list[str]]:
     """Return the public names by the title of their group."""
     names = public_names()
     return {
-        title: sorted((name for name, place in names.items() if place in places), key=lambda n: n.rpartition(".")[2])
-        for title, (_, places) in API.items()
+        title: sorted((name for name in names if group_of(names[name]) == title), key=lambda n: n.rpartition(".")[2])
+        for title in API
     }
 
 

@@ -9,6 +9,7 @@ from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import framework
+from framework.base.lazy import families
 
 SOURCE = Path(__file__).resolve().parents[1] / ".cache" / "site" / "source"  # where build.py puts the pages
 
@@ -147,10 +148,11 @@ def plain(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[
 
 def bases(app: Any, name: str, thing: type, options: Any, classes: list[Any]) -> None:
     """Show the public classes that a class derives from, and those of other packages as text."""
-    public = [base for base in thing.__mro__[1:] if base.__name__ in framework.__all__]
+    public = [base for base in thing.__mro__[1:] if base.__name__ in families()]
     direct = [base for base in public if not any(base in other.__mro__[1:] for other in public)]
     others = [base for base in classes if not base.__module__.startswith(("framework", "abc", "builtins", "pydantic"))]
-    classes[:] = [f":py:class:`~framework.{base.__name__}`" for base in direct]
+    homes = {name: "framework" if name in framework.__all__ else family for name, family in families().items()}
+    classes[:] = [f":py:class:`~{homes[base.__name__]}.{base.__name__}`" for base in direct]
     classes += [f"``{base.__name__}``" for base in others] or ([] if direct else [object])
 
 

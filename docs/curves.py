@@ -13,16 +13,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import framework
-from framework.emit.text import Shown
-from framework.engines.records import rehearsed_update
-from framework.errors import FrameworkError
+from framework.backends.text import Shown
+from framework.base.errors import FrameworkError
+from framework.base.lazy import families, import_public
 from framework.graph.graph import Graph, rewrite
 from framework.graph.node import Node, ordered
 from framework.graph.textbook import tidied
 from framework.graph.trace import trace
-from framework.plots import activation, style
+from framework.training.engines.records import rehearsed_update
+from framework.views.plots import activation, style
 
-KINDS = (framework.Activation, framework.Loss, framework.Optimizer, framework.Regularizer, framework.Schedule)
+KINDS = (framework.Activation, framework.Loss, framework.Optimizer, framework.models.Regularizer, framework.Schedule)
 
 SETTINGS: dict[str, Any] = {
     "decay": 0.05,
@@ -94,9 +95,14 @@ def write_formulas(folder: Path) -> None:
 
 def examples() -> Iterator[Any]:
     """Yield an activation, loss, optimizer, regularizer or schedule of each public class."""
-    for name in framework.__all__:
-        kind = getattr(framework, name)
-        if isclass(kind) and issubclass(kind, KINDS) and not isabstract(kind) and kind is not framework.Losses:
+    for name in families():
+        kind = import_public(name)
+        if (
+            isclass(kind)
+            and issubclass(kind, KINDS)
+            and not isabstract(kind)
+            and kind is not framework.formulas.OutputLosses
+        ):
             required = [field for field, details in kind.model_fields.items() if details.is_required()]
             example = kind(**{field: SETTINGS[field] for field in required} | DEFAULTS.get(name, {}))
             yield example.over(100) if isinstance(example, framework.Schedule) else example
@@ -106,7 +112,7 @@ def latex_of(example: Any) -> str:
     """Return the formula and its derivative, or what an optimizer assigns, as lines of LaTeX; empty without any."""
     if isinstance(example, framework.Optimizer):
         latex = Shown(assignments(example)).latex.replace("&=", r"&\leftarrow")
-    elif isinstance(example, framework.Regularizer):
+    elif isinstance(example, framework.models.Regularizer):
         latex = Shown({"value(values)": trace(example.value, {"values": (3, 3)}).output}).latex
     elif isinstance(example, framework.Schedule):
         return ""

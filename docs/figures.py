@@ -27,12 +27,9 @@ from framework import (
     Dense,
     Dropout,
     Flatten,
-    LayerNorms,
     MaxPool,
     MeanSquaredError,
-    Mish,
     Neuron,
-    OneCycleSchedule,
     ReLU,
     Reshape,
     Residual,
@@ -41,14 +38,15 @@ from framework import (
     SGDOptimizer,
     Sigmoid,
     Softmax,
-    Softsign,
     Tanh,
     Trainer,
     on,
-    plots,
     split,
 )
-from framework.datasets import load_breast_cancer, load_digits
+from framework.data import load_breast_cancer, load_digits
+from framework.formulas import Mish, OneCycleSchedule, Softsign
+from framework.training import RecordNorms
+from framework.views import plots
 
 
 def digits() -> Any:
@@ -175,7 +173,7 @@ def written() -> Any:
 def norms() -> Any:
     """Draw how the gradient vanishes on its way back through sigmoids."""
     layers = [Dense(64, 32, Sigmoid()), *(Dense(32, 32, Sigmoid()) for _ in range(4)), Dense(32, 10, Softmax())]
-    run = trained(Sequential(*layers), SGDOptimizer(learning_rate=0.3), callbacks=[LayerNorms()])
+    run = trained(Sequential(*layers), SGDOptimizer(learning_rate=0.3), callbacks=[RecordNorms()])
     return plots.norms(run)
 
 

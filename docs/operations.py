@@ -8,7 +8,7 @@ from textwrap import fill
 
 import numpy as np
 
-from framework.emit.text import Shown
+from framework.backends.text import Shown
 from framework.graph.gradient import gradients
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS

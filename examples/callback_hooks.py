@@ -8,7 +8,7 @@ One neuron learns the breast cancer set. Every hook gets one argument, the run, 
 import numpy as np
 
 from framework import Accuracy, BinaryCrossEntropy, Callback, Neuron, SGDOptimizer, Sigmoid, Trainer, on, split
-from framework.datasets import load_breast_cancer
+from framework.data import load_breast_cancer
 
 
 class LongestGradient(Callback):  # noqa: D101

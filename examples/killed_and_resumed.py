@@ -22,7 +22,7 @@ from framework import (
     Trainer,
     latest,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
 
 
 def train(folder: str) -> Run:

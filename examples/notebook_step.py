@@ -8,7 +8,8 @@ this package computes them, and compared with the notebook's own lines in NumPy,
 
 import numpy as np
 
-from framework import HalfSquaredError, Neuron, SGDOptimizer, Sigmoid, increment
+from framework import HalfSquaredError, Neuron, SGDOptimizer, Sigmoid
+from framework.training import increment
 
 X = np.array([1.0, 1.0])
 W = np.array([0.1, 0.2])

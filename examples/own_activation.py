@@ -24,7 +24,7 @@ from framework import (
     show,
     split,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
 
 
 # fmt: off

@@ -17,7 +17,6 @@ from framework import (
     CrossEntropy,
     Dense,
     Flatten,
-    He,
     Layer,
     MaxPool,
     ReLU,
@@ -31,7 +30,8 @@ from framework import (
     show,
     split,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
+from framework.models import He
 
 
 # fmt: off

@@ -9,7 +9,7 @@ quarter of the rows is held out, and the 30 columns are standardised with the nu
 import numpy as np
 
 from framework import Accuracy, BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, random_generator, split
-from framework.datasets import load_breast_cancer
+from framework.data import load_breast_cancer
 
 EPOCHS = 30
 BATCH = 32

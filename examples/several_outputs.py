@@ -20,9 +20,7 @@ from framework import (
     Embedding,
     Heads,
     Join,
-    Losses,
     MeanSquaredError,
-    OutputMetric,
     ReLU,
     Sequential,
     Sigmoid,
@@ -31,6 +29,7 @@ from framework import (
     save,
     split,
 )
+from framework.formulas import OutputLosses, OutputMetric
 
 rng = np.random.default_rng(0)
 rows, airports = 3000, 20
@@ -48,7 +47,7 @@ model = Sequential(
     Heads(price=Dense(units=1), late=Dense(units=1, activation=Sigmoid())),
 )
 trainer = Trainer(
-    loss=Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 2.0}),
+    loss=OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 2.0}),
     optimizer=AdamOptimizer(learning_rate=0.01),
     epochs=30,
     metrics=[OutputMetric("late", Accuracy())],

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from framework import random_generator, split
-from framework.datasets import BREAST_CANCER_CLASSES, BREAST_CANCER_FEATURES, load_breast_cancer, load_digits
+from framework.data import BREAST_CANCER_CLASSES, BREAST_CANCER_FEATURES, load_breast_cancer, load_digits
 
 
 def main(folder, *names):

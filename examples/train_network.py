@@ -15,7 +15,6 @@ from framework import (
     Accuracy,
     CrossEntropy,
     Dense,
-    He,
     ProgressBar,
     ReLU,
     Sequential,
@@ -24,7 +23,8 @@ from framework import (
     Trainer,
     split,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
+from framework.models import He
 
 
 def network(seed):

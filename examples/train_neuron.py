@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 
 from framework import Accuracy, BinaryCrossEntropy, Neuron, ProgressBar, SGDOptimizer, Sigmoid, Trainer
-from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer
+from framework.data import BREAST_CANCER_CLASSES, load_breast_cancer
 
 FOLDS = 5
 

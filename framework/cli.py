@@ -14,14 +14,15 @@ import click
 import numpy as np
 
 import framework
-from framework.datasets import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
+from framework.base.files import leads_to
+from framework.base.lazy import families, import_public
+from framework.base.settings.messages import elsewhere
+from framework.base.tables import as_text
+from framework.data import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
 from framework.experiments.commands import COMMANDS, answering
 from framework.experiments.folder import CHECKPOINTS
-from framework.files import leads_to
-from framework.parallel.launching import launch
-from framework.settings.messages import elsewhere
-from framework.tables import as_text
-from framework.trace import LABELS
+from framework.training.parallel.launching import launch
+from framework.training.trace import LABELS
 
 ACTIVATIONS: dict[str, framework.Activation] = {
     each.__name__.lower(): each() for each in (framework.Identity, framework.Sigmoid, framework.Tanh, framework.ReLU)
@@ -30,14 +31,14 @@ ACTIVATIONS: dict[str, framework.Activation] = {
 KINDS = {
     "activations": framework.Activation,
     "callbacks": framework.Callback,
-    "initializers": framework.Initializer,
+    "initializers": framework.models.Initializer,
     "losses": framework.Loss,
     "metrics": framework.Metric,
     "models": framework.Model,
     "optimizers": framework.Optimizer,
-    "regularizers": framework.Regularizer,
+    "regularizers": framework.models.Regularizer,
     "schedules": framework.Schedule,
-    "steps": framework.ColumnStep,
+    "steps": framework.preprocessing.ColumnStep,
 }
 
 
@@ -131,7 +132,7 @@ def list_parts(kind: str) -> None:
     KIND is activations, callbacks, initializers, losses, metrics, models, optimizers, regularizers, schedules or steps
     (of a Preprocess).
     """
-    parts = [cls for cls in (getattr(framework, name) for name in dir(framework)) if inspect.isclass(cls)]
+    parts = [cls for cls in (import_public(name) for name in families()) if inspect.isclass(cls)]
     bases = {KINDS[kind], *filter(inspect.isabstract, parts)}
     parts = [cls for cls in parts if issubclass(cls, KINDS[kind]) and cls not in bases]
     click.echo(as_text([(cls.__name__, (inspect.getdoc(cls) or "").splitlines()[0]) for cls in parts], left=2))

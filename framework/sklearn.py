@@ -18,30 +18,30 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 import numpy as np
 from pydantic import Field
 
-from framework.activations import Activation
-from framework.activations.basic import Identity, Sigmoid, Softmax
-from framework.activations.formulas import ReLU
-from framework.arrays import Array, first_place
-from framework.callbacks import Callback
-from framework.callbacks.stopping import EarlyStopping
+from framework.base.arrays import Array, first_place
+from framework.base.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
+from framework.base.frames import is_frame
+from framework.base.settings.component import Component, Count
+from framework.base.settings.messages import brief, require_arguments
 from framework.data.sources import split
-from framework.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
-from framework.frames import is_frame
-from framework.losses import Loss
-from framework.losses.base import require_weights
-from framework.losses.formulas import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
-from framework.losses.several import Losses
-from framework.metrics import Metric
+from framework.formulas.activations import Activation
+from framework.formulas.activations.basic import Identity, Sigmoid, Softmax
+from framework.formulas.activations.formulas import ReLU
+from framework.formulas.losses import Loss
+from framework.formulas.losses.base import require_weights
+from framework.formulas.losses.formulas import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from framework.formulas.losses.several import OutputLosses
+from framework.formulas.metrics import Metric
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
+from framework.models.regularizers import Regularizer
 from framework.models.sequential import Sequential as Network
-from framework.optimizers import Optimizer
-from framework.optimizers.formulas import AdamOptimizer
-from framework.regularizers import Regularizer
-from framework.runs.run import Run
-from framework.settings.component import Component, Count
-from framework.settings.messages import brief, require_arguments
+from framework.training.callbacks import Callback
+from framework.training.callbacks.stopping import EarlyStopping
 from framework.training.loop import train
+from framework.training.optimizers import Optimizer
+from framework.training.optimizers.formulas import AdamOptimizer
+from framework.training.runs.run import Run
 from framework.training.trainer import Trainer
 
 try:
@@ -509,7 +509,7 @@ class _Neural(BaseEstimator):
 
     def _require_served(self, loss: Loss, output: Activation) -> None:
         """Refuse an output that cannot serve the loss."""
-        if isinstance(loss, Losses):
+        if isinstance(loss, OutputLosses):
             raise SettingsError(f"{type(self).__name__}: setting 'loss' must be a loss of one output; got {loss!r}")
         try:
             loss.require_output(output)
@@ -640,7 +640,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         n_iter_: Finished epochs.
 
     Example:
-        >>> from framework.datasets import load_digits
+        >>> from framework.data import load_digits
         >>> X, y = load_digits()
         >>> classifier = NeuralClassifier(hidden=(32,), epochs=40, random_state=0).fit(X[:1400] / 16, y[:1400])
         >>> classifier.score(X[1400:] / 16, y[1400:]) > 0.85

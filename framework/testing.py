@@ -19,32 +19,33 @@ from typing import Any
 import numpy as np
 
 import framework
-from framework.activations import Activation
-from framework.arrays import Array
-from framework.callbacks import Callback
-from framework.checkpoint import save
-from framework.errors import FrameworkError, UsageError
-from framework.gradients import check_gradients, numerical_gradient
-from framework.losses import Loss
-from framework.losses.formulas import HalfSquaredError
-from framework.losses.several import Losses
-from framework.metrics import Metric, WholeMetric
-from framework.metrics.base import OutputMetric
+from framework.base.arrays import Array
+from framework.base.errors import FrameworkError, UsageError
+from framework.base.lazy import import_all
+from framework.base.random_streams import random_generator
+from framework.base.settings.component import Component
+from framework.base.settings.messages import brief, worded
+from framework.base.trees import flatten, leaves, map_leaves, sample_shape, take
+from framework.formulas.activations import Activation
+from framework.formulas.losses import Loss
+from framework.formulas.losses.formulas import HalfSquaredError
+from framework.formulas.losses.several import OutputLosses
+from framework.formulas.metrics import Metric, WholeMetric
+from framework.formulas.metrics.base import OutputMetric
+from framework.formulas.schedules import Schedule
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.composite import ActivationLayer
 from framework.models.initializers import Initializer
 from framework.models.layer import Layer
 from framework.models.sequential import Sequential
-from framework.optimizers import BoundOptimizer, Optimizer
-from framework.optimizers.formulas import SGDOptimizer
-from framework.random_streams import random_generator
-from framework.schedules import Schedule
-from framework.settings.component import Component
-from framework.settings.messages import brief, worded
+from framework.training.callbacks import Callback
+from framework.training.checkpoint import save
+from framework.training.gradients import check_gradients, numerical_gradient
+from framework.training.optimizers import BoundOptimizer, Optimizer
+from framework.training.optimizers.formulas import SGDOptimizer
 from framework.training.trainer import Trainer
 from framework.training.verification import differences
-from framework.trees import flatten, leaves, map_leaves, sample_shape, take
 
 __all__ = ["ConformanceError", "check_component", "check_function", "check_written"]
 
@@ -228,7 +229,7 @@ def _json(component: Component) -> None:
 
 
 def _repr(component: Component) -> None:
-    names = {**vars(framework), type(component).__name__: type(component)}
+    names = {**import_all(), type(component).__name__: type(component)}
     _require(_same(eval(repr(component), names), component), f"{component!r} evaluates to another component")
 
 
@@ -327,7 +328,7 @@ def _loss_sums(loss: Loss) -> None:
 
 def _accepted(loss: Loss) -> tuple[Any, Any, Array]:
     """Return predictions, targets and weights that the loss takes; losses of the signs -1 and 1 get such targets."""
-    if isinstance(loss, Losses):
+    if isinstance(loss, OutputLosses):
         each = {name: _accepted(part) for name, part in loss.losses.items()}
         weight = next(iter(each.values()))[2]
         return (
@@ -456,7 +457,7 @@ def _loss_of(prediction: Any) -> Loss:
     """Return a loss for a model that gives such predictions: one for each output, where there are several."""
     if not isinstance(prediction, dict):
         return HalfSquaredError()
-    return Losses(**{name: _loss_of(part) for name, part in prediction.items()})
+    return OutputLosses(**{name: _loss_of(part) for name, part in prediction.items()})
 
 
 def _callback_resumes(callback: Callback) -> None:

@@ -40,20 +40,26 @@ import pytest
 
 PARTS = {  # the part's folders of framework/ and of tests/, and what else in tests/ covers it
     "activations": (
-        ["activations"],
-        ["test_conformance.py", "derivatives/test_changed_globals.py", "emit/test_text.py"],
+        ["formulas/activations"],
+        ["test_conformance.py", "formulas/derivatives/test_changed_globals.py", "backends/test_text.py"],
     ),
-    "checkpoint": (["checkpoint"], ["callbacks/test_saving.py", "callbacks/test_saving_folder.py"]),
-    "graph": (["graph"], ["emit", "derivatives/test_changed_globals.py", "test_docs_operations.py"]),
-    "losses": (["losses"], ["test_conformance.py", "test_refused_calls.py", "settings", "engines/test_engine.py"]),
+    "checkpoint": (
+        ["training/checkpoint"],
+        ["training/callbacks/test_saving.py", "training/callbacks/test_saving_folder.py"],
+    ),
+    "graph": (["graph"], ["backends", "formulas/derivatives/test_changed_globals.py", "test_docs_operations.py"]),
+    "losses": (
+        ["formulas/losses"],
+        ["test_conformance.py", "test_refused_calls.py", "base/settings", "training/engines/test_engine.py"],
+    ),
     "models": (
         ["models"],
-        ["test_trees.py", "test_regularizers.py", "test_newcomer_mistakes.py", "test_user_mistakes.py"],
+        ["base/test_trees.py", "test_newcomer_mistakes.py", "test_user_mistakes.py"],
     ),
-    "optimizers": (["optimizers"], ["test_conformance.py", "test_user_mistakes.py"]),
+    "optimizers": (["training/optimizers"], ["test_conformance.py", "test_user_mistakes.py"]),
     "training": (
-        ["training", "runs"],
-        ["callbacks", "checkpoint/test_history.py", "checkpoint/test_resuming_from_files.py"],
+        ["training"],
+        [],
     ),
 }
 PACKAGES = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.datasets import load_digits
+from framework.data import load_digits
 
 PAGE = (Path(__file__).parents[1] / "docs" / "coming_from.md").read_text(encoding="utf-8")
 

@@ -11,19 +11,19 @@ from framework import (
     Activation,
     Callback,
     Component,
-    ConstantSchedule,
     Dense,
     HalfSquaredError,
-    Initializer,
     Loss,
     Metric,
-    Normal,
     Optimizer,
     Schedule,
     SettingsError,
     SGDOptimizer,
     Tanh,
 )
+from framework.base.lazy import import_public
+from framework.formulas import ConstantSchedule
+from framework.models import Initializer, Normal
 from framework.models.base import Model
 from framework.testing import ConformanceError, check_component, check_function, check_written
 
@@ -64,7 +64,7 @@ def test_every_class_passes_every_check_of_its_kinds(cls, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", ["Sequential", "Residual"])
 def test_models_made_of_layers_pass_too(name):
-    check_component(getattr(framework, name)(Dense(3, 4, Tanh()), Dense(4, 3)))
+    check_component(import_public(name)(Dense(3, 4, Tanh()), Dense(4, 3)))
 
 
 class Swish(Activation):
@@ -338,5 +338,5 @@ def test_answers_without_a_gap_are_not_refused():
 
 @pytest.mark.parametrize("cases", [[], [1.0]])
 def test_cases_are_tuples_of_arguments(cases):
-    with pytest.raises(framework.UsageError, match="cases"):
+    with pytest.raises(framework.base.UsageError, match="cases"):
         check_function(np.sin, np.sin, cases)

@@ -12,9 +12,9 @@ from contributing import additions, apply, export
 CHECKOUT = Path(__file__).parents[1]
 PARTS = additions()
 OF_ALL_PARTS = [
-    "tests/activations/test_formulas.py",
-    "tests/emit/test_numpy.py",
-    "tests/emit/test_text.py",
+    "tests/formulas/activations/test_formulas.py",
+    "tests/backends/test_numpy.py",
+    "tests/backends/test_text.py",
     "tests/test_cli.py",
     "tests/test_conformance.py",
     "tests/test_conventions.py",
@@ -73,9 +73,10 @@ def test_parts_can_be_added_after_their_neighbours_have_changed(tmp_path):
         if addition.where == "at its end":  # another class has come to the end of the file
             path = tmp_path / addition.path
             path.write_text(f"{path.read_text()}\n\nclass _Other:\n    pass\n")
-    for folder in ("activations", "models"):
-        (tmp_path / "tests" / folder).mkdir()
+    for path in {addition.path for part in PARTS for addition in part}:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     names, _ = add(PARTS[::-1], tmp_path)
-    code = f"import framework; print(*({', '.join(f'framework.{n}' for n in names if n != 'logaddexp2')},))"
+    classes = [name for name in names if name != "logaddexp2"]
+    code = f"from framework.base.lazy import import_public; print(*map(import_public, {classes}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert all(f".{name}'" in done.stdout for name in names if name != "logaddexp2")
+    assert all(f".{name}'" in done.stdout for name in classes)

@@ -16,16 +16,14 @@ import pytest
 
 import framework
 from framework import Activation, BinaryCrossEntropy, Component, Dense, Neuron, Sequential, SGDOptimizer, Trainer
+from framework.base.lazy import families, import_all, import_public, stub_of
 
 PACKAGE = Path(framework.__file__).parent
-FILES = sorted(PACKAGE.rglob("*.py"))
-PUBLIC = [
-    name
-    for name in framework.__all__
-    if inspect.isclass(getattr(framework, name)) or inspect.isfunction(getattr(framework, name))
-]
-
 ROOT = PACKAGE.parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+PUBLIC = [name for name, value in import_all().items() if inspect.isclass(value) or inspect.isfunction(value)]
+
+
 site = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "build.py")))
 ORDER = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8"), re.MULTILINE)
 """The files and folders in their order: a module imports only from those before it; a folder is one place."""
@@ -55,13 +53,25 @@ def imported(path):
                 yield first if first in ORDER else "__init__"
 
 
-def test_all_has_every_imported_name_under_which_type_checkers_see_it():
-    tree = ast.parse(Path(framework.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("__init__.pyi")), ids=lambda stub: stub.parent.name)
+def test_all_has_every_imported_name_under_which_type_checkers_see_it(stub):
+    tree = ast.parse(stub.read_text(encoding="utf-8"))
     aliases = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     exported = [alias.name for alias in aliases if alias.asname == alias.name]
-    assert framework.__all__ == sorted(exported) == sorted(alias.name for alias in aliases)
+    package = importlib.import_module(".".join(stub.parent.relative_to(ROOT).parts))
+    assert package.__all__ == sorted(exported) == sorted(alias.name for alias in aliases)
     for name in exported:
-        getattr(framework, name)
+        getattr(package, name)
+
+
+def test_the_top_has_at_most_ninety_names_which_their_families_export_too():
+    assert len(framework.__all__) <= 90
+    assert set(framework.__all__) <= set(families())
+
+
+def test_a_name_belongs_to_one_family():
+    stubs = [stub_of(f"framework.{stub.parent.name}") for stub in PACKAGE.glob("*/__init__.pyi")]
+    assert sum(map(len, stubs)) == len(families())
 
 
 def test_every_complete_component_is_exported():
@@ -71,12 +81,12 @@ def test_every_complete_component_is_exported():
     found = [cls for cls in found if hasattr(sys.modules[cls.__module__], cls.__name__)]  # not those of docstrings
     complete = {cls.__name__ for cls in found if cls.__name__[0] != "_" and not inspect.isabstract(cls)}
     internal = {"ActivationLayer", "FunctionCallback", "PlainFunction"}
-    assert complete - internal <= set(framework.__all__), "export it in framework/__init__.py"
+    assert complete - internal <= set(families()), "export it in the stub of its family, __init__.pyi"
 
 
 def test_public_names_have_an_example():
     for name in PUBLIC:
-        value = getattr(framework, name)
+        value = import_public(name)
         if inspect.isclass(value) and issubclass(value, framework.FrameworkError | Warning):
             assert value.__doc__, name  # errors and warnings say when they happen
         else:
@@ -161,15 +171,15 @@ def test_there_is_one_record_of_an_operation():
 
 def test_there_is_one_writer_of_each_kind_of_source():
     assert _files_with(r"\b(exec|eval)\(") == {
-        "emit/jax.py",
-        "emit/numpy.py",
+        "backends/jax.py",
+        "backends/numpy.py",
         "testing.py",  # evaluates a repr
     }
     assert _files_with(r"f?\"    def |\"def \{") <= {
-        "emit/jax.py",
-        "emit/numpy.py",
-        "engines/native/update.py",
-        "engines/native/writer.py",
+        "backends/jax.py",
+        "backends/numpy.py",
+        "training/engines/native/update.py",
+        "training/engines/native/writer.py",
         "export/source.py",  # a file for people, by export_python
         "export/table_source.py",  # another part of it
     }
@@ -269,7 +279,7 @@ def test_the_menu_of_the_site_lists_every_page():
 def test_the_site_has_a_page_for_every_public_name():
     shown = [name for names in site.groups().values() for name in names]
     assert len(shown) == len(set(shown))
-    assert {f"framework.{name}" for name in framework.__all__} <= set(shown)
+    assert {name.rpartition(".")[2] for name in shown} >= set(families())
     assert {"framework.testing.check_component", "framework.sklearn.NeuralClassifier"} <= set(shown)
     assert set(site.public_names()) == set(shown), "say in docs/build.py to which group its folder belongs"
 

@@ -8,7 +8,7 @@ import pytest
 CODE = """
 import sys
 import numpy as np
-from framework import plots  # which draws nothing here
+from framework.views import plots  # which draws nothing here
 from framework import Accuracy, BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer, save, split
 x, y = np.array([[0.0], [1.0]]), np.array([0, 1])
 trainer = Trainer(loss=BinaryCrossEntropy(), optimizer=SGDOptimizer(learning_rate=1.0), metrics=[Accuracy()])
@@ -33,8 +33,13 @@ ABSENT = (
     "onnx",
 )
 ABSENT += ("matplotlib", "rich", "mlflow", "tensorboardX", "jax")
-ABSENT += ("framework.native", "framework.engines.native", "framework.engines.jax", "framework.training.sharing")
-ABSENT += tuple(f"framework.parallel.{name}" for name in ("mpi", "shards", "sums", "workers"))
+ABSENT += (
+    "framework.backends.native",
+    "framework.training.engines.native",
+    "framework.training.engines.jax",
+    "framework.training.sharing",
+)
+ABSENT += tuple(f"framework.training.parallel.{name}" for name in ("mpi", "shards", "sums", "workers"))
 
 
 @pytest.mark.share(1 / 3)

@@ -14,16 +14,12 @@ from framework import (
     Conv2D,
     CrossEntropy,
     DataError,
-    DataParallel,
     Dense,
     DerivativeError,
     Dropout,
-    DtypeError,
     Embedding,
     Flatten,
     FrameworkError,
-    Glorot,
-    Initializer,
     Layer,
     Loss,
     MaxPool,
@@ -40,14 +36,11 @@ from framework import (
     Sigmoid,
     Softmax,
     Trainer,
-    UsageError,
-    check_derivative,
     check_gradients,
     compare_steps,
-    datasets,
+    data,
     latest,
     load_model,
-    numerical_gradient,
     on,
     save,
     show,
@@ -55,7 +48,11 @@ from framework import (
     trace_step,
     verify_resume,
 )
-from framework.settings.messages import elsewhere
+from framework.base import DtypeError, UsageError
+from framework.base.settings.messages import elsewhere
+from framework.formulas import check_derivative
+from framework.models import Glorot, Initializer
+from framework.training import DataParallel, numerical_gradient
 
 X = np.random.default_rng(0).normal(size=(6, 2))
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -89,10 +86,14 @@ def test_a_method_of_another_library_is_answered_with_the_call_here(name, advice
         (Dense(2, 3), "weight", "Dense has no 'weight': write layer.weights"),
         (Embedding(2, 3), "weight", r"Embedding has no 'weight': write layer.parameters\['weights'\]"),
         (network(), "count_params", "Sequential has no 'count_params': write model.parameters.vector.size"),
-        (datasets, "load_iris", "framework.datasets has no 'load_iris': import it from sklearn.datasets: fit takes"),
-        (datasets, "mnist", r"framework.datasets has no 'mnist': write load_digits\(\), images of 8 x 8 pixels"),
-        (datasets, "Titanic", "framework.datasets has no 'Titanic'$"),
-        (datasets, "load_digit", "framework.datasets has no 'load_digit': write load_digits$"),
+        (
+            data,
+            "load_iris",
+            "framework.data has no 'load_iris': import it from sklearn.datasets: fit takes",
+        ),
+        (data, "mnist", r"framework.data has no 'mnist': write load_digits\(\), images of 8 x 8 pixels"),
+        (data, "Titanic", "framework.data has no 'Titanic': there is none$"),
+        (data, "load_digit", "framework.data has no 'load_digit': write load_digits$"),
         (TRAINER.fit(network(), (X, Y)), "predict", r"Run has no 'predict': write run.model.predict\(x\)"),
         (TRAINER.fit(network(), (X, Y)), "save", r"Run has no 'save': write save\(run, path\)"),
         (TRAINER.fit(network(), (X, Y)), "evaluate", r"Run has no 'evaluate': write trainer.evaluate\(run.model, \(x"),

@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from framework.checkpoint.file import array_of
+from framework.training.checkpoint.file import array_of
 
 WITHOUT_POSIX = """
 import os, sys

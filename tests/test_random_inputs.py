@@ -15,18 +15,17 @@ from framework import (
     BinaryCrossEntropy,
     CrossEntropy,
     Dense,
-    DtypeError,
     FrameworkError,
     MeanSquaredError,
     Neuron,
-    RootMeanSquaredError,
     SGDOptimizer,
     ShapeError,
     Sigmoid,
     Softmax,
-    TopK,
     Trainer,
 )
+from framework.base import DtypeError
+from framework.formulas import RootMeanSquaredError, TopK
 
 settings.register_profile("hazards", derandomize=True, deadline=None, max_examples=60, database=None)
 quick = settings(settings.get_profile("hazards"))

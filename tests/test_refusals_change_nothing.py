@@ -19,7 +19,6 @@ from framework import (
     CrossEntropy,
     DataError,
     Dense,
-    DtypeError,
     Embedding,
     Flatten,
     MeanSquaredError,
@@ -29,10 +28,10 @@ from framework import (
     ShapeError,
     Sigmoid,
     Softmax,
-    TopK,
     Trainer,
-    UsageError,
 )
+from framework.base import DtypeError, UsageError
+from framework.formulas import TopK
 
 MASKED = np.ma.MaskedArray(X, X == 0)
 

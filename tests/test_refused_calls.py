@@ -12,26 +12,20 @@ from eleven_rows import INF, LABELS, NAN, X, Y, put
 from framework import (
     F1,
     R2,
-    ROCAUC,
     Accuracy,
     BinaryCrossEntropy,
     ConfusionMatrix,
     CrossEntropy,
     DataError,
     Dense,
-    DtypeError,
-    KLDivergence,
     MeanAbsoluteError,
     MeanSquaredError,
     Neuron,
-    Perplexity,
-    Poisson,
-    Precision,
-    RootMeanSquaredError,
     ShapeError,
     Softmax,
-    TopK,
 )
+from framework.base import DtypeError
+from framework.formulas import ROCAUC, KLDivergence, Perplexity, Poisson, Precision, RootMeanSquaredError, TopK
 from framework.models.rows import prepare
 
 MASKED = np.ma.MaskedArray(X, X == 0)

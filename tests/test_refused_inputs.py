@@ -19,7 +19,6 @@ from framework import (
     CrossEntropy,
     DataError,
     Dense,
-    DtypeError,
     Identity,
     Neuron,
     ReLU,
@@ -31,6 +30,7 @@ from framework import (
     Tanh,
     Trainer,
 )
+from framework.base import DtypeError
 
 WEIGHT = np.arange(11) % 4.0
 

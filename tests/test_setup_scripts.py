@@ -180,6 +180,6 @@ def test_a_folder_without_pip_is_left_alone(root):
 
 
 def test_arguments_are_those_of_pytest(root):
-    done = root.run("test", "tests/losses", "-k", "two words")
-    assert done.stdout.endswith("\npytest tests/losses -k two words\n")
+    done = root.run("test", "tests/formulas/losses", "-k", "two words")
+    assert done.stdout.endswith("\npytest tests/formulas/losses -k two words\n")
     assert root.lines("pip") == ["--quiet --editable .[test]"]

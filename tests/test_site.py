@@ -12,7 +12,7 @@ from browser import chromium, needs_chromium
 from matplotlib.figure import Figure
 
 from framework import AdamOptimizer, CrossEntropy, Dense, Optimizer, show
-from framework.emit.text import Shown
+from framework.backends.text import Shown
 
 DOCS = Path(__file__).parents[1] / "docs"
 STATIC = DOCS / "_static"

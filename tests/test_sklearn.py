@@ -28,13 +28,11 @@ import framework
 from framework import (
     L2,
     R2,
-    ROCAUC,
     Accuracy,
     Activation,
     AdamOptimizer,
     BinaryCrossEntropy,
     Checkpoint,
-    Conv1D,
     CosineSchedule,
     CrossEntropy,
     Dense,
@@ -43,23 +41,18 @@ from framework import (
     Flatten,
     FrameworkError,
     HalfSquaredError,
-    Hinge,
     Identity,
-    Losses,
     MeanSquaredError,
     Neuron,
-    Poisson,
     ReLU,
     Reshape,
     Residual,
-    ResumeWarning,
     Sequential,
     SGDOptimizer,
     ShapeError,
     Sigmoid,
     Softmax,
     Softplus,
-    Swish,
     Tanh,
     Trainer,
     export_python,
@@ -68,6 +61,9 @@ from framework import (
     on,
     save,
 )
+from framework.base import ResumeWarning
+from framework.formulas import ROCAUC, Hinge, OutputLosses, Poisson, Swish
+from framework.models import Conv1D
 from framework.sklearn import NeuralClassifier, NeuralRegressor
 
 X, Y = make_classification(120, 5, n_informative=4, n_redundant=0, n_classes=3, n_clusters_per_class=1, random_state=0)
@@ -762,8 +758,11 @@ def test_poisson_says_which_setting_to_give():
 
 
 def test_a_loss_of_several_outputs_is_refused():
-    for estimator in (classifier(loss=Losses(a=CrossEntropy())), regressor(loss=Losses(a=MeanSquaredError()))):
-        with pytest.raises(FrameworkError, match="setting 'loss' must be a loss of one output; got Losses"):
+    for estimator in (
+        classifier(loss=OutputLosses(a=CrossEntropy())),
+        regressor(loss=OutputLosses(a=MeanSquaredError())),
+    ):
+        with pytest.raises(FrameworkError, match="setting 'loss' must be a loss of one output; got OutputLosses"):
             estimator.fit(X, Y)
 
 

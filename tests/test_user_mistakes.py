@@ -14,8 +14,6 @@ from framework import (
     BatchNorm,
     BinaryCrossEntropy,
     Callback,
-    CallbackError,
-    Constant,
     CrossEntropy,
     DataError,
     Dense,
@@ -27,7 +25,6 @@ from framework import (
     Metric,
     Neuron,
     Optimizer,
-    Regularizer,
     RowLoss,
     Sequential,
     SettingsError,
@@ -35,11 +32,12 @@ from framework import (
     Sigmoid,
     Softmax,
     Trainer,
-    UsageError,
-    WholeMetric,
     on,
     split,
 )
+from framework.base import CallbackError, UsageError
+from framework.formulas import WholeMetric
+from framework.models import Constant, Regularizer
 
 X = np.array([[0.5, -1.0], [2.0, 0.1], [-0.3, 0.4]])
 Y = np.array([1.0, -2.0, 0.5])
@@ -269,7 +267,7 @@ def test_an_activation_a_metric_and_a_regularizer_that_arrays_do_not_pass_are_ex
         (lambda: Hits()(Y, Y), "Hits.sums"),
         (lambda: Largest()(X, X), "Largest.whole_result"),
         (lambda: trainer.evaluate(Dense(2, 2), (X, X)), "Largest.whole_result"),
-        (lambda: framework.check_derivative(Corner(strength=0.1)), "Corner.value"),
+        (lambda: framework.formulas.check_derivative(Corner(strength=0.1)), "Corner.value"),
     ):
         with pytest.raises(UsageError, match=rf"{re.escape(name)} must work on whole arrays, here .* {BRANCH}"):
             call()
@@ -514,5 +512,5 @@ def test_jupyter_shows_the_callers_lines_and_the_message_alone():
     lines = caught.value._render_traceback_()
     assert lines[0].startswith(f'  File "{__file__}", line ')
     assert lines[1] == "    Neuron(2, Wrong())"
-    message = f"framework.errors.DerivativeError: {caught.value}".splitlines()
+    message = f"framework.base.errors.DerivativeError: {caught.value}".splitlines()
     assert [line for line in lines[2:] if set(line) != {" ", "^"}] == [*message, "a note"]

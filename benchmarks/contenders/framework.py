@@ -25,9 +25,9 @@ from framework import (
     Sigmoid,
     Softmax,
     Trainer,
-    UsageError,
-    compile_model,
 )
+from framework.base import UsageError
+from framework.training import compile_model
 
 INCLUDES = "check of all data, order, gather, loss, checks of every step, history"
 

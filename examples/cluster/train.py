@@ -9,17 +9,16 @@ from framework import (
     AdamOptimizer,
     Checkpoint,
     CrossEntropy,
-    DataParallel,
     Dense,
     Dropout,
-    JSONLog,
     ReLU,
     Sequential,
     Softmax,
     Trainer,
     latest,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
+from framework.training import DataParallel, JSONLog
 
 
 def main(epochs: int) -> None:

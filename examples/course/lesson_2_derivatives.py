@@ -18,11 +18,11 @@ from framework import (
     Neuron,
     Sequential,
     Sigmoid,
-    Swish,
     Tanh,
     check_gradients,
     show,
 )
+from framework.formulas import Swish
 from framework.testing import check_function, check_written
 
 # %% [markdown]

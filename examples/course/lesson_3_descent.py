@@ -20,10 +20,10 @@ from framework import (
     Trainer,
     compare_steps,
     on,
-    plots,
 )
-from framework.datasets import load_breast_cancer
+from framework.data import load_breast_cancer
 from framework.testing import check_function, check_written
+from framework.views import plots
 
 # %% [markdown]
 # ## What a loss punishes

@@ -21,11 +21,11 @@ from framework import (
     Sequential,
     Softmax,
     Trainer,
-    plots,
     split,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
 from framework.testing import check_function, check_written
+from framework.views import plots
 
 # %% [markdown]
 # ## Three parts of the data

@@ -14,7 +14,6 @@ from framework import (
     Accuracy,
     AdamOptimizer,
     BinaryCrossEntropy,
-    Classes,
     Dense,
     EarlyStopping,
     Impute,
@@ -28,6 +27,7 @@ from framework import (
     Trainer,
     split,
 )
+from framework.preprocessing import Classes
 from framework.testing import check_function, check_written
 
 # %% [markdown]

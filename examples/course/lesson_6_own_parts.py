@@ -21,13 +21,13 @@ from framework import (
     Optimizer,
     Sequential,
     SGDOptimizer,
-    Softsign,
     Tanh,
     Trainer,
-    Uniform,
     check_gradients,
     show,
 )
+from framework.formulas import Softsign
+from framework.models import Uniform
 from framework.testing import check_component, check_function, check_written
 
 # %% [markdown]

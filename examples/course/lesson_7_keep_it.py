@@ -33,7 +33,7 @@ from framework import (
     load_model,
     save,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
 from framework.testing import check_function, check_written
 
 # %% [markdown]

@@ -18,12 +18,12 @@ from framework import (
     Neuron,
     ReLU,
     Sequential,
-    SiLU,
     Tanh,
     Trainer,
-    plots,
     show,
 )
+from framework.formulas import SiLU
+from framework.views import plots
 
 
 class Snake(Activation):

@@ -23,10 +23,10 @@ from framework import (
     Sequential,
     Softmax,
     Trainer,
-    plots,
     split,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
+from framework.views import plots
 
 x, y = load_digits()
 train, test = split((x / 16, y), 0.25, seed=0, stratify=True)

@@ -10,19 +10,10 @@ plane, the network can be drawn at any resolution.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from framework import (
-    AdamOptimizer,
-    CosineSchedule,
-    Dense,
-    MeanSquaredError,
-    Neuron,
-    ReLU,
-    Sequential,
-    Sine,
-    Trainer,
-    Uniform,
-    plots,
-)
+from framework import AdamOptimizer, CosineSchedule, Dense, MeanSquaredError, Neuron, ReLU, Sequential, Trainer
+from framework.formulas import Sine
+from framework.models import Uniform
+from framework.views import plots
 
 
 def picture(size):

@@ -19,9 +19,9 @@ from framework import (
     Sigmoid,
     Tanh,
     Trainer,
-    plots,
     split,
 )
+from framework.views import plots
 
 rng = np.random.default_rng(0)
 angle, y = rng.uniform(0, np.pi, 600), np.arange(600) % 2

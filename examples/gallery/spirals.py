@@ -18,11 +18,11 @@ from framework import (
     ReLU,
     Sequential,
     Sigmoid,
-    Sine,
     Tanh,
     Trainer,
-    plots,
 )
+from framework.formulas import Sine
+from framework.views import plots
 
 rng = np.random.default_rng(0)
 turn, y = np.sqrt(rng.uniform(size=400)) * 3 * np.pi, np.arange(400) % 2

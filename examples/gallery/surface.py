@@ -21,9 +21,9 @@ from framework import (
     Tanh,
     Trainer,
     on,
-    plots,
 )
-from framework.datasets import load_breast_cancer
+from framework.data import load_breast_cancer
+from framework.views import plots
 
 x, y = load_breast_cancer()
 x, y = x[::4, [0, 1]], y[::4]

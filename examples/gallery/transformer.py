@@ -21,12 +21,12 @@ from framework import (
     Layer,
     LayerNorm,
     MultiHeadAttention,
-    PositionalEncoding,
     Residual,
     Sequential,
     Softmax,
     Trainer,
 )
+from framework.models import PositionalEncoding
 
 ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 ONES = [*ONES.split(), "seventeen", "eighteen", "nineteen"]

@@ -16,7 +16,12 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from framework.arrays import Array, Batch
+from framework.base.arrays import Array, Batch
+from framework.base.errors import DataError, FrameworkError, ShapeError
+from framework.base.random_streams import random_generator
+from framework.base.settings.messages import warn
+from framework.base.shapes import is_known
+from framework.base.trees import leaves, rows_in, sample_shape
 from framework.data.fingerprints import fingerprints
 from framework.data.parts import NumberedSource, Part, explained, parted, read
 from framework.data.pieces import (
@@ -38,11 +43,6 @@ from framework.data.pieces import (
 )
 from framework.data.sampling import Chances, Sampling, drawn
 from framework.data.splits import Mask, Selection
-from framework.errors import DataError, FrameworkError, ShapeError
-from framework.random_streams import random_generator
-from framework.settings.messages import warn
-from framework.shapes import is_known
-from framework.trees import leaves, rows_in, sample_shape
 
 # Orders of rows depend on these sizes, so they are fixed.
 BLOCK_ROWS = 4096

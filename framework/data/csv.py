@@ -14,16 +14,16 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 import numpy as np
 from pydantic import BeforeValidator
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError
+from framework.base.extras import required
+from framework.base.frames import LARGEST_WHOLE
+from framework.base.settings.component import Named
+from framework.base.settings.messages import brief
 from framework.data import blocks
 from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
-from framework.errors import DataError, SettingsError
-from framework.extras import required
-from framework.frames import LARGEST_WHOLE
-from framework.settings.component import Named
-from framework.settings.messages import brief
 
 CHUNK = 1 << 22
 """Bytes that are looked at together in the first pass."""

@@ -12,10 +12,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from framework.errors import DataError
-from framework.extras import required
-from framework.files import leads_to
-from framework.settings.messages import brief
+from framework.base.errors import DataError
+from framework.base.extras import required
+from framework.base.files import leads_to
+from framework.base.settings.messages import brief
 
 
 class File(NamedTuple):
@@ -85,7 +85,7 @@ def located(paths: str | Iterable[str], ending: str, name: str) -> list[File]:
     Example:
         >>> located("no/such/*.csv", ".csv", "CSV")
         Traceback (most recent call last):
-        framework.errors.DataError: CSV: no file has the path 'no/such/*.csv'
+        framework.base.errors.DataError: CSV: no file has the path 'no/such/*.csv'
     """
     found: list[File] = []
     for path in [paths] if isinstance(paths, str) else paths:

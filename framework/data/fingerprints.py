@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.trees import Tree, flatten
+from framework.base.arrays import Array
+from framework.base.trees import Tree, flatten
 
 _COLUMNS = 1021
 """Words in a row of the grid: a prime, so that no period of the data fits it, and odd, so that signs count."""
@@ -64,7 +64,7 @@ def _native_sums(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float]
     """Return the same sums by native code where llvmlite is loaded, which else takes longer than is saved."""
     if "llvmlite.binding" not in sys.modules:
         return None
-    from framework.native.scan import EXPONENTS, grid_sums  # noqa: PLC0415 (slow, and seldom needed)
+    from framework.backends.native.scan import EXPONENTS, grid_sums  # noqa: PLC0415 (slow, and seldom needed)
 
     return grid_sums(grid, kind) if kind in EXPONENTS else None
 

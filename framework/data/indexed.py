@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.extras import required
+from framework.base.settings.messages import brief
 from framework.data.parts import stacked
-from framework.errors import DataError, SettingsError, nearest
-from framework.extras import required
-from framework.settings.messages import brief
 
 
 class Indexed:

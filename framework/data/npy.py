@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError, ShapeError
+from framework.base.settings.messages import brief
+from framework.base.trees import flatten, leaf_name, map_leaves
 from framework.data.files import File, located
-from framework.errors import DataError, SettingsError, ShapeError
-from framework.settings.messages import brief
-from framework.trees import flatten, leaf_name, map_leaves
 
 
 class NPY:

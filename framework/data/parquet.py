@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
+from framework.base.errors import DataError
+from framework.base.extras import required
 from framework.data import blocks
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names
-from framework.errors import DataError
-from framework.extras import required
 
 
 class Parquet(TableFile):

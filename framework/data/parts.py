@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
-from framework.arrays import Array, Batch, real_array
+from framework.base.arrays import Array, Batch, real_array
+from framework.base.errors import DataError, ShapeError, UsageError
+from framework.base.frames import Frame, is_frame, is_series
+from framework.base.settings.messages import brief
+from framework.base.trees import as_tree, flatten, map_leaves, rows_in
 from framework.data.fingerprints import fingerprints
 from framework.data.pieces import (
     UNREAD,
@@ -25,10 +29,6 @@ from framework.data.pieces import (
     rows_of_batch,
 )
 from framework.data.sampling import Chances, Sampling, drawn
-from framework.errors import DataError, ShapeError, UsageError
-from framework.frames import Frame, is_frame, is_series
-from framework.settings.messages import brief
-from framework.trees import as_tree, flatten, map_leaves, rows_in
 
 if TYPE_CHECKING:
     from framework.data.splits import Mask

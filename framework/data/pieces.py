@@ -18,10 +18,10 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from framework.arrays import Array, Batch
-from framework.errors import UsageError
-from framework.random_streams import random_generator
-from framework.trees import leaves, map_leaves, rows_in, take
+from framework.base.arrays import Array, Batch
+from framework.base.errors import UsageError
+from framework.base.random_streams import random_generator
+from framework.base.trees import leaves, map_leaves, rows_in, take
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from framework.arrays import Array, Batch
-from framework.errors import DataError
-from framework.random_streams import random_generator
-from framework.settings.messages import brief
+from framework.base.arrays import Array, Batch
+from framework.base.errors import DataError
+from framework.base.random_streams import random_generator
+from framework.base.settings.messages import brief
 
 Sampling: TypeAlias = Literal["weighted", "balanced"]
 

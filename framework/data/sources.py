@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, real_array, require_finite
+from framework.base.arrays import Array, real_array, require_finite
+from framework.base.errors import DataError, SettingsError, ShapeError
+from framework.base.frames import Frame, is_frame, is_series
+from framework.base.random_streams import random_generator
+from framework.base.settings.component import Component
+from framework.base.settings.messages import brief, worded
 from framework.data.blocks import Dataset, DatasetSource
 from framework.data.indexed import Indexed
 from framework.data.parts import ArraySource, NumberedSource, Source, texts_of
 from framework.data.splits import Draw, Mask, spread
 from framework.data.streams import Stream, StreamSource
-from framework.errors import DataError, SettingsError, ShapeError
-from framework.frames import Frame, is_frame, is_series
-from framework.random_streams import random_generator
-from framework.settings.component import Component
-from framework.settings.messages import brief, worded
 
 
 def source_of(data: Any, name: str, *, alone: bool = False) -> Source:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.errors import DataError
+from framework.base.frames import concatenated
+from framework.base.random_streams import random_generator
+from framework.base.trees import as_tree, map_leaves
 from framework.data.parts import as_leaf, parted, taken
-from framework.errors import DataError
-from framework.frames import concatenated
-from framework.random_streams import random_generator
-from framework.trees import as_tree, map_leaves
 
 SEGMENT_ROWS = 65_536
 """Rows that follow one another, of which a part is held out."""

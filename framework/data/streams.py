@@ -13,7 +13,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from framework.arrays import Array, Batch
+from framework.base.arrays import Array, Batch
+from framework.base.errors import DataError, ResumeWarning, SettingsError, UsageError
+from framework.base.settings.messages import brief, warn
+from framework.base.trees import rows_in
 from framework.data.fingerprints import fingerprints
 from framework.data.parts import READ_AGAIN, Part, Source, first_rows, parted, rows_in_part, stacked
 from framework.data.pieces import (
@@ -32,9 +35,6 @@ from framework.data.pieces import (
     rows_of_batch,
 )
 from framework.data.sampling import Sampling
-from framework.errors import DataError, ResumeWarning, SettingsError, UsageError
-from framework.settings.messages import brief, warn
-from framework.trees import rows_in
 
 ROWS_AT_ONCE = 1024
 """Rows of a stream of single rows that are put together before they are checked."""

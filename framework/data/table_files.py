@@ -14,12 +14,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
+from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.extras import required
+from framework.base.forks import renew_in_children
+from framework.base.settings.component import Component
+from framework.base.settings.messages import brief, listed
 from framework.data.files import File, located
-from framework.errors import DataError, SettingsError, nearest
-from framework.extras import required
-from framework.forks import renew_in_children
-from framework.settings.component import Component
-from framework.settings.messages import brief, listed
 
 
 def texts_of(value: Any) -> Any:

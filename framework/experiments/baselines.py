@@ -10,29 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations.basic import Softmax
-from framework.arrays import Array, Batch
-from framework.checkpoint import load_model, save
+from framework.base.arrays import Array, Batch
+from framework.base.errors import DataError
+from framework.base.trees import at, leaves, rows_in
 from framework.data.pieces import joined, map_batch
 from framework.data.sources import hold_out, source_of
-from framework.engines import Engine, outputs_of
-from framework.engines.base import AUTO
-from framework.errors import DataError
 from framework.experiments.members import OutOfFold
+from framework.formulas.activations.basic import Softmax
+from framework.formulas.schedules import CosineSchedule
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.branches import Heads, Input, Join
 from framework.models.embedding import Embedding
+from framework.models.regularizers import L2
 from framework.models.rows import EVALUATION_ROWS, prepare
 from framework.models.sequential import Sequential
-from framework.optimizers.formulas import AdamOptimizer, SGDOptimizer
-from framework.regularizers import L2
-from framework.reports.contents import outputs_of_classes
-from framework.runs.run import Run
-from framework.schedules import CosineSchedule
+from framework.training.checkpoint import load_model, save
+from framework.training.engines import Engine, outputs_of
+from framework.training.engines.base import AUTO
 from framework.training.loop import train
+from framework.training.optimizers.formulas import AdamOptimizer, SGDOptimizer
+from framework.training.runs.contents import outputs_of_classes
+from framework.training.runs.run import Run
 from framework.training.trainer import Trainer
-from framework.trees import at, leaves, rows_in
 
 MODEL = "the model"
 """The name of the model among its baselines."""

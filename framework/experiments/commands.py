@@ -17,10 +17,11 @@ from typing import Any, Literal, TypeVar
 import click
 from click.core import ParameterSource
 
-from framework.callbacks.progress import own_bars
-from framework.checkpoint import load_model
+from framework.base.errors import FrameworkError, SettingsError
+from framework.base.files import leads_to, write_whole
+from framework.base.settings.messages import printable
+from framework.base.tables import as_text, figure
 from framework.data.csv import CSV
-from framework.errors import FrameworkError, SettingsError
 from framework.experiments.baselines import MODEL
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.building import schema_of
@@ -34,11 +35,10 @@ from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.views.reporting import report_runs, report_sweep
 from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
-from framework.files import leads_to, write_whole
+from framework.formulas.schedules import Schedule
 from framework.models import Model
-from framework.schedules import Schedule
-from framework.settings.messages import printable
-from framework.tables import as_text, figure
+from framework.training.callbacks.progress import own_bars
+from framework.training.checkpoint import load_model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

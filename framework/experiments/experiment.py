@@ -12,18 +12,18 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.files import leads_to, read_text, real_path, write_whole
+from framework.base.settings.component import Component, Count
+from framework.base.settings.messages import brief
 from framework.data.sources import hold_out
 from framework.data.table_files import TableFile
-from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.files.building import build
 from framework.experiments.files.text import changed, parse_change, places, read_settings, to_toml, without_found
 from framework.experiments.tables import classes_of, in_memory, labelled, read_alike
-from framework.files import leads_to, read_text, real_path, write_whole
 from framework.models import Model
 from framework.models.base import with_models
-from framework.settings.component import Component, Count
-from framework.settings.messages import brief
 from framework.training.trainer import Trainer
 
 

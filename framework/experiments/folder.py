@@ -26,30 +26,30 @@ from typing import Any
 import numpy as np
 from pydantic import BeforeValidator
 
-from framework.callbacks import Callback
-from framework.callbacks.progress import ProgressBar
-from framework.callbacks.reporting import JSONLog, text_of_path
-from framework.callbacks.saving import Checkpoint
-from framework.callbacks.stopping import EarlyStopping
-from framework.checkpoint import latest, load, load_model
-from framework.checkpoint.file import checkpoints
+from framework.base.errors import DataError, SettingsError, UsageError
+from framework.base.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.data.parts import explained
 from framework.data.splits import rows_of_parts
-from framework.errors import DataError, SettingsError, UsageError
 from framework.experiments.baselines import MODEL, beside, judge, load_baselines, save_like
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import read_settings, without_found
 from framework.experiments.members import MemberRows
 from framework.experiments.tables import as_trained, in_memory, labelled, require_trained, table_of, table_read_as
-from framework.files import leads_to, read_text, real_path, write_folder, write_whole
 from framework.models import Model
 from framework.models.branches import Ensemble
-from framework.parallel.strategy import started
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.reports.contents import Side, comparison, epoch_of_weights
-from framework.runs.run import Run
+from framework.training.callbacks import Callback
+from framework.training.callbacks.progress import ProgressBar
+from framework.training.callbacks.reporting import JSONLog, text_of_path
+from framework.training.callbacks.saving import Checkpoint
+from framework.training.callbacks.stopping import EarlyStopping
+from framework.training.checkpoint import latest, load, load_model
+from framework.training.checkpoint.file import checkpoints
 from framework.training.loop import train
+from framework.training.parallel.strategy import started
 from framework.training.preconditions import settle_length
+from framework.training.runs.contents import Side, comparison, epoch_of_weights
+from framework.training.runs.run import Run
 
 SETTINGS = "experiment.toml"
 ABOUT = "run.json"
@@ -75,7 +75,7 @@ class RunFolder:
     Example:
         >>> RunFolder("no such folder")
         Traceback (most recent call last):
-        framework.errors.SettingsError: 'no such folder' is not the folder of a run: it has no experiment.toml...
+        framework.base.errors.SettingsError: 'no such folder' is not the folder of a run: it has no experiment.toml...
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -445,7 +445,7 @@ def require_one_process(experiment: Experiment) -> None:
             "that mpiexec or srun started; to train with all of them, call Trainer.fit in a script: framework launch "
             f"-n {count} script.py"
         )
-    from framework.parallel.mpi import expect_alone  # noqa: PLC0415 (which a training without others does not need)
+    from framework.training.parallel.mpi import expect_alone  # noqa: PLC0415 (which a training without others does not need)
 
     expect_alone()  # each process trains runs of its own
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.trees import map_leaves, rows_in
 from framework.data.fingerprints import fingerprint
 from framework.data.sources import source_of
 from framework.data.splits import Mask
-from framework.engines import outputs_of
 from framework.experiments.tables import in_memory
 from framework.models import Model
 from framework.models.branches import mean_outputs
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.trees import map_leaves, rows_in
+from framework.training.engines import outputs_of
 
 if TYPE_CHECKING:
     from framework.experiments.experiment import Experiment

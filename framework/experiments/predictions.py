@@ -22,24 +22,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.checkpoint import load_model
+from framework.base.arrays import Array
+from framework.base.errors import DataError, FrameworkError, SettingsError
+from framework.base.extras import required
+from framework.base.files import leads_to, real_path, whole_file
+from framework.base.settings.messages import brief
+from framework.base.trees import map_leaves
 from framework.data.csv import CSV
 from framework.data.files import File, located
 from framework.data.parquet import Parquet, row_groups
 from framework.data.parts import explained
 from framework.data.table_files import TableFile
-from framework.errors import DataError, FrameworkError, SettingsError
 from framework.experiments import tables
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import Claims
-from framework.extras import required
-from framework.files import leads_to, real_path, whole_file
 from framework.models import Model
 from framework.models.rows import places_of, predicted
 from framework.preprocessing.statistics import BLOCK_ROWS
-from framework.settings.messages import brief
-from framework.trees import map_leaves
+from framework.training.checkpoint import load_model
 
 
 def write_predictions(

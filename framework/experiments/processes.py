@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from framework.arithmetic import THREADS
-from framework.errors import SettingsError
-from framework.files import lock, reason
-from framework.forks import renew_in_children
+from framework.backends.arithmetic import THREADS
+from framework.base.errors import SettingsError
+from framework.base.files import lock, reason
+from framework.base.forks import renew_in_children
 
 BEAT = 10.0
 """Seconds between two touches of a claim."""

@@ -15,27 +15,27 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.errors import DataError
+from framework.base.extras import required
+from framework.base.frames import Frame
+from framework.base.settings.messages import brief, printable, warn
 from framework.data.csv import CSV, marks_of, number_pattern
 from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
 from framework.data.files import located
 from framework.data.sources import hold_out
 from framework.data.splits import Selection
 from framework.data.table_files import TableFile
-from framework.errors import DataError
 from framework.experiments.files.text import to_toml
 from framework.experiments.folder import SAVING
 from framework.experiments.tables import classes_of, labelled, table_of, table_read_as, targets_of
-from framework.extras import required
-from framework.frames import Frame
-from framework.metrics.base import Metric
-from framework.metrics.formulas import R2, ROCAUC
+from framework.formulas.metrics.base import Metric
+from framework.formulas.metrics.formulas import R2, ROCAUC
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import alike, propose, rules
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts
 from framework.preprocessing.steps import ColumnStep
-from framework.settings.messages import brief, printable, warn
 
 NEARLY = 0.9
 """From this part of its cells on, a column is taken to be meant as numbers or as dates."""

@@ -16,21 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.extras import required
+from framework.base.files import leads_to
+from framework.base.frames import Frame
+from framework.base.settings.messages import listed, warn
 from framework.data.csv import CSV, NULLS
 from framework.data.files import located
 from framework.data.parquet import Parquet
 from framework.data.splits import Mask, Selection
 from framework.data.table_files import TableFile
-from framework.errors import DataError, SettingsError, nearest
 from framework.experiments.files.building import build
 from framework.experiments.files.text import changed, parse_change, places
-from framework.extras import required
-from framework.files import leads_to
-from framework.frames import Frame
 from framework.models import Model
 from framework.preprocessing.statistics import BLOCK_ROWS
-from framework.settings.messages import listed, warn
 
 IN_MEMORY = 5_000_000
 """Cells of a table that is read into memory; a larger one is read in blocks, each epoch again."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.errors import DerivativeError, SettingsError
+from framework.base.errors import DerivativeError, SettingsError
 from framework.export.file import File
 from framework.export.whole import without_graph
 from framework.export.writer import Writer

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
 
 OPSET, IR = 21, 10
 """The versions of the operators and of the file: those of ONNX 1.16 (2024), which ONNX Runtime 1.18 reads."""

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import class_names
-from framework.errors import SettingsError
+from framework.base.arrays import class_names
+from framework.base.errors import SettingsError
+from framework.base.extras import required
+from framework.base.files import write_whole
+from framework.base.settings.component import require_dtype
+from framework.base.settings.messages import brief, worded
+from framework.base.trees import leaves
 from framework.export.columns import column_inputs, write_columns, write_inverse
 from framework.export.file import File
 from framework.export.whole import graph_of, scope_of
 from framework.export.writer import Writer
-from framework.extras import required
-from framework.files import write_whole
 from framework.graph.node import Node
 from framework.models import Model
 from framework.models.rows import classes_of, scores_of
 from framework.preprocessing.categories import Classes
-from framework.settings.component import require_dtype
-from framework.settings.messages import brief, worded
-from framework.trees import leaves
 
 
 @worded

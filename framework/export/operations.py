@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.special import erf_near, erfc_tail
+from framework.base.special import erf_near, erfc_tail
 
 OPERATORS = {
     "add": "Add",

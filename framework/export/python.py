@@ -17,20 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.errors import SettingsError
+from framework.base.arrays import Array
+from framework.base.errors import SettingsError
+from framework.base.files import write_whole
+from framework.base.settings.messages import worded
+from framework.base.shapes import of_rows, shown
+from framework.base.trees import leaves, map_leaves
 from framework.export.source import HELPER_NAMES, HELPERS, Lines, Readable, helpers_in, quoted
 from framework.export.table_source import TABLE_HELPERS, TableSource
 from framework.export.whole import graph_of, scope_of
-from framework.files import write_whole
 from framework.graph.lower import Lowering
 from framework.graph.node import Node, ordered
 from framework.graph.step import ModelGraph
 from framework.models import Layer, Model
 from framework.models.rows import scores_of
-from framework.settings.messages import worded
-from framework.shapes import of_rows, shown
-from framework.trees import leaves, map_leaves
 
 _SMALL = 64
 """Arrays of up to this many numbers stand in the file as they are; larger ones in a blob at its end."""

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from framework.activations import Activation
-from framework.activations.basic import Identity, Sigmoid, Softmax, Tanh
-from framework.activations.formulas import ReLU
-from framework.arrays import Array
-from framework.errors import SettingsError
+from framework.base.arrays import Array
+from framework.base.errors import SettingsError
+from framework.base.settings.messages import brief
+from framework.formulas.activations import Activation
+from framework.formulas.activations.basic import Identity, Sigmoid, Softmax, Tanh
+from framework.formulas.activations.formulas import ReLU
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.sequential import Sequential
 from framework.preprocessing.categories import Classes
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.numbers import Standardize
-from framework.settings.messages import brief
 
 _ACTIVATIONS: dict[str, Activation] = {
     "identity": Identity(),

@@ -15,18 +15,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from framework import special
-from framework.emit.memory import Lives
-from framework.emit.numpy import reduces_by_rows, sums_over_rows
-from framework.emit.runtime import windows
-from framework.emit.writer import REDUCERS, TIGHT, Page, Text, Writer, gather_text, is_matrix_product
-from framework.errors import SettingsError
-from framework.frames import text_of
+from framework.backends.memory import Lives
+from framework.backends.numpy import reduces_by_rows, sums_over_rows
+from framework.backends.runtime import windows
+from framework.backends.writer import REDUCERS, TIGHT, Page, Text, Writer, gather_text, is_matrix_product
+from framework.base import special
+from framework.base.errors import SettingsError
+from framework.base.frames import text_of
+from framework.base.settings.messages import printable
 from framework.graph.graph import Graph
 from framework.graph.node import Node, nodes_in, operands, ordered
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.preprocessing.numbers import date_part, deviate_of, number_above, share_below, share_of
-from framework.settings.messages import printable
 
 _OPERATORS = frozenset({"add", "subtract", "multiply", "divide", "negative", "bitwise_and", "bitwise_or", "invert"})
 _OPERATORS |= COMPARISONS

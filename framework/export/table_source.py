@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.errors import FrameworkError, SettingsError
+from framework.base.errors import FrameworkError, SettingsError
 from framework.export.columns import number_of_level
 from framework.export.source import Lines, Readable, quoted
 from framework.graph.graph import Graph
@@ -19,7 +19,7 @@ from framework.graph.symbol import Symbol, value_of
 from framework.models.rows import EVALUATION_ROWS
 from framework.preprocessing.categories import Classes, Levels, OneHot
 from framework.preprocessing.fitted import NUMBERS, FittedPreprocess
-from framework.preprocessing.numbers import Dates, Drop, Impute, Quantiles
+from framework.preprocessing.numbers import Dates, Drop, Impute, QuantileTransform
 from framework.preprocessing.steps import ColumnStep
 
 TABLE_HELPERS = {
@@ -303,7 +303,7 @@ class TableSource:
 
     def inverse(self, step: ColumnStep, name: str) -> None:
         """Write the inverse of a step of a target, whose value keeps its name."""
-        if isinstance(step, Quantiles):
+        if isinstance(step, QuantileTransform):
             share = name if step.to == "uniform" else f"share_of({name})"
             self.lines.line(f"{name} = number_above({share}, {self.array(step.values[0])})")
         else:
@@ -442,7 +442,7 @@ def _formula(column: _Column, step: ColumnStep) -> None:
 
 
 _STEPS: dict[type[ColumnStep], Callable[[_Column, Any], None]] = {
-    Quantiles: _quantiles,
+    QuantileTransform: _quantiles,
     Impute: _impute,
     OneHot: _one_hot,
     Levels: _levels,

@@ -17,17 +17,17 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from framework.arrays import Array, Arrays, real_array, require_finite
-from framework.checkpoint.file import array_of
-from framework.errors import CheckpointError, SettingsError, nearest
-from framework.files import reason, shown, write_whole
+from framework.base.arrays import Array, Arrays, real_array, require_finite
+from framework.base.errors import CheckpointError, SettingsError, nearest
+from framework.base.files import reason, shown, write_whole
+from framework.base.settings.messages import brief, worded
 from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.convolution import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
 from framework.models.embedding import Embedding
 from framework.models.formulas import BatchNorm, Bilinear, GroupNorm, LayerNorm, RMSNorm
 from framework.models.sequences import GRU, LSTM, Bidirectional, MultiHeadAttention, SimpleRNN
-from framework.settings.messages import brief, worded
+from framework.training.checkpoint.file import array_of
 
 
 class _Rule(NamedTuple):
@@ -203,7 +203,7 @@ def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = N
         >>> layer = GRU(2, inputs=1)
         >>> load_torch({"weight_ih_l0": np.ones((6, 1)), "weight_hh_l0": np.zeros((6, 3))}, into=layer)
         Traceback (most recent call last):
-        framework.errors.CheckpointError: load_torch: names or shapes differ; nothing was changed
+        framework.base.errors.CheckpointError: load_torch: names or shapes differ; nothing was changed
         missing: bias_ih_l0 (6,), bias_hh_l0 (6,); a layer made with bias=False has none: add zeros
         weight_hh_l0: (6, 2) in the model, (6, 3) in PyTorch's
     """

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from framework.errors import DerivativeError, FrameworkError, SettingsError
+from framework.base.errors import DerivativeError, FrameworkError, SettingsError
+from framework.base.shapes import is_known, require_sizes, shown
+from framework.base.trees import flatten, leaves, map_leaves
 from framework.graph.node import Node
 from framework.graph.step import ModelGraph
 from framework.graph.walk import Scope
 from framework.models import Model
-from framework.shapes import is_known, require_sizes, shown
-from framework.trees import flatten, leaves, map_leaves
 
 
 def graph_of(model: Model, shape: Any, name: str, dtype: str | None = None, *, ids: bool = False) -> ModelGraph:

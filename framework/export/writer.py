@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.emit.numpy import emit
-from framework.errors import SettingsError
+from framework.backends.numpy import emit
+from framework.base.arrays import Array
+from framework.base.errors import SettingsError
 from framework.export.file import File, Size
 from framework.export.operations import EXTREMES, FORMULAS, LOGIC, OPERATORS, REDUCERS, WIDE
 from framework.graph.graph import Graph, kind_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from framework.errors import ShapeError
+from framework.base.errors import ShapeError
 from framework.graph.graph import KINDS, kind_of
 from framework.graph.loop import loop
 from framework.graph.operations import kept_shape

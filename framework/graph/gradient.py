@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.errors import DerivativeError
+from framework.base.errors import DerivativeError
+from framework.base.trees import leaves
 from framework.graph.graph import Graph, kind_of, rewrite_into
 from framework.graph.loop import reverse_loop
 from framework.graph.node import Node, dependents, matching, needed, nodes_in, ordered
@@ -22,7 +23,6 @@ from framework.graph.operations import COMPARISONS, GROWING, OPERATIONS, unbroad
 from framework.graph.simplify import is_number
 from framework.graph.symbol import Symbol, symbol_of, value_of
 from framework.graph.textbook import tidied
-from framework.trees import leaves
 
 _DENOMINATOR = {"divide": 1, "reciprocal": 0}
 """The argument that an operation divides by."""

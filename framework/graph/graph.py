@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from framework.errors import ShapeError
+from framework.base.errors import ShapeError
+from framework.base.special import erf, erfc
 from framework.graph.node import Constant, Node, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import NO_RULE, line_at_fault, refuse
 from framework.graph.simplify import SIMPLER
-from framework.special import erf, erfc
 
 STAND_IN = 10007
 """The prime that stands for the number of rows."""

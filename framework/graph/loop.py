@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.errors import ShapeError
+from framework.base.errors import ShapeError
 from framework.graph.graph import Graph, rewrite_node, signature
 from framework.graph.node import Node, dependents, nodes_in, ordered
 from framework.graph.operations import OPERATIONS

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import LARGEST_EXPONENT
-from framework.errors import ShapeError
+from framework.base.arrays import LARGEST_EXPONENT
+from framework.base.errors import ShapeError
 from framework.graph.node import common_shape
 from framework.graph.refuse import ONE_HOT, refuse
 

@@ -6,12 +6,12 @@ import linecache
 import traceback
 from typing import NoReturn
 
-from framework.errors import DerivativeError
+from framework.base.errors import DerivativeError
 
 _OURS = (
     "framework.graph",
-    "framework.emit",
-    "framework.activations.base",
+    "framework.backends",
+    "framework.formulas.activations.base",
     "framework.models.base",
     "numpy",
     "scipy",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import LARGEST_EXPONENT
+from framework.base.arrays import LARGEST_EXPONENT
 from framework.graph.graph import Call, Graph
 from framework.graph.loop import Body, looped, node_of
 from framework.graph.node import Node, common_shape, matching, nodes_in, ordered

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.errors import DerivativeError
+from framework.base.errors import DerivativeError
+from framework.base.trees import at, flatten, leaves, map_leaves, names, sample_shape
 from framework.graph.gradient import gradients
 from framework.graph.graph import KINDS, Graph
 from framework.graph.lower import Lowering
@@ -23,7 +24,6 @@ from framework.graph.rows import over_shards
 from framework.graph.symbol import Symbol, value_of
 from framework.graph.trace import ROWS, trace
 from framework.graph.walk import Walk
-from framework.trees import at, flatten, leaves, map_leaves, names, sample_shape
 
 Path = tuple[str, ...]
 """The names that lead to an output; () where there is one."""
@@ -395,7 +395,7 @@ class StepGraph:
             model: The model.
             loss: The loss.
             batch: x, y and weight of some rows, for their shapes and dtypes.
-            metrics: Losses that are metrics, each with the path of its output.
+            metrics: OutputLosses that are metrics, each with the path of its output.
             shards: Whether the batch is a part of a larger one.
             derives: Whether gradients that a class writes by hand are derived too.
             plain: The graph of the model without stable forms, if it was traced before.

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from framework.base.special import erf, erfc
 from framework.graph.graph import Graph, rewrite_into
 from framework.graph.node import Node, matching, needed
 from framework.graph.operations import OPERATIONS
 from framework.graph.patterns import Fact, Patterns
-from framework.special import erf, erfc
 
 _DEEP = 6
 """How far a rule looks into the arguments of an operation, so that the time grows linearly with the formula."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import framework.graph.functions  # noqa: F401 (fills the table of functions)
-from framework.errors import DerivativeError
+from framework.base.errors import DerivativeError
 from framework.graph.graph import STAND_IN, Graph, signature
 from framework.graph.loop import Body
 from framework.graph.node import Node, ordered

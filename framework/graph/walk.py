@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.arrays import Array, Record
-from framework.errors import DerivativeError, FrameworkError, ShapeError
+from framework.base.arrays import Array, Record
+from framework.base.errors import DerivativeError, FrameworkError, ShapeError
+from framework.base.random_streams import random_generator
+from framework.base.shapes import shown
+from framework.base.trees import fill, leaves, map_leaves, names, sample_shape
 from framework.graph.node import Node, nodes_in, ordered
 from framework.graph.rows import mixing_operation
 from framework.graph.stable import stabilise
 from framework.graph.symbol import Symbol, value_of
-from framework.random_streams import random_generator
-from framework.shapes import shown
-from framework.trees import fill, leaves, map_leaves, names, sample_shape
 
 
 class Draw(NamedTuple):

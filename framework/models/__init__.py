@@ -3,8 +3,6 @@
 docs/models.md says how to load the weights of PyTorch's layers.
 """
 
-from framework.models.base import Model
-from framework.models.composite import Composite
-from framework.models.layer import Layer
+from framework.base.lazy import attach as _attach
 
-__all__ = ["Composite", "Layer", "Model"]
+__getattr__, __dir__, __all__ = _attach(__name__)

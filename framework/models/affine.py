@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Self, Unpack
 
 import numpy.typing as npt
 
-from framework.activations import Activation
-from framework.activations.basic import Identity
-from framework.arrays import Array, real_array, require_finite
-from framework.errors import SettingsError, ShapeError
+from framework.base.arrays import Array, real_array, require_finite
+from framework.base.errors import SettingsError, ShapeError
+from framework.base.settings.component import Count
+from framework.base.shapes import Shape, shown
+from framework.formulas.activations import Activation
+from framework.formulas.activations.basic import Identity
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer, LayerSettings
-from framework.settings.component import Count
-from framework.shapes import Shape, shown
 
 
 class _Affine(Layer):

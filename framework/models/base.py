@@ -20,11 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import PrivateAttr
 
-from framework import plots
-from framework.arrays import Array, Arrays, Record, column_names, require_finite
-from framework.emit.programs import forget, is_checked, programs_of, require_called, require_derivatives
-from framework.emit.step import Pass, Passes, Pattern, Workspace
-from framework.errors import (
+from framework.backends.programs import forget, is_checked, programs_of, require_called, require_derivatives
+from framework.backends.step import Pass, Passes, Pattern, Workspace
+from framework.base.arrays import Array, Arrays, Record, column_names, require_finite
+from framework.base.errors import (
     DataError,
     DerivativeError,
     DivergedError,
@@ -33,8 +32,13 @@ from framework.errors import (
     ShapeError,
     UsageError,
 )
-from framework.forks import finish_before_forks
-from framework.frames import difference
+from framework.base.forks import finish_before_forks
+from framework.base.frames import difference
+from framework.base.settings.component import Component, require_dtype
+from framework.base.settings.messages import brief, warn, worded
+from framework.base.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
+from framework.base.tables import as_text
+from framework.base.trees import Tree, flatten, leaves, map_leaves, names, real_tree, rows_in, sample_shape, take
 from framework.graph.refuse import refuse
 from framework.graph.step import ModelGraph
 from framework.graph.symbol import Symbol
@@ -45,11 +49,7 @@ from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
 from framework.models.rows import classified, predicted
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.settings.component import Component, require_dtype
-from framework.settings.messages import brief, warn, worded
-from framework.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
-from framework.tables import as_text
-from framework.trees import Tree, flatten, leaves, map_leaves, names, real_tree, rows_in, sample_shape, take
+from framework.views import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

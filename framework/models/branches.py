@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict
 
-from framework.activations import Activation
-from framework.arrays import Arrays, Record
-from framework.errors import SettingsError, ShapeError
-from framework.losses.several import about
+from framework.base.arrays import Arrays, Record
+from framework.base.errors import SettingsError, ShapeError
+from framework.base.settings.component import Count, require_named
+from framework.base.shapes import Shape, is_known, require_rows, shown
+from framework.base.trees import leaf_name, map_leaves, sample_shape
+from framework.formulas.activations import Activation
+from framework.formulas.losses.several import about
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.embedding import Embedding
 from framework.models.layer import Layer
 from framework.models.sequential import Sequential
 from framework.preprocessing.fitted import NUMBERS
-from framework.settings.component import Count, require_named
-from framework.shapes import Shape, is_known, require_rows, shown
-from framework.trees import leaf_name, map_leaves, sample_shape
 
 
 class Input(Layer):
@@ -150,7 +150,7 @@ class Join(_Branches):
 class Heads(_Branches):
     """Several outputs by name from one input: a model gives a dict of arrays, each of them made by a model of its own.
 
-    ``Losses`` has a loss for each. dL/dx is the sum over the outputs.
+    ``OutputLosses`` has a loss for each. dL/dx is the sum over the outputs.
 
     Args:
         **branches: A model or an activation for each output; None is ``Input()``, which hands the input on.

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, Record, require_like, require_untouched
-from framework.derivatives import Check
+from framework.base.arrays import Array, Record, require_like, require_untouched
+from framework.base.trees import flatten, leaves, map_leaves
+from framework.formulas.derivatives import Check
 from framework.graph.trace import share
-from framework.trees import flatten, leaves, map_leaves
 
 
 def check_layer(layer: Any) -> Exception | None:

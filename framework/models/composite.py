@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import PrivateAttr
 
-from framework.activations import Activation
-from framework.arrays import Arrays, Record
-from framework.emit.step import Workspace
-from framework.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
+from framework.backends.step import Workspace
+from framework.base.arrays import Arrays, Record
+from framework.base.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
+from framework.base.settings.component import require_dtype
+from framework.base.settings.messages import brief
+from framework.base.shapes import Shape, is_known, require_sizes, shown
+from framework.base.trees import leaves, map_leaves, names, rows_in, sample_shape, take
+from framework.formulas.activations import Activation
 from framework.graph.walk import Following, Walk, in_order
 from framework.models.base import Model, with_models
 from framework.models.layer import Layer
 from framework.models.parameters import Columns, Parameters, State
-from framework.settings.component import require_dtype
-from framework.settings.messages import brief
-from framework.shapes import Shape, is_known, require_sizes, shown
-from framework.trees import leaves, map_leaves, names, rows_in, sample_shape, take
 
 
 class ActivationLayer(Layer):

@@ -13,11 +13,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from framework.errors import SettingsError, ShapeError
+from framework.base.errors import SettingsError, ShapeError
+from framework.base.settings.component import Count
+from framework.base.shapes import Shape, is_known, is_open
 from framework.models.initializers import Glorot, Initializer
 from framework.models.layer import Layer, require_multiple
-from framework.settings.component import Count
-from framework.shapes import Shape, is_known, is_open
 
 Size = Annotated[int, Field(ge=0)]
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
-from framework.activations import Activation
-from framework.activations.basic import Identity
-from framework.errors import SettingsError
+from framework.base.errors import SettingsError
+from framework.base.settings.component import Count, Positive
+from framework.base.shapes import Shape
+from framework.formulas.activations import Activation
+from framework.formulas.activations.basic import Identity
 from framework.models.initializers import Initializer, Normal, Uniform
 from framework.models.layer import Layer, LayerSettings
-from framework.settings.component import Count, Positive
-from framework.shapes import Shape
 
 
 class Embedding(Layer):

@@ -19,12 +19,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from framework.arrays import Arrays
-from framework.errors import SettingsError, ShapeError
+from framework.base.arrays import Arrays
+from framework.base.errors import SettingsError, ShapeError
+from framework.base.settings.component import Count, Fraction, Positive
+from framework.base.shapes import Shape, is_known, is_open, shown
 from framework.models.initializers import Constant, Glorot, Initializer, Normal
 from framework.models.layer import Layer, require_multiple
-from framework.settings.component import Count, Fraction, Positive
-from framework.shapes import Shape, is_known, is_open, shown
 
 
 class _Normalization(Layer):

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.errors import SettingsError
-from framework.settings.component import Component, Positive
+from framework.base.arrays import Array
+from framework.base.errors import SettingsError
+from framework.base.settings.component import Component, Positive
 
 
 class Initializer(Component):

@@ -13,11 +13,16 @@ from typing import Any, ClassVar, Literal, Self, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from framework.activations import Activation
-from framework.arrays import Array, Arrays, Record, require_finite, require_like
-from framework.emit.numpy import emit
-from framework.emit.programs import programs_of
-from framework.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
+from framework.backends.numpy import emit
+from framework.backends.programs import programs_of
+from framework.base.arrays import Array, Arrays, Record, require_finite, require_like
+from framework.base.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
+from framework.base.random_streams import random_generator
+from framework.base.settings.component import Dtype, PlainFunction, Seed, belongs_to, require_function, undeclared
+from framework.base.settings.messages import brief, elsewhere
+from framework.base.shapes import Shape, closed, is_known, is_open, require_sizes, shown
+from framework.base.trees import flatten, leaves, map_leaves, names
+from framework.formulas.activations import Activation
 from framework.graph.graph import KINDS, Call, rewrite
 from framework.graph.node import Node, nodes_in
 from framework.graph.rows import mixing
@@ -28,11 +33,6 @@ from framework.graph.walk import Draw, Following, Ids, Walk
 from framework.models.base import Model
 from framework.models.initializers import Constant, Glorot, Initializer, Zeros
 from framework.models.parameters import Parameters, State
-from framework.random_streams import random_generator
-from framework.settings.component import Dtype, PlainFunction, Seed, belongs_to, require_function, undeclared
-from framework.settings.messages import brief, elsewhere
-from framework.shapes import Shape, closed, is_known, is_open, require_sizes, shown
-from framework.trees import flatten, leaves, map_leaves, names
 
 _EXACT = {"float32": 2**24, "float64": 2**53}
 """Up to here every whole number has a float of its own."""
@@ -116,7 +116,7 @@ class Layer(Model):
         DerivativeError: The formula cannot be traced, or a written gradient is wrong; at first use.
 
     Example:
-        >>> from framework import Constant
+        >>> from framework.models import Constant
         >>> class Scale(Layer):
         ...     units: int
         ...

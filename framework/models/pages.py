@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from framework.settings.messages import brief
-from framework.shapes import of_rows, shown
-from framework.tables import Markup, as_html, bold, folded, html
+from framework.base.settings.messages import brief
+from framework.base.shapes import of_rows, shown
+from framework.base.tables import Markup, as_html, bold, folded, html
 
 if TYPE_CHECKING:
     from framework.models.base import Model

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array, Arrays, real_array
-from framework.emit.step import Half, Pass, Passes, Workspace
-from framework.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
+from framework.backends.step import Half, Pass, Passes, Workspace
+from framework.base.arrays import Array, Arrays, real_array
+from framework.base.errors import DivergedError, SettingsError, ShapeError, UsageError, nearest
 from framework.preprocessing.fitted import FittedPreprocess
 
 
@@ -30,7 +30,7 @@ class Views(dict[str, Array]):
         >>> gradients["weights"][...] = [1.0, 2.0]
         >>> gradients["weights"] = np.ones(2)
         Traceback (most recent call last):
-        framework.errors.UsageError: write into the array: ...['weights'][...] = value; a new array would be lost
+        framework.base.errors.UsageError: write into the array: ...['weights'][...] = value; a new array would be lost
     """
 
     def __setitem__(self, name: str, value: Array) -> None:

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.arithmetic import SMALL, limit_threads
-from framework.arrays import Array, Batch, column_names, real_array, require_finite, require_ids
+from framework.backends.arithmetic import SMALL, limit_threads
+from framework.base.arrays import Array, Batch, column_names, real_array, require_finite, require_ids
+from framework.base.errors import DataError, FrameworkError, SettingsError, ShapeError
+from framework.base.frames import Frame, is_frame
+from framework.base.shapes import is_known, of_rows, shown
+from framework.base.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 from framework.data.fingerprints import summed_fingerprint
 from framework.data.parts import Part, Source, explained
 from framework.data.sampling import Sampling
 from framework.data.sources import source_of
-from framework.errors import DataError, FrameworkError, SettingsError, ShapeError
-from framework.frames import Frame, is_frame
+from framework.formulas.losses import Loss
+from framework.formulas.losses.base import require_weights
+from framework.formulas.losses.several import Figure, OutputLosses
+from framework.formulas.metrics import Metric
 from framework.graph.trace import share
-from framework.losses import Loss
-from framework.losses.base import require_weights
-from framework.losses.several import Figure, Losses
-from framework.metrics import Metric
 from framework.models.parameters import Columns
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.statistics import BLOCK_ROWS
-from framework.shapes import is_known, of_rows, shown
-from framework.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
 
 if TYPE_CHECKING:
     from framework.models.base import Model
@@ -178,7 +178,7 @@ class Checks:
             x = model.preprocess.transform(x, model.dtype, name=name, start=start)
             targets = model.preprocess.targets  # without steps for them, y stays as it is
             y = model.preprocess.transform_target(y, name=name, start=start) if targets else y
-        if isinstance(self.losses[0], Losses):
+        if isinstance(self.losses[0], OutputLosses):
             if is_frame(y):
                 frame = Frame(y, f"{name}: argument 'y'")
                 y = {label: frame.column(label) for label in frame.names}

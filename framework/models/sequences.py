@@ -21,16 +21,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from framework.activations.basic import Sigmoid, Softmax
-from framework.arrays import Arrays, Record
-from framework.errors import SettingsError
+from framework.base.arrays import Arrays, Record
+from framework.base.errors import SettingsError
+from framework.base.settings.component import Count, Positive
+from framework.base.settings.messages import brief
+from framework.base.shapes import Shape
+from framework.formulas.activations.basic import Sigmoid, Softmax
 from framework.graph.loop import loop
 from framework.models.composite import Composite
 from framework.models.initializers import Glorot, Initializer, Orthogonal
 from framework.models.layer import Layer, require_multiple
-from framework.settings.component import Count, Positive
-from framework.settings.messages import brief
-from framework.shapes import Shape
 
 _SIGMOID = Sigmoid()
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy.typing as npt
 from pydantic import PrivateAttr
 
-from framework.activations import Activation
-from framework.arrays import Arrays, Record
-from framework.errors import FrameworkError, SettingsError, ShapeError
+from framework.base.arrays import Arrays, Record
+from framework.base.errors import FrameworkError, SettingsError, ShapeError
+from framework.base.settings.component import Seed
+from framework.base.shapes import Shape, closed, fits, is_open, narrowed, shown
+from framework.base.trees import map_leaves
+from framework.formulas.activations import Activation
 from framework.models.base import Model
 from framework.models.composite import Composite
-from framework.settings.component import Seed
-from framework.shapes import Shape, closed, fits, is_open, narrowed, shown
-from framework.trees import map_leaves
 
 
 class Sequential(Composite):

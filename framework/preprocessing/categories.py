@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 import numpy as np
 from pydantic import BeforeValidator, Field, FiniteFloat
 
-from framework.arrays import Array
-from framework.errors import DataError, SettingsError
-from framework.frames import text_of
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError
+from framework.base.frames import text_of
+from framework.base.settings.component import Count
+from framework.base.settings.messages import brief
 from framework.preprocessing.statistics import LevelCounts
 from framework.preprocessing.steps import Column, ColumnStep
-from framework.settings.component import Count
-from framework.settings.messages import brief
 
 
 class _LevelStep(ColumnStep):

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.arrays import Array
-from framework.errors import DataError, SettingsError, ShapeError, nearest
-from framework.frames import Frame, Kind, is_frame
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError, ShapeError, nearest
+from framework.base.frames import Frame, Kind, is_frame
+from framework.base.settings.component import Component, Named
+from framework.base.settings.messages import shortened
+from framework.base.tables import as_html
+from framework.base.trees import Tree
 from framework.preprocessing.categories import Classes, Level, Levels
 from framework.preprocessing.numbers import Bounds
 from framework.preprocessing.proposing import step_code
 from framework.preprocessing.reading import absent_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import HOLDS, Column, ColumnStep
-from framework.settings.component import Component, Named
-from framework.settings.messages import shortened
-from framework.tables import as_html
-from framework.trees import Tree
 
 NUMBERS = "numbers"
 """The name of all columns without ids in x, where others have ids."""
@@ -48,7 +48,8 @@ class FittedPreprocess(Component):
         recipe: The Preprocess that it was fitted from, or None.
 
     Example:
-        >>> from framework import FittedPreprocess, Standardize
+        >>> from framework import Standardize
+        >>> from framework.preprocessing import FittedPreprocess
         >>> fitted = FittedPreprocess(
         ...     columns={"age": [Standardize(mean=30.0, scale=10.0)]}, kinds=["number"], target={}, target_kinds=[]
         ... )
@@ -290,7 +291,8 @@ class FittedPreprocess(Component):
             ShapeError: The predictions have another number of columns than the target.
 
         Example:
-            >>> from framework import FittedPreprocess, Standardize
+            >>> from framework import Standardize
+            >>> from framework.preprocessing import FittedPreprocess
             >>> fitted = FittedPreprocess(
             ...     columns={},
             ...     kinds=[],
@@ -332,7 +334,8 @@ def shown(steps: Sequence[ColumnStep]) -> str:
     """Return steps as code for readers, without the settings that are the defaults; numbers have six digits.
 
     Example:
-        >>> from framework import Log, Standardize
+        >>> from framework import Standardize
+        >>> from framework.preprocessing import Log
         >>> shown((Log(), Standardize(mean=[1 / 3], scale=[1.0]))), shown(())
         ('Log(), Standardize(mean=[0.333333], scale=[1.0])', 'as it is')
     """

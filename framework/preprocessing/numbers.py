@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from framework.arrays import Array
-from framework.errors import DataError, SettingsError
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError
+from framework.base.settings.component import Count, Positive
+from framework.base.special import erfc, normal_deviate
 from framework.preprocessing.statistics import LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import Column, ColumnStep, Numbers
-from framework.settings.component import Count, Positive
-from framework.special import erfc, normal_deviate
 
 SMALLEST_SQUARES = 1e-290
 """A smaller sum of squares has lost digits, because its parts are below the smallest normal number, 2e-308."""
@@ -290,7 +290,7 @@ class Log(ColumnStep):
             return np.copysign(np.expm1(np.abs(y)) * self.unit, y)
 
 
-class Quantiles(ColumnStep):
+class QuantileTransform(ColumnStep):
     """y = the share of the training rows below x, from 0 to 1, or the normal deviate that has this share below it.
 
     Between ``n`` + 1 quantiles of the training rows y is interpolated; a value that many rows share gets the middle of
@@ -306,7 +306,7 @@ class Quantiles(ColumnStep):
         DataError: A column has missing values and no ``Impute`` before, or no values at all.
 
     Example:
-        >>> step = Quantiles(values=[[0.0, 1.0, 10.0]])
+        >>> step = QuantileTransform(values=[[0.0, 1.0, 10.0]])
         >>> step.formula(np.array([-5.0, 0.5, 5.5, 10.0]), 0)
         array([0.  , 0.25, 0.75, 1.  ])
 
@@ -326,7 +326,9 @@ class Quantiles(ColumnStep):
         """Check that the quantiles rise."""
         for values in self.values:
             if len(values) < 2 or any(a > b for a, b in pairwise(values)):
-                raise SettingsError("Quantiles: setting 'values' must hold 2 or more rising numbers for each array")
+                raise SettingsError(
+                    "QuantileTransform: setting 'values' must hold 2 or more rising numbers for each array"
+                )
 
     def learnt(self, statistics: Sequence[Sketch], where: str) -> Self:
         for sketch in statistics:

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
+from framework.base.frames import Frame, Kind
+from framework.base.settings.component import obvious_setting
+from framework.base.settings.messages import warn
 from framework.data.sources import source_of
-from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes, OneHot
 from framework.preprocessing.numbers import SMALLEST_SQUARES, Clip, Dates, Drop, Impute, Log, MinMax, Standardize
 from framework.preprocessing.reading import TARGET, Blocks, kinds_of, raw_column
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts, Moments, Sketch
 from framework.preprocessing.steps import Column, ColumnStep
-from framework.settings.component import obvious_setting
-from framework.settings.messages import warn
 
 FEW = 10
 """Up to this many different whole numbers are taken for categories."""

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.arrays import Array, real_array
+from framework.base.arrays import Array, real_array
+from framework.base.errors import DataError
+from framework.base.extras import required
+from framework.base.frames import WORDS, Frame, Kind, as_column, concatenated, is_frame, is_series
+from framework.base.settings.messages import brief, warn
 from framework.data.parts import Part, Source
-from framework.errors import DataError
-from framework.extras import required
-from framework.frames import WORDS, Frame, Kind, as_column, concatenated, is_frame, is_series
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import Column
-from framework.settings.messages import brief, warn
 
 
 def frame_of(table: Any, name: str, advice: str = "") -> Frame:

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast, get_args
 
+from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.frames import Frame, Kind
+from framework.base.settings.component import Component, Named, _from_text
+from framework.base.settings.messages import brief, shortened
+from framework.base.tables import as_html
 from framework.data.sources import source_of
-from framework.errors import DataError, SettingsError, nearest
-from framework.frames import Frame, Kind
 from framework.preprocessing.categories import Classes
 from framework.preprocessing.fitted import FittedPreprocess, shown
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.proposing import code, propose, rules
 from framework.preprocessing.reading import TARGET, Block, Blocks, kinds_of, raw_column
 from framework.preprocessing.steps import Column, ColumnStep
-from framework.settings.component import Component, Named, _from_text
-from framework.settings.messages import brief, shortened
-from framework.tables import as_html
 
 _KINDS = tuple(f"<{kind}>" for kind in get_args(Kind))
 
@@ -42,7 +42,8 @@ class Preprocess(Component):
 
     Example:
         >>> import pandas
-        >>> from framework import Classes, OneHot, Preprocess, Standardize
+        >>> from framework import OneHot, Preprocess, Standardize
+        >>> from framework.preprocessing import Classes
         >>> table = pandas.DataFrame({"age": [20, 40], "city": ["Rome", "Oslo"], "late": ["no", "yes"]})
         >>> recipe = Preprocess(columns={"age": [Standardize()], "<text>": [OneHot(20)]}, target=[Classes()])
         >>> fitted = recipe.fit((table, "late"))
@@ -111,8 +112,8 @@ class Preprocess(Component):
         """Return the recipe with the numbers that follow from some data.
 
         One pass over the data is enough, unless a step learns from what another one that learns has changed, as in
-        ``[Quantiles(), Standardize()]``; each such step takes a further pass. Blocks have 65,536 rows whatever the
-        source, so the same rows give the same bits from memory and from files.
+        ``[QuantileTransform(), Standardize()]``; each such step takes a further pass. Blocks have 65,536 rows whatever
+        the source, so the same rows give the same bits from memory and from files.
 
         Args:
             data: (table, "target"), (table, y), a table, a Dataset whose ``read`` gives tables, or a Stream of tables,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
+from framework.base.arrays import Array
 
 BLOCK_ROWS = 65_536
 """Rows of a table that are learnt from, predicted or looked at together."""

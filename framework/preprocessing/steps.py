@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import BeforeValidator
 
-from framework.arrays import Array
-from framework.errors import DataError, SettingsError
-from framework.frames import text_of
-from framework.settings.component import Component
+from framework.base.arrays import Array
+from framework.base.errors import DataError, SettingsError
+from framework.base.frames import text_of
+from framework.base.settings.component import Component
 
 Form = Literal["numbers", "texts", "dates", "indicators", "ids", "dropped"]
 
@@ -56,7 +56,7 @@ class Column:
         ...     "fit: column 'age'", "age", "numbers", ("age",), (np.array([31.0, np.nan]),), start=10
         ... ).require_present()
         Traceback (most recent call last):
-        framework.errors.DataError: fit: column 'age' has a missing value in row 11; make Impute() its first step
+        framework.base.errors.DataError: fit: column 'age' has a missing value in row 11; make Impute() its first step
     """
 
     where: str

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from framework.models import Model
-from framework.runs.run import Run
+from framework.training.runs.run import Run
 from framework.training.training import Training
 
 if TYPE_CHECKING:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.callbacks.progress import own_bars
+from framework.base.errors import DivergedError, SettingsError
+from framework.base.settings.messages import brief
 from framework.data.parts import ArraySource
 from framework.data.pieces import Piece
 from framework.data.sources import source_of
-from framework.engines import Engine, engine_of
-from framework.engines.base import Stepping
-from framework.errors import DivergedError, SettingsError
 from framework.models import Model
 from framework.models.rows import settling, unsettling
-from framework.optimizers import Optimizer
-from framework.runs.run import Run
-from framework.settings.messages import brief
+from framework.training.callbacks.progress import own_bars
+from framework.training.engines import Engine, engine_of
+from framework.training.engines.base import Stepping
 from framework.training.loop import train
+from framework.training.optimizers import Optimizer
 from framework.training.preconditions import fitted_preprocess, shown
+from framework.training.runs.run import Run
 from framework.training.training import Handlers, Training, interruption
 
 if TYPE_CHECKING:

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.callbacks import Callback
+from framework.base.arrays import Array
+from framework.base.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
+from framework.base.settings.component import full_repr
+from framework.base.settings.messages import brief, printable, warn
 from framework.data.parts import Source
-from framework.engines import Engine
-from framework.engines.step import overrides_loop
-from framework.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
-from framework.losses import Loss
+from framework.formulas.losses import Loss
+from framework.formulas.schedules import Schedule
 from framework.models import Layer, Model
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.reading import Blocks
-from framework.runs.memory import pack
-from framework.runs.run import Run, names_of
-from framework.schedules import Schedule
-from framework.settings.component import full_repr
-from framework.settings.messages import brief, printable, warn
+from framework.training.callbacks import Callback
+from framework.training.engines import Engine
+from framework.training.engines.step import overrides_loop
+from framework.training.runs.memory import pack
+from framework.training.runs.run import Run, names_of
 
 if TYPE_CHECKING:
-    from framework.parallel.strategy import DataParallel
-    from framework.parallel.workers import Workers
+    from framework.training.parallel.strategy import DataParallel
+    from framework.training.parallel.workers import Workers
     from framework.training.trainer import Trainer
 
 _SETTINGS = ("model", "argument 'epochs'", "loss", "optimizer", "epochs", "batch_size", "seed", "metrics", "strategy")

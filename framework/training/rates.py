@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framework import plots
-from framework.arrays import Array
-from framework.callbacks import on
+from framework.base.arrays import Array
+from framework.base.errors import DivergedError, SettingsError, UsageError
+from framework.base.settings.messages import brief
 from framework.data.parts import READ_AGAIN
 from framework.data.sources import source_of
-from framework.errors import DivergedError, SettingsError, UsageError
+from framework.formulas.schedules import ExponentialSchedule
 from framework.models import Model
-from framework.runs.run import Run
-from framework.schedules import ExponentialSchedule
-from framework.settings.messages import brief
+from framework.training.callbacks import on
 from framework.training.loop import train
+from framework.training.runs.run import Run
+from framework.views import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ class LearningRateSearch:
 
     Example:
         >>> from framework import CrossEntropy, Dense, SGDOptimizer, Softmax, Trainer
-        >>> from framework.datasets import load_digits
+        >>> from framework.data import load_digits
         >>> x, y = load_digits()
         >>> trainer = Trainer(loss=CrossEntropy(), optimizer=SGDOptimizer(learning_rate=0.01))
         >>> search = trainer.find_learning_rate(Dense(64, 10, Softmax()), (x / 16, y))

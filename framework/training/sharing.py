@@ -8,16 +8,16 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from framework.arithmetic import limit_threads
-from framework.arrays import Array
+from framework.backends.arithmetic import limit_threads
+from framework.base.arrays import Array
 from framework.data.parts import Source
 from framework.data.pieces import Piece, every
-from framework.engines import Engine
-from framework.parallel import mpi
-from framework.parallel.shards import Shards, SharedGradient
-from framework.parallel.workers import failure_of, require_success
-from framework.runs.run import Run
+from framework.training.engines import Engine
+from framework.training.parallel import mpi
+from framework.training.parallel.shards import Shards, SharedGradient
+from framework.training.parallel.workers import failure_of, require_success
 from framework.training.preconditions import mixing, numbers_of, require_alike, tell_idle
+from framework.training.runs.run import Run
 from framework.training.training import OF_BATCHES, Predict, Training
 
 if TYPE_CHECKING:

@@ -10,29 +10,29 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
-from framework.callbacks import Callback
-from framework.callbacks.saving import Checkpoint
-from framework.checkpoint import load
+from framework.base.errors import ResumeWarning, SettingsError
+from framework.base.files import real_path
+from framework.base.settings.component import Component, Count, Seed
+from framework.base.settings.messages import warn, worded
 from framework.data.sampling import Sampling
-from framework.engines import outputs_of
-from framework.errors import ResumeWarning, SettingsError
-from framework.files import real_path
-from framework.losses import Loss
-from framework.metrics import Metric
+from framework.formulas.losses import Loss
+from framework.formulas.metrics import Metric
 from framework.models import Model
+from framework.models.regularizers import Regularizer
 from framework.models.rows import predicted, prepare
-from framework.optimizers import BoundOptimizer, Optimizer
-from framework.parallel.strategy import DataParallel
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
-from framework.regularizers import Regularizer
-from framework.runs.figures import Figures
-from framework.runs.run import Run
-from framework.settings.component import Component, Count, Seed
-from framework.settings.messages import warn, worded
+from framework.training.callbacks import Callback
+from framework.training.callbacks.saving import Checkpoint
+from framework.training.checkpoint import load
+from framework.training.engines import outputs_of
 from framework.training.loop import train
 from framework.training.many import fit_many
+from framework.training.optimizers import BoundOptimizer, Optimizer
+from framework.training.parallel.strategy import DataParallel
 from framework.training.rates import LearningRateSearch, search_rate
+from framework.training.runs.figures import Figures
+from framework.training.runs.run import Run
 
 
 class Trainer(Component):
@@ -148,7 +148,7 @@ class Trainer(Component):
         measured = [*figures.keys, *(whole.key for whole in figures.whole)]
         keys = ["epoch", "penalty", "learning_rate", "seconds", *measured, *(f"val_{key}" for key in measured)]
         if twice := {key for key in keys if keys.count(key) > 1}:
-            outputs = "; the outputs of Losses give columns too" if figures.of_outputs else ""
+            outputs = "; the outputs of OutputLosses give columns too" if figures.of_outputs else ""
             raise SettingsError(
                 f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice{outputs}"
             )
@@ -180,7 +180,7 @@ class Trainer(Component):
             KeyboardInterrupt: Ctrl-C was pressed. As on every exception, ``error.run`` is the run, to resume.
         """
         if self.strategy is None and "mpi4py.MPI" in sys.modules:
-            from framework.parallel.mpi import warn_if_alone  # noqa: PLC0415 (which a process alone does not need)
+            from framework.training.parallel.mpi import warn_if_alone  # noqa: PLC0415 (which a process alone does not need)
 
             warn_if_alone()
         return train(self, model, data, validation, epochs, run, shown=True)

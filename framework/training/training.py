@@ -15,29 +15,29 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from framework.arithmetic import Flushing, limit_threads
-from framework.arrays import Array
-from framework.callbacks import HOOKS, Callback
-from framework.callbacks.base import CHUNK_END
-from framework.callbacks.progress import Display, ProgressBar, own_bars
-from framework.callbacks.saving import KEPT
+from framework.backends.arithmetic import Flushing, limit_threads
+from framework.backends.programs import forget
+from framework.base.arrays import Array
+from framework.base.errors import CallbackError, DivergedError, nearest
+from framework.base.settings.messages import brief, elsewhere
 from framework.data.parts import Source
 from framework.data.pieces import Piece, Position
 from framework.data.sources import hold_out, source_of
 from framework.data.splits import rows_of_parts
-from framework.emit.programs import forget
-from framework.engines import Engine, engine_of, is_quiet, supported
-from framework.errors import CallbackError, DivergedError, nearest
 from framework.models import Model
 from framework.models.rows import multiply_adds, prepare, settling
 from framework.preprocessing.fitted import FittedPreprocess
-from framework.runs.divergence import explain, kept, place_of
-from framework.runs.run import Run
-from framework.settings.messages import brief, elsewhere
 from framework.training import preconditions
+from framework.training.callbacks import HOOKS, Callback
+from framework.training.callbacks.base import CHUNK_END
+from framework.training.callbacks.progress import Display, ProgressBar, own_bars
+from framework.training.callbacks.saving import KEPT
+from framework.training.engines import Engine, engine_of, is_quiet, supported
+from framework.training.runs.divergence import explain, kept, place_of
+from framework.training.runs.run import Run
 
 if TYPE_CHECKING:
-    from framework.parallel.shards import SharedGradient
+    from framework.training.parallel.shards import SharedGradient
     from framework.training.trainer import Trainer
 
 WITHIN = ("on_batch_begin", "on_gradients")

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from framework.callbacks import Callback
-from framework.checkpoint import load, save
-from framework.errors import CheckpointError, SettingsError
+from framework.base.errors import CheckpointError, SettingsError
+from framework.base.settings.messages import worded
 from framework.models import Model
-from framework.runs.run import Run
-from framework.settings.messages import worded
+from framework.training.callbacks import Callback
+from framework.training.checkpoint import load, save
 from framework.training.loop import train
+from framework.training.runs.run import Run
 from framework.training.trainer import Trainer
 
 

@@ -6,17 +6,9 @@ import pytest
 from left_out import hooks_differ
 from source_pieces import bits, regression
 
-from framework import (
-    DataError,
-    Indexed,
-    MeanSquaredError,
-    SettingsError,
-    SGDOptimizer,
-    Stream,
-    Trainer,
-    UsageError,
-    on,
-)
+from framework import DataError, MeanSquaredError, SettingsError, SGDOptimizer, Stream, Trainer, on
+from framework.base import UsageError
+from framework.data import Indexed
 
 ROWS = 60
 X = np.random.default_rng(0).standard_normal((ROWS, 2))

@@ -13,7 +13,6 @@ from framework import (
     CrossEntropy,
     DataError,
     Dense,
-    DtypeError,
     Flatten,
     MeanSquaredError,
     Neuron,
@@ -23,6 +22,7 @@ from framework import (
     Softmax,
     Trainer,
 )
+from framework.base import DtypeError
 
 
 class Unwilling:

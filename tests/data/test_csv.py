@@ -16,7 +16,6 @@ from framework import (
     CSV,
     Component,
     DataError,
-    Dates,
     MeanSquaredError,
     Neuron,
     Preprocess,
@@ -27,6 +26,7 @@ from framework import (
 )
 from framework.data import blocks
 from framework.data.csv import record_ends
+from framework.preprocessing import Dates
 
 ROWS = 200
 X, LATE = numbers(ROWS)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
-from framework import datasets
+from framework.data import datasets
 
 
 @pytest.mark.parametrize("name", ["load_breast_cancer", "load_digits"])

@@ -14,7 +14,6 @@ from hypothesis import given, settings, strategies as st
 from framework import (
     DataError,
     Dense,
-    DtypeError,
     Embedding,
     Flatten,
     MeanSquaredError,
@@ -23,12 +22,12 @@ from framework import (
     SGDOptimizer,
     ShapeError,
     Trainer,
-    UsageError,
     split,
 )
-from framework.arrays import real_array
+from framework.base import DtypeError, UsageError
+from framework.base.arrays import real_array
+from framework.base.frames import Frame, as_column, is_frame, is_series
 from framework.data.parts import parts
-from framework.frames import Frame, as_column, is_frame, is_series
 
 LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "Arrow": pa.table}
 TRAINER = Trainer(loss=MeanSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))

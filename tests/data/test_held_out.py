@@ -11,10 +11,8 @@ from source_pieces import bits
 
 from framework import (
     CSV,
-    NPY,
     Checkpoint,
     DataError,
-    Indexed,
     MeanSquaredError,
     Neuron,
     OneHot,
@@ -29,7 +27,7 @@ from framework import (
     latest,
     split,
 )
-from framework.data import blocks, splits
+from framework.data import NPY, Indexed, blocks, splits
 from framework.data.sources import hold_out as sources_of
 from framework.data.splits import Selection
 

@@ -5,17 +5,8 @@ import pytest
 from source_pieces import bits, regression
 
 import framework.data.npy
-from framework import (
-    NPY,
-    DataError,
-    Dense,
-    Join,
-    Neuron,
-    Sequential,
-    SettingsError,
-    ShapeError,
-    Tanh,
-)
+from framework import DataError, Dense, Join, Neuron, Sequential, SettingsError, ShapeError, Tanh
+from framework.data import NPY
 
 ROWS = 50
 X = np.random.default_rng(0).standard_normal((ROWS, 2))

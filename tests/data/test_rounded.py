@@ -8,19 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from framework import (
-    Dates,
-    Impute,
-    Levels,
-    MeanSquaredError,
-    Neuron,
-    OneHot,
-    Preprocess,
-    SGDOptimizer,
-    Standardize,
-    Trainer,
-)
-from framework.arrays import real_array
+from framework import Impute, MeanSquaredError, Neuron, OneHot, Preprocess, SGDOptimizer, Standardize, Trainer
+from framework.base.arrays import real_array
+from framework.preprocessing import Dates, Levels
 
 LARGE = [2**53 + 1, 2**60, 3]
 LIBRARIES = {

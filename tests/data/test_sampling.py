@@ -18,9 +18,9 @@ from framework import (
     Softmax,
     Stream,
     Trainer,
-    UsageError,
     on,
 )
+from framework.base import UsageError
 from framework.data import blocks
 from framework.data.pieces import Position
 from framework.models.rows import prepare

@@ -3,25 +3,13 @@
 import numpy as np
 import pytest
 
-from framework import (
-    CSV,
-    NPY,
-    DataError,
-    DataParallel,
-    Dense,
-    Indexed,
-    MeanSquaredError,
-    Neuron,
-    Parquet,
-    SGDOptimizer,
-    Trainer,
-    split,
-)
-from framework.data import blocks
+from framework import CSV, DataError, Dense, MeanSquaredError, Neuron, Parquet, SGDOptimizer, Trainer, split
+from framework.data import NPY, Indexed, blocks
 from framework.data.pieces import Position, every
 from framework.models.rows import EVALUATION_ROWS, prepare
-from framework.parallel.shards import Shards
-from framework.parallel.workers import Workers
+from framework.training import DataParallel
+from framework.training.parallel.shards import Shards
+from framework.training.parallel.workers import Workers
 
 ROWS = 50
 ORDERS = pytest.mark.parametrize("order", [None, (0, 1)], ids=["in order", "shuffled"])
@@ -156,7 +144,7 @@ def test_of_blocks_a_worker_reads_its_part_and_some_more(kind, count, monkeypatc
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 @pytest.mark.usefixtures("small_windows")
 def test_each_row_of_validation_is_read_by_one_worker(kind, count, monkeypatch):
-    monkeypatch.setattr("framework.runs.figures.EVALUATION_ROWS", 4)
+    monkeypatch.setattr("framework.training.runs.figures.EVALUATION_ROWS", 4)
     parts, asked = {}, []
     for rank in range(count):
         data = kind()

@@ -29,10 +29,10 @@ from framework import (
     Stream,
     Tanh,
     Trainer,
-    UsageError,
     latest,
     on,
 )
+from framework.base import UsageError
 from framework.data.pieces import permutation
 
 ROWS = 103

@@ -15,20 +15,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from framework import (
-    CSV,
-    Dates,
-    Drop,
-    FrameworkError,
-    Impute,
-    MeanSquaredError,
-    Neuron,
-    OneHot,
-    Preprocess,
-    SGDOptimizer,
-    Trainer,
-)
-from framework.arrays import real_array
+from framework import CSV, FrameworkError, Impute, MeanSquaredError, Neuron, OneHot, Preprocess, SGDOptimizer, Trainer
+from framework.base.arrays import real_array
+from framework.preprocessing import Dates, Drop
 
 LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "Arrow": pa.table}
 CAST = "; all of it reads as numbers: cast the column, or choose other steps"

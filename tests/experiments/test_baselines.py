@@ -23,16 +23,11 @@ from sklearn.preprocessing import StandardScaler
 from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
-    Classes,
     Dense,
     Embedding,
     Heads,
     Identity,
-    Input,
     Join,
-    Levels,
-    Log,
-    Losses,
     MeanSquaredError,
     Neuron,
     Preprocess,
@@ -45,6 +40,9 @@ from framework import (
 from framework.cli import main
 from framework.experiments import baselines
 from framework.experiments.folder import RunFolder, compared
+from framework.formulas import OutputLosses
+from framework.models import Input
+from framework.preprocessing import Classes, Levels, Log
 
 RNG = np.random.default_rng(0)
 ROWS = 400
@@ -268,7 +266,9 @@ def test_of_several_outputs_and_ids_each_has_its_constant_and_its_linear_model()
     front = Join(numbers=Input(), city=Embedding(7, 2))
     model = Sequential(front, Heads(price=Neuron(), late=Dense(units=1, activation=Sigmoid())))
     target = {"price": [Log(), Standardize()], "late": [Classes()]}
-    made = constant_of(model, target, Losses(price=MeanSquaredError(), late=BinaryCrossEntropy()), ["price", "late"])
+    made = constant_of(
+        model, target, OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy()), ["price", "late"]
+    )
     assert {*made} == {LINEAR, "a constant"}
     np.testing.assert_allclose(made["a constant"]["price"], TABLE["price"].mean(), rtol=1e-9)
     np.testing.assert_allclose(made["a constant"]["late"], TABLE["late"].mean(), rtol=1e-9)

@@ -13,15 +13,15 @@ from framework import (
     Dense,
     Heads,
     Join,
-    Losses,
     MeanSquaredError,
     Sequential,
     SettingsError,
     Trainer,
 )
+from framework.base.settings.component import class_of
 from framework.experiments.files.building import build, schema_of
 from framework.experiments.files.text import read_settings, to_toml
-from framework.settings.component import class_of
+from framework.formulas import OutputLosses
 
 
 def built(text, kind=Trainer):
@@ -123,10 +123,12 @@ def test_a_model_is_built_with_its_layers():
 
 
 def test_parts_whose_names_the_user_chooses_may_be_names_of_classes():
-    losses = built('price = "MeanSquaredError"\nlate = {type = "BinaryCrossEntropy"}\nweights = {late = 2.0}', Losses)
-    assert losses == Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 2.0})
+    losses = built(
+        'price = "MeanSquaredError"\nlate = {type = "BinaryCrossEntropy"}\nweights = {late = 2.0}', OutputLosses
+    )
+    assert losses == OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 2.0})
     with pytest.raises(SettingsError, match=r"^line 1: type 'MeanSquareError' is not .*; did you mean 'MeanSquaredE"):
-        built('price = "MeanSquareError"', Losses)
+        built('price = "MeanSquareError"', OutputLosses)
 
 
 def resolved(schema, node):
@@ -143,8 +145,8 @@ def test_the_schema_has_every_setting_of_every_class():
     tables = {name: table for name, table in schema["$defs"].items() if not name.startswith("any ")}
     for name, table in tables.items():
         assert {*table["properties"]} - {"type"} == {*class_of(name).model_fields}
-        assert table["additionalProperties"] is False or issubclass(class_of(name), Heads | Join | Losses)
-    assert tables["Losses"]["additionalProperties"] == {"$ref": "#/$defs/any Loss"}
+        assert table["additionalProperties"] is False or issubclass(class_of(name), Heads | Join | OutputLosses)
+    assert tables["OutputLosses"]["additionalProperties"] == {"$ref": "#/$defs/any Loss"}
     trainer = tables["Trainer"]["properties"]
     assert trainer["epochs"] == {"type": "integer", "minimum": 1, "default": 1}
     steps = {"type": "array", "items": {"$ref": "#/$defs/any ColumnStep"}}

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from experiment_pieces import command
 
-from framework import Drop, Preprocess, Standardize
+from framework import Preprocess, Standardize
+from framework.preprocessing import Drop
 
 NAMES = [
     *(

@@ -29,7 +29,7 @@ from framework import (
     load,
     save,
 )
-from framework.files import claimed
+from framework.base.files import claimed
 
 FILE = (
     POINTS
@@ -333,8 +333,8 @@ def test_an_interrupted_run_says_how_to_continue(workplace, number, status):
 
 @pytest.mark.usefixtures("workplace")
 def test_on_a_terminal_one_training_shows_a_bar_and_a_sweep_none(monkeypatch):
-    monkeypatch.setattr("framework.callbacks.progress._is_terminal", lambda: True)
-    monkeypatch.setattr("framework.callbacks.progress.DELAY", 0.0)
+    monkeypatch.setattr("framework.training.callbacks.progress._is_terminal", lambda: True)
+    monkeypatch.setattr("framework.training.callbacks.progress.DELAY", 0.0)
     assert "| epoch 3/3 [" in command("train", "points.toml", "--out", "run")
     assert "| epoch 4/4 [" in command("resume", "run", "--epochs", 1)
     assert "| epoch" not in command("sweep", "points.toml", "--set", "trainer.seed=1,2")
@@ -593,7 +593,7 @@ def test_schema_is_json():
 @pytest.mark.usefixtures("workplace")
 def test_callbacks_of_the_user_may_be_checkpoints_and_logs():
     Path("my_callbacks.py").write_text(
-        "from framework import Checkpoint, JSONLog\nclass Saver(Checkpoint): pass\nclass Log(JSONLog): pass\n"
+        "from framework.training import Checkpoint, JSONLog\nclass Saver(Checkpoint): pass\nclass Log(JSONLog): pass\n"
     )
     saver, log = '{type="my_callbacks:Saver", folder="ck"}', '{type="my_callbacks:Log", path="log.jsonl"}'
     callbacks = f"trainer.callbacks=[{saver}, {log}]"

@@ -15,9 +15,9 @@ from experiment_pieces import command
 
 import framework
 from framework import Experiment, load_model
-from framework.checkpoint import latest
 from framework.data.sources import hold_out
 from framework.experiments.files.text import read_settings
+from framework.training.checkpoint import latest
 
 pytestmark = pytest.mark.share(1 / 3)
 

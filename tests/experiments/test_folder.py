@@ -15,9 +15,9 @@ from experiment_pieces import POINTS, command, write_points
 from forked import in_child
 
 from framework import CSVLog, Experiment, SettingsError, load_model
+from framework.base.files import claimed
 from framework.experiments.folder import RunFolder
 from framework.experiments.sweeps.sweep import Sweep
-from framework.files import claimed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are killed")
 

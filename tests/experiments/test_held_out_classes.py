@@ -10,14 +10,11 @@ from experiment_pieces import command
 
 from framework import (
     AdamOptimizer,
-    Classes,
     CrossEntropy,
     DataError,
     Dense,
-    Drop,
     Experiment,
     Heads,
-    Losses,
     Preprocess,
     Sequential,
     ShapeError,
@@ -26,6 +23,8 @@ from framework import (
     Trainer,
     split,
 )
+from framework.formulas import OutputLosses
+from framework.preprocessing import Classes, Drop
 
 RNG = np.random.default_rng(0)
 
@@ -133,7 +132,7 @@ def test_classes_of_a_parquet_file_keep_their_kind():
 
 
 def trainer(*targets):
-    loss = CrossEntropy() if len(targets) == 1 else Losses(**dict.fromkeys(targets, CrossEntropy()))
+    loss = CrossEntropy() if len(targets) == 1 else OutputLosses(**dict.fromkeys(targets, CrossEntropy()))
     recipe = Preprocess({"x": Standardize(), "*": Drop()}, target={name: Classes() for name in targets})
     return Trainer(loss=loss, optimizer=AdamOptimizer(), epochs=1, preprocess=recipe)
 

@@ -13,11 +13,12 @@ import pytest
 from experiment_pieces import POINTS, command, write_points
 from forked import in_child
 
-from framework import Ensemble, Experiment, latest, load_model, on
+from framework import Experiment, latest, load_model, on
 from framework.experiments.folder import RunFolder
 from framework.experiments.members import MemberRows
 from framework.experiments.sweeps.sweep import Sweep
 from framework.experiments.views import reporting
+from framework.models import Ensemble
 
 FILE = f"""members = 3
 {POINTS}

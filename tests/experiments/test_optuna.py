@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from experiment_pieces import command
 
-from framework import Experiment, Sweep
+from framework import Experiment
+from framework.experiments import Sweep
 from framework.experiments.sweeps.space import changes_of, distributions_of, suggestions, varied
 
 pytestmark = pytest.mark.share(1 / 3)

@@ -22,11 +22,13 @@ import pytest
 from experiment_pieces import POINTS, command, write_points
 from matplotlib.figure import Figure
 
-from framework import Callback, Checkpoint, DataError, Experiment, JSONLog, SettingsError, UsageError, latest, load
+from framework import Callback, Checkpoint, DataError, Experiment, SettingsError, latest, load
+from framework.base import UsageError
 from framework.experiments import processes as claims
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import Claims, _machine
 from framework.experiments.sweeps.sweep import Sweep
+from framework.training import JSONLog
 
 pytestmark = pytest.mark.share(1 / 3)
 

@@ -11,7 +11,7 @@ import pytest
 from experiment_pieces import command
 
 import framework.experiments.views.watching
-from framework import UsageError
+from framework.base import UsageError
 from framework.experiments.views.watching import HEIGHT, Tail, braille, sparkline, watch
 
 

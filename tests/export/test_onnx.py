@@ -6,7 +6,6 @@ import onnxruntime
 import pandas as pd
 import pytest
 from catalogue import catalogue
-from derivatives.right_formulas import LAYERS
 from export_pieces import (
     ACTIVATIONS,
     EACH,
@@ -20,17 +19,16 @@ from export_pieces import (
     sample,
     side_by_side,
 )
+from formulas.derivatives.right_formulas import LAYERS
 
 from framework import (
     LSTM,
     Activation,
     AdamOptimizer,
-    Composite,
     CrossEntropy,
     Dense,
     Embedding,
     Heads,
-    Input,
     Join,
     Layer,
     MaxPool,
@@ -43,8 +41,9 @@ from framework import (
     Trainer,
     export_onnx,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
 from framework.export.operations import OPERATORS
+from framework.models import Composite, Input
 
 TOLERANCES = {"float32": 1e-6, "float64": 3e-15}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES)

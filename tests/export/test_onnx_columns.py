@@ -8,20 +8,8 @@ import pandas as pd
 import pytest
 from export_tables import ROWS, Unwrapped, of_every_step, of_one_target, table
 
-from framework import (
-    Bounds,
-    Classes,
-    Dense,
-    Levels,
-    Neuron,
-    OneHot,
-    Preprocess,
-    Quantiles,
-    SettingsError,
-    Standardize,
-    export_onnx,
-    export_python,
-)
+from framework import Dense, Neuron, OneHot, Preprocess, SettingsError, Standardize, export_onnx, export_python
+from framework.preprocessing import Bounds, Classes, Levels, QuantileTransform
 
 
 def feed_of(run, rows):
@@ -91,7 +79,7 @@ def test_an_output_of_any_number_has_no_label_as_classify_refuses_it(tmp_path):
     assert "classify" not in runpy.run_path(tmp_path / "network.py")
 
 
-@pytest.mark.parametrize("steps", [[Standardize()], [Quantiles(4)], [OneHot(3)], [Levels(3)]])
+@pytest.mark.parametrize("steps", [[Standardize()], [QuantileTransform(4)], [OneHot(3)], [Levels(3)]])
 @pytest.mark.parametrize("levels", [["no", "yes"], [0.5, 1.5, 2.5]])
 def test_a_value_that_predict_refuses_gives_nan_and_no_label(steps, levels, tmp_path):
     model, rows = of_one_target(steps, [Classes()], levels)
@@ -133,7 +121,7 @@ def test_a_column_may_have_the_name_of_a_parameter_and_none_that_of_an_output(tm
 def test_several_targets_of_one_output_come_back_in_their_units(tmp_path):
     rows = pd.DataFrame({"x": [1.0, 2.0, 4.0], "a": [10.0, 20.0, 60.0], "b": [1.0, 9.0, 0.0]})
     model = Dense(units=2)
-    targets = {"a": [Bounds(low=15, high=20), Standardize()], "b": [Quantiles(4, to="normal")]}
+    targets = {"a": [Bounds(low=15, high=20), Standardize()], "b": [QuantileTransform(4, to="normal")]}
     model.preprocess = Preprocess(columns={"x": []}, target=targets).fit((rows, ["a", "b"]))
     np.testing.assert_allclose(predicted(session(model, tmp_path), rows)["output"], model.predict(rows), rtol=1e-13)
 

@@ -15,17 +15,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from derivatives.right_formulas import LAYERS
 from export_pieces import ACTIVATIONS, EACH, GRID, OWN, Looped, every_step, made, of_integers, sample, side_by_side
 from export_tables import ROWS, Unwrapped, of_every_step, of_one_target, table
+from formulas.derivatives.right_formulas import LAYERS
 
 from framework import (
     LSTM,
     Activation,
-    Bounds,
-    Classes,
-    ColumnStep,
-    Composite,
     Conv2D,
     Dense,
     Dropout,
@@ -33,19 +29,14 @@ from framework import (
     Flatten,
     Heads,
     Impute,
-    Input,
     Join,
     Layer,
-    Levels,
-    Log,
     MaxPool,
     MeanSquaredError,
-    MinMax,
     Model,
     Neuron,
     OneHot,
     Preprocess,
-    Quantiles,
     ReLU,
     Residual,
     Sequential,
@@ -59,6 +50,8 @@ from framework import (
     export_onnx,
     export_python,
 )
+from framework.models import Composite, Input
+from framework.preprocessing import Bounds, Classes, ColumnStep, Levels, Log, MinMax, QuantileTransform
 
 
 class Mixed(Composite):
@@ -417,8 +410,8 @@ STEPS = [
     Bounds(low=-0.1, high=0.2),
     MinMax(),
     Log(unit=2.0),
-    Quantiles(8),
-    Quantiles(8, to="normal"),
+    QuantileTransform(8),
+    QuantileTransform(8, to="normal"),
     Cube(),
 ]
 
@@ -464,7 +457,7 @@ def test_classify_gives_the_classes_of_the_target(levels, tmp_path):
 
 
 def test_rows_are_computed_in_the_blocks_of_predict(tmp_path):
-    model, rows = of_one_target([Quantiles(8)], [MinMax()], [1.0, 2.5, 7.0])
+    model, rows = of_one_target([QuantileTransform(8)], [MinMax()], [1.0, 2.5, 7.0])
     many = pd.concat([rows] * 90, ignore_index=True)
     require_same_bits(predict_of(model, tmp_path)(many), model.predict(many))
 

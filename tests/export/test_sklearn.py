@@ -12,7 +12,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from framework import Component, HalfSquaredError, SettingsError, SGDOptimizer, Trainer, from_sklearn
+from framework import Component, HalfSquaredError, SettingsError, SGDOptimizer, Trainer
+from framework.export import from_sklearn
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3.0, 2.0, size=(60, 3))

@@ -11,34 +11,25 @@ from oracles import SAVED_BY_PYTORCH, stored
 from framework import (
     GRU,
     LSTM,
-    RBF,
     BatchNorm,
-    Bidirectional,
-    Bilinear,
     CheckpointError,
-    Conv1D,
     Conv2D,
-    ConvTranspose1D,
-    ConvTranspose2D,
     DataError,
     Dense,
     Embedding,
     Flatten,
-    GroupNorm,
     LayerNorm,
     MaxPool,
     MultiHeadAttention,
     Neuron,
     ReLU,
     Residual,
-    RMSNorm,
     Sequential,
     SettingsError,
     SimpleRNN,
-    load_torch,
-    save_torch,
-    to_torch,
 )
+from framework.export import load_torch, save_torch, to_torch
+from framework.models import RBF, Bidirectional, Bilinear, Conv1D, ConvTranspose1D, ConvTranspose2D, GroupNorm, RMSNorm
 
 needs_pytorch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 

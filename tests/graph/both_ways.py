@@ -6,7 +6,7 @@ from types import FunctionType, SimpleNamespace
 import numpy as np
 from oracles import in_float64, jax, jnp, quickly
 
-from framework.emit.numpy import emit
+from framework.backends.numpy import emit
 from framework.graph.gradient import gradients
 from framework.graph.trace import ROWS, trace
 

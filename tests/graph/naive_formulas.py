@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from exact import Real, erfc as exact_erfc
 
-from framework.special import erfc
+from framework.base.special import erfc
 
 LARGEST = 709.782712893384
 

@@ -1,7 +1,7 @@
 """Steps of formulas, each one or two operations of the table, on arrays of the shape (rows, 3, 4).
 
 A new operation gets an entry in this table alone. Every target computes each step as NumPy does: emitted NumPy
-(``emit.test_numpy``), the JAX engine (``emit.test_jax``), kernels (``engines.test_compiled_operations``), ONNX and
+(``backends.test_numpy``), the JAX engine (``backends.test_jax``), kernels (``test_compiled_operations``), ONNX and
 exported Python (``export``). Formulas of random steps have the gradients of JAX (``test_random_formulas``).
 
 A step returns an array of that shape. It takes what it names: arrays a and b of that shape, an axis (1 or 2), and the
@@ -10,7 +10,7 @@ parameters w (4, 4), v (3, 3), c (4,) and s ().
 
 import numpy as np
 
-from framework.special import erf, erfc
+from framework.base.special import erf, erfc
 
 ROWS = -1
 SHAPES = {"x": (ROWS, 3, 4), "y": (ROWS, 3, 4), "w": (4, 4), "v": (3, 3), "c": (4,), "s": ()}

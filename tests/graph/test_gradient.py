@@ -9,14 +9,14 @@ from graph.both_ways import by_graph, by_jax
 from oracles import in_float64, jax, jax_gradients, jnp
 
 from framework import DerivativeError
-from framework.emit.numpy import emit
+from framework.backends.numpy import emit
+from framework.base.special import erf, erfc
 from framework.graph.gradient import derivative, gradients, textbook_derivative
 from framework.graph.graph import Graph
 from framework.graph.node import Node, ordered
 from framework.graph.operations import OPERATIONS, STABLE
 from framework.graph.stable import stabilise
 from framework.graph.trace import ROWS, trace
-from framework.special import erf, erfc
 
 GRID = np.array([-700.0, -50.0, -3.0, -1.0, -0.4, -1e-8, -0.0, 0.0, 1e-8, 0.4, 1.0, 3.0, 50.0, 700.0])
 INSIDE = np.array([-0.9, -0.5, -0.1, 0.2, 0.7])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from framework.emit.numpy import emit
+from framework.backends.numpy import emit
 from framework.graph.lower import lower
 from framework.graph.node import needed
 from framework.graph.trace import ROWS, trace

@@ -5,8 +5,8 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 
-from framework.emit.programs import Program
-from framework.emit.runtime import choose, chosen, masked
+from framework.backends.programs import Program
+from framework.backends.runtime import choose, chosen, masked
 from framework.graph.gradient import derivative
 from framework.graph.node import needed
 

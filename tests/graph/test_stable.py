@@ -10,8 +10,8 @@ from exact import CONTEXT, exact, wrong
 from graph.naive_formulas import ELEMENTS, ORIGINAL, ROWS
 
 from framework import Layer
-from framework.emit.numpy import emit
-from framework.errors import DerivativeError
+from framework.backends.numpy import emit
+from framework.base.errors import DerivativeError
 from framework.graph import operations
 from framework.graph.gradient import gradients
 from framework.graph.node import Node, ordered

@@ -6,7 +6,8 @@ from graph import textbook
 from graph.both_ways import by_graph, by_jax, error, in_jax, made_up
 from graph.textbook import LAYERS
 
-from framework import AdamOptimizer, Layer, MeanSquaredError, Normal, Trainer, check_gradients, load_model, save
+from framework import AdamOptimizer, Layer, MeanSquaredError, Trainer, check_gradients, load_model, save
+from framework.models import Normal
 
 
 def test_the_table_is_as_long_as_it_should_be():

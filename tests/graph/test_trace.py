@@ -9,7 +9,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from framework import DerivativeError, ShapeError
-from framework.emit.numpy import emit
+from framework.backends.numpy import emit
 from framework.graph.loop import loop
 from framework.graph.rows import mixing
 from framework.graph.trace import ROWS, trace

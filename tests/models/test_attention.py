@@ -5,7 +5,8 @@ import pytest
 from layer_pieces import compare
 from oracles import jax, jax_gradients, stored
 
-from framework import MultiHeadAttention, PositionalEncoding, Sequential, SettingsError, ShapeError
+from framework import MultiHeadAttention, Sequential, SettingsError, ShapeError
+from framework.models import PositionalEncoding
 
 NAMES = {
     "weights": "in_proj_weight",

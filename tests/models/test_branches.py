@@ -13,7 +13,6 @@ from framework import (
     Activation,
     BinaryCrossEntropy,
     Component,
-    Conv1D,
     CrossEntropy,
     DataError,
     Dense,
@@ -21,9 +20,7 @@ from framework import (
     Embedding,
     Flatten,
     Heads,
-    Input,
     Join,
-    Losses,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -36,12 +33,14 @@ from framework import (
     Softmax,
     Tanh,
     Trainer,
-    UsageError,
     check_gradients,
     load_model,
     save,
 )
-from framework.trees import take
+from framework.base import UsageError
+from framework.base.trees import take
+from framework.formulas import OutputLosses
+from framework.models import Conv1D, Input
 
 ROWS = 30
 
@@ -76,7 +75,7 @@ def network(dtype="float64"):
     return Sequential(joined(dtype), Dense(units=8, activation=ReLU(), dtype=dtype), heads)
 
 
-LOSSES = Losses(
+LOSSES = OutputLosses(
     price=MeanSquaredError(), late=BinaryCrossEntropy(), kind=CrossEntropy(), weights={"price": 0.3, "kind": 2.0}
 )
 
@@ -225,7 +224,7 @@ def test_a_join_stands_inside_a_head_and_a_residual_inside_a_join():
         two=Sequential(Join(a=Input(2), b=Embedding(2, 1)), Dense(units=2)),
     )
     y = {"one": np.ones(3), "two": np.ones((3, 2))}
-    assert check_gradients(model, Losses(one=MeanSquaredError(), two=MeanSquaredError()), x, y).passed
+    assert check_gradients(model, OutputLosses(one=MeanSquaredError(), two=MeanSquaredError()), x, y).passed
 
 
 def test_heads_that_know_their_inputs_tell_the_others():

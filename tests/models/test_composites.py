@@ -10,7 +10,6 @@ from export_pieces import Shared
 from framework import (
     BatchNorm,
     BinaryCrossEntropy,
-    Composite,
     Dense,
     DerivativeError,
     DivergedError,
@@ -20,7 +19,6 @@ from framework import (
     HalfSquaredError,
     Heads,
     Layer,
-    Losses,
     Model,
     ReLU,
     Reshape,
@@ -30,12 +28,13 @@ from framework import (
     SGDOptimizer,
     ShapeError,
     Sigmoid,
-    Step,
     Tanh,
     Trainer,
-    UsageError,
     check_gradients,
 )
+from framework.base import UsageError
+from framework.formulas import OutputLosses, Step
+from framework.models import Composite
 
 X = np.cos(np.arange(1.0, 13.0)).reshape(6, 2)
 TRAINER = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.3), epochs=200, batch_size=3)
@@ -482,7 +481,7 @@ class ByHand(Shared):
 
 def test_buffers_of_a_child_that_python_runs_move_once_in_a_step_by_hand():
     y = {"price": X, "late": (X > 0).astype(float)}
-    loss = Losses(price=HalfSquaredError(), late=BinaryCrossEntropy())
+    loss = OutputLosses(price=HalfSquaredError(), late=BinaryCrossEntropy())
     buffers = []
     for first in (BatchNorm(2), ByHand(body=BatchNorm(2))):
         model = Sequential(first, Heads(price=Dense(2, 2, seed=1), late=Dense(2, 2, Sigmoid(), seed=2)))

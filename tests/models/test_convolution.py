@@ -5,20 +5,8 @@ import pytest
 from layer_pieces import compare, require_close, settings_of
 from oracles import jax, jax_gradients, jnp, stored
 
-from framework import (
-    Conv1D,
-    Conv2D,
-    ConvTranspose1D,
-    ConvTranspose2D,
-    GlobalAverage,
-    LayerNorm,
-    Permute,
-    Reshape,
-    RMSNorm,
-    Sequential,
-    SettingsError,
-    ShapeError,
-)
+from framework import Conv2D, GlobalAverage, LayerNorm, Reshape, Sequential, SettingsError, ShapeError
+from framework.models import Conv1D, ConvTranspose1D, ConvTranspose2D, Permute, RMSNorm
 
 KERNELS = {"conv1d": (Conv1D, 3), "conv2d": (Conv2D, (3, 2))}
 

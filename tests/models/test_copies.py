@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from framework import Dense, HalfSquaredError, Neuron, Sequential, SGDOptimizer, Tanh, Trainer, UsageError
+from framework import Dense, HalfSquaredError, Neuron, Sequential, SGDOptimizer, Tanh, Trainer
+from framework.base import UsageError
 
 X, Y = np.random.default_rng(0).normal(size=(5, 3)), np.zeros((5, 2))
 COPIES = {

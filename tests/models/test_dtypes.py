@@ -15,7 +15,6 @@ from framework import (
     Flatten,
     HalfSquaredError,
     Heads,
-    Input,
     Join,
     Layer,
     Model,
@@ -30,6 +29,7 @@ from framework import (
     Tanh,
     Trainer,
 )
+from framework.models import Input
 from framework.models.composite import Composite
 
 X = np.random.default_rng(3).normal(size=(6, 4))

@@ -10,12 +10,9 @@ from framework import (
     CrossEntropy,
     Dense,
     Embedding,
-    Ensemble,
     Heads,
     Identity,
-    Input,
     Join,
-    Losses,
     MeanSquaredError,
     Neuron,
     ReLU,
@@ -26,10 +23,12 @@ from framework import (
     Sigmoid,
     Softmax,
     Trainer,
-    UsageError,
     load_model,
     save,
 )
+from framework.base import UsageError
+from framework.formulas import OutputLosses
+from framework.models import Ensemble, Input
 
 
 def network(seed, units=1, end=None, dtype="float64"):
@@ -59,7 +58,7 @@ def test_members_may_have_several_inputs_and_several_outputs():
     ensemble = Ensemble(*members)
     for name, prediction in ensemble.predict(x).items():
         np.testing.assert_allclose(prediction, np.mean([output[name] for output in outputs], axis=0), rtol=1e-14)
-    losses = Losses(price=MeanSquaredError(), kind=CrossEntropy())
+    losses = OutputLosses(price=MeanSquaredError(), kind=CrossEntropy())
     trainer = Trainer(loss=losses, optimizer=SGDOptimizer(learning_rate=0.1))
     assert trainer.evaluate(ensemble, (x, {"price": np.ones(6), "kind": np.arange(6) % 3}))["loss"] > 0
 

@@ -15,7 +15,6 @@ from framework import (
     BatchNorm,
     BinaryCrossEntropy,
     Component,
-    Composite,
     CrossEntropy,
     DataError,
     Dense,
@@ -37,13 +36,14 @@ from framework import (
     Softmax,
     Tanh,
     Trainer,
-    UsageError,
     check_gradients,
     load,
     save,
     show,
 )
-from framework.datasets import load_digits
+from framework.base import UsageError
+from framework.data import load_digits
+from framework.models import Composite
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 4))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from framework import (
-    Composite,
     DataError,
     Dense,
     DerivativeError,
@@ -16,7 +15,6 @@ from framework import (
     HalfSquaredError,
     Layer,
     Model,
-    Normal,
     Residual,
     Sequential,
     SettingsError,
@@ -25,6 +23,7 @@ from framework import (
     Trainer,
     check_gradients,
 )
+from framework.models import Composite, Normal
 from framework.testing import check_component
 
 ROWS, CITIES, SHOPS = 12, 5, 3

@@ -3,10 +3,10 @@ import pytest
 from oracles import stored
 
 from framework import Dense, Neuron
-from framework.errors import SettingsError
+from framework.base.errors import SettingsError
+from framework.base.random_streams import random_generator
+from framework.base.settings.component import Component
 from framework.models.initializers import LeCun, Normal, Orthogonal
-from framework.random_streams import random_generator
-from framework.settings.component import Component
 
 SHAPES = [(300, 200), (50, 900), (4000,), (5, 6, 700)]
 SQUARE_TALL_WIDE = [(6, 6), (9, 4), (4, 9), (2, 3, 5), (7,), (1, 1), ()]

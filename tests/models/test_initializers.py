@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from oracles import stored
 
-from framework import Constant, Dense, Glorot, He, Initializer, Neuron, SettingsError, Uniform, Zeros, random_generator
+from framework import Dense, Neuron, SettingsError, random_generator
+from framework.models import Constant, Glorot, He, Initializer, Uniform, Zeros
 from framework.models.initializers import fans
 
 SHAPES = [(300, 200), (50, 900), (4000,), (5, 6, 700)]

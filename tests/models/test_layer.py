@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from framework import (
-    Constant,
     Dense,
     HalfSquaredError,
     Layer,
@@ -13,9 +12,10 @@ from framework import (
     SettingsError,
     SGDOptimizer,
     Trainer,
-    UsageError,
     random_generator,
 )
+from framework.base import UsageError
+from framework.models import Constant
 
 
 class Scale(Layer):

@@ -9,7 +9,6 @@ import pytest
 from framework import (
     BatchNorm,
     Component,
-    Conv1D,
     DataError,
     Dense,
     DivergedError,
@@ -17,7 +16,6 @@ from framework import (
     Embedding,
     Flatten,
     FrameworkError,
-    GroupNorm,
     HalfSquaredError,
     LayerNorm,
     ReLU,
@@ -30,8 +28,9 @@ from framework import (
     Softmax,
     Tanh,
     Trainer,
-    UsageError,
 )
+from framework.base import UsageError
+from framework.models import Conv1D, GroupNorm
 
 X = np.random.default_rng(2).normal(1.0, 2.0, (7, 4))
 KEY = (3, 1, 4)

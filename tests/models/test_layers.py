@@ -15,19 +15,17 @@ from framework import (
     Dropout,
     Embedding,
     Flatten,
-    GroupNorm,
     LayerNorm,
     MaxPool,
     MeanSquaredError,
-    PositionalEncoding,
     Residual,
-    RMSNorm,
     Sequential,
     SettingsError,
     Sigmoid,
     Tanh,
 )
-from framework.gradients import check_gradients
+from framework.models import GroupNorm, PositionalEncoding, RMSNorm
+from framework.training.gradients import check_gradients
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(1.0, 2.0, (7, 4))

@@ -13,7 +13,6 @@ from framework import (
     LayerNorm,
     MaxPool,
     MultiHeadAttention,
-    PositionalEncoding,
     ReLU,
     Reshape,
     Residual,
@@ -22,7 +21,8 @@ from framework import (
     Tanh,
     Trainer,
 )
-from framework.datasets import load_digits
+from framework.data import load_digits
+from framework.models import PositionalEncoding
 
 
 def lenet():

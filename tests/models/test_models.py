@@ -9,7 +9,6 @@ import pytest
 from framework import (
     Activation,
     Dense,
-    DtypeError,
     HalfSquaredError,
     Layer,
     Loss,
@@ -22,8 +21,8 @@ from framework import (
     Sigmoid,
     Softmax,
     Tanh,
-    UsageError,
 )
+from framework.base import DtypeError, UsageError
 
 X = np.random.default_rng(0).normal(size=(6, 3))
 

@@ -16,11 +16,9 @@ from framework import (
     Embedding,
     Flatten,
     Heads,
-    Input,
     Join,
     Layer,
     LayerNorm,
-    Losses,
     MaxPool,
     MeanSquaredError,
     Reshape,
@@ -33,9 +31,11 @@ from framework import (
     Trainer,
     export_python,
     load_model,
-    plots,
     save,
 )
+from framework.formulas import OutputLosses
+from framework.models import Input
+from framework.views import plots
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 6, 4))
@@ -134,7 +134,7 @@ def test_heads_may_work_on_other_axes_of_what_they_are_given():
 
     model = Sequential(Dense(units=3), heads(None, None))
     y = {"step": np.ones((8, 6, 1)), "row": np.ones((8, 2))}
-    losses = Losses(step=MeanSquaredError(), row=MeanSquaredError())
+    losses = OutputLosses(step=MeanSquaredError(), row=MeanSquaredError())
     TRAINER.replace(loss=losses).fit(model, (X, y))
     for twin in (model.copy(), pickle.loads(pickle.dumps(model)), Sequential(Dense(4, 3), heads(3, 18))):
         assert {name: part.shape for name, part in twin(X).items()} == {"step": (8, 6, 1), "row": (8, 2)}

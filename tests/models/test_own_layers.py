@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 
 from framework import (
-    Constant,
     Dense,
     DerivativeError,
     DivergedError,
     GlobalAverage,
-    Glorot,
-    Initializer,
     Layer,
     MeanSquaredError,
-    Permute,
     ReLU,
     Residual,
     Sequential,
@@ -28,8 +24,9 @@ from framework import (
     check_gradients,
     show,
 )
+from framework.base.shapes import fits, narrowed
 from framework.graph.loop import loop
-from framework.shapes import fits, narrowed
+from framework.models import Constant, Glorot, Initializer, Permute
 
 X = np.random.default_rng(0).normal(size=(6, 5, 4))
 

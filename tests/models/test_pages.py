@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from notebook_pieces import text_of
 
-from framework import Dense, Embedding, Heads, Input, Join, Layer, Neuron, ReLU, Sequential, Sigmoid, Softmax
+from framework import Dense, Embedding, Heads, Join, Layer, Neuron, ReLU, Sequential, Sigmoid, Softmax
+from framework.models import Input
 
 
 def test_every_part_of_a_model_of_several_inputs_and_outputs_has_a_row():

@@ -7,20 +7,15 @@ import pytest
 from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
-    Classes,
     Dense,
-    Drop,
     Embedding,
     Impute,
     Join,
-    Levels,
     MeanSquaredError,
     Neuron,
     OneHot,
-    PeriodicEmbedding,
     Preprocess,
     ReLU,
-    RobustScale,
     Sequential,
     SettingsError,
     ShapeError,
@@ -32,7 +27,9 @@ from framework import (
     on,
     save,
 )
-from framework.gradients import check_gradients
+from framework.models import PeriodicEmbedding
+from framework.preprocessing import Classes, Drop, Levels, RobustScale
+from framework.training.gradients import check_gradients
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4))

@@ -6,7 +6,6 @@ from layer_pieces import compare, require_close, settings_of
 from oracles import jax, jax_gradients, stored
 
 from framework import (
-    AveragePool,
     Dense,
     Flatten,
     GlobalAverage,
@@ -18,6 +17,7 @@ from framework import (
     ShapeError,
     Trainer,
 )
+from framework.models import AveragePool
 
 POOLS = {"max_pool2d": MaxPool, "avg_pool2d": AveragePool}
 CASES = [(name, case) for name in POOLS for case in stored(name) if case.startswith("kernel")]

@@ -5,7 +5,8 @@ import pytest
 from layer_pieces import compare, filled
 from oracles import jax, jax_gradients, stored
 
-from framework import RBF, Bilinear, Sequential, SettingsError, ShapeError
+from framework import Sequential, SettingsError, ShapeError
+from framework.models import RBF, Bilinear
 
 
 @pytest.mark.parametrize("case", stored("bilinear"))

@@ -9,28 +9,18 @@ from layer_pieces import Gated, LastStep, Longer
 
 from framework import (
     GRU,
-    RBF,
-    AveragePool,
     BatchNorm,
-    Bidirectional,
-    Conv1D,
     Conv2D,
-    ConvTranspose1D,
-    ConvTranspose2D,
     Dense,
     Dropout,
     Flatten,
     GlobalAverage,
-    GroupNorm,
     LayerNorm,
     MaxPool,
     MeanSquaredError,
     MultiHeadAttention,
-    Permute,
-    PositionalEncoding,
     Reshape,
     Residual,
-    RMSNorm,
     Sequential,
     SGDOptimizer,
     Softmax,
@@ -38,6 +28,18 @@ from framework import (
     Trainer,
     load_model,
     save,
+)
+from framework.models import (
+    RBF,
+    AveragePool,
+    Bidirectional,
+    Conv1D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    GroupNorm,
+    Permute,
+    PositionalEncoding,
+    RMSNorm,
 )
 
 # (the numbers of axes that a layer takes, the layer given a sample's shape)

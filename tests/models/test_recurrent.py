@@ -5,21 +5,11 @@ import pytest
 from layer_pieces import compare, require_close
 from oracles import jax_gradients, jnp, stored
 
-from framework import (
-    GRU,
-    LSTM,
-    Bidirectional,
-    CrossEntropy,
-    Dense,
-    Sequential,
-    SettingsError,
-    ShapeError,
-    SimpleRNN,
-    Softmax,
-    UsageError,
-)
-from framework.emit.step import StepProgram
+from framework import GRU, LSTM, CrossEntropy, Dense, Sequential, SettingsError, ShapeError, SimpleRNN, Softmax
+from framework.backends.step import StepProgram
+from framework.base import UsageError
 from framework.graph.step import StepGraph
+from framework.models import Bidirectional
 
 LAYERS = {"rnn": SimpleRNN, "gru": GRU, "lstm": LSTM}
 EACH = pytest.mark.parametrize("cls", LAYERS.values(), ids=LAYERS)

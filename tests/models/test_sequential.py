@@ -9,7 +9,6 @@ import pytest
 from framework import (
     Accuracy,
     Dense,
-    Initializer,
     Layer,
     MeanSquaredError,
     Neuron,
@@ -25,6 +24,7 @@ from framework import (
     random_generator,
     save,
 )
+from framework.models import Initializer
 from framework.models.initializers import Glorot
 
 

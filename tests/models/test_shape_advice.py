@@ -5,25 +5,9 @@ import re
 import numpy as np
 import pytest
 
-import framework
-from framework import (
-    GRU,
-    BatchNorm,
-    Bidirectional,
-    Conv1D,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    Neuron,
-    Permute,
-    PositionalEncoding,
-    Reshape,
-    RMSNorm,
-    Sequential,
-    ShapeError,
-)
+from framework import GRU, BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, Neuron, Reshape, Sequential, ShapeError
+from framework.base.lazy import import_public
+from framework.models import Bidirectional, Conv1D, Permute, PositionalEncoding, RMSNorm
 
 
 class Grid(Layer):
@@ -66,7 +50,7 @@ def test_the_advised_layer_makes_the_samples_fit(layer, shape, advice, gives):
     assert text.endswith(f"; put {advice} before {type(layer).__name__}")
     name, arguments = re.fullmatch(r"(\w+)\((.*)\)", advice).groups()
     axes = tuple(int(number) for number in re.findall(r"-?\d+", arguments))
-    adapter = getattr(framework, name)(*[axes] * bool(axes))
+    adapter = import_public(name)(*[axes] * bool(axes))
     model = Sequential(adapter, layer.replace())
     model.settle(shape)
     assert model.predict(np.ones((2, *shape))).shape == (2, *gives)

@@ -11,7 +11,6 @@ from framework import (
     Flatten,
     MeanSquaredError,
     Model,
-    Permute,
     Reshape,
     Sequential,
     SettingsError,
@@ -20,6 +19,7 @@ from framework import (
     Tanh,
     Trainer,
 )
+from framework.models import Permute
 
 X = np.random.default_rng(0).normal(size=(7, 2, 3, 4))
 LAYERS = {

@@ -12,17 +12,14 @@ from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
     Component,
-    Composite,
     DataError,
     Dense,
     DerivativeError,
     DivergedError,
-    DtypeError,
     Embedding,
     HalfSquaredError,
     Layer,
     MeanAbsoluteError,
-    Normal,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -38,8 +35,10 @@ from framework import (
     split,
     verify_resume,
 )
+from framework.base import DtypeError
+from framework.base.trees import map_leaves
+from framework.models import Composite, Normal
 from framework.testing import check_component
-from framework.trees import map_leaves
 
 CITIES, NUMBERS = 5, 3
 

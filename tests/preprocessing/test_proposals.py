@@ -6,9 +6,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-import framework
-from framework import Clip, Impute, Preprocess, Standardize
-from framework.datasets import load_digits
+from framework import Impute, Preprocess, Standardize
+from framework.base.lazy import import_all
+from framework.data import load_digits
+from framework.preprocessing import Clip
 from framework.preprocessing.proposing import code, propose, rules
 
 RNG = np.random.default_rng(0)
@@ -72,7 +73,7 @@ def test_the_proposal_runs_as_code_and_fits_the_data(library):
     )
     table = library(table.drop(columns=["lists", "nothing"]))
     recipe = Preprocess.of(table, target="late")
-    assert eval(str(recipe), vars(framework)) == recipe
+    assert eval(str(recipe), import_all()) == recipe
     fitted = recipe.fit((table, "late"))
     assert np.isfinite(fitted.transform(table)).all()
     assert fitted.classes == {"late": ("no", "yes")}

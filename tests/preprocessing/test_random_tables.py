@@ -9,17 +9,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from framework import (
-    DataError,
-    FittedPreprocess,
-    FrameworkError,
-    Impute,
-    Levels,
-    MinMax,
-    OneHot,
-    Preprocess,
-    Quantiles,
-)
+from framework import DataError, FrameworkError, Impute, OneHot, Preprocess
+from framework.preprocessing import FittedPreprocess, Levels, MinMax, QuantileTransform
 
 VALUES = {
     "integer": st.integers(-(2**40), 2**40),
@@ -93,7 +84,7 @@ def test_a_later_table_is_transformed_or_refused_but_never_breaks(columns, later
         assert np.isfinite(x).all()
 
 
-@pytest.mark.parametrize("step", [MinMax(), Quantiles(10)], ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize("step", [MinMax(), QuantileTransform(10)], ids=lambda step: type(step).__name__)
 @settings(max_examples=25)
 @given(values=st.lists(st.floats(-1e300, 1e300) | st.none(), min_size=1, max_size=30))
 def test_what_lies_in_a_range_stays_in_it_and_keeps_its_order(step, values):

@@ -10,17 +10,13 @@ import pytest
 from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
-    Classes,
     CrossEntropy,
     DataError,
     Dense,
     Embedding,
     Heads,
     Impute,
-    Input,
     Join,
-    Levels,
-    Losses,
     MeanSquaredError,
     Neuron,
     OneHot,
@@ -36,6 +32,9 @@ from framework import (
     load_model,
     save,
 )
+from framework.formulas import OutputLosses
+from framework.models import Input
+from framework.preprocessing import Classes, Levels
 
 RNG = np.random.default_rng(0)
 ROWS = 300
@@ -114,7 +113,7 @@ def test_several_targets_have_a_head_and_a_loss_each():
     columns = {"city": [OneHot()], "age": [Impute(), Standardize()]}
     recipe = Preprocess(columns=columns, target={"late": [Classes()], "price": [Standardize()]})
     model = Sequential(Dense(units=8, activation=ReLU()), Heads(late=Neuron(8, Sigmoid()), price=Neuron(8)))
-    loss = Losses(late=BinaryCrossEntropy(), price=MeanSquaredError())
+    loss = OutputLosses(late=BinaryCrossEntropy(), price=MeanSquaredError())
     trainer = TRAINER.replace(loss=loss, preprocess=recipe)
     data = (TABLE[["city", "age", "price", "late"]], ["price", "late"])
     trainer.fit(model, data, data)
@@ -154,7 +153,7 @@ def test_several_targets_are_proposed_each_by_its_kind():
 def test_a_head_of_another_number_of_classes_is_refused():
     recipe = Preprocess(columns={"age": [Impute()]}, target=[Classes()])
     model = Heads(late=Neuron(2, Sigmoid()), size=Dense(2, 2, Softmax()))
-    trainer = TRAINER.replace(loss=Losses(late=BinaryCrossEntropy(), size=CrossEntropy()), preprocess=recipe)
+    trainer = TRAINER.replace(loss=OutputLosses(late=BinaryCrossEntropy(), size=CrossEntropy()), preprocess=recipe)
     with pytest.raises(ShapeError, match="target 'size' has 3 classes, and the model gives 2 numbers"):
         trainer.fit(model, (TABLE[["age", "late", "size"]], ["late", "size"]))
 

@@ -11,28 +11,25 @@ from framework import (
     CSV,
     AdamOptimizer,
     BinaryCrossEntropy,
-    Classes,
-    Dates,
     Dense,
     Impute,
-    Log,
     Neuron,
     OneHot,
     Parquet,
     Preprocess,
-    Quantiles,
     ReLU,
     Sequential,
     Sigmoid,
     Standardize,
     Trainer,
 )
+from framework.preprocessing import Classes, Dates, Log, QuantileTransform
 
 ROWS = 70_000  # more than a block
 RECIPE = Preprocess(
     columns={
         "age": [Impute("median"), Standardize()],
-        "pay": [Log(), Quantiles(50, to="normal")],
+        "pay": [Log(), QuantileTransform(50, to="normal")],
         "city": [OneHot(20)],
         "when": [Dates(), Standardize()],
         "children": [OneHot()],

@@ -9,26 +9,20 @@ import pytest
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, QuantileTransformer, RobustScaler, StandardScaler
 
-from framework import (
-    CSV,
+from framework import CSV, DataError, Impute, OneHot, Preprocess, SettingsError, Standardize
+from framework.preprocessing import (
     Bounds,
     Classes,
     Clip,
     ColumnStep,
-    DataError,
     Dates,
     Drop,
-    Impute,
     Levels,
     Log,
     MinMax,
-    OneHot,
-    Preprocess,
-    Quantiles,
+    QuantileTransform,
     RobustScale,
-    SettingsError,
     SmoothClip,
-    Standardize,
 )
 from framework.preprocessing.numbers import date_part
 
@@ -51,8 +45,8 @@ SCALERS = {
     "standardize": (Standardize(), StandardScaler()),
     "minmax": (MinMax(), MinMaxScaler()),
     "robust": (RobustScale(), RobustScaler()),
-    "uniform": (Quantiles(100), QuantileTransformer(n_quantiles=101)),
-    "normal": (Quantiles(100, to="normal"), QuantileTransformer(n_quantiles=101, output_distribution="normal")),
+    "uniform": (QuantileTransform(100), QuantileTransformer(n_quantiles=101)),
+    "normal": (QuantileTransform(100, to="normal"), QuantileTransformer(n_quantiles=101, output_distribution="normal")),
 }
 
 
@@ -86,10 +80,10 @@ def test_no_flag_is_added_where_the_training_rows_miss_nothing():
 CHAINS = {
     "impute, standardize": (Impute("median", flag=False), Standardize()),
     "impute, log, standardize": (Impute("mean", flag=False), Log(unit=2.0), Standardize()),
-    "impute, quantiles": (Impute(3.0, flag=False), Quantiles(20)),
+    "impute, quantiles": (Impute(3.0, flag=False), QuantileTransform(20)),
     "log, minmax": (Impute("median", flag=False), Log(), MinMax()),
     "standardize, minmax": (Impute("median", flag=False), Standardize(), MinMax()),
-    "quantiles, standardize": (Impute("median", flag=False), Quantiles(20, to="normal"), Standardize()),
+    "quantiles, standardize": (Impute("median", flag=False), QuantileTransform(20, to="normal"), Standardize()),
     "impute, levels": (Impute(3.0, flag=False), OneHot(5)),
 }
 
@@ -244,12 +238,16 @@ def test_columns_without_steps_are_numbers_as_they_are_and_dropped_ones_are_gone
     assert recipe.transform(table[["b", "a"]]).tolist() == [[1, 1], [2, 0]]
 
 
-@pytest.mark.parametrize("step", [Standardize(), MinMax(), Log(unit=0.5), Quantiles(50), Quantiles(50, to="normal")])
+@pytest.mark.parametrize(
+    "step", [Standardize(), MinMax(), Log(unit=0.5), QuantileTransform(50), QuantileTransform(50, to="normal")]
+)
 def test_a_target_comes_back_in_its_unit(step):
     values = np.unique(NUMBERS)
     recipe = Preprocess(columns={"x": []}, target=[step]).fit((pd.DataFrame({"x": values}), values))
     y = recipe.transform_target(values)
-    np.testing.assert_allclose(recipe.inverse(y), values, rtol=1e-6, atol=0.2 if isinstance(step, Quantiles) else 1e-9)
+    np.testing.assert_allclose(
+        recipe.inverse(y), values, rtol=1e-6, atol=0.2 if isinstance(step, QuantileTransform) else 1e-9
+    )
 
 
 def test_several_targets_come_back_each_in_its_unit():
@@ -486,7 +484,7 @@ def test_a_target_takes_no_step_that_cannot_be_undone(step):
         (lambda: Classes([1, True, 3]), "'levels' must hold text, numbers or booleans alone; got"),
         (lambda: Dates(["month", "month"]), "must name different parts"),
         (lambda: Dates(["moon"]), "'parts"),
-        (lambda: Quantiles(values=[[1.0]]), "must hold 2 or more rising numbers"),
+        (lambda: QuantileTransform(values=[[1.0]]), "must hold 2 or more rising numbers"),
         (lambda: OneHot(0), "'n'"),
         (lambda: RobustScale(center=1.0, factor=-1.0), "give 'center' and a 'factor' from 0"),
         (lambda: Bounds(low=1.0, high=0.0), "give 'low' and a 'high' that is not smaller"),

@@ -15,29 +15,23 @@ from framework import (
     Accuracy,
     AdamOptimizer,
     BinaryCrossEntropy,
-    Bounds,
-    Classes,
     DataError,
-    DataParallel,
     Dense,
     Heads,
-    Log,
-    Losses,
     MeanAbsoluteError,
     MeanSquaredError,
     Metric,
-    MinMax,
     Neuron,
-    OutputMetric,
     Preprocess,
-    Quantiles,
-    RootMeanSquaredError,
     Sequential,
     SGDOptimizer,
     Sigmoid,
     Standardize,
     Trainer,
 )
+from framework.formulas import OutputLosses, OutputMetric, RootMeanSquaredError
+from framework.preprocessing import Bounds, Classes, Log, MinMax, QuantileTransform
+from framework.training import DataParallel
 
 RNG = np.random.default_rng(0)
 ROWS = 120
@@ -87,7 +81,7 @@ def test_bounds_hold_predictions_and_leave_targets_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "steps", [[Standardize()], [Log(), Standardize()], [MinMax()], [Quantiles(119)], [Bounds(), Log()]], ids=str
+    "steps", [[Standardize()], [Log(), Standardize()], [MinMax()], [QuantileTransform(119)], [Bounds(), Log()]], ids=str
 )
 def test_metrics_are_scikit_learns_of_the_predictions(steps):
     trainer = STILL.replace(preprocess=recipe(*steps), metrics=[*METRICS, Metric.of(median_error)])
@@ -143,7 +137,7 @@ def test_weights_count_and_a_dataset_gives_the_figures_of_arrays():
 def test_of_several_targets_each_has_its_unit_and_classes_stay():
     target = recipe(Log(), Standardize(), late=[Classes()])
     metrics = [*(OutputMetric("price", metric) for metric in METRICS), OutputMetric("late", Accuracy())]
-    loss = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy())
+    loss = OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy())
     trainer = STILL.replace(preprocess=target, metrics=metrics, loss=loss)
     model, data = Sequential(Heads(price=Neuron(), late=Neuron(activation=Sigmoid()))), (TABLE, ["price", "late"])
     row = trainer.fit(model, data, data).history[-1]

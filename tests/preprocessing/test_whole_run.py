@@ -14,22 +14,17 @@ from framework import (
     AdamOptimizer,
     BinaryCrossEntropy,
     CheckpointError,
-    Classes,
     CrossEntropy,
     DataError,
     Dense,
-    Drop,
     Embedding,
     Impute,
     Join,
-    Levels,
-    Log,
     MeanSquaredError,
     Neuron,
     OneHot,
     Preprocess,
     ReLU,
-    ResumeWarning,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -42,8 +37,10 @@ from framework import (
     on,
     save,
 )
-from framework.checkpoint.file import decode
+from framework.base import ResumeWarning
 from framework.experiments.predictions import columns_of
+from framework.preprocessing import Classes, Drop, Levels, Log
+from framework.training.checkpoint.file import decode
 
 RNG = np.random.default_rng(0)
 ROWS = 300

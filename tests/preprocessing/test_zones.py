@@ -8,7 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from framework import CSV, DataError, Dates, FittedPreprocess, Preprocess
+from framework import CSV, DataError, Preprocess
+from framework.preprocessing import Dates, FittedPreprocess
 
 RECIPE = Preprocess(columns={"when": [Dates(["hour", "day"], cyclic=False)]})
 NAIVE = pd.DataFrame({"when": pd.to_datetime(["2020-07-01 08:00", "2020-12-24 23:30", None])})

@@ -1,4 +1,4 @@
-"""Losses of each value on a grid from 0 to the largest numbers, those of either dtype; computed in float64.
+"""OutputLosses of each value on a grid from 0 to the largest numbers, those of either dtype; computed in float64.
 
 Where PyTorch's own function loses digits or overflows, its elementary functions are put together anew.
 """

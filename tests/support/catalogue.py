@@ -3,9 +3,9 @@
 import ast
 import inspect
 
-import framework
 from framework import Component, Layer
-from framework.callbacks.base import FunctionCallback
+from framework.base.lazy import families, import_all, import_public
+from framework.training.callbacks.base import FunctionCallback
 
 ABSTRACT = (Component, Layer)
 """Classes that are not complete, although they have no abstract method."""
@@ -13,7 +13,7 @@ ABSTRACT = (Component, Layer)
 
 def catalogue(*bases):
     """Return every class of these bases that can be made."""
-    classes = [getattr(framework, name) for name in framework.__all__]
+    classes = [import_public(name) for name in families()]
     classes = [cls for cls in classes if inspect.isclass(cls) and issubclass(cls, bases or Component)]
     return [cls for cls in classes if not inspect.isabstract(cls) and cls not in (*ABSTRACT, FunctionCallback)]
 
@@ -27,5 +27,5 @@ def example(cls):
     code = "\n".join(line.strip()[4:] for line in lines if line.strip().startswith((">>> ", "... ")))
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == cls.__name__:
-            return eval(ast.unparse(node), vars(framework))
+            return eval(ast.unparse(node), import_all())
     raise AssertionError(f"the example of {cls.__name__} does not make one")

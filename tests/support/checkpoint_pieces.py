@@ -23,13 +23,13 @@ from framework import (
     Sequential,
     Sigmoid,
     Trainer,
-    UsageError,
     describe,
     load,
     load_model,
     save,
 )
-from framework.checkpoint.file import VERSION, decode
+from framework.base import UsageError
+from framework.training.checkpoint.file import VERSION, decode
 
 DATA = np.random.default_rng(0).normal(size=(11, 2)), np.arange(11) % 2
 

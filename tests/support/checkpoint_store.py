@@ -16,7 +16,7 @@ from framework import (
     Trainer,
     save,
 )
-from framework.checkpoint.file import VERSION
+from framework.training.checkpoint.file import VERSION
 
 X = np.linspace(-1.0, 1.0, 24).reshape(12, 2)
 Y = X.sum(axis=1, keepdims=True) ** 2
@@ -40,4 +40,7 @@ def stored_run() -> Run:
 
 
 if __name__ == "__main__":
-    save(stored_run(), Path(__file__).parents[1] / "checkpoint" / "versions" / f"version_{VERSION}.safetensors")
+    save(
+        stored_run(),
+        Path(__file__).parents[1] / "training" / "checkpoint" / "versions" / f"version_{VERSION}.safetensors",
+    )

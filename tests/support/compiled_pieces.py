@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from framework import BinaryCrossEntropy, Dense, Neuron, Regularizer, Sequential, SGDOptimizer, Sigmoid, Tanh, Trainer
+from framework import BinaryCrossEntropy, Dense, Neuron, Sequential, SGDOptimizer, Sigmoid, Tanh, Trainer
+from framework.models import Regularizer
 from framework.training.verification import differences
 
 RNG = np.random.default_rng(0)

@@ -41,7 +41,7 @@ def apply(addition, folder):
 
 
 def export(name, path, folder):
-    """Import a class in ``framework/__init__.pyi``."""
-    exports = Path(folder, "framework", "__init__.pyi")
+    """Import a class in the stub of its family."""
+    exports = Path(folder, *path.split("/")[:2], "__init__.pyi")
     line = f"from {path.removesuffix('.py').replace('/', '.')} import {name} as {name}\n"
     exports.write_text(exports.read_text(encoding="utf-8") + line, encoding="utf-8")

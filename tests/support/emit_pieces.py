@@ -6,9 +6,9 @@ import numpy as np
 from graph import random_formulas
 from numpy.lib.stride_tricks import sliding_window_view
 
+from framework.base.special import erf, erfc
 from framework.graph.operations import OPERATIONS
 from framework.graph.trace import ROWS, trace
-from framework.special import erf, erfc
 
 ELEMENTWISE = sorted(name for name, row in OPERATIONS.items() if row.elementwise and row.lowered is None)
 

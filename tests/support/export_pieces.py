@@ -3,32 +3,22 @@
 import numpy as np
 import pytest
 from catalogue import catalogue, example
-from derivatives.own_formulas import activation
-from derivatives.right_formulas import DERIVED, ROW_ACTIVATIONS
+from formulas.derivatives.own_formulas import activation
+from formulas.derivatives.right_formulas import DERIVED, ROW_ACTIVATIONS
 from graph.random_formulas import STEPS, run_step
 
 from framework import (
     GRU,
     LSTM,
-    RBF,
     Activation,
-    AveragePool,
     BatchNorm,
-    Bidirectional,
-    Bilinear,
-    Composite,
-    Conv1D,
     Conv2D,
-    ConvTranspose1D,
-    ConvTranspose2D,
     Dense,
     Dropout,
     Embedding,
     Flatten,
     GlobalAverage,
-    GroupNorm,
     Heads,
-    Input,
     Join,
     Layer,
     LayerNorm,
@@ -36,19 +26,31 @@ from framework import (
     Model,
     MultiHeadAttention,
     Neuron,
-    PeriodicEmbedding,
-    Permute,
-    PositionalEncoding,
     ReLU,
     Reshape,
     Residual,
-    RMSNorm,
     Sequential,
     Sigmoid,
     SimpleRNN,
     Softmax,
     Tanh,
     loop,
+)
+from framework.models import (
+    RBF,
+    AveragePool,
+    Bidirectional,
+    Bilinear,
+    Composite,
+    Conv1D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    GroupNorm,
+    Input,
+    PeriodicEmbedding,
+    Permute,
+    PositionalEncoding,
+    RMSNorm,
 )
 from framework.models.composite import ActivationLayer
 

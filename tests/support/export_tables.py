@@ -4,30 +4,32 @@ import numpy as np
 import pandas as pd
 
 from framework import (
+    Dense,
+    Embedding,
+    Heads,
+    Impute,
+    Join,
+    OneHot,
+    Preprocess,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    Standardize,
+)
+from framework.models import Input
+from framework.preprocessing import (
     Bounds,
     Classes,
     Clip,
     ColumnStep,
     Dates,
-    Dense,
     Drop,
-    Embedding,
-    Heads,
-    Impute,
-    Input,
-    Join,
     Levels,
     Log,
     MinMax,
-    OneHot,
-    Preprocess,
-    Quantiles,
+    QuantileTransform,
     RobustScale,
-    Sequential,
-    Sigmoid,
     SmoothClip,
-    Softmax,
-    Standardize,
 )
 
 ROWS = 200
@@ -41,8 +43,8 @@ class Root(ColumnStep):
 COLUMNS = {
     "age": [Impute("mean"), Standardize(), Clip(1.5)],
     "income": [Log(unit=100.0), RobustScale(), SmoothClip(0.7)],
-    "score": [Quantiles(20)],
-    "depth": [Impute(0.0, flag=False), Quantiles(16, to="normal"), MinMax()],
+    "score": [QuantileTransform(20)],
+    "depth": [Impute(0.0, flag=False), QuantileTransform(16, to="normal"), MinMax()],
     "size": [Root()],
     "wait": [Impute("median")],
     "city": [OneHot(2)],

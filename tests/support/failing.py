@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from framework import DataParallel, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
-from framework.parallel.mpi import workers
+from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
+from framework.training import DataParallel
+from framework.training.parallel.mpi import workers
 
 SCRIPT = Path(__file__)
 CAUSES = {

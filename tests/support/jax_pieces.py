@@ -5,7 +5,7 @@ import pytest
 from oracles import quick_options
 
 from framework import AdamOptimizer, CrossEntropy, Trainer
-from framework.engines.jax import program
+from framework.training.engines.jax import program
 
 RNG = np.random.default_rng(0)
 

@@ -8,13 +8,13 @@ import pytest
 from plain import runnable
 
 from framework import HalfSquaredError, SGDOptimizer, Trainer
-from framework.engines.native import engine, kernel, memory, prediction
-from framework.engines.native.program import StepKernel
-from framework.engines.plan import planned
+from framework.backends.native import kernels
+from framework.backends.native.machine import llvm, processor
 from framework.graph import trace
-from framework.native import kernels
-from framework.native.machine import llvm, processor
-from framework.runs.run import Run
+from framework.training.engines.native import engine, kernel, memory, prediction
+from framework.training.engines.native.program import StepKernel
+from framework.training.engines.plan import planned
+from framework.training.runs.run import Run
 
 
 def kernel_of(model, loss=None, optimizer=None, batch=None, regularizers=()):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from framework import Composite, Layer, Model
+from framework import Layer, Model
+from framework.models import Composite
 
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 

@@ -4,4 +4,4 @@ import pytest
 
 _CALLBACKS_ALONE = r"resume. these changed since the run started, [^\n]*(\ncallback [^\n]*)+\Z"
 
-hooks_differ = pytest.mark.filterwarnings(f"ignore:{_CALLBACKS_ALONE}:framework.errors.ResumeWarning")
+hooks_differ = pytest.mark.filterwarnings(f"ignore:{_CALLBACKS_ALONE}:framework.base.errors.ResumeWarning")

@@ -24,28 +24,23 @@ from framework import (
     AdamOptimizer,
     BatchNorm,
     Checkpoint,
-    Constant,
     Conv2D,
     CrossEntropy,
     DataError,
-    DataParallel,
     Dense,
     Dropout,
     EarlyStopping,
     Flatten,
     Heads,
     Layer,
-    Losses,
     MeanSquaredError,
     Metric,
-    OutputMetric,
     ReLU,
     Reshape,
     Residual,
     Sequential,
     SGDOptimizer,
     Softmax,
-    StepSchedule,
     Stream,
     Tanh,
     Trainer,
@@ -54,7 +49,10 @@ from framework import (
     on,
 )
 from framework.data import blocks
-from framework.parallel.mpi import workers
+from framework.formulas import OutputLosses, OutputMetric, StepSchedule
+from framework.models import Constant
+from framework.training import DataParallel
+from framework.training.parallel.mpi import workers
 
 ROWS = 203
 RNG = np.random.default_rng(5)
@@ -141,7 +139,7 @@ def without_shared_memory(where):
     def refuse(*_):
         raise OSError(errno.ENOMEM, "no memory")
 
-    from framework.parallel import mpi
+    from framework.training.parallel import mpi
 
     if where == "folder":
         mpi.SHARED = "/dev/no such folder"
@@ -242,7 +240,7 @@ def parts_of_shards_drawn_by_weight():
 
 def several_outputs(**settings):
     model = Sequential(Dense(12, 8, Tanh()), Heads(kind=Dense(units=3, activation=Softmax()), size=Dense(units=1)))
-    loss = Losses(kind=CrossEntropy(), size=MeanSquaredError(), weights={"size": 0.2})
+    loss = OutputLosses(kind=CrossEntropy(), size=MeanSquaredError(), weights={"size": 0.2})
     metrics = [OutputMetric("kind", Accuracy())]
     return trainer(loss=loss, metrics=metrics, **settings).fit(
         model, (X, {"kind": CLASSES, "size": X[:, 0]}, WEIGHTS), 0.2

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array
-from framework.special import erf, erfc
+from framework.base.arrays import Array
+from framework.base.special import erf, erfc
 
 _ELEMENTWISE = (
     "arccos arccosh arcsin arcsinh arctan arctan2 arctanh cbrt ceil copysign cos cosh exp exp2 expm1 floor "

@@ -8,7 +8,7 @@ from pathlib import Path
 from parallel_pieces import CLASSES, VALIDATION, X, digest, network, trainer
 
 from framework import Accuracy, AdamOptimizer, Checkpoint, EarlyStopping, latest, on
-from framework.parallel.mpi import workers
+from framework.training.parallel.mpi import workers
 
 SCRIPT = Path(__file__)
 

@@ -16,16 +16,15 @@ from framework import (
     Dropout,
     EarlyStopping,
     Layer,
-    ReduceOnPlateau,
     ReLU,
     Sequential,
     SGDOptimizer,
     Sigmoid,
-    StopOnConvergence,
     Trainer,
     on,
     save,
 )
+from framework.training import ReduceOnPlateau, StopOnConvergence
 
 RNG = np.random.default_rng(0)
 DATA = (RNG.normal(size=(11, 2)), RNG.integers(0, 2, 11), RNG.uniform(0.5, 2, 11))  # batches of 4, 4 and 3 rows

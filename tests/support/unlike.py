@@ -23,9 +23,9 @@ from framework import (
     Tanh,
     on,
 )
-from framework.engines.native.engine import CompiledEngine
-from framework.native import kernels
-from framework.parallel.mpi import workers
+from framework.backends.native import kernels
+from framework.training.engines.native.engine import CompiledEngine
+from framework.training.parallel.mpi import workers
 
 FOLDER = Path(sys.argv[1] if __name__ == "__main__" else "")
 RANK = workers(20).rank

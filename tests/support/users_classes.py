@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from framework import Activation, Composite, Layer, Loss, Model, Optimizer, Regularizer, RowLoss, Sigmoid, Softmax, loop
+from framework import Activation, Layer, Loss, Model, Optimizer, RowLoss, Sigmoid, Softmax, loop
+from framework.models import Composite, Regularizer
 
 
 class Standardized(Activation):

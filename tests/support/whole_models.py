@@ -36,72 +36,76 @@ from users_classes import (
 
 from framework import (
     GRU,
-    L1,
     L2,
     LSTM,
-    RBF,
     Accuracy,
     Activation,
-    AveragePool,
     BatchNorm,
-    Bidirectional,
-    Bilinear,
     BinaryCrossEntropy,
-    Cauchy,
-    Conv1D,
     Conv2D,
-    ConvTranspose1D,
-    ConvTranspose2D,
     CosineSchedule,
-    CosineSimilarity,
     CrossEntropy,
     Dense,
     Dropout,
     Embedding,
-    ExponentialSchedule,
     Flatten,
-    Focal,
     GlobalAverage,
-    GroupNorm,
     HalfSquaredError,
     Heads,
-    Hinge,
     Huber,
     Identity,
     Join,
-    KLDivergence,
     Layer,
     LayerNorm,
-    LogCosh,
-    Losses,
     MaxPool,
     MeanAbsoluteError,
     MeanSquaredError,
     MultiHeadAttention,
     Neuron,
     Optimizer,
-    Permute,
-    Poisson,
-    PositionalEncoding,
-    Quantile,
     ReLU,
     Reshape,
     Residual,
-    RMSNorm,
     Sequential,
     Sigmoid,
     SimpleRNN,
-    Sine,
     Softmax,
     Softplus,
+    Tanh,
+    Trainer,
+)
+from framework.base.trees import leaves, map_leaves, sample_shape
+from framework.formulas import (
+    Cauchy,
+    CosineSimilarity,
+    ExponentialSchedule,
+    Focal,
+    Hinge,
+    KLDivergence,
+    LogCosh,
+    OutputLosses,
+    Poisson,
+    Quantile,
+    Sine,
     SquaredHinge,
     Step,
     Swish,
-    Tanh,
-    Trainer,
     WarmupSchedule,
 )
-from framework.trees import leaves, map_leaves, sample_shape
+from framework.models import (
+    L1,
+    RBF,
+    AveragePool,
+    Bidirectional,
+    Bilinear,
+    Conv1D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    GroupNorm,
+    Permute,
+    PositionalEncoding,
+    RMSNorm,
+)
 
 RATES = {"AdadeltaOptimizer": 1.0, "SGDOptimizer": 0.03, "Momentum": 0.03, "AdagradOptimizer": 0.02}
 """Learning rates of about the same effect; those of the other optimizers are 0.005."""
@@ -400,7 +404,7 @@ class WholeModel:
         heads = {name: self.head(width) for name in self.pick(("a", "b"), ("late", "kind", "price"))}
         ends = {name: ends[0] if len(ends) == 1 else Sequential(*ends) for name, (ends, *_) in heads.items()}
         weights = {name: self.pick(0.0, 0.3, 2.0) for name in [*heads][1:] if self.chance(0.6)}
-        loss = Losses(weights=weights, **{name: loss for name, (_, loss, *_) in heads.items()})
+        loss = OutputLosses(weights=weights, **{name: loss for name, (_, loss, *_) in heads.items()})
         return [*layers, Heads(**ends)], loss, {name: y for name, (_, _, y, _) in heads.items()}, []
 
     def numbers_loss(self):

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from framework.errors import UsageError
-from framework.parallel.workers import Workers
+from framework.base.errors import UsageError
+from framework.training.parallel.workers import Workers
 
 
 class Threads(Workers):

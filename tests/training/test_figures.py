@@ -7,10 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from framework import (
     L2,
-    ROCAUC,
     Accuracy,
-    AdadeltaOptimizer,
-    AdagradOptimizer,
     AdamOptimizer,
     AdamWOptimizer,
     BatchNorm,
@@ -19,9 +16,7 @@ from framework import (
     DivergedError,
     Dropout,
     MeanSquaredError,
-    NAdamOptimizer,
     Neuron,
-    RMSPropOptimizer,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -30,6 +25,8 @@ from framework import (
     Trainer,
     on,
 )
+from framework.formulas import ROCAUC
+from framework.training import AdadeltaOptimizer, AdagradOptimizer, NAdamOptimizer, RMSPropOptimizer
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(41, 3))

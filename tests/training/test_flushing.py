@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 
 from framework import (
-    HOOKS,
     Activation,
     DivergedError,
     HalfSquaredError,
     Metric,
     Neuron,
     Optimizer,
-    ResumeWarning,
     SGDOptimizer,
     Stream,
     Trainer,
-    arithmetic,
     on,
     save,
 )
-from framework.arithmetic import Flushing, flushes
+from framework.backends import arithmetic
+from framework.backends.arithmetic import Flushing, flushes
+from framework.base import ResumeWarning
+from framework.training import HOOKS
 from framework.training.training import Training
 
 pytestmark = pytest.mark.skipif(not flushes(wanted=True), reason="this platform has no flush to zero to set")

@@ -17,25 +17,19 @@ from framework import (
     AdamOptimizer,
     AdamWOptimizer,
     BatchNorm,
-    Bidirectional,
     BinaryCrossEntropy,
     Checkpoint,
-    Conv1D,
-    ConvTranspose1D,
     CosineSchedule,
     CrossEntropy,
     CSVLog,
     DataError,
-    DataParallel,
     Dense,
     DivergedError,
     Dropout,
     EarlyStopping,
     Embedding,
     Flatten,
-    GroupNorm,
     HalfSquaredError,
-    JSONLog,
     Layer,
     Loss,
     MaxPool,
@@ -47,8 +41,6 @@ from framework import (
     Preprocess,
     ReLU,
     Reshape,
-    RMSNorm,
-    RootMeanSquaredError,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -57,14 +49,16 @@ from framework import (
     Softmax,
     Standardize,
     Tanh,
-    TopK,
     Trainer,
     loop,
     on,
 )
-from framework.arithmetic import flushes
-from framework.engines.native.many import ManySteps
-from framework.native.machine import processor
+from framework.backends.arithmetic import flushes
+from framework.backends.native.machine import processor
+from framework.formulas import RootMeanSquaredError, TopK
+from framework.models import Bidirectional, Conv1D, ConvTranspose1D, GroupNorm, RMSNorm
+from framework.training import DataParallel, JSONLog
+from framework.training.engines.native.many import ManySteps
 
 pytestmark = pytest.mark.share(1 / 3)
 

@@ -25,10 +25,10 @@ from framework import (
     Standardize,
     Tanh,
     Trainer,
-    UsageError,
     on,
 )
-from framework.datasets import load_breast_cancer
+from framework.base import UsageError
+from framework.data import load_breast_cancer
 from framework.training.rates import LearningRateSearch
 
 mpl.use("Agg")

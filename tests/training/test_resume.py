@@ -7,17 +7,9 @@ import pytest
 from left_out import hooks_differ
 from training_pieces import EPOCHS, HELD_OUT, X, Y, network, recipe
 
-from framework import (
-    Callback,
-    EarlyStopping,
-    MeanSquaredError,
-    ResumeWarning,
-    SettingsError,
-    StopOnConvergence,
-    UsageError,
-    on,
-    save,
-)
+from framework import Callback, EarlyStopping, MeanSquaredError, SettingsError, on, save
+from framework.base import ResumeWarning, UsageError
+from framework.training import StopOnConvergence
 
 pytestmark = hooks_differ
 

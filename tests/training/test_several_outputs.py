@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from framework import (
-    ROCAUC,
     Accuracy,
     AdamOptimizer,
     BinaryCrossEntropy,
-    Composite,
     CrossEntropy,
     CSVLog,
     DataError,
@@ -21,15 +19,11 @@ from framework import (
     HalfSquaredError,
     Heads,
     Join,
-    Levels,
     Loss,
-    Losses,
     MeanAbsoluteError,
     MeanSquaredError,
     Metric,
     Neuron,
-    OutputMetric,
-    Poisson,
     Preprocess,
     Sequential,
     SettingsError,
@@ -49,14 +43,17 @@ from framework import (
     split,
     verify_resume,
 )
-from framework.losses.several import about
+from framework.formulas import ROCAUC, OutputLosses, OutputMetric, Poisson
+from framework.formulas.losses.several import about
+from framework.models import Composite
+from framework.preprocessing import Levels
 
 RNG = np.random.default_rng(0)
 ROWS = 40
 X = RNG.normal(size=(ROWS, 3))
 Y = {"price": X.sum(axis=1) + 1.0, "late": (X[:, 0] > 0).astype(int)}
 WEIGHT = RNG.uniform(0.2, 2.0, ROWS)
-LOSSES = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 0.25})
+LOSSES = OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 0.25})
 
 
 def network(**heads):
@@ -94,7 +91,7 @@ def test_the_loss_is_the_weighted_sum_of_the_losses_of_each_output():
 
 def test_heads_on_a_frozen_trunk_learn_as_two_models_that_share_nothing():
     both = network()
-    loss = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy())
+    loss = OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy())
     both.parameters.freeze("0.*")
     for name, head in both[1].children().items():
         alone = Sequential(both[0].copy(), head.copy())
@@ -112,7 +109,7 @@ def test_one_head_trains_as_the_model_without_heads():
     recipe = trainer(loss=BinaryCrossEntropy(), accumulate=2)
     runs = [
         recipe.fit(alone, (X, Y["late"], WEIGHT)),
-        recipe.replace(loss=Losses(late=BinaryCrossEntropy())).fit(headed, (X, {"late": Y["late"]}, WEIGHT)),
+        recipe.replace(loss=OutputLosses(late=BinaryCrossEntropy())).fit(headed, (X, {"late": Y["late"]}, WEIGHT)),
     ]
     np.testing.assert_array_equal(alone.parameters.vector, headed.parameters.vector)
     assert runs[1].history[-1]["late_loss"] == pytest.approx(runs[0].history[-1]["loss"], rel=1e-14)
@@ -120,10 +117,10 @@ def test_one_head_trains_as_the_model_without_heads():
 
 
 def test_an_output_of_weight_0_is_not_trained_and_leaves_the_trunk_alone():
-    loss = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 0.0})
+    loss = OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 0.0})
     model, alone = network(), network(price=Dense(units=1))
     run = trainer(loss=loss).fit(model, (X, Y))
-    trainer(loss=Losses(price=MeanSquaredError())).fit(alone, (X, {"price": Y["price"]}))
+    trainer(loss=OutputLosses(price=MeanSquaredError())).fit(alone, (X, {"price": Y["price"]}))
     np.testing.assert_array_equal(model.parameters["0.weights"], alone.parameters["0.weights"])
     assert not model.parameters["1.late.bias"].any()
     assert run.history[-1]["loss"] == run.history[-1]["price_loss"]
@@ -135,7 +132,7 @@ def test_an_output_of_weight_0_does_not_end_a_run_by_its_loss(engine):
     y = Y | {"price": np.full(ROWS, 1e200)}  # its square is not finite
     model, other = network(), network()
     recipe = trainer(
-        loss=Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 0.0}), engine=engine
+        loss=OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"price": 0.0}), engine=engine
     )
     row = recipe.fit(model, (X, y), (X, y)).history[-1]
     recipe.fit(other, (X, Y))
@@ -179,7 +176,7 @@ def test_a_loss_written_by_hand_on_the_outputs_gives_the_same_gradient():
 def test_a_saturated_output_has_a_gradient_of_full_size():
     model = Heads(late=Neuron.from_weights([1.0], activation=Sigmoid()), price=Neuron.from_weights([1.0]))
     model.forward([[1000.0]])
-    loss = Losses(late=BinaryCrossEntropy(), price=MeanSquaredError())
+    loss = OutputLosses(late=BinaryCrossEntropy(), price=MeanSquaredError())
     assert loss.backward(model, {"late": [0.0], "price": [1000.0]}) == 1000.0
     assert model.parameters.gradients["late.weights"].tolist() == [1000.0]
 
@@ -187,8 +184,8 @@ def test_a_saturated_output_has_a_gradient_of_full_size():
 def test_outputs_nest():
     inner = Heads(p=Dense(units=1), q=Dense(units=3, activation=Softmax()))
     model = network(a=inner, late=Neuron(6, Sigmoid()))
-    loss = Losses(
-        a=Losses(p=MeanSquaredError(), q=CrossEntropy(), weights={"q": 2.0}),
+    loss = OutputLosses(
+        a=OutputLosses(p=MeanSquaredError(), q=CrossEntropy(), weights={"q": 2.0}),
         late=BinaryCrossEntropy(),
         weights={"a": 0.5},
     )
@@ -253,7 +250,7 @@ def test_predictions_come_in_the_unit_of_each_target():
     cities = np.array(["Rome", "Oslo", "Lima", "Kyiv"])[np.arange(ROWS) % 4]
     table = pandas.DataFrame({"size": X[:, 0], "city": cities, "price": 1e6 + X[:, 0], "age": -50.0 * X[:, 1]})
     model = Sequential(Join(numbers=None, city=Embedding(12, 2)), Heads(price=Dense(units=1), age=Dense(units=1)))
-    loss = Losses(price=MeanSquaredError(), age=MeanSquaredError())
+    loss = OutputLosses(price=MeanSquaredError(), age=MeanSquaredError())
     steps = Preprocess(columns={"size": [Standardize()], "city": [Levels(10)]}, target=[Standardize()])
     data = (table, ["price", "age"])
     run = trainer(loss=loss, preprocess=steps, optimizer=SGDOptimizer(learning_rate=0.1), epochs=50).fit(
@@ -289,7 +286,7 @@ def test_steps_are_those_of_plain_numpy():
             bias[f"{name}.bias"] = bias[f"{name}.bias"] - 0.125 * error.mean()
         return w | bias
 
-    loss = Losses(a=HalfSquaredError(), b=HalfSquaredError())
+    loss = OutputLosses(a=HalfSquaredError(), b=HalfSquaredError())
     recipe = Trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=0.125), batch_size=8)
     found = compare_steps(recipe, step, model=model, data=(X, {"a": Y["price"], "b": -Y["price"]}))
     assert found.largest_ulps < 64
@@ -314,7 +311,7 @@ class Split(Composite):
 def test_an_own_composite_may_give_several_outputs():
     model = Split(body=Dense(units=3, activation=Tanh()))
     y = {"first": Y["price"], "rest": np.zeros((ROWS, 2))}
-    loss = Losses(first=MeanSquaredError(), rest=MeanAbsoluteError())
+    loss = OutputLosses(first=MeanSquaredError(), rest=MeanAbsoluteError())
     run = trainer(loss=loss, metrics=[OutputMetric("rest", MeanSquaredError())]).fit(model, (X, y), (X, y))
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     assert model.output_shape == {"first": (1,), "rest": (2,)}
@@ -328,7 +325,7 @@ class LogError(Loss):
 
 
 def test_a_loss_that_is_not_finite_is_named_by_its_output():
-    loss = Losses(price=MeanSquaredError(), late=LogError())
+    loss = OutputLosses(price=MeanSquaredError(), late=LogError())
     with pytest.raises(DivergedError, match="output 'late': LogError: the loss is not finite") as caught:
         trainer(loss=loss, shuffle=False).fit(network(), (X, Y))
     assert "the loss of output 'late' is nan in 7 of 7 rows: rows 0, 1, 2" in " ".join(caught.value.__notes__)
@@ -336,7 +333,7 @@ def test_a_loss_that_is_not_finite_is_named_by_its_output():
 
 def test_the_row_of_an_output_that_diverges_counts_within_the_whole_batch():
     a, y = {"price": np.array([[1.0], [np.inf]])}, {"price": np.zeros((2, 1))}
-    error = Losses(price=MeanSquaredError()).divergence(a, None, None, y, {("price",): np.inf})
+    error = OutputLosses(price=MeanSquaredError()).divergence(a, None, None, y, {("price",): np.inf})
     error.row += 4  # as the caller does that has cut the batch
     assert "first at row 5 of the batch" in str(error)
 
@@ -360,7 +357,7 @@ def test_a_layer_that_diverges_is_named_within_its_branch():
             "1.price Root",
         ),
     ]:
-        loss = Losses(price=MeanSquaredError(), late=MeanSquaredError())
+        loss = OutputLosses(price=MeanSquaredError(), late=MeanSquaredError())
         targets = Y | {"price": np.zeros((ROWS, 5))} if "price Root" in place else Y
         with pytest.raises(DivergedError) as caught:
             trainer(loss=loss).fit(model, (x, targets))
@@ -401,15 +398,18 @@ def test_targets_that_do_not_fit_are_named(y, error, message):
     [
         (
             {"loss": MeanSquaredError()},
-            r"MeanSquaredError is for one output, .* loss=Losses\(price=",
+            r"MeanSquaredError is for one output, .* loss=OutputLosses\(price=",
         ),
-        ({"loss": Losses(price=MeanSquaredError())}, r"output 'late' has no loss; .* with weights=\{'late': 0.0\}"),
         (
-            {"loss": Losses(price=MeanSquaredError(), lat=BinaryCrossEntropy())},
+            {"loss": OutputLosses(price=MeanSquaredError())},
+            r"output 'late' has no loss; .* with weights=\{'late': 0.0\}",
+        ),
+        (
+            {"loss": OutputLosses(price=MeanSquaredError(), lat=BinaryCrossEntropy())},
             r"a loss for 'lat', which the model does not give; did you mean 'late'\? Outputs: price, late",
         ),
         (
-            {"loss": Losses(price=BinaryCrossEntropy(), late=BinaryCrossEntropy())},
+            {"loss": OutputLosses(price=BinaryCrossEntropy(), late=BinaryCrossEntropy())},
             r"output 'price': BinaryCrossEntropy needs outputs in \[0, 1\]",
         ),
         ({"metrics": [Accuracy()]}, r"'accuracy' is of one output, .* write OutputMetric\('price', Accuracy\(\)\)"),
@@ -436,12 +436,12 @@ def test_a_model_of_one_output_takes_one_loss_and_metrics_of_it():
         trainer(metrics=[OutputMetric("price", Accuracy())]).fit(network(), (X, Y))
 
 
-class OwnCount(Losses):
+class OwnCount(OutputLosses):
     def count(self, shape, weight):
         return super().count(shape, weight)
 
 
-class OwnBackward(Losses):
+class OwnBackward(OutputLosses):
     def backward(self, model, target, weight=None, **settings):
         if target["late"].sum() % 2:
             return super().backward(model, target, weight, **settings)
@@ -477,13 +477,19 @@ def test_a_loss_by_hand_refuses_what_does_not_fit_before_it_changes_a_gradient()
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (Losses, r"Losses: give each output a name: Losses\(price=MeanSquaredError\(\), late=...\)"),
-        (lambda: Losses(MeanSquaredError()), r"got MeanSquaredError\(\) without a name"),
-        (lambda: Losses(a="mse"), r"setting 'a' must be of class Loss; got 'mse'; write MeanSquaredError\(\)"),
-        (lambda: Losses(price=MeanSquaredError(), weights={"prise": 1.0}), r"did you mean 'price'\?"),
-        (lambda: Losses(price=MeanSquaredError(), weights={"price": -1.0}), "greater than or equal to 0; got -1"),
-        (lambda: Losses(price=MeanSquaredError(), weights={"price": 0.0}), "must have a weight above 0"),
-        (lambda: Losses(price=MeanSquaredError(), weights=[0.1]), "must be a dict of numbers by name; got"),
+        (
+            OutputLosses,
+            r"OutputLosses: give each output a name: OutputLosses\(price=MeanSquaredError\(\), late=...\)",
+        ),
+        (lambda: OutputLosses(MeanSquaredError()), r"got MeanSquaredError\(\) without a name"),
+        (lambda: OutputLosses(a="mse"), r"setting 'a' must be of class Loss; got 'mse'; write MeanSquaredError\(\)"),
+        (lambda: OutputLosses(price=MeanSquaredError(), weights={"prise": 1.0}), r"did you mean 'price'\?"),
+        (
+            lambda: OutputLosses(price=MeanSquaredError(), weights={"price": -1.0}),
+            "greater than or equal to 0; got -1",
+        ),
+        (lambda: OutputLosses(price=MeanSquaredError(), weights={"price": 0.0}), "must have a weight above 0"),
+        (lambda: OutputLosses(price=MeanSquaredError(), weights=[0.1]), "must be a dict of numbers by name; got"),
     ],
 )
 def test_losses_that_make_no_sense_are_refused(make, message):
@@ -494,7 +500,7 @@ def test_losses_that_make_no_sense_are_refused(make, message):
 def test_losses_travel_as_json_and_compare():
     assert Loss.from_json(LOSSES.to_json()) == LOSSES
     assert repr(LOSSES).endswith("weights={'price': 0.25})")
-    other = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 1.0, "price": 0.25})
+    other = OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 1.0, "price": 0.25})
     assert other == other.replace()
     assert other != LOSSES
     metric = OutputMetric("late", Accuracy())
@@ -506,7 +512,7 @@ def test_losses_travel_as_json_and_compare():
 @pytest.mark.parametrize("engine", ["numpy", "compiled"])
 def test_outputs_stay_in_the_order_of_the_user(engine, tmp_path):
     y = {"late": Y["late"], "price": Y["price"]}  # as sorting would have them, and not as the model
-    loss = Losses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 2.0, "price": 0.25})
+    loss = OutputLosses(price=MeanSquaredError(), late=BinaryCrossEntropy(), weights={"late": 2.0, "price": 0.25})
     run = trainer(loss=loss, engine=engine).fit(network(), (X, y), (X, y))
     assert run.engine == engine
     save(run, tmp_path / "run.safetensors")
@@ -524,7 +530,7 @@ def test_outputs_stay_in_the_order_of_the_user(engine, tmp_path):
     assert ([*written.losses], [*dict(written.weights)]) == (["price", "late"], ["price", "late"])
     assert written == loss == loss.replace(weights={"price": 0.25, "late": 2.0})
     assert Loss.from_json(loss.to_json().replace('"price":0.25,"late":2.0', '"late":2.0,"price":0.25')) == loss
-    other = Losses(late=BinaryCrossEntropy(), price=MeanSquaredError(), weights={"late": 2.0, "price": 0.25})
+    other = OutputLosses(late=BinaryCrossEntropy(), price=MeanSquaredError(), weights={"late": 2.0, "price": 0.25})
     turned = trainer(loss=other, engine=engine).fit(network(), (X, Y))
     np.testing.assert_allclose(turned.model.parameters.vector, run.model.parameters.vector, rtol=1e-12)
 
@@ -565,18 +571,18 @@ def test_a_loss_that_writes_its_own_backward_is_refused():
             return 2 * super().backward(model, target, weight, **options)
 
     with pytest.raises(SettingsError, match="loss of 'price' must not write backward"):
-        Losses(price=Doubled())
+        OutputLosses(price=Doubled())
 
 
 @pytest.mark.parametrize(
     ("losses", "column"),
     [
-        (Losses(val=MeanSquaredError(), late=MeanSquaredError()), "val_loss"),  # the loss of validation, too
-        (Losses(a_b=MeanSquaredError(), a=Losses(b=MeanSquaredError())), "a_b_loss"),
+        (OutputLosses(val=MeanSquaredError(), late=MeanSquaredError()), "val_loss"),  # the loss of validation, too
+        (OutputLosses(a_b=MeanSquaredError(), a=OutputLosses(b=MeanSquaredError())), "a_b_loss"),
     ],
 )
 def test_outputs_whose_columns_are_taken_are_refused(losses, column):
-    with pytest.raises(SettingsError, match=f"got '{column}' twice; the outputs of Losses give columns too"):
+    with pytest.raises(SettingsError, match=f"got '{column}' twice; the outputs of OutputLosses give columns too"):
         trainer(loss=losses)
 
 
@@ -584,8 +590,8 @@ def test_outputs_whose_columns_are_taken_are_refused(losses, column):
 def test_losses_of_nested_outputs_add_up_over_parts_of_batches(engine):
     y = {"p": X[:, :2], "q": {"k": np.arange(ROWS) % 3, "f": (X[:, :1] > 0).astype(float)}}
     weight = np.where(np.arange(ROWS) < 4, 0.0, WEIGHT)
-    inner = Losses(k=CrossEntropy(), f=BinaryCrossEntropy(), weights={"f": 3.0})
-    loss = Losses(p=MeanSquaredError(), q=inner, weights={"q": 0.5})
+    inner = OutputLosses(k=CrossEntropy(), f=BinaryCrossEntropy(), weights={"f": 3.0})
+    loss = OutputLosses(p=MeanSquaredError(), q=inner, weights={"q": 0.5})
     last = Heads(k=Dense(units=3, activation=Softmax()), f=Dense(units=1, activation=Sigmoid()))
     model = network(p=Dense(units=2), q=last)
     recipe = trainer(loss=loss, optimizer=SGDOptimizer(learning_rate=1e-13), batch_size=3, accumulate=3, epochs=1)

@@ -24,9 +24,7 @@ from framework import (
     Metric,
     Neuron,
     ProgressBar,
-    ReduceOnPlateau,
     Residual,
-    RootMeanSquaredError,
     Sequential,
     SettingsError,
     SGDOptimizer,
@@ -35,6 +33,8 @@ from framework import (
     Softmax,
     Trainer,
 )
+from framework.formulas import RootMeanSquaredError
+from framework.training import ReduceOnPlateau
 
 
 def test_settings_that_are_not_given():

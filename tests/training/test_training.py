@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from left_out import hooks_differ
 
-from framework import HOOKS, Callback, DataError, EarlyStopping, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
+from framework import Callback, DataError, EarlyStopping, MeanSquaredError, Neuron, SGDOptimizer, Trainer, on
+from framework.training import HOOKS
 from framework.training.training import Training
 
 pytestmark = hooks_differ

@@ -17,8 +17,6 @@ from framework import (
     Metric,
     Neuron,
     Optimizer,
-    Positive,
-    Regularizer,
     RowLoss,
     Run,
     Schedule,
@@ -31,6 +29,8 @@ from framework import (
     save,
     split,
 )
+from framework.base import Positive
+from framework.models import Regularizer
 
 Array = npt.NDArray[Any]
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter
 
-from framework.errors import FrameworkError, SettingsError, nearest
+from framework.base.errors import FrameworkError, SettingsError, nearest
+from framework.base.settings.component import Component, PlainFunction, class_of, classes_by_tag
+from framework.base.settings.messages import brief, printable
 from framework.experiments.files.text import KeyPath, to_toml
-from framework.settings.component import Component, PlainFunction, class_of, classes_by_tag
-from framework.settings.messages import brief, printable
 
 _FAILED = object()
 
@@ -41,7 +41,7 @@ def build(settings: Mapping[str, Any], kind: type[Component], where: Callable[[K
         Sequential(Dense(activation=ReLU(), units=3))
         >>> build({"layers": [{"type": "Dense", "unit": 3}]}, Sequential, lambda path: "net.toml")
         Traceback (most recent call last):
-        framework.errors.SettingsError: net.toml: Dense: unknown setting 'unit'; did you mean 'units'? Settings: ...
+        framework.base.errors.SettingsError: net.toml: Dense: unknown setting 'unit'; did you mean 'units'? ...
     """
     builder = _Builder(where)
     made = builder.component(settings, (kind,), ())
@@ -191,7 +191,7 @@ def chosen(cls: type[Component]) -> Any:
     Example:
         >>> from framework import Join, Sequential
         >>> chosen(Join), chosen(Sequential)
-        (framework.models.base.Model | framework.activations.base.Activation, None)
+        (framework.models.base.Model | framework.formulas.activations.base.Activation, None)
     """
     return get_args(get_type_hints(cls)["__pydantic_extra__"])[1] if cls.model_config["extra"] == "allow" else None
 
@@ -202,7 +202,7 @@ def component_classes(annotation: Any) -> tuple[type[Component], ...]:
     Example:
         >>> from framework import Loss, Metric
         >>> component_classes(tuple[Metric | Loss, ...])
-        (<class 'framework.metrics.base.Metric'>, <class 'framework.losses.base.Loss'>)
+        (<class 'framework.formulas.metrics.base.Metric'>, <class 'framework.formulas.losses.base.Loss'>)
     """
     if isinstance(annotation, type) and issubclass(annotation, Component):
         return (annotation,)
@@ -213,7 +213,7 @@ def concrete(kind: type[Component]) -> Iterator[type[Component]]:
     """Give the complete classes of a kind, as they are defined at this moment.
 
     Example:
-        >>> from framework import Regularizer
+        >>> from framework.models import Regularizer
         >>> {"L1", "L2"} <= {cls.__name__ for cls in concrete(Regularizer)}
         True
     """

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from framework.errors import SettingsError
-from framework.settings.component import class_of, parsed
+from framework.base.errors import SettingsError
+from framework.base.settings.component import class_of, parsed
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: names of tables, and numbers of places in arrays."""

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from framework.errors import SettingsError, nearest
+from framework.base.errors import SettingsError, nearest
+from framework.base.extras import required
+from framework.base.random_streams import random_generator
 from framework.experiments.files.text import alternatives, parse_change
-from framework.extras import required
-from framework.random_streams import random_generator
 
 Trial = dict[str, Any]
 """The values of one trial by setting: text as TOML has it, or numbers of a range."""

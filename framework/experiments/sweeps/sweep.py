@@ -23,21 +23,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from framework import plots
-from framework.callbacks.base import FunctionCallback
+from framework.base.errors import DataError, FrameworkError, SettingsError
+from framework.base.files import leads_to, read_text, write_folder, write_whole
+from framework.base.settings.messages import brief, warn
 from framework.data.files import located
 from framework.data.table_files import TableFile
-from framework.errors import DataError, FrameworkError, SettingsError
 from framework.experiments.experiment import Experiment, judged, score
 from framework.experiments.files.text import alternatives, parse_change, read_settings, to_toml
 from framework.experiments.folder import SETTINGS, RunFolder, compared, inside, json_of, require_one_process
 from framework.experiments.processes import Claim, Claims
 from framework.experiments.sweeps import space
 from framework.experiments.sweeps.space import Trial, Varied, changes_of, import_optuna, require_enough, varied
-from framework.files import leads_to, read_text, write_folder, write_whole
-from framework.reports.contents import differing_settings
-from framework.runs.run import Run
-from framework.settings.messages import brief, warn
+from framework.training.callbacks.base import FunctionCallback
+from framework.training.runs.contents import differing_settings
+from framework.training.runs.run import Run
+from framework.views import plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,23 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from framework.callbacks import on
-from framework.checkpoint import load
-from framework.errors import DivergedError, FrameworkError, SettingsError
+from framework.base.errors import DivergedError, FrameworkError, SettingsError
+from framework.base.files import read_text
+from framework.base.settings.messages import is_ours
 from framework.experiments.experiment import Experiment, judged, score
 from framework.experiments.folder import SETTINGS, RunFolder, compared
 from framework.experiments.members import MemberRows, OutOfFold
 from framework.experiments.sweeps.space import varied
 from framework.experiments.sweeps.sweep import Sweep
-from framework.files import read_text
 from framework.models.rows import prepare
-from framework.reports import contents as reports
-from framework.reports.page import scatters, write_report
-from framework.runs.history import History
-from framework.runs.run import Run
-from framework.settings.messages import is_ours
-from framework.trace import TraceSteps
+from framework.training.callbacks import on
+from framework.training.checkpoint import load
 from framework.training.loop import train
+from framework.training.runs import contents as reports
+from framework.training.runs.history import History
+from framework.training.runs.run import Run
+from framework.training.trace import TraceSteps
+from framework.views.reports.page import Cells, Contents, scatters, write_report
 
 BEST = 5
 """Of how many runs of a sweep a report has the curves."""
@@ -86,10 +86,10 @@ def _named(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return f"{row['run']}: {', '.join(text for text in texts[: reports.FEW] if len(text) < 40)}".removesuffix(": ")
 
 
-def _contents(folder: RunFolder, name: str) -> reports.Contents:
+def _contents(folder: RunFolder, name: str) -> Contents:
     """Return the contents of a folder's run, as far as its classes can be imported and its data can be read."""
     rows, metrics = [] if folder.members else folder.history(), folder.metrics
-    contents, missing = reports.Contents(name), []
+    contents, missing = Contents(name), []
     if metrics is None:
         missing.append("The run is not complete: it is in training, was interrupted, or was ended by an error.")
     try:
@@ -116,7 +116,7 @@ def _contents(folder: RunFolder, name: str) -> reports.Contents:
     return contents
 
 
-def _about(folder: RunFolder) -> reports.Cells:
+def _about(folder: RunFolder) -> Cells:
     """Return when and how the run started, and with which versions."""
     try:
         about = folder.about
@@ -127,7 +127,7 @@ def _about(folder: RunFolder) -> reports.Cells:
         return []
 
 
-def _add_data(contents: reports.Contents, folder: RunFolder, run: Run) -> None:
+def _add_data(contents: Contents, folder: RunFolder, run: Run) -> None:
     """Add the confusion matrix and the first steps; say so where the data has changed since the run."""
     experiment, members = folder.experiment, [member.model() for member in folder.members]
     outputs = reports.outputs_of_classes(run.model, run.loss_function)

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from framework.arrays import Array, place_of_best
-from framework.errors import SettingsError
+from framework.base.arrays import Array, place_of_best
+from framework.base.errors import SettingsError
+from framework.base.extras import required
+from framework.base.files import leads_to
+from framework.base.settings.messages import printable
+from framework.base.tables import COUNTERS, duration, figure
 from framework.experiments.folder import RunFolder, rows_of
-from framework.extras import required
-from framework.files import leads_to
-from framework.runs.history import History
-from framework.settings.messages import printable
-from framework.tables import COUNTERS, duration, figure
+from framework.training.runs.history import History
 
 STYLES = ("cyan", "yellow", "green", "magenta", "blue", "red", "white")
 

@@ -1,5 +1,0 @@
-"""Activations: what turns a unit's weighted sum h into its output a = f(h)."""
-
-from framework.activations.base import Activation
-
-__all__ = ["Activation"]

@@ -1,1 +1,0 @@
-"""Emit: a graph as NumPy source, or as text and LaTeX for readers."""

@@ -1,5 +1,0 @@
-"""Engines make the steps of a run."""
-
-from framework.engines.base import ENGINES, Engine, engine_of, is_quiet, outputs_of, supported
-
-__all__ = ["ENGINES", "Engine", "engine_of", "is_quiet", "outputs_of", "supported"]

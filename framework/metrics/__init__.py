@@ -1,5 +1,0 @@
-"""Metrics: figures for people, in addition to the loss that training minimizes."""
-
-from framework.metrics.base import Metric, WholeMetric
-
-__all__ = ["Metric", "WholeMetric"]

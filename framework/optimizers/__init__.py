@@ -1,5 +1,0 @@
-"""Optimizers: how a gradient becomes a change of the parameters."""
-
-from framework.optimizers.base import BoundOptimizer, Optimizer
-
-__all__ = ["BoundOptimizer", "Optimizer"]
