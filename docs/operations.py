@@ -136,7 +136,7 @@ def page() -> str:
 def _names(operation: str) -> str:
     """Return the names of an elementwise function."""
     aliases = [name for name, known in NAMES.items() if known == operation != name and name.isidentifier()]
-    where = "framework" if operation in ("erf", "erfc") else "np"
+    where = "framework.formulas" if operation in ("erf", "erfc") else "np"
     return ", ".join(f"`{where}.{name}`" for name in (operation, *aliases))
 
 
