@@ -254,6 +254,10 @@ class Ensemble(Composite):
         if len({*ends}) > 1:
             raise SettingsError(f"Ensemble: members must end in the same activation; got {', '.join(ends)}")
 
+    def tell_numbers(self, numbers: tuple[bool, ...]) -> None:
+        for part in self.parts.values():
+            part.tell_numbers(numbers)
+
     def takes(self, shape: Any) -> bool:
         return self._first.takes(shape)
 

@@ -27,7 +27,7 @@ from framework import (
     on,
     save,
 )
-from framework.models import PeriodicEmbedding
+from framework.models import Ensemble, PeriodicEmbedding
 from framework.preprocessing import Classes, Drop, Levels, RobustScale
 from framework.training.gradients import check_gradients
 
@@ -135,6 +135,14 @@ def test_it_takes_from_the_preprocess_what_is_a_number():
     assert model.preprocess.names == names
     assert dict(zip(names, model[0][0].numbers, strict=True)) == {name: name in ("age", "pay") for name in names}
     assert model.layout()["1.weights"] == (7 + 2 * 3, 8)
+
+
+def test_each_member_of_an_ensemble_takes_it_too():
+    recipe = Preprocess(columns=COLUMNS | {"<text>": [Drop()]}, target=[Classes()])
+    members = [Sequential(PeriodicEmbedding(), Neuron(activation=Sigmoid()), seed=seed) for seed in (0, 1)]
+    model = Ensemble(*members)
+    trainer(preprocess=recipe).replace(loss=BinaryCrossEntropy()).fit(model, (TABLE, "late"))
+    assert [member[0].numbers for member in model] == [(True, False, False, True)] * 2
 
 
 def test_it_takes_the_numbers_beside_ids_in_a_join():

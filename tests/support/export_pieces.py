@@ -45,6 +45,7 @@ from framework.models import (
     Conv1D,
     ConvTranspose1D,
     ConvTranspose2D,
+    Ensemble,
     GroupNorm,
     Input,
     PeriodicEmbedding,
@@ -174,6 +175,7 @@ MODELS = {
         ],
         {"numbers": (4,), "city": (), "age": ()},
     ),
+    "members": (lambda: [Ensemble(Sequential(Dense(4, 3, Tanh()), Dense(3, 2)), Dense(4, 2))], (4,)),
     "an own composite": (lambda: [Shared(body=Residual(Shared(body=Dense(2, 2, Tanh()))))], (2,)),
 }
 
