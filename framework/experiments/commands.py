@@ -120,6 +120,9 @@ _read = _changes(
     "How the table is read, e.g. data.thousands=, or 'data.delimiter=;'; may be given several times.",
 )
 
+_minutes = click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this time; members share it."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _runs = click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 
@@ -155,8 +158,9 @@ def new(
 @click.argument("file", metavar="FILE")
 @_set
 @click.option("--out", metavar="FOLDER", help="The folder of the run. [default: runs/NAME-1, -2, ...]")
+@_minutes
 @_command
-def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
+def train(file: str, changes: tuple[str, ...], out: str | None, minutes: float | None) -> None:
     """Train the experiment FILE, in a new folder that holds all there is to know of the run."""
     path = Path(file)
     try:
@@ -172,7 +176,7 @@ def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
     out = out or str(next(run for run in unused if not run.exists()))
     folder = RunFolder.create(out, experiment, sys.argv[1:])
     try:
-        _run(folder, None)
+        _run(folder, None, minutes)
     except Exception as error:
         if not hasattr(error, "run"):  # one that fit found before it began
             folder.discard()
@@ -182,15 +186,16 @@ def train(file: str, changes: tuple[str, ...], out: str | None) -> None:
 @click.command(short_help="Continue the run of a folder, where it was killed or stopped.")
 @click.argument("folder", metavar="FOLDER")
 @click.option("--epochs", type=click.IntRange(min=1), help="How many more. [default: up to the experiment's]")
+@_minutes
 @_command
-def resume(folder: str, epochs: int | None) -> None:
+def resume(folder: str, epochs: int | None, minutes: float | None) -> None:
     """Continue the run of FOLDER, bit for bit, where it was killed, interrupted or stopped."""
-    _run(RunFolder(folder), epochs)
+    _run(RunFolder(folder), epochs, minutes)
 
 
-def _run(folder: RunFolder, epochs: int | None) -> None:
+def _run(folder: RunFolder, epochs: int | None, minutes: float | None) -> None:
     shown = _relative(folder.path)
-    if epochs is None and folder.metrics is not None:
+    if epochs is None and folder.metrics is not None and not folder.out_of_time:
         rate = folder.experiment.trainer.optimizer.learning_rate
         advice = "" if folder.members else "; --epochs 5 trains five more"
         if isinstance(rate, Schedule) and rate.open:
@@ -200,7 +205,8 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
         raise click.ClickException(f"the run {shown} is complete{advice}")
     try:
         trainer = folder.experiment.trainer
-        run = folder.train(epochs=epochs, callbacks=own_bars(trainer.callbacks) if trainer.progress else [])
+        bars = own_bars(trainer.callbacks) if trainer.progress else []
+        run = folder.train(epochs=epochs, minutes=minutes, callbacks=bars)
     except (KeyboardInterrupt, SystemExit) as stop:
         click.echo(f"interrupted; to continue: framework resume {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
@@ -209,7 +215,7 @@ def _run(folder: RunFolder, epochs: int | None) -> None:
         reason = f" ({kept['stop_reason']})" if kept.get("stop_reason") else ""
         click.echo(f"{_relative(each.path)}: {kept.get('epochs', run.epoch)} epochs{reason}")
     kept = folder.metrics or {}
-    figures = kept.get("validation") or run.history[(kept.get("epoch") or 0) - 1]
+    figures = kept.get("validation") or (run.history[(kept.get("epoch") or 0) - 1] if run.history else {})
     click.echo(_held_out(folder) if kept.get("validation") else "on the training rows:")
     _print_figures(figures, run.model, folder.beside)
     if error := (kept.get("baselines") or {}).get("error"):

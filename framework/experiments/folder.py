@@ -18,10 +18,11 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -39,6 +40,7 @@ from framework.models import Model
 from framework.models.branches import Ensemble
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.training.callbacks import Callback
+from framework.training.callbacks.base import CHUNK_END, FunctionCallback
 from framework.training.callbacks.progress import ProgressBar
 from framework.training.callbacks.reporting import JSONLog, text_of_path
 from framework.training.callbacks.saving import Checkpoint
@@ -61,6 +63,16 @@ MEAN = "mean.safetensors"
 
 SAVING = Checkpoint(folder=CHECKPOINTS, every="5 seconds")
 """Saves a run whose experiment has no ``Checkpoint``: by the clock, as a save may last as long as many short epochs."""
+
+
+OUT_OF_TIME = "--minutes"
+"""How the reason of a run begins that was stopped by the clock."""
+
+
+class Watch(FunctionCallback):
+    """A function at a hook that changes nothing in the training."""
+
+    observes: ClassVar[bool] = True
 
 
 class RunFolder:
@@ -155,7 +167,14 @@ class RunFolder:
         """The experiment as it ran; the paths of its callbacks are relative to the folder."""
         return Experiment.read(self.path / SETTINGS)
 
-    def train(self, *, epochs: int | None = None, callbacks: Sequence[Callback] = (), swept: bool = False) -> Run:
+    def train(
+        self,
+        *,
+        epochs: int | None = None,
+        minutes: float | None = None,
+        callbacks: Sequence[Callback] = (),
+        swept: bool = False,
+    ) -> Run:
         """Begin the run, or resume it from its newest checkpoint, bit for bit; then write the metrics.
 
         Members are trained one after another, then the mean of them is saved.
@@ -163,6 +182,8 @@ class RunFolder:
         Args:
             epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
                 EarlyStopping has ended, it counts its patience again from there. A run of members takes None.
+            minutes: When to stop, counted from now, at the end of a chunk of steps; members share the time. None is no
+                limit. ``train`` continues such a run.
             callbacks: More callbacks than the experiment's.
             swept: Whether it is one of many, with no ``ProgressBar``, and no constant and linear model beside it.
 
@@ -172,14 +193,15 @@ class RunFolder:
         """
         experiment = self.experiment
         require_one_process(experiment)
+        clock = Clock(minutes)
         if experiment.members == 1:
-            return self._train(experiment, callbacks, epochs=epochs, swept=swept)
+            return self._train(experiment, [*callbacks, *clock.stops(1)], epochs=epochs, swept=swept)
         if epochs is not None:
             raise SettingsError(
                 f"--epochs {epochs}: members are trained up to trainer.epochs alone: leave --epochs out, or train a "
                 "new run with --set trainer.epochs"
             )
-        return self._train_members(experiment, callbacks, swept=swept)
+        return self._train_members(experiment, callbacks, clock, swept=swept)
 
     def _train(
         self,
@@ -203,6 +225,8 @@ class RunFolder:
             for memory in kept.memories.values() if kept is not None and stopped else ():
                 if "waited" in memory:
                     memory["waited"] = 0  # as if no epoch without improvement had been counted yet
+            if kept is not None and (kept.stop_reason or "").startswith(OUT_OF_TIME):
+                kept.stop_reason = None
             model = experiment.model if kept is None else kept.model
             if kept is None and preprocess is not None:
                 model.preprocess = preprocess
@@ -224,23 +248,26 @@ class RunFolder:
         """Write metrics.json, with which the run is complete."""
         write_whole(self.path / METRICS, json.dumps(metrics, indent=2) + "\n")
 
-    def _train_members(self, experiment: Experiment, callbacks: Sequence[Callback], *, swept: bool) -> Run:
+    def _train_members(
+        self, experiment: Experiment, callbacks: Sequence[Callback], clock: Clock, *, swept: bool
+    ) -> Run:
         """Train each member that is not complete yet, and save the mean of all."""
         (self.path / METRICS).unlink(missing_ok=True)
         begun = next((member for member in self.members if member.newest is not None), None)
         rows = MemberRows(experiment)
         preprocess = rows.fitted_preprocess() if begun is None else begun.model().preprocess
-        for number in range(experiment.members):
+        complete = [n for n, each in enumerate(self.members) if each.metrics is not None and not each.out_of_time]
+        left = [number for number in range(experiment.members) if number not in complete]
+        for index, number in enumerate(left):
             path = self.member_path(number)
             if leads_to(path / SETTINGS) != "file":
                 RunFolder.create(path, experiment.member(number), self.about.get("command", ()))
-            member = RunFolder(path)
-            if member.metrics is None:
-                run = member._train(
-                    member.experiment, callbacks, swept=swept, parts=rows.of(number), preprocess=preprocess
-                )
-                if run.lost:
-                    return run
+            member, stops = RunFolder(path), clock.stops(len(left) - index)
+            run = member._train(
+                member.experiment, [*callbacks, *stops], swept=swept, parts=rows.of(number), preprocess=preprocess
+            )
+            if run.lost:
+                return run
         return self._save_mean(experiment, rows, swept=swept)
 
     def _save_mean(self, experiment: Experiment, rows: MemberRows, *, swept: bool) -> Run:
@@ -333,6 +360,12 @@ class RunFolder:
         return stop if isinstance(stop, str) and stop.startswith(EarlyStopping.__name__) else None
 
     @property
+    def out_of_time(self) -> bool:
+        """Whether the clock stopped the run, or one of its members, so that it can be continued."""
+        reasons = ((each.metrics or {}).get("stop_reason") for each in self.members or [self])
+        return any(isinstance(reason, str) and reason.startswith(OUT_OF_TIME) for reason in reasons)
+
+    @property
     def about(self) -> dict[str, Any]:
         """The content of run.json.
 
@@ -408,6 +441,26 @@ class RunFolder:
         elif metrics is not None:
             row = next((each for each in rows if each.get("epoch") == metrics["epoch"]), row)
         return Side(name, without_found(self.settings), len(rows), metrics is not None, row)
+
+
+class Clock:
+    """Tells runs when to stop: ``minutes`` from now, or never."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._minutes, self._start = minutes, time.monotonic()
+
+    def stops(self, runs: int) -> list[Callback]:
+        """Return what stops a run when its share of the time is over, if ``runs`` are still to be trained."""
+        if self._minutes is None:
+            return []
+        now, reason = time.monotonic(), f"{OUT_OF_TIME} {self._minutes:g} is over; framework resume continues"
+        end = now + (self._start + 60 * self._minutes - now) / runs
+
+        def stop(run: Run) -> None:
+            if time.monotonic() >= end:
+                run.stop(reason)
+
+        return [Watch(function=stop, hook=CHUNK_END)]
 
 
 def compared(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[dict[str, Any]]:

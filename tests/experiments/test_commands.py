@@ -99,6 +99,20 @@ def test_a_run_saves_by_the_clock_and_at_its_end_whether_new_wrote_it_or_not():
 
 
 @pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("validation", [[], ["--set", "validation=0.5"]])
+def test_a_run_that_the_clock_has_stopped_is_continued_by_resume(validation):
+    Path("points.toml").write_text(FILE if validation else FILE.replace("validation = 0.25\n", "", 1))
+    without = ["--set", "trainer.callbacks=[]", *validation]
+    said = command("train", "points.toml", "--out", "run", "--minutes", "1e-9", *without)
+    assert said.startswith("run: 0 epochs (--minutes 1e-09 is over; framework resume continues)\non the ")
+    command("resume", "run")
+    command("train", "points.toml", "--out", "whole", *without)
+    assert weights("run").tobytes() == weights("whole").tobytes()
+    assert history("run") == history("whole")
+    assert "is complete" in command("resume", "run", status=1)
+
+
+@pytest.mark.usefixtures("workplace")
 def test_the_saved_file_reloads_equal_with_every_callback():
     command("train", "points.toml", "--out", "run", "--set", "trainer.epochs=2")
     ran = Experiment.read("run/experiment.toml")

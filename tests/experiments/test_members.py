@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ import pytest
 from experiment_pieces import POINTS, command, write_points
 from forked import in_child
 
-from framework import Experiment, latest, load_model, on
-from framework.experiments.folder import RunFolder
+from framework import Experiment, latest, load, load_model, on
+from framework.experiments.folder import Clock, RunFolder
 from framework.experiments.members import MemberRows
 from framework.experiments.sweeps.sweep import Sweep
 from framework.experiments.views import reporting
@@ -202,6 +203,34 @@ def test_a_complete_run_is_not_trained_further(run):
 def test_a_run_that_cannot_begin_leaves_no_folder(change):
     command("train", "points.toml", "--out", "none", "--set", change, status=1)
     assert not Path("none").exists()
+
+
+def test_members_share_the_time_and_continue_as_if_nothing_had_stopped_them(run, tmp_path):
+    path = tmp_path / "stopped"
+    said = command("train", "points.toml", "--out", path, "--minutes", "1e-9").splitlines()
+    assert said[0].endswith("member-0: 0 epochs (--minutes 1e-09 is over; framework resume continues)")
+    assert [load(latest(member.checkpoints)).step for member in RunFolder(path).members] == [1, 1, 1]
+    assert RunFolder(path).metrics["validation"]["loss"] > 0
+    command("resume", path, "--minutes", "60")
+    assert vector(path).tobytes() == vector(run.path).tobytes()
+    assert RunFolder(path).metrics["validation"] == run.metrics["validation"]
+    assert "is complete" in command("resume", path, status=1)
+
+
+def test_the_clock_gives_each_run_its_share_of_what_is_left(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock = Clock(2.0)
+    now[0] += 30
+    for runs, end in ((1, 220.0), (3, 160.0)):
+        (callback,) = clock.stops(runs)
+        stopped = []
+        for moment in (end - 1e-6, end):
+            monkeypatch.setattr("time.monotonic", lambda moment=moment: moment)
+            callback.function(SimpleNamespace(stop=stopped.append))
+        assert stopped == ["--minutes 2 is over; framework resume continues"]
+        monkeypatch.setattr("time.monotonic", lambda: now[0])
+    assert Clock(None).stops(3) == []
 
 
 def test_train_says_what_became_of_each_member():

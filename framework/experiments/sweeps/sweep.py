@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from framework.base.errors import DataError, FrameworkError, SettingsError
 from framework.base.files import leads_to, read_text, write_folder, write_whole
@@ -30,7 +30,7 @@ from framework.data.files import located
 from framework.data.table_files import TableFile
 from framework.experiments.experiment import Experiment, judged, score
 from framework.experiments.files.text import alternatives, parse_change, read_settings, to_toml
-from framework.experiments.folder import SETTINGS, RunFolder, compared, inside, json_of, require_one_process
+from framework.experiments.folder import SETTINGS, RunFolder, Watch, compared, inside, json_of, require_one_process
 from framework.experiments.processes import Claim, Claims
 from framework.experiments.sweeps import space
 from framework.experiments.sweeps.space import Trial, Varied, changes_of, import_optuna, require_enough, varied
@@ -377,7 +377,7 @@ class Sweep:
             if not is_begun(path):  # else by another process, because this one seemed dead
                 raise
 
-    def _pruning(self, frozen: Any, epochs: int) -> _Watch:
+    def _pruning(self, frozen: Any, epochs: int) -> Watch:
         """Return the callback that leaves a run where the pruner of Optuna drops its trial.
 
         With halving by eta, the pruner compares trials at the epochs r, r eta, r eta^2, ... with r = ceil(epochs /
@@ -400,7 +400,7 @@ class Sweep:
                     self._note(frozen, "PRUNED")
                     raise _Left
 
-        return _Watch(function=prune, hook="on_epoch_begin")  # when the files have all of the epoch before
+        return Watch(function=prune, hook="on_epoch_begin")  # when the files have all of the epoch before
 
     def retry(self) -> None:
         """Forget the errors of failed runs, so that they are trained again or resumed when the cause is gone."""
@@ -526,12 +526,6 @@ class _Left(Exception):  # noqa: N818 (not an error)
     """Ends training as a kill would: nothing is done that belongs to the end, such as to restore the best weights."""
 
 
-class _Watch(FunctionCallback):
-    """A function at a hook that changes nothing in the training."""
-
-    observes: ClassVar[bool] = True
-
-
 def watch_claim(claim: Claim) -> list[FunctionCallback]:
     """Return callbacks that leave a run that another process has taken over, before anything is written."""
 
@@ -544,7 +538,7 @@ def watch_claim(claim: Claim) -> list[FunctionCallback]:
             raise _Left
 
     hooks = {"on_train_begin": leave, "on_epoch_end": leave, "on_train_end": look}
-    return [_Watch(function=function, hook=hook) for hook, function in hooks.items()]
+    return [Watch(function=function, hook=hook) for hook, function in hooks.items()]
 
 
 class JournalLock:
