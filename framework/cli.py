@@ -7,38 +7,47 @@ import io
 import math
 import sys
 import time
+from contextlib import AbstractContextManager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-import framework
+import framework.data
 from framework.base.files import leads_to
 from framework.base.lazy import families, import_public
-from framework.base.settings.messages import elsewhere
 from framework.base.tables import as_text
-from framework.data import BREAST_CANCER_CLASSES, load_breast_cancer, load_digits
-from framework.experiments.commands import COMMANDS, answering
-from framework.experiments.folder import CHECKPOINTS
-from framework.training.parallel.launching import launch
-from framework.training.trace import LABELS
 
-ACTIVATIONS: dict[str, framework.Activation] = {
-    each.__name__.lower(): each() for each in (framework.Identity, framework.Sigmoid, framework.Tanh, framework.ReLU)
+COMMANDS = {  # imported when one runs, or prints its help
+    "new": ("framework.experiments.commands:new", "Look at a table, and write an experiment for it."),
+    "train": ("framework.experiments.commands:train", "Train the experiment of a file, in a new folder."),
+    "sweep": ("framework.experiments.commands:sweep_runs", "Train an experiment with varied settings."),
+    "evaluate": ("framework.experiments.commands:evaluate", "Print the loss and the metrics of a run's model."),
+    "predict": ("framework.experiments.commands:predict", "Predict every row of a table, into another table."),
+    "resume": ("framework.experiments.commands:resume", "Continue the run of a folder that was killed or stopped."),
+    "show": ("framework.experiments.commands:show", "Print an experiment or a run, with every setting."),
+    "compare": ("framework.experiments.commands:compare", "Print several runs as a table."),
+    "report": ("framework.experiments.commands:report", "Write an HTML page about one run, or several side by side."),
+    "watch": ("framework.experiments.commands:watch_runs", "Show runs in the terminal while they train."),
+    "export": ("framework.experiments.commands:export", "Write a model for programs without this package."),
+    "schema": ("framework.experiments.commands:schema", "Print the JSON schema of experiments, for editors."),
+    "launch": ("framework.training.parallel.launching:launch", "Run a script on several workers."),
 }
 
+ACTIVATIONS = {name.lower(): name for name in ("Identity", "Sigmoid", "Tanh", "ReLU")}
+
 KINDS = {
-    "activations": framework.Activation,
-    "callbacks": framework.Callback,
-    "initializers": framework.models.Initializer,
-    "losses": framework.Loss,
-    "metrics": framework.Metric,
-    "models": framework.Model,
-    "optimizers": framework.Optimizer,
-    "regularizers": framework.models.Regularizer,
-    "schedules": framework.Schedule,
-    "steps": framework.preprocessing.ColumnStep,
+    "activations": "Activation",
+    "callbacks": "Callback",
+    "initializers": "Initializer",
+    "losses": "Loss",
+    "metrics": "Metric",
+    "models": "Model",
+    "optimizers": "Optimizer",
+    "regularizers": "Regularizer",
+    "schedules": "Schedule",
+    "steps": "ColumnStep",
 }
 
 
@@ -63,10 +72,27 @@ def _finite(_context: click.Context, _option: click.Parameter, number: float) ->
 class _Commands(click.Group):
     """The commands; a name from elsewhere is answered with the name here."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *COMMANDS])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {name: command.get_short_help_str() for name, command in self.commands.items()}
+        lines = own | {name: line for name, (_, line) in COMMANDS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(lines.items()))
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            module, _, name = COMMANDS[cmd_name][0].partition(":")
+            command: click.Command = getattr(import_module(module), name)
+            return command
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        from framework.base.settings.messages import elsewhere  # noqa: PLC0415 (slow, as it imports pydantic)
+
         if (advice := elsewhere(_Commands, cmd_name)) and not ctx.resilient_parsing:  # which completes names
             ctx.fail(f"No such command {cmd_name!r}; {advice}")
-        return super().get_command(ctx, cmd_name)
+        return None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; for an option that it does not have, say how to change a setting."""
@@ -80,6 +106,13 @@ class _Commands(click.Group):
             setting = f"trainer.{name}" if name in framework.Trainer.model_fields else "SETTING"
             said = f"{error.message.rstrip('.')}; for a setting, write --set {setting}=VALUE."
             raise click.NoSuchOption(error.option_name, said, error.possibilities, error.ctx) from None
+
+
+def _answering() -> AbstractContextManager[None]:
+    """Return what turns errors into one message; imported where a command runs."""
+    answering = import_module("framework.experiments.commands").answering
+    context: AbstractContextManager[None] = answering()
+    return context
 
 
 @click.group(cls=_Commands)
@@ -102,7 +135,6 @@ def main() -> None:
 )
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="sigmoid", show_default=True, help="f.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-@answering()
 def step(x: list[float], w: list[float], b: float, y: float, learning_rate: float, activation: str, form: str) -> None:
     """Print one step of gradient descent on one neuron, number by number.
 
@@ -110,18 +142,18 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
     """
     if len(x) != len(w):
         raise click.ClickException(f"--w must have as many numbers as --x; got {len(w)}, and {len(x)} in --x")
-    neuron = framework.Neuron.from_weights(w, b, activation=ACTIVATIONS[activation], train_bias=False)
-    with np.errstate(all="ignore"):  # what is not finite is said below, in one line
-        traced = framework.trace_step(neuron, x, y, learning_rate=learning_rate)
+    import numpy as np  # noqa: PLC0415 (too slow for `framework --help`)
+
+    with _answering():
+        function = getattr(framework, ACTIVATIONS[activation])()
+        neuron = framework.Neuron.from_weights(w, b, activation=function, train_bias=False)
+        with np.errstate(all="ignore"):  # what is not finite is said below, in one line
+            traced = framework.trace_step(neuron, x, y, learning_rate=learning_rate)
     for name, value in traced.to_dict().items():
         if not np.isfinite(value).all():
-            raise click.ClickException(f"the step overflows: '{LABELS[name]}' is {value}; give smaller numbers")
+            label = import_module("framework.training.trace").LABELS[name]
+            raise click.ClickException(f"the step overflows: '{label}' is {value}; give smaller numbers")
     click.echo({"text": traced.to_text, "markdown": traced.to_markdown, "json": traced.to_json}[form]())
-
-
-for command in COMMANDS:
-    main.add_command(command)
-main.add_command(launch)
 
 
 @main.command(name="list", short_help="Print every class of a KIND, such as losses.")
@@ -133,21 +165,22 @@ def list_parts(kind: str) -> None:
     (of a Preprocess).
     """
     parts = [cls for cls in (import_public(name) for name in families()) if inspect.isclass(cls)]
-    bases = {KINDS[kind], *filter(inspect.isabstract, parts)}
-    parts = [cls for cls in parts if issubclass(cls, KINDS[kind]) and cls not in bases]
+    base = import_public(KINDS[kind])
+    bases = {base, *filter(inspect.isabstract, parts)}
+    parts = [cls for cls in parts if issubclass(cls, base) and cls not in bases]
     click.echo(as_text([(cls.__name__, (inspect.getdoc(cls) or "").splitlines()[0]) for cls in parts], left=2))
 
 
 @main.command(name="describe", short_help="Print what a checkpoint holds.")
 @click.argument("path")
-@answering()
 def describe_checkpoint(path: str) -> None:
     """Print what the checkpoint PATH holds, without building anything of it."""
-    if leads_to(path) == "folder":
-        found = framework.latest(path) or framework.latest(Path(path, CHECKPOINTS))
-        hint = f"its newest is {found}" if found else "it has none"
-        raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
-    click.echo(framework.describe(path))
+    with _answering():
+        if leads_to(path) == "folder":
+            newest = framework.latest(path) or framework.latest(Path(path, "checkpoints"))
+            hint = f"its newest is {newest}" if newest else "it has none"
+            raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
+        click.echo(framework.describe(path))
 
 
 @main.command(short_help="Show a step, then train on the two data sets.")
@@ -171,7 +204,7 @@ def _trainer(loss: framework.Loss, rate: float) -> framework.Trainer:
 
 def _demo_neuron() -> None:
     click.echo("\n2. One neuron on the Wisconsin breast cancer set: 30 measurements of a cell sample, 2 classes\n")
-    (x, y), (x_test, y_test) = framework.split(load_breast_cancer(), 0.25, seed=0, stratify=True)
+    (x, y), (x_test, y_test) = framework.split(framework.data.load_breast_cancer(), 0.25, seed=0, stratify=True)
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
     trainer = _trainer(framework.BinaryCrossEntropy(), 0.1)
@@ -181,13 +214,14 @@ def _demo_neuron() -> None:
         f"held-out accuracy {trainer.evaluate(neuron, (x_test, y_test))['accuracy']:.3f} on {len(y_test)} rows\n"
     )
     counts = framework.ConfusionMatrix(num_classes=2)(trainer.predict(neuron, x_test), y_test)
-    rows = [(name, *map(str, row)) for name, row in zip(BREAST_CANCER_CLASSES, counts, strict=True)]
-    click.echo(as_text([("actual / predicted", *BREAST_CANCER_CLASSES), *rows], left=1))
+    classes = framework.data.BREAST_CANCER_CLASSES
+    rows = [(name, *map(str, row)) for name, row in zip(classes, counts, strict=True)]
+    click.echo(as_text([("actual / predicted", *classes), *rows], left=1))
 
 
 def _demo_network() -> None:
     click.echo("\n3. A network on optical digits: 8 x 8 pixels, 10 classes\n")
-    x, y = load_digits()
+    x, y = framework.data.load_digits()
     train, test = framework.split((x / 16.0, y), 0.25, seed=0, stratify=True)
     model = framework.Sequential(
         framework.Dense(64, 64, framework.ReLU()), framework.Dense(64, 10, framework.Softmax())

@@ -2,12 +2,14 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 from catalogue import catalogue
 from click.testing import CliRunner
 
 from framework import MeanSquaredError, Neuron, SGDOptimizer, Trainer, describe, save
-from framework.cli import KINDS, main
+from framework.base.lazy import import_public
+from framework.cli import COMMANDS, KINDS, main
 
 
 def run(*arguments):
@@ -77,11 +79,18 @@ def test_an_option_that_is_a_setting_is_answered_with_set(arguments, advice):
     assert ("--set" in result.output) == bool(advice)
 
 
+def test_every_command_is_found_by_its_name():
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        assert main.get_command(context, name).name == name
+    assert {*COMMANDS} < {*main.list_commands(context)}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_list_prints_every_class_of_a_kind(kind):
     lines = run("list", kind).output.splitlines()
     listed = {line.split()[0] for line in lines}
-    assert {cls.__name__ for cls in catalogue(KINDS[kind])} - {KINDS[kind].__name__} <= listed
+    assert {cls.__name__ for cls in catalogue(import_public(KINDS[kind]))} - {KINDS[kind]} <= listed
     assert all(len(line.split()) > 1 for line in lines)
 
 

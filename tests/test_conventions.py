@@ -121,6 +121,13 @@ def test_imports_follow_the_data_flow():
     assert wrong == []
 
 
+def test_the_package_has_a_dozen_rooms_and_few_arrows_between_them():
+    entries = [path for path in PACKAGE.iterdir() if path.suffix in (".py", "") and path.name != "__pycache__"]
+    arrows = {(place(path), other) for path in FILES for other in imported(path)}
+    assert len(entries) <= 20
+    assert len([1 for start, end in arrows if start != end]) <= 90
+
+
 class Bent(Activation):
     def __call__(self, h):
         return h / (1 + np.abs(h))

@@ -51,3 +51,10 @@ def test_training_on_arrays_imports_only_what_it_needs(tmp_path):
         check=True,
     )
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("code", ["import framework", "import framework.cli; framework.cli.main(['--help'])"])
+def test_the_package_and_the_help_of_its_commands_import_neither_numpy_nor_pydantic(code):
+    code = f"import atexit, sys; atexit.register(lambda: print(*({{'numpy', 'pydantic'}} & {{*sys.modules}}))); {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""

@@ -127,7 +127,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _runs = click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 
 
-@click.command(short_help="Look at a table, and write an experiment for it.")
+@click.command()
 @click.argument("data", metavar="DATA")
 @click.option("--target", required=True, help="The column to predict.")
 @click.option("--out", help="The file to write; - prints it. [default: the name of DATA with .toml]")
@@ -154,7 +154,7 @@ def new(
     click.echo(f"wrote {path}; now: framework train {shlex.quote(str(path))}")
 
 
-@click.command(short_help="Train the experiment of a file, in a new folder.")
+@click.command()
 @click.argument("file", metavar="FILE")
 @_set
 @click.option("--out", metavar="FOLDER", help="The folder of the run. [default: runs/NAME-1, -2, ...]")
@@ -183,7 +183,7 @@ def train(file: str, changes: tuple[str, ...], out: str | None, minutes: float |
         raise
 
 
-@click.command(short_help="Continue the run of a folder, where it was killed or stopped.")
+@click.command()
 @click.argument("folder", metavar="FOLDER")
 @click.option("--epochs", type=click.IntRange(min=1), help="How many more. [default: up to the experiment's]")
 @_minutes
@@ -222,7 +222,7 @@ def _run(folder: RunFolder, epochs: int | None, minutes: float | None) -> None:
         click.echo(f"no baselines beside these figures: {error}", err=True)
 
 
-@click.command(name="sweep", short_help="Train an experiment with varied settings.")
+@click.command(name="sweep")
 @click.argument("path", metavar="PATH")
 @_changes(
     "SETTING=VALUES",
@@ -307,7 +307,7 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
     return Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
 
 
-@click.command(short_help="Print the loss and the metrics of a run's model.")
+@click.command()
 @click.argument("folder", metavar="FOLDER")
 @click.option("--data", metavar="FILE", help="A table with the target. [default: the validation data]")
 @_read
@@ -329,7 +329,7 @@ def evaluate(folder: str, data: str | None, changes: tuple[str, ...], as_json: b
         _print_figures(figures, run.model(), judged)
 
 
-@click.command(short_help="Predict every row of a table, into another table.")
+@click.command()
 @click.argument("folders", metavar="FOLDER...", nargs=-1)
 @click.argument("data", metavar="DATA")
 @click.option(
@@ -392,7 +392,7 @@ def predict(
     click.echo(f"{out}: {found.count} parts, {found.rows} rows{written}")
 
 
-@click.command(short_help="Print an experiment or a run, with every setting.")
+@click.command()
 @click.argument("path", metavar="PATH")
 @_set
 @_command
@@ -412,7 +412,7 @@ def show(path: str, changes: tuple[str, ...]) -> None:
         click.echo(folder.model().summary())
 
 
-@click.command(short_help="Print several runs as a table.")
+@click.command()
 @_runs
 @_json
 @_command
@@ -424,7 +424,7 @@ def compare(folders: tuple[str, ...], as_json: bool) -> None:
     _print_rows(compared([RunFolder(folder) for folder in folders], baselines=not as_json), as_json)
 
 
-@click.command(short_help="Write an HTML page about one run, or several side by side.")
+@click.command()
 @_runs
 @click.option("--out", default="report.html", show_default=True, help="The page to write; it replaces an older report.")
 @_command
@@ -451,7 +451,7 @@ def _shape(_context: click.Context, _option: click.Parameter, text: str | None) 
         raise click.BadParameter(f"expected sizes with commas between them, e.g. 28,28; got {text!r}") from None
 
 
-@click.command(short_help="Write a model for programs without this package.")
+@click.command()
 @click.argument("source", metavar="RUN")
 @click.argument("out", metavar="OUT")
 @click.option("--shape", callback=_shape, help="The shape of a sample, e.g. 28,28, where the model leaves sizes open.")
@@ -483,7 +483,7 @@ def export(source: str, out: str, shape: tuple[int, ...] | None, dtype: str | No
     click.echo(f"wrote {out}{'; it takes numbers that the Preprocess has transformed' if bare else ''}")
 
 
-@click.command(name="watch", short_help="Show runs in the terminal while they train.")
+@click.command(name="watch")
 @click.argument("paths", metavar="FOLDER...", nargs=-1, required=True)
 @click.option("--once", is_flag=True, help="Show them once, as they are.")
 @click.option("--log", is_flag=True, help="Draw the curves on a log scale.")
@@ -498,14 +498,11 @@ def watch_runs(paths: tuple[str, ...], once: bool, log: bool) -> None:
         watch(paths, once=once, log=log)
 
 
-@click.command(short_help="Print the JSON schema of experiments, for editors.")
+@click.command()
 @_command
 def schema() -> None:
     """Print the JSON schema of experiment files, with which editors complete names and mark mistakes."""
     click.echo(json.dumps(schema_of(Experiment), indent=2))
-
-
-COMMANDS = (new, train, sweep_runs, evaluate, predict, resume, show, compare, report, watch_runs, export, schema)
 
 
 def _require_new(path: str | Path, overwrite: bool, argument: str = "--out") -> None:

@@ -32,7 +32,7 @@ def _refuse_module(_context: click.Context, _option: click.Parameter, module: st
         raise click.UsageError(f"expected a SCRIPT, e.g. framework launch -n 2 train.py; got a module, -m {module}")
 
 
-@click.command(short_help="Run a script on several workers.", context_settings={"allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-n", "count", type=click.IntRange(1), help="The number of workers.  [required]")
 @click.option(
     "--restarts", type=click.IntRange(0), default=0, show_default=True, help="Starts after failures, at most."
