@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -35,9 +36,18 @@ def remember_best(callback: Any, run: Run) -> bool:
 
 def _keep_weights(callback: Any, run: Run) -> None:
     """Remember the weights of the epoch that has just ended."""
-    memory = run.memory(callback)
-    memory["values"] = run.model.parameters.vector
-    memory["buffers"] = {name: array.copy() for name, array in run.model.buffers.items()}
+    run.memory(callback).update(_weights_of(run))
+
+
+def _weights_of(run: Run) -> dict[str, Any]:
+    buffers = {name: array.copy() for name, array in run.model.buffers.items()}
+    return {"values": run.model.parameters.vector.copy(), "buffers": buffers}
+
+
+def _put_weights(run: Run, weights: Mapping[str, Any]) -> None:
+    run.model.parameters.vector[:] = weights["values"]
+    for name, array in weights["buffers"].items():
+        run.model.buffers[name][...] = array
 
 
 def _restore_weights(callback: Any, run: Run) -> bool:
@@ -45,9 +55,7 @@ def _restore_weights(callback: Any, run: Run) -> bool:
     memory = run.memory(callback)
     if run.error is not None or "values" not in memory:
         return False
-    run.model.parameters.vector[:] = memory["values"]
-    for name, array in memory["buffers"].items():
-        run.model.buffers[name][...] = array
+    _put_weights(run, memory)
     memory["restored"] = run.step  # until a further step these are the weights of the best epoch
     return True
 
@@ -108,7 +116,8 @@ class RestoreBest(Callback):
 
     With ``calibrate`` the model keeps the best epoch's temperature T as well: the last weights and biases are divided
     by T, so that its probabilities are those of softmax(h / T), in every export too. The order of the classes stays.
-    The figures of that epoch in the history are those before. A resumed run continues from these weights.
+    The figures of that epoch in the history are those before. A resumed run continues from the last weights, which the
+    callback remembers, so that a stopped run equals one that was not.
 
     Attributes:
         monitor: A column of the history, such as ``"val_refined_loss"``, the loss at the best temperature.
@@ -151,13 +160,23 @@ class RestoreBest(Callback):
         if self.calibrate:
             _output_layer(run.model)
 
+    def on_train_begin(self, run: Run) -> None:
+        """Put the last weights back in a run that is resumed."""
+        memory = run.memory(self)
+        if memory.get("restored") == run.step:
+            _put_weights(run, memory["last"])
+
     def on_epoch_end(self, run: Run) -> None:
         """Remember the weights of the best epoch."""
         if remember_best(self, run):
             _keep_weights(self, run)
 
     def on_train_end(self, run: Run) -> None:
-        if _restore_weights(self, run) and self.calibrate:
+        last = _weights_of(run)
+        if not _restore_weights(self, run):
+            return
+        run.memory(self)["last"] = last
+        if self.calibrate:
             layer = _output_layer(run.model)
             temperature = run.history[run.memory(self)["best_epoch"] - 1][_TEMPERATURE]
             layer.weights /= temperature

@@ -133,6 +133,16 @@ def test_many_models_are_calibrated_each_by_its_own_temperature():
         assert training.evaluate(run.model, held_out)["temperature"] == pytest.approx(1.0, rel=1e-5)
 
 
+def test_a_run_that_is_resumed_equals_one_that_was_not_stopped(tmp_path):
+    data, held_out = (X[:160], CLASSES[:160]), (X[160:], CLASSES[160:])
+    training = trainer(CALIBRATING)
+    whole = training.fit(network(), data, held_out)
+    save(training.fit(network(), data, held_out, epochs=25), tmp_path / "run")
+    resumed = training.resume(tmp_path / "run", data, held_out)
+    assert resumed.model.parameters.vector.tobytes() == whole.model.parameters.vector.tobytes()
+    assert resumed.history.columns()["val_loss"].tobytes() == whole.history.columns()["val_loss"].tobytes()
+
+
 def test_without_calibration_it_restores_what_early_stopping_restores():
     data, held_out = (X[:160], CLASSES[:160]), (X[160:], CLASSES[160:])
     models = [
