@@ -152,19 +152,87 @@ class Size(NamedTuple):
     rows: float
     validation: float
     levels: int
-    units: tuple[int, ...]
     batch_size: int
-    learning_rate: float
     epochs: int
-    patience: int
 
 
 SIZES = (
-    Size(2_000, 0.2, 20, (32,), 32, 0.003, 200, 20),
-    Size(20_000, 0.2, 20, (64,), 64, 0.002, 100, 10),
-    Size(200_000, 0.1, 50, (64, 32), 256, 0.001, 60, 6),
-    Size(float("inf"), 0.1, 100, (64, 32), 512, 0.001, 40, 4),
+    Size(2_500, 0.2, 20, 64, 60),
+    Size(10_000, 0.2, 20, 128, 60),
+    Size(30_000, 0.2, 20, 256, 40),
+    Size(200_000, 0.1, 50, 512, 20),
+    Size(float("inf"), 0.1, 100, 1024, 10),
 )
+
+FEW_CLASSES = 10
+"""Up to this many classes need a small network only, where the rows are as few as in the first size."""
+
+
+_MEMBERS = """\
+members = {:<13} # networks with first weights and held-out rows of their own; the model is their mean
+"""
+
+
+class Plan(NamedTuple):
+    """The hidden layers, and how they are trained; everything is TOML.
+
+    Attributes:
+        layers: The hidden layers, and why.
+        rate: The learning rate.
+        batch_size: Rows of a step.
+        epochs: How many, and why.
+        metrics: Those that the callback needs.
+        best: The callback that keeps the best weights, and why.
+        members: How many such networks there are.
+    """
+
+    layers: tuple[tuple[str, str], ...]
+    rate: str
+    batch_size: int
+    epochs: tuple[int, str]
+    metrics: str
+    best: tuple[str, str]
+    members: int = 1
+
+
+def plan(size: Size, classes: int, *, numbers: bool) -> Plan:
+    """Return a small network for few classes in few rows, which a large one learns by heart; else large ones.
+
+    benchmarks/tables has the figures: its choosing half set these sizes, its other half says what they are worth.
+
+    Args:
+        size: The choices for as many rows.
+        classes: How many classes the target has; 0 for a number.
+        numbers: Whether there are inputs that are numbers or dates.
+    """
+    if 0 < classes <= FEW_CLASSES and size is SIZES[0]:
+        return Plan(
+            layers=(('{type = "Dense", units = 32, activation = "ReLU"}', ""),),
+            rate="0.003",
+            batch_size=32,
+            epochs=(200, "at most: EarlyStopping ends training before"),
+            metrics="",
+            best=(
+                'type = "EarlyStopping", monitor = "val_loss", patience = 20, restore_best = true',
+                "Stop when the validation loss has not improved for some epochs, and keep the best weights.",
+            ),
+        )
+    waves = ('"PeriodicEmbedding"', "waves of each number, by which its bends are easy to learn")
+    dense = ('{type = "Dense", units = 256, activation = "ReLU"}', "")
+    return Plan(
+        layers=(waves, dense, dense) if numbers else (dense, dense),
+        rate='{type = "CosineSchedule", initial = 0.003}',
+        batch_size=size.batch_size,
+        epochs=(size.epochs, "the learning rate falls to 0 in them"),
+        metrics=', "RefinedLoss", "Temperature"' if classes else "",
+        best=(
+            'type = "RestoreBest", monitor = "val_refined_loss", calibrate = true',
+            "Keep the weights of the epoch that tells the classes apart best, and make its probabilities fit.",
+        )
+        if classes
+        else ('type = "RestoreBest", monitor = "val_loss"', "Keep the weights of the epoch with the least loss."),
+        members=3,
+    )
 
 
 def proposal(
@@ -229,36 +297,41 @@ def proposal(
     kinds = Counter(each.kind for each in columns)
     counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
     held, why_held = _holdout(bool(classes), split, ordered=any(each.ordered for each in columns))
-    seed, strata = (None if held == "last" else 0), (y if held == "stratified" else None)
-    held_out = hold_out((y, y), size.validation, seed, "validation", None, strata)
-    head, why_head, loss, metrics = _head(classes, [part.first[1] for part in held_out])
-    layers = [(f'type = "Dense", units = {units}, activation = "ReLU"', "") for units in size.units]
-    layers.append((head, f"  # {why_head}"))
-    lines = "".join(f"    {{{settings}}},{why}\n" for settings, why in layers)
+    levels = ("text", "category", "boolean")
+    planned = plan(size, len(classes), numbers=any(each.kind not in levels for each in columns))
+    strata = y if held == "stratified" else None
+    parts = [
+        part.first[1]
+        for seed in ([None] if held == "last" else range(planned.members))
+        for part in hold_out((y, y), size.validation, seed, "validation", None, strata)
+    ]
+    head, why_head, loss, metrics = _head(classes, parts, planned.metrics)
+    layers = (*planned.layers, (f"{{{head}}}", why_head))
+    lines = "".join(f"    {layer},{f'  # {why}' if why else ''}\n" for layer, why in layers)
     return f"""\
 # {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_told(classes))}{left_out}
 {_rare(classes)}#
 # Every setting below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
-# The sizes depend on the number of rows; no setting was tuned on the data.
+# The sizes depend on the rows and on the target; no setting was tuned on the data.
 
 # The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
 holdout = {_quoted(held):<13} # {_comment(why_held)}
-
+{_MEMBERS.format(planned.members) if planned.members > 1 else ""}
 # Paths are relative to this file.
 {"".join(comments)}{to_toml({"data": _data(table, folder)})}
 [trainer]
 seed = 0                # of the held-out rows and of the order of the others
-epochs = {size.epochs:<14} # at most: EarlyStopping ends training before
-batch_size = {size.batch_size}
+epochs = {planned.epochs[0]:<14} # {planned.epochs[1]}
+batch_size = {planned.batch_size}
 engine = "auto"         # compiled where llvmlite is installed, and NumPy where it is not; "numpy" is always NumPy
 loss = "{loss}"
 metrics = {metrics}
-optimizer = {{type = "AdamOptimizer", learning_rate = {size.learning_rate}}}
+optimizer = {{type = "AdamOptimizer", learning_rate = {planned.rate}}}
 callbacks = [
-    # Stop when the validation loss has not improved for some epochs, and keep the best weights.
-    {{type = "EarlyStopping", monitor = "val_loss", patience = {size.patience}, restore_best = true}},
+    # {planned.best[1]}
+    {{{planned.best[0]}}},
     "ProgressBar",
     # What the run writes; these paths are relative to its folder.
     {{type = "JSONLog", path = "history.jsonl"}},
@@ -508,7 +581,7 @@ def _numbers(table: TableFile | Selection, kind: str) -> Array:
         return ((y - mean) / scale).astype(np.float32).astype(np.float64) * scale + mean
 
 
-def _head(classes: Counter[str], parts: Sequence[Array]) -> tuple[str, str, str, str]:
+def _head(classes: Counter[str], parts: Sequence[Array], more: str) -> tuple[str, str, str, str]:
     """Return the last layer for a target, why, the loss, and the metrics that training and held-out rows have."""
     if not classes:
         center = float(f"{np.nan_to_num(parts[0].mean()):.6g}")
@@ -518,9 +591,9 @@ def _head(classes: Counter[str], parts: Sequence[Array]) -> tuple[str, str, str,
     if len(classes) == 2:
         why = "One output: the probability of the second class"
         area = _defined({', "ROCAUC"': ROCAUC()}, parts)
-        return 'type = "Neuron", activation = "Sigmoid"', why, "BinaryCrossEntropy", f'["Accuracy"{area}]'
+        return 'type = "Neuron", activation = "Sigmoid"', why, "BinaryCrossEntropy", f'["Accuracy"{area}{more}]'
     layer = f'type = "Dense", units = {len(classes)}, activation = "Softmax"'
-    return layer, "An output for each class: its probability", "CrossEntropy", '["Accuracy"]'
+    return layer, "An output for each class: its probability", "CrossEntropy", f'["Accuracy"{more}]'
 
 
 def _defined(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:

@@ -62,7 +62,7 @@ def test_a_table_in_memory_and_in_blocks_trains_to_the_same_bits(tmp_path, monke
     histories = []
     for name, cells in (("memory", 1e9), ("blocks", 0)):
         monkeypatch.setattr("framework.experiments.tables.IN_MEMORY", cells)
-        command("train", "big.toml", "--set", "trainer.epochs=2", "--out", name)
+        command("train", "big.toml", "--set", "trainer.epochs=2", "--set", "members=1", "--out", name)
         text = (tmp_path / name / "history.jsonl").read_text()
         histories.append([line.partition(', "learning_rate"')[0] for line in text.splitlines()])
     assert histories[0] == histories[1]
