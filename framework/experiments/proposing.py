@@ -223,7 +223,7 @@ def plan(size: Size, classes: int, *, numbers: bool) -> Plan:
         layers=(waves, dense, dense) if numbers else (dense, dense),
         rate='{type = "CosineSchedule", initial = 0.003}',
         batch_size=size.batch_size,
-        epochs=(size.epochs, "the learning rate falls to 0 in them"),
+        epochs=(size.epochs if classes else min(size.epochs, 40), "the learning rate falls to 0 in them"),
         metrics=', "RefinedLoss", "Temperature"' if classes else "",
         best=(
             'type = "RestoreBest", monitor = "val_refined_loss", calibrate = true',
