@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+import framework
+import framework.models
+
 CODE = """
 import sys
 import numpy as np
@@ -58,3 +61,39 @@ def test_the_package_and_the_help_of_its_commands_import_neither_numpy_nor_pydan
     code = f"import atexit, sys; atexit.register(lambda: print(*({{'numpy', 'pydantic'}} & {{*sys.modules}}))); {code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+THREADS = """
+import sys
+from importlib import import_module
+from random import Random
+from threading import Thread
+from framework.base.lazy import families
+sys.setswitchinterval(1e-6)
+errors = []
+
+def import_names(seed):
+    for name, package in Random(seed).sample([*families().items()], 40):
+        try:
+            getattr(import_module(package), name)
+        except ImportError as error:
+            errors.append(error)
+
+threads = [Thread(target=import_names, args=(seed,)) for seed in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(errors)
+"""
+
+
+def test_threads_may_import_names_at_once():
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["", "models.affine", "no module", "_private", "1"])
+def test_a_name_that_no_program_can_write_is_no_attribute(name):
+    for package in (framework, framework.models):
+        assert not hasattr(package, name)

@@ -21,9 +21,10 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]],
 
     def __getattr__(name: str) -> Any:  # noqa: N807 (Python's name for it)
         if name in modules:
+            import_module("numpy.typing")  # in one step: two threads that import NumPy and it at once get half of it
             value = vars(module)[name] = getattr(import_module(modules[name]), name)
             return value
-        if name[0] != "_" and find_spec(f"{package}.{name}"):
+        if name.isidentifier() and name[0] != "_" and find_spec(f"{package}.{name}"):
             return import_module(f"{package}.{name}")
         if name == "__version__" and package == "framework":
             return import_module("importlib.metadata").version(package)

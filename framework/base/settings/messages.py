@@ -164,7 +164,7 @@ def answering(module: str, choices: Mapping[str, str]) -> Callable[..., NoReturn
         advice = {**tables["framework"], **tables.get(module, {})}.get(_bare(name))
         if not _is_sentence(advice or "") and (meant := closest(name, choices)):
             advice = f"write {meant}" if choices[meant] == module else f"write from {choices[meant]} import {meant}"
-        elif advice is None and name[0].isupper():
+        elif advice is None and name[:1].isupper():
             advice = "there is none"
         elif advice:
             named = [word for word in dict.fromkeys(re.findall(r"\w+", advice)) if choices.get(word, module) != module]
