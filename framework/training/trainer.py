@@ -242,9 +242,10 @@ class Trainer(Component):
     ) -> Run:
         """Continue training where ``run`` ended, also in the middle of an epoch, as if it had not ended.
 
-        Where a callback changed the weights after the last step, as ``restore_best`` does, it continues from those. The
-        seed and the optimizer are the run's own, whatever the trainer says. A ResumeWarning lists what changed since
-        the run started: settings, data, versions.
+        It continues from the weights of the last step, also where ``restore_best`` or ``RestoreBest`` has put others
+        back; what another callback or the program changed after that step stays. The seed and the optimizer are the
+        run's own, whatever the trainer says. A ResumeWarning lists what changed since the run started: settings, data,
+        versions.
 
         Args:
             run: The run that ``fit`` returned, the ``run`` of its exception, or the path of a checkpoint.

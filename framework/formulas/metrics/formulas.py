@@ -305,6 +305,7 @@ class _OfTemperature(WholeMetric):
         """Return the best temperature, and the log loss there.
 
         The loss is convex in b = 1 / T, so Newton's steps find it; one that is too long is a bisection instead.
+        Where no T changes the loss, as for equal probabilities, T is 1.
         """
         advice = f"{type(self).__name__} needs probabilities, as Softmax and Sigmoid give them"
         require_range("prediction", prediction, 0.0, 1.0, advice)
@@ -326,6 +327,8 @@ class _OfTemperature(WholeMetric):
             slope = float(share @ mean)
             scaled *= h
             curvature = float(share @ (scaled.sum(axis=0) / total - mean**2))
+            if slope == 0:
+                break
             low, high = (low, b) if slope > 0 else (b, high)
             step = b - slope / curvature if curvature > 0 else math.inf
             if not low < step < high or abs(step - b) > 0.5 * moved:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from framework.base.errors import SettingsError
@@ -50,14 +51,26 @@ def _put_weights(run: Run, weights: Mapping[str, Any]) -> None:
         run.model.buffers[name][...] = array
 
 
-def _restore_weights(callback: Any, run: Run) -> bool:
-    """Put the remembered weights back, unless training ended with an error; return whether there are some."""
+def _restore_weights(callback: Any, run: Run) -> None:
+    """Put the remembered weights back, unless training ended with an error."""
     memory = run.memory(callback)
-    if run.error is not None or "values" not in memory:
-        return False
-    _put_weights(run, memory)
-    memory["restored"] = run.step  # until a further step these are the weights of the best epoch
-    return True
+    if run.error is None and "values" in memory and memory.get("restored") != run.step:
+        memory["last"] = _weights_of(run)
+        _put_weights(run, memory)
+        memory["restored"] = run.step  # until a further step these are the weights of the best epoch
+
+
+def _resume_weights(callback: Any, run: Run) -> None:
+    """Put the last weights back where a resumed run has steps to make, so that it equals one that was not stopped.
+
+    Weights that the user has set since stay.
+    """
+    memory = run.memory(callback)
+    if memory.get("restored") == run.step and run.stop_reason is None and run.epoch < run.target_epoch:
+        last = memory.pop("last")
+        if np.array_equal(run.model.parameters.vector, memory["values"]):
+            _put_weights(run, last)
+        del memory["restored"]
 
 
 class EarlyStopping(Callback):
@@ -72,7 +85,7 @@ class EarlyStopping(Callback):
         patience: Epochs without improvement to wait for.
         min_delta: An improvement must be larger than this, in the unit of the monitor.
         restore_best: Whether to put the weights of the best epoch back when training ends without an error. A resumed
-            run then continues from these weights.
+            run continues from the last weights, as for RestoreBest.
 
     Raises:
         SettingsError: The history has no such column; at ``fit``.
@@ -93,6 +106,9 @@ class EarlyStopping(Callback):
 
     def judged(self) -> dict[str, str]:
         return {self.monitor: self.mode}
+
+    def on_train_begin(self, run: Run) -> None:
+        _resume_weights(self, run)
 
     def on_epoch_end(self, run: Run) -> None:
         """Remember the best value, and stop after ``patience`` epochs without a better one."""
@@ -116,8 +132,9 @@ class RestoreBest(Callback):
 
     With ``calibrate`` the model keeps the best epoch's temperature T as well: the last weights and biases are divided
     by T, so that its probabilities are those of softmax(h / T), in every export too. The order of the classes stays.
-    The figures of that epoch in the history are those before. A resumed run continues from the last weights, which the
-    callback remembers, so that a stopped run equals one that was not.
+    The figures of that epoch in the history are those before. Figures over the validation rows are slightly too good,
+    as these rows have chosen the epoch and T: judge the model by others. A resumed run continues from the last weights,
+    which the callback remembers, so that a stopped run equals one that was not.
 
     Attributes:
         monitor: A column of the history, such as ``"val_refined_loss"``, the loss at the best temperature.
@@ -161,26 +178,21 @@ class RestoreBest(Callback):
             _output_layer(run.model)
 
     def on_train_begin(self, run: Run) -> None:
-        """Put the last weights back in a run that is resumed."""
-        memory = run.memory(self)
-        if memory.get("restored") == run.step:
-            _put_weights(run, memory["last"])
+        _resume_weights(self, run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Remember the weights of the best epoch."""
+        """Remember the weights of the best epoch, calibrated."""
         if remember_best(self, run):
+            current = _weights_of(run)
+            if self.calibrate:
+                layer, temperature = _output_layer(run.model), run.history[-1][_TEMPERATURE]
+                layer.weights /= temperature
+                layer.bias /= temperature
             _keep_weights(self, run)
+            _put_weights(run, current)
 
     def on_train_end(self, run: Run) -> None:
-        last = _weights_of(run)
-        if not _restore_weights(self, run):
-            return
-        run.memory(self)["last"] = last
-        if self.calibrate:
-            layer = _output_layer(run.model)
-            temperature = run.history[run.memory(self)["best_epoch"] - 1][_TEMPERATURE]
-            layer.weights /= temperature
-            layer.bias /= temperature
+        _restore_weights(self, run)
 
 
 _TEMPERATURE = "val_temperature"
@@ -194,12 +206,12 @@ def _output_layer(model: Model) -> Dense | Neuron:
         SettingsError: There is no such layer.
     """
     layer, activation = model, model.output_activation
+    last = activation
     while isinstance(layer, Sequential):
         *before, layer = layer.parts.values()
         if isinstance(layer, ActivationLayer) and before:
-            layer = before[-1]
-    ends = isinstance(activation, Softmax | Sigmoid)
-    if ends and isinstance(layer, Dense | Neuron) and layer.activation in (activation, Identity()):
+            layer, last = before[-1], Identity()
+    if isinstance(activation, Softmax | Sigmoid) and isinstance(layer, Dense | Neuron) and layer.activation == last:
         return layer
     raise SettingsError(
         "RestoreBest: setting 'calibrate' divides the numbers before a Softmax or Sigmoid by a temperature, and "

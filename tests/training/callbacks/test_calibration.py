@@ -19,6 +19,7 @@ from framework import (
     ReLU,
     Sequential,
     SettingsError,
+    SGDOptimizer,
     Sigmoid,
     Softmax,
     Tanh,
@@ -27,6 +28,7 @@ from framework import (
     export_python,
     load,
     load_model,
+    on,
     save,
 )
 from framework.formulas import RefinedLoss, Temperature
@@ -68,6 +70,12 @@ def test_certain_predictions_have_a_finite_figure_within_the_range():
     assert Temperature()([[1.0, 0.0], [0.0, 1.0]], [0, 1]) == pytest.approx(0.25, rel=1e-6)
     assert Temperature()([1.0, 0.0], [0, 1]) == pytest.approx(8.0, rel=1e-6)
     assert 0.693 < RefinedLoss()([1.0, 0.0, 1.0, 0.0], [0, 1, 1, 0]) < 1.5
+
+
+@pytest.mark.parametrize("prediction", [np.full((4, 3), 1 / 3), np.full(4, 0.5)])
+def test_equal_probabilities_have_the_temperature_1(prediction):
+    assert Temperature()(prediction, [0, 1, 1, 0]) == 1.0
+    assert RefinedLoss()(prediction, [0, 1, 1, 0]) == pytest.approx(-np.log(prediction.ravel()[0]), rel=1e-9)
 
 
 def test_numbers_that_are_no_probabilities_are_refused():
@@ -133,14 +141,28 @@ def test_many_models_are_calibrated_each_by_its_own_temperature():
         assert training.evaluate(run.model, held_out)["temperature"] == pytest.approx(1.0, rel=1e-5)
 
 
-def test_a_run_that_is_resumed_equals_one_that_was_not_stopped(tmp_path):
+@pytest.mark.parametrize("stop", [122, 125])  # within an epoch, or at its end
+@pytest.mark.parametrize("callback", [CALIBRATING, EarlyStopping(patience=100, restore_best=True)])
+def test_a_run_that_is_resumed_equals_one_that_was_not_stopped(callback, stop, tmp_path):
     data, held_out = (X[:160], CLASSES[:160]), (X[160:], CLASSES[160:])
-    training = trainer(CALIBRATING)
-    whole = training.fit(network(), data, held_out)
+    training = trainer(callback, on("batch_end")(lambda run: run.stop("over") if run.step == 122 == stop else None))
+    whole = trainer(callback).fit(network(), data, held_out)
     save(training.fit(network(), data, held_out, epochs=25), tmp_path / "run")
-    resumed = training.resume(tmp_path / "run", data, held_out)
+    stopped = load(tmp_path / "run")
+    assert stopped.step == stop
+    stopped.stop_reason = None
+    resumed = training.resume(stopped, data, held_out, epochs=40 - stopped.epoch)
     assert resumed.model.parameters.vector.tobytes() == whole.model.parameters.vector.tobytes()
     assert resumed.history.columns()["val_loss"].tobytes() == whole.history.columns()["val_loss"].tobytes()
+
+
+@pytest.mark.parametrize("callback", [CALIBRATING, EarlyStopping(patience=100, restore_best=True)])
+def test_a_resume_keeps_the_weights_that_the_user_has_set(callback):
+    training = trainer(callback).replace(optimizer=SGDOptimizer(learning_rate=1e-300))
+    run = training.fit(network(), (X, CLASSES), validation=0.2, epochs=3)
+    run.model.parameters.vector[:] = 0.5
+    training.resume(run, (X, CLASSES), validation=0.2, epochs=1)
+    assert run.memory(callback)["last"]["values"].tolist() == [0.5] * run.model.parameters.vector.size
 
 
 def test_without_calibration_it_restores_what_early_stopping_restores():
@@ -152,7 +174,14 @@ def test_without_calibration_it_restores_what_early_stopping_restores():
     assert models[0].parameters.vector.tobytes() == models[1].parameters.vector.tobytes()
 
 
-@pytest.mark.parametrize("layers", [(Dense(6, 3, Tanh()), Softmax()), (Dense(6, 3), Softmax(), Sequential(Softmax()))])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (Dense(6, 3, Tanh()), Softmax()),
+        (Dense(6, 3, Softmax()), Softmax()),
+        (Dense(6, 3), Softmax(), Sequential(Softmax())),
+    ],
+)
 def test_a_model_whose_last_numbers_cannot_be_divided_is_refused(layers):
     with pytest.raises(SettingsError, match="'calibrate' divides the numbers before a Softmax"):
         trainer(CALIBRATING).fit(Sequential(*layers), (X, CLASSES), validation=0.2)
