@@ -80,7 +80,7 @@ class Embedding(Layer):
 
 
 class PeriodicEmbedding(Layer):
-    """Each number x followed by f(cos(2 pi (frequencies x + phase)) W + b): smooth functions of it, learnt one by one.
+    """Each number x followed by f(cos(frequency x + phase) W + b): smooth functions of it, learnt one by one.
 
     Samples (inputs,) become (inputs + n (units - 1),), where n inputs are numbers: the sample as it is, then
     ``units - 1`` numbers for each of its numbers. A network learns steps and waves of a number from them that it
@@ -92,7 +92,8 @@ class PeriodicEmbedding(Layer):
     Args:
         units: How many numbers each number becomes, itself among them.
         frequencies: How many cosines of a number there are.
-        deviation: The standard deviation of the first frequencies, in periods per unit of x.
+        deviation: The standard deviation of the first frequencies / (2 pi), in periods per unit of x. The first phases
+            lie in [-pi, pi].
         activation: f; ``ReLU()`` makes the embedding PLR of the second source.
         numbers: For each input, whether it is a number to embed; None takes it from the data, as above, where arrays
             hold nothing but numbers.
