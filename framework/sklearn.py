@@ -32,6 +32,7 @@ from framework.formulas.losses.base import require_weights
 from framework.formulas.losses.formulas import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from framework.formulas.losses.several import OutputLosses
 from framework.formulas.metrics import Metric
+from framework.formulas.schedules import Schedule
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
 from framework.models.regularizers import Regularizer
@@ -385,8 +386,8 @@ class _Neural(BaseEstimator):
 
         An error leaves what an earlier fit learned, and the names of its columns, which ``validate_data`` sets at once.
         """
-        if partial and self.early_stopping is True:
-            raise SettingsError("partial_fit trains for one epoch: give early_stopping='auto' or False, not True")
+        if partial:
+            self._require_endless()
         before = self.__dict__.copy()
         try:
             return self._trained(X, y, weight, X_val, y_val, classes, partial=partial)
@@ -394,6 +395,16 @@ class _Neural(BaseEstimator):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+
+    def _require_endless(self) -> None:
+        """Refuse parameters of ``partial_fit`` that need to know when training ends."""
+        if self.early_stopping is True:
+            raise SettingsError("partial_fit trains for one epoch: give early_stopping='auto' or False, not True")
+        rate = getattr(_DEFAULTS["optimizer"] if self.optimizer is None else self.optimizer, "learning_rate", None)
+        if isinstance(rate, Schedule) and rate.open:
+            raise SettingsError(
+                f"partial_fit cannot know how many calls follow: give the schedule a 'length', in updates; got {rate!r}"
+            )
 
     def _trained(self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, classes: Any, *, partial: bool) -> Self:
         more = partial and hasattr(self, "run_")

@@ -555,6 +555,11 @@ def test_partial_fit_takes_other_rows_each_time_and_needs_no_class_of_them_all()
         ),
         (lambda e: e.set_params(optimizer=RATE), RuntimeError, "was AdamOptimizer, now it is SGDOptimizer"),
         (lambda e: e.set_params(early_stopping=True), ValueError, "give early_stopping='auto' or False, not True"),
+        (
+            lambda e: e.set_params(optimizer__learning_rate=CosineSchedule(initial=0.1)),
+            ValueError,
+            "schedule a 'length'",
+        ),
         (lambda e: e.set_params(class_weight="balanced"), ValueError, "not 'balanced'"),
         (lambda e: e.partial_fit(X, Y, classes=[0, 1]), ValueError, "those of the first call, [0, 1, 2]; got [0, 1]"),
         (

@@ -295,8 +295,17 @@ class WarmupSchedule(Schedule):
     length: Count
 
     def over(self, steps: int) -> Schedule:
-        """Return the warm-up with the rest of ``steps`` for a schedule without a length."""
-        return super().over(max(1, steps - self.length))
+        """Return the warm-up with the rest of ``steps`` for a schedule without a length.
+
+        Raises:
+            SettingsError: The warm-up leaves no rest.
+        """
+        if self.open and steps <= self.length:
+            raise SettingsError(
+                f"WarmupSchedule: setting 'length' must be less than the {steps} updates of the fit, of which the "
+                f"schedule within takes the rest; got {self.length}"
+            )
+        return super().over(steps - self.length)
 
     def __call__(self, step: int) -> float:
         if step < self.length:

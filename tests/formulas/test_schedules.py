@@ -224,6 +224,9 @@ def test_a_fit_that_is_too_short_for_its_schedule_is_refused_before_anything_cha
     before = model.parameters.vector.copy()
     with pytest.raises(SettingsError, match=r"more than 1 / rise = 100.*got 28"):
         trainer.fit(model, DATA)
+    warming = WarmupSchedule(schedule=CosineSchedule(initial=0.01), length=28)
+    with pytest.raises(SettingsError, match=r"WarmupSchedule: .*'length' must be less than the 28 updates.*got 28"):
+        trainer_at(warming).fit(model, DATA)
     assert model.parameters.vector.tobytes() == before.tobytes()
 
 
