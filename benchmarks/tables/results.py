@@ -24,12 +24,17 @@ def read_results(path: Path) -> list[dict[str, str]]:
 
 
 def means(rows: Sequence[Mapping[str, str]], field: str) -> dict[str, dict[str, float]]:
-    """Return the mean over the seeds of each table and contender."""
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Return the mean of each table and contender over the seeds of the table that all its contenders have."""
+    values: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if row[field]:
-            values[row["table"]][row["contender"]].append(float(row[field]))
-    return {table: {name: statistics.fmean(some) for name, some in each.items()} for table, each in values.items()}
+            values[row["table"]][row["contender"]][row["seed"]] = float(row[field])
+    shared = {table: set.intersection(*({*seeds} for seeds in by_name.values())) for table, by_name in values.items()}
+    return {
+        table: {name: statistics.fmean(seeds[seed] for seed in shared[table]) for name, seeds in by_name.items()}
+        for table, by_name in values.items()
+        if shared[table]
+    }
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -46,6 +51,7 @@ def ranks(losses: Mapping[str, float], names: Sequence[str]) -> dict[str, float]
 
 def shown(rows: Sequence[Mapping[str, str]], half: str, names: Sequence[str]) -> str:
     """Return the losses of the tables that all contenders have learnt, and what they are in the mean."""
+    rows = [row for row in rows if row["contender"] in names]
     roles, losses, seconds = halves(), means(rows, "loss"), means(rows, "fit_seconds")
     wanted = [name for name in TABLES if half in (roles[name], "all") and name in losses]
     common = [name for name in wanted if all(each in losses[name] for each in names)]
