@@ -406,6 +406,7 @@ class Model(Component):
             )
         columns = Columns() if fitted is None else Columns(fitted.inputs, fitted.targets or None, fitted)
         if fitted is not None and not self.outermost.settled:
+            self.tell_numbers(fitted.numbers)
             self.settle(fitted.shape)
         self._built().columns = columns
 

@@ -137,6 +137,13 @@ def test_it_takes_from_the_preprocess_what_is_a_number():
     assert model.layout()["1.weights"] == (7 + 2 * 3, 8)
 
 
+def test_it_takes_it_from_a_preprocess_that_the_model_has_before_the_fit():
+    recipe = Preprocess(columns=COLUMNS | {"<text>": [OneHot()]}, target=[Classes()])
+    model = Sequential(PeriodicEmbedding(), Neuron(activation=Sigmoid()))
+    model.preprocess = recipe.fit((TABLE, "late"))
+    assert model[0].numbers == (False, False, False, True, False, False, True)
+
+
 def test_each_member_of_an_ensemble_takes_it_too():
     recipe = Preprocess(columns=COLUMNS | {"<text>": [Drop()]}, target=[Classes()])
     members = [Sequential(PeriodicEmbedding(), Neuron(activation=Sigmoid()), seed=seed) for seed in (0, 1)]
