@@ -133,10 +133,10 @@ def check_function(
         )
     for case in cases:
         call = f"{getattr(function, '__name__', type(function).__name__)}({', '.join(map(_argument, case))})"
-        given = copy.deepcopy(case)
-        if problem := _difference(function(*given), reference(*copy.deepcopy(case)), tolerance):
+        arguments = copy.deepcopy(case)
+        if problem := _difference(function(*arguments), reference(*copy.deepcopy(case)), tolerance):
             raise ConformanceError(f"{call} {problem}")
-        if any(isinstance(a, np.ndarray) and a.tobytes() != b.tobytes() for a, b in zip(case, given, strict=True)):
+        if any(isinstance(a, np.ndarray) and a.tobytes() != b.tobytes() for a, b in zip(case, arguments, strict=True)):
             raise ConformanceError(f"{call} changes its arguments; make a new array instead")
     return len(cases)
 
@@ -159,7 +159,7 @@ def check_written(exercise: str, *answers: Any) -> None:
     """
     for answer in answers:
         nodes = [*ast.walk(ast.parse(textwrap.dedent(inspect.getsource(answer))))] if inspect.isfunction(answer) else []
-        indices = {part for node in nodes if isinstance(node, ast.Subscript) for part in ast.walk(node)}
+        indices = {node_inside for node in nodes if isinstance(node, ast.Subscript) for node_inside in ast.walk(node)}
         gaps = (isinstance(node, ast.Constant) and node.value is ... for node in {*nodes} - indices)
         if "Ellipsis" in repr(answer) or any(gaps):
             raise ConformanceError(f"{exercise} is still open: replace the ... by your answer")
@@ -179,26 +179,26 @@ def _difference(result: Any, right: Any, tolerance: float) -> str:
     if result is None:
         return "returns nothing; write return"
     try:
-        found, wanted = np.asarray(result).astype(float, casting="same_kind"), np.asarray(right, float)
+        got, wanted = np.asarray(result).astype(float, casting="same_kind"), np.asarray(right, float)
     except (TypeError, ValueError):
         return f"must give a number or an array; got {brief(result)}"
-    if found.shape != wanted.shape:
-        shapes = [f"an array of the shape {each.shape}" if each.shape else "one number" for each in (wanted, found)]
+    if got.shape != wanted.shape:
+        shapes = [f"an array of the shape {array.shape}" if array.shape else "one number" for array in (wanted, got)]
         return f"must give {shapes[0]}; got {shapes[1]}"
     largest = np.max(np.abs(wanted), initial=0.0, where=np.isfinite(wanted))
-    wrong = ~np.isclose(found, wanted, rtol=0.0, atol=tolerance * largest, equal_nan=True)
+    wrong = ~np.isclose(got, wanted, rtol=0.0, atol=tolerance * largest, equal_nan=True)
     if not wrong.any():
         return ""
-    place = tuple(np.argwhere(wrong)[0].tolist())
-    pair = [f"{float(each[place]):.6g}" for each in (wanted, found)]
+    index = tuple(np.argwhere(wrong)[0].tolist())
+    pair = [f"{float(array[index]):.6g}" for array in (wanted, got)]
     if pair[0] == pair[1]:
-        pair = [repr(float(each[place])) for each in (wanted, found)]
-    return f"must give {pair[0]}{f' at {list(place)}' if place else ''}; got {pair[1]}{_factor(found, wanted)}"
+        pair = [repr(float(array[index])) for array in (wanted, got)]
+    return f"must give {pair[0]}{f' at {list(index)}' if index else ''}; got {pair[1]}{_factor(got, wanted)}"
 
 
-def _factor(found: Array, wanted: Array) -> str:
+def _factor(got: Array, wanted: Array) -> str:
     """Return a hint if a wrong result is a multiple of the right one."""
-    factors = found[wanted != 0] / wanted[wanted != 0]
+    factors = got[wanted != 0] / wanted[wanted != 0]
     if not factors.size or not np.allclose(factors, factors[0], rtol=1e-9, atol=0.0):
         return ""
     if np.isclose(factors[0], -1.0, rtol=1e-9):
@@ -241,7 +241,7 @@ def _equality(component: Component) -> None:
         _require(component != object(), "it equals anything")
 
 
-def _frozen(component: Component) -> None:
+def _check_frozen(component: Component) -> None:
     for name in component.settings():
         try:
             setattr(component, name, getattr(component, name))
@@ -302,22 +302,22 @@ def _in_a_layer(activation: Any) -> None:
 
 
 def _loss_gradient(loss: Loss) -> None:
-    prediction, target, weight = _accepted(loss)
-    found, given = loss.gradient(prediction, target, weight), flatten(prediction)
-    for name, gradient in flatten(found).items():
+    prediction, target, weight = _sample_for(loss)
+    gradients, predictions = loss.gradient(prediction, target, weight), flatten(prediction)
+    for name, gradient in flatten(gradients).items():
 
         def value(array: Array, name: str = name) -> float:
-            others = iter((given | {name: array}).values())
+            others = iter((predictions | {name: array}).values())
             return loss(map_leaves(lambda _: next(others), prediction), target, weight)
 
-        numeric = numerical_gradient(value, given[name])
+        numeric = numerical_gradient(value, predictions[name])
         _require(
             np.allclose(gradient, numeric, rtol=1e-5, atol=1e-8), "gradient is not the derivative of the weighted mean"
         )
 
 
 def _loss_sums(loss: Loss) -> None:
-    prediction, target, weight = _accepted(loss)
+    prediction, target, weight = _sample_for(loss)
     halves = [slice(0, 1), slice(1, 2)]
     parts = [loss.sums(take(prediction, half), take(target, half), weight[half]) for half in halves]
     whole = loss(prediction, target, weight)
@@ -326,14 +326,14 @@ def _loss_sums(loss: Loss) -> None:
     )
 
 
-def _accepted(loss: Loss) -> tuple[Any, Any, Array]:
+def _sample_for(loss: Loss) -> tuple[Any, Any, Array]:
     """Return predictions, targets and weights that the loss takes; losses of the signs -1 and 1 get such targets."""
     if isinstance(loss, OutputLosses):
-        each = {name: _accepted(part) for name, part in loss.losses.items()}
-        weight = next(iter(each.values()))[2]
+        samples = {name: _sample_for(loss_of_output) for name, loss_of_output in loss.losses.items()}
+        weight = next(iter(samples.values()))[2]
         return (
-            {name: given[0] for name, given in each.items()},
-            {name: given[1] for name, given in each.items()},
+            {name: sample[0] for name, sample in samples.items()},
+            {name: sample[1] for name, sample in samples.items()},
             weight,
         )
     prediction, weight = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]), np.array([1.0, 2.0])
@@ -359,7 +359,7 @@ def _metric_sums(metric: Metric) -> None:
         metric(prediction, target)
     except Exception:  # noqa: BLE001 (a figure of classes needs an output for each)
         prediction = np.stack([1.0 - prediction, prediction], axis=1)
-    parts = [metric.sums(prediction[part], target[part]) for part in (slice(0, 4), slice(4, 6))]
+    parts = [metric.sums(prediction[rows], target[rows]) for rows in (slice(0, 4), slice(4, 6))]
     whole = metric(prediction, target)
     added = metric.result(*(sum(values) for values in zip(*parts, strict=True)))
     _require(np.isclose(added, whole), "sums over uneven batches do not add up to the whole")
@@ -424,14 +424,14 @@ def _optimizer_blocks(optimizer: Optimizer) -> None:
     memory = [(np.zeros(10), np.zeros(10)) for _ in optimizer.memory]
     for step in (1, 2):
         optimizer.update(whole, gradients.copy(), 0.01, step, *(m for m, _ in memory))
-        for part in (slice(0, 4), slice(4, 10)):
-            optimizer.update(parts[part], gradients[part].copy(), 0.01, step, *(m[part] for _, m in memory))
+        for block in (slice(0, 4), slice(4, 10)):
+            optimizer.update(parts[block], gradients[block].copy(), 0.01, step, *(m[block] for _, m in memory))
     _require(np.array_equal(whole, parts), "elementwise is True, but an update in blocks gives other values")
 
 
 def _layer(layer: Model) -> None:
     shape = _shape_of_sample(layer)
-    x = map_leaves(lambda part: np.cos(np.arange(1.0, 1.0 + 4 * math.prod(part))).reshape(4, *part), shape)
+    x = map_leaves(lambda size: np.cos(np.arange(1.0, 1.0 + 4 * math.prod(size))).reshape(4, *size), shape)
     x = map_leaves(lambda leaf, limit: np.where(np.isinf(limit), leaf, 0.0), x, layer.cardinalities(shape))
     model = layer.copy()
     try:
@@ -448,7 +448,7 @@ def _layer(layer: Model) -> None:
 
 def _shape_of_sample(layer: Model) -> Any:
     """Return the shape of a sample, in which open sizes are 3."""
-    shape = map_leaves(lambda part: tuple(3 if size is None else size for size in part), layer.input_shape)
+    shape = map_leaves(lambda sizes: tuple(3 if size is None else size for size in sizes), layer.input_shape)
     channels_first = isinstance(layer, Layer) and layer.leading_axes and layer.inputs_axis == 0
     return (getattr(layer, layer.inferred) or 3, *shape) if channels_first else shape  # which lacks the channels
 
@@ -457,7 +457,7 @@ def _loss_of(prediction: Any) -> Loss:
     """Return a loss for a model that gives such predictions: one for each output, where there are several."""
     if not isinstance(prediction, dict):
         return HalfSquaredError()
-    return OutputLosses(**{name: _loss_of(part) for name, part in prediction.items()})
+    return OutputLosses(**{name: _loss_of(output) for name, output in prediction.items()})
 
 
 def _callback_resumes(callback: Callback) -> None:
@@ -481,7 +481,7 @@ _CHECKS: dict[type, dict[str, Check]] = {
         "its JSON gives it back": _json,
         "its repr evaluates back": _repr,
         "equal settings are equal": _equality,
-        "its settings are frozen": _frozen,
+        "its settings are frozen": _check_frozen,
         "it copies and pickles": _copies,
         "its docstring has an example": _docstring,
     },

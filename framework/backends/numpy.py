@@ -130,19 +130,19 @@ def emit(
     if not graph.lowered:
         values = lower(values, inputs.values(), exact=not memory)
         graph = next((node.graph for node in nodes_in(values)), graph)
-    results, given = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
+    results, entering = values[: len(outputs)], dict(zip(inputs, values[len(outputs) :], strict=True))
     writer = NumPy(graph, Layout(graph.dtype, graph.rows) if memory else None, share=share)
     writer.lives.layouts |= {node: small(node) for node in contiguous}
     writer.finite = results[:finite]
-    source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), given, into)
+    source = writer.function(_safe(name, 0), dict(zip(outputs, results, strict=True)), entering, into)
     namespace = {**_NAMESPACE, "real": np.dtype(graph.dtype).type, **writer.page.constants}
 
-    def compiled() -> CodeType:
-        exec(source, made := dict[str, Any]())  # not compile(), whose first call in a process takes milliseconds
-        code: CodeType = made[_safe(name, 0)].__code__
+    def run_source() -> CodeType:
+        exec(source, defined := dict[str, Any]())  # not compile(), whose first call in a process takes milliseconds
+        code: CodeType = defined[_safe(name, 0)].__code__
         return code
 
-    function = FunctionType(trace.share(("code", source), compiled), namespace)
+    function = FunctionType(trace.share(("code", source), run_source), namespace)
     known = frozenset(node for node in nodes_in(results) if writer.lives.contiguous(node))
     works = "memory" in source.partition("\n")[2]
     return Emitted(source, function, writer.layout, known, bool(writer.totals), works)
@@ -324,8 +324,8 @@ class NumPy(Writer):
     def full(self, node: Node) -> str:
         """Return the text of an array filled with one number."""
         if self.layout is None:
-            for given, name in self.names.items():
-                if given in self.given and given.shape == node.shape:
+            for input_node, name in self.names.items():
+                if input_node in self.given and input_node.shape == node.shape:
                     return f"np.full_like({name}, {node.fill!r}, dtype={self.dtype(node.kind)})[()]"
         return f"np.broadcast_to({self.dtype(node.kind)}({node.fill!r}), {self.shape(node.shape)})"
 
@@ -360,7 +360,7 @@ class NumPy(Writer):
             self.layout.ones(size)
         return self.ones[size]
 
-    def reshaped(self, name: str, shape: Shape, wanted: Shape) -> str:
+    def reshape_text(self, name: str, shape: Shape, wanted: Shape) -> str:
         """Return the text of an array in another shape."""
         return name if shape == wanted else f"{name}.reshape({self.shape(wanted)})"
 
@@ -384,7 +384,7 @@ class NumPy(Writer):
                 return name
         return self.array(node, node.shape, node.kind)
 
-    def out(self, node: Node) -> str:
+    def out_argument(self, node: Node) -> str:
         if node in self.targets or (self.layout and node.shape):
             return f", out={self.into(node, node.args if OPERATIONS[node.op].elementwise else ())}"
         return ""
@@ -474,17 +474,17 @@ class NumPy(Writer):
     def _reduce(self, node: Node) -> str | None:
         (x,), axes = node.args, node.attributes["axes"]
         if self.layout and sums_over_rows(node, self.lives):
-            length, width = (math.prod(part) for part in (x.shape[: len(axes)], x.shape[len(axes) :]))
-            text = self.reshaped(self.text(x), x.shape, (length, width))
+            length, width = (math.prod(axes_of_part) for axes_of_part in (x.shape[: len(axes)], x.shape[len(axes) :]))
+            text = self.reshape_text(self.text(x), x.shape, (length, width))
             self.define(node, self.into(node))
-            out = self.reshaped(self.names[node], node.shape, (width,))
+            out = self.reshape_text(self.names[node], node.shape, (width,))
             self.page.line(f"{self._ones(length)}.dot({text}, out={out})")
             return None
         if self.layout and reduces_by_rows(node, self.lives):
             length, width = math.prod(x.shape[:-1]), x.shape[-1]
-            text = self.reshaped(self.text(x), x.shape, (length, width))
+            text = self.reshape_text(self.text(x), x.shape, (length, width))
             self.define(node, self.into(node))
-            out = self.reshaped(self.names[node], node.shape, (length,))
+            out = self.reshape_text(self.names[node], node.shape, (length,))
             if node.op == "sum":
                 self.page.line(f"{text}.dot({self._ones(width)}, out={out})")
                 return None
@@ -495,7 +495,7 @@ class NumPy(Writer):
             self.free_array(home)
             return None
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
-        return f"{REDUCERS[node.op]}.reduce({self.text(x)}, axis={axes}{keepdims}{self.out(node)})"
+        return f"{REDUCERS[node.op]}.reduce({self.text(x)}, axis={axes}{keepdims}{self.out_argument(node)})"
 
     def _astype(self, node: Node) -> str | None:
         if not self.layout or not node.shape:
@@ -503,7 +503,7 @@ class NumPy(Writer):
         self._assign(node, self.text(node.args[0]))
         return None
 
-    def _rearranged(self, node: Node) -> str | None:
+    def _rearrange(self, node: Node) -> str | None:
         """Write a reshape or a transpose, as a view or as a copy."""
         text = self.fill_template(node, self.template(node))
         if node not in self.lives.copies or not self.layout:
@@ -521,16 +521,16 @@ class NumPy(Writer):
         """Return the parts that can be computed in place, each with the node that places it."""
         here, lives = set(order), self.lives
         return {
-            part: node
+            value: node
             for node in order
             if self.layout and node.op == "place" and not node.attributes["add"]
-            for part in node.args
-            if part in here
-            and part.shape
-            and OPERATIONS[part.op].elementwise
-            and lives.last[part] == lives.time[node]  # nothing reads it later
-            and part.kind == node.kind
-            and node.args.count(part) == 1
+            for value in node.args
+            if value in here
+            and value.shape
+            and OPERATIONS[value.op].elementwise
+            and lives.last[value] == lives.time[node]  # nothing reads it later
+            and value.kind == node.kind
+            and node.args.count(value) == 1
         }
 
     def _begin_place(self, node: Node, owners: Mapping[Node, Node]) -> None:
@@ -539,19 +539,19 @@ class NumPy(Writer):
         size = sum(math.prod(arg.shape) if isinstance(arg, Node) else 1 for arg in node.args)
         if node.attributes["add"] or size < math.prod(node.shape):
             self.page.line(f"{name}.fill(0)")
-        for index, part in zip(node.attributes["indices"], node.args, strict=True):
-            if owners.get(part) is node:
-                self.targets[part] = f"{name}[{self.index(index)}]"
-                aimed.add(part)
+        for index, value in zip(node.attributes["indices"], node.args, strict=True):
+            if owners.get(value) is node:
+                self.targets[value] = f"{name}[{self.index(index)}]"
+                aimed.add(value)
 
     def _place(self, node: Node) -> None:
         if node not in self.begun:
             self._begin_place(node, {})
         (name, aimed), sign = self.begun[node], "+=" if node.attributes["add"] else "="
         self.define(node, name)
-        for index, part in zip(node.attributes["indices"], node.args, strict=True):
-            if part not in aimed or self.targets.pop(part, ""):  # or it has an array of its own nevertheless
-                self.page.line(f"{self.names[node]}[{self.index(index)}] {sign} {self.text(part)}")
+        for index, value in zip(node.attributes["indices"], node.args, strict=True):
+            if value not in aimed or self.targets.pop(value, ""):  # or it has an array of its own nevertheless
+                self.page.line(f"{self.names[node]}[{self.index(index)}] {sign} {self.text(value)}")
 
     def _set_index(self, node: Node) -> None:
         x, value = self.arguments(node)
@@ -583,14 +583,14 @@ class NumPy(Writer):
     def _total(self, node: Node) -> None:
         """Write all totals of a phase with the first one: one exchange."""
         together = next(nodes for nodes in self.totals.values() if node in nodes)
-        given = ", ".join(self.text(each.args[0]) for each in together)
-        self.names |= {each: self.page.name("v") for each in together}
-        self.page.line(f"{', '.join(self.names[each] for each in together)}, = yield from total(real, {given})")
+        values_text = ", ".join(self.text(total.args[0]) for total in together)
+        self.names |= {total: self.page.name("v") for total in together}
+        self.page.line(f"{', '.join(self.names[total] for total in together)}, = yield from total(real, {values_text})")
 
     def _python(self, node: Node) -> str:
         return f"{self.constant(node.attributes['function'])}({', '.join(self.arguments(node))})"
 
-    def _called(self, node: Node) -> str:
+    def _call_model(self, node: Node) -> str:
         """Return the text of a call of a model whose passes Python runs."""
         called, back = node.attributes["called"], node.op == "call_back"
         name = self.constant(called.backward if back else called.forward)
@@ -599,24 +599,24 @@ class NumPy(Writer):
     # loops
 
     def _part(self, node: Node) -> None:
-        whole, place = node.args[0], node.attributes["index"]
-        self.names[node] = self.names[whole, place] if whole.op == "loop" else f"{self.names[whole]}[{place}]"
+        whole, index = node.args[0], node.attributes["index"]
+        self.names[node] = self.names[whole, index] if whole.op == "loop" else f"{self.names[whole]}[{index}]"
 
     texts: ClassVar[Mapping[str, Text]] = {
         "where": _where,
         **dict.fromkeys(_OF_ONE_NUMBER, _extreme),
         **dict.fromkeys(REDUCERS, _reduce),
         "astype": _astype,
-        "reshape": _rearranged,
-        "transpose": _rearranged,
+        "reshape": _rearrange,
+        "transpose": _rearrange,
         "place": _place,
         "set_index": _set_index,
         "pad": _pad,
         "fold": _fold,
         "gather": _gather,
         "python": _python,
-        "call": _called,
-        "call_back": _called,
+        "call": _call_model,
+        "call_back": _call_model,
         "total": _total,
         "loop": lambda writer, node: _Loop(writer, node).write(),
         "part": _part,
@@ -639,14 +639,14 @@ class _Loop:
     def write(self) -> None:
         """Write the lines."""
         writer, body, node = self.writer, self.body, self.node
-        for place in self.stacks:
-            shape = (self.steps, *body.outputs[place].shape)
-            array = writer.names[node, place] = writer.array((node, place), shape, body.outputs[place].kind)
-            self.targets[place] = f"{array}[{self.step}]"
-        for place in self.sums:
-            self._begin_sum(place)
-        for place in range(self.count):
-            self._begin_state(place)
+        for index in self.stacks:
+            shape = (self.steps, *body.outputs[index].shape)
+            array = writer.names[node, index] = writer.array((node, index), shape, body.outputs[index].kind)
+            self.targets[index] = f"{array}[{self.step}]"
+        for index in self.sums:
+            self._begin_sum(index)
+        for index in range(self.count):
+            self._begin_state(index)
         for left, right in self.before:
             writer.page.line(f"{left} = {right}")
         steps = f"range({self.steps})"
@@ -656,10 +656,10 @@ class _Loop:
             writer.define(entry, f"{writer.text(sequence)}[{self.step}]")
         aimed = self._aim()
         writer.write(writer.lives.orders[node])
-        self._end({place for place in aimed if body.outputs[place] not in writer.targets})
+        self._end({index for index in aimed if body.outputs[index] not in writer.targets})
         writer.page.indent = writer.page.indent[4:]
-        for place in range(self.count):
-            last, free = (node, place), (node, place, "next")
+        for index in range(self.count):
+            last, free = (node, index), (node, index, "next")
             if free in writer.slots and self.steps % 2:  # the last swap has left the state in the other array
                 writer.slots[last], writer.slots[free] = writer.slots[free], writer.slots[last]
             writer.free_array(free)
@@ -694,30 +694,30 @@ class _Loop:
         """Have the step write what it can straight into the stacks and the new states."""
         aimed = []
         inside = set(self.writer.lives.orders[self.node])
-        for place, target in self.targets.items():
-            output = self.body.outputs[place]
+        for index, target in self.targets.items():
+            output = self.body.outputs[index]
             if output in inside and output.shape and output not in self.writer.targets:
                 self.writer.targets[output] = target
-                aimed.append(place)
+                aimed.append(index)
         return aimed
 
     def _end(self, written: set[int]) -> None:
         """Write the end of a step: what is still to be copied, the sums, and the new states."""
         writer, outputs = self.writer, self.body.outputs
-        for place, target in self.targets.items():
-            if place not in written:
-                writer.targets.pop(outputs[place], None)
-                text = writer.text(outputs[place])
-                writer.page.line(f"{target} = {text}" if place in self.stacks else f"{target}[...] = {text}")
-        for place in self.sums:
-            total, text = writer.names[self.node, place], writer.text(outputs[place])
-            if outputs[place].shape:
+        for index, target in self.targets.items():
+            if index not in written:
+                writer.targets.pop(outputs[index], None)
+                text = writer.text(outputs[index])
+                writer.page.line(f"{target} = {text}" if index in self.stacks else f"{target}[...] = {text}")
+        for index in self.sums:
+            total, text = writer.names[self.node, index], writer.text(outputs[index])
+            if outputs[index].shape:
                 writer.page.line(f"np.add({total}, {text}, out={total})")
             else:
                 self.after.append((total, f"{total} + {text}"))
-        for place in range(self.count):
-            if not outputs[place].shape:
-                self.after.append((writer.names[self.node, place], writer.text(outputs[place])))
+        for index in range(self.count):
+            if not outputs[index].shape:
+                self.after.append((writer.names[self.node, index], writer.text(outputs[index])))
         if self.after:
             left, right = zip(*self.after, strict=True)
             writer.page.line(f"{', '.join(left)} = {', '.join(right)}")

@@ -63,11 +63,11 @@ class Target(ABC):
     def fill_template(self, node: Node, template: str) -> str:
         """Return a template with the texts of the arguments and the attributes."""
         args = self.arguments(node, template)
-        out = self.out(node) if "{out}" in template else ""
+        out = self.out_argument(node) if "{out}" in template else ""
         fields = {"arguments": ", ".join(args), "out": out, "real": self.dtype("f"), **self.attributes(node)}
         return template.format(*args, **fields)
 
-    def out(self, node: Node) -> str:
+    def out_argument(self, node: Node) -> str:
         """Return the argument of a NumPy function that says where the result is written; "" for an array of its own."""
         return ""
 

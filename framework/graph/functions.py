@@ -75,7 +75,7 @@ def _require_no_rows(x: Any, axis: int, what: str) -> None:
 # reductions
 
 
-def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **attributes: Any) -> Any:
+def _reduce(op: str, x: Any, axis: Any, keepdims: bool, **attributes: Any) -> Any:
     axes = tuple(sorted(_axes(x, axis)))
     if op in ("max", "min") and not all(x.shape[n] for n in axes):
         raise ValueError(f"zero-size array to reduction operation {op}imum which has no identity")  # as NumPy says it
@@ -88,7 +88,7 @@ def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **attributes: Any) -> A
 
 def _reduction(op: str, *names: str) -> None:
     def function(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        return _reduced(op, x if dtype is None else x.astype(dtype), axis, keepdims)
+        return _reduce(op, x if dtype is None else x.astype(dtype), axis, keepdims)
 
     implements(op, *names)(function)
 
@@ -100,7 +100,7 @@ for _op in ("sum", "prod", "max", "min", "mean", "any", "all"):
 @implements("average")
 def _average(x: Any, axis: Any = None, weights: Any = None, keepdims: bool = False) -> Any:
     if weights is None:
-        return _reduced("mean", x, axis, keepdims)
+        return _reduce("mean", x, axis, keepdims)
     x = _symbol(x, weights)
     if np.ndim(weights) != x.ndim:
         weights = np.reshape(weights, tuple(n if a == _axis(x, axis) else 1 for a, n in enumerate(x.shape)))
@@ -254,8 +254,8 @@ def _nanmean(x: Any, axis: Any = None, dtype: Any = None, out: None = None, keep
 
 def _nan_extreme(op: str, least: float) -> None:
     def function(x: Any, axis: Any = None, out: None = None, keepdims: bool = False) -> Any:
-        extreme = _reduced(op, _replace_nan(x, least), axis, keepdims)
-        return extreme if x.kind != "f" else np.where(_reduced("all", np.isnan(x), axis, keepdims), np.nan, extreme)
+        extreme = _reduce(op, _replace_nan(x, least), axis, keepdims)
+        return extreme if x.kind != "f" else np.where(_reduce("all", np.isnan(x), axis, keepdims), np.nan, extreme)
 
     implements(f"nan{op}")(function)
 
@@ -347,8 +347,8 @@ def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     a, b = _symbol(a, b), _symbol(b, a)
     chosen = (range(a.ndim - axes, a.ndim), range(axes)) if isinstance(axes, int) else axes
     (inner_a, inner_b) = (
-        [_axis(x, axis) for axis in ((part,) if isinstance(part, int) else part)]
-        for x, part in zip((a, b), chosen, strict=True)
+        [_axis(x, axis) for axis in ((chosen_axes,) if isinstance(chosen_axes, int) else chosen_axes)]
+        for x, chosen_axes in zip((a, b), chosen, strict=True)
     )
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     term_a = [next(letters) for _ in range(a.ndim)]
@@ -372,14 +372,14 @@ def _einsum(subscripts: Any, *operands: Any, optimize: Any = None, **options: An
         letters = sorted(set(inputs) - {",", "."})
         output = ("..." if "..." in inputs else "") + "".join(c for c in letters if inputs.count(c) == 1)
     if "..." in inputs:
-        terms, output = _without_ellipsis(terms, output, operands)
+        terms, output = _name_ellipsis_axes(terms, output, operands)
     for term in terms:
         if len(set(term)) != len(term):
             refuse(f"np.einsum with a letter twice in one term, '{term}'", "take the diagonal first")
     return record("einsum", *operands, subscripts=f"{','.join(terms)}->{output}")
 
 
-def _without_ellipsis(terms: list[str], output: str, operands: Sequence[Any]) -> tuple[list[str], str]:
+def _name_ellipsis_axes(terms: list[str], output: str, operands: Sequence[Any]) -> tuple[list[str], str]:
     free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in "".join(terms) + output]
     widths = [x.ndim - len(term.replace("...", "")) for term, x in zip(terms, operands, strict=True)]
     most = max(width for term, width in zip(terms, widths, strict=True) if "..." in term)
@@ -391,31 +391,31 @@ def _without_ellipsis(terms: list[str], output: str, operands: Sequence[Any]) ->
 # parts
 
 
-def _parsed(x: Any, index: Any) -> tuple[list[Any], list[int | None]]:
+def _parse_index(x: Any, index: Any) -> tuple[list[Any], list[int | None]]:
     """Return an index with an entry for each axis, and the axes of the result: their numbers, None for a new axis."""
     index = index if isinstance(index, tuple) else (index,)
-    index = tuple(part[()] if isinstance(part, np.ndarray) and not part.ndim else part for part in index)
-    used = sum(part is not None and part is not Ellipsis for part in index)
+    index = tuple(entry[()] if isinstance(entry, np.ndarray) and not entry.ndim else entry for entry in index)
+    used = sum(entry is not None and entry is not Ellipsis for entry in index)
     if used > x.ndim:
         raise IndexError(f"too many indices for an array of {x.ndim} axes: {used} were given")
     whole = (slice(None),) * (x.ndim - used)
-    if any(part is Ellipsis for part in index):
-        place = next(n for n, part in enumerate(index) if part is Ellipsis)
-        index = (*index[:place], *whole, *index[place + 1 :])
+    if any(entry is Ellipsis for entry in index):
+        ellipsis = next(n for n, entry in enumerate(index) if entry is Ellipsis)
+        index = (*index[:ellipsis], *whole, *index[ellipsis + 1 :])
     else:
         index = (*index, *whole)
     axis = count()
-    layout = [None if part is None else next(axis) for part in index]
-    entries = [_entry(x, n, part) for n, part in enumerate(part for part in index if part is not None)]
+    layout = [None if entry is None else next(axis) for entry in index]
+    entries = [_entry(x, n, entry) for n, entry in enumerate(entry for entry in index if entry is not None)]
     return entries, layout
 
 
-def _entry(x: Any, axis: int, part: Any) -> Any:
+def _entry(x: Any, axis: int, entry: Any) -> Any:
     """Return the index of one axis: None for all of it, "reversed", an int, a slice's triple, or an array."""
     size = x.shape[axis]
     rows = x.graph.rows_in(size)
-    if isinstance(part, slice):
-        start, stop, step = part.indices(size)
+    if isinstance(entry, slice):
+        start, stop, step = entry.indices(size)
         if (start, stop, step) == (0, size, 1):
             return None
         if (start, stop, step) == (size - 1, -1, -1):
@@ -423,21 +423,21 @@ def _entry(x: Any, axis: int, part: Any) -> Any:
         if rows:
             refuse("a part of the rows", _ROWS)
         return start, stop, step
-    if isinstance(part, int | np.integer) and not isinstance(part, bool):
+    if isinstance(entry, int | np.integer) and not isinstance(entry, bool):
         if rows:
             refuse("one of the rows", _ROWS)
-        if not -size <= part < size:
-            raise IndexError(f"index {part} is out of bounds for axis {axis} with size {size}")
-        return int(part) % size
-    return _places(part, size)
+        if not -size <= entry < size:
+            raise IndexError(f"index {entry} is out of bounds for axis {axis} with size {size}")
+        return int(entry) % size
+    return _index_by_array(entry, size)
 
 
-def _places(part: Any, size: int) -> Any:
+def _index_by_array(entry: Any, size: int) -> Any:
     """Return an index by an array: a symbol, or an array of integers."""
-    if not isinstance(part, Symbol):
-        part = np.asarray(part)
-        part = np.flatnonzero(part) if part.dtype.kind == "b" and part.shape == (size,) else part
-    kind = part.kind if isinstance(part, Symbol) else part.dtype.kind
+    if not isinstance(entry, Symbol):
+        entry = np.asarray(entry)
+        entry = np.flatnonzero(entry) if entry.dtype.kind == "b" and entry.shape == (size,) else entry
+    kind = entry.kind if isinstance(entry, Symbol) else entry.dtype.kind
     if kind == "b":
         refuse("an index by an array of booleans, whose shape depends on the numbers", "use np.where(condition, a, b)")
     if kind not in "iu":
@@ -445,18 +445,18 @@ def _places(part: Any, size: int) -> Any:
             "an index by numbers that are not integers",
             f"{ONE_HOT}; cast other ids: ids.astype(int)",
         )
-    return part
+    return entry
 
 
 @implements("getitem")
 def _getitem(x: Any, index: Any) -> Any:
-    entries, layout = _parsed(x, index)
+    entries, layout = _parse_index(x, index)
     arrays = [(axis, entry) for axis, entry in enumerate(entries) if isinstance(entry, Symbol | np.ndarray)]
     if not arrays:
         taken = view("index", x, index=tuple(entries)) if any(entry is not None for entry in entries) else x
         sizes = iter(taken.shape)
-        kept = [place for place in layout if place is None or not isinstance(entries[place], int)]
-        shape = tuple(1 if place is None else next(sizes) for place in kept)
+        kept = [axis for axis in layout if axis is None or not isinstance(entries[axis], int)]
+        shape = tuple(1 if axis is None else next(sizes) for axis in kept)
         return taken if shape == taken.shape else view("reshape", taken, shape=shape)
     if None in layout:
         refuse("an index by an array together with None", "index first, then add the axis")
@@ -472,7 +472,7 @@ def _getitem(x: Any, index: Any) -> Any:
 
 @implements("setitem")
 def _setitem(x: Any, index: Any, value: Any) -> None:
-    entries, _layout = _parsed(x, index)
+    entries, _layout = _parse_index(x, index)
     if any(isinstance(entry, Symbol | np.ndarray) for entry in entries):
         refuse("an assignment by an array of indices", "use np.where, or collect the parts and np.stack them")
     if all(entry is None for entry in entries):
@@ -601,23 +601,23 @@ def _diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 @implements("concatenate", "concat")
 def _concatenate(arrays: Iterable[Any], axis: Any = 0, dtype: Any = None) -> Any:
     parts = list(arrays)
-    parts = [_symbol(part, *parts) for part in parts]
+    parts = [_symbol(array, *parts) for array in parts]
     if axis is None:
-        parts, axis = [_reshape(part, (-1,)) for part in parts], 0
+        parts, axis = [_reshape(array, (-1,)) for array in parts], 0
     chosen = _axis(parts[0], axis)
-    for part in parts:
-        _require_no_rows(part, chosen, "np.concatenate")
+    for array in parts:
+        _require_no_rows(array, chosen, "np.concatenate")
     return record("concatenate", *parts, axis=chosen) if len(parts) > 1 else parts[0].copy()
 
 
 @implements("array_split")
-def _split(x: Any, sections: Any, axis: int = 0, *, equal: bool = False) -> Any:
+def _array_split(x: Any, sections: Any, axis: int = 0, *, equal: bool = False) -> Any:
     size = x.shape[axis]
     _require_no_rows(x, axis, "np.split")
     if equal and isinstance(sections, int) and size % sections:
         raise ValueError(f"array split does not result in an equal division: {size} into {sections}")
     before, parts = (slice(None),) * _axis(x, axis), np.array_split(np.arange(size), sections)
-    return [x[(*before, slice(part[0], part[-1] + 1) if len(part) else slice(0))] for part in parts]
+    return [x[(*before, slice(section[0], section[-1] + 1) if len(section) else slice(0))] for section in parts]
 
 
 @implements("repeat")
@@ -735,7 +735,7 @@ FUNCTIONS |= {  # written by the functions above
     "atleast_2d": lambda x: x if x.ndim > 1 else _reshape(x, (1, -1)),
     "column_stack": lambda arrays: _concatenate([np.expand_dims(x, 1) if np.ndim(x) == 1 else x for x in arrays], 1),
     "copy": lambda x, order="K", subok=False: x.copy(),
-    "count_nonzero": lambda x, axis=None, keepdims=False: _reduced("sum", x != 0, axis, keepdims),
+    "count_nonzero": lambda x, axis=None, keepdims=False: _reduce("sum", x != 0, axis, keepdims),
     "flatten": lambda x, order="C": _reshape(x, (-1,), order).copy(),
     "hstack": lambda arrays: _concatenate(arrays, 1 if np.ndim(arrays[0]) > 1 else 0),
     "inner": lambda a, b: a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else _tensordot(a, b, (-1, -1)),
@@ -754,7 +754,7 @@ FUNCTIONS |= {  # written by the functions above
     **dict.fromkeys(("real", "conj", "real_if_close"), lambda x: x),
     "ravel": lambda x, order="C": _reshape(x, (-1,), order),
     "result_type": lambda *values: np.dtype(graph_of(*values).dtype),
-    "split": lambda x, sections, axis=0: _split(x, sections, axis, equal=True),
+    "split": lambda x, sections, axis=0: _array_split(x, sections, axis, equal=True),
     "stack": lambda arrays, axis=0, dtype=None: _concatenate([np.expand_dims(x, axis) for x in arrays], axis),
     "std": lambda x, axis=None, dtype=None, ddof=0, keepdims=False: np.sqrt(
         np.var(x, axis, ddof=ddof, keepdims=keepdims)
@@ -762,7 +762,7 @@ FUNCTIONS |= {  # written by the functions above
     "trace": lambda x, offset=0, axis1=0, axis2=1: np.sum(_diagonal(x, offset, axis1, axis2), axis=-1),
     "tril": lambda m, k=0: _where(np.tril(np.ones(m.shape[-2:], bool), k), m, 0.0),
     "triu": lambda m, k=0: _where(np.triu(np.ones(m.shape[-2:], bool), k), m, 0.0),
-    "var": lambda x, axis=None, dtype=None, ddof=0, keepdims=False: _reduced(
+    "var": lambda x, axis=None, dtype=None, ddof=0, keepdims=False: _reduce(
         "var", x if x.kind == "f" else x.astype(float), axis, keepdims, ddof=ddof
     ),
     "vdot": lambda a, b: np.sum(np.ravel(a) * np.ravel(b)),

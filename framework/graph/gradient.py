@@ -33,7 +33,7 @@ _BOUNDED = frozenset({"tanh", "arctan", "erf", "erfc", "sin", "cos", "sign"})
 def gradients(
     seeds: Iterable[tuple[Node, Node | float]],
     wrt: Sequence[Node],
-    given: Collection[Node] = (),
+    inputs: Collection[Node] = (),
     ends: Collection[Node] = (),
 ) -> list[Node]:
     """Return the gradients of sum(g * output), summed over the pairs (output, g), as nodes of the shapes of ``wrt``.
@@ -44,7 +44,7 @@ def gradients(
     Args:
         seeds: Pairs of an output and its gradient: a node of its shape, or a number.
         wrt: The nodes to derive by.
-        given: Nodes that count as inputs: the derivation stops there.
+        inputs: Nodes that count as inputs: the derivation stops there.
         ends: Nodes that no elementwise formula goes beyond, such as the outputs of layers.
 
     Example:
@@ -59,7 +59,7 @@ def gradients(
     """
     pairs = [(output, g) for output, g in seeds if isinstance(output, Node)]
     with wrt[0].graph.simplifying(reorders=True):
-        return _Reverse(pairs, wrt, given, ends, ties=True).result()
+        return _Reverse(pairs, wrt, inputs, ends, ties=True).result()
 
 
 def derivative(output: Any, variable: Node) -> Any:
@@ -124,8 +124,8 @@ def _tangent(output: Any, variable: Node) -> Any:
         ]
         for arg, rule in zip(node.args, OPERATIONS[node.op].rules, strict=False):
             if arg in tangents and rule is not None:
-                part = rule(tangents[arg], symbol_of(node), *args)
-                tangents[node] = tangents[node] + part if node in tangents else part
+                term = rule(tangents[arg], symbol_of(node), *args)
+                tangents[node] = tangents[node] + term if node in tangents else term
     return tidied(value_of(tangents.get(output, 0.0)), {variable, *order})
 
 
@@ -136,56 +136,59 @@ class _Reverse:
         self,
         seeds: list[tuple[Node, Node | float]],
         wrt: Sequence[Node],
-        given: Collection[Node],
+        inputs: Collection[Node],
         ends: Collection[Node],
         *,
         ties: bool,
     ) -> None:
-        self.wrt, self.given = wrt, given
+        self.wrt, self.given = wrt, inputs
         self.graph = wrt[0].graph
-        self.order = ordered((output for output, _ in seeds), given)
-        self.reached = dependents(self.order, wrt, given)
+        self.order = ordered((output for output, _ in seeds), inputs)
+        self.reached = dependents(self.order, wrt, inputs)
         self.consumers: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
-            for arg in nodes_in(node.args) if node not in given else ():
+            for arg in nodes_in(node.args) if node not in inputs else ():
                 self.consumers[arg].append(node)
         self.calls = {node: call for node, call in self.graph.calls.items() if call.pullback is not None}
-        self.ends = {output for output, _ in seeds} | {*self.calls, *ends, *given, *wrt}
+        self.ends = {output for output, _ in seeds} | {*self.calls, *ends, *inputs, *wrt}
         self.overflowing = _overflowing(self.order, self.reached)
         self.ties = ties
         self.deciding: list[Node] = []  # kinks whose rules have decided where a gradient goes
         self.adjoints: dict[Node, Any] = {}
         self.parts: dict[Node, dict[int, Node]] = {}  # the gradients of the parts of a loop
         for output, g in seeds:
-            self._give(output, Symbol(_filled(output, g)) if isinstance(g, Node) else g)
+            self._give(output, Symbol(_as_node(output, g)) if isinstance(g, Node) else g)
 
-    def _give(self, node: Any, part: Any) -> None:
+    def _give(self, node: Any, term: Any) -> None:
         """Add to the adjoint of a node."""
-        if part is None or node not in self.reached or node.kind != "f":
+        if term is None or node not in self.reached or node.kind != "f":
             return
         before = self.adjoints.get(node)
-        self.adjoints[node] = part if before is None else before + part
+        self.adjoints[node] = term if before is None else before + term
 
     def result(self) -> list[Node]:
         for node in reversed(self.order):
             if node.op == "loop" and node in self.parts:
-                found = reverse_loop(node, self.parts[node], gradients)
-                for arg, part in zip(node.args, found, strict=True):
-                    self._give(arg, symbol_of(part))
+                argument_gradients = reverse_loop(node, self.parts[node], gradients)
+                for arg, argument_gradient in zip(node.args, argument_gradients, strict=True):
+                    self._give(arg, symbol_of(argument_gradient))
             elif node.op == "call" and node in self.parts:
                 self._call_back(node, self.parts[node])
             elif node in self.adjoints and node in self.reached and node.args and node not in self.given:
                 self._back(node, self.adjoints[node])
-        return [_filled(node, self.adjoints.get(node, 0.0)) for node in self.wrt]
+        return [_as_node(node, self.adjoints.get(node, 0.0)) for node in self.wrt]
 
-    def _call_back(self, call: Node, given: dict[int, Node]) -> None:
+    def _call_back(self, call: Node, by_output: dict[int, Node]) -> None:
         """Let Python carry the gradients of the outputs of a call back to its arguments."""
         graph, rows = call.graph, call.args[0].shape[0]
         shapes = enumerate(leaves(call.attributes["called"].outputs), 1)
-        parts = [given[place] if place in given else graph.filled(0.0, (rows, *shape)) for place, shape in shapes]
-        back = graph.made("call_back", (call, *parts), call.attributes, ())
-        for place, arg in enumerate(call.args):
-            self._give(arg, Symbol(graph.made("part", (back,), {"index": place}, arg.shape)))
+        parts = [
+            by_output[output] if output in by_output else graph.broadcast(0.0, (rows, *shape))
+            for output, shape in shapes
+        ]
+        back = graph.intern_node("call_back", (call, *parts), call.attributes, ())
+        for index, arg in enumerate(call.args):
+            self._give(arg, Symbol(graph.intern_node("part", (back,), {"index": index}, arg.shape)))
 
     def _back(self, node: Node, g: Any) -> None:
         """Propagate the adjoint of a node, a symbol or a number, to its arguments."""
@@ -193,7 +196,7 @@ class _Reverse:
         if row.elementwise and node not in self.calls:
             self._back_elementwise(node, g)
             return
-        g = Symbol(_filled(node, g))
+        g = Symbol(_as_node(node, g))
         call = self.calls.get(node)
         if call is not None and call.pullback is not None:
             self._give(call.argument, call.pullback(g, Symbol(call.argument), Symbol(node)))
@@ -201,8 +204,8 @@ class _Reverse:
             self.parts.setdefault(node.args[0], {})[node.attributes["index"]] = g.node
         elif row.reverse is not None:
             parts = row.reverse(g, Symbol(node), *map(symbol_of, node.args), **node.attributes)
-            for arg, part in zip(node.args, parts, strict=True):
-                self._give(arg, part)
+            for arg, argument_gradient in zip(node.args, parts, strict=True):
+                self._give(arg, argument_gradient)
 
     def _back_elementwise(self, node: Node, g: Any) -> None:
         if _is_constant(node):
@@ -210,24 +213,31 @@ class _Reverse:
         args = [symbol_of(arg) for arg in node.args]
         variable, slope = self._slope_of_formula(node) or (node, None)
         if slope is not None and not needed([node], {variable}) & self.ends - {node, variable}:
-            self._give(variable, _pushed(node, lambda t, _y, *_args: t * slope, g, args))
+            self._give(variable, _apply_rule(node, lambda t, _y, *_args: t * slope, g, args))
             return
-        for arg, part in zip(node.args, _decided(node, g) or self._by_rules(node, g, args), strict=True):
-            if part is not None and isinstance(arg, Node):
+        for arg, argument_gradient in zip(
+            node.args, _gradients_of_choice(node, g) or self._by_rules(node, g, args), strict=True
+        ):
+            if argument_gradient is not None and isinstance(arg, Node):
                 same = arg.shape == node.shape
-                self._give(arg, part if same else unbroadcast(Symbol(_filled(node, part)), arg.shape))
+                self._give(
+                    arg,
+                    argument_gradient if same else unbroadcast(Symbol(_as_node(node, argument_gradient)), arg.shape),
+                )
 
     def _by_rules(self, node: Node, g: Any, args: list[Any]) -> list[Any]:
         """Return the gradients of the arguments of an elementwise operation; None for an argument without one."""
         if node.op in EXTREMES or node.op == "copysign":
             self.deciding.append(node)
         parts: list[Any] = [
-            None if rule is None or arg not in self.reached else _pushed(node, rule, g, args)
+            None if rule is None or arg not in self.reached else _apply_rule(node, rule, g, args)
             for arg, rule in zip(node.args, OPERATIONS[node.op].rules, strict=True)
         ]
         if node in self.overflowing:
-            place = _DENOMINATOR[node.op]
-            parts[place] = None if parts[place] is None else np.where(np.isinf(args[place]), 0.0, parts[place])
+            denominator = _DENOMINATOR[node.op]
+            parts[denominator] = (
+                None if parts[denominator] is None else np.where(np.isinf(args[denominator]), 0.0, parts[denominator])
+            )
         return parts
 
     def _slope_of_formula(self, node: Node) -> tuple[Node, Any] | None:
@@ -245,7 +255,7 @@ def _is_constant(node: Node) -> bool:
     return OPERATIONS[node.op].constant_of_equal and node.args[0] is node.args[1]
 
 
-def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
+def _apply_rule(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
     """Apply the rule of one argument. A choice of 0 stays outermost, so that 0 * inf never occurs."""
     chosen = value_of(g)
     if matching(chosen, "where"):
@@ -253,17 +263,17 @@ def _pushed(node: Node, rule: Any, g: Any, args: list[Any]) -> Any:
         zero = [is_number(side, 0) for side in chosen.args[1:]]
         if any(zero):
             pairs = zip(zero, sides, strict=True)
-            return np.where(condition, *(0.0 if none else _pushed(node, rule, side, args) for none, side in pairs))
+            return np.where(condition, *(0.0 if none else _apply_rule(node, rule, side, args) for none, side in pairs))
     return rule(g, Symbol(node), *args)
 
 
-def _filled(node: Node, g: Any) -> Node:
+def _as_node(node: Node, g: Any) -> Node:
     """Return an adjoint as a node of the shape of its own node."""
     g = value_of(g)
-    return g if isinstance(g, Node) and g.shape == node.shape else node.graph.filled(g, node.shape)
+    return g if isinstance(g, Node) and g.shape == node.shape else node.graph.broadcast(g, node.shape)
 
 
-def _decided(node: Node, g: Any) -> tuple[Any, ...] | None:
+def _gradients_of_choice(node: Node, g: Any) -> tuple[Any, ...] | None:
     """Return the gradients of a kink's arguments where a choice has already decided on which side of it a number is.
 
     In where(h > 0, ..., expm1(min(h, 0))), the minimum is h wherever it is chosen, also at 0.
@@ -291,7 +301,7 @@ def _overflowing(order: Collection[Node], reached: Collection[Node]) -> set[Node
             node not in reached
             or not elementwise(node)
             or node.op in _BOUNDED
-            or (node.op == "exp" and _limited(node.args[0]))
+            or (node.op == "exp" and _is_limited(node.args[0]))
         ):
             continue
         grows = node.op in GROWING and not (node.op == "multiply" and len(nodes_in(node.args)) == 1)
@@ -304,7 +314,7 @@ def _overflowing(order: Collection[Node], reached: Collection[Node]) -> set[Node
     }
 
 
-def _limited(x: Any) -> bool:
+def _is_limited(x: Any) -> bool:
     """Return whether a value is a number, or never above 0 by its form, so that its exponential cannot overflow."""
     if matching(x, "negative"):
         (inner,) = x.args
@@ -407,10 +417,10 @@ def _beside(slope: Node, variable: Node, side: str) -> Any:
     jumps = [node for node in order if node in inside and node.op in _JUMPS]
     rewrite_into(graph, [arg for jump in jumps for arg in jump.args], moved, lambda *_: None)
 
-    def decided(graph: Graph, node: Node, _args: Any) -> Any:
+    def decide_jump(graph: Graph, node: Node, _args: Any) -> Any:
         return graph.add(node.op, *(moved.get(arg, arg) for arg in node.args)) if node in jumps else None
 
-    return rewrite_into(graph, [slope], limits, decided)[0]
+    return rewrite_into(graph, [slope], limits, decide_jump)[0]
 
 
 # where kinks are

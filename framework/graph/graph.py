@@ -116,7 +116,7 @@ class Graph:
 
     def input(self, name: str, shape: tuple[int, ...], kind: str = "f") -> Node:
         """Add an input."""
-        return self.made("input", (), {"name": name}, tuple(shape), kind)
+        return self.intern_node("input", (), {"name": name}, tuple(shape), kind)
 
     def add(self, op: str, *args: Any, **attributes: Any) -> Any:
         """Return the node of an operation, or the node or number that it simplifies to.
@@ -147,7 +147,7 @@ class Graph:
         kind = row.kind or self._promoted(op, args, attributes)
         if 0 in (_sizes(args) if op in _OF_NOTHING else shape):
             return self.of_nothing(op, shape, kind)
-        made = self.made(op, args, attributes, tuple(map(int, shape)), kind)
+        made = self.intern_node(op, args, attributes, tuple(map(int, shape)), kind)
         if key is not None:
             self._recorded[key] = made
         return made
@@ -156,7 +156,7 @@ class Graph:
         """Return what an operation makes of no elements: no target has to compute it."""
         number = _OF_NOTHING.get(op, 0)
         value = float(number) if kind == "f" else int(number) if kind == "i" else bool(number)
-        return self.filled(value, shape, kind) if shape else value
+        return self.broadcast(value, shape, kind) if shape else value
 
     def _number(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
         """Return what an operation makes of plain numbers."""
@@ -174,9 +174,9 @@ class Graph:
 
     def copy_of(self, node: Node) -> Node:
         """Return a node without arguments, such as an input, in this graph."""
-        return self.made(node.op, (), node.attributes, node.shape, node.kind)
+        return self.intern_node(node.op, (), node.attributes, node.shape, node.kind)
 
-    def made(
+    def intern_node(
         self, op: str, args: tuple[Any, ...], attributes: dict[str, Any], shape: tuple[int, ...], kind: str = "f"
     ) -> Node:
         """Return the node of an operation whose shape is known."""
@@ -202,9 +202,9 @@ class Graph:
             self._key = Key((self.dtype, self.rows, tuple(self._known), len(self.nodes), places))
         return self._key
 
-    def filled(self, value: Any, shape: tuple[int, ...], kind: str = "f") -> Node:
+    def broadcast(self, value: Any, shape: tuple[int, ...], kind: str = "f") -> Node:
         """Return a number or a node, broadcast to a shape."""
-        return self.made("broadcast_to", (value,), {"shape": shape}, shape, kind)
+        return self.intern_node("broadcast_to", (value,), {"shape": shape}, shape, kind)
 
     def lift(self, value: Any) -> Any:
         """Return a value as a node or a plain number."""
@@ -219,7 +219,7 @@ class Graph:
             return value
         if isinstance(value, int):
             times = self.rows_in(int(value))
-            return self.made("rows", (), {"times": times}, (), "f") if times else int(value)
+            return self.intern_node("rows", (), {"times": times}, (), "f") if times else int(value)
         if isinstance(value, float):
             return float(value)
         refuse(f"a setting or constant of type {type(value).__name__}", "use plain numbers as settings")
@@ -236,16 +236,16 @@ class Graph:
         kind, shape = KINDS[value.dtype.kind], value.shape
         open_axes = [axis for axis, size in enumerate(shape) if self.rows_in(size)]
         if value.size and _repeats(value, value.flat[0]):
-            return self.filled(value.flat[0].item(), shape, kind)
+            return self.broadcast(value.flat[0].item(), shape, kind)
         if open_axes:
             if value.ndim == 1 and kind == "i" and np.array_equal(value, np.arange(len(value))):
                 attributes = {"shape": shape, "times": self.rows_in(shape[0])}
-                return self.made("row_numbers", (), attributes, shape, "i")
+                return self.intern_node("row_numbers", (), attributes, shape, "i")
             if open_axes == [0] and _repeats(value, value[:1]):
-                return self.filled(self.constant(value[0]), shape, kind)
+                return self.broadcast(self.constant(value[0]), shape, kind)
             advice = "a formula must work for any number of rows; declare random numbers in draws(shape) of a Layer"
             refuse("an array with a different number for each row", advice)
-        return self.made("constant", (), {"value": Constant(value), "shape": shape}, shape, kind)
+        return self.intern_node("constant", (), {"value": Constant(value), "shape": shape}, shape, kind)
 
     def size_text(self, size: int) -> str:
         """Return a size as text, ``rows`` for the number of rows."""
@@ -316,9 +316,9 @@ def rewrite_node(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[
     made = rule(new, node, args)
     if made is None:
         if node.op == "loop":
-            made = node.attributes["body"].rewritten(new, node, args, known, rule)
+            made = node.attributes["body"].rewrite(new, node, args, known, rule)
         elif node.op == "part":
-            made = new.made("part", args, node.attributes, node.shape, node.kind)
+            made = new.intern_node("part", args, node.attributes, node.shape, node.kind)
         else:
             made = new.add(node.op, *args, **node.attributes) if node.args else new.copy_of(node)
     if node.shape and node.op != "loop" and (not isinstance(made, Node) or made.shape != node.shape):
@@ -332,7 +332,7 @@ def substitute(outputs: Iterable[Any], known: Mapping[Node, Any]) -> list[Any]:
     for node in ordered(outputs, made):
         if node not in made:
             args = tuple(made.get(arg, arg) if isinstance(arg, Node) else arg for arg in node.args)
-            made[node] = node.graph.made(node.op, args, node.attributes, node.shape, node.kind)
+            made[node] = node.graph.intern_node(node.op, args, node.attributes, node.shape, node.kind)
     return [made[output] if isinstance(output, Node) else output for output in outputs]
 
 

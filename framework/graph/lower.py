@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framework.graph.graph import Graph, rewrite_into, rewrite_node
-from framework.graph.loop import Body, looped, node_of, part
+from framework.graph.loop import Body, add_loop, node_of, part
 from framework.graph.node import Node, dependents, matching, nodes_in, ordered
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, value_of
@@ -207,7 +207,7 @@ def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> 
 def _sum_of_products(new: Graph, a: Node, b: Node, axes: Shape, shape: Shape) -> Any:
     """Return sum(a * b) without an array for the product, where NumPy is faster without it."""
     if _is_vector(a):
-        return new.add("reshape", new.made("matmul", (a, b), {}, ()), shape=shape)
+        return new.add("reshape", new.intern_node("matmul", (a, b), {}, ()), shape=shape)
     if axes == (a.ndim - 1,) and a.shape[-1] <= _FEW:
         total = new.add("sum", new.add("multiply", a, b), axes=axes, keepdims=True)
         return new.add("reshape", total, shape=shape)
@@ -229,7 +229,11 @@ def _reshape(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node])
     if x.op == "sum":
         axes = x.attributes["axes"]
         bare = tuple(size for axis, size in enumerate(x.args[0].shape) if axis not in axes)
-        return new.made("sum", x.args, {"axes": axes, "keepdims": False}, bare, x.kind) if bare == node.shape else None
+        return (
+            new.intern_node("sum", x.args, {"axes": axes, "keepdims": False}, bare, x.kind)
+            if bare == node.shape
+            else None
+        )
     if x.op == "matmul" and x.shape == (*node.shape, 1) and matching(x.args[1], "reshape"):
         matrix, vector = x.args[0], x.args[1].args[0]
         return new.add("matmul", matrix, vector) if vector.ndim == node.ndim == 1 else None
@@ -581,7 +585,7 @@ class _Loop:
         pairs = [pair for pair in zip(self.entries, self.sequences, strict=True) if pair[0] in used]
         body = Body(self.states, [entry for entry, _ in pairs], outputs, len(self.stacks))
         moving = [*self.firsts, *(sequence for _, sequence in pairs)]
-        self.loop = looped(
+        self.loop = add_loop(
             self.new, body, moving, self.node.attributes["steps"], reverse=self.node.attributes["reverse"]
         )
         kept = iter(range(count + len(self.stacks), len(outputs)))

@@ -130,7 +130,7 @@ def _number_times(graph: Graph, x: Any, product: Any) -> Any:
     """Return a number times another one, or times a product that has one, as one number; None for anything else."""
     number = _number(x)
     if number is not None and isinstance(product, Node) and product.fill is not None and _fits(product, x):
-        return graph.filled(number * product.fill, product.shape)
+        return graph.broadcast(number * product.fill, product.shape)
     if number is not None and matching(product, "multiply") and _fits(product, x):
         for place in (0, 1):
             if not isinstance(product.args[place], Node):

@@ -17,7 +17,7 @@ import numpy as np
 
 from framework.base.arrays import LARGEST_EXPONENT
 from framework.graph.graph import Call, Graph
-from framework.graph.loop import Body, looped, node_of
+from framework.graph.loop import Body, add_loop, node_of
 from framework.graph.node import Node, common_shape, matching, nodes_in, ordered
 from framework.graph.operations import kept_shape
 from framework.graph.patterns import Fact, Patterns
@@ -78,7 +78,7 @@ def _rewrite(node: Node, known: dict[Any, Any]) -> None:
     if node.op == "loop":
         form: Any = _rewrite_loop(node, args, known)
     elif node.op == "part" or (args == node.args and node.op not in graph.rules):
-        form = graph.made(node.op, args, node.attributes, node.shape, node.kind)
+        form = graph.intern_node(node.op, args, node.attributes, node.shape, node.kind)
     else:
         form = graph.add(node.op, *args, **node.attributes)
     if node.shape and getattr(form, "shape", ()) != node.shape:
@@ -99,7 +99,7 @@ def _rewrite_loop(node: Node, args: tuple[Any, ...], known: dict[Any, Any]) -> N
     count = len(body.states) + len(body.entries)
     moving = [node_of(node.graph, arg, old) for arg, old in zip(args[:count], node.args, strict=False)]
     made = Body(body.states, body.entries, outputs, body.stacked)
-    return looped(node.graph, made, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
+    return add_loop(node.graph, made, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
 
 
 # operations on nodes and plain numbers

@@ -432,7 +432,7 @@ class StepGraph:
         buffers, (sound,) = lowering.add(model.buffers.values()), lowering.add([model.sound])
         total, *totals = loss.join(lowering, (*a, *h), seeds)
         pairs = zip(lowering.add(derived), derived, strict=True)
-        gradients = [g if isinstance(g, Node) else lowering.graph.filled(g, old.shape) for g, old in pairs]
+        gradients = [g if isinstance(g, Node) else lowering.graph.broadcast(g, old.shape) for g, old in pairs]
         ends = tuple(0.0 if node is None else node for node in h)
         metrics = tuple(part for part in totals if part is not None)
         return Step(total, metrics, sound, tuple(gradients), tuple(buffers), ends, tuple(a)), inputs

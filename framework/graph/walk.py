@@ -297,7 +297,7 @@ class Walk:
         form = output.astype(float).node
         if self.stable:
             (form,) = stabilise([form], {*nodes_in(map(value_of, given))})
-        output = Symbol(form if isinstance(form, Node) else output.graph.filled(form, ()))
+        output = Symbol(form if isinstance(form, Node) else output.graph.broadcast(form, ()))
         self.ends.add(output.node)
         return output
 
@@ -309,11 +309,11 @@ class Walk:
         self.calls.append(f"{path.removesuffix('.')} {model._label}".strip())
         values = self.symbols_of(model.parameters, path).values()
         graph, rows = inputs[0].graph, inputs[0].shape[0]
-        node = graph.made("call", tuple(symbol.node for symbol in (*inputs, *values)), {"called": called}, ())
+        node = graph.intern_node("call", tuple(symbol.node for symbol in (*inputs, *values)), {"called": called}, ())
         places = count(1)
 
         def output(size: tuple[int, ...]) -> Symbol:
-            part = graph.made("part", (node,), {"index": next(places)}, (rows, *size))
+            part = graph.intern_node("part", (node,), {"index": next(places)}, (rows, *size))
             self.ends.add(part)
             return Symbol(part)
 

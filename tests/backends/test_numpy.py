@@ -243,7 +243,7 @@ def test_names_never_become_code(name, memory):
 def test_subscripts_never_become_code():
     graph = traced(lambda x: x, X).graph
     x = graph.input("x", (graph.rows, 3))
-    node = graph.made("einsum", (x,), {"subscripts": "a','->a"}, (graph.rows,))
+    node = graph.intern_node("einsum", (x,), {"subscripts": "a','->a"}, (graph.rows,))
     graph.lowered = True
     emitted = emit({"y": node}, {"x": x})
     with pytest.raises(ValueError, match="subscript"):

@@ -145,7 +145,7 @@ class Program:
         self.shared: set[str] = set()
         """Which of ``gemm`` and ``tiled`` a kernel calls, which are in object files of their own."""
 
-    def compiled(self, *entries: str) -> str:
+    def llvm_text(self, *entries: str) -> str:
         """Return LLVM's text of some functions and of all that they call.
 
         Raises:
@@ -194,29 +194,29 @@ class Program:
     def tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
         """Return the name of a tile."""
         name = f"tile_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
-        return self._written(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
+        return self._write_tile(Tile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
 
     def table_tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
         """Return the name of a tile with tables of steps."""
         name = f"table_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
-        return self._written(TableTile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
+        return self._write_tile(TableTile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
 
     def hop_tile(self, lanes: int, rows: int, vectors: int, masked: int) -> str:
         """Return the name of a tile whose vectors are apart."""
         name = f"hop_{rows}_{vectors}_of_{lanes}{'_masked' if masked else ''}"
-        return self._written(HopTile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
+        return self._write_tile(HopTile(name, self.real, lanes, rows, vectors, masked=bool(masked)))
 
     def dot_tile(self, lanes: int, rows: int, columns: int, length: int) -> str:
         """Return the name of a tile of sums along vectors."""
         name = f"dot_{rows}_{columns}_{length}_of_{lanes}"
-        return self._written(DotTile(name, self.real, lanes, rows, columns, length))
+        return self._write_tile(DotTile(name, self.real, lanes, rows, columns, length))
 
     def lanes_tile(self, lanes: int, rows: int, columns: int) -> str:
         """Return the name of a tile over lanes."""
         name = f"lanes_{rows}_{columns}_of_{lanes}"
-        return self._written(LanesTile(name, self.real, lanes, rows, columns))
+        return self._write_tile(LanesTile(name, self.real, lanes, rows, columns))
 
-    def _written(self, tile: Block) -> str:
+    def _write_tile(self, tile: Block) -> str:
         """Write a tile when it is first asked for, and return its name."""
         if tile.name not in self._made:
             self._made[tile.name] = Signature((), "void")
@@ -224,7 +224,7 @@ class Program:
             self._declared |= dict.fromkeys(declarations(self.real, tile.lanes))
         return tile.name
 
-    def interleaved(self) -> str:
+    def add_loop_mark(self) -> str:
         """Return the mark of a loop that adds up several sums at a time, so that none waits for the one before."""
         self._loops += 1
         return f", !llvm.loop !{self._loops}"
@@ -263,9 +263,9 @@ class _Function(ast.NodeVisitor):
     def text(self) -> str:
         """Return the function as LLVM's text."""
         arguments, names = [], {}
-        for each, kind in zip(self.node.args.args, self.signature.arguments, strict=True):
-            arguments.append(f"{'ptr noalias' if kind[0] == '*' else kind} %{each.arg}")
-            names[each.arg] = Value(kind, f"%{each.arg}")
+        for argument, kind in zip(self.node.args.args, self.signature.arguments, strict=True):
+            arguments.append(f"{'ptr noalias' if kind[0] == '*' else kind} %{argument.arg}")
+            names[argument.arg] = Value(kind, f"%{argument.arg}")
         self._expand(self.node, names)
         self._line("ret void" if self.signature.result == "void" else "unreachable", ends=True)
         inner = "" if self.node.name in self.program.entries else "internal "
@@ -280,7 +280,7 @@ class _Function(ast.NodeVisitor):
             self.lines.append(f"  {text}")
         self.open = self.open and not ends
 
-    def _named(self, kind: str, text: str) -> Value:
+    def _add_line(self, kind: str, text: str) -> Value:
         """Add a line that computes a value."""
         self.count += 1
         self._line(f"%.{self.count} = {text}")
@@ -297,14 +297,14 @@ class _Function(ast.NodeVisitor):
         self.open = True
 
     def _call(self, kind: str, name: str, arguments: Iterable[tuple[str, Any]]) -> Value:
-        given = ", ".join(f"{each} {value}" for each, value in arguments)
+        text = ", ".join(f"{kind_of_argument} {value}" for kind_of_argument, value in arguments)
         if kind == "void":
-            self._line(f"call void @{name}({given})")
+            self._line(f"call void @{name}({text})")
             return Value("void", "")
-        return self._named(kind, f"call {kind} @{name}({given})")
+        return self._add_line(kind, f"call {kind} @{name}({text})")
 
     def _outside(self, kind: str, name: str, arguments: list[tuple[str, Any]]) -> Value:
-        self.program.declare(name, kind, *(each for each, _ in arguments))
+        self.program.declare(name, kind, *(kind_of_argument for kind_of_argument, _ in arguments))
         return self._call(kind, name, arguments)
 
     def _error(self, message: str) -> KernelError:
@@ -313,7 +313,7 @@ class _Function(ast.NodeVisitor):
 
     # types
 
-    def _converted(self, value: Value, kind: str) -> Value:
+    def _convert(self, value: Value, kind: str) -> Value:
         """Return a number as another type."""
         if value.type == kind:
             return value
@@ -332,8 +332,8 @@ class _Function(ast.NodeVisitor):
             case _:
                 how = ("zext" if value.type == "i1" else "sext") if wider else "trunc"
         if kind == "i1":
-            return self._compared(ast.NotEq(), value, Value("literal", 0))
-        return self._named(kind, f"{how} {value.type} {value.name} to {kind}")
+            return self._compare(ast.NotEq(), value, Value("literal", 0))
+        return self._add_line(kind, f"{how} {value.type} {value.name} to {kind}")
 
     def _alike(self, *values: Value, floats: bool = False) -> list[Value]:
         """Return numbers in the type of the widest one; literals follow the others."""
@@ -343,17 +343,21 @@ class _Function(ast.NodeVisitor):
         kind = max(known, key=_RANKS.index, default="")
         if kind[:1] not in ("f", "d") and (floats or any(isinstance(value.name, float) for value in values)):
             kind = "double" if kind else self.program.real
-        return [self._converted(value, kind or "i64") for value in values]
+        return [self._convert(value, kind or "i64") for value in values]
 
     # statements
 
     def _expand(self, node: ast.FunctionDef, names: dict[str, Value]) -> Any:
         """Write the body of a function with its names, and return what it returns."""
-        nested = [each for each in node.body if isinstance(each, ast.For | ast.If)]
-        inside = [each for outer in nested for each in ast.walk(outer)]
-        if self.flags == ORDERED and any(isinstance(each, ast.Return) for each in inside):
+        nested = [statement for statement in node.body if isinstance(statement, ast.For | ast.If)]
+        inside = [node_inside for outer in nested for node_inside in ast.walk(outer)]
+        if self.flags == ORDERED and any(isinstance(node_inside, ast.Return) for node_inside in inside):
             raise self._error("a formula returns in its last statement alone")
-        changing = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        changing = {
+            node_inside.id
+            for node_inside in inside
+            if isinstance(node_inside, ast.Name) and isinstance(node_inside.ctx, ast.Store)
+        }
         kept, self.names, self.changing = (self.names, self.changing), {}, changing
         for name, value in names.items():
             self._assign_name(name, value)
@@ -389,23 +393,23 @@ class _Function(ast.NodeVisitor):
         kind = self.program.type(node.annotation, self.where[0])
         value: Value = self.visit(node.value or node.annotation)
         array = kind[0] == "*"
-        value = self._named(kind, f"inttoptr i64 {value.name} to ptr") if array else self._converted(value, kind)
+        value = self._add_line(kind, f"inttoptr i64 {value.name} to ptr") if array else self._convert(value, kind)
         self._assign(node.target, value)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name):
-            self._assign(node.target, self._binary(node.op, self._named_value(node.target.id), self.visit(node.value)))
+            self._assign(node.target, self._binary(node.op, self._load_name(node.target.id), self.visit(node.value)))
         elif isinstance(node.target, ast.Subscript):
-            place = self._place(node.target)
-            before = self._named(place.type, f"load {place.type}, ptr {place.name}")
-            self._store(self._binary(node.op, before, self.visit(node.value)), place)
+            address = self._place(node.target)
+            before = self._add_line(address.type, f"load {address.type}, ptr {address.name}")
+            self._store(self._binary(node.op, before, self.visit(node.value)), address)
 
     def _assign(self, target: ast.expr, value: Any) -> None:
         if isinstance(target, ast.Tuple):
             if not isinstance(value, tuple) or len(value) != len(target.elts):
                 raise self._error("the numbers of names and of values differ")
-            for each, part in zip(target.elts, value, strict=True):
-                self._assign(each, part)
+            for name, component in zip(target.elts, value, strict=True):
+                self._assign(name, component)
         elif not isinstance(value, Value) or value.type == "void":
             raise self._error("expected one value")
         elif isinstance(target, ast.Name):
@@ -423,19 +427,19 @@ class _Function(ast.NodeVisitor):
             (value,) = self._alike(value) if value.type in ("literal", *_RANKS) else (value,)
             self.count += 1
             self.names[name] = Value(value.type, f"%{name}.{self.count}", slot=True)
-            self.slots.append(f"  {self.names[name].name} = alloca {_stored(value.type)}")
+            self.slots.append(f"  {self.names[name].name} = alloca {_type_in_memory(value.type)}")
         self._store(value, self.names[name])
 
-    def _store(self, value: Value, place: Value) -> None:
-        if place.type[0] == "i" and (value.type[0] in "fd" or isinstance(value.name, float)):
+    def _store(self, value: Value, address: Value) -> None:
+        if address.type[0] == "i" and (value.type[0] in "fd" or isinstance(value.name, float)):
             raise self._error("expected an integer, as the name or the array holds; got a float; write int(...)")
-        value = self._converted(value, place.type)
-        self._line(f"store {_stored(place.type)} {value.name}, ptr {place.name}")
+        value = self._convert(value, address.type)
+        self._line(f"store {_type_in_memory(address.type)} {value.name}, ptr {address.name}")
 
     def visit_For(self, node: ast.For) -> None:
         match node:
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=given), orelse=[]):
-                values = [self._converted(self.visit(each), "i64") for each in given]
+            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=bounds), orelse=[]):
+                values = [self._convert(self.visit(bound), "i64") for bound in bounds]
             case _:
                 raise self._error("expected: for name in range(...)")
         zero, one = Value("i64", "0"), Value("i64", "1")
@@ -445,8 +449,8 @@ class _Function(ast.NodeVisitor):
         self.slots.append(f"  {counter} = alloca i64")
         self._store(start, Value("i64", counter))
         self._begin(head)
-        i = self._named("i64", f"load i64, ptr {counter}")
-        test = self._named("i1", f"icmp {'sgt' if by.name[0] == '-' else 'slt'} i64 {i.name}, {stop.name}")
+        i = self._add_line("i64", f"load i64, ptr {counter}")
+        test = self._add_line("i1", f"icmp {'sgt' if by.name[0] == '-' else 'slt'} i64 {i.name}, {stop.name}")
         self._line(f"br i1 {test.name}, label %{body}, label %{end}", ends=True)
         self._begin(body)
         self._assign_name(name, i)
@@ -455,13 +459,15 @@ class _Function(ast.NodeVisitor):
             self.visit(statement)
         self.steps.pop()
         self._begin(step)
-        self._store(self._named("i64", f"add nsw i64 {i.name}, {by.name}"), Value("i64", counter))
-        sums = any(isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name) for each in node.body)
-        self._line(f"br label %{head}{self.program.interleaved() if sums else ''}", ends=True)
+        self._store(self._add_line("i64", f"add nsw i64 {i.name}, {by.name}"), Value("i64", counter))
+        sums = any(
+            isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name) for statement in node.body
+        )
+        self._line(f"br label %{head}{self.program.add_loop_mark() if sums else ''}", ends=True)
         self._begin(end)
 
     def visit_If(self, node: ast.If) -> None:
-        test = self._converted(self.visit(node.test), "i1")
+        test = self._convert(self.visit(node.test), "i1")
         then, otherwise, end = self._labels("then", "else", "end")
         self._line(f"br i1 {test.name}, label %{then}, label %{otherwise}", ends=True)
         for label, statements in ((then, node.body), (otherwise, node.orelse)):
@@ -483,7 +489,7 @@ class _Function(ast.NodeVisitor):
         elif self.signature.result == "void":
             raise self._error("a function that returns a number says which: -> int, float or real")
         else:
-            value = self._converted(value, self.signature.result)
+            value = self._convert(value, self.signature.result)
             self._line(f"ret {value.type} {value.name}", ends=True)
 
     def visit_Pass(self, node: ast.Pass) -> None:
@@ -499,24 +505,26 @@ class _Function(ast.NodeVisitor):
         return Value("literal", node.value)
 
     def visit_Name(self, node: ast.Name) -> Value:
-        return self._named_value(node.id)
+        return self._load_name(node.id)
 
-    def _named_value(self, name: str) -> Value:
+    def _load_name(self, name: str) -> Value:
         if name in ("inf", "nan"):
             return Value("literal", float(name))
         value = self.names.get(name)
         if value is None:
             raise self._error(f"{name} has no value yet")
-        return self._named(value.type, f"load {_stored(value.type)}, ptr {value.name}") if value.slot else value
+        return (
+            self._add_line(value.type, f"load {_type_in_memory(value.type)}, ptr {value.name}") if value.slot else value
+        )
 
     def visit_Tuple(self, node: ast.Tuple) -> tuple[Value, ...]:
         return tuple(map(self.visit, node.elts))
 
     def visit_Subscript(self, node: ast.Subscript) -> Value:
-        place = self._place(node)
+        address = self._place(node)
         if isinstance(node.slice, ast.Slice):
-            return Value(f"*{place.type}", place.name)
-        return self._named(place.type, f"load {place.type}, ptr {place.name}")
+            return Value(f"*{address.type}", address.name)
+        return self._add_line(address.type, f"load {address.type}, ptr {address.name}")
 
     def _place(self, node: ast.Subscript) -> Value:
         """Return where an element is."""
@@ -525,14 +533,16 @@ class _Function(ast.NodeVisitor):
             raise self._error(f"{ast.unparse(node.value)} is not an array")
         if isinstance(index, ast.Slice) and not (index.lower and not index.upper and not index.step):
             raise self._error("expected: array[start:]")
-        at = self._converted(self.visit(index.lower if isinstance(index, ast.Slice) and index.lower else index), "i64")
+        at = self._convert(self.visit(index.lower if isinstance(index, ast.Slice) and index.lower else index), "i64")
         kind = array.type[1:]
-        return Value(kind, self._named("ptr", f"getelementptr inbounds {kind}, ptr {array.name}, i64 {at.name}").name)
+        return Value(
+            kind, self._add_line("ptr", f"getelementptr inbounds {kind}, ptr {array.name}, i64 {at.name}").name
+        )
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> Value:
         value = self.visit(node.operand)
         if isinstance(node.op, ast.Not):
-            return self._named("i1", f"xor i1 {self._converted(value, 'i1').name}, 1")
+            return self._add_line("i1", f"xor i1 {self._convert(value, 'i1').name}, 1")
         if not isinstance(node.op, ast.USub):
             self.generic_visit(node.op)
         if value.type == "literal":
@@ -553,14 +563,14 @@ class _Function(ast.NodeVisitor):
         if kind[0] in "fd" and of_floats:
             if self.flags == ORDERED:
                 return self._in_order(op, of_floats, left, right)
-            return self._named(kind, f"{of_floats} {self.flags} {kind} {left.name}, {right.name}")
+            return self._add_line(kind, f"{of_floats} {self.flags} {kind} {left.name}, {right.name}")
         if kind[0] in "fd" and type(op) in _BY_FUNCTION:
             result: Value = self._function(_BY_FUNCTION[type(op)], [left, right])
             return result
         if kind[0] == "i" and of_ints:
-            return self._named(kind, f"{of_ints} {kind} {left.name}, {right.name}")
+            return self._add_line(kind, f"{of_ints} {kind} {left.name}, {right.name}")
         if kind[0] == "i" and isinstance(op, ast.FloorDiv | ast.Mod):
-            return self._floored(op, left, right)
+            return self._divide_integers(op, left, right)
         raise self._error(f"no {type(op).__name__} of {kind}")
 
     def _in_order(self, op: ast.operator, operation: str, left: Value, right: Value) -> Value:
@@ -576,59 +586,59 @@ class _Function(ast.NodeVisitor):
                 (a, b), c = self.products[right.name], left
                 a = self._negative(a) if subtracts else a
             name = f"llvm.fmuladd.{'f32' if kind == 'float' else 'f64'}"
-            return self._outside(kind, name, [(kind, each.name) for each in (a, b, c)])
+            return self._outside(kind, name, [(kind, factor.name) for factor in (a, b, c)])
         multiplies = isinstance(op, ast.Mult)  # a sum around the formula may fuse with its product
-        made = self._named(kind, f"{operation} {'contract ' * multiplies}{kind} {left.name}, {right.name}")
+        result = self._add_line(kind, f"{operation} {'contract ' * multiplies}{kind} {left.name}, {right.name}")
         if multiplies:
-            self.products[made.name] = left, right
-        return made
+            self.products[result.name] = left, right
+        return result
 
     def _negative(self, value: Value) -> Value:
-        return self._named(value.type, f"fneg {self.flags} {value.type} {value.name}")
+        return self._add_line(value.type, f"fneg {self.flags} {value.type} {value.name}")
 
-    def _floored(self, op: ast.operator, a: Value, b: Value) -> Value:
+    def _divide_integers(self, op: ast.operator, a: Value, b: Value) -> Value:
         """Return the quotient or the remainder of integers, rounded down as in Python."""
         kind = a.type
-        rest = self._named(kind, f"srem {kind} {a.name}, {b.name}")
+        rest = self._add_line(kind, f"srem {kind} {a.name}, {b.name}")
         signs = self._binary(ast.BitXor(), rest, b)
         zero = Value("literal", 0)
-        off = self._compared(ast.NotEq(), rest, zero), self._compared(ast.Lt(), signs, zero)
+        off = self._compare(ast.NotEq(), rest, zero), self._compare(ast.Lt(), signs, zero)
         low = self._binary(ast.BitAnd(), *off)
         if isinstance(op, ast.Mod):
-            return self._binary(ast.Add(), rest, self._chosen(low, b, zero))
-        quotient = self._named(kind, f"sdiv {kind} {a.name}, {b.name}")
-        return self._binary(ast.Sub(), quotient, self._converted(low, kind))
+            return self._binary(ast.Add(), rest, self._select(low, b, zero))
+        quotient = self._add_line(kind, f"sdiv {kind} {a.name}, {b.name}")
+        return self._binary(ast.Sub(), quotient, self._convert(low, kind))
 
     def visit_Compare(self, node: ast.Compare) -> Value:
-        values = [self.visit(each) for each in (node.left, *node.comparators)]
-        found = [self._compared(op, *pair) for op, pair in zip(node.ops, pairwise(values), strict=True)]
-        return self._all(ast.BitAnd(), found)
+        values = [self.visit(operand) for operand in (node.left, *node.comparators)]
+        comparisons = [self._compare(op, *pair) for op, pair in zip(node.ops, pairwise(values), strict=True)]
+        return self._all(ast.BitAnd(), comparisons)
 
-    def _compared(self, op: ast.cmpop, left: Value, right: Value) -> Value:
+    def _compare(self, op: ast.cmpop, left: Value, right: Value) -> Value:
         left, right = self._alike(left, right)
         of_ints, of_floats = _COMPARISONS[type(op)]
         compare = f"fcmp {of_floats}" if left.type[0] in "fd" else f"icmp {of_ints}"
-        return self._named("i1", f"{compare} {left.type} {left.name}, {right.name}")
+        return self._add_line("i1", f"{compare} {left.type} {left.name}, {right.name}")
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Value:
         op = ast.BitAnd() if isinstance(node.op, ast.And) else ast.BitOr()
-        return self._all(op, [self._converted(self.visit(each), "i1") for each in node.values])
+        return self._all(op, [self._convert(self.visit(operand), "i1") for operand in node.values])
 
     def _all(self, op: ast.operator, values: list[Value]) -> Value:
         first, *rest = values
-        for each in rest:
-            first = self._binary(op, first, each)
+        for value in rest:
+            first = self._binary(op, first, value)
         return first
 
     def visit_IfExp(self, node: ast.IfExp) -> Value:
-        return self._chosen(*map(self.visit, (node.test, node.body, node.orelse)))
+        return self._select(*map(self.visit, (node.test, node.body, node.orelse)))
 
-    def _chosen(self, test: Value, yes: Value, no: Value) -> Value:
-        test = self._converted(test, "i1")
+    def _select(self, test: Value, yes: Value, no: Value) -> Value:
+        test = self._convert(test, "i1")
         if yes.type[0] != "*" or yes.type != no.type:
             yes, no = self._alike(yes, no)
-        kind = _stored(yes.type)
-        return self._named(yes.type, f"select i1 {test.name}, {kind} {yes.name}, {kind} {no.name}")
+        kind = _type_in_memory(yes.type)
+        return self._add_line(yes.type, f"select i1 {test.name}, {kind} {yes.name}, {kind} {no.name}")
 
     # calls
 
@@ -650,22 +660,22 @@ class _Function(ast.NodeVisitor):
         if known is None:
             return self._elementwise(name, arguments)
         names = [arg.arg for arg in known.args.args]
-        if _annotated(known):
+        if _is_annotated(known):
             kinds = self.program.signature(name)
-            given = [self._argument(*pair) for pair in zip(arguments, kinds.arguments, strict=True)]
-            return self._call(kinds.result, self.program.symbol(name), given)
+            converted = [self._argument(*pair) for pair in zip(arguments, kinds.arguments, strict=True)]
+            return self._call(kinds.result, self.program.symbol(name), converted)
         with self._formula(name):
             return self._expand(known, dict(zip(names, arguments, strict=True)))
 
     def _kind(self, arguments: list[Value]) -> str:
         """Return in which type a function of the library computes."""
-        kinds = {each.type for each in arguments}
+        kinds = {argument.type for argument in arguments}
         known = max(kinds & {*_RANKS}, key=_RANKS.index, default=self.program.real)
         return known if known[0] in "fd" else "double"
 
     def _argument(self, value: Value, kind: str) -> tuple[str, Any]:
         if kind[0] != "*":
-            return kind, self._converted(value, kind).name
+            return kind, self._convert(value, kind).name
         if value.type != kind:
             raise self._error(f"expected {kind}, got {value.type}")
         return "ptr", value.name
@@ -681,16 +691,16 @@ class _Function(ast.NodeVisitor):
             self.program.outside.add(symbol)
         else:
             raise self._error(f"no function {name}")
-        return self._outside(kind, symbol, [(kind, each.name) for each in arguments])
+        return self._outside(kind, symbol, [(kind, argument.name) for argument in arguments])
 
     def _real_of(self, value: Value) -> Value:
-        return self._converted(value, self.program.real)
+        return self._convert(value, self.program.real)
 
     def _float_of(self, value: Value) -> Value:
-        return self._converted(value, "double")
+        return self._convert(value, "double")
 
     def _int_of(self, value: Value) -> Value:
-        return self._converted(value, "i64")
+        return self._convert(value, "i64")
 
     def _bits_of(self, value: Value) -> Value:
         return self._cast(value, {"float": "i32", "double": "i64"})
@@ -700,7 +710,7 @@ class _Function(ast.NodeVisitor):
 
     def _cast(self, value: Value, kinds: dict[str, str]) -> Value:
         kind = kinds[value.type]
-        return self._named(kind, f"bitcast {value.type} {value.name} to {kind}")
+        return self._add_line(kind, f"bitcast {value.type} {value.name} to {kind}")
 
     def _min_of(self, *values: Value) -> Value:
         return self._extreme("smin", values)
@@ -709,9 +719,9 @@ class _Function(ast.NodeVisitor):
         return self._extreme("smax", values)
 
     def _extreme(self, which: str, values: tuple[Value, ...]) -> Value:
-        first, *rest = (self._converted(each, "i64") for each in values)
-        for each in rest:
-            first = self._outside("i64", f"llvm.{which}.i64", [("i64", first.name), ("i64", each.name)])
+        first, *rest = (self._convert(value, "i64") for value in values)
+        for value in rest:
+            first = self._outside("i64", f"llvm.{which}.i64", [("i64", first.name), ("i64", value.name)])
         return first
 
     def _largest_of(self, a: Value, b: Value) -> Value:
@@ -730,37 +740,37 @@ class _Function(ast.NodeVisitor):
 
     def _copy_of(self, to: Value, at: Value, count: Value) -> Value:
         width = Value("literal", 4 if to.type == "*float" else 8)
-        size = self._binary(ast.Mult(), self._converted(count, "i64"), width)
-        given = [("ptr", to.name), ("ptr", at.name), ("i64", size.name), ("i1", "false")]
-        return self._outside("void", "llvm.memcpy.p0.p0.i64", given)
+        size = self._binary(ast.Mult(), self._convert(count, "i64"), width)
+        arguments = [("ptr", to.name), ("ptr", at.name), ("i64", size.name), ("i1", "false")]
+        return self._outside("void", "llvm.memcpy.p0.p0.i64", arguments)
 
     def _gemm_of(self, *arguments: Value) -> Value:
-        return self._shared("gemm", arguments)
+        return self._call_shared_product("gemm", arguments)
 
     def _tiled_of(self, *arguments: Value) -> Value:
-        return self._shared("tiled", arguments)
+        return self._call_shared_product("tiled", arguments)
 
-    def _shared(self, name: str, arguments: tuple[Value, ...]) -> Value:
+    def _call_shared_product(self, name: str, arguments: tuple[Value, ...]) -> Value:
         """Return a call of a product that has an object file of its own."""
         self.program.shared.add(name)
         real, array = self.program.real, f"*{self.program.real}"
         kinds = ("i64", "i64", "i64", real, array, "i64", "i64", array, "i64", "i64", real, array, "i64")
-        given = [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)]
-        return self._outside("void", f"{name}_{real}", given)
+        converted = [self._argument(*pair) for pair in zip(arguments, kinds, strict=True)]
+        return self._outside("void", f"{name}_{real}", converted)
 
     def _blas_of(self, flip: Value, m: Value, n: Value, k: Value, *rest: Value) -> Value:
         """Return a call of the product of CBLAS; ``flip`` is 1 if A is stored transposed, 2 if B is, 3 if both are."""
         alpha, a, row_a, b, row_b, beta, c, row_c = rest
         zero = Value("literal", 0)
         bits = [self._binary(ast.BitAnd(), flip, Value("literal", which)) for which in (1, 2)]
-        flips = [self._compared(ast.NotEq(), bit, zero) for bit in bits]
-        orders = [self._chosen(each, Value("literal", 112), Value("literal", 111)) for each in flips]
-        words = [("i32", 101), *(("i32", self._converted(order, "i32").name) for order in orders)]
-        sizes = [("i64", each.name) for each in (m, n, k)]
+        flips = [self._compare(ast.NotEq(), bit, zero) for bit in bits]
+        orders = [self._select(bit, Value("literal", 112), Value("literal", 111)) for bit in flips]
+        words = [("i32", 101), *(("i32", self._convert(order, "i32").name) for order in orders)]
+        sizes = [("i64", size.name) for size in (m, n, k)]
         left = [("ptr", a.name), ("i64", row_a.name), ("ptr", b.name), ("i64", row_b.name)]
         ends = [("ptr", c.name), ("i64", row_c.name)]
-        given = [*words, *sizes, (alpha.type, alpha.name), *left, (beta.type, beta.name), *ends]
-        return self._outside("void", f"blas_{self.program.real}", given)
+        arguments = [*words, *sizes, (alpha.type, alpha.name), *left, (beta.type, beta.name), *ends]
+        return self._outside("void", f"blas_{self.program.real}", arguments)
 
     def _tile_of(self, lanes: Value, rows: Value, vectors: Value, masked: Value, *rest: Value) -> Value:
         real, name = self.program.real, self.program.tile(lanes.name, rows.name, vectors.name, masked.name)
@@ -770,13 +780,13 @@ class _Function(ast.NodeVisitor):
 
     def _table_tile_of(self, lanes: Value, rows: Value, vectors: Value, masked: Value, *rest: Value) -> Value:
         name = self.program.table_tile(lanes.name, rows.name, vectors.name, masked.name)
-        return self._tabled(name, rest)
+        return self._call_tile(name, rest)
 
     def _hop_tile_of(self, lanes: Value, rows: Value, vectors: Value, masked: Value, *rest: Value) -> Value:
         name = self.program.hop_tile(lanes.name, rows.name, vectors.name, masked.name)
-        return self._tabled(name, rest, "i64", "i64")
+        return self._call_tile(name, rest, "i64", "i64")
 
-    def _tabled(self, name: str, arguments: tuple[Value, ...], *more: str) -> Value:
+    def _call_tile(self, name: str, arguments: tuple[Value, ...], *more: str) -> Value:
         """Return a call of a tile with tables, which may have more arguments at the end."""
         real, array = self.program.real, f"*{self.program.real}"
         kinds = (array, "i64", "*i64", array, "*i64", array, "i64", "i64", real, real, "i64", *more)
@@ -798,11 +808,11 @@ class _Function(ast.NodeVisitor):
         self.slots.append(f"  %memory.{self.count} = alloca [{count.name} x {self.program.real}], align 64")
         return Value(f"*{self.program.real}", f"%memory.{self.count}")
 
-    def _prefetch_of(self, x: Value, place: Value) -> Value:
-        at = self._converted(place, "i64")
-        line = self._named("ptr", f"getelementptr {x.type[1:]}, ptr {x.name}, i64 {at.name}")
-        given = [("ptr", line.name), *(("i32", number) for number in (0, 3, 1))]  # to read, to keep, data
-        return self._outside("void", "llvm.prefetch.p0", given)
+    def _prefetch_of(self, x: Value, offset: Value) -> Value:
+        at = self._convert(offset, "i64")
+        line = self._add_line("ptr", f"getelementptr {x.type[1:]}, ptr {x.name}, i64 {at.name}")
+        arguments = [("ptr", line.name), *(("i32", number) for number in (0, 3, 1))]  # to read, to keep, data
+        return self._outside("void", "llvm.prefetch.p0", arguments)
 
 
 def _functions(text: str) -> dict[str, ast.FunctionDef]:
@@ -810,10 +820,10 @@ def _functions(text: str) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
-def _annotated(node: ast.FunctionDef) -> bool:
+def _is_annotated(node: ast.FunctionDef) -> bool:
     """Return whether a function is compiled by itself."""
     return any(argument.annotation for argument in node.args.args)
 
 
-def _stored(kind: str) -> str:
+def _type_in_memory(kind: str) -> str:
     return "ptr" if kind[0] == "*" else kind

@@ -97,7 +97,7 @@ def _libraries(files: list[str]) -> list[bytes] | None:
 
 def _made(program: Program, *entries: str, libraries: Iterable[str] = ()) -> bytes:
     """Return an object file, after a line that says how to load it."""
-    written = program.compiled(*entries)
+    written = program.llvm_text(*entries)
     for name in program.outside:
         if llvm().address_of_symbol(name) is None:  # LLVM would end the process
             raise KernelError(f"the mathematical library of this system has no function {name}")

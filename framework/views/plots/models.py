@@ -230,7 +230,7 @@ class _Layers(Walk):
         """Return a new input of the graph for samples of a shape, in which an open size counts as 1."""
         sizes = (size if isinstance(size, int) else 1 for size in shape if size is not ...)
         attributes = {"name": name, "number": len(self.sources)}  # each is another one
-        node = self.graph.made("input", (), attributes, (self.graph.rows, *sizes))
+        node = self.graph.intern_node("input", (), attributes, (self.graph.rows, *sizes))
         self.sources[node], self.shapes[node] = sources, shape
         return Symbol(node, fixed=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.graph.graph import Graph, rewrite_node
-from framework.graph.loop import Body, looped, node_of
+from framework.graph.loop import Body, add_loop, node_of
 from framework.graph.node import Node, nodes_in, ordered
 from framework.training.engines.native.products import letters_of
 from framework.training.engines.native.rewrite import JOINS, PRODUCTS, REDUCE, is_elementwise
@@ -70,27 +70,29 @@ class _Axis:
         if node.op == "input":
             return self._new.input(node.name, shape, node.kind)
         if is_elementwise(node):
-            return self._new.made(node.op, tuple(map(self._beside, node.args)), node.attributes, shape, node.kind)
+            return self._new.intern_node(
+                node.op, tuple(map(self._beside, node.args)), node.attributes, shape, node.kind
+            )
         if node.op in PRODUCTS:
             return self._product(node)
         if node.op == "loop":
             return self._loop(node)
         if node.op in JOINS:
             args = tuple(map(self.widened, node.args))
-            return self._new.made(node.op, args, self._attributes(node), shape, node.kind)
+            return self._new.intern_node(node.op, args, self._attributes(node), shape, node.kind)
         own_indices = any(arg in self._wide for arg in nodes_in(node.args[1:]))
         if own_indices and _is_element_lookup(node):
             return self._look_up(node, shape)
         if node.op not in _ATTRIBUTES or own_indices:
             raise CannotLower(f"np.{node.op} has no form for several models at once", node.op)
         args = (self.known[node.args[0]], *map(self._of, node.args[1:]))
-        return self._new.made(node.op, args, self._attributes(node), shape, node.kind)
+        return self._new.intern_node(node.op, args, self._attributes(node), shape, node.kind)
 
     def _look_up(self, node: Node, shape: tuple[int, ...]) -> Any:
         """Return a look-up of single elements, or its reverse, by indices that each model has of its own."""
         indices = *map(self._beside, node.args[1:]), self._new.constant(np.arange(self._count))
         attributes = self._attributes(node) | {"axes": (*node.attributes["axes"], len(node.attributes["axes"]))}
-        return self._new.made(node.op, (self.widened(node.args[0]), *indices), attributes, shape, node.kind)
+        return self._new.intern_node(node.op, (self.widened(node.args[0]), *indices), attributes, shape, node.kind)
 
     def _attributes(self, node: Node) -> dict[str, Any]:
         rules = _ATTRIBUTES.get(node.op, {})
@@ -123,7 +125,7 @@ class _Axis:
             self.add(inner, own=False)
         count = len(body.states)
         widened = Body(inputs[:count], inputs[count:], [*map(self.widened, body.outputs)], body.stacked)
-        return looped(self._new, widened, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
+        return add_loop(self._new, widened, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
 
     def _step_input(self, old: Node) -> Node:
         """Return the node for a state before a step, or for an entry of a sequence."""

@@ -197,7 +197,7 @@ class StepKernel(GraphKernel):
         totals = [step.total, *step.totals]
         draws = enumerate(plan.graph.model.draws)
         compared = {plan.inputs[f"draw {index}"] for index, (draw, _) in draws if not draw.wide}
-        filled = step.total.graph.filled
+        filled = step.total.graph.broadcast
         slopes = {
             name: slope if isinstance(slope, Node) else filled(slope, parameters[name].shape)
             for name, slope in slopes.items()

@@ -110,11 +110,13 @@ def _join(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) ->
     for arg, old in zip(args, node.args, strict=True):
         part = _of_kind(new, node_of(new, arg, old), node.kind)
         if part.kind == "i" and part.fill is not None:  # a plain number is a float in a kernel
-            part = new.made("astype", (new.filled(float(part.fill), part.shape),), {"to": "i"}, part.shape, "i")
+            part = new.intern_node(
+                "astype", (new.broadcast(float(part.fill), part.shape),), {"to": "i"}, part.shape, "i"
+            )
         writes_itself = part.op in PRODUCTS and uses[old] == 1 and node.op != "set_index"
         copies = isinstance(arg, Node) and not writes_itself
-        parts.append(new.made("positive", (part,), {}, part.shape, part.kind) if copies else part)
-    return new.made(node.op, tuple(parts), node.attributes, node.shape, node.kind)
+        parts.append(new.intern_node("positive", (part,), {}, part.shape, part.kind) if copies else part)
+    return new.intern_node(node.op, tuple(parts), node.attributes, node.shape, node.kind)
 
 
 def _reduce(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
