@@ -17,8 +17,8 @@ from framework.backends.text import Shown
 from framework.base.errors import FrameworkError
 from framework.base.lazy import families, import_public
 from framework.graph.graph import Graph, rewrite
-from framework.graph.node import Node, ordered
-from framework.graph.textbook import tidied
+from framework.graph.node import Node, order_nodes
+from framework.graph.textbook import tidy
 from framework.graph.trace import trace
 from framework.training.engines.records import rehearsed_update
 from framework.views.plots import activation, style
@@ -132,12 +132,12 @@ def assignments(optimizer: Any) -> dict[str, Any]:
 
     changed = {name: node for name, node in record.outputs.items() if node is not record.inputs[name]}
     outputs = rewrite(changed.values(), rule)
-    inputs = {node for node in ordered(outputs) if node.op == "input"}
-    lines = {names.get(name, name): tidied(node, inputs) for name, node in zip(changed, outputs, strict=True)}
+    inputs = {node for node in order_nodes(outputs) if node.op == "input"}
+    lines = {names.get(name, name): tidy(node, inputs) for name, node in zip(changed, outputs, strict=True)}
 
     def is_clear(order: tuple[str, ...]) -> bool:
         for place, name in enumerate(order):
-            read = ordered([lines[name]], [lines[before] for before in order[:place]])
+            read = order_nodes([lines[name]], [lines[before] for before in order[:place]])
             if {node.name for node in read if node.op == "input"} & {*order[:place]}:
                 return False
         return True

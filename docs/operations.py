@@ -10,7 +10,7 @@ import numpy as np
 
 from framework.backends.text import Shown
 from framework.graph.gradient import gradients
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import METHODS, NAMES
 from framework.graph.trace import ROWS, trace
@@ -151,7 +151,7 @@ def _has_gradient(call: str) -> bool:
     y = traced.output
     if not isinstance(y, Node) or y.kind != "f":
         return False
-    used = ordered([y])
+    used = order_nodes([y])
     argument = next((node for node in traced.inputs.values() if node in used), None)
     if argument is None:
         return False

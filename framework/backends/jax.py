@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from framework.backends.writer import Page, Text, Writer, gather_text, require_inputs
 from framework.base.errors import DerivativeError
 from framework.graph.graph import Graph
-from framework.graph.node import Constant, Node, ordered
+from framework.graph.node import Constant, Node, order_nodes
 
 
 class Source:
@@ -42,7 +42,7 @@ class Source:
         given = list(inputs)
         writer = Jax(graph, {node: f"i{index}" for index, node in enumerate(given)}, Page())
         self.constants: dict[str, Constant] = writer.page.constants
-        order = [node for node in ordered(outputs, given) if node not in writer.names]
+        order = [node for node in order_nodes(outputs, given) if node not in writer.names]
         require_inputs(order)
         writer.write(order)
         results = "".join(f"{writer.text(output)}, " for output in outputs).rstrip()

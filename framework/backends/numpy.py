@@ -19,7 +19,7 @@ from framework.base.special import erf, erfc
 from framework.graph import trace
 from framework.graph.graph import Graph
 from framework.graph.lower import lower
-from framework.graph.node import Node, nodes_in, operands, ordered
+from framework.graph.node import Node, nodes_in, operands, order_nodes
 from framework.graph.operations import OPERATIONS
 
 _CALLED = (choose, chosen, erf, erfc, fold, gather, math.isfinite, masked, scatter_add, total, windows)
@@ -209,7 +209,7 @@ class NumPy(Writer):
         self.given = set(self.names)
         self.lives.home = {node: node for node in self.names}
         self.lives.layouts = dict.fromkeys(self.names) | self.lives.layouts
-        order = [node for node in ordered(outputs.values(), set(self.names)) if node not in self.names]
+        order = [node for node in order_nodes(outputs.values(), set(self.names)) if node not in self.names]
         require_inputs(order)
         order = self._in_phases(order)
         self.lives.follow(order)

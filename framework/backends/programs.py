@@ -20,13 +20,13 @@ from framework.base.settings.component import Component
 from framework.base.settings.messages import require_formula
 from framework.graph.gradient import derivative, gradients, textbook_derivative
 from framework.graph.graph import STAND_IN, Graph, rewrite
-from framework.graph.node import Node, needed
+from framework.graph.node import Node, ancestors
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import CANNOT, line_at_fault
 from framework.graph.rows import mixing
 from framework.graph.stable import stabilise
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.textbook import plainer, tidied
+from framework.graph.textbook import plainer, tidy
 from framework.graph.trace import ROWS, Result, Traced, share, trace, trace_again
 
 _WIDTH = 4
@@ -153,14 +153,14 @@ class Program:
         else:
             labels[1] = f"backward(gradient, {arguments}, a)"
             slope = gradients([(value, first.graph.input("gradient", value.shape))], [first])[0]
-        return dict(zip(labels, (tidied(part, {first}) for part in (value, slope)), strict=True))
+        return dict(zip(labels, (tidy(part, {first}) for part in (value, slope)), strict=True))
 
 
 def _is_elementwise(traced: Traced) -> bool:
     """Return whether every operation works on each element alone."""
     return all(
         OPERATIONS[node.op].elementwise or node.op in ("input", "astype") or node.fill is not None
-        for node in needed(traced.outputs)
+        for node in ancestors(traced.outputs)
     )
 
 

@@ -14,7 +14,7 @@ from framework.base.arrays import Array, Sums, require_ids
 from framework.base.errors import ShapeError, UsageError
 from framework.base.trees import fill, leaves
 from framework.graph.lower import Lowering, is_columns
-from framework.graph.node import Node, needed, nodes_in, ordered
+from framework.graph.node import Node, ancestors, nodes_in, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.step import LossGraph, ModelGraph, StepGraph
 
@@ -373,10 +373,10 @@ def _named(prefix: str, nodes: Iterable[Any], first: int = 0) -> dict[str, Any]:
 
 def _read_by(results: Iterable[Any], given: set[Node], backward: Iterable[tuple[list[Node], list[Node]]]) -> list[Node]:
     """Return the nodes of the forward pass that a backward pass reads; for a view, the array that it is taken from."""
-    forward = needed(results)
+    forward = ancestors(results)
     saved: dict[Node, None] = {}
     for seeds, gradients in backward:
-        order = ordered(gradients)
+        order = order_nodes(gradients)
         known = forward | {node for node in order if node.op == "part" and node.args[0] in forward}
         read = [node for node in order if node in known and node in gradients]
         read += [arg for node in order if node not in known for arg in nodes_in(node.args) if arg in known]
@@ -403,7 +403,7 @@ class StepProgram:
 
     def __init__(self, graph: StepGraph, *, kept: bool) -> None:
         """Emit the function; the outputs are ``kept`` for metrics that NumPy computes."""
-        step, inputs = graph.composed()
+        step, inputs = graph.compose()
         model = graph.model
         numbers = dict(zip(model.numbers, inputs[len(model.x) + len(graph.loss.data) :], strict=False))
         new = {name: node for name, node in zip(model.buffers, step.buffers, strict=True) if node is not numbers[name]}

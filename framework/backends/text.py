@@ -16,7 +16,7 @@ from typing import Any
 
 from framework.backends.writer import entry_text, gather_text
 from framework.base.settings.messages import require_formula
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.operations import OPERATIONS
 
 _LETTERS = "uvwzpqrst"
@@ -111,7 +111,7 @@ class _Writer:
     def __init__(self, form: str, outputs: Mapping[str, Any]) -> None:
         self.latex = form == "latex"
         self.outputs = outputs
-        nodes = ordered(outputs.values())
+        nodes = order_nodes(outputs.values())
         inputs = [node for node in nodes if node.op == "input"]
         self.taken = {*(node.name for node in inputs), *outputs}
         self.row = next((node.name for node in inputs if node.shape[-1:] == (CLASSES,)), "")
@@ -131,7 +131,7 @@ class _Writer:
         if not isinstance(output, Node):
             return self._number(output)[0], []
         self.counts = False  # whether a number has been written in terms of k
-        steps = [node for node in _with_bodies(ordered([output], labels)) if plain(node) is node]
+        steps = [node for node in _with_bodies(order_nodes([output], labels)) if plain(node) is node]
         uses = Counter(arg for node in steps if node not in labels for arg in map(plain, _read(node)))
         given = {part for node in steps if node.op == "loop" for part in node.attributes["body"].given}
         free = (f"{letter}{turn or ''}" for turn in count() for letter in _LETTERS)
@@ -300,7 +300,7 @@ def _with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
         if node.op == "loop":
             body = node.attributes["body"]
             given = {*body.given, *body.captured}
-            step = ordered(_read(node)[len(body.given) :], given)
+            step = order_nodes(_read(node)[len(body.given) :], given)
             yield from (*body.states, *body.entries, *_with_bodies(part for part in step if part not in given))
         yield node
 

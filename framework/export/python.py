@@ -27,7 +27,7 @@ from framework.export.source import HELPER_NAMES, HELPERS, Lines, Readable, help
 from framework.export.table_source import TABLE_HELPERS, TableSource
 from framework.export.whole import graph_of, scope_of
 from framework.graph.lower import Lowering
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.step import ModelGraph
 from framework.models import Layer, Model
 from framework.models.rows import scores_of
@@ -160,7 +160,7 @@ class _File:
         lowering.add(graph.inputs)
         results, became = lowering.add(graph.a), lowering.known
         names = {became[node]: name for node, name in zip(graph.x.values(), leaves(x), strict=True)}
-        read = {*ordered(results)}
+        read = {*order_nodes(results)}
         for full, node in graph.numbers.items():
             if became[node] in read:
                 path, _, key = full.rpartition(".")

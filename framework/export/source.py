@@ -24,7 +24,7 @@ from framework.base.errors import SettingsError
 from framework.base.frames import text_of
 from framework.base.settings.messages import printable
 from framework.graph.graph import Graph
-from framework.graph.node import Node, nodes_in, operands, ordered
+from framework.graph.node import Node, nodes_in, operands, order_nodes
 from framework.graph.operations import COMPARISONS, OPERATIONS
 from framework.preprocessing.numbers import date_part, deviate_of, number_above, share_below, share_of
 
@@ -181,7 +181,7 @@ class Readable(Writer):
         self.wanted: Mapping[Node, str] = {}
         self.headings: Mapping[Node, str] = {}
         self.binding: dict[Node, int] = {}
-        self.order = [node for node in ordered(self.results, self.names) if node not in names]
+        self.order = [node for node in order_nodes(self.results, self.names) if node not in names]
         self.lives = Lives()
         self.lives.home = {node: node for node in names}
         self.lives.layouts = dict.fromkeys(names)

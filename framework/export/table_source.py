@@ -13,7 +13,7 @@ from framework.base.errors import FrameworkError, SettingsError
 from framework.export.columns import number_of_level
 from framework.export.source import Lines, Readable, quoted
 from framework.graph.graph import Graph
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, value_of
 from framework.models.rows import EVALUATION_ROWS
@@ -325,7 +325,7 @@ class TableSource:
         graph = Graph("float64")
         x = graph.input("x", (graph.rows,))
         made = value_of(formula(Symbol(x)))
-        if not isinstance(made, Node) or not all(OPERATIONS[n.op].elementwise or n is x for n in ordered([made])):
+        if not isinstance(made, Node) or not all(OPERATIONS[n.op].elementwise or n is x for n in order_nodes([made])):
             raise SettingsError(f"the formula of {type(step).__name__} must work on each number alone")
         self.lines.free(name)
         (text,) = Readable(self.lines, graph, {x: given}, [made]).write_results({made: name})

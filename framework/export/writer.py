@@ -14,7 +14,7 @@ from framework.base.errors import SettingsError
 from framework.export.file import File, Size
 from framework.export.operations import EXTREMES, FORMULAS, LOGIC, OPERATORS, REDUCERS, WIDE
 from framework.graph.graph import Graph, kind_of
-from framework.graph.node import Node, dependents, matching, nodes_in, operands, ordered
+from framework.graph.node import Node, dependents, matching, nodes_in, operands, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, symbol_of, value_of
 
@@ -115,12 +115,12 @@ class Writer:
         """Write what these nodes are computed from, and return their names."""
         outputs = [*outputs]
         self._fold(outputs)
-        self._write(ordered(outputs))
+        self._write(order_nodes(outputs))
         return [self.text(node, node.kind) for node in outputs]
 
     def _fold(self, outputs: list[Node]) -> None:
         """Compute what depends on the parameters alone, and store the results."""
-        order = ordered(outputs)
+        order = order_nodes(outputs)
         here = {*order}
         numbers = {node: known for node, known in self._numbers.items() if node in here}
         begin = [node for node in order if node.op in ("input", "rows", "row_numbers") and node not in numbers]
@@ -209,7 +209,7 @@ class Writer:
     def computed(self, value: Any, kind: str) -> str:
         """Return the name of a value that was added to the graph while it was being written."""
         if isinstance(value, Node):
-            self._write(ordered([value], {*self._names}))
+            self._write(order_nodes([value], {*self._names}))
         return self.text(value, kind)
 
     def loop(self, node: Node) -> str:
@@ -268,7 +268,7 @@ def _product(writer: Writer, node: Node) -> str:
     float64, and 1.27 computes it in float32.
     """
     a, b = node.args
-    joined = min(a.ndim, b.ndim) > 1 and any(matching(each, "transpose") for each in ordered(node.args))
+    joined = min(a.ndim, b.ndim) > 1 and any(matching(each, "transpose") for each in order_nodes(node.args))
     if not joined or writer.graph.dtype == "float32":
         return writer.op("MatMul", *writer.args(node))
     letters = "abcdefgh"[: node.ndim - 2]

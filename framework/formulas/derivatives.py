@@ -27,7 +27,7 @@ from framework.backends.programs import Program, call_formula, tried_width
 from framework.backends.text import Shown
 from framework.base.arrays import Array, require_like, require_untouched
 from framework.base.errors import DataError, DerivativeError, ShapeError, UsageError
-from framework.graph.node import Node, needed
+from framework.graph.node import Node, ancestors
 
 SURE = 50.0
 """Up to this |h| a derivative must be finite wherever its formula is; beyond, formulas may overflow."""
@@ -249,7 +249,7 @@ class Check:
             program = None if self.program is None else self.program()
         except DerivativeError as error:
             return error
-        if program is not None and any(node.op == "python" for node in needed(program.traced.outputs)):
+        if program is not None and any(node.op == "python" for node in ancestors(program.traced.outputs)):
             return DerivativeError(f"{type(self.owner).__name__} calls a formula that cannot be traced")
         return program
 
@@ -421,7 +421,9 @@ def _largest(values: Array, where: Any = True) -> float:
 def _around(program: Any) -> Array:
     """Return points at the constants of a traced formula and around them: they may be thresholds or scales."""
     outputs = program.traced.outputs if isinstance(program, Program) else ()
-    constants = {abs(float(arg)) for node in needed(outputs) for arg in node.args if not isinstance(arg, Node | bool)}
+    constants = {
+        abs(float(arg)) for node in ancestors(outputs) for arg in node.args if not isinstance(arg, Node | bool)
+    }
     sizes = np.array(sorted(size for size in constants if 0.0 < size < 1e150)[:8])
     scales = np.array(sorted({*sizes, *(1.0 / sizes)}))  # np.unique would import masked arrays
     steps = np.concatenate([[0.0, 1e-6, 1e-3, 0.1], *(multiple * scales for multiple in (0.1, 0.5, 1.0, 2.0))])

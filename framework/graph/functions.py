@@ -13,7 +13,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from framework.base.errors import ShapeError
 from framework.graph.graph import KINDS, kind_of
 from framework.graph.loop import loop
-from framework.graph.operations import kept_shape
+from framework.graph.operations import shape_with_ones
 from framework.graph.refuse import ONE_HOT, refuse
 from framework.graph.symbol import FUNCTIONS, Symbol, array_symbol, graph_of, record, symbol_of, value_of, view, write
 
@@ -193,7 +193,7 @@ def _reduce_sorted(function: str, x: Any, axis: Any, keepdims: bool, value: Call
     flat = _reshape(_transpose(x, (*rest, *axes)), (*(x.shape[n] for n in rest), math.prod(x.shape[n] for n in axes)))
     elements = _sort(_along(flat, -1, function)[0].astype(float))
     result = np.where(np.isnan(elements[..., -1]), np.nan, value(elements))
-    return _reshape(result, kept_shape(x.shape, axes)) if keepdims else result
+    return _reshape(result, shape_with_ones(x.shape, axes)) if keepdims else result
 
 
 @implements("median")

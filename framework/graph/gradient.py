@@ -18,11 +18,11 @@ from framework.base.errors import DerivativeError
 from framework.base.trees import leaves
 from framework.graph.graph import Graph, kind_of, rewrite_into
 from framework.graph.loop import reverse_loop
-from framework.graph.node import Node, dependents, matching, needed, nodes_in, ordered
+from framework.graph.node import Node, ancestors, dependents, matching, nodes_in, order_nodes
 from framework.graph.operations import COMPARISONS, GROWING, OPERATIONS, unbroadcast
 from framework.graph.simplify import is_number
 from framework.graph.symbol import Symbol, symbol_of, value_of
-from framework.graph.textbook import tidied
+from framework.graph.textbook import tidy
 
 _DENOMINATOR = {"divide": 1, "reciprocal": 0}
 """The argument that an operation divides by."""
@@ -79,7 +79,7 @@ def derivative(output: Any, variable: Node) -> Any:
         >>> derivative(graph.add("tanh", h), h)
         subtract(1.0, v2)(3,)
     """
-    order = ordered([output], {variable})
+    order = order_nodes([output], {variable})
     depends = dependents(order, {variable}, {variable}) - {variable}
     for node in order:
         if node in depends and not elementwise(node):
@@ -106,7 +106,7 @@ def textbook_derivative(output: Any, variable: Node) -> Any:
 
 
 def _tangent(output: Any, variable: Node) -> Any:
-    order = ordered([output], {variable})
+    order = order_nodes([output], {variable})
     tangents: dict[Any, Any] = {variable: 1.0}
     for node in order:
         match node:
@@ -126,7 +126,7 @@ def _tangent(output: Any, variable: Node) -> Any:
             if arg in tangents and rule is not None:
                 term = rule(tangents[arg], symbol_of(node), *args)
                 tangents[node] = tangents[node] + term if node in tangents else term
-    return tidied(value_of(tangents.get(output, 0.0)), {variable, *order})
+    return tidy(value_of(tangents.get(output, 0.0)), {variable, *order})
 
 
 class _Reverse:
@@ -143,7 +143,7 @@ class _Reverse:
     ) -> None:
         self.wrt, self.given = wrt, inputs
         self.graph = wrt[0].graph
-        self.order = ordered((output for output, _ in seeds), inputs)
+        self.order = order_nodes((output for output, _ in seeds), inputs)
         self.reached = dependents(self.order, wrt, inputs)
         self.consumers: dict[Node, list[Node]] = {node: [] for node in self.order}
         for node in self.order:
@@ -212,7 +212,7 @@ class _Reverse:
             return  # the terms of its slope would cancel, but leave their rounding errors
         args = [symbol_of(arg) for arg in node.args]
         variable, slope = self._slope_of_formula(node) or (node, None)
-        if slope is not None and not needed([node], {variable}) & self.ends - {node, variable}:
+        if slope is not None and not ancestors([node], {variable}) & self.ends - {node, variable}:
             self._give(variable, _apply_rule(node, lambda t, _y, *_args: t * slope, g, args))
             return
         for arg, argument_gradient in zip(
@@ -371,7 +371,7 @@ def between(slope: Node, variable: Node, reached: Collection[Node], deciding: Co
         reached: The nodes of the formula that depend on it.
         deciding: Those whose rules have decided where a gradient goes.
     """
-    jumps = (node for node in ordered([slope], {variable}) if node in reached and node.op in _JUMPS)
+    jumps = (node for node in order_nodes([slope], {variable}) if node in reached and node.op in _JUMPS)
     pairs = [pair for node in dict.fromkeys([*deciding, *jumps]) for pair in _pairs(node)]
     kinks = [_numbers(*pair) for pair in pairs]
     if not any(starmap(_meet, combinations(kinks, 2))):
@@ -395,7 +395,7 @@ def between(slope: Node, variable: Node, reached: Collection[Node], deciding: Co
 def _value(output: Any, variable: Node, number: float) -> float | None:
     """Return the value of an output at a number of a variable; None if it depends on anything else."""
     values: dict[Any, Any] = {variable: number}
-    for node in ordered([output], {variable}):
+    for node in order_nodes([output], {variable}):
         if node.op == "broadcast_to":
             values[node] = values.get(node.args[0], node.args[0])
         elif node is not variable:
@@ -410,7 +410,7 @@ def _beside(slope: Node, variable: Node, side: str) -> Any:
     graph, number = variable.graph, np.finfo(variable.graph.dtype)
     step = graph.add("multiply", 8.0 * float(number.eps), graph.add("abs", variable))
     step = graph.add("add", step, 16.0 * float(number.tiny))
-    order = ordered([slope], {variable})
+    order = order_nodes([slope], {variable})
     inside = dependents(order, {variable}, {variable}) - {variable}
     limits: dict[Node, Any] = {node: node for node in order if node not in inside}
     moved = limits | {variable: graph.add(side, variable, step)}

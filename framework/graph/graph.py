@@ -13,7 +13,7 @@ import numpy as np
 
 from framework.base.errors import ShapeError
 from framework.base.special import erf, erfc
-from framework.graph.node import Constant, Node, ordered
+from framework.graph.node import Constant, Node, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import NO_RULE, line_at_fault, refuse
 from framework.graph.simplify import SIMPLER
@@ -128,7 +128,7 @@ class Graph:
         args = tuple([arg if type(arg) is Node else self.lift(arg) for arg in args])
         key: tuple[Any, ...] | None = None
         if not (self.simplifies or self.rules):
-            key = op, *_compared(args), *attributes.items()
+            key = op, *_comparison_key(args), *attributes.items()
             if (known := self._recorded.get(key)) is not None:
                 return known
         row = OPERATIONS.get(op)
@@ -144,7 +144,7 @@ class Graph:
             shape = row.shape(self, *[arg.shape if type(arg) is Node else () for arg in args], **attributes)
         except ShapeError as error:
             raise ShapeError(f"{error}{line_at_fault()}") from None
-        kind = row.kind or self._promoted(op, args, attributes)
+        kind = row.kind or self._promote_kind(op, args, attributes)
         if 0 in (_sizes(args) if op in _OF_NOTHING else shape):
             return self.of_nothing(op, shape, kind)
         made = self.intern_node(op, args, attributes, tuple(map(int, shape)), kind)
@@ -166,11 +166,11 @@ class Graph:
                 return float(lowered(*map(np.dtype(self.dtype).type, args), **attributes))
             return np.asarray((_SPECIAL.get(op) or getattr(np, op))(*args)).item()
 
-    def _promoted(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> str:
+    def _promote_kind(self, op: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> str:
         if op == "astype":
             return str(attributes["to"])
-        found = {*map(kind_of, args[_PROMOTED_FROM[op]] if op in _PROMOTED_FROM else args)}
-        return "f" if "f" in found or not found else "i" if "i" in found else "b"
+        kinds = {*map(kind_of, args[_PROMOTED_FROM[op]] if op in _PROMOTED_FROM else args)}
+        return "f" if "f" in kinds or not kinds else "i" if "i" in kinds else "b"
 
     def copy_of(self, node: Node) -> Node:
         """Return a node without arguments, such as an input, in this graph."""
@@ -181,7 +181,7 @@ class Graph:
     ) -> Node:
         """Return the node of an operation whose shape is known."""
         further = attributes.items() if op != "loop" else (attributes["body"].places, *[*attributes.items()][1:])
-        key = (op, kind, shape, *_compared(args), *further)
+        key = (op, kind, shape, *_comparison_key(args), *further)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = Node(self, op, args, attributes, shape, kind)
@@ -262,7 +262,7 @@ def _sizes(args: Iterable[Any]) -> list[int]:
     return [size for arg in args if type(arg) is Node for size in arg.shape]
 
 
-def _compared(args: Iterable[Any]) -> list[Any]:
+def _comparison_key(args: Iterable[Any]) -> list[Any]:
     """Return arguments as they are compared: nodes by their places, numbers by type and text."""
     return [arg.place if type(arg) is Node else (type(arg), repr(arg)) for arg in args]
 
@@ -293,7 +293,7 @@ def rewrite(outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]
         [h()(3,)]
     """
     outputs = list(outputs)
-    nodes = ordered(outputs)
+    nodes = order_nodes(outputs)
     if not nodes:
         return outputs
     new = Graph(nodes[0].graph.dtype, nodes[0].graph.rows)
@@ -304,7 +304,7 @@ def rewrite(outputs: Iterable[Any], rule: Callable[[Graph, Node, tuple[Any, ...]
 def rewrite_into(new: Graph, outputs: Iterable[Any], known: dict[Node, Any], rule: Callable[..., Any]) -> list[Any]:
     """Return the outputs in a graph, with each node rewritten by a rule; ``known`` maps those that have been."""
     outputs = list(outputs)
-    for node in ordered(outputs, known):
+    for node in order_nodes(outputs, known):
         if node not in known:
             rewrite_node(new, node, known, rule)
     return [known[output] if isinstance(output, Node) else output for output in outputs]
@@ -329,7 +329,7 @@ def rewrite_node(new: Graph, node: Node, known: dict[Node, Any], rule: Callable[
 def substitute(outputs: Iterable[Any], known: Mapping[Node, Any]) -> list[Any]:
     """Return the outputs in their graph, with other nodes in the place of some."""
     outputs, made = list(outputs), dict[Any, Any](known)
-    for node in ordered(outputs, made):
+    for node in order_nodes(outputs, made):
         if node not in made:
             args = tuple(made.get(arg, arg) if isinstance(arg, Node) else arg for arg in node.args)
             made[node] = node.graph.intern_node(node.op, args, node.attributes, node.shape, node.kind)
@@ -339,28 +339,28 @@ def substitute(outputs: Iterable[Any], known: Mapping[Node, Any]) -> list[Any]:
 def signature(outputs: Iterable[Any]) -> tuple[Any, ...]:
     """Return a key that is equal for two traces of a formula: all but the stand-in for the number of rows."""
     outputs = list(outputs)
-    nodes = ordered(outputs)
+    nodes = order_nodes(outputs)
     places = {node: index for index, node in enumerate(nodes)}
 
-    def shown(value: Any, graph: Graph) -> Any:
+    def key_of_value(value: Any, graph: Graph) -> Any:
         if type(value) is Node:
             return places[value]
         if isinstance(value, tuple):
-            return tuple(shown(part, graph) for part in value)
+            return tuple(key_of_value(value_inside, graph) for value_inside in value)
         if hasattr(value, "signature"):  # the body of a loop
             return value.signature()
         if type(value) is int and graph.rows_in(value):
-            return "rows", shown(graph.rows_in(value), graph)
+            return "rows", key_of_value(graph.rows_in(value), graph)
         return repr(value) if isinstance(value, float) else value
 
-    found = tuple(
+    keys = tuple(
         (
             node.op,
             node.kind,
-            shown(node.args, node.graph),
-            tuple((name, shown(value, node.graph)) for name, value in node.attributes.items()),
-            shown(node.shape, node.graph),
+            key_of_value(node.args, node.graph),
+            tuple((name, key_of_value(value, node.graph)) for name, value in node.attributes.items()),
+            key_of_value(node.shape, node.graph),
         )
         for node in nodes
     )
-    return found, tuple(places[output] if isinstance(output, Node) else repr(output) for output in outputs)
+    return keys, tuple(places[output] if isinstance(output, Node) else repr(output) for output in outputs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.base.errors import ShapeError
 from framework.graph.graph import Graph, rewrite_node, signature
-from framework.graph.node import Node, dependents, nodes_in, ordered
+from framework.graph.node import Node, dependents, nodes_in, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol, array_symbol, value_of
@@ -36,7 +36,7 @@ class Body:
         inside, inputs = self.inside(), self.given
         captured = [
             arg
-            for node in ordered(outputs, inputs)
+            for node in order_nodes(outputs, inputs)
             if node in inside and node not in inputs
             for arg in nodes_in(node.args)
             if arg not in inside and arg.op not in _EVERYWHERE
@@ -50,12 +50,12 @@ class Body:
 
     def inside(self) -> set[Node]:
         """Return the nodes that change from step to step."""
-        return dependents(ordered(self.outputs, self.given), self.given)
+        return dependents(order_nodes(self.outputs, self.given), self.given)
 
     def order(self) -> list[Node]:
         """Return the nodes that a step computes, in the order of computation."""
         inputs = {*self.states, *self.entries, *self.captured}
-        return [node for node in ordered(self.outputs, inputs) if node not in inputs]
+        return [node for node in order_nodes(self.outputs, inputs) if node not in inputs]
 
     @property
     def places(self) -> Any:
@@ -242,7 +242,7 @@ def reverse_loop(node: Node, by_result: dict[int, Node], gradients: Callable[...
 
 def _values_to_stack(body: Body, inside: set[Node], gradients_of_step: list[Node], fresh: set[Node]) -> list[Node]:
     """Return the nodes of a step that the backward pass reads; of a view, the array it is taken from."""
-    order = ordered(gradients_of_step, {*inside, *body.captured, *fresh})
+    order = order_nodes(gradients_of_step, {*inside, *body.captured, *fresh})
     inside |= {node for node in order if node.op == "part" and node.args[0] in inside}  # stacked by inner loops
     read = [arg for node in order if node not in inside for arg in nodes_in(node.args) if arg in inside]
     saved = []

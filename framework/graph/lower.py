@@ -12,7 +12,7 @@ import numpy as np
 
 from framework.graph.graph import Graph, rewrite_into, rewrite_node
 from framework.graph.loop import Body, add_loop, node_of, part
-from framework.graph.node import Node, dependents, matching, nodes_in, ordered
+from framework.graph.node import Node, dependents, matching, nodes_in, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.symbol import Symbol, value_of
 
@@ -35,12 +35,12 @@ _MANY = 16
 """A matrix product for each row pays if it has at least this many columns."""
 
 
-def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = False) -> list[Any]:
+def lower(outputs: Iterable[Any], inputs: Iterable[Node] = (), *, exact: bool = False) -> list[Any]:
     """Return the outputs in a new graph, with operations that NumPy computes fast.
 
     Args:
         outputs: Nodes and plain numbers of one graph.
-        given: Nodes that become inputs; what they are computed from is dropped.
+        inputs: Nodes that become inputs; what they are computed from is dropped.
         exact: Whether the results must keep the bits of NumPy's own functions, except for those of np.einsum.
 
     Example:
@@ -49,9 +49,9 @@ def lower(outputs: Iterable[Any], given: Iterable[Node] = (), *, exact: bool = F
         >>> lower(traced.outputs)
         [divide(v1, 3)(10007,)]
     """
-    outputs, given = list(outputs), list(given)
+    outputs, inputs = list(outputs), list(inputs)
     nodes = nodes_in(outputs)
-    return Lowering(nodes[0].graph, given, exact=exact).add(outputs) if nodes else outputs
+    return Lowering(nodes[0].graph, inputs, exact=exact).add(outputs) if nodes else outputs
 
 
 class Lowering:
@@ -66,7 +66,7 @@ class Lowering:
     def __init__(
         self,
         graph: Graph,
-        given: Iterable[Node] = (),
+        inputs: Iterable[Node] = (),
         *,
         exact: bool = False,
         plain: bool = False,
@@ -79,7 +79,7 @@ class Lowering:
         self._inputs, self._own = 0, rule
         self._rules, self._exact, self._plain = {} if plain else _EXACT if exact else _RULES, exact or plain, plain
         self._results: dict[Node, tuple[Any, ...]] = {}  # of loops
-        for node in dict.fromkeys(given):
+        for node in dict.fromkeys(inputs):
             self._input(node)
 
     def copy(self) -> Lowering:
@@ -97,7 +97,7 @@ class Lowering:
     def add(self, outputs: Iterable[Any]) -> list[Any]:
         """Return nodes of the old graph as they became, with everything that they need."""
         outputs = list(outputs)
-        order = [node for node in ordered(outputs, self.known) if node not in self.known]
+        order = [node for node in order_nodes(outputs, self.known) if node not in self.known]
         rule = self._rule(_uses(order, outputs))
         for node in order:
             if node.op == "input":
@@ -139,7 +139,7 @@ def expand(new: Graph, node: Node, args: tuple[Any, ...], rule_of: Callable[[lis
     inputs = [apart.input(str(index), arg.shape, arg.kind) for index, arg in enumerate(node.args)]
     output = value_of(OPERATIONS[node.op].lowered(*map(Symbol, inputs), **node.attributes))  # type: ignore[misc]
     known: dict[Node, Any] = dict(zip(inputs, args, strict=True))
-    return rewrite_into(new, [output], known, rule_of(ordered([output]), output))[0]
+    return rewrite_into(new, [output], known, rule_of(order_nodes([output]), output))[0]
 
 
 def is_columns(node: Node) -> bool:
@@ -157,7 +157,7 @@ def _uses(order: Iterable[Node], outputs: Iterable[Any]) -> Counter[Node]:
         uses.update(nodes_in(node.args))
         if node.op == "loop":
             body = node.attributes["body"]
-            uses += _uses(ordered(body.outputs, {*body.states, *body.entries, *body.captured}), body.outputs)
+            uses += _uses(order_nodes(body.outputs, {*body.states, *body.entries, *body.captured}), body.outputs)
     return uses
 
 
@@ -191,15 +191,15 @@ def _sum(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) -> 
     whole = math.prod(node.shape)
     if _tiny_axes(x, x.shape) == axes and all(isinstance(p, Node) and math.prod(p.shape) == whole for p in x.args):
         total = x.args[0]
-        for part in x.args[1:]:
-            total = new.add("add", total, part)
+        for term in x.args[1:]:
+            total = new.add("add", total, term)
         return new.add("reshape", total, shape=node.shape)
     if x.ndim > 2 and 0 < math.prod(x.shape[axis] for axis in axes) <= _SHORT:
         for axis in axes:
             parts = [_slice(new, x, axis, index, index + 1) for index in range(x.shape[axis])]
             x = parts[0]
-            for part in parts[1:]:
-                x = new.add("add", x, part)
+            for term in parts[1:]:
+                x = new.add("add", x, term)
         return new.add("reshape", x, shape=node.shape)
     return None
 
@@ -298,8 +298,8 @@ def einsum_by_pairs(new: Graph, node: Node, args: tuple[Any, ...], contract: Con
         factors = [*rest, Factor(kept, _product(new, factors[i], factors[j], kept, contract))]
     if len(factors) == 2:
         return _product(new, factors[0], factors[1], output, contract)
-    single = factors[0].summed(new, set(output))
-    return single.arranged(new, *output)
+    single = factors[0].sum_over(new, set(output))
+    return single.arrange(new, *output)
 
 
 class Factor:
@@ -316,7 +316,7 @@ class Factor:
         """The size of the axis of each letter."""
         return dict(zip(self.letters, self.node.shape, strict=True))
 
-    def summed(self, new: Graph, kept: set[str]) -> Factor:
+    def sum_over(self, new: Graph, kept: set[str]) -> Factor:
         """Return the factor summed over the letters that are not kept."""
         axes = tuple(axis for axis, letter in enumerate(self.letters) if letter not in kept)
         letters = "".join(letter for letter in self.letters if letter in kept)
@@ -331,7 +331,7 @@ class Factor:
         strides = {c: math.prod(base.shape[origin[n] + 1 :]) for n, c in enumerate(self.letters)}
         return "".join(sorted(group, key=lambda letter: (-strides[letter], self.letters.index(letter))))
 
-    def arranged(self, new: Graph, *groups: str) -> Any:
+    def arrange(self, new: Graph, *groups: str) -> Any:
         """Return the node with an axis for each group of letters."""
         order = tuple(self.letters.index(letter) for letter in "".join(groups))
         moved = new.add("transpose", self.node, axes=order)
@@ -348,7 +348,7 @@ Contract = Callable[[Graph, Factor, Factor, str], Any]
 
 def _product(new: Graph, a: Factor, b: Factor, output: str, contract: Contract) -> Any:
     """Return the product of two factors, each summed first over the letters that it has alone."""
-    a, b = a.summed(new, {*b.letters, *output}), b.summed(new, {*a.letters, *output})
+    a, b = a.sum_over(new, {*b.letters, *output}), b.sum_over(new, {*a.letters, *output})
     sizes = _sizes(a, b)
     inner = [c for c in a.letters if c in b.letters and c not in output]
     if not inner or any(size != sizes[c] for factor in (a, b) for c, size in factor.sizes.items()):
@@ -368,11 +368,11 @@ def _contract(new: Graph, a: Factor, b: Factor, output: str) -> Any:
         if made is not None:
             return made
     left, right, inner = a.as_they_lie(left), b.as_they_lie(right), b.as_they_lie(a.as_they_lie(inner))
-    product = new.add("matmul", a.arranged(new, *batch, left, inner), b.arranged(new, *batch, inner, right))
-    return _unfolded(new, product, batch + left + right, output, sizes)
+    product = new.add("matmul", a.arrange(new, *batch, left, inner), b.arrange(new, *batch, inner, right))
+    return _unfold(new, product, batch + left + right, output, sizes)
 
 
-def _unfolded(new: Graph, product: Node, letters: str, output: str, sizes: Mapping[str, int]) -> Any:
+def _unfold(new: Graph, product: Node, letters: str, output: str, sizes: Mapping[str, int]) -> Any:
     """Return a product with an axis for each letter, in the order of the output."""
     apart = new.add("reshape", product, shape=tuple(sizes[letter] for letter in letters))
     return new.add("transpose", apart, axes=tuple(letters.index(letter) for letter in output))
@@ -394,25 +394,25 @@ def _by_row(new: Graph, columns: Factor, other: Factor, output: str, inner: str)
     if new.rows_in(sizes[row]) != 1 or math.prod(sizes[c] for c in places) < _MANY or not (windows or lies_so):
         return None
     if row not in inner:
-        product = new.add("matmul", other.arranged(new, units, inside), columns.arranged(new, row, inside, places))
-        return _unfolded(new, product, row + units + places, output, sizes)
+        product = new.add("matmul", other.arrange(new, units, inside), columns.arrange(new, row, inside, places))
+        return _unfold(new, product, row + units + places, output, sizes)
     if not windows:
         return None
-    turned = new.add("transpose", other.arranged(new, row, units, places), axes=(0, 2, 1))
-    product = new.add("matmul", columns.arranged(new, row, inside, places), turned)  # faster than its transpose
-    return _unfolded(new, new.add("sum", product, axes=(0,), keepdims=False), inside + units, output, sizes)
+    turned = new.add("transpose", other.arrange(new, row, units, places), axes=(0, 2, 1))
+    product = new.add("matmul", columns.arrange(new, row, inside, places), turned)  # faster than its transpose
+    return _unfold(new, new.add("sum", product, axes=(0,), keepdims=False), inside + units, output, sizes)
 
 
 def _spread_product(new: Graph, a: Factor, b: Factor, output: str) -> Any:
     """Return the product of two factors that sum over no shared letter, or of which one broadcasts an axis of 1."""
     letters = "".join(dict.fromkeys(output + a.letters + b.letters))
 
-    def aligned(factor: Factor) -> Any:
+    def align(factor: Factor) -> Any:
         present = "".join(letter for letter in letters if letter in factor.letters)
         shape = tuple(factor.sizes.get(letter, 1) for letter in letters)
-        return new.add("reshape", factor.arranged(new, *present), shape=shape)
+        return new.add("reshape", factor.arrange(new, *present), shape=shape)
 
-    product = new.add("multiply", aligned(a), aligned(b))
+    product = new.add("multiply", align(a), align(b))
     axes = tuple(range(len(output), len(letters)))
     return new.add("sum", product, axes=axes, keepdims=False) if axes else product
 
@@ -429,7 +429,7 @@ def _by_parts(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
         return None
     indices, parts = [], []
     for places in np.ndindex(*(node.shape[axis] for axis in axes)):
-        chosen = dict(zip(axes, ((place, place + 1, 1) for place in places), strict=True))
+        chosen = dict(zip(axes, ((position, position + 1, 1) for position in places), strict=True))
         indices.append(tuple(chosen.get(axis) for axis in range(node.ndim)))
         parts.append(new.add(node.op, *(_part(new, arg, indices[-1]) for arg in args)))
     return new.add("place", *parts, shape=node.shape, indices=tuple(indices), add=False)
@@ -440,7 +440,7 @@ def _tiny_axes(arg: Any, shape: Shape) -> Shape:
     if not isinstance(arg, Node) or arg.ndim != len(shape) or arg.ndim < 3:
         return ()
     if arg.op == "place" and arg.shape == shape:
-        axes = tuple(axis for axis, part in enumerate(arg.attributes["indices"][0]) if part is not None)
+        axes = tuple(axis for axis, entry in enumerate(arg.attributes["indices"][0]) if entry is not None)
         parts = math.prod(shape[axis] for axis in axes)
         axes = axes if all(1 < shape[axis] <= _TINY for axis in axes) and parts == len(arg.args) else ()
     else:
@@ -456,7 +456,7 @@ def _part(new: Graph, arg: Any, index: tuple[Any, ...]) -> Any:
         return arg
     mine = index[len(index) - arg.ndim :]
     return new.add(
-        "index", arg, index=tuple(None if size == 1 else part for part, size in zip(mine, arg.shape, strict=True))
+        "index", arg, index=tuple(None if size == 1 else entry for entry, size in zip(mine, arg.shape, strict=True))
     )
 
 
@@ -475,10 +475,10 @@ def _fold_parts(new: Graph, node: Node, g: Node) -> Any:
     indices = []
     for places in g.attributes["indices"]:
         index: list[Any] = [None] * ndim
-        for axis, (place, *_), step in zip(axes, places[ndim:], steps, strict=True):
-            index[axis] = (place, place + step * (g.shape[axis] - 1) + 1, step)
+        for axis, (start, *_), step in zip(axes, places[ndim:], steps, strict=True):
+            index[axis] = (start, start + step * (g.shape[axis] - 1) + 1, step)
         indices.append(tuple(index))
-    parts = [new.add("reshape", part, shape=g.shape[:ndim]) for part in g.args]
+    parts = [new.add("reshape", window_values, shape=g.shape[:ndim]) for window_values in g.args]
     overlap = any(width > step for width, step in zip(window, steps, strict=True))
     return new.add("place", *parts, shape=node.shape, indices=tuple(indices), add=overlap)
 
@@ -547,18 +547,18 @@ class _Loop:
         self.states = [self._input(state) for state in self.body.states]
         self.entries = [self._input(entry) for entry in self.body.entries]
         for inner in self.body.order():
-            if not self._made_before(inner):
+            if not self._compute_before(inner):
                 rewrite_node(new, inner, self.inner, rule)
         self.outputs = [node_of(new, self.inner[output], output) for output in self.body.outputs]
         moving = {*self.states, *self.entries}
-        self.inside = dependents(ordered(self.outputs, moving), moving)  # what changes from step to step
+        self.inside = dependents(order_nodes(self.outputs, moving), moving)  # what changes from step to step
         self.stacks: list[Node] = []
 
     def _input(self, node: Node) -> Node:
         made = self.inner[node] = self.new.input(f"step_{len(self.new.nodes)}", node.shape, node.kind)
         return made
 
-    def _made_before(self, product: Node) -> bool:
+    def _compute_before(self, product: Node) -> bool:
         """Compute a node before the loop, and return True, if it is the product of an entry and a matrix."""
         if product.op != "matmul":
             return False
@@ -576,12 +576,12 @@ class _Loop:
         """Return the new value of each output of the loop."""
         count, stacked = len(self.states), len(self.states) + self.body.stacked
         after = [
-            self._stacked_after(output) if index < stacked else self._summed_after(output)
+            self._stack_for_after(output) if index < stacked else self._sum_after(output)
             for index, output in enumerate(self.outputs[count:], count)
         ]
         sums = [output for output, made in zip(self.outputs[count:], after, strict=True) if made is None]
         outputs = [*self.outputs[:count], *self.stacks, *sums]
-        used = set(ordered(outputs))
+        used = set(order_nodes(outputs))
         pairs = [pair for pair in zip(self.entries, self.sequences, strict=True) if pair[0] in used]
         body = Body(self.states, [entry for entry, _ in pairs], outputs, len(self.stacks))
         moving = [*self.firsts, *(sequence for _, sequence in pairs)]
@@ -594,7 +594,7 @@ class _Loop:
             *(part(self.loop, next(kept)) if made is None else made() for made in after),
         ]
 
-    def _stacked_after(self, output: Node) -> Callable[[], Any]:
+    def _stack_for_after(self, output: Node) -> Callable[[], Any]:
         """Return a function that computes a stacked output after the loop."""
         if matching(output, "matmul") and output.args[0] in self.inside and output.args[1] not in self.inside:
             a, b = output.args
@@ -604,7 +604,7 @@ class _Loop:
         self._stack(output)
         return lambda: self._stack_of(output)
 
-    def _summed_after(self, output: Node) -> Callable[[], Any] | None:
+    def _sum_after(self, output: Node) -> Callable[[], Any] | None:
         """Return a function that computes a sum over the steps after the loop, or None."""
         base = output.args[0] if output.op == "reshape" else output
         if matching(base, "matmul") and matching(base.args[0], "transpose") and base.ndim <= 2:
@@ -612,11 +612,13 @@ class _Loop:
             if a in self.inside and b in self.inside:
                 self._stack(a)
                 self._stack(b)
-                return lambda: self._reshaped("matmul", self._flat(a, turned=True), self._flat(b), shape=output.shape)
+                return lambda: self._add_reshaped(
+                    "matmul", self._flat(a, turned=True), self._flat(b), shape=output.shape
+                )
         if matching(base, "sum") and base.attributes["axes"] == (0,) and base.args[0].ndim == 2:
             a = base.args[0]
             self._stack(a)
-            return lambda: self._reshaped("sum", self._flat(a), shape=output.shape, axes=(0,), keepdims=True)
+            return lambda: self._add_reshaped("sum", self._flat(a), shape=output.shape, axes=(0,), keepdims=True)
         return None
 
     def _stack(self, value: Node) -> None:
@@ -637,9 +639,9 @@ class _Loop:
 
     def _product(self, sequence: Node, matrix: Node) -> Any:
         flat = self.new.add("reshape", sequence, shape=(math.prod(sequence.shape[:-1]), sequence.shape[-1]))
-        return self._reshaped("matmul", flat, matrix, shape=(*sequence.shape[:-1], matrix.shape[-1]))
+        return self._add_reshaped("matmul", flat, matrix, shape=(*sequence.shape[:-1], matrix.shape[-1]))
 
-    def _reshaped(self, op: str, *args: Any, shape: tuple[int, ...], **attributes: Any) -> Any:
+    def _add_reshaped(self, op: str, *args: Any, shape: tuple[int, ...], **attributes: Any) -> Any:
         return self.new.add("reshape", self.new.add(op, *args, **attributes), shape=shape)
 
 

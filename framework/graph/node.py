@@ -109,37 +109,37 @@ def operands(node: Node) -> list[Any]:
     return values
 
 
-def needed(outputs: Iterable[Any], given: Collection[Node] = ()) -> set[Node]:
-    """Return the nodes that these are computed from, themselves included; stop at ``given``."""
-    found: set[Node] = set()
+def ancestors(outputs: Iterable[Any], inputs: Collection[Node] = ()) -> set[Node]:
+    """Return the nodes that these are computed from, themselves included; stop at ``inputs``."""
+    nodes: set[Node] = set()
     waiting = nodes_in(outputs)
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            if node not in given:
+        if node not in nodes:
+            nodes.add(node)
+            if node not in inputs:
                 waiting += [arg for arg in node.args if type(arg) is Node]
-    return found
+    return nodes
 
 
-def ordered(outputs: Iterable[Any], given: Collection[Node] = ()) -> list[Node]:
-    """Return ``needed`` in the order of computation."""
-    return sorted(needed(outputs, given), key=lambda node: node.place)
+def order_nodes(outputs: Iterable[Any], inputs: Collection[Node] = ()) -> list[Node]:
+    """Return ``ancestors`` in the order of computation."""
+    return sorted(ancestors(outputs, inputs), key=lambda node: node.place)
 
 
-def dependents(order: Iterable[Node], sources: Collection[Node], given: Collection[Node] = ()) -> set[Node]:
+def dependents(order: Iterable[Node], sources: Collection[Node], inputs: Collection[Node] = ()) -> set[Node]:
     """Return the nodes of an order of computation that depend on ``sources``, themselves included.
 
     Args:
         order: The nodes, in the order of computation.
         sources: The nodes to depend on.
-        given: Nodes that depend on nothing.
+        inputs: Nodes that depend on nothing.
     """
-    found = set(sources)
+    reached = set(sources)
     for node in order:
-        if node not in given and any(arg in found for arg in nodes_in(node.args)):
-            found.add(node)
-    return found
+        if node not in inputs and any(arg in reached for arg in nodes_in(node.args)):
+            reached.add(node)
+    return reached
 
 
 def matching(node: Any, op: str) -> bool:

@@ -75,12 +75,12 @@ def given_shape(_graph: Any, *_shapes: Shape, shape: Shape, **_attributes: Any) 
     return shape
 
 
-def kept(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def keep_axes(g: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """Return a reduction's result, or its gradient, with the reduced axes kept as axes of 1."""
-    return g if keepdims else np.reshape(g, kept_shape(x.shape, axes))
+    return g if keepdims else np.reshape(g, shape_with_ones(x.shape, axes))
 
 
-def kept_shape(shape: Shape, axes: Shape) -> Shape:
+def shape_with_ones(shape: Shape, axes: Shape) -> Shape:
     """Return a shape with some axes reduced to 1."""
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
@@ -119,12 +119,12 @@ def _extreme(name: str, wins: Rule) -> Operation:
     """Return the row of a maximum or minimum, given where its first argument is chosen."""
     reaches = np.greater_equal if name.endswith("max") else np.less_equal  # beside a tie, it is ``wins``
 
-    def chosen(t: Any, mine: Any, other: Any) -> Any:
+    def gradient_of_choice(t: Any, mine: Any, other: Any) -> Any:
         """Return t where ``mine`` is chosen; at a tie of two expressions half of it, of a number and one nothing."""
         numbers = isinstance(mine, int | float) or isinstance(other, int | float)
         return np.where(wins(mine, other), t, 0.0 if numbers else np.where(reaches(mine, other), 0.5 * t, 0.0))
 
-    rules = (lambda t, y, a, b: chosen(t, a, b)), (lambda t, y, a, b: chosen(t, b, a))
+    rules = (lambda t, y, a, b: gradient_of_choice(t, a, b)), (lambda t, y, a, b: gradient_of_choice(t, b, a))
     return _row(*rules, text=f"{name}({{arguments}})", latex=rf"\{name.removeprefix('f')}\left({{arguments}}\right)")
 
 
@@ -279,7 +279,7 @@ ELEMENTWISE = {name: replace(row, kind=_kind(name)) for name, row in _ROWS.items
 # reductions: sums, means and extremes over axes, and what is computed along one axis
 
 
-def _reduced(_graph: Any, shape: Shape, *, axes: Shape, keepdims: bool, **_attributes: Any) -> Shape:
+def _shape_of_reduction(_graph: Any, shape: Shape, *, axes: Shape, keepdims: bool, **_attributes: Any) -> Shape:
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keepdims or axis not in axes)
 
 
@@ -291,13 +291,13 @@ def _count(x: Any, axes: Shape) -> Any:
 def _var(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool, ddof: int) -> Any:
     """Return 2 (x - mean) / (n - ddof): the part through the mean is 0, because the deviations add up to 0."""
     deviation = x - np.mean(x, axis=axes, keepdims=True)
-    return (deviation * (2.0 * kept(g, x, axes, keepdims) / (_count(x, axes) - ddof)),)
+    return (deviation * (2.0 * keep_axes(g, x, axes, keepdims) / (_count(x, axes) - ddof)),)
 
 
-def _reached(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool) -> Any:
+def _share_among_extremes(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool) -> Any:
     """Share the gradient evenly among the elements that reach the extreme."""
-    reached = x == kept(y, x, axes, keepdims)
-    share = kept(g, x, axes, keepdims) / np.sum(np.where(reached, 1.0, 0.0), axis=axes, keepdims=True)
+    reached = x == keep_axes(y, x, axes, keepdims)
+    share = keep_axes(g, x, axes, keepdims) / np.sum(np.where(reached, 1.0, 0.0), axis=axes, keepdims=True)
     return (np.where(reached, share, 0.0),)
 
 
@@ -308,28 +308,30 @@ def _prod(g: Any, y: Any, x: Any, *, axes: Shape, keepdims: bool) -> Any:
     others = np.prod(rest, axis=axes, keepdims=True)
     zeros = np.sum(np.where(zero, 1.0, 0.0), axis=axes, keepdims=True)
     slope = np.where(zeros == 0, others / rest, np.where((zeros == 1) & zero, others, 0.0))
-    return (kept(g, x, axes, keepdims) * slope,)
+    return (keep_axes(g, x, axes, keepdims) * slope,)
 
 
 def _reduction(
     name: str, reverse: Any, latex: str = "", kind: str | None = None, *, axis: str = "{axes}", further: str = ""
 ) -> Operation:
     numpy = f"np.{name}({{0}}, axis={axis}{further}, keepdims={{keepdims}}{{out}})"
-    return Operation(_reduced, (), reverse, numpy, f"{name}({{0}}{{along}})", latex, kind=kind)
+    return Operation(_shape_of_reduction, (), reverse, numpy, f"{name}({{0}}{{along}})", latex, kind=kind)
 
 
 REDUCTIONS: dict[str, Operation] = {
     "sum": _reduction(
-        "sum", lambda g, y, x, **axes: (np.broadcast_to(kept(g, x, **axes), x.shape),), r"\sum{along} {0}"
+        "sum", lambda g, y, x, **axes: (np.broadcast_to(keep_axes(g, x, **axes), x.shape),), r"\sum{along} {0}"
     ),
     "mean": _reduction(
         "mean",
-        lambda g, y, x, *, axes, keepdims: (np.broadcast_to(kept(g, x, axes, keepdims) / _count(x, axes), x.shape),),
+        lambda g, y, x, *, axes, keepdims: (
+            np.broadcast_to(keep_axes(g, x, axes, keepdims) / _count(x, axes), x.shape),
+        ),
         kind="f",
     ),
     "var": _reduction("var", _var, kind="f", further=", ddof={ddof}"),
-    "max": _reduction("max", _reached),
-    "min": _reduction("min", _reached),
+    "max": _reduction("max", _share_among_extremes),
+    "min": _reduction("min", _share_among_extremes),
     "prod": _reduction("prod", _prod, r"\prod{along} {0}"),
     "any": _reduction("any", None, r"\exists{along} {0}", "b"),
     "all": _reduction("all", None, r"\forall{along} {0}", "b"),
@@ -407,12 +409,12 @@ def _einsum_part(g: Any, index: int, x: Any, terms: list[str], output: str, args
     known = set(output).union(*(term for term, _ in others))
     mine = terms[index]
     have = "".join(letter for letter in mine if letter in known)
-    part = np.einsum(f"{','.join([output, *(term for term, _ in others)])}->{have}", g, *(arg for _, arg in others))
+    gradient = np.einsum(f"{','.join([output, *(term for term, _ in others)])}->{have}", g, *(arg for _, arg in others))
     if have != mine:  # letters that only this argument has were summed over
-        part = np.reshape(part, tuple(n if c in known else 1 for c, n in zip(mine, x.shape, strict=True)))
-    axes = tuple(n for n, (p, q) in enumerate(zip(part.shape, x.shape, strict=True)) if q == 1 and p != 1)
-    part = np.sum(part, axis=axes, keepdims=True) if axes else part
-    return np.broadcast_to(part, x.shape)
+        gradient = np.reshape(gradient, tuple(n if c in known else 1 for c, n in zip(mine, x.shape, strict=True)))
+    axes = tuple(n for n, (p, q) in enumerate(zip(gradient.shape, x.shape, strict=True)) if q == 1 and p != 1)
+    gradient = np.sum(gradient, axis=axes, keepdims=True) if axes else gradient
+    return np.broadcast_to(gradient, x.shape)
 
 
 PRODUCTS: dict[str, Operation] = {
@@ -434,9 +436,9 @@ PRODUCTS: dict[str, Operation] = {
 def index_shape(_graph: Any, shape: Shape, *, index: tuple[Any, ...]) -> Shape:
     """Return the shape of a part; an index has an entry for each axis: None, "reversed", an int or a slice's triple."""
     return tuple(
-        size if part in (None, "reversed") else len(range(*part))
-        for size, part in zip(shape, index, strict=True)
-        if not isinstance(part, int)
+        size if entry in (None, "reversed") else len(range(*entry))
+        for size, entry in zip(shape, index, strict=True)
+        if not isinstance(entry, int)
     )
 
 
@@ -450,8 +452,8 @@ def apart(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
 
 
 def _set_index(g: Any, y: Any, x: Any, value: Any, *, index: tuple[Any, ...]) -> Any:
-    part = g.record("index", index=index)
-    return g.record("set_index", np.zeros_like(part), index=index), part
+    values = g.record("index", index=index)
+    return g.record("set_index", np.zeros_like(values), index=index), values
 
 
 def _gather_shape(graph: Any, shape: Shape, *indices: Shape, axes: Shape) -> Shape:
@@ -463,8 +465,8 @@ def _gather_shape(graph: Any, shape: Shape, *indices: Shape, axes: Shape) -> Sha
             f"use one index for each row; {ONE_HOT}",
         )
     rest = [size for axis, size in enumerate(shape) if axis not in axes]
-    place = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
-    return (*rest[:place], *many, *rest[place:])
+    position = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
+    return (*rest[:position], *many, *rest[position:])
 
 
 def _concatenate_shape(graph: Any, *shapes: Shape, axis: int) -> Shape:
@@ -697,8 +699,8 @@ _OF_SINE = (-1 / 3, 1 / 30, -1 / 840, 1 / 45360, -1 / 3991680, 1 / 518918400)
 """Coefficients of Taylor series."""
 
 
-def _narrowed(_graph: Any, shape: Shape, *_others: Shape, axes: Shape) -> Shape:
-    return kept_shape(shape, axes)
+def _shape_of_row_reduction(_graph: Any, shape: Shape, *_others: Shape, axes: Shape) -> Shape:
+    return shape_with_ones(shape, axes)
 
 
 def _softmax(x: Any, *, axes: Shape) -> Any:
@@ -775,7 +777,7 @@ STABLE: dict[str, Operation] = {
     ),
     # the sum of t log(softmax(x)); ``whole`` says that the sum of t is 1
     "expected_log_softmax": Operation(
-        lambda _graph, shape, _target, *, axes, whole: kept_shape(shape, axes),
+        lambda _graph, shape, _target, *, axes, whole: shape_with_ones(shape, axes),
         (),
         lambda g, y, x, t, *, axes, whole: (
             -g * (_by_sum(x.record("softmax", axes=axes), t, axes, whole) - t),
@@ -784,7 +786,7 @@ STABLE: dict[str, Operation] = {
         kind="f",
         lowered=_expected_log_softmax,
     ),
-    "logsumexp": Operation(_narrowed, (), _logsumexp_reverse, kind="f", lowered=_logsumexp),
+    "logsumexp": Operation(_shape_of_row_reduction, (), _logsumexp_reverse, kind="f", lowered=_logsumexp),
 }
 
 

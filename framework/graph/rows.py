@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from framework.graph.graph import Call, Graph, rewrite
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, order_nodes
 
 
 def mixing(*outputs: Node, summing: bool = True) -> str | None:
@@ -22,7 +22,7 @@ def mixing(*outputs: Node, summing: bool = True) -> str | None:
         >>> mixing(trace(lambda x: x - x.mean(axis=0), {"x": (ROWS, 3)}).output)
         'mean over the rows'
     """
-    return mixing_operation(ordered(outputs), summing=summing)
+    return mixing_operation(order_nodes(outputs), summing=summing)
 
 
 def mixing_operation(nodes: Iterable[Node], *, summing: bool = True) -> str | None:
@@ -30,9 +30,9 @@ def mixing_operation(nodes: Iterable[Node], *, summing: bool = True) -> str | No
     for node in nodes:
         if _counts_rows(node):
             return "the places of the rows"
-        found = mixing(*node.attributes["body"].outputs) if node.op == "loop" else _mixes(node)
-        if found is not None and (summing or node.op not in _SUMMED):
-            return found
+        reason = mixing(*node.attributes["body"].outputs) if node.op == "loop" else _mixes(node)
+        if reason is not None and (summing or node.op not in _SUMMED):
+            return reason
     return None
 
 
@@ -50,12 +50,12 @@ def over_shards(outputs: Iterable[Any]) -> list[Any]:
     """
     outputs = list(outputs)
     calls = next((node.graph.calls for node in nodes_in(outputs)), {})
-    found = rewrite([*outputs, *calls, *(call.argument for call in calls.values())], _over_shards)
-    results, arguments = found[len(outputs) : len(outputs) + len(calls)], found[len(outputs) + len(calls) :]
+    sharded = rewrite([*outputs, *calls, *(call.argument for call in calls.values())], _over_shards)
+    results, arguments = sharded[len(outputs) : len(outputs) + len(calls)], sharded[len(outputs) + len(calls) :]
     for result, argument, call in zip(results, arguments, calls.values(), strict=True):
         if isinstance(result, Node) and isinstance(argument, Node):
             result.graph.calls[result] = Call(call.activation, argument, call.pullback)
-    return found[: len(outputs)]
+    return sharded[: len(outputs)]
 
 
 def _over_shards(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
@@ -71,12 +71,12 @@ def _over_shards(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
     if node.op == "sum":
         return new.add("reshape", total(x), shape=node.shape)
     count = new.add("total", new.lift(math.prod(node.args[0].shape[axis] for axis in axes)), passes=False)
-    found, divisor = total(x), count
+    numerator, divisor = total(x), count
     if node.op == "var":
         mean = new.add("divide", total(x, passes=False), count)  # the deviations add up to 0, and so do their gradients
-        found = total(new.add("square", new.add("subtract", x, mean)))
+        numerator = total(new.add("square", new.add("subtract", x, mean)))
         divisor = new.add("subtract", count, node.attributes["ddof"])
-    return new.add("reshape", new.add("divide", found, divisor), shape=node.shape)
+    return new.add("reshape", new.add("divide", numerator, divisor), shape=node.shape)
 
 
 def _mixes(node: Node) -> str | None:
@@ -95,7 +95,7 @@ def _mixes(node: Node) -> str | None:
             if any(rows(size) and letter not in result for letter, size in zip(term, shape, strict=True)):
                 return "a product over the rows"
     if node.op == "index" and any(
-        part == "reversed" and rows(n) for part, n in zip(node.attributes["index"], shapes[0], strict=True)
+        entry == "reversed" and rows(n) for entry, n in zip(node.attributes["index"], shapes[0], strict=True)
     ):
         return "the rows in reverse"
     if node.op == "gather" and any(rows(shapes[0][axis]) for axis in axes) and not is_place(node.args[1]):

@@ -36,7 +36,7 @@ def _fits(kept: Any, *others: Any) -> bool:
     return common_shape(kept.shape, *(node.shape for node in nodes)) == kept.shape
 
 
-def _spread(graph: Graph, value: Any, *args: Any) -> Any:
+def _spread_over(graph: Graph, value: Any, *args: Any) -> Any:
     """Return a value broadcast to the common shape of the arguments."""
     shape = common_shape(*(arg.shape for arg in args if isinstance(arg, Node)))
     return graph.add("broadcast_to", value, shape=shape) if shape else value
@@ -52,13 +52,13 @@ def _narrow(graph: Graph, op: str, *args: Any) -> Any:
             inner = arg.args[0]
             if rest and common_shape(*rest, *([inner.shape] if isinstance(inner, Node) else [])) == whole:
                 new[index] = inner
-        given = new[index]
-        if matching(given, "reshape") and given.ndim <= len(whole):
-            inner = given.args[0]
-            longer, shorter = sorted((inner.shape, given.shape), key=len, reverse=True)
+        operand = new[index]
+        if matching(operand, "reshape") and operand.ndim <= len(whole):
+            inner = operand.args[0]
+            longer, shorter = sorted((inner.shape, operand.shape), key=len, reverse=True)
             if inner.ndim <= len(whole) and longer == (1,) * (len(longer) - len(shorter)) + shorter:
                 rest = [other.shape for n, other in enumerate(new) if n != index and isinstance(other, Node)]
-                new[index] = inner if common_shape(inner.shape, *rest) == whole else given
+                new[index] = inner if common_shape(inner.shape, *rest) == whole else operand
     return graph.add(op, *new) if any(a is not b for a, b in zip(new, args, strict=True)) else None
 
 
@@ -104,7 +104,7 @@ def _subtract(graph: Graph, a: Any, b: Any) -> Any:
 
 def _multiply(graph: Graph, a: Any, b: Any) -> Any:
     if graph.reorders and (is_number(a, 0) or is_number(b, 0)):
-        return _spread(graph, 0.0, a, b)
+        return _spread_over(graph, 0.0, a, b)
     for x, other in ((a, b), (b, a)):
         if is_number(x, 1) and _fits(other, x):
             return other
@@ -132,18 +132,18 @@ def _number_times(graph: Graph, x: Any, product: Any) -> Any:
     if number is not None and isinstance(product, Node) and product.fill is not None and _fits(product, x):
         return graph.broadcast(number * product.fill, product.shape)
     if number is not None and matching(product, "multiply") and _fits(product, x):
-        for place in (0, 1):
-            if not isinstance(product.args[place], Node):
-                return graph.add("multiply", number * product.args[place], product.args[1 - place])
-        for place in (0, 1):
-            if (inner := _number_times(graph, number, product.args[place])) is not None:
-                return graph.add("multiply", *((inner, product.args[1]) if place == 0 else (product.args[0], inner)))
+        for side in (0, 1):
+            if not isinstance(product.args[side], Node):
+                return graph.add("multiply", number * product.args[side], product.args[1 - side])
+        for side in (0, 1):
+            if (inner := _number_times(graph, number, product.args[side])) is not None:
+                return graph.add("multiply", *((inner, product.args[1]) if side == 0 else (product.args[0], inner)))
     return None
 
 
 def _divide(graph: Graph, a: Any, b: Any) -> Any:
     if graph.reorders and is_number(a, 0):
-        return _spread(graph, 0.0, a, b)
+        return _spread_over(graph, 0.0, a, b)
     if is_number(b, 1) and _fits(a, b):
         return a
     if graph.reorders and not isinstance(b, Node) and b % 1.0:  # a whole number is a count, which readers know
@@ -169,7 +169,7 @@ def _power(graph: Graph, x: Any, n: Any) -> Any:
     if isinstance(n, Node) or x.kind == "b":  # NumPy has no square of booleans
         return None
     if n == 0:
-        return _spread(graph, 1.0, x)
+        return _spread_over(graph, 1.0, x)
     simpler = {1: "positive", 2: "square"}.get(n)
     return None if simpler is None else graph.add(simpler, x)
 
@@ -177,14 +177,14 @@ def _power(graph: Graph, x: Any, n: Any) -> Any:
 def _where(graph: Graph, condition: Any, a: Any, b: Any) -> Any:
     if not isinstance(condition, Node):
         chosen, left = (a, b) if condition else (b, a)
-        return chosen if not isinstance(left, Node) or _fits(chosen, left) else _spread(graph, chosen, a, b)
+        return chosen if not isinstance(left, Node) or _fits(chosen, left) else _spread_over(graph, chosen, a, b)
     same = a is b if isinstance(a, Node) or isinstance(b, Node) else a == b
     if same:
-        return a if _fits(a, condition) else _spread(graph, a, a, condition)
-    for place, x in ((1, a), (2, b)):  # a nested choice by the same condition
+        return a if _fits(a, condition) else _spread_over(graph, a, a, condition)
+    for side, x in ((1, a), (2, b)):  # a nested choice by the same condition
         if matching(x, "where") and x.args[0] is condition and x.shape == condition.shape:
-            inner = x.args[place]
-            return graph.add("where", condition, *((inner, b) if place == 1 else (a, inner)))
+            inner = x.args[side]
+            return graph.add("where", condition, *((inner, b) if side == 1 else (a, inner)))
     if _is_masked(a) and is_number(b, 0) and a.args[0].shape == condition.shape:
         return graph.add("where", graph.add("bitwise_and", condition, a.args[0]), a.args[1], b)
     return _narrow(graph, "where", condition, a, b)
@@ -276,7 +276,7 @@ def _broadcast_to(graph: Graph, x: Any, *, shape: Shape) -> Any:
 
 
 def _index(graph: Graph, x: Any, *, index: tuple[Any, ...]) -> Any:
-    if all(part is None for part in index):
+    if all(entry is None for entry in index):
         return x
     if x.fill is not None:
         shape = index_shape(graph, x.shape, index=index)
@@ -299,27 +299,27 @@ def _index_of_windows(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:
     """Turn a part with a step into windows with that step."""
     axes, steps, rest = x.attributes["axes"], list(x.attributes["steps"]), list(index)
     for n, axis in enumerate(axes):
-        part = index[axis]
-        if isinstance(part, tuple) and part[0] == 0 and part[2] > 1 and part[1] == x.shape[axis] and steps[n] == 1:
-            steps[n], rest[axis] = part[2], None
+        entry = index[axis]
+        if isinstance(entry, tuple) and entry[0] == 0 and entry[2] > 1 and entry[1] == x.shape[axis] and steps[n] == 1:
+            steps[n], rest[axis] = entry[2], None
     if rest == list(index):
         return None
-    made = graph.add("windows", x.args[0], axes=axes, window=x.attributes["window"], steps=tuple(steps))
-    return graph.add("index", made, index=tuple(rest))
+    windows = graph.add("windows", x.args[0], axes=axes, window=x.attributes["window"], steps=tuple(steps))
+    return graph.add("index", windows, index=tuple(rest))
 
 
 def _index_of_joined(graph: Graph, x: Node, index: tuple[Any, ...]) -> Any:
     """Take a part of a concatenation from the argument that contains it."""
     axis = x.attributes["axis"]
-    part = index[axis]
-    if not (isinstance(part, int) or (isinstance(part, tuple) and part[2] == 1)):
+    entry = index[axis]
+    if not (isinstance(entry, int) or (isinstance(entry, tuple) and entry[2] == 1)):
         return None
-    low, high = (part, part + 1) if isinstance(part, int) else part[:2]
+    low, high = (entry, entry + 1) if isinstance(entry, int) else entry[:2]
     start = 0
     for arg in x.args:
         stop = start + arg.shape[axis]
         if start <= low and high <= stop:
-            inner: Any = part - start if isinstance(part, int) else (low - start, high - start, 1)
+            inner: Any = entry - start if isinstance(entry, int) else (low - start, high - start, 1)
             inner = None if inner == (0, arg.shape[axis], 1) else inner
             return graph.add("index", arg, index=(*index[:axis], inner, *index[axis + 1 :]))
         start = stop

@@ -18,8 +18,8 @@ import numpy as np
 from framework.base.arrays import LARGEST_EXPONENT
 from framework.graph.graph import Call, Graph
 from framework.graph.loop import Body, add_loop, node_of
-from framework.graph.node import Node, common_shape, matching, nodes_in, ordered
-from framework.graph.operations import kept_shape
+from framework.graph.node import Node, common_shape, matching, nodes_in, order_nodes
+from framework.graph.operations import shape_with_ones
 from framework.graph.patterns import Fact, Patterns
 from framework.graph.rows import is_place
 from framework.graph.simplify import is_along
@@ -34,14 +34,14 @@ _NEAR_1 = frozenset({"sum", "gather", "index", "softmax", "power", "multiply", "
 """Operations on positive values of which 1 may be subtracted."""
 
 
-def stabilise(outputs: Iterable[Any], given: Collection[Node] = (), *, of_loss: bool = False) -> list[Any]:
+def stabilise(outputs: Iterable[Any], inputs: Collection[Node] = (), *, of_loss: bool = False) -> list[Any]:
     """Return the outputs in stable forms, in the same graph.
 
     A formula with a derivative that differs from the formula's on purpose stays as it is.
 
     Args:
         outputs: Nodes and plain numbers of one graph.
-        given: Nodes that the outputs start from.
+        inputs: Nodes that the outputs start from.
         of_loss: Whether exponents that are held where their exponential overflows are set free. It changes the tiny
             values of a sigmoid, so the loss of a step does it and the model does not.
 
@@ -55,7 +55,7 @@ def stabilise(outputs: Iterable[Any], given: Collection[Node] = (), *, of_loss: 
         ([softmax(v0)(10007, 3)], [log_softmax(v0)(10007, 3)])
     """
     outputs = list(outputs)
-    order = [node for node in ordered(outputs, given) if node not in given and node.args]
+    order = [node for node in order_nodes(outputs, inputs) if node not in inputs and node.args]
     if not order or order[0].graph.ops.isdisjoint(_CURVED) or any(map(_differs, order)):
         return outputs
     known: dict[Any, Any] = {}
@@ -115,11 +115,11 @@ def _like(node: Node, *args: Any) -> Any:
     return node.graph.add(node.op, *args, **node.attributes)
 
 
-def _signed(sign: float, x: Any) -> Any:
+def _with_sign(sign: float, x: Any) -> Any:
     return x if sign > 0 else _make("negative", x)
 
 
-def _scaled(factor: float, x: Any) -> Any:
+def _scale(factor: float, x: Any) -> Any:
     return None if x is None else _make("multiply", factor, x)
 
 
@@ -226,7 +226,7 @@ def _is_kept(x: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
     """Return whether a reduction of an array of this shape, in another shape, has the axes where they were."""
     while matching(x, "broadcast_to") and isinstance(x.args[0], Node):
         x = x.args[0]
-    return bool(x.shape == kept_shape(shape, axes) or math.prod(x.shape) == 1)
+    return bool(x.shape == shape_with_ones(shape, axes) or math.prod(x.shape) == 1)
 
 
 def _root(x: Any) -> Any:
@@ -267,7 +267,7 @@ def _log_of_product(x: Node, loose: bool) -> Any:
     """Return the sum, or difference, of the logarithms of two factors, of which one at most has an unknown sign."""
     a, b = x.args
     if x.op == "multiply" and a is b:
-        return _scaled(2.0, log_of(a))
+        return _scale(2.0, log_of(a))
     logs = [log_of(a), log_of(b)]
     if not nodes_in(logs) or (None in logs and not loose):
         return None
@@ -293,7 +293,7 @@ def _log_of_choice(x: Node, loose: bool) -> Any:
 def _log_of_sum(x: Node, _loose: bool) -> Any:
     """Return log(e^a + e^b)."""
     a, b = map(log_of, x.args)
-    accurate = any(matching(part, "logistic") or matching(part, "softmax") for part in x.args)  # p + epsilon
+    accurate = any(matching(term, "logistic") or matching(term, "softmax") for term in x.args)  # p + epsilon
     if accurate or a is None or b is None or not nodes_in((a, b)):
         return None
     if isinstance(a, Node) and isinstance(b, Node):
@@ -311,7 +311,7 @@ def _log_of_reduction(x: Node, loose: bool) -> Any:
             exponent, weights = known, [weight]
     if not isinstance(exponent, Node):
         return None
-    whole = [x.graph.add("broadcast_to", part, shape=inner.shape) for part in (exponent, *weights)]
+    whole = [x.graph.add("broadcast_to", factor, shape=inner.shape) for factor in (exponent, *weights)]
     total = _make("logsumexp", *whole, axes=axes)
     if x.op == "mean":
         count = math.prod(inner.shape[axis] for axis in axes)
@@ -345,14 +345,14 @@ def _log_of_part(x: Node, loose: bool) -> Any:
 _LOGS: dict[str, Callable[[Node, bool], Any]] = {
     "exp": lambda x, _: x.args[0],
     "exp2": lambda x, _: _make("multiply", x.args[0], math.log(2.0)),
-    "logistic": lambda x, _: _signed(-1, _make("softplus", _signed(-1, x.args[0]))),
+    "logistic": lambda x, _: _with_sign(-1, _make("softplus", _with_sign(-1, x.args[0]))),
     "softplus": lambda x, _: _make("log_softplus", *x.args),
     "softmax": lambda x, _: _make("log_softmax", *x.args, **x.attributes),
     "cosh": lambda x, _: _make("log_cosh", *x.args),
     "abs": lambda x, _: log_of(x.args[0]),
-    "square": lambda x, _: _scaled(2.0, log_of(x.args[0])),
-    "sqrt": lambda x, loose: _scaled(0.5, log_of(x.args[0], loose=loose)),
-    "power": lambda x, _: _scaled(x.args[1], log_of(x.args[0])),
+    "square": lambda x, _: _scale(2.0, log_of(x.args[0])),
+    "sqrt": lambda x, loose: _scale(0.5, log_of(x.args[0], loose=loose)),
+    "power": lambda x, _: _scale(x.args[1], log_of(x.args[0])),
     "prod": lambda x, _: _of_node("sum", log_of(x.args[0]), **x.attributes),
     "add": _log_of_sum,
     "where": _log_of_choice,
@@ -381,7 +381,7 @@ def _terms(x: Any, sign: int = 1) -> list[tuple[int, Any]]:
 def _total(terms: Iterable[tuple[int, Any]]) -> Any:
     """Return the sum of signed terms."""
     (sign, total), *others = terms
-    total = _signed(sign, total)
+    total = _with_sign(sign, total)
     for sign, other in others:
         total = _make("add" if sign > 0 else "subtract", total, other)
     return total
@@ -450,7 +450,7 @@ def _log1p(x: Any) -> Any:
 
 
 def _in_base(base: float) -> Callable[[Any], Any]:
-    return lambda x: _scaled(1.0 / math.log(base), log_of(x))
+    return lambda x: _scale(1.0 / math.log(base), log_of(x))
 
 
 def _free(exponent: Any) -> Any:
@@ -488,7 +488,7 @@ def _grows(x: Any) -> bool:
 
 def _divide(a: Any, b: Any) -> Any:
     if matching(a, "negative"):
-        return _signed(-1, _make("divide", *a.args, b))
+        return _with_sign(-1, _make("divide", *a.args, b))
     for rule in (partial(_by_facts, "divide"), _softmax, _quotient):
         if (form := rule(a, b)) is not None:
             return form
@@ -501,7 +501,7 @@ def _softmax(a: Any, b: Any) -> Any:
     if not matching(total, "sum") or not isinstance(exponent, Node) or log_of(total.args[0]) is not exponent:
         return None
     axes = total.attributes["axes"]
-    is_whole = exponent.shape == a.shape == total.args[0].shape and b.shape in (kept_shape(a.shape, axes), a.shape)
+    is_whole = exponent.shape == a.shape == total.args[0].shape and b.shape in (shape_with_ones(a.shape, axes), a.shape)
     return _make("softmax", exponent, axes=axes) if is_whole and _is_kept(b, a.shape, axes) else None
 
 
@@ -541,7 +541,7 @@ def _two(x: Any) -> tuple[float, Any]:
 def _multiply(a: Any, b: Any) -> Any:
     form = _powers_of_two(a, b)
     form = _by_facts("multiply", a, b) if form is None else form
-    return _unguarded(a, b) if form is None else form
+    return _without_guard(a, b) if form is None else form
 
 
 def _powers_of_two(a: Any, b: Any) -> Any:
@@ -556,7 +556,7 @@ def _powers_of_two(a: Any, b: Any) -> Any:
     return None
 
 
-def _unguarded(a: Any, b: Any) -> Any:
+def _without_guard(a: Any, b: Any) -> Any:
     """Return x log(z + (x == 0)) without the guard, where log(z) is finite."""
     for x, y in ((a, b), (b, a)):
         for guard, z in _orders(y.args[0]) if matching(y, "log") else ():
@@ -574,7 +574,7 @@ def _power(x: Any, n: Any) -> Any:
 # rules for rows
 
 
-def _shifted(x: Any, *, axes: Any) -> Any:
+def _without_shift(x: Any, *, axes: Any) -> Any:
     """Return a softmax of rows without their shift, which does not change it."""
     for z, shift in (x.args,) if matching(x, "subtract") else _orders(x):
         if isinstance(z, Node) and z.shape == x.shape and is_along(shift, x.ndim, axes):
@@ -593,7 +593,10 @@ def _cross_entropy(x: Any, *, axes: Any, keepdims: bool) -> Any:
             is_whole = math.isclose(_sum_of(target, axes), 1.0)
             total = _make("expected_log_softmax", z, target, axes=axes, whole=is_whole)
             shape = total.shape if keepdims else tuple(n for axis, n in enumerate(x.shape) if axis not in axes)
-            total, others = _signed(sign, _make("reshape", total, shape=shape)), [*terms[:index], *terms[index + 1 :]]
+            total, others = (
+                _with_sign(sign, _make("reshape", total, shape=shape)),
+                [*terms[:index], *terms[index + 1 :]],
+            )
             if not others:
                 return total
             rest = _total((s, x.graph.add("broadcast_to", other, shape=x.shape)) for s, other in others)
@@ -606,8 +609,8 @@ def _sum_of(t: Any, axes: Any) -> float:
     if t in t.graph.distributions and axes == (t.ndim - 1,):
         return 1.0
     for op in ("add", "multiply"):
-        for part, rest in _orders(t, op):
-            number = _number(part)
+        for term, rest in _orders(t, op):
+            number = _number(term)
             if number is not None and isinstance(rest, Node) and rest.shape == t.shape:
                 total = _sum_of(rest, axes)
                 return number * total if op == "multiply" else total + number * t.shape[axes[0]]
@@ -630,7 +633,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "reciprocal": lambda x: _make("divide", 1.0, x),
     "sqrt": lambda x: _by_facts("sqrt", x),
     "power": _power,
-    "softmax": _shifted,
+    "softmax": _without_shift,
     "sum": _cross_entropy,
 }
 """By operation: (*arguments, **attributes) -> what takes its place, or None."""

@@ -18,7 +18,7 @@ from framework.base.trees import at, flatten, leaves, map_leaves, names, sample_
 from framework.graph.gradient import gradients
 from framework.graph.graph import KINDS, Graph
 from framework.graph.lower import Lowering
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, order_nodes
 from framework.graph.operations import COMPARISONS
 from framework.graph.rows import over_shards
 from framework.graph.symbol import Symbol, value_of
@@ -117,7 +117,7 @@ class ModelGraph:
         with suppress(Exception):
             traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings), again=again)
         if traced is None:
-            placed = ((f"{path} {part._label}".strip(), part) for path, part in model.placed())
+            placed = ((f"{path} {layer._label}".strip(), layer) for path, layer in model.placed())
             own = [label for label, part in placed if ":" in part.tag() and not part.by_hand]
             options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
             trace(formula_of(model, checks=True), shapes, **options)  # its errors say more
@@ -153,7 +153,7 @@ class ModelGraph:
         self.a = tuple(next(takes) for _ in self.a)
         self.sound = next(takes)
         self.buffers, self.x, self.numbers = (
-            {name: next(takes) for name in part} for part in (self.buffers, self.x, self.numbers)
+            {name: next(takes) for name in group} for group in (self.buffers, self.x, self.numbers)
         )
         self.draws = [(draw, next(takes)) for draw, _ in self.draws]
         self._ends = {next(takes) for _ in self._ends}
@@ -173,7 +173,7 @@ class ModelGraph:
             wrt: The nodes to derive by.
         """
         ends = dict(zip(leaves(self.outputs), zip(self.a, self.h, strict=True), strict=True))
-        pairs = {name: ends[name][place] for name, place in of_h.items()}
+        pairs = {name: ends[name][which] for name, which in of_h.items()}
         seeds = {name: self.graph.input(f"seed {name}", node.shape) for name, node in pairs.items()}
         starts = [(pairs[name], seed) for name, seed in seeds.items()]
         return seeds, gradients(starts, wrt, ends=self._ends) if wrt else []
@@ -204,7 +204,7 @@ class Output(NamedTuple):
 
     def at(self, name: str) -> Output:
         """Return one of several outputs."""
-        return Output(*(at(part, (name,)) for part in self))
+        return Output(*(at(values, (name,)) for values in self))
 
 
 class LossGraph:
@@ -270,7 +270,7 @@ class LossGraph:
             return Output(Symbol(self.a[name], fixed=True), h and Symbol(h, fixed=True), call and call.activation, name)
 
         outputs = map_leaves(output, model.outputs)
-        whole = Output(*(map_leaves(lambda part, place=place: part[place], outputs) for place in range(4)))
+        whole = Output(*(map_leaves(lambda fields, index=index: fields[index], outputs) for index in range(4)))
         target = map_leaves(symbols.__getitem__, names(y, "y"))
         with np.errstate(all="ignore"):
             loss.trace(self, whole, target, symbols["count"], ())
@@ -279,15 +279,17 @@ class LossGraph:
             for path, metric in metrics:
                 self.totals = {}
                 try:
-                    parts = whole
+                    output_of_metric = whole
                     for name in path:
-                        parts = parts.at(name)
-                    self.metrics.append(value_of(metric.trace(self, parts, at(target, path), None, ())))
+                        output_of_metric = output_of_metric.at(name)
+                    self.metrics.append(value_of(metric.trace(self, output_of_metric, at(target, path), None, ())))
                 except Exception:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
                     self.metrics.append(None)
             self.totals = {path: value_of(total) for path, total in totals.items()}
         self.paths = [(), *(path for path in self.totals if path)]
-        slopes = ("derived" if callable(part) else value_of(part) for *two, _ in self._slopes.values() for part in two)
+        slopes = (
+            "derived" if callable(slope) else value_of(slope) for *two, _ in self._slopes.values() for slope in two
+        )
         outputs = graph.key_of([*self.totals.values(), *self.metrics, *slopes])
         self.key = *self.totals, *self.data, *self.of_h.items(), outputs
 
@@ -342,7 +344,7 @@ class LossGraph:
 def _nodes_read_as_numbers(outputs: Iterable[Any]) -> set[Node]:
     """Return the nodes that are results, or that other operations than comparisons read."""
     results = nodes_in(outputs)
-    readers = (node for node in ordered(results) if node.op not in COMPARISONS)
+    readers = (node for node in order_nodes(results) if node.op not in COMPARISONS)
     return {*results, *(arg for node in readers for arg in nodes_in(node.args))}
 
 
@@ -423,7 +425,7 @@ class StepGraph:
         drawn = [node for _, node in model.draws]
         return [*model.x.values(), *self.loss.data.values(), *model.numbers.values(), *drawn]
 
-    def composed(self, *, plain: bool = False) -> tuple[Step, list[Node]]:
+    def compose(self, *, plain: bool = False) -> tuple[Step, list[Node]]:
         """Return the step as one graph, and its inputs there; a ``plain`` one is not lowered for NumPy."""
         seeds, derived = self._derived  # first, because a loop is extended while it is derived
         model, loss, lowering = self.model, self.loss, Lowering(self.model.graph, plain=plain)
@@ -434,5 +436,5 @@ class StepGraph:
         pairs = zip(lowering.add(derived), derived, strict=True)
         gradients = [g if isinstance(g, Node) else lowering.graph.broadcast(g, old.shape) for g, old in pairs]
         ends = tuple(0.0 if node is None else node for node in h)
-        metrics = tuple(part for part in totals if part is not None)
+        metrics = tuple(metric for metric in totals if metric is not None)
         return Step(total, metrics, sound, tuple(gradients), tuple(buffers), ends, tuple(a)), inputs

@@ -139,25 +139,25 @@ class Symbol(NDArrayOperatorsMixin):
         options.pop("casting", None)
         dtype = options.pop("dtype", None)
         if dtype is not None:
-            inputs = tuple(part.astype(dtype) if isinstance(part, Symbol) else part for part in inputs)
+            inputs = tuple(operand.astype(dtype) if isinstance(operand, Symbol) else operand for operand in inputs)
         if method == "reduce" and name in REDUCTIONS and not options.keys() - {"axis", "keepdims"}:
-            found = FUNCTIONS[REDUCTIONS[name]](
+            result = FUNCTIONS[REDUCTIONS[name]](
                 inputs[0], options.get("axis", 0), keepdims=options.get("keepdims", False)
             )
         elif method == "accumulate" and name in _ACCUMULATIONS and not options.keys() - {"axis"}:
-            found = FUNCTIONS[_ACCUMULATIONS[name]](inputs[0], options.get("axis", 0))
+            result = FUNCTIONS[_ACCUMULATIONS[name]](inputs[0], options.get("axis", 0))
         elif method == "outer" and not options:
             a, b = inputs
-            found = ufunc(np.reshape(a, (*np.shape(a), *(1,) * np.ndim(b))), b)
+            result = ufunc(np.reshape(a, (*np.shape(a), *(1,) * np.ndim(b))), b)
         elif method != "__call__" or options:
             _refuse_options(f"np.{ufunc.__name__}{'' if method == '__call__' else f'.{method}'}", options)
         elif name in ("matmul", "vecdot"):
-            found = FUNCTIONS[name](*inputs)
+            result = FUNCTIONS[name](*inputs)
         else:
             if not hasattr(np, name) and name not in ("erf", "erfc"):
                 refuse(f"{name}, which is not a NumPy function", "write it with NumPy functions")
-            found = record(name, *inputs)
-        return found if out is None else _into(out, found)
+            result = record(name, *inputs)
+        return result if out is None else _into(out, result)
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Any:
         """Record a NumPy function that is not a ufunc."""
@@ -168,7 +168,7 @@ class Symbol(NDArrayOperatorsMixin):
         options = dict(options)
         if name in _LIKE:  # called with like=self, which NumPy takes off
             options["like"] = self
-        return _called(name, args, options)
+        return _call_function(name, args, options)
 
     def __getitem__(self, index: Any) -> Any:
         """Record a part of the array."""
@@ -183,7 +183,7 @@ class Symbol(NDArrayOperatorsMixin):
         if name.startswith("__"):
             raise AttributeError(name)
         if name in METHODS:
-            return lambda *args, **options: _called(name, (self, *args), options)
+            return lambda *args, **options: _call_function(name, (self, *args), options)
         known = name in FUNCTIONS
         refuse(f"x.{name}", f"write np.{name}(x)" if known else "use NumPy functions, which work on every element")
 
@@ -264,18 +264,18 @@ def _refuse_options(what: str, options: dict[str, Any]) -> NoReturn:
     refuse(f"{what} with {', '.join(odd)}", "use np.where(condition, a, b)" if "where" in odd else "write it without")
 
 
-def _called(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _call_function(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Call a function of the table; refuse arguments that it does not take."""
     handler = FUNCTIONS[name]
     out = options.pop("out", None)
     try:
-        found = handler(*args, **options)
+        result = handler(*args, **options)
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        found = str(error).replace(f"{handler.__qualname__}()", f"np.{name}")
-        refuse(f"np.{name} with these arguments", f"write it without, or with other functions: {found}")
-    return found if out is None else _into(out, found)
+        problem = str(error).replace(f"{handler.__qualname__}()", f"np.{name}")
+        refuse(f"np.{name} with these arguments", f"write it without, or with other functions: {problem}")
+    return result if out is None else _into(out, result)
 
 
 def record(op: str, *args: Any, **attributes: Any) -> Any:
@@ -340,10 +340,10 @@ def write(x: Any, value: Any) -> Any:
     return x
 
 
-def _into(out: Any, found: Any) -> Any:
+def _into(out: Any, values: Any) -> Any:
     out = out[0] if isinstance(out, tuple) else out
     if not isinstance(out, Symbol):
         refuse(
             "a result written into an array that NumPy made", "make the array by np.zeros_like(x), or leave out= out"
         )
-    return write(out, found)
+    return write(out, values)

@@ -15,7 +15,7 @@ import numpy as np
 
 from framework.base.special import erf, erfc
 from framework.graph.graph import Graph, rewrite_into
-from framework.graph.node import Node, matching, needed
+from framework.graph.node import Node, ancestors, matching
 from framework.graph.operations import OPERATIONS
 from framework.graph.patterns import Fact, Patterns
 
@@ -75,20 +75,20 @@ _PATTERNS = Patterns(FACTS, lambda node: node.op != "equal" or _seldom(*node.arg
 def plainer(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
     """Return what readers write for an operation on these arguments; None for the operation itself."""
     written = Node(graph, node.op, args, node.attributes, node.shape, node.kind)
-    better = _PATTERNS.replace(written, partial(_made, graph))
+    better = _PATTERNS.replace(written, partial(_add_tidy, graph))
     if better is not None:
         return better
     number = np.finfo(graph.dtype)
     match node.op, args:
         case "exp" | "expm1", (x,):  # beyond, it overflows or is 0
             inner = _within(graph, x, math.log(number.smallest_subnormal), math.log(0.9) + math.log(number.max))
-            return None if inner is x else _made(graph, node.op, inner)
+            return None if inner is x else _add_tidy(graph, node.op, inner)
         case "multiply", (float() | int() as c, Node() as x) if abs(c) > 1.0:  # beyond, the product overflows
             inner = _within(graph, x, -0.9 / abs(c) * float(number.max), 0.9 / abs(c) * float(number.max))
-            return None if inner is x else _made(graph, node.op, c, inner)
+            return None if inner is x else _add_tidy(graph, node.op, c, inner)
         case "multiply", (Node() as x, Node() as y):  # where a factor is 0, the other one is of no account
-            factors = tuple(_replaced(graph, a, partial(_unless, _factors(b)[1])) for a, b in ((x, y), (y, x)))
-            return None if factors == args else _made(graph, node.op, *factors)
+            factors = tuple(_replace_nodes(graph, a, partial(_unless, _factors(b)[1])) for a, b in ((x, y), (y, x)))
+            return None if factors == args else _add_tidy(graph, node.op, *factors)
         case "subtract", (x, float() | int() as c) if c < 0:
             return graph.add("add", x, -c)
         case "less", (Node("maximum", (x, float() | int() as c)), float() | int() as d) if c < d:
@@ -99,11 +99,11 @@ def plainer(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
             return None
 
 
-def _made(graph: Graph, op: str, *args: Any, **attributes: Any) -> Any:
+def _add_tidy(graph: Graph, op: str, *args: Any, **attributes: Any) -> Any:
     """Return an operation as readers write it."""
-    made = graph.add(op, *args, **attributes)
-    better = plainer(graph, made, made.args) if isinstance(made, Node) else None
-    return made if better is None else better
+    added = graph.add(op, *args, **attributes)
+    better = plainer(graph, added, added.args) if isinstance(added, Node) else None
+    return added if better is None else better
 
 
 def _within(graph: Graph, x: Any, low: float, high: float, deep: int = _DEEP) -> Any:
@@ -125,7 +125,7 @@ def _within(graph: Graph, x: Any, low: float, high: float, deep: int = _DEEP) ->
         case _:
             return x
     inner = _within(graph, y, *ends, deep - 1) if deep else y
-    return inner if guard else _replaced(graph, x, lambda node: inner if node is y else None)
+    return inner if guard else _replace_nodes(graph, x, lambda node: inner if node is y else None)
 
 
 def _unless(zero: Any, x: Node) -> Any:
@@ -144,24 +144,24 @@ def _seldom(x: Any, c: Any) -> bool:
         case Node("abs" | "max", (y,)) | Node("divide" | "hypot", (y, _)) | Node("sum", (Node("square", (y,)),)), 0.0:
             return _seldom(y, c)
         case _:
-            return all(node.op in _SMOOTH or OPERATIONS[node.op].view for node in needed([x, c]))
+            return all(node.op in _SMOOTH or OPERATIONS[node.op].view for node in ancestors([x, c]))
 
 
-def _replaced(graph: Graph, x: Any, replace: Callable[[Node], Any], deep: int = _DEEP) -> Any:
+def _replace_nodes(graph: Graph, x: Any, replace: Callable[[Node], Any], deep: int = _DEEP) -> Any:
     """Return x with nodes in it replaced."""
     if not (deep and isinstance(x, Node)) or (made := replace(x)) is x:
         return x
     if made is None and OPERATIONS[x.op].elementwise:
-        args = tuple(_replaced(graph, arg, replace, deep - 1) for arg in x.args)
-        made = x if args == x.args else _made(graph, x.op, *args, **x.attributes)
+        args = tuple(_replace_nodes(graph, arg, replace, deep - 1) for arg in x.args)
+        made = x if args == x.args else _add_tidy(graph, x.op, *args, **x.attributes)
     return x if made is None else made
 
 
-def tidied(found: Any, given: Collection[Node]) -> Any:
-    """Return a derivative as a reader would write it; the last bits may differ, and ``given`` nodes stay."""
-    if not isinstance(found, Node):
-        return found
-    return rewrite_into(found.graph, [found], {node: node for node in given}, _tidier)[0]
+def tidy(derivative: Any, kept_nodes: Collection[Node]) -> Any:
+    """Return a derivative as a reader would write it; the last bits may differ, and ``kept_nodes`` stay."""
+    if not isinstance(derivative, Node):
+        return derivative
+    return rewrite_into(derivative.graph, [derivative], {node: node for node in kept_nodes}, _tidier)[0]
 
 
 def _tidier(graph: Graph, node: Node, args: tuple[Any, ...]) -> Any:
@@ -195,12 +195,12 @@ def _times(graph: Graph, number: float, rest: Any) -> Any:
 def _tidy_multiply(graph: Graph, a: Any, b: Any) -> Any:
     (c, x), (d, y) = _factors(a), _factors(b)
     if matching(y, "divide") and getattr(y.args[0], "fill", y.args[0]) == 1:
-        return _times(graph, c * d, _made(graph, "divide", x, y.args[1]))
-    return _times(graph, c * d, _made(graph, "multiply", x, y))
+        return _times(graph, c * d, _add_tidy(graph, "divide", x, y.args[1]))
+    return _times(graph, c * d, _add_tidy(graph, "multiply", x, y))
 
 
 def _tidy_divide(graph: Graph, a: Any, b: Any) -> Any:
     (c, x), (d, y) = _factors(a), _factors(b)
     sign = math.copysign(1.0, c) * math.copysign(1.0, d)
     c, d = (1.0, 1.0) if abs(c) == abs(d) else (abs(c), abs(d))
-    return _times(graph, sign, _made(graph, "divide", _times(graph, c, x), _times(graph, d, y)))
+    return _times(graph, sign, _add_tidy(graph, "divide", _times(graph, c, x), _times(graph, d, y)))

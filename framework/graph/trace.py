@@ -19,7 +19,7 @@ import framework.graph.functions  # noqa: F401 (fills the table of functions)
 from framework.base.errors import DerivativeError
 from framework.graph.graph import STAND_IN, Graph, signature
 from framework.graph.loop import Body
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.refuse import refuse
 from framework.graph.symbol import Symbol, value_of
 
@@ -157,9 +157,9 @@ def trace(
     primes = [prime for prime in STAND_INS if known % prime]  # no size of an argument looks like rows
     options = shapes, kinds or {}
 
-    def called(stand_in: int) -> Traced:
+    def call_with_rows(stand_in: int) -> Traced:
         def call(graph: Graph) -> Traced:
-            first = _called(formula, *options, graph)
+            first = _call_formula(formula, *options, graph)
             return Traced(first.inputs, first.outputs, _key(first))
 
         if compared:
@@ -167,17 +167,19 @@ def trace(
         return call(Graph(dtype, stand_in))
 
     if checked is not None:
-        return called(checked.rows)
+        return call_with_rows(checked.rows)
 
-    def traced(stand_in: int, smallest: int) -> Traced:
-        first = called(stand_in)
+    def trace_with_rows(stand_in: int, smallest: int) -> Traced:
+        first = call_with_rows(stand_in)
 
         def require_sound() -> bool:
             sizes = {abs(size) for size in (*_whole_numbers(first.outputs), known) if size and size % stand_in}
             small = next(
                 prime for prime in (*FEW_ROWS, *STAND_INS) if prime >= smallest and all(size % prime for size in sizes)
             )
-            if signature(first.outputs) != signature(_called(again or formula, *options, Graph(dtype, small)).outputs):
+            if signature(first.outputs) != signature(
+                _call_formula(again or formula, *options, Graph(dtype, small)).outputs
+            ):
                 raise DerivativeError(
                     f"{name} cannot be traced: two traces of it differ. If it draws random numbers, declare them in "
                     "draws(shape) of a Layer; if it computes a number from the number of rows, use np.mean, or the "
@@ -193,16 +195,16 @@ def trace(
         return first
 
     try:
-        return traced(primes[0], 3)
+        return trace_with_rows(primes[0], 3)
     except (DerivativeError, ValueError):
         with suppress(DerivativeError, ValueError):
-            return traced(primes[1], 7)  # a size in the formula may have looked like rows
+            return trace_with_rows(primes[1], 7)  # a size in the formula may have looked like rows
         raise
 
 
 def _whole_numbers(outputs: Iterable[Any]) -> Iterator[int]:
     """Give every size, index and whole number in a graph."""
-    for node in ordered(outputs):
+    for node in order_nodes(outputs):
         waiting: list[Any] = [node.shape, node.args, *node.attributes.values()]
         while waiting:
             value = waiting.pop()
@@ -214,7 +216,7 @@ def _whole_numbers(outputs: Iterable[Any]) -> Iterator[int]:
                 yield from _whole_numbers(value.outputs)
 
 
-def _called(
+def _call_formula(
     formula: Callable[..., Any], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, str], graph: Graph
 ) -> Traced:
     symbols = {}
@@ -244,9 +246,9 @@ def _key(traced: Traced) -> tuple[Any, ...]:
         written = None
         if call.pullback is not None:
             scratch = Graph(graph.dtype, graph.rows)
-            given = [Symbol(scratch.input(f"{index}", node.shape)) for index in range(3)]
+            arguments = [Symbol(scratch.input(f"{index}", node.shape)) for index in range(3)]
             with np.errstate(all="ignore"):
-                written = scratch.key_of([value_of(call.pullback(*given))])
+                written = scratch.key_of([value_of(call.pullback(*arguments))])
         calls.append((node.place, call.argument.place, call.activation, written))
     return graph.key_of(traced.outputs), *calls
 

@@ -19,7 +19,7 @@ from framework.base.errors import DerivativeError, FrameworkError, ShapeError
 from framework.base.random_streams import random_generator
 from framework.base.shapes import shown
 from framework.base.trees import fill, leaves, map_leaves, names, sample_shape
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, order_nodes
 from framework.graph.rows import mixing_operation
 from framework.graph.stable import stabilise
 from framework.graph.symbol import Symbol, value_of
@@ -202,14 +202,14 @@ class Walk:
             sound = right if sound is True else sound & right
         return sound
 
-    def trace_model(self, model: Any, x: Any, path: str = "", place: tuple[int, ...] = ()) -> Any:
+    def trace_model(self, model: Any, x: Any, path: str = "", key_suffix: tuple[int, ...] = ()) -> Any:
         """Return the output of a model for x.
 
         Args:
             model: The model, or a part of it.
             x: Symbols.
             path: Where it is, ``"0.block."``.
-            place: The same in the key of its random numbers.
+            key_suffix: The same in the key of its random numbers.
 
         Raises:
             DerivativeError: It cannot be traced. The error has the layer as its attribute ``layer``.
@@ -218,7 +218,7 @@ class Walk:
         graph = leaves(x)[0].graph
         start = len(graph.nodes)
         try:
-            output = model.trace(self, x, path, place)
+            output = model.trace(self, x, path, key_suffix)
         except Exception as error:
             if not hasattr(error, "layer"):
                 error.layer = label  # type: ignore[attr-defined]
@@ -229,7 +229,7 @@ class Walk:
         self.scopes.append(Scope(path.removesuffix("."), label, start, len(graph.nodes), *ends))
         return output
 
-    def trace_apply(self, model: Any, x: Any, path: str, place: tuple[int, ...]) -> Any:
+    def trace_apply(self, model: Any, x: Any, path: str, key_suffix: tuple[int, ...]) -> Any:
         """Return what the ``apply`` of a class makes of symbols, as floats.
 
         Raises:
@@ -239,7 +239,7 @@ class Walk:
         graph, inside = leaves(x)[0].graph, len(self.scopes)
         start = len(graph.nodes)
         try:
-            output = model.apply(x, values, Following(self, model, path, place))
+            output = model.apply(x, values, Following(self, model, path, key_suffix))
             if self.checks:
                 self._require_rows_apart(model, output, start, self.scopes[inside:])
             return map_leaves(lambda leaf: leaf.astype(float), output)
@@ -259,7 +259,7 @@ class Walk:
         if output is None:
             raise DerivativeError(f"{model._label}.apply returns nothing: write return and the output")
         ranges = [range(scope.start, scope.stop) for scope in children]
-        needed = (node for node in ordered(map(value_of, leaves(output))) if node.place >= start)
+        needed = (node for node in order_nodes(map(value_of, leaves(output))) if node.place >= start)
         own = (node for node in needed if not any(node.place in places for places in ranges))
         if not getattr(type(model), "mixes_rows", False) and (mixed := mixing_operation(own)):
             raise DerivativeError(
@@ -286,8 +286,8 @@ class Walk:
         self.drawn.append((draw, node))
         return Symbol(node, fixed=True)
 
-    def end_layer(self, output: Any, given: Iterable[Any] = ()) -> Any:
-        """Return the output of a layer, noted as one; ``given`` is what it starts from.
+    def end_layer(self, output: Any, sources: Iterable[Any] = ()) -> Any:
+        """Return the output of a layer, noted as one; ``sources`` are what it starts from.
 
         Raises:
             DerivativeError: It does not depend on the input.
@@ -296,16 +296,16 @@ class Walk:
             raise DerivativeError(f"it gives {shown(np.shape(output))}, which does not depend on its input")
         form = output.astype(float).node
         if self.stable:
-            (form,) = stabilise([form], {*nodes_in(map(value_of, given))})
+            (form,) = stabilise([form], {*nodes_in(map(value_of, sources))})
         output = Symbol(form if isinstance(form, Node) else output.graph.broadcast(form, ()))
         self.ends.add(output.node)
         return output
 
-    def call(self, model: Any, x: Any, path: str, place: tuple[int, ...]) -> Any:
+    def call(self, model: Any, x: Any, path: str, key_suffix: tuple[int, ...]) -> Any:
         """Return the output of a model whose passes Python runs."""
         inputs, shape = leaves(x), sample_shape(x)
         outputs = model.infer_shape(shape)
-        called = PythonCall(model, len(self.calls), place, self.training, shape, outputs)
+        called = PythonCall(model, len(self.calls), key_suffix, self.training, shape, outputs)
         self.calls.append(f"{path.removesuffix('.')} {model._label}".strip())
         values = self.symbols_of(model.parameters, path).values()
         graph, rows = inputs[0].graph, inputs[0].shape[0]
@@ -313,9 +313,9 @@ class Walk:
         places = count(1)
 
         def output(size: tuple[int, ...]) -> Symbol:
-            part = graph.intern_node("part", (node,), {"index": next(places)}, (rows, *size))
-            self.ends.add(part)
-            return Symbol(part)
+            output_node = graph.intern_node("part", (node,), {"index": next(places)}, (rows, *size))
+            self.ends.add(output_node)
+            return Symbol(output_node)
 
         return map_leaves(output, outputs)
 
@@ -325,10 +325,10 @@ class Following(Record):
 
     __slots__ = ("_counts", "_model", "path", "place", "walk")
 
-    def __init__(self, walk: Walk, model: Any, path: str, place: tuple[int, ...]) -> None:
+    def __init__(self, walk: Walk, model: Any, path: str, key_suffix: tuple[int, ...]) -> None:
         """Follow one call of ``apply``; see ``Walk.trace_model``."""
         super().__init__(model.dtype, training=walk.training)
-        self.walk, self._model, self.path, self.place = walk, model, path, place
+        self.walk, self._model, self.path, self.place = walk, model, path, key_suffix
         self._counts = Counter[str]()
 
     @property
@@ -345,11 +345,11 @@ class Following(Record):
     def key(self, value: Any) -> None:
         """Leave it out."""
 
-    def called(self, name: str, child: Any, x: Any) -> Any:
+    def call_child(self, name: str, child: Any, x: Any) -> Any:
         """Return what a child makes of x; each call has random numbers of its own."""
-        place = self._model._key_of_call(self.place, name, self._counts[name])
+        key_suffix = self._model._key_of_call(self.place, name, self._counts[name])
         self._counts[name] += 1
-        return self.walk.trace_model(child, x, f"{self.path}{name}.", place)
+        return self.walk.trace_model(child, x, f"{self.path}{name}.", key_suffix)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """Return None, so that ``out=record.array(...)`` makes a new array."""

@@ -215,7 +215,7 @@ class Composite(Model):
     def forward_child(self, name: str, x: Any, record: Record) -> Any:
         """Return what a child makes of x; each call in a forward has a record of its own for its backward."""
         if isinstance(record, Following):
-            return record.called(name, self._parts[name], x)
+            return record.call_child(name, self._parts[name], x)
         child, calls = self._parts[name], record.calls.setdefault(name, [])
         key = None if record.key is None else self._key_of_call(record.key, name, len(calls))
         workspace = record.workspaces.setdefault((name, len(calls)), Workspace())
@@ -433,7 +433,7 @@ class _Trial(Following):
         self.output: Any = None
         self.given: list[tuple[str, Any]] = []
 
-    def called(self, name: str, child: Model, x: Any) -> Any:
+    def call_child(self, name: str, child: Model, x: Any) -> Any:
         """Return zeros of the shape of a child's outputs; ``settle`` takes its numbers of inputs from x."""
         self.given.append((name, x))
         try:

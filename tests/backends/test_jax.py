@@ -9,7 +9,7 @@ from framework.backends.jax import Source
 from framework.backends.numpy import emit
 from framework.base.errors import DerivativeError
 from framework.graph.gradient import gradients
-from framework.graph.node import needed
+from framework.graph.node import ancestors
 from framework.graph.trace import Traced
 
 pytestmark = pytest.mark.share(1 / 3)
@@ -53,7 +53,7 @@ def test_gradients_are_those_of_numpy():
         expected.append(emit({"g": found[0]}, record.inputs)(*x))
     for name, value, g in zip(names, computed(records, arguments, "float64"), expected, strict=True):
         np.testing.assert_allclose(value, g, rtol=1e-12, atol=1e-12, err_msg=name)
-    used = {node.op for record in records for node in needed(record.outputs)}
+    used = {node.op for record in records for node in ancestors(record.outputs)}
     assert used >= {"place", "fold", "scatter_add", "set_index"}
 
 

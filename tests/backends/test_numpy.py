@@ -22,7 +22,7 @@ from framework.backends.numpy import emit
 from framework.base.errors import DerivativeError
 from framework.base.special import erf
 from framework.graph.lower import lower
-from framework.graph.node import needed
+from framework.graph.node import ancestors
 from framework.graph.operations import OPERATIONS, STABLE
 from framework.graph.stable import stabilise
 from framework.graph.trace import ROWS, trace
@@ -67,7 +67,7 @@ def test_values_without_memory_have_the_bits_of_the_plain_formula(name):
 @pytest.mark.parametrize("op", ELEMENTWISE)
 def test_every_elementwise_operation_has_the_bits_of_numpy(op, memory, dtype):
     record, count = recorded(op, dtype)
-    assert any(node.op == op for node in needed(record.outputs))
+    assert any(node.op == op for node in ancestors(record.outputs))
     emitted = emit({"y": record.output}, record.inputs, memory=memory)
     for rows in (1, 2, 5):
         x = operands(op, count, dtype, rows)
@@ -92,7 +92,7 @@ def test_every_operation_is_tested():
     }  # by other tests
     for formula, shapes in FORMULAS.values():
         outputs = traced(formula, shapes).outputs
-        tested |= {node.op for node in needed([*outputs, *lower(outputs, exact=True)])}
+        tested |= {node.op for node in ancestors([*outputs, *lower(outputs, exact=True)])}
     assert tested >= {*OPERATIONS}
 
 
@@ -188,7 +188,7 @@ def test_elementwise_formulas_without_memory_work_on_any_shape(name, dtype):
 
 def test_given_nodes_are_not_computed_again():
     record = traced(lambda x: np.tanh(np.exp(x)) * np.exp(x), X)
-    inner = next(node for node in needed(record.outputs) if node.op == "exp")
+    inner = next(node for node in ancestors(record.outputs) if node.op == "exp")
     emitted = emit({"y": record.output}, {"e": inner})
     assert "exp" not in emitted.source
     np.testing.assert_array_equal(emitted(np.full((2, 6), 0.5)), np.full((2, 6), np.tanh(0.5) * 0.5))
@@ -202,7 +202,7 @@ def test_an_input_that_is_missing_is_named():
 
 def test_the_number_of_rows_is_found_on_any_axis():
     record = traced(lambda x: x.T.reshape(-1) / len(x), X)
-    turned = next(node for node in needed(record.outputs) if node.op == "transpose")
+    turned = next(node for node in ancestors(record.outputs) if node.op == "transpose")
     values = np.random.default_rng(0).normal(size=(3, 6))
     found = emit({"y": record.output}, {"t": turned})(values.T)
     np.testing.assert_array_equal(found, values.T.reshape(-1) / 3)

@@ -26,7 +26,7 @@ from framework.backends.text import Shown
 from framework.base.lazy import families, import_public
 from framework.formulas import CELU, ELU, Cauchy, Focal, LeakyReLU, LogCosh, OutputLosses, Quantile, Sine, Step, Swish
 from framework.graph.graph import rewrite
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.textbook import FACTS, plainer
 from framework.graph.trace import ROWS, trace
 
@@ -85,7 +85,7 @@ def computed(shown, values):
 
 def numbers_near(program):
     """Return every number of a formula, more and less by a little, and small and large ones."""
-    numbers = {float(arg) for node in ordered([program.output]) for arg in node.args if not isinstance(arg, Node)}
+    numbers = {float(arg) for node in order_nodes([program.output]) for arg in node.args if not isinstance(arg, Node)}
     near = [number + more for number in numbers if abs(number) < 1e300 for more in (-0.01, 0.0, 0.01)]
     return np.array([*near, 1e-8, 0.01, 0.3, 0.7, 2.7, 50.0, 800.0, 1e5])
 

@@ -13,7 +13,7 @@ from framework.backends.numpy import emit
 from framework.base.special import erf, erfc
 from framework.graph.gradient import derivative, gradients, textbook_derivative
 from framework.graph.graph import Graph
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.operations import OPERATIONS, STABLE
 from framework.graph.stable import stabilise
 from framework.graph.trace import ROWS, trace
@@ -263,7 +263,7 @@ def test_a_denominator_that_overflows_leaves_a_derivative_of_0(formula):
 )
 def test_a_denominator_that_cannot_overflow_is_not_watched(denominator):
     traced = trace(written(f"h / ({denominator})"), {"h": (ROWS,)})
-    assert "isinf" not in {node.op for node in ordered([derivative(traced.output, traced.inputs["h"])])}
+    assert "isinf" not in {node.op for node in order_nodes([derivative(traced.output, traced.inputs["h"])])}
 
 
 def test_an_exponent_of_two_factors_is_no_square_and_is_watched():
@@ -272,7 +272,7 @@ def test_an_exponent_of_two_factors_is_no_square_and_is_watched():
 
 def test_the_numbers_of_a_derivative_become_one():
     traced = trace(written("3 * (2 * np.sin(h))"), {"h": (ROWS,)})
-    made = ordered([derivative(traced.output, traced.inputs["h"])])
+    made = order_nodes([derivative(traced.output, traced.inputs["h"])])
     numbers = [arg for node in made if node.op == "multiply" for arg in node.args if not isinstance(arg, Node)]
     assert numbers == [6]
 
@@ -367,7 +367,7 @@ def test_the_sigmoid_derives_to_a_times_1_minus_a_bit_for_bit(formula):
     traced = trace(written(formula), {"h": (ROWS,)})
     (stable,) = stabilise(traced.outputs)
     found = derivative(stable, traced.inputs["h"])
-    assert ordered([found], {stable})[0] is stable
+    assert order_nodes([found], {stable})[0] is stable
     a = np.random.default_rng(0).random(1000)
     assert np.array_equal(computed(found, {stable: a}), a * (1.0 - a))
 
@@ -420,7 +420,7 @@ def test_an_operation_that_equal_arguments_make_constant_leaves_nothing_in_a_slo
     variable, h = traced.inputs["h"], np.array([-3.0, -1e-5, 1e-5, 0.7])
     slope = derivative(traced.output, variable)
     np.testing.assert_array_equal(computed(slope, {variable: h}), 2 * h)
-    assert [node.op for node in ordered([textbook_derivative(traced.output, variable)])] == ["input", "multiply"]
+    assert [node.op for node in order_nodes([textbook_derivative(traced.output, variable)])] == ["input", "multiply"]
 
 
 def test_parameters_and_constants_of_other_shapes_may_stand_in_the_formula():
@@ -464,7 +464,7 @@ def test_kinks_that_meet_in_a_layer_are_smooth_in_the_gradient_of_every_paramete
 def test_a_value_inside_a_formula_has_its_own_gradient(formula):
     traced = trace(eval(f"lambda h: {formula}", {"np": np, "softplus": softplus}), {"h": (ROWS,)})
     x, h = traced.inputs["h"], np.array([-0.7, 0.4])
-    for inner in ordered([traced.output])[1:-1]:
+    for inner in order_nodes([traced.output])[1:-1]:
         found = gradients([(traced.output, 1.0)], [x, inner])[1]
         at = computed(inner, {x: h})
         low, high = (computed(traced.output, {x: h, inner: at + step}) for step in (-1e-6, 1e-6))
@@ -486,7 +486,7 @@ def test_a_value_inside_a_formula_has_its_own_gradient(formula):
 )
 def test_kinks_that_cannot_meet_and_guards_of_a_choice_cost_nothing(formula):
     traced = trace(written(formula), {"h": (ROWS,)})
-    assert "fmax" not in {node.op for node in ordered([derivative(traced.output, traced.inputs["h"])])}
+    assert "fmax" not in {node.op for node in order_nodes([derivative(traced.output, traced.inputs["h"])])}
     step, points = 1e-6, np.array([-3.0, -1.0, -0.3, 0.0, 0.5, 1.0, 2 / 3, 2.0, 3.0])
     sides = [np.diff(written(formula)(points + step * np.array([[k], [k + 1]])), axis=0)[0] / step for k in (-2, 1)]
     found = derived(written(formula), points)

@@ -6,12 +6,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from framework.backends.numpy import emit
 from framework.graph.lower import lower
-from framework.graph.node import needed
+from framework.graph.node import ancestors
 from framework.graph.trace import ROWS, trace
 
 
 def operations(outputs):
-    return {node.op for node in needed(outputs)}
+    return {node.op for node in ancestors(outputs)}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_product_that_is_used_again_is_not_computed_twice():
 
 def test_a_batch_by_a_matrix_is_one_product_of_matrices():
     (output,) = lower(trace(lambda x, w: np.exp(x) @ w, {"x": (ROWS, 4, 3), "w": (3, 2)}).outputs)
-    (product,) = (node for node in needed([output]) if node.op == "matmul")
+    (product,) = (node for node in ancestors([output]) if node.op == "matmul")
     assert product.ndim == 2
 
 
@@ -50,7 +50,7 @@ def test_a_convolution_with_channels_first_is_one_product_for_each_row():
         return np.einsum("rcyxij,ucij->ruyx", sliding_window_view(x, (3, 3), axis=(2, 3)), kernel)
 
     (output,) = lower(trace(formula, {"x": (ROWS, 2, 6, 6), "kernel": (5, 2, 3, 3)}).outputs)
-    (product,) = (node for node in needed([output]) if node.op == "matmul")
+    (product,) = (node for node in ancestors([output]) if node.op == "matmul")
     assert product.shape[1:] == (5, 16)
 
 
@@ -61,7 +61,7 @@ def test_exact_lowering_keeps_the_operations_of_the_formula():
 
 def test_nothing_behind_given_nodes_is_kept():
     traced = trace(lambda x: np.tanh(np.exp(x)), {"x": (ROWS, 4)})
-    inner = next(node for node in needed(traced.outputs) if node.op == "exp")
+    inner = next(node for node in ancestors(traced.outputs) if node.op == "exp")
     assert operations(lower(traced.outputs, [inner])) == {"input", "tanh"}
 
 

@@ -14,7 +14,7 @@ from framework.backends.numpy import emit
 from framework.base.errors import DerivativeError
 from framework.graph import operations
 from framework.graph.gradient import gradients
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.graph.patterns import Patterns
 from framework.graph.stable import FACTS, stabilise
 from framework.graph.symbol import symbol_of, value_of
@@ -187,8 +187,8 @@ def rewritten(text):
         except (DerivativeError, ZeroDivisionError, TypeError):  # of numbers, as a root of a negative one
             return None
     (form,) = stabilise(traced.outputs) if isinstance(traced.output, Node) else [traced.output]
-    plain = [node.op for node in ordered(traced.outputs)]
-    same = not isinstance(form, Node) or [node.op for node in ordered([form])] == plain
+    plain = [node.op for node in order_nodes(traced.outputs)]
+    same = not isinstance(form, Node) or [node.op for node in order_nodes([form])] == plain
     return None if same else (traced, form)
 
 
@@ -228,7 +228,7 @@ def true_points(text):
 def size_of_terms(output, h):
     """Return the sum of the sizes of all terms of a slope: one for each path of the chain rule."""
     sizes = {h: 1.0}
-    for node in ordered([output], {h}):
+    for node in order_nodes([output], {h}):
         args = [symbol_of(arg) for arg in node.args]
         for arg, rule in zip(node.args, operations.OPERATIONS[node.op].rules, strict=False):
             if arg in sizes and rule is not None:

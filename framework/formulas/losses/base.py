@@ -33,7 +33,7 @@ from framework.formulas.activations import Activation
 from framework.formulas.derivatives import check_loss
 from framework.graph.gradient import derivative, elementwise, gradients
 from framework.graph.graph import substitute
-from framework.graph.node import Node, needed, nodes_in
+from framework.graph.node import Node, ancestors, nodes_in
 from framework.graph.stable import stabilise
 from framework.graph.step import LossGraph, Output as OutputSymbols
 from framework.graph.symbol import Symbol, symbol_of, value_of
@@ -186,7 +186,7 @@ class Loss(Formula):
             return None
         starts = {h.node, *nodes_in([value_of(target)])}
         value, end = stabilise([values.node, end.node], starts, of_loss=True)
-        needs_h = isinstance(value, Node) and h.node in needed([value], {end})
+        needs_h = isinstance(value, Node) and h.node in ancestors([value], {end})
         return (value, end) if needs_h and end is not h.node else None
 
     def _derived(self, value: Any, variable: Node, target: Any) -> Any:
@@ -194,7 +194,7 @@ class Loss(Formula):
         if not isinstance(value, Node):
             return 0.0
         starts = {variable, *nodes_in([value_of(target)])}
-        if all(map(elementwise, needed([value], starts) - starts)):
+        if all(map(elementwise, ancestors([value], starts) - starts)):
             return derivative(value, variable)
         return gradients([(value, 1.0)], [variable], starts)[0]
 

@@ -17,7 +17,7 @@ from framework.base.errors import DerivativeError
 from framework.base.trees import at, fill, form_of, map_leaves, sample_shape
 from framework.formulas.losses.several import Figure
 from framework.graph.graph import Graph, rewrite, signature
-from framework.graph.node import Node, needed, nodes_in
+from framework.graph.node import Node, ancestors, nodes_in
 from framework.graph.step import ModelGraph, StepGraph
 from framework.graph.symbol import Symbol, value_of
 from framework.graph.trace import share
@@ -71,7 +71,7 @@ class Update:
             parts = tuple(apart(new, arg) for arg in args)
             return None if parts == args else new.add(node.op, *parts, **node.attributes)
 
-        inside = needed(record.outputs.values(), outside)
+        inside = ancestors(record.outputs.values(), outside)
         new = rewrite([*inputs.values(), *record.outputs.values()], rule)
         self.inputs = dict(zip(inputs, new, strict=False))
         self.outputs = dict(zip(record.outputs, new[len(inputs) :], strict=True))
@@ -81,7 +81,7 @@ class Update:
         named = {f"number_{place}": node for place, node in enumerate(outside)}
         self._compute = emit(named, {"rate": rate, "step": step}, memory=False) if named else None
         self._outside, self._constants = len(outside), constants
-        self.steady = step not in needed(outside)
+        self.steady = step not in ancestors(outside)
 
     @property
     def descends(self) -> bool:
@@ -105,7 +105,7 @@ class Update:
 
 def _numbers(outputs: list[Any], given: set[Node], arrays: set[Node]) -> list[Node]:
     """Return the nodes that depend on ``given`` alone and that others read."""
-    nodes = needed(outputs)
+    nodes = ancestors(outputs)
     alone: set[Node] = set()
     for node in sorted(nodes, key=lambda node: node.place):
         args = nodes_in(node.args)
@@ -173,7 +173,7 @@ class Plan:
         """Compose the step."""
         self.graph, self.groups, self.regularizers = graph, groups, regularizers
         self.reason, self.clips = reason, clips
-        self.step, inputs = graph.composed(plain=True)
+        self.step, inputs = graph.compose(plain=True)
         model = graph.model
         names = [*(f"data {name}" for name in (*model.x, *graph.loss.data))]
         names += [f"number {name}" for name in model.numbers]

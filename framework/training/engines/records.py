@@ -18,7 +18,7 @@ from framework.base.errors import DerivativeError
 from framework.base.settings.messages import warn
 from framework.formulas.schedules import ConstantSchedule, Schedule
 from framework.graph.graph import Graph, signature
-from framework.graph.node import Node, matching, ordered
+from framework.graph.node import Node, matching, order_nodes
 from framework.graph.operations import OPERATIONS
 from framework.graph.refuse import NO_RULE
 from framework.graph.symbol import Symbol
@@ -87,7 +87,7 @@ class Lowered:
     @cached_property
     def nodes(self) -> list[Node]:
         """The operations in the order in which they must be computed, with their inputs; without views."""
-        return [node for node in ordered(map(bare, self.outputs.values())) if bare(node) is node]
+        return [node for node in order_nodes(map(bare, self.outputs.values())) if bare(node) is node]
 
     @cached_property
     def _signature(self) -> tuple[Any, ...]:

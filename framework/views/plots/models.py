@@ -17,7 +17,7 @@ from framework.base.settings.messages import brief
 from framework.base.shapes import of_rows, shown
 from framework.base.trees import leaves, map_leaves, names
 from framework.graph.graph import Graph
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, order_nodes
 from framework.graph.symbol import Symbol, value_of
 from framework.graph.walk import Walk
 from framework.views.plots.style import COLORS, INK, axes, colorbar, literal, require_model, require_whole, size_of
@@ -223,7 +223,7 @@ class _Layers(Walk):
 
     def _read(self, x: Any) -> list[_Box]:
         """Return the boxes that symbols are made of."""
-        order = ordered(map(value_of, leaves(x)), self.sources)
+        order = order_nodes(map(value_of, leaves(x)), self.sources)
         return [*dict.fromkeys(box for node in order for box in self.sources.get(node, ()))]
 
     def _input(self, name: str, shape: Any, sources: list[_Box]) -> Symbol:
@@ -245,7 +245,7 @@ def _operations(formula: Any) -> list[_Box]:
     output = plain(formula.program().output)
     if not isinstance(output, Node):
         return [_Box(f"f = {output:g}", [])]
-    nodes = [node for node in ordered([output]) if plain(node) is node]
+    nodes = [node for node in order_nodes([output]) if plain(node) is node]
     taken = {node.name for node in nodes if node.op == "input"}
     letters = (letter for letter in chain("uvwzpqrst", (f"u{n}" for n in count(1))) if letter not in taken)
     texts = {node: node.name if node.op == "input" else next(letters) for node in nodes[:-1]}

@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from framework.backends.numpy import emit
 from framework.graph.gradient import gradients
 from framework.graph.loop import loop
-from framework.graph.node import needed
+from framework.graph.node import ancestors
 from framework.graph.trace import ROWS
 from framework.training.engines.native.rewrite import is_elementwise, prepare
 
@@ -68,13 +68,13 @@ def test_a_rewritten_formula_and_its_gradients_have_the_same_values(name, rows):
 @pytest.mark.parametrize("name", ["softmax", "mean", "var", "heads"])
 def test_means_variances_and_softmax_are_sums_and_elementwise(name):
     _, (_, new) = rewritten(*FORMULAS[name])
-    assert not {node.op for node in needed(new)} & {"softmax", "mean", "var"}
+    assert not {node.op for node in ancestors(new)} & {"softmax", "mean", "var"}
 
 
 def test_a_normalised_row_sums_its_elements_once():
     traces = traced(lambda x: (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 0.1), X)
     (new,), _ = prepare(traces.outputs)
-    sums = [node for node in needed([new]) if node.op == "sum"]
+    sums = [node for node in ancestors([new]) if node.op == "sum"]
     assert len(sums) == 2
     assert not any(node.attributes["keepdims"] for node in sums)
 
@@ -86,14 +86,14 @@ def test_the_gradient_of_a_convolution_is_a_convolution():
         return np.einsum("rcyxij,ucij->ruyx", sliding_window_view(x, (3, 3), axis=(2, 3)), kernel)
 
     _, (_, new) = rewritten(dense, shapes)
-    assert "fold" not in {node.op for node in needed(new)}
+    assert "fold" not in {node.op for node in ancestors(new)}
     _, (_, strided) = rewritten(convolution, {**IMAGES, "kernel": (3, 2, 3, 3)})
-    assert "fold" in {node.op for node in needed(strided)}  # its gradient would be mostly zeros
+    assert "fold" in {node.op for node in ancestors(strided)}  # its gradient would be mostly zeros
 
 
 def test_products_of_many_factors_multiply_two_at_a_time():
     _, (_, new) = rewritten(*MORE["four factors"])
-    products = [node for node in needed(new) if node.op == "einsum"]
+    products = [node for node in ancestors(new) if node.op == "einsum"]
     assert products
     assert all(len(node.args) == 2 for node in products)
 
@@ -127,7 +127,7 @@ def test_products_move_out_of_a_loop():
 def test_random_draws_are_compared_with_numbers_as_float32():
     trace = traced(lambda x: np.where(x < 0.3, 1.0, 0.0), X)
     (new,), _ = prepare(trace.outputs, [trace.inputs["x"]])
-    (comparison,) = (node for node in needed([new]) if node.op == "less")
+    (comparison,) = (node for node in ancestors([new]) if node.op == "less")
     assert comparison.args[1] == float(np.float32(0.3)) != 0.3
 
 

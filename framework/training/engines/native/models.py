@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.graph.graph import Graph, rewrite_node
 from framework.graph.loop import Body, add_loop, node_of
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, order_nodes
 from framework.training.engines.native.products import letters_of
 from framework.training.engines.native.rewrite import JOINS, PRODUCTS, REDUCE, is_elementwise
 from framework.training.engines.records import CannotLower
@@ -31,7 +31,7 @@ def for_models(outputs: Iterable[Any], own: Iterable[Node], count: int) -> tuple
     """
     outputs, own = list(outputs), set(own)
     axis = _Axis(nodes_in(outputs)[0].graph, count)
-    for node in ordered(nodes_in(outputs)):
+    for node in order_nodes(nodes_in(outputs)):
         axis.add(node, own=node in own)
     return [axis.widened(output) for output in outputs], axis.known
 

@@ -14,7 +14,7 @@ from framework.base.arrays import Array
 from framework.base.settings.messages import warn
 from framework.base.shapes import closed, is_known
 from framework.base.trees import fill, flatten, leaves, map_leaves, rows_in, sample_shape, take
-from framework.graph.node import ordered
+from framework.graph.node import order_nodes
 from framework.graph.rows import mixing_operation
 from framework.graph.step import ModelGraph
 from framework.graph.symbol import Symbol
@@ -74,7 +74,7 @@ class PredictionKernel(GraphKernel):
         Raises:
             CannotLower: Python runs a layer, a row of the output depends on other rows, or an operation has no form.
         """
-        for node in ordered(model.a):
+        for node in order_nodes(model.a):
             if mixed := mixing_operation([node]):
                 labels = (scope.label for scope in model.scopes if scope.start <= node.place < scope.stop)
                 raise CannotLower(f"layer {next(labels, model.scopes[-1].label)} mixes rows, by {mixed}")

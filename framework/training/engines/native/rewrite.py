@@ -19,7 +19,7 @@ from framework.graph.graph import Graph
 from framework.graph.loop import node_of
 from framework.graph.lower import Factor, Lowering, Rule, einsum_by_pairs
 from framework.graph.node import Node, matching, nodes_in
-from framework.graph.operations import COMPARISONS, OPERATIONS, kept_shape
+from framework.graph.operations import COMPARISONS, OPERATIONS, shape_with_ones
 from framework.graph.symbol import symbol_of, value_of
 from framework.training.engines.native.views import axis_groups
 from framework.training.engines.records import Slower
@@ -145,7 +145,9 @@ def _reduce(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node])
 def _reduced(new: Graph, op: str, x: Node, axes: Shape, *, keepdims: bool) -> Any:
     """Return a reduction, of which a reshape keeps the axes."""
     made = new.add(op, x, axes=axes, keepdims=False)
-    return new.add("reshape", made, shape=kept_shape(x.shape, axes)) if keepdims and isinstance(made, Node) else made
+    return (
+        new.add("reshape", made, shape=shape_with_ones(x.shape, axes)) if keepdims and isinstance(made, Node) else made
+    )
 
 
 def _mean(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, order_nodes
 from framework.training.engines.native.rewrite import JOINS, REDUCE, VIEWS, is_elementwise
 from framework.training.engines.native.views import Buffer, Sizes, View, axis_groups, to_size
 from framework.training.engines.records import CannotLower
@@ -149,7 +149,7 @@ class Block:
         self.root: Block = parent.root if parent else self
         self.loops = 0
         self.outputs, self.inputs = nodes_in(outputs), set(inputs)
-        self.order = ordered(self.outputs, self.inputs)
+        self.order = order_nodes(self.outputs, self.inputs)
         self.computed = {node for node in self.order if node not in self.inputs}
         self.consumers: dict[Node, list[Node]] = defaultdict(list)
         for node in self.order:

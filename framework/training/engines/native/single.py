@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from framework.graph.graph import Graph
-from framework.graph.node import Node, nodes_in, ordered
+from framework.graph.node import Node, nodes_in, order_nodes
 from framework.training.engines.records import CannotLower
 
 
@@ -22,7 +22,7 @@ def for_one_row(outputs: Iterable[Any]) -> tuple[list[Any], dict[Node, Any]]:
     old = nodes_in(outputs)[0].graph
     new, known = Graph(old.dtype, old.rows), dict[Node, Any]()
     new.simplifies = True
-    for node in ordered(nodes_in(outputs)):
+    for node in order_nodes(nodes_in(outputs)):
         args = tuple(known[arg] if isinstance(arg, Node) else arg for arg in node.args)
         known[node] = _of_one_row(new, node, args)
     return [known[output] if isinstance(output, Node) else output for output in outputs], known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framework.graph.node import Node, ordered
+from framework.graph.node import Node, order_nodes
 from framework.training.engines.native.expressions import Expressions, literal
 from framework.training.engines.plan import Update
 from framework.training.engines.records import bare
@@ -133,7 +133,7 @@ def update_text(name: str, update: Update, models: int = 1) -> str:
         value = bare(value)
         return texts[value] if isinstance(value, Node) else literal(value)
 
-    for node in ordered(map(bare, update.outputs.values()), [*texts]):
+    for node in order_nodes(map(bare, update.outputs.values()), [*texts]):
         if node not in texts and bare(node) is node:
             lines.append(f"    v{len(lines)} = {Expressions(text_of).expression(node)}")
             texts[node] = f"v{len(lines) - 1}"
