@@ -36,7 +36,7 @@ import numpy as np
 from framework import CrossEntropy, Dense, ReLU, Sequential, SGDOptimizer, Softmax, Trainer, on
 from framework.training import DataParallel
 from framework.training.parallel.mpi import workers
-from framework.training.parallel.strategy import started
+from framework.training.parallel.strategy import count_processes
 from framework.training.parallel.sums import Tree
 
 CORES = len(os.sched_getaffinity(0))
@@ -103,7 +103,7 @@ def step(name, batch, shards):
     def timed(tree, vector):
         own = processor() - end[1]
         found = total(tree, vector)
-        if started() == 1:
+        if count_processes() == 1:
             own = processor() - end[1]
         best[:] = min(best[0], clock() - end[0]), min(best[1], own)
         end[:] = clock(), processor()

@@ -8,7 +8,7 @@ import numpy as np
 import framework as fw
 from benchmarks.contenders.framework import build
 from benchmarks.workloads import WORKLOADS, Workload
-from framework.backends.native import compiled
+from framework.backends.native import compile_kernel
 from framework.backends.step import Slot
 from framework.training.engines.native.program import StepKernel
 
@@ -26,7 +26,7 @@ def put_clocks(kernel: StepKernel) -> list[str]:
         return f"{call[1]}begun = clock()\n{call[0]}\n{call[1]}{adds}"
 
     kernel.settings = np.append(kernel.settings, np.zeros(len(names)))
-    kernel.function = compiled(kernel.text[:start] + CALL.sub(timed, kernel.text[start:]), "train", kernel.dtype)
+    kernel.function = compile_kernel(kernel.text[:start] + CALL.sub(timed, kernel.text[start:]), "train", kernel.dtype)
     return names
 
 

@@ -20,7 +20,7 @@ from framework.graph.graph import Graph, rewrite
 from framework.graph.node import Node, order_nodes
 from framework.graph.textbook import tidy
 from framework.graph.trace import trace
-from framework.training.engines.records import rehearsed_update
+from framework.training.engines.records import rehearse_update
 from framework.views.plots import activation, style
 
 KINDS = (framework.Activation, framework.Loss, framework.Optimizer, framework.models.Regularizer, framework.Schedule)
@@ -124,7 +124,7 @@ def latex_of(example: Any) -> str:
 
 def assignments(optimizer: Any) -> dict[str, Any]:
     """Return what an optimizer assigns, in an order in which no line reads what a line before it has changed."""
-    record = rehearsed_update(optimizer, "float64")
+    record = rehearse_update(optimizer, "float64")
     names = {f"memory_{place}": name for place, name in enumerate(optimizer.memory)}
 
     def rule(graph: Graph, node: Node, _: Any) -> Any:

@@ -131,7 +131,7 @@ class _Targets:
         """Return what the network is to give."""
         return codes
 
-    def encoded(self, X: Array, codes: Array, weight: Array | None) -> tuple[Array, ...]:
+    def encode_rows(self, X: Array, codes: Array, weight: Array | None) -> tuple[Array, ...]:
         """Return rows as the trainer takes them."""
         return (X, self.encode(codes)) if weight is None else (X, self.encode(codes), weight)
 
@@ -222,13 +222,13 @@ class _Classes(_Targets):
                 row, column = first_place(other)
                 raise DataError(f"{name} must be 0 or 1 for each label; got {y[row, column]} at row {row}")
             return y
-        found, places = _unique(y, name)
-        known, given = self.classes.tolist(), found.tolist()
+        classes, places = _unique(y, name)
+        known, received = self.classes.tolist(), classes.tolist()
         known_set = {*known}
-        if unknown := [value for value in given if value not in known_set]:
-            row = int(np.argmax(places == given.index(unknown[0])))
+        if unknown := [value for value in received if value not in known_set]:
+            row = int(np.argmax(places == received.index(unknown[0])))
             raise DataError(f"{name} must hold the classes {brief(known)}; got {brief(unknown[0])} at row {row}")
-        return np.searchsorted(self.classes, found)[places]
+        return np.searchsorted(self.classes, classes)[places]
 
     def encode(self, codes: Array) -> Array:
         """Return places as they are for a loss over rows, else a number for each output: 0 and 1, or -1 and 1."""
@@ -238,11 +238,11 @@ class _Classes(_Targets):
             codes = np.equal.outer(codes, np.arange(self.units))
         return np.where(codes, 1.0, 0.0 if self.threshold else -1.0)
 
-    def encoded(self, X: Array, codes: Array, weight: Array | None) -> tuple[Array, ...]:
+    def encode_rows(self, X: Array, codes: Array, weight: Array | None) -> tuple[Array, ...]:
         """Return rows as the trainer takes them, with the weights of their classes."""
         if self.weights is not None:
             weight = self.weights[codes] * (1.0 if weight is None else weight)
-        return super().encoded(X, codes, weight)
+        return super().encode_rows(X, codes, weight)
 
     def decode(self, outputs: Array) -> Array:
         """Return the class of the largest output of each row, or the labels above the threshold."""
@@ -285,19 +285,19 @@ def _is_probable(estimator: Any) -> bool:
 def _unique(y: Array, name: str) -> tuple[Array, Array]:
     """Return the different classes in order, and the place of each row's."""
     try:
-        found, places = np.unique(y, return_inverse=True)
+        classes, places = np.unique(y, return_inverse=True)
     except TypeError:
         kinds = ", ".join(sorted({type(value).__name__ for value in y.tolist()}))
         raise DataError(f"{name} must hold classes of one type, and none that is missing; got {kinds}") from None
-    return found, places
+    return classes, places
 
 
-def _nested(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _settings_inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Give the settings of a component, and those of the components in it, by names such as optimizer__momentum."""
     if isinstance(value, Component):
         for setting, inner in value.settings().items():
             yield f"{name}__{setting}", inner
-            yield from _nested(f"{name}__{setting}", inner)
+            yield from _settings_inside(f"{name}__{setting}", inner)
 
 
 @dataclass(eq=False, repr=False)
@@ -332,7 +332,7 @@ class _Neural(BaseEstimator):
         params: dict[str, Any] = super().get_params(deep)
         if deep:
             for name, value in [*params.items()]:
-                params.update(_nested(name, _DEFAULTS.get(name) if value is None else value))
+                params.update(_settings_inside(name, _DEFAULTS.get(name) if value is None else value))
         return params
 
     def set_params(self, **params: Any) -> Self:
@@ -348,14 +348,18 @@ class _Neural(BaseEstimator):
             if separator:
                 inner.setdefault(name, {})[setting] = value
         for name, settings in inner.items():
-            part = own.get(name, getattr(self, name, None))
-            part = _DEFAULTS.get(name) if part is None else part
+            component = own.get(name, getattr(self, name, None))
+            component = _DEFAULTS.get(name) if component is None else component
             if name not in self._get_param_names():
                 own[name] = settings  # refused below, by its name
-            elif isinstance(part, Component):
-                own[name] = part.replace(**settings)
+            elif isinstance(component, Component):
+                own[name] = component.replace(**settings)
             else:
-                advice = f"set '{name}' to a component first" if part is None else f"it has no settings: {brief(part)}"
+                advice = (
+                    f"set '{name}' to a component first"
+                    if component is None
+                    else f"it has no settings: {brief(component)}"
+                )
                 raise SettingsError(
                     f"{type(self).__name__}: parameter '{name}__{min(settings)}' is a setting of '{name}'; {advice}"
                 )
@@ -390,7 +394,7 @@ class _Neural(BaseEstimator):
             self._require_endless()
         before = self.__dict__.copy()
         try:
-            return self._trained(X, y, weight, X_val, y_val, classes, partial=partial)
+            return self._train_checked(X, y, weight, X_val, y_val, classes, partial=partial)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -406,7 +410,9 @@ class _Neural(BaseEstimator):
                 f"partial_fit cannot know how many calls follow: give the schedule a 'length', in updates; got {rate!r}"
             )
 
-    def _trained(self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, classes: Any, *, partial: bool) -> Self:
+    def _train_checked(
+        self, X: Any, y: Any, weight: Any, X_val: Any, y_val: Any, classes: Any, *, partial: bool
+    ) -> Self:
         more = partial and hasattr(self, "run_")
         settings, trainer = self._recipes(self.run_.seed if more else self._seed())
         if more:
@@ -418,14 +424,14 @@ class _Neural(BaseEstimator):
             if not kept.any():
                 raise DataError(f"sample_weight must have a positive number; all {len(kept)} weights are zero")
             X, y, weight = X[kept], y[kept], weight[kept]
-        targets = self._targets if more else self._learned(y, weight, classes)
+        targets = self._targets if more else self._learn_targets(y, weight, classes)
         data: _Data = (X, targets.codes(y, "y"), weight)
         held_out: _Data | None = None
         if X_val is not None or y_val is not None:
             held_out = self._held_out(targets, X_val, y_val)
         if not partial and settings.stops(len(X)):
             if held_out is None:
-                data, held_out = _divided(targets, data, settings.validation_fraction, trainer.seed)
+                data, held_out = _hold_out_rows(targets, data, settings.validation_fraction, trainer.seed)
             if not any(isinstance(callback, EarlyStopping) for callback in self.callbacks):
                 stopping = EarlyStopping(patience=settings.n_iter_no_change, restore_best=True)
                 trainer = trainer.replace(callbacks=(*trainer.callbacks, stopping))
@@ -433,12 +439,12 @@ class _Neural(BaseEstimator):
         size = settings.batch_size or len(X)
         one_batch = size >= len(data[0])  # in any order it is the same batch
         trainer = trainer.replace(loss=targets.loss, batch_size=size, shuffle=self.shuffle and not one_batch)
-        rows = targets.encoded(*data), held_out and targets.encoded(*held_out)
-        run = self._continued(trainer) if more else None
+        rows = targets.encode_rows(*data), held_out and targets.encode_rows(*held_out)
+        run = self._continue_run(trainer) if more else None
         try:
             model = self.model_ if more else settings.model(targets, X.dtype.name, trainer.seed)
             with targets.training(model, fitted=more):
-                run = _fitted(trainer, model, *rows, epochs=1 if partial else None, run=run)
+                run = _fit(trainer, model, *rows, epochs=1 if partial else None, run=run)
             targets.finish(run)
         except ShapeError as error:
             if self.layers is not None:
@@ -458,17 +464,19 @@ class _Neural(BaseEstimator):
 
     def _recipes(self, seed: int) -> tuple[_Settings, Trainer]:
         """Return the parameters as checked components."""
-        given = {n: _DEFAULTS.get(n) if value is None else value for n, value in self.get_params(deep=False).items()}
+        parameters = {
+            n: _DEFAULTS.get(n) if value is None else value for n, value in self.get_params(deep=False).items()
+        }
         if isinstance(self.hidden, numbers.Integral):
-            given["hidden"] = (self.hidden,)
-        given |= {"seed": seed, "loss": MeanSquaredError() if self.loss is None else self.loss}
-        settings = self._component(_Settings, given)
-        return settings, self._component(Trainer, given | {"batch_size": settings.batch_size or 1})
+            parameters["hidden"] = (self.hidden,)
+        parameters |= {"seed": seed, "loss": MeanSquaredError() if self.loss is None else self.loss}
+        settings = self._component(_Settings, parameters)
+        return settings, self._component(Trainer, parameters | {"batch_size": settings.batch_size or 1})
 
-    def _component(self, kind: type[_C], given: dict[str, Any]) -> _C:
+    def _component(self, kind: type[_C], parameters: dict[str, Any]) -> _C:
         """Return a component of some parameters; an error names this class."""
         try:
-            return kind(**{name: given[name] for name in kind.model_fields if name in given})
+            return kind(**{name: parameters[name] for name in kind.model_fields if name in parameters})
         except SettingsError as error:
             raise SettingsError(str(error).replace(f"{kind.__name__}: ", f"{type(self).__name__}: ")) from None
 
@@ -480,7 +488,7 @@ class _Neural(BaseEstimator):
     def _rows(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
         """Return checked rows, (rows, features), and their targets, (rows,) or (rows, outputs)."""
         numeric = isinstance(self, RegressorMixin)
-        X, y = _validated(self, X, y, reset=reset, multi_output=True, y_numeric=numeric)
+        X, y = _validate(self, X, y, reset=reset, multi_output=True, y_numeric=numeric)
         y = y.toarray() if hasattr(y, "toarray") else y
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -504,7 +512,7 @@ class _Neural(BaseEstimator):
                     f"{brief(now)}; call fit for a new network"
                 )
 
-    def _continued(self, trainer: Trainer) -> Run:
+    def _continue_run(self, trainer: Trainer) -> Run:
         """Return the run, whose optimizer keeps its memory and takes the settings that were changed since."""
         before, now = self.trainer_.optimizer, trainer.optimizer
         if type(now) is not type(before):
@@ -528,7 +536,7 @@ class _Neural(BaseEstimator):
             raise SettingsError(f"{type(self).__name__}: setting 'output': {error}") from None
 
     @abstractmethod
-    def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
+    def _learn_targets(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
         """Return how these targets and the outputs correspond."""
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -536,7 +544,7 @@ class _Neural(BaseEstimator):
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
-        X = _validated(self, X, reset=False)
+        X = _validate(self, X, reset=False)
         outputs: Array = self.trainer_.predict(self.model_, X)
         return outputs
 
@@ -552,14 +560,14 @@ class _Neural(BaseEstimator):
         return predictions
 
 
-def _validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+def _validate(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     """Return what scikit-learn's ``validate_data`` returns; an error says where a frame holds no finite number."""
     _require_numbers(X)
     try:
         return validate_data(estimator, X, *y, dtype=_DTYPES, **options)
     except (ValueError, TypeError) as error:
-        if is_frame(X) and (place := _place_of_no_number(X)):
-            error.add_note(f"the first value that is not a finite number is in {place}")
+        if is_frame(X) and (location := _place_of_no_number(X)):
+            error.add_note(f"the first value that is not a finite number is in {location}")
         raise
 
 
@@ -588,9 +596,9 @@ def _require_numbers(X: Any) -> None:
             raise DtypeError(f"X must hold numbers; got {kind}{where}; make numbers of it, such as days since a date")
 
 
-def _divided(targets: _Targets, data: _Data, fraction: float, seed: int) -> tuple[_Data, _Data]:
+def _hold_out_rows(targets: _Targets, data: _Data, fraction: float, seed: int) -> tuple[_Data, _Data]:
     """Return the rows to train on and those held out; classes keep their shares where each has rows enough."""
-    rows, count = tuple(part for part in data if part is not None), len(data[0])
+    rows, count = tuple(array for array in data if array is not None), len(data[0])
     stratify = isinstance(targets, _Classes) and not targets.multilabel and 2 * len(targets.classes) <= count
     if not 0 < round(count * fraction) < count:
         raise SettingsError(
@@ -601,7 +609,7 @@ def _divided(targets: _Targets, data: _Data, fraction: float, seed: int) -> tupl
     return (*train, None)[:3], (*test, None)[:3]
 
 
-def _fitted(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings: Any) -> Run:
+def _fit(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings: Any) -> Run:
     """Train; an error says what to do here."""
     try:
         return train(trainer, model, data, held_out, **settings)
@@ -705,7 +713,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         """Whether each class counts alike."""
         return isinstance(self.class_weight, str) and self.class_weight == "balanced"
 
-    def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
+    def _learn_targets(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
         names = _unique(y, "y")[0] if y.ndim == 1 else None  # before scikit-learn's check, which says less
         kind = type_of_target(y)
         if kind not in ("binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"):
@@ -736,7 +744,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         self._require_output(loss, output, multilabel=multilabel)
         one = len(names) == 2 and not (multilabel or loss.by_row or output.coupled)
         targets = _Classes(loss, output, None if one else len(names), names, multilabel, None)
-        return targets if self.class_weight is None else self._weighted(targets, y, weight)
+        return targets if self.class_weight is None else self._weigh_classes(targets, y, weight)
 
     def _require_output(self, loss: Loss, output: Activation, *, multilabel: bool) -> None:
         """Refuse an output that gives neither probabilities nor scores, or cannot serve the loss."""
@@ -755,7 +763,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             )
         self._require_served(loss, output)
 
-    def _weighted(self, targets: _Classes, y: Array, weight: Array | None) -> _Classes:
+    def _weigh_classes(self, targets: _Classes, y: Array, weight: Array | None) -> _Classes:
         """Return targets whose classes have weights: settings of the loss where it has them, else weights of rows.
 
         The mean over a batch divides by the weights of its rows, but not by those that are settings of the loss. So
@@ -869,7 +877,7 @@ class NeuralRegressor(RegressorMixin, _Neural):
         """
         return self._train(X, y, sample_weight, X_val, y_val, partial=True)
 
-    def _learned(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
+    def _learn_targets(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
         loss, output = self.loss or MeanSquaredError(), self.output or Identity()
         self._require_served(loss, output)
         units = None if y.ndim == 1 else y.shape[1]

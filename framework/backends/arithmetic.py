@@ -175,7 +175,7 @@ class Flushing:
         >>> tiny = np.float64(1e-310)
         >>> with Flushing(wanted=True) as flushing:
         ...     flushed = [bool(tiny * 0.5 == 0.0)]
-        ...     with flushing.lifted():
+        ...     with flushing.pause():
         ...         flushed.append(bool(tiny * 0.5 == 0.0))
         >>> flushed == [flushes(wanted=True), False]
         True
@@ -205,7 +205,7 @@ class Flushing:
             self.active = False
 
     @contextmanager
-    def lifted(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """Put back the mode that was found for a while, if it is another now."""
         active = self.active
         self.__exit__()

@@ -39,16 +39,16 @@ class Source:
             DerivativeError: An operation has no form in JAX; names it. Or the outputs need an input that is not given.
         """
         self.name, self.dtype = name, graph.dtype
-        given = list(inputs)
-        writer = Jax(graph, {node: f"i{index}" for index, node in enumerate(given)}, Page())
+        input_nodes = list(inputs)
+        writer = Jax(graph, {node: f"i{index}" for index, node in enumerate(input_nodes)}, Page())
         self.constants: dict[str, Constant] = writer.page.constants
-        order = [node for node in order_nodes(outputs, given) if node not in writer.names]
+        order = [node for node in order_nodes(outputs, input_nodes) if node not in writer.names]
         require_inputs(order)
         writer.write(order)
         results = "".join(f"{writer.text(output)}, " for output in outputs).rstrip()
-        names = ", ".join(writer.names[node] for node in given)
+        names = ", ".join(writer.names[node] for node in input_nodes)
         writer.page.line(f"return ({results})")
-        self.text = "\n".join([f"def {name}({names}):", *writer.rows_line(given), *writer.page.lines, ""])
+        self.text = "\n".join([f"def {name}({names}):", *writer.rows_line(input_nodes), *writer.page.lines, ""])
 
     @property
     def _key(self) -> tuple[Any, ...]:
@@ -95,13 +95,13 @@ class Jax(Writer):
         return f"{x}.at[{index}].get(mode='fill')"  # NaN for an index that NumPy refuses
 
     def _place(self, node: Node) -> str:
-        if joined := _joined(node):  # XLA computes it faster than a sum of padded parts
-            axis, found = joined
-            texts = [f"jnp.expand_dims({self.text(x)}, {axis})" if flat else self.text(x) for flat, x in found]
+        if joined := _find_concatenation(node):  # XLA computes it faster than a sum of padded parts
+            axis, pieces = joined
+            texts = [f"jnp.expand_dims({self.text(x)}, {axis})" if flat else self.text(x) for flat, x in pieces]
             return f"jnp.concatenate({_tuple(texts)}, {axis})"
         parts = [
-            f"placed({self.shape(node.shape)}, {index}, {self.text(part)})"
-            for index, part in zip(node.attributes["indices"], node.args, strict=True)
+            f"placed({self.shape(node.shape)}, {index}, {self.text(value)})"
+            for index, value in zip(node.attributes["indices"], node.args, strict=True)
         ]
         return " + ".join(parts)
 
@@ -135,12 +135,12 @@ class Jax(Writer):
         return f"lax.scan({step}, {start}, {_tuple(moving[count:])}, {options})"
 
     def _part(self, node: Node) -> str:
-        loop, place = node.args[0], node.attributes["index"]
+        loop, index = node.args[0], node.attributes["index"]
         body = loop.attributes["body"]
         count, stop = len(body.states), len(body.states) + body.stacked
-        if count <= place < stop:
-            return f"{self.names[loop]}[1][{place - count}]"
-        return f"{self.names[loop]}[0][{place if place < count else place - body.stacked}]"
+        if count <= index < stop:
+            return f"{self.names[loop]}[1][{index - count}]"
+        return f"{self.names[loop]}[0][{index if index < count else index - body.stacked}]"
 
     texts: ClassVar[Mapping[str, Text]] = {
         "astype": "jnp.asarray({0}, {to})",
@@ -158,7 +158,7 @@ def _tuple(texts: Iterable[str]) -> str:
     return f"({''.join(f'{text}, ' for text in texts).rstrip()})"
 
 
-def _joined(node: Node) -> tuple[int, list[tuple[bool, Node]]] | None:
+def _find_concatenation(node: Node) -> tuple[int, list[tuple[bool, Node]]] | None:
     """Return the axis along which the parts of a "place" follow one another and fill it, and the parts in this order.
 
     A part whose index is a number lacks the axis, which the flag beside it says. None if the parts do not fill an axis.
@@ -171,11 +171,11 @@ def _joined(node: Node) -> tuple[int, list[tuple[bool, Node]]] | None:
     spans = [(entry, entry + 1, 1) if isinstance(entry, int) else entry for entry in entries]
     if not all(isinstance(span, tuple) and span[2] == 1 for span in spans):
         return None
-    found = sorted(zip(spans, entries, node.args, strict=True), key=lambda part: part[0])
-    ends = [0, *(span[1] for span, _, _ in found)]
-    if ends[:-1] != [span[0] for span, _, _ in found] or ends[-1] != node.shape[axes[0]]:
+    pieces = sorted(zip(spans, entries, node.args, strict=True), key=lambda piece: piece[0])
+    ends = [0, *(span[1] for span, _, _ in pieces)]
+    if ends[:-1] != [span[0] for span, _, _ in pieces] or ends[-1] != node.shape[axes[0]]:
         return None
-    return axes[0], [(isinstance(entry, int), arg) for _, entry, arg in found]
+    return axes[0], [(isinstance(entry, int), arg) for _, entry, arg in pieces]
 
 
 # functions that the source calls, which are given jax
@@ -201,14 +201,14 @@ def _fold(
         total: Any = 0.0
         for number in range(width):
             index[axis] = (number, number + reach, step)
-            total = total + _placed(jax, whole, tuple(index), g[..., number])
+            total = total + _pad_to_shape(jax, whole, tuple(index), g[..., number])
         g = total
     return g
 
 
-def _placed(jax: Any, shape: tuple[int, ...], index: tuple[Any, ...], part: Any) -> Any:
-    """Return zeros with ``part`` at an index, which has an entry for each axis."""
-    x = jax.numpy.expand_dims(part, [axis for axis, entry in enumerate(index) if isinstance(entry, int)])
+def _pad_to_shape(jax: Any, shape: tuple[int, ...], index: tuple[Any, ...], values: Any) -> Any:
+    """Return zeros with ``values`` at an index, which has an entry for each axis."""
+    x = jax.numpy.expand_dims(values, [axis for axis, entry in enumerate(index) if isinstance(entry, int)])
     around, turned = [], []
     for axis, (entry, size) in enumerate(zip(index, shape, strict=True)):
         if entry in (None, "reversed"):
@@ -227,14 +227,14 @@ def _placed(jax: Any, shape: tuple[int, ...], index: tuple[Any, ...], part: Any)
 def _scatter_add(jax: Any, shape: tuple[int, ...], axes: tuple[int, ...], g: Any, *indices: Any) -> Any:
     """Return zeros with the parts of g added at the indices."""
     index: list[Any] = [slice(None)] * len(shape)
-    for axis, part in zip(axes, indices, strict=True):
-        index[axis] = part
+    for axis, entry in zip(axes, indices, strict=True):
+        index[axis] = entry
     return jax.numpy.zeros(shape, g.dtype).at[tuple(index)].add(g)
 
 
 _HELPERS: Mapping[str, Callable[..., Any]] = {
     "windows": _windows,
     "fold": _fold,
-    "placed": _placed,
+    "placed": _pad_to_shape,
     "scatter_add": _scatter_add,
 }

@@ -86,7 +86,7 @@ class Layout:
     def _largest(self, slot: int) -> int:
         return max(factor for factor, _ in self._demands[slot])
 
-    def made(self, rows: int) -> list[Array]:
+    def allocate(self, rows: int) -> list[Array]:
         """Return the arrays for a number of rows, in one block of memory."""
         starts, end = [], 0
         for demand in self._demands:
@@ -99,8 +99,8 @@ class Layout:
             np.ndarray(tuple(factor * rows**power for factor, power in shape), dtype, block, first + starts[slot])
             for slot, dtype, shape in self.arrays
         ]
-        for place in self._ones:
-            arrays[place].fill(1)
+        for index in self._ones:
+            arrays[index].fill(1)
         return arrays
 
 
@@ -134,8 +134,8 @@ class Memory(dict[int, list[Array]]):
         """Make the arrays for a number of rows."""
         if len(self) == _KEPT:
             del self[next(iter(self))]
-        found = self[rows] = self._layout.made(rows)
-        return found
+        arrays = self[rows] = self._layout.allocate(rows)
+        return arrays
 
 
 Shape = tuple[int, ...]
@@ -167,7 +167,7 @@ class Lives:
         order = list(order)
         here = set(order)
         for node in order:
-            self.copies |= _turned(node) if node.op == "loop" else _turned_rows(node) & here
+            self.copies |= _factors_to_copy(node) if node.op == "loop" else _row_factors_to_copy(node) & here
         for node in order:
             if node.op == "loop":
                 self._follow_body(node)
@@ -193,8 +193,8 @@ class Lives:
 
     def _home(self, node: Node) -> Home:
         if node.op == "part":
-            loop, place = node.args[0], node.attributes["index"]
-            return (loop, shared_stack(loop, place)) if loop.op == "loop" else loop
+            loop, index = node.args[0], node.attributes["index"]
+            return (loop, stack_of_result(loop, index)) if loop.op == "loop" else loop
         if is_columns(node):
             self.copies.add(node)
         self.layouts[node] = self._layout(node)
@@ -236,30 +236,30 @@ def small(node: Node) -> Array:
     return np.empty([factor * _FEW**power for factor, power in sizes], np.int8)
 
 
-def _entry(part: Any) -> Any:
+def _entry(entry: Any) -> Any:
     """Return an index into one axis as NumPy takes it."""
-    if isinstance(part, tuple):
-        start, stop, step = part
+    if isinstance(entry, tuple):
+        start, stop, step = entry
         return slice(start, None if stop < 0 else stop, step)
-    return {None: slice(None), "reversed": slice(None, None, -1)}.get(part, part)
+    return {None: slice(None), "reversed": slice(None, None, -1)}.get(entry, entry)
 
 
-def _turned(loop: Node) -> set[Node]:
+def _factors_to_copy(loop: Node) -> set[Node]:
     """Return the transposed matrices that every step multiplies by: BLAS is half as fast with them as with a copy."""
     body = loop.attributes["body"]
     factors = {node.args[1] for node in body.order() if node.op == "matmul"} & {*body.captured}
     return {factor for factor in factors if factor.op == "transpose"}
 
 
-def _turned_rows(node: Node) -> set[Node]:
+def _row_factors_to_copy(node: Node) -> set[Node]:
     """Return the transposed matrices of a product for each row, where a copy pays for the same reason."""
     pays = node.op == "matmul" and node.ndim > 2 and node.shape[-2] >= _TALL and node.args[1].op == "transpose"
     return {node.args[1]} if pays else set()
 
 
-def shared_stack(loop: Node, place: int) -> int:
+def stack_of_result(loop: Node, index: int) -> int:
     """Return the place of the loop's result that holds another one: a state that is also stacked is in the stack."""
     body = loop.attributes["body"]
     count = len(body.states)
-    stacks = range(count, count + body.stacked) if place < count else ()
-    return next((stack for stack in stacks if body.outputs[stack] is body.outputs[place]), place)
+    stacks = range(count, count + body.stacked) if index < count else ()
+    return next((stack for stack in stacks if body.outputs[stack] is body.outputs[index]), index)

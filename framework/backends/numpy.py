@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from framework.backends.memory import Home, Layout, Lives, Memory, Shape, shared_stack, small
+from framework.backends.memory import Home, Layout, Lives, Memory, Shape, small, stack_of_result
 from framework.backends.runtime import choose, chosen, fold, gather, masked, scatter_add, total, windows
 from framework.backends.writer import REDUCERS, Page, Text, Writer, gather_text, is_matrix_product, require_inputs
 from framework.base.special import erf, erfc
@@ -677,7 +677,7 @@ class _Loop:
         writer, output, key = self.writer, self.body.outputs[index], (self.node, index)
         name = writer.names[key] = writer.names[self.body.states[index]] = writer.page.name("s")
         first = writer.text(self.node.args[index])
-        stack = shared_stack(self.node, index)
+        stack = stack_of_result(self.node, index)
         if not output.shape:
             self.before.append((name, first))
         elif stack != index:

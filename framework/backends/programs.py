@@ -134,7 +134,7 @@ class Program:
         gradient = self.traced.graph.input("gradient", output.shape if isinstance(output, Node) else self.first.shape)
         return _function(gradients([(output, gradient)], [self.first])[0], {"gradient": gradient, **self.inputs})
 
-    def shown(self, name: str, written: Callable[..., Any] | None = None) -> dict[str, Any]:
+    def formulas_by_label(self, name: str, written: Callable[..., Any] | None = None) -> dict[str, Any]:
         """Return the value and the derivative by label; ``written`` gives the class's own from (output, arguments)."""
         inputs, slope = [*self.inputs.values()], None
         if written is not None:
@@ -153,7 +153,7 @@ class Program:
         else:
             labels[1] = f"backward(gradient, {arguments}, a)"
             slope = gradients([(value, first.graph.input("gradient", value.shape))], [first])[0]
-        return dict(zip(labels, (tidy(part, {first}) for part in (value, slope)), strict=True))
+        return dict(zip(labels, (tidy(formula, {first}) for formula in (value, slope)), strict=True))
 
 
 def _is_elementwise(traced: Traced) -> bool:
@@ -190,10 +190,10 @@ def program_of(
     programs = programs_of(component)
     dtype = "float32" if getattr(like, "dtype", None) is _FLOAT32 else "float64"
     label = f"{type(component).__name__}.{'__call__' if method == '_formula' else method}"
-    tried = tried_width(component)
+    tried = trial_width(component)
     width = np.shape(like)[-1] if np.ndim(like) else tried
 
-    def traced(size: Any) -> Program:
+    def program_of_size(size: Any) -> Program:
         program: Program | None = programs.get((method, dtype, size))
         if program is None:
             try:
@@ -208,8 +208,8 @@ def program_of(
             program = programs[method, dtype, size] = share(("program", made.key), lambda: made)
         return program
 
-    program = traced(like.shape if whole else width if rows else tried)
-    return program if whole or rows or program.elementwise else traced(width)
+    program = program_of_size(like.shape if whole else width if rows else tried)
+    return program if whole or rows or program.elementwise else program_of_size(width)
 
 
 def _any_width(names: tuple[str, ...], *, rows: bool) -> str:
@@ -222,7 +222,7 @@ def _any_width(names: tuple[str, ...], *, rows: bool) -> str:
     )
 
 
-def tried_width(component: Component, default: int = _WIDTH) -> int:
+def trial_width(component: Component, default: int = _WIDTH) -> int:
     """Return the width of the rows that a formula is tried with: the length of a tuple among its settings, if any.
 
     Example:
@@ -258,7 +258,9 @@ def require_derivatives(*components: Component, traced: bool) -> None:
 
 def keys_of(*components: Component, dtype: str) -> tuple[Any, ...]:
     """Return a key of components and of what their methods make of symbols of a dtype now; see ``Formula.key_in``."""
-    return tuple((part, part.key_in(dtype) if isinstance(part, Formula) else None) for part in _with_parts(*components))
+    return tuple(
+        (inner, inner.key_in(dtype) if isinstance(inner, Formula) else None) for inner in _with_parts(*components)
+    )
 
 
 def require_called(activations: Iterable[Component]) -> None:
@@ -296,8 +298,8 @@ def parts_of(component: Component) -> list[Component]:
 
     def make() -> list[Component]:
         settings = component.settings().values()
-        flat = (part for setting in settings for part in (setting if isinstance(setting, tuple) else (setting,)))
-        return [part for part in flat if isinstance(part, Component)]
+        flat = (value for setting in settings for value in (setting if isinstance(setting, tuple) else (setting,)))
+        return [value for value in flat if isinstance(value, Component)]
 
     return _slot(component, "_inner", make)
 
@@ -360,8 +362,8 @@ def call_formula(owner: Any, method: str, function: Callable[..., Any], **argume
         raise
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         name, line = f"{type(owner).__name__}.{method}", line_at_fault(error)
-        given = {key: np.asarray(value) for key, value in arguments.items() if value is not None}
-        shapes = " and ".join(f"{key} {value.shape}" for key, value in given.items())
+        arrays = {key: np.asarray(value) for key, value in arguments.items() if value is not None}
+        shapes = " and ".join(f"{key} {value.shape}" for key, value in arrays.items())
         advice = _advice(function, arguments)
         if line and line in advice:
             message = f"{name} must work on whole arrays, here {shapes}; it fails at {advice}"
@@ -436,7 +438,7 @@ class Formula(Component):
         return key
 
     def _key_of(self, name: str, dtype: str) -> Any:
-        shape = STAND_IN, tried_width(self)
+        shape = STAND_IN, trial_width(self)
 
         def call(graph: Graph) -> Any:
             symbols = [Symbol(graph.input(f"{index}", shape)) for index in range(self._methods[name])]

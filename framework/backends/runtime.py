@@ -30,21 +30,21 @@ def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Arra
     """Add windows back into the array that they were taken from: one strided part for each place in the window."""
     out.fill(0)
     index = [slice(None)] * out.ndim
-    for place in np.ndindex(*window):
-        for axis, start, step in zip(axes, place, steps, strict=True):
+    for offset in np.ndindex(*window):
+        for axis, start, step in zip(axes, offset, steps, strict=True):
             index[axis] = slice(start, start + step * (g.shape[axis] - 1) + 1, step)
-        out[tuple(index)] += g[(..., *place)]
+        out[tuple(index)] += g[(..., *offset)]
     return out
 
 
 def total(dtype: Any, *parts: Any) -> Generator[Array, Array, tuple[Array, ...]]:
     """Yield some arrays as one, receive its sum over all shards, and return it as arrays of their shapes."""
-    sums, start, found = (yield np.concatenate([np.ravel(part) for part in parts], dtype=dtype)), 0, []
-    for part in parts:
-        stop = start + np.size(part)
-        found.append(sums[start:stop].reshape(np.shape(part)))
+    sums, start, totals = (yield np.concatenate([np.ravel(part) for part in parts], dtype=dtype)), 0, []
+    for array in parts:
+        stop = start + np.size(array)
+        totals.append(sums[start:stop].reshape(np.shape(array)))
         start = stop
-    return tuple(found)
+    return tuple(totals)
 
 
 def gather(x: Array, index: Array, axis: int, out: Array) -> Any:
@@ -96,11 +96,11 @@ def scatter_add(shape: Shape, axes: Shape, g: Array, *indices: Array) -> Array:
     count, start = len(axes), axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
     if start:  # the position of the axes of the indices
         g = np.moveaxis(g, tuple(range(start, start + flat.ndim)), tuple(range(flat.ndim)))
-    total = _added(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, math.prod(rest))).reshape((*sizes, *rest))
+    total = _add_at(math.prod(sizes), flat.reshape(-1), g.reshape(flat.size, math.prod(rest))).reshape((*sizes, *rest))
     return total if axes == tuple(range(count)) else np.moveaxis(total, tuple(range(count)), axes)
 
 
-def _added(length: int, index: Array, g: Array) -> Array:
+def _add_at(length: int, index: Array, g: Array) -> Array:
     """Return an array (length, width) with each row of g added where its index says."""
     width = g.shape[1]
     if width < _NARROW:

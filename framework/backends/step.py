@@ -128,10 +128,10 @@ class Passes:
         buffers = lowering.add(graph.buffers.values())
         self.ends, self._lowering = (*a, *h), lowering.copy()
         self._derived = {pattern: (seeds, nodes[: len(numbers)]) for pattern, (seeds, nodes) in derived[0]}
-        of_all = [{pattern: lowering.add(nodes) for pattern, (_, nodes) in part} for part in derived]
+        of_all = [{pattern: lowering.add(nodes) for pattern, (_, nodes) in derivatives} for derivatives in derived]
         back: dict[Pattern, tuple[list[Node], list[Node]]] = {}
         for pattern, (seeds, _) in derived[0]:
-            gradients = [node for part in of_all for node in part[pattern]]
+            gradients = [node for derivatives in of_all for node in derivatives[pattern]]
             dx = gradients[len(numbers) :]
             back[pattern] = lowering.add(seeds.values()), dx + gradients[: len(numbers)]
         self._back = back.get(plain)
@@ -141,11 +141,11 @@ class Passes:
         new = {name: node for name, node in zip(graph.buffers, buffers, strict=True) if node is not before[name]}
         self.changed = [*new] if graph.training else []
         results |= {f"buffer{index}": new[name] for index, name in enumerate(self.changed)}
-        self._saved = _read_by(results.values(), {*self._inputs}, back.values())
-        results |= _named("saved", self._saved)
+        self._saved = _values_read_by(results.values(), {*self._inputs}, back.values())
+        results |= _number_nodes("saved", self._saved)
         results |= {} if len(results) > 1 else {"none": 0.0}  # always a tuple
         self.results = [*results.values()]
-        self.forward = emit(results, _named("i", self._inputs), name="forward", share=True)
+        self.forward = emit(results, _number_nodes("i", self._inputs), name="forward", share=True)
         values = [*self._inputs, *self.results]
         self.sources = [None if node is None else values.index(node) for node in h]
         self.functions: dict[bool, Emitted] = {}
@@ -162,9 +162,11 @@ class Passes:
             assert self._back is not None
             seeds, gradients = self._back
             first = 0 if input_gradient else len(self.graph.x)
-            outputs = _named("d", gradients[first:], first)
+            outputs = _number_nodes("d", gradients[first:], first)
             into = {f"d{index}": f"into{index}" for index in range(len(self.graph.x), len(gradients))}
-            inputs = _named("seed", seeds) | _named("i", self._inputs) | _named("saved", self._saved)
+            inputs = (
+                _number_nodes("seed", seeds) | _number_nodes("i", self._inputs) | _number_nodes("saved", self._saved)
+            )
             known = {*seeds, *(node for node in self._saved if node in self.forward.contiguous)}
             self.functions[input_gradient] = emit(outputs, inputs, name="backward", into=into, contiguous=known)
         return self.functions[input_gradient]
@@ -179,11 +181,11 @@ class Passes:
         data = lowering.add(graph.data.values())
         seeds, gradients = self._derived[graph.pattern]
         totals = graph.join(lowering, self.ends, seeds)
-        outputs = _named("total", totals) | _named("d", lowering.add(gradients))
+        outputs = _number_nodes("total", totals) | _number_nodes("d", lowering.add(gradients))
         into = {name: f"into{index}" for index, name in enumerate([*outputs][len(totals) :])}
         outputs = outputs if into else outputs | {"none": 0.0}  # always a tuple
-        given = [node if isinstance(node, Node) else lowering.graph.input("unread", ()) for node in self.results]
-        inputs = _named("i", self._inputs) | _named("r", given) | _named("data", data)
+        read_results = [node if isinstance(node, Node) else lowering.graph.input("unread", ()) for node in self.results]
+        inputs = _number_nodes("i", self._inputs) | _number_nodes("r", read_results) | _number_nodes("data", data)
         known = self.forward.contiguous | {node for node in data if not node.shape}  # numbers, not arrays of no axes
         return emit(outputs, inputs, name="backward", into=into, contiguous=known, finite=len(totals))
 
@@ -224,7 +226,9 @@ class Passes:
         """
         ids = self.graph.ids
         if self._ids is None:
-            self._ids = emit(_named("ids", [lookup.node for lookup in ids]), _named("i", self.graph.inputs))
+            self._ids = emit(
+                _number_nodes("ids", [lookup.node for lookup in ids]), _number_nodes("i", self.graph.inputs)
+            )
         values = self._ids(*arguments)
         for lookup, array in zip(ids, values if len(ids) > 1 else (values,), strict=True):
             require_ids(np.asarray(array), lookup.limit, lookup.name)
@@ -367,11 +371,13 @@ def draw_numbers(graph: ModelGraph, key: tuple[int, ...] | None, rows: int) -> l
     return drawn
 
 
-def _named(prefix: str, nodes: Iterable[Any], first: int = 0) -> dict[str, Any]:
+def _number_nodes(prefix: str, nodes: Iterable[Any], first: int = 0) -> dict[str, Any]:
     return {f"{prefix}{index}": node for index, node in enumerate(nodes, first)}
 
 
-def _read_by(results: Iterable[Any], given: set[Node], backward: Iterable[tuple[list[Node], list[Node]]]) -> list[Node]:
+def _values_read_by(
+    results: Iterable[Any], inputs: set[Node], backward: Iterable[tuple[list[Node], list[Node]]]
+) -> list[Node]:
     """Return the nodes of the forward pass that a backward pass reads; for a view, the array that it is taken from."""
     forward = ancestors(results)
     saved: dict[Node, None] = {}
@@ -384,7 +390,7 @@ def _read_by(results: Iterable[Any], given: set[Node], backward: Iterable[tuple[
             base = value
             while OPERATIONS[base.op].view and isinstance(base.args[0], Node) and not is_columns(base):
                 base = base.args[0]
-            if base not in given and base not in seeds and base.op not in _FREE and base.fill is None:
+            if base not in inputs and base not in seeds and base.op not in _FREE and base.fill is None:
                 saved[base] = None
     return [*saved]
 
@@ -409,22 +415,22 @@ class StepProgram:
         new = {name: node for name, node in zip(model.buffers, step.buffers, strict=True) if node is not numbers[name]}
         self.trained, self.changed = graph.trained, [*new]
         self.whole = len(self.trained) == len(model.numbers) - len(model.buffers)
-        results = {"total": step.total} | _named("total", step.totals)
+        results = {"total": step.total} | _number_nodes("total", step.totals)
         self.sound = None if step.sound is True else len(results)
         results |= {} if self.sound is None else {"sound": step.sound}
         self.buffers = len(results)
-        results |= _named("buffer", new.values())
+        results |= _number_nodes("buffer", new.values())
         self._outputs, self._kept = model.outputs, len(results)
         self._has_h = [node is not None for node in model.h]
-        results |= _named("a", step.a) | _named("h", step.h) if kept else {}
-        gradients = _named("d", step.gradients)
+        results |= _number_nodes("a", step.a) | _number_nodes("h", step.h) if kept else {}
+        gradients = _number_nodes("d", step.gradients)
         into = {name: f"into{index}" for index, name in enumerate(gradients)}
         results = {"total": step.total, "none": 0.0} if len(results) == 1 else results  # always a tuple
-        self.function = emit(results | gradients, _named("i", inputs), name="step", into=into, share=True)
+        self.function = emit(results | gradients, _number_nodes("i", inputs), name="step", into=into, share=True)
 
     def outputs(self, results: tuple[Any, ...]) -> tuple[Any, Any]:
         """Return (h, a) of the results."""
         count = len(self._has_h)
         a, h = results[self._kept : self._kept + count], results[self._kept + count : self._kept + 2 * count]
-        ends = (part if has else None for part, has in zip(h, self._has_h, strict=True))
+        ends = (end if has else None for end, has in zip(h, self._has_h, strict=True))
         return fill(self._outputs, ends), fill(self._outputs, a)

@@ -132,8 +132,10 @@ class _Writer:
             return self._number(output)[0], []
         self.counts = False  # whether a number has been written in terms of k
         steps = [node for node in _with_bodies(order_nodes([output], labels)) if plain(node) is node]
-        uses = Counter(arg for node in steps if node not in labels for arg in map(plain, _read(node)))
-        given = {part for node in steps if node.op == "loop" for part in node.attributes["body"].given}
+        uses = Counter(arg for node in steps if node not in labels for arg in map(plain, _arguments_of(node)))
+        step_inputs = {
+            input_node for node in steps if node.op == "loop" for input_node in node.attributes["body"].given
+        }
         free = (f"{letter}{turn or ''}" for turn in count() for letter in _LETTERS)
         letters = (name for name in free if name not in self.taken)
         outer = chain((letter for letter in "ay" if letter not in self.taken), letters)
@@ -148,20 +150,20 @@ class _Writer:
                     legend.append((name, known))
                 written[node], sizes[node] = (self._name(name), 5), 1
                 continue
-            if node in given:
+            if node in step_inputs:
                 written[node], sizes[node] = (next(letters), 5), 1
                 continue
-            args = [plain(arg) for arg in _read(node)]
+            args = [plain(arg) for arg in _arguments_of(node)]
             sizes[node] = 1 + sum(sizes.get(arg, 1) for arg in args)
             parts = [written[a] if isinstance(a, Node) else self._number(a) for a in args]
             if node.op == "loop":
                 body, name = node.attributes["body"], next(letters)
                 parts, results = parts[: len(body.given)], [made for made, _ in parts[len(body.given) :]]
-                names = [written[part][0] for part in (*body.states, *body.entries)]
+                names = [written[input_node][0] for input_node in (*body.states, *body.entries)]
                 legend.append((f"{name}({', '.join(names)})", f"({', '.join(results)})"))
                 parts = [(name, 5), *parts, *([("reverse", 5)] if node.attributes["reverse"] else [])]
                 args = [name, *args]
-            made = self._written(node, args[: len(parts)], parts)
+            made = self._write_operation(node, args[: len(parts)], parts)
             if uses[node] > 1 and sizes[node] > 3:
                 name = self._name(next(letters))
                 legend.append((name, made[0]))
@@ -171,7 +173,7 @@ class _Writer:
             legend.append(("k", r"\text{the length of a row}" if self.latex else f"{self.row}.shape[-1]"))
         return written[output][0], legend
 
-    def _written(self, node: Node, args: list[Any], parts: list[tuple[str, int]]) -> tuple[str, int]:
+    def _write_operation(self, node: Node, args: list[Any], parts: list[tuple[str, int]]) -> tuple[str, int]:
         """Return the text of an operation and how tightly it binds, given those of its arguments."""
         op = "square" if node.op == "multiply" and args[0] is args[1] else node.op
         row = OPERATIONS[op]
@@ -212,31 +214,31 @@ class _Writer:
     def _fields(self, node: Node, texts: list[str]) -> dict[str, str]:
         """Return the further names in a template."""
         texts_of = {key: str(value) for key, value in node.attributes.items()}
-        found = {key: "".join(c if c.isprintable() else "?" for c in text) for key, text in texts_of.items()}
+        fields = {key: "".join(c if c.isprintable() else "?" for c in text) for key, text in texts_of.items()}
         first = node.args[0].ndim if node.args and isinstance(node.args[0], Node) else 0
         axes = node.attributes.get("axes", ())
         back = [axis - first for axis in axes] if len(axes) < first else []
         options = {"axis": back[0] if len(back) == 1 else tuple(back), **node.attributes}
         names = [name for name in ("axis", "keepdims", "ddof") if options.get(name)]
-        found["along"] = "".join(f", {name}={options[name]}" for name in names)
+        fields["along"] = "".join(f", {name}={options[name]}" for name in names)
         if self.latex:
             along = ", ".join(rf"\mathrm{{{name}}} = {options[name]}" for name in names if name != "keepdims")
-            found["along"] = along and f"_{{{along}}}"
+            fields["along"] = along and f"_{{{along}}}"
         if "axis" in node.attributes:
-            found["axis"] = str(node.attributes["axis"] - first)
+            fields["axis"] = str(node.attributes["axis"] - first)
         if node.op == "gather":
-            found["index"] = gather_text(axes, texts[1:])
+            fields["index"] = gather_text(axes, texts[1:])
         elif isinstance(node.attributes.get("index"), tuple):
-            found["index"] = _index(node.attributes["index"], node.args[0].shape)
-        if "times" in found:
-            found["times"] = node.graph.size_text(node.attributes["times"] * node.graph.rows)
-            found["times"] = rf"\text{{{found['times']}}}" if self.latex else found["times"]
+            fields["index"] = _index(node.attributes["index"], node.args[0].shape)
+        if "times" in fields:
+            fields["times"] = node.graph.size_text(node.attributes["times"] * node.graph.rows)
+            fields["times"] = rf"\text{{{fields['times']}}}" if self.latex else fields["times"]
         if node.op == "constant":
             numbers = node.attributes["value"].value
-            found["value"] = str(numbers.tolist()) if numbers.size <= 10 else self._name("constant")
-        if "name" in found:
-            found["name"] = self._name(found["name"])
-        return {**found, "arguments": ", ".join(texts)}
+            fields["value"] = str(numbers.tolist()) if numbers.size <= 10 else self._name("constant")
+        if "name" in fields:
+            fields["name"] = self._name(fields["name"])
+        return {**fields, "arguments": ", ".join(texts)}
 
     def _name(self, name: str) -> str:
         """Return a name or a label; in LaTeX, nothing in it is a command."""
@@ -299,13 +301,17 @@ def _with_bodies(nodes: Iterable[Node]) -> Iterator[Node]:
     for node in nodes:
         if node.op == "loop":
             body = node.attributes["body"]
-            given = {*body.given, *body.captured}
-            step = order_nodes(_read(node)[len(body.given) :], given)
-            yield from (*body.states, *body.entries, *_with_bodies(part for part in step if part not in given))
+            entering = {*body.given, *body.captured}
+            step = order_nodes(_arguments_of(node)[len(body.given) :], entering)
+            yield from (
+                *body.states,
+                *body.entries,
+                *_with_bodies(step_node for step_node in step if step_node not in entering),
+            )
         yield node
 
 
-def _read(node: Node) -> tuple[Any, ...]:
+def _arguments_of(node: Node) -> tuple[Any, ...]:
     """Return the arguments of an operation; of a loop its first states and sequences, then the results of its step.
 
     A loop that was derived also stacks what its gradient reads, which is left out.
@@ -325,7 +331,7 @@ def _is_one(value: Any) -> bool:
 
 def _index(index: tuple[Any, ...], shape: tuple[int, ...]) -> str:
     """Return the text of an index; whole axes at the end are left out."""
-    parts = [entry_text(part, size) for part, size in zip(index, shape, strict=True)]
+    parts = [entry_text(entry, size) for entry, size in zip(index, shape, strict=True)]
     while parts[-1] == ":":
         parts.pop()
     return ", ".join(parts)

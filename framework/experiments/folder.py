@@ -48,7 +48,7 @@ from framework.training.callbacks.stopping import EarlyStopping
 from framework.training.checkpoint import latest, load, load_model
 from framework.training.checkpoint.file import checkpoints
 from framework.training.loop import train
-from framework.training.parallel.strategy import started
+from framework.training.parallel.strategy import count_processes
 from framework.training.preconditions import settle_length
 from framework.training.runs.contents import Side, comparison, epoch_of_weights
 from framework.training.runs.run import Run
@@ -144,7 +144,7 @@ class RunFolder:
             "versions": versions,
         }
         advice = "framework resume continues a run"
-        if (count := started()) > 1:  # of several processes with one folder, only the first makes it
+        if (count := count_processes()) > 1:  # of several processes with one folder, only the first makes it
             advice = f"one process trains an experiment, and mpiexec or srun started {count}"
         files = {ABOUT: json.dumps(about, indent=2, ensure_ascii=False) + "\n", SETTINGS: text}
         write_folder(path, files, "the run", advice)
@@ -492,7 +492,7 @@ def json_of(path: Path) -> dict[str, Any] | None:
 
 def require_one_process(experiment: Experiment) -> None:
     """Refuse to train the folder of a run by several workers, of which each would make and write it."""
-    if experiment.trainer.strategy is not None and (count := started()) > 1:
+    if experiment.trainer.strategy is not None and (count := count_processes()) > 1:
         raise UsageError(
             f"an experiment with a strategy is trained by one process, with the same bits; this one is one of {count} "
             "that mpiexec or srun started; to train with all of them, call Trainer.fit in a script: framework launch "

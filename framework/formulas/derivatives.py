@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from framework.backends.programs import Program, call_formula, tried_width
+from framework.backends.programs import Program, call_formula, trial_width
 from framework.backends.text import Shown
 from framework.base.arrays import Array, require_like, require_untouched
 from framework.base.errors import DataError, DerivativeError, ShapeError, UsageError
@@ -365,7 +365,7 @@ class Check:
             lines.append(str(self.traced))
             usual = f"correct {method}"
         elif self.traced is not None and self.traced.elementwise:
-            derived = Shown(self.traced.shown("value" if method == "slope" else "f"))
+            derived = Shown(self.traced.formulas_by_label("value" if method == "slope" else "f"))
             lines.append(f"derived from the formula: {derived.text.splitlines()[-1]}")
         if not self.written:
             usual = (
@@ -439,7 +439,7 @@ def check_activation(activation: Any) -> None:
         DerivativeError: A derivative is not that of the formula.
     """
     coupled = activation.coupled
-    rows = np.resize(ROWS, (3, tried_width(activation)))
+    rows = np.resize(ROWS, (3, trial_width(activation)))
     method = "backward" if coupled else "derivative"
     written = getattr(activation, f"writes_{method}")
 
@@ -500,7 +500,7 @@ def check_loss(loss: Any, *, written: bool) -> None:
         ShapeError: The value is not one for each element, or for each row of a loss over rows.
     """
     if loss.by_row:
-        h = np.resize(ROWS, (3, tried_width(loss)))
+        h = np.resize(ROWS, (3, trial_width(loss)))
         probabilities = np.exp(h) / np.exp(h).sum(axis=1, keepdims=True)
         hard = np.eye(h.shape[1])[[0, h.shape[1] // 2, -1]]
         soft = np.arange(1.0, h.shape[1] + 1.0) + np.arange(3.0)[:, None]

@@ -32,7 +32,7 @@ from framework.training.callbacks import HOOKS, Callback
 from framework.training.callbacks.base import CHUNK_END
 from framework.training.callbacks.progress import Display, ProgressBar, own_bars
 from framework.training.callbacks.saving import KEPT
-from framework.training.engines import Engine, engine_of, is_quiet, supported
+from framework.training.engines import Engine, engine_for, engine_of, is_quiet
 from framework.training.runs.divergence import explain, kept, place_of
 from framework.training.runs.run import Run
 
@@ -156,7 +156,7 @@ class Training:
                 preconditions.require_columns(trainer, name, validated=held_out is not None)
                 preconditions.require_last_batch(source.rows, trainer.batch_size, model, name)
                 preconditions.require_shards(trainer, model, name)
-                engine = supported(wanted, shards=trainer.strategy is not None)
+                engine = engine_for(wanted, shards=trainer.strategy is not None)
                 validated_on = None if held_out is None else held_out.fingerprint()
                 size = min(trainer.batch_size, source.rows or trainer.batch_size)
                 sample = model.input_shape if source.columns.shape is None else source.columns.shape
@@ -249,7 +249,7 @@ class Training:
             watched=self.hears("on_batch_end"),
             within=[hook for hook in WITHIN if self.hears(hook)],
             quiet=is_quiet(trainer.engine),
-            lifted=self.flushing.lifted,
+            pause_flushing=self.flushing.pause,
         )
 
     # begin and end
@@ -386,7 +386,7 @@ class Training:
         """Call a hook of every callback that has it; an error gains a note that says where it happened."""
         if hook not in self._heard:
             return
-        with self.flushing.lifted(), self._together():
+        with self.flushing.pause(), self._together():
             calls = self._hooks[hook]
             for number, (callback, function) in enumerate(calls, 1):
                 self.run.waiting = [later for later, _ in calls[number:]]

@@ -13,7 +13,7 @@ from framework.backends.native.machine import llvm, processor
 from framework.graph import trace
 from framework.training.engines.native import engine, kernel, memory, prediction
 from framework.training.engines.native.program import StepKernel
-from framework.training.engines.plan import planned
+from framework.training.engines.plan import plan_training
 from framework.training.runs.run import Run
 
 
@@ -25,7 +25,7 @@ def kernel_of(model, loss=None, optimizer=None, batch=None, regularizers=()):
         batch = x, np.zeros((2, *model.output_shape)), None
     run = Run(model, optimizer.bind(model), loss, 0, "compiled")
     figures = Trainer(loss=loss, optimizer=optimizer).figures
-    return planned(run, regularizers, figures, batch, StepKernel, lifted=nullcontext).compiled
+    return plan_training(run, regularizers, figures, batch, StepKernel, pause_flushing=nullcontext).compiled
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def without_passes(monkeypatch, tmp_path):
     monkeypatch.setenv("FRAMEWORK_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(kernels, "object_file", _object_file_without_passes)
     monkeypatch.setattr(trace, "_KNOWN", {})
-    kernels.compiled.cache_clear()
+    kernels.compile_kernel.cache_clear()
     yield
-    kernels.compiled.cache_clear()
+    kernels.compile_kernel.cache_clear()
 
 
 def _object_file_without_passes(text):
@@ -54,7 +54,7 @@ def _object_file_without_passes(text):
 @pytest.fixture
 def in_python(monkeypatch):
     """Run kernels as plain Python, where a place outside of an array is an error."""
-    monkeypatch.setattr(kernel, "compiled", _function_in_python)
+    monkeypatch.setattr(kernel, "compile_kernel", _function_in_python)
     monkeypatch.setattr(trace, "_KNOWN", {})  # other tests may train a model that is like one of these
     for module in (memory, engine):
         monkeypatch.setattr(module, "addresses", lambda arrays, *numbers: [*numbers, *map(_flat, arrays)])
@@ -68,7 +68,7 @@ def _function_in_python(text, entry, dtype, apart):
             return function(*map(_flat, arguments))
 
     call.at = partial(partial, call)
-    call.located = lambda *arrays: arrays
+    call.addresses_of = lambda *arrays: arrays
     return call
 
 

@@ -79,14 +79,14 @@ def trainer(fails="", **settings):
 def test_a_scope_sets_the_mode_and_puts_it_back():
     with Flushing(wanted=True) as scope:
         assert flushing()
-        with scope.lifted():
+        with scope.pause():
             assert not flushing()
         assert flushing()
     assert not flushing()
 
 
 def test_a_scope_that_is_not_wanted_leaves_the_mode_as_it_is():
-    with Flushing(wanted=False) as scope, scope.lifted():
+    with Flushing(wanted=False) as scope, scope.pause():
         assert not flushing()
     with Flushing(wanted=True), Flushing(wanted=False):
         assert flushing()
@@ -94,7 +94,7 @@ def test_a_scope_that_is_not_wanted_leaves_the_mode_as_it_is():
 
 def test_a_scope_inside_another_leaves_the_mode_of_the_outer_one():
     with Flushing(wanted=True):
-        with Flushing(wanted=True) as inner, inner.lifted():
+        with Flushing(wanted=True) as inner, inner.pause():
             assert flushing()
         assert flushing()
     assert not flushing()

@@ -29,7 +29,7 @@ A kernel is a text of functions. The text also runs as plain Python on flat NumP
 - ``inf`` and ``nan`` are names. The other functions are NumPy's elementwise ones.
 """
 
-from framework.backends.native.kernels import available, compiled
+from framework.backends.native.kernels import available, compile_kernel
 from framework.backends.native.machine import Function, addresses, llvm, products
 
-__all__ = ["Function", "addresses", "available", "compiled", "llvm", "products"]
+__all__ = ["Function", "addresses", "available", "compile_kernel", "llvm", "products"]

@@ -43,30 +43,30 @@ def folder() -> Path | None:
     return home.joinpath(*parts, "framework")
 
 
-def read(name: str) -> bytes | None:
+def read_cached(name: str) -> bytes | None:
     """Return the contents of a file of the cache, or None if it is missing or cannot be trusted.
 
     Args:
         name: The file's name, which says all that the contents depend on.
     """
-    place = folder()
-    if place is not None:
+    directory = folder()
+    if directory is not None:
         with contextlib.suppress(OSError):
-            return _read(place / name)
+            return _read_file(directory / name)
     return None
 
 
 def write(name: str, contents: bytes) -> None:
     """Keep a file in the cache, if that is possible."""
-    place = folder()
-    if place is not None:
+    directory = folder()
+    if directory is not None:
         with contextlib.suppress(OSError):
-            _write(place / name, contents)
-            _prune(place)
+            _write(directory / name, contents)
+            _prune(directory)
 
 
-def _read(path: Path) -> bytes | None:
-    with open(path, "rb", opener=_opened) as file:
+def _read_file(path: Path) -> bytes | None:
+    with open(path, "rb", opener=_open_file) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -76,7 +76,7 @@ def _read(path: Path) -> bytes | None:
     return contents if checksum == _checksum(path, contents) else None
 
 
-def _opened(path: str, flags: int) -> int:
+def _open_file(path: str, flags: int) -> int:
     """Open a file, without waiting for a writer if it is a pipe that someone has put there."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
@@ -94,10 +94,10 @@ def _write(path: Path, contents: bytes) -> None:
         raise
 
 
-def _prune(place: Path) -> None:
+def _prune(directory: Path) -> None:
     """Remove the files that were written first, until ``FILES`` are left. Other processes may do so too."""
     ages = {}
-    for file in filter(lambda file: _OURS.fullmatch(file.name), place.iterdir()):
+    for file in filter(lambda file: _OURS.fullmatch(file.name), directory.iterdir()):
         with contextlib.suppress(OSError):  # another process has removed it
             ages[file] = file.lstat().st_mtime_ns
     for file in sorted(ages, key=ages.__getitem__)[: max(0, len(ages) - FILES)]:

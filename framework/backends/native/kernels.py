@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from framework.backends.native.cache import read, write
+from framework.backends.native.cache import read_cached, write
 from framework.backends.native.compiler import KernelError, Program
 from framework.backends.native.machine import Function, llvm, object_file, processor, products
-from framework.backends.native.tiles import gemm_text, tiled_text
+from framework.backends.native.tiles import gemm_text, text_of_tiled
 from framework.base import special
 
 
@@ -25,7 +25,7 @@ def available() -> bool:
 
 
 @lru_cache(maxsize=256)
-def compiled(text: str, entry: str, dtype: str, apart: tuple[tuple[str, str], ...] = ()) -> Function:
+def compile_kernel(text: str, entry: str, dtype: str, apart: tuple[tuple[str, str], ...] = ()) -> Function:
     r"""Return a function of a kernel's text as machine code.
 
     Its object files are kept in a folder of the user's: see ``native.cache``.
@@ -49,36 +49,36 @@ def compiled(text: str, entry: str, dtype: str, apart: tuple[tuple[str, str], ..
         >>> x
         array([2., 2., 1.])
     """
-    symbols = {name: f"{name}_{_digest(dtype, each)}" for name, each in apart}
+    symbols = {name: f"{name}_{_digest(dtype, source)}" for name, source in apart}
     path = f"{entry}_{_digest(dtype, entry, *symbols.values(), text)}.o"
-    contents = read(path)
+    contents = read_cached(path)
     libraries = None if contents is None else _libraries(_head(contents)["libraries"])
     if contents is None or libraries is None:
-        made = _made_apart(dtype, dict(apart), symbols) if apart else {}
+        made = _build_apart(dtype, dict(apart), symbols) if apart else {}
         program = Program(text, dtype, "\n\n".join(dict(apart).values()), symbols)
-        contents = _made(program, entry, libraries=made)
+        contents = _build_object(program, entry, libraries=made)
         write(path, contents)
         libraries = [*made.values()]
     head = _head(contents)
-    for name in {name for each in (*libraries, contents) for name in _head(each)["shared"]}:
+    for name in {name for library in (*libraries, contents) for name in _head(library)["shared"]}:
         load_shared(name, dtype)
-    return Function([each.partition(b"\n")[2] for each in (*libraries, contents)], entry, head["signature"])
+    return Function([library.partition(b"\n")[2] for library in (*libraries, contents)], entry, head["signature"])
 
 
-def _made_apart(dtype: str, apart: dict[str, str], symbols: dict[str, str]) -> dict[str, bytes]:
+def _build_apart(dtype: str, apart: dict[str, str], symbols: dict[str, str]) -> dict[str, bytes]:
     """Return object files that have these functions, by name; those that no file has get one.
 
     To compile them together takes half the time of one by one. An index says which file has a function.
     """
     path = f"index_{_digest(dtype)}.o"
-    index: dict[str, str] = json.loads(read(path) or b"{}")
-    files = {file: read(file) for file in {index[symbol] for symbol in symbols.values() if symbol in index}}
+    index: dict[str, str] = json.loads(read_cached(path) or b"{}")
+    files = {file: read_cached(file) for file in {index[symbol] for symbol in symbols.values() if symbol in index}}
     known = {file: contents for file, contents in files.items() if contents is not None}
     missing = [name for name, symbol in symbols.items() if index.get(symbol) not in known]
     if missing:
         file = f"apart_{_digest(dtype, *(symbols[name] for name in missing))}.o"
         program = Program("\n\n".join(apart[name] for name in missing), dtype, "", symbols)
-        known[file] = _made(program, *missing)
+        known[file] = _build_object(program, *missing)
         write(file, known[file])
         index = {**index, **{symbols[name]: file for name in missing}}
         write(path, json.dumps(dict([*index.items()][-_INDEXED:])).encode())
@@ -91,11 +91,11 @@ _INDEXED = 10_000
 
 def _libraries(files: list[str]) -> list[bytes] | None:
     """Return the contents of object files, or None if one is missing."""
-    contents = [*map(read, files)]
+    contents = [*map(read_cached, files)]
     return None if None in contents else [content for content in contents if content is not None]
 
 
-def _made(program: Program, *entries: str, libraries: Iterable[str] = ()) -> bytes:
+def _build_object(program: Program, *entries: str, libraries: Iterable[str] = ()) -> bytes:
     """Return an object file, after a line that says how to load it."""
     written = program.llvm_text(*entries)
     for name in program.outside:
@@ -132,7 +132,7 @@ def _compiler() -> tuple[str, ...]:
 def load_shared(name: str, dtype: str) -> Function:
     """Load ``gemm`` or ``tiled``, which all kernels of a dtype share."""
     real = Program("", dtype).real
-    text = gemm_text(blas=products() == "openblas") if name == "gemm" else tiled_text(real, processor().registers)
-    function = compiled(text, name, dtype)
+    text = gemm_text(blas=products() == "openblas") if name == "gemm" else text_of_tiled(real, processor().registers)
+    function = compile_kernel(text, name, dtype)
     llvm().add_symbol(f"{name}_{real}", function.address)
     return function

@@ -30,11 +30,11 @@ def lanes_text(name: str, lanes: int, registers: Registers) -> str:
         lines += [f"    to_q = n - (n - from_q) % {columns}", f"    for q in range(from_q, to_q, {columns}):"]
         lines += ["        bs, cs, from_p = b[q * row_b:], c[q * column_c:], 0"]
         for some in dict.fromkeys((rows, 2, 1)):
-            given = f"{lanes}, {some}, {columns}, a[p * row_a:], row_a, step_a, bs, row_b, step_b, k"
+            arguments = f"{lanes}, {some}, {columns}, a[p * row_a:], row_a, step_a, bs, row_b, step_b, k"
             lines += [
                 f"        to_p = m - (m - from_p) % {some}",
                 f"        for p in range(from_p, to_p, {some}):",
-                f"            lanes_tile({given}, adds, factor, cs[p * row_c:], row_c, column_c)",
+                f"            lanes_tile({arguments}, adds, factor, cs[p * row_c:], row_c, column_c)",
                 "        from_p = to_p",
             ]
         lines += ["    from_q = to_q"]
@@ -95,11 +95,11 @@ class LanesTile(Block):
 
     def _result(self, block: str, p: int, q: int) -> None:
         """Store a sum, next to that of the column before."""
-        place, name, found = f"%{block}.c.{p}.{q}", f"%{block}.{p}.{q}", f"%sum.{p}.{q}"
+        address, name, total = f"%{block}.c.{p}.{q}", f"%{block}.{p}.{q}", f"%sum.{p}.{q}"
         if q:
-            self._place(place, f"%{block}.c.{p}.{q - 1}", "%column_c")
+            self._place(address, f"%{block}.c.{p}.{q - 1}", "%column_c")
         if block == "add":
-            self._load(f"{name}.old", place)
-            self._add(f"{name}.part = fmul {self.vector} %factors, {found}")
+            self._load(f"{name}.old", address)
+            self._add(f"{name}.part = fmul {self.vector} %factors, {total}")
             self._add(f"{name}.new = fadd {self.vector} {name}.old, {name}.part")
-        self._store(found if block == "put" else f"{name}.new", place)
+        self._store(total if block == "put" else f"{name}.new", address)

@@ -271,8 +271,8 @@ def _polynomial(coefficients: tuple[float, ...]) -> str:
         '((3.0 * t + 2.0) * t + 1.0)'
     """
     *rest, text = map(repr, coefficients)
-    for each in reversed(rest):
-        text = f"({text} * t + {each})"
+    for coefficient in reversed(rest):
+        text = f"({text} * t + {coefficient})"
     return text
 
 

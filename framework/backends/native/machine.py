@@ -89,10 +89,10 @@ def products() -> str:
     """Return what takes large products: "openblas", the one that NumPy brings, or "tiles" where that is not found."""
     library = ctypes.CDLL(import_module("numpy._core._multiarray_umath").__file__)
     try:
-        found = [getattr(library, OPENBLAS.format(letter=letter)) for letter in "sd"]
+        functions = [getattr(library, OPENBLAS.format(letter=letter)) for letter in "sd"]
     except AttributeError:
         return "tiles"
-    for real, function in zip(("float", "double"), found, strict=True):
+    for real, function in zip(("float", "double"), functions, strict=True):
         llvm().add_symbol(f"blas_{real}", ctypes.cast(function, ctypes.c_void_p).value)
     return "openblas"
 
@@ -147,7 +147,7 @@ class Function:
         return function
 
     @staticmethod
-    def located(*arrays: Array) -> Iterable[Any]:
+    def addresses_of(*arrays: Array) -> Iterable[Any]:
         """Return arrays as ``at`` takes them; they have to stay in memory."""
         return map(_address, arrays)
 

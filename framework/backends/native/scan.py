@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.backends.native.kernels import compiled
+from framework.backends.native.kernels import compile_kernel
 from framework.base.arrays import Array
 
 _SCAN = """
@@ -45,5 +45,5 @@ def grid_sums(grid: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, float]:
     rows, width = grid.shape
     mask, carry, signs = EXPONENTS[dtype]
     sums, columns = np.empty(rows, np.uint64), np.zeros(width, np.uint64)
-    seen = compiled(_SCAN, "scan", "float64")(grid, rows, width, mask, carry, columns, sums)
+    seen = compile_kernel(_SCAN, "scan", "float64")(grid, rows, width, mask, carry, columns, sums)
     return sums, columns, np.nan if seen & signs else 0.0

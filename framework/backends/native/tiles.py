@@ -94,7 +94,7 @@ def gemm_text(*, blas: bool) -> str:
     return _GEMM.format(large=_LARGE if blas else "")
 
 
-def tiled_text(real: str, registers: Registers) -> str:
+def text_of_tiled(real: str, registers: Registers) -> str:
     """Return the function ``tiled`` in the kernel language.
 
     Args:
@@ -106,11 +106,13 @@ def tiled_text(real: str, registers: Registers) -> str:
     most = max(rows)
     width = most * lanes
     shapes = [(lanes, vectors) for vectors in range(most, 0, -1)]
-    shapes += [(part, 1) for part in (lanes // 2, lanes // 4) if part * registers.width >= 16 * lanes]
+    shapes += [(fewer, 1) for fewer in (lanes // 2, lanes // 4) if fewer * registers.width >= 16 * lanes]
     stripes = [_stripe(f"left >= {width}", lanes, rows[most], most, "0")]
-    for (part, vectors), (less, fewer) in zip(shapes, [*shapes[1:], (0, 0)], strict=True):
+    for (tile_lanes, vectors), (less, fewer) in zip(shapes, [*shapes[1:], (0, 0)], strict=True):
         stripes.append(
-            _stripe(f"left > {less * fewer}", part, rows[vectors], vectors, f"left - {part * (vectors - 1)}")
+            _stripe(
+                f"left > {less * fewer}", tile_lanes, rows[vectors], vectors, f"left - {tile_lanes * (vectors - 1)}"
+            )
         )
     text = f"\n{' ' * 16}el".join(stripes)
     return _TILED.format(depth=256, width=width, rows=480, stripes=text)
@@ -120,8 +122,8 @@ def _stripe(test: str, lanes: int, rows: int, vectors: int, left: str) -> str:
     """Return the call for some columns, in the shape of a tile; it masks the last vector unless ``left`` is "0"."""
     masked = int(left != "0")
     shape = f"{lanes}, {rows}, {1 if masked else 2}, {vectors}, {masked}"  # of fewer rows, two at a time where it pays
-    given = f"{shape}, high, at, row_a, step_a, source, step, to, row_c, deep, alpha, share"
-    return f"if {test}:\n{' ' * 20}stripe({given}, {left})"
+    arguments = f"{shape}, high, at, row_a, step_a, source, step, to, row_c, deep, alpha, share"
+    return f"if {test}:\n{' ' * 20}stripe({arguments}, {left})"
 
 
 def declarations(real: str, lanes: int) -> list[str]:
@@ -202,7 +204,7 @@ class Block(ABC):
         """Add the product of a step to each cell."""
         self._factors()
         for x, y in self.cells:
-            self._fused(f"%new.{x}.{y}", f"%x.{x}", f"%y.{y}", f"%old.{x}.{y}")
+            self._multiply_add(f"%new.{x}.{y}", f"%x.{x}", f"%y.{y}", f"%old.{x}.{y}")
 
     def _offsets(self) -> None:
         """Load where a step begins from the tables ``ta`` and ``tb``, instead of adding to ``at_a`` and ``at_b``."""
@@ -221,23 +223,23 @@ class Block(ABC):
         self._add(f"{to}.0 = insertelement {kinds} poison, {kind} {value}, i64 0")
         self._add(f"{to} = shufflevector {kinds} {to}.0, {kinds} poison, <{self.lanes} x i32> zeroinitializer")
 
-    def _fused(self, to: str, x: str, y: str, z: str) -> None:
-        given = ", ".join(f"{self.vector} {value}" for value in (x, y, z))
-        self._add(f"{to} = call {self.vector} @llvm.fmuladd.{self.kind}({given})")
+    def _multiply_add(self, to: str, x: str, y: str, z: str) -> None:
+        arguments = ", ".join(f"{self.vector} {value}" for value in (x, y, z))
+        self._add(f"{to} = call {self.vector} @llvm.fmuladd.{self.kind}({arguments})")
 
     def _load(self, to: str, at: str, mask: str = "") -> None:
         """Load a vector; where a mask is false, 0."""
         if mask:
-            given = f"ptr {at}, i32 {self.size}, <{self.lanes} x i1> {mask}, {self.vector} zeroinitializer"
-            self._add(f"{to} = call {self.vector} @llvm.masked.load.{self.kind}.p0({given})")
+            arguments = f"ptr {at}, i32 {self.size}, <{self.lanes} x i1> {mask}, {self.vector} zeroinitializer"
+            self._add(f"{to} = call {self.vector} @llvm.masked.load.{self.kind}.p0({arguments})")
         else:
             self._add(f"{to} = load {self.vector}, ptr {at}, align {self.size}")
 
     def _store(self, value: str, at: str, mask: str = "") -> None:
         """Store a vector, where a mask is true."""
         if mask:
-            given = f"{self.vector} {value}, ptr {at}, i32 {self.size}, <{self.lanes} x i1> {mask}"
-            self._add(f"call void @llvm.masked.store.{self.kind}.p0({given})")
+            arguments = f"{self.vector} {value}, ptr {at}, i32 {self.size}, <{self.lanes} x i1> {mask}"
+            self._add(f"call void @llvm.masked.store.{self.kind}.p0({arguments})")
         else:
             self._add(f"store {self.vector} {value}, ptr {at}, align {self.size}")
 
@@ -299,7 +301,7 @@ class Tile(Block):
                 self._add(f"{value} = fmul {self.vector} %factor, %sum.{r}.{v}")
                 if block == "add":
                     self._load_part(f"%c.{r}.{v}.old", f"%c.{r}", v)
-                    self._fused(f"%c.{r}.{v}.new", "%share", f"%c.{r}.{v}.old", value)
+                    self._multiply_add(f"%c.{r}.{v}.new", "%share", f"%c.{r}.{v}.old", value)
                     value = f"%c.{r}.{v}.new"
                 self._store_part(value, f"%c.{r}", v)
             self._add("ret void")
@@ -404,7 +406,7 @@ class DotTile(Block):
         for v in self.vectors:
             for x, y in self.cells:
                 before, after = (f"%part.{v}.{x}.{y}" if v else f"%old.{x}.{y}"), f"%part.{v + 1}.{x}.{y}"
-                self._fused(after if v < last else f"%new.{x}.{y}", f"%x.{x}.{v}", f"%y.{y}.{v}", before)
+                self._multiply_add(after if v < last else f"%new.{x}.{y}", f"%x.{x}.{v}", f"%y.{y}.{v}", before)
 
     def _factors(self) -> None:
         self._offsets()
@@ -419,12 +421,12 @@ class DotTile(Block):
     def _ends(self) -> None:
         self._add(f"%reads = fcmp une {self.real} %beta, 0.0")
         for p, q in self.cells:
-            cell, given = f"{p}.{q}", f"{self.real} -0.0, {self.vector} %sum.{p}.{q}"
+            cell, arguments = f"{p}.{q}", f"{self.real} -0.0, {self.vector} %sum.{p}.{q}"
             self._add(f"%row.{cell} = mul i64 %row_c, {p}")
             self._add(f"%column.{cell} = mul i64 %column_c, {q}")
             self._add(f"%index.{cell} = add i64 %row.{cell}, %column.{cell}")
             self._place(f"%c.{cell}", "%c", f"%index.{cell}")
-            self._add(f"%total.{cell} = call reassoc {self.real} @llvm.vector.reduce.fadd.{self.kind}({given})")
+            self._add(f"%total.{cell} = call reassoc {self.real} @llvm.vector.reduce.fadd.{self.kind}({arguments})")
             self._add(f"%product.{cell} = fmul {self.real} %alpha, %total.{cell}")
             self._add(f"%before.{cell} = load {self.real}, ptr %c.{cell}")
             self._add(f"%scaled.{cell} = fmul {self.real} %beta, %before.{cell}")

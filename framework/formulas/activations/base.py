@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from framework.backends.programs import Formula, Program, call_formula, program_of, programs_of, tried_width
+from framework.backends.programs import Formula, Program, call_formula, program_of, programs_of, trial_width
 from framework.backends.text import CLASSES
 from framework.base.arrays import Array, numeric
 from framework.base.errors import DerivativeError, SettingsError
@@ -151,7 +151,7 @@ class Activation(Formula):
     def shown(self) -> dict[str, Any]:
         """Return the formula and its derivative by label, for ``show``."""
         written = (lambda _, h: self.derivative(h)) if self.writes_derivative else None
-        return self.program(np.empty((1, tried_width(self, CLASSES)))).shown("f", written)
+        return self.program(np.empty((1, trial_width(self, CLASSES)))).formulas_by_label("f", written)
 
     def plot(self, *, span: tuple[float, float] = (-5.0, 5.0), axis: Axes | None = None) -> Axes:
         """Draw f and f' over h; see ``plots.activation``."""

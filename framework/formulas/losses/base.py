@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from framework.backends.programs import Formula, Program, call_formula, is_checked, program_of, programs_of, tried_width
+from framework.backends.programs import Formula, Program, call_formula, is_checked, program_of, programs_of, trial_width
 from framework.backends.step import Half, Pass, Pattern
 from framework.backends.text import CLASSES
 from framework.base.arrays import LARGEST, Array, blocks, first_place, floats, real_array, require_finite
@@ -116,7 +116,7 @@ class Loss(Formula):
     def shown(self) -> dict[str, Any]:
         """Return the value and its slope by label, for ``show``."""
         written = type(self).slope is not Loss.slope
-        return self.program(np.empty((1, tried_width(self, CLASSES)))).shown(
+        return self.program(np.empty((1, trial_width(self, CLASSES)))).formulas_by_label(
             "value", (lambda _, *pair: self.slope(*pair)) if written else None
         )
 
@@ -203,7 +203,7 @@ class Loss(Formula):
         if not isinstance(activation, Activation):
             return None
         programs, dtype = programs_of(self), "float32" if getattr(like, "dtype", None) == np.float32 else "float64"
-        shape = (ROWS, *(np.shape(like)[1:] if np.ndim(like) else (tried_width(self),)))
+        shape = (ROWS, *(np.shape(like)[1:] if np.ndim(like) else (trial_width(self),)))
         key = "of h", activation, dtype, shape
 
         def formula(h: Any, target: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from framework.backends.programs import Program, program_of, tried_width
+from framework.backends.programs import Program, program_of, trial_width
 from framework.base.arrays import Array
 from framework.base.errors import DataError, SettingsError, ShapeError
 from framework.formulas.activations.base import Activation
@@ -36,7 +36,7 @@ class RowLoss(Loss):
 
     def program(self, like: Any = None) -> Program:
         """Return the traced ``value``, for the dtype and the classes of ``like``."""
-        given = np.empty((1, tried_width(self))) if like is None else like
+        given = np.empty((1, trial_width(self))) if like is None else like
         return program_of(self, "value", ("prediction", "target"), given, rows=True)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:

@@ -69,7 +69,7 @@ class Engine:
         watched: Whether a callback has ``on_batch_end``; a chunk is then one batch.
         within: The hooks within a step that some callback has; NumPy then makes the update.
         quiet: Whether it falls back without a warning if it cannot make the first step.
-        lifted: Puts back the caller's mode for subnormal numbers for a while.
+        pause_flushing: Puts back the caller's mode for subnormal numbers for a while.
     """
 
     name: ClassVar[str] = "numpy"
@@ -110,14 +110,14 @@ class Engine:
         watched: bool = False,
         within: Sequence[str] = (),
         quiet: bool = False,
-        lifted: Callable[[], AbstractContextManager[None]] = nullcontext,
+        pause_flushing: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Prepare for a run."""
-        self.run, self.figures, self.call, self.quiet, self.lifted = run, figures, call, quiet, lifted
+        self.run, self.figures, self.call, self.quiet, self.pause_flushing = run, figures, call, quiet, pause_flushing
         self.part_rows, self.regularizers, self.watched, self.within = part_rows, regularizers, watched, within
         self.strategy = strategy
         self._rates: tuple[float, Array] = (0.0, np.zeros(0))  # a constant one, as often as was asked for
-        self._step, self._slot = NumPyStep(run.model, run.loss_function, figures, lifted), Slot.of(run.model)
+        self._step, self._slot = NumPyStep(run.model, run.loss_function, figures, pause_flushing), Slot.of(run.model)
 
     def advance(self, piece: Piece) -> None:
         """Make the next step of a piece of the epoch's rows; skip a batch whose weights are all 0."""
@@ -142,7 +142,7 @@ class Engine:
         """Fill the model's gradients with those of the mean loss over the batch, and return the sums of its figures."""
         run, model, y = self.run, self.run.model, batch[1]
         count = run.loss_function.count(y.shape if type(y) is np.ndarray else (rows_in(y),), batch[2])
-        sums = self._summed(batch, count)
+        sums = self._fill_gradients(batch, count)
         total = sums["loss"][0]
         sums["loss"] = total, count
         run.batch_loss = total / count
@@ -150,7 +150,7 @@ class Engine:
             regularizer.backward(model)
         return sums
 
-    def _summed(self, batch: Batch, count: float) -> Sums:
+    def _fill_gradients(self, batch: Batch, count: float) -> Sums:
         """Fill the model's gradients with those of all rows, and return the sums of the loss and the metrics."""
         if self.strategy is None:
             return self._of_rows(count, batch, self.run.key, self._slot)
@@ -168,10 +168,10 @@ class Engine:
             return self.fill(batch, count, key, slot)
         sums: Sums = {}
         for index, start in enumerate(range(0, rows_in(batch[1]), self.part_rows)):
-            part = rows_of_batch(batch, slice(start, start + self.part_rows))
+            block = rows_of_batch(batch, slice(start, start + self.part_rows))
             before = slot.gradient.copy() if index else None
             try:
-                add_sums(sums, self.fill(part, count, (*key, index) if index else key, slot))
+                add_sums(sums, self.fill(block, count, (*key, index) if index else key, slot))
             except DivergedError as error:
                 error.row += start
                 raise
@@ -235,7 +235,7 @@ def is_quiet(name: str) -> bool:
     return name == AUTO
 
 
-def supported(name: str, *, shards: bool) -> type[Engine]:
+def engine_for(name: str, *, shards: bool) -> type[Engine]:
     """Return the engine of a name, or NumPy's with a warning where it does not compute the ``shards`` of workers."""
     engine = engine_of(name)
     if engine.computes_shards or not shards:

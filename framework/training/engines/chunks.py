@@ -18,7 +18,7 @@ from framework.data.pieces import Piece
 from framework.formulas.losses.several import Figure
 from framework.graph.walk import Draw
 from framework.training.engines.base import Engine
-from framework.training.engines.plan import Compiled, Plan, Planned, planned
+from framework.training.engines.plan import Compiled, Plan, Planned, plan_training
 from framework.training.engines.records import CannotLower
 from framework.training.optimizers import Optimizer
 from framework.training.runs.figures import add_sums
@@ -119,9 +119,15 @@ class ChunkEngine(Engine):
         return self.planned
 
     def make_plan(self, batch: Batch) -> Planned:
-        """Return the plan of the run; see ``planned``."""
-        return planned(
-            self.run, self.regularizers, self.figures, batch, self.compile, lifted=self.lifted, derives=self.derives
+        """Return the plan of the run; see ``plan_training``."""
+        return plan_training(
+            self.run,
+            self.regularizers,
+            self.figures,
+            batch,
+            self.compile,
+            pause_flushing=self.pause_flushing,
+            derives=self.derives,
         )
 
     @staticmethod
@@ -167,7 +173,7 @@ class ChunkEngine(Engine):
                 sums[key] = before[0] + float(total[0]), before[1] + float(weights[0]) * values
                 continue
             pairs = zip(before, (total[: len(weights)], weights * values), strict=True)
-            sums[key] = tuple(float(np.cumsum(np.concatenate(([first], part)))[-1]) for first, part in pairs)
+            sums[key] = tuple(float(np.cumsum(np.concatenate(([first], terms)))[-1]) for first, terms in pairs)
         return sums
 
     @abstractmethod

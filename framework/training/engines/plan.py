@@ -22,8 +22,8 @@ from framework.graph.step import ModelGraph, StepGraph
 from framework.graph.symbol import Symbol, value_of
 from framework.graph.trace import share
 from framework.models.regularizers import Regularizer
-from framework.training.engines.records import CannotLower, Lowered, rehearsed_update, run_compiler
-from framework.training.engines.step import overrides_loop, traced_metrics
+from framework.training.engines.records import CannotLower, Lowered, rehearse_update, run_compiler
+from framework.training.engines.step import metrics_in_step, overrides_loop
 from framework.training.optimizers import BoundOptimizer
 from framework.training.runs.figures import Figures
 from framework.training.runs.run import Run
@@ -53,8 +53,8 @@ class Update:
         outside = _numbers([*record.outputs.values()], {rate, step}, {*inputs.values()})
         constants: list[float] = []
 
-        def number(new: Graph, place: int) -> Node:
-            return new.input(f"number_{place}", ())
+        def number(new: Graph, index: int) -> Node:
+            return new.input(f"number_{index}", ())
 
         def apart(new: Graph, value: Any) -> Any:
             if isinstance(value, Node | bool) or value in LITERALS or not math.isfinite(value):
@@ -76,9 +76,9 @@ class Update:
         self.inputs = dict(zip(inputs, new, strict=False))
         self.outputs = dict(zip(record.outputs, new[len(inputs) :], strict=True))
         graph = new[0].graph
-        self.numbers = [number(graph, place) for place in range(len(outside) + len(constants))]
+        self.numbers = [number(graph, index) for index in range(len(outside) + len(constants))]
         self.key = tuple(self.outputs), signature(self.outputs.values())
-        named = {f"number_{place}": node for place, node in enumerate(outside)}
+        named = {f"number_{index}": node for index, node in enumerate(outside)}
         self._compute = emit(named, {"rate": rate, "step": step}, memory=False) if named else None
         self._outside, self._constants = len(outside), constants
         self.steady = step not in ancestors(outside)
@@ -103,13 +103,13 @@ class Update:
         return table
 
 
-def _numbers(outputs: list[Any], given: set[Node], arrays: set[Node]) -> list[Node]:
+def _numbers(outputs: list[Any], sources: set[Node], arrays: set[Node]) -> list[Node]:
     """Return the nodes that depend on ``given`` alone and that others read."""
     nodes = ancestors(outputs)
     alone: set[Node] = set()
     for node in sorted(nodes, key=lambda node: node.place):
         args = nodes_in(node.args)
-        if node in given or (args and node not in arrays and all(arg in alone for arg in args) and not node.shape):
+        if node in sources or (args and node not in arrays and all(arg in alone for arg in args) and not node.shape):
             alone.add(node)
     read = [arg for node in nodes - alone for arg in nodes_in(node.args) if arg in alone]
     return sorted({*read, *(node for node in nodes_in(outputs) if node in alone)}, key=lambda node: node.place)
@@ -140,7 +140,7 @@ def groups_of(optimizer: BoundOptimizer) -> list[Group]:
     groups = []
     for label in dict.fromkeys(factors[name] for name in trained):
         decayed: Any = {} if label[1] == 1.0 else {"weight_decay": label[1] * optimizer.weight_decay}
-        record = rehearsed_update(recipe.replace(**decayed) if decayed else recipe, optimizer.model.dtype)
+        record = rehearse_update(recipe.replace(**decayed) if decayed else recipe, optimizer.model.dtype)
         update = share(("update", record), partial(Update, record))
         groups.append(Group(label, update, tuple(name for name in trained if factors[name] == label)))
     return groups
@@ -248,14 +248,14 @@ class Planned(NamedTuple):
             yield group.update.numbers_at(rates * group.factors[0], steps)
 
 
-def planned(
+def plan_training(
     run: Run,
     regularizers: Sequence[Regularizer],
     figures: Figures,
     batch: Batch,
     make: Callable[[Plan], Compiled],
     *,
-    lifted: Callable[[], AbstractContextManager[None]],
+    pause_flushing: Callable[[], AbstractContextManager[None]],
     derives: bool = False,
     shards: bool = False,
     within: str = "",
@@ -268,7 +268,7 @@ def planned(
         figures: The loss and the metrics.
         batch: Some rows, for their form.
         make: Compiles a plan.
-        lifted: Puts back the caller's mode for subnormal numbers for a while.
+        pause_flushing: Puts back the caller's mode for subnormal numbers for a while.
         derives: Whether gradients that a class writes by hand are derived too.
         shards: Whether the rows are a part of a batch whose layers mix rows.
         within: Why NumPy makes the updates, even if they can be recorded; empty if it need not.
@@ -277,7 +277,7 @@ def planned(
         CannotLower: The step has no graph, or ``make`` cannot compile it; names the part.
     """
     model, loss, optimizer = run.model, run.loss_function, run.optimizer
-    metrics = traced_metrics(figures, model)
+    metrics = metrics_in_step(figures, model)
     formulas = [(metric.path, metric.formula) for metric in metrics]
     if loop := overrides_loop(loss):
         raise CannotLower(f"{loop} replaces that of its base class")
@@ -288,10 +288,10 @@ def planned(
     except CannotLower as error:
         reason = str(error)
 
-    def compiled() -> Compiled:
-        with lifted():
+    def compile_plan() -> Compiled:
+        with pause_flushing():
             require_called(plain.written)
-            require_derivatives(*(part for _, part in model.placed()), loss, *regularizers, traced=True)
+            require_derivatives(*(layer for _, layer in model.placed()), loss, *regularizers, traced=True)
         graph = StepGraph(model, loss, batch, metrics=formulas, shards=shards, derives=derives, plain=plain)
         keeps = len(metrics) < len(figures.of_metrics) or None in graph.loss.metrics
         clipped = clips[0] is not None, clips[1] is not None
@@ -304,7 +304,7 @@ def planned(
         form = form_of(batch[1]), batch[2] is None, model.parameters.frozen, len(figures.of_metrics), derives
         updates = tuple((group.update.key, group.names) for group in groups)
         key = make, plain.key, losses, tuple(formulas), form, reason, updates, clips[0] is None, clips[1] is None
-        made = share(key, compiled, model._built().programs if plain.calls else None)
+        made = share(key, compile_plan, model._built().programs if plain.calls else None)
     except (CannotLower, Warning):  # a program may make errors of warnings
         raise
     except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
@@ -313,9 +313,9 @@ def planned(
         said = f"{error}" if isinstance(error, DerivativeError) else f"{type(error).__name__}: {error}"
         raise CannotLower(f"{where}: {said.splitlines()[0]}") from None
     totals = made.plan.graph.loss.metrics
-    traced = [each for each, total in zip(metrics, totals, strict=True) if total is not None]
+    traced = [metric for metric, total in zip(metrics, totals, strict=True) if total is not None]
     row = map_leaves(lambda leaf: (1, *leaf.shape[1:]), batch[1])
-    summed = [(each.key, each.formula, each.path) for each in (*figures.of_outputs, *traced)]
+    summed = [(figure.key, figure.formula, figure.path) for figure in (*figures.of_outputs, *traced)]
     per_row = {name: formula.count(at(row, path), None) for name, formula, path in [("loss", loss, ()), *summed]}
     rest = tuple(figure for figure in figures.of_metrics if figure not in traced)
     return Planned(made, per_row, rest, groups, clips)

@@ -145,7 +145,7 @@ def python_text(node: Node) -> str:
     return name if owner is None or type(owner).__name__ == name else f"{type(owner).__name__}.{name}"
 
 
-def rehearsed_update(optimizer: Optimizer, dtype: str) -> Lowered:
+def rehearse_update(optimizer: Optimizer, dtype: str) -> Lowered:
     """Return the record of what ``update`` does to values and memory, compared with ``update`` at a few points.
 
     Raises:
@@ -178,12 +178,12 @@ def _rehearse(optimizer: Optimizer, dtype: str, update: Lowered) -> Lowered:
         values, gradients, *memory = (array.copy() for array in numbers)
         with np.errstate(all="ignore"):
             arguments = (*numbers[:2], 0.03, float(step), *numbers[2:])
-            found = [emit({"a": a}, update.inputs, memory=False)(*arguments) for a in update.outputs.values()]
+            updated = [emit({"a": a}, update.inputs, memory=False)(*arguments) for a in update.outputs.values()]
             try:
                 optimizer.update(values, gradients, 0.03, step, *memory)
             except Exception as error:  # noqa: BLE001 (whatever a user's formula raises for arrays of another length)
                 raise CannotLower(f"{name} raises on 8 numbers {type(error).__name__}: {error}") from None
-        if not np.allclose(found, [values, *memory], rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype], equal_nan=True):
+        if not np.allclose(updated, [values, *memory], rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype], equal_nan=True):
             raise CannotLower(f"{name} gives other numbers than its record, by what is not among its arguments")
     return update
 

@@ -32,7 +32,7 @@ def overrides_loop(loss: Loss) -> str | None:
     return next((f"{type(loss).__name__}.{name}" for name in names), None)
 
 
-def traced_metrics(figures: Figures, model: Model) -> list[Figure]:
+def metrics_in_step(figures: Figures, model: Model) -> list[Figure]:
     """Return the metrics that are losses, whose sums a step computes.
 
     NumPy computes one whose numbers a Preprocess turns back.
@@ -55,10 +55,10 @@ class NumPyStep:
         model: Model,
         loss: Loss,
         figures: Figures,
-        lifted: Callable[[], AbstractContextManager[None]] = nullcontext,
+        pause_flushing: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Prepare for the batches of a run; ``lifted`` puts back the mode for subnormal numbers of ``Engine``."""
-        self.model, self.loss, self.figures, self.lifted = model, loss, figures, lifted
+        """Prepare for the batches of a run; ``pause_flushing`` is that of ``Engine``."""
+        self.model, self.loss, self.figures, self.pause_flushing = model, loss, figures, pause_flushing
         self._by_hand = overrides_loop(loss) is not None
         self._forms: dict[Any, _Form] = {}
 
@@ -108,7 +108,7 @@ class _Form:
     def __init__(self, step: NumPyStep, batch: Batch, *, shards: bool) -> None:
         model, loss, figures = step.model, step.loss, step.figures
         self._by_hand = step.by_hand
-        metrics = traced_metrics(figures, model)
+        metrics = metrics_in_step(figures, model)
         formulas = [(figure.path, figure.formula) for figure in metrics]
         kept = shards or len(metrics) < len(figures.of_metrics)  # by shards, for the error of what is not finite
 
@@ -119,9 +119,9 @@ class _Form:
         key = plain.key, keys, *(path for path, _ in formulas), *form
 
         def make() -> tuple[StepGraph, StepProgram]:
-            with step.lifted():
+            with step.pause_flushing():
                 require_called(plain.written)
-                require_derivatives(*(part for _, part in model.placed()), loss, traced=True)
+                require_derivatives(*(layer for _, layer in model.placed()), loss, traced=True)
             traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards, plain=plain)
             return traced, StepProgram(traced, kept=kept or None in traced.loss.metrics)
 
@@ -144,7 +144,7 @@ class _Form:
             results = None
         if results is None or not self._is_sound(results):
             return self._by_hand(batch, count, key, slot)
-        return self._finished(results, batch, slot)
+        return self._finish(results, batch, slot)
 
     def shard(self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int) -> Computation:
         """Fill a slot from a shard of a batch of so many rows, which waits for sums over all rows."""
@@ -158,7 +158,7 @@ class _Form:
             return self._by_hand(batch, count, key, slot)
         if not self._is_sound(results):
             raise self._divergence(results, batch[1])
-        return self._finished(results, batch, slot)
+        return self._finish(results, batch, slot)
 
     def _arguments(
         self, batch: Batch, count: float, key: tuple[int, ...], slot: Slot, rows: int | None = None
@@ -200,11 +200,11 @@ class _Form:
             return unsound_buffer(self.model, next(name for name, buffer in new if not np.isfinite(buffer).all()))
         h, a = self.program.outputs(results)
         loss, outputs = self.graph.loss, self.graph.model.outputs
-        h = map_leaves(lambda name, part: part if loss.of_h.get(name) else None, outputs, h)
+        h = map_leaves(lambda name, leaf: leaf if loss.of_h.get(name) else None, outputs, h)
         totals = {path: float(total) for path, total in zip(loss.paths, results, strict=False)}
         return self.loss.divergence(a, h, self.model.output_activation, y, totals)
 
-    def _finished(self, results: tuple[Any, ...], batch: Batch, slot: Slot) -> Sums:
+    def _finish(self, results: tuple[Any, ...], batch: Batch, slot: Slot) -> Sums:
         """Write new buffers and the gradients of frozen parameters, and return the sums of the figures, loss first."""
         if slot.buffers:
             for name, buffer in (self.model.buffers | self._new_buffers(results)).items():

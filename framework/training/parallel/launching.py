@@ -17,7 +17,7 @@ import click
 from framework.backends.arithmetic import THREADS
 from framework.base.extras import installing
 from framework.training.parallel.mpi import RUN
-from framework.training.parallel.strategy import started
+from framework.training.parallel.strategy import count_processes
 
 OVERSUBSCRIBE = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
 """Lets Open MPI 5 and 4 start more workers than cores, as MPICH does."""
@@ -51,7 +51,7 @@ def launch(count: int | None, restarts: int, label: bool, script: str, arguments
         raise click.UsageError("expected -n COUNT before SCRIPT, e.g. framework launch -n 2 train.py")
     if Path(script).suffix in (".toml", ".json"):
         raise click.ClickException(f"SCRIPT must be Python; got {script}: framework train trains an experiment")
-    if started() > 1:
+    if count_processes() > 1:
         raise click.ClickException("this process is a worker itself; run framework launch outside of mpiexec and srun")
     command = _command(count, [script, *arguments], ["-prepend-rank"] if label else [])
     environment = dict.fromkeys(THREADS, "1") | OVERSUBSCRIBE | os.environ

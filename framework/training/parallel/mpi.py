@@ -29,7 +29,7 @@ from framework.base.arrays import Array
 from framework.base.errors import UsageError
 from framework.base.extras import installing, required
 from framework.base.settings.messages import warn
-from framework.training.parallel.strategy import started
+from framework.training.parallel.strategy import count_processes
 from framework.training.parallel.workers import Workers
 
 Value = TypeVar("Value")
@@ -235,11 +235,11 @@ class MPIWorkers(Workers):
         """Return which workers the others wait for, and where these are."""
         lines = [f"worker {self.rank} has waited for the others for {self._timeout:g} s, the time-out."]
         for rank in range(self.size):
-            place = _Place(number, "") if rank == self.rank else self._places.get(rank)
-            if place is None:
+            worker = _Place(number, "") if rank == self.rank else self._places.get(rank)
+            if worker is None:
                 lines.append(f"worker {rank} gives no answer: it is not training, or stopped, or cannot be reached")
-            elif place.calls < number:
-                lines.append(f"worker {rank} is here:\n{place.stack.rstrip()}")
+            elif worker.calls < number:
+                lines.append(f"worker {rank} is here:\n{worker.stack.rstrip()}")
         lines.append(
             "Every worker must call fit. If one is only slow, give the strategy more seconds: DataParallel(timeout=...)"
         )
@@ -351,7 +351,7 @@ def workers(timeout: float = 600.0) -> Workers:
     Raises:
         UsageError: Several processes were started, and mpi4py is not installed or finds fewer of them.
     """
-    count = started()
+    count = count_processes()
     if count == 1:
         return Workers()
     if count not in _created:
@@ -382,7 +382,7 @@ def warn_if_alone() -> None:
         return
     _known_alone.set()
     if sys.modules["mpi4py.MPI"].COMM_WORLD.rank == 0:
-        count = started()
+        count = count_processes()
         warn(
             f"fit: the trainer has no strategy, so each of the {count} workers of framework launch trains a model by "
             f"itself; to train one together: Trainer(strategy=DataParallel()); if each is to train its own, start them "

@@ -176,7 +176,7 @@ class SharedGradient:
         tree: Tree | None,
     ) -> Shard:
         """Return the program of a shard, which computes straight into the tree if no layer mixes rows."""
-        part, model, rows = parts[shard], work.model, None
+        own_rows, model, rows = parts[shard], work.model, None
         if self.mixes:
             slot, rows = self._slot(model, shard), rows_in(work.batch[1])
         elif tree is None:
@@ -184,8 +184,8 @@ class SharedGradient:
         else:
             vector = tree.leaf(shard).vector
             slot = self._slot(model, id(vector), vector)
-        batch, key = rows_of_batch(work.batch, part), (*work.key, shard)
-        sums = yield from _from_row(part.start, work.fill, batch, key, slot, rows)
+        batch, key = rows_of_batch(work.batch, own_rows), (*work.key, shard)
+        sums = yield from _from_row(own_rows.start, work.fill, batch, key, slot, rows)
         yield Addend(slot.gradient, sums, [*slot.buffers.values()] if self.mixes else ())
 
     def _slot(self, model: Model, number: int, gradient: Array | None = None) -> Slot:

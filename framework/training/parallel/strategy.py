@@ -48,7 +48,7 @@ SIZES = {
 which of them it is."""
 
 
-def started() -> int:
+def count_processes() -> int:
     """Return how many processes mpiexec or srun started together with this one; 1 without them."""
     return max((int(text) for name in SIZES if (text := os.environ.get(name, "")).isdigit()), default=1)
 
@@ -63,5 +63,5 @@ def rank() -> int:
         ...     print("once, whatever the number of workers")
         once, whatever the number of workers
     """
-    names = [SIZES[size] for size in SIZES if os.environ.get(size) == str(started())]
+    names = [SIZES[size] for size in SIZES if os.environ.get(size) == str(count_processes())]
     return int(os.environ.get(names[0], "0")) if names else 0

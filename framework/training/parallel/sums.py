@@ -76,7 +76,7 @@ class Tree:
         self._merges = plans[workers.rank].merges
         memory = None
         if layout.used >= SMALL:
-            memory = workers.share((1 + sum(plan.depth for plan in plans)) * _padded(layout.width))
+            memory = workers.share((1 + sum(plan.depth for plan in plans)) * _round_up(layout.width))
         self._nodes: _Shared | _Sent
         if memory is not None or workers.size == 1:
             self._nodes = _Shared(workers, plans, shards, layout, memory)
@@ -141,7 +141,7 @@ class _Layout(NamedTuple):
     @property
     def start(self) -> int:
         """Where the tail begins."""
-        return _padded(self.used)
+        return _round_up(self.used)
 
     @property
     def width(self) -> int:
@@ -151,7 +151,7 @@ class _Layout(NamedTuple):
     @property
     def stride(self) -> int:
         """How far one vector is from the next, in values."""
-        return _padded(self.width) // self.dtype.itemsize
+        return _round_up(self.width) // self.dtype.itemsize
 
     def leaf(self, row: Array) -> Leaf:
         """Return the buffers in some bytes."""
@@ -172,7 +172,9 @@ class _Shared:
         self._workers = workers
         rank, size = workers.rank, workers.size
         depths = [plan.depth for plan in plans]
-        rows = _aligned(sum(depths), layout.width) if memory is None else memory.reshape(-1, _padded(layout.width))
+        rows = (
+            _allocate_rows(sum(depths), layout.width) if memory is None else memory.reshape(-1, _round_up(layout.width))
+        )
         leaves, ends = [layout.leaf(row) for row in rows], np.cumsum(depths).tolist()
         self.slots, self.stride = leaves[ends[rank] - depths[rank] : ends[rank]], layout.stride
         starts = zip(ends, depths, plans, strict=True)
@@ -204,14 +206,14 @@ class _Sent:
         """Allocate what the exchange needs."""
         self._workers = workers
         rank, size, width = workers.rank, workers.size, layout.width
-        rows = _aligned(max(plans[rank].depth, 1), width)
+        rows = _allocate_rows(max(plans[rank].depth, 1), width)
         self.slots, self.stride = [layout.leaf(row) for row in rows], layout.stride
         bounds = [layout.start * j // size // ALIGNMENT * ALIGNMENT for j in range(size)] + [width]
         starts, widths = np.array(bounds[:-1]), np.diff(bounds)
         counts = np.array([len(plan.nodes) for plan in plans])
         own, start, wide = int(counts[rank]), bounds[rank], int(widths[rank])
         self._bounds, self._nodes = bounds, rows[:own]
-        self._packed = _aligned(1, own * width)[0] if own > 1 else rows[0]
+        self._packed = _allocate_rows(1, own * width)[0] if own > 1 else rows[0]
         self._places = (own * widths, own * starts)
         self._received = np.zeros((int(counts.sum()), wide), np.uint8)
         self._origins = (counts * wide, (np.cumsum(counts) - counts) * wide)
@@ -221,7 +223,7 @@ class _Sent:
         self._vectors = [row[:numbers].view(layout.dtype) for row in self._received]
         self._tails = [row[tail:].view(np.float64) for row in self._received]
         self._pairs = _plan([node for plan in plans for node in plan.nodes], shards).pairs
-        self._result = _aligned(1, width)[0]
+        self._result = _allocate_rows(1, width)[0]
         self._sum = layout.leaf(self._result)
 
     def total(self, vector: Array) -> Array:
@@ -293,13 +295,13 @@ def _halves(left: tuple[int, int], right: tuple[int, int], shards: int) -> bool:
     return left[0] % (2 * size) == 0 and right[1] == min(left[1] + size, shards)
 
 
-def _padded(width: int) -> int:
+def _round_up(width: int) -> int:
     return -(-width // ALIGNMENT) * ALIGNMENT
 
 
-def _aligned(rows: int, width: int) -> Array:
+def _allocate_rows(rows: int, width: int) -> Array:
     """Return zeroed rows of at least ``width`` bytes, each at a multiple of ALIGNMENT."""
-    full = _padded(width)
+    full = _round_up(width)
     memory = np.zeros(rows * full + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + rows * full].reshape(rows, full)[:, :width]

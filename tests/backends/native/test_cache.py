@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from framework.backends.native import cache, kernels, machine
-from framework.backends.native.cache import folder, read, write
+from framework.backends.native.cache import folder, read_cached, write
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no modes")
 CONTENTS = b"\x00object\n" * 100
@@ -36,7 +36,7 @@ class Maker:
 
 def kept(name, make):
     """Return the contents of a file, which are made if it has none to be trusted."""
-    contents = read(name)
+    contents = read_cached(name)
     if contents is None:
         contents = make()
         write(name, contents)
@@ -209,8 +209,8 @@ def compilations(monkeypatch):
 
 def run(number, dtype="float64", entry="run"):
     """Return a result of a kernel, which this process has not loaded."""
-    kernels.compiled.cache_clear()
-    return kernels.compiled(TEXT.format(number=number), entry, dtype)(np.array([1.0, 2.0], dtype), 1)
+    kernels.compile_kernel.cache_clear()
+    return kernels.compile_kernel(TEXT.format(number=number), entry, dtype)(np.array([1.0, 2.0], dtype), 1)
 
 
 def test_a_kernel_is_compiled_once_for_a_text_a_dtype_a_processor_and_a_compiler(monkeypatch, compilations):
@@ -239,6 +239,7 @@ def test_a_damaged_kernel_is_compiled_again(place, compilations):
 def test_another_process_reads_the_kernel(place):
     run(6)
     before = [(path, path.stat().st_mtime_ns) for path in place.iterdir()]
-    code = f"from framework.backends.native import compiled; compiled({TEXT.format(number=6)!r}, 'run', 'float64')"
+    call = f"compile_kernel({TEXT.format(number=6)!r}, 'run', 'float64')"
+    code = f"from framework.backends.native import compile_kernel; {call}"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert [(path, path.stat().st_mtime_ns) for path in place.iterdir()] == before

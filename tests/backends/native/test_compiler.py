@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from plain import runnable
 
-from framework.backends.native import addresses, compiled
+from framework.backends.native import addresses, compile_kernel
 from framework.backends.native.compiler import KernelError
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -62,7 +62,7 @@ def test_every_statement_does_what_it_does_in_python(dtype):
     plain = runnable(STATEMENTS, "run", dtype)
     expected, outcome = [(z.copy(), y.copy(), order.copy()) for z in (x, x)]
     result = plain(*expected, 20, np.dtype(dtype).type(0.3), 0.7)
-    found = compiled(STATEMENTS, "run", dtype)(*outcome, 20, 0.3, 0.7)
+    found = compile_kernel(STATEMENTS, "run", dtype)(*outcome, 20, 0.3, 0.7)
     rtol = 1e-13 if dtype == "float64" else 1e-6
     assert found == pytest.approx(result, rel=rtol)
     np.testing.assert_array_equal(outcome[2], expected[2])
@@ -88,7 +88,7 @@ def test_functions_are_those_of_numpy(dtype):
     values = np.concatenate([special, np.random.default_rng(0).normal(size=7)]).astype(dtype)
     x, y = (part.ravel() for part in np.meshgrid(values, values))
     found, expected = np.empty((2, len(FUNCTIONS), len(x)), dtype)
-    compiled(head + lines, "run", dtype)(x, y, found, len(x))
+    compile_kernel(head + lines, "run", dtype)(x, y, found, len(x))
     with np.errstate(all="ignore"):
         runnable(head + lines, "run", dtype)(x, y, expected.reshape(-1), len(x))
     for name, *pair in zip(FUNCTIONS, found, expected, strict=True):
@@ -107,7 +107,7 @@ def run(arrays: arrays, n: int):
         x[i] = number(bits(x[ids[i]]))
 """
     for call in (
-        lambda *given: compiled(text, "run", dtype)(addresses(given[0]), given[1]),
+        lambda *given: compile_kernel(text, "run", dtype)(addresses(given[0]), given[1]),
         runnable(text, "run", dtype),
     ):
         ids, x = np.array([2, 2, 0]), np.array([1.0, -2.0, 3.0, 0.0, 0.0, 0.0], dtype)
@@ -119,8 +119,8 @@ def test_divergence_is_seen():
     text = (
         "def run(x: reals, n: int) -> real:\n    t = real(0.0)\n    for i in range(n):\n        t += x[i]\n    return t"
     )
-    assert np.isnan(compiled(text, "run", "float32")(np.array([1.0, np.nan] * 40, np.float32), 80))
-    assert compiled(text, "run", "float32")(np.full(80, np.inf, np.float32), 80) == np.inf
+    assert np.isnan(compile_kernel(text, "run", "float32")(np.array([1.0, np.nan] * 40, np.float32), 80))
+    assert compile_kernel(text, "run", "float32")(np.full(80, np.inf, np.float32), 80) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_errors_name_the_function_and_the_line(line, message):
     rest = "def early(x):\n    if x > 0.0:\n        return x\n    return -x\n\ndef half(x: real, y):\n    return x\n"
     text = f"def run(x: reals, n: int):\n    {line}{'pass' if line.endswith(':') else ''}\n\n{rest}"
     with pytest.raises(KernelError, match=message):
-        compiled(text, "run", "float64")
+        compile_kernel(text, "run", "float64")
 
 
 def test_a_bound_function_reads_its_arrays_where_they_lie():
     text = "def run(x: reals, i: int) -> real:\n    return x[i]"
     x = np.arange(4.0)
-    function = compiled(text, "run", "float64")
-    at = function.at(*function.located(x))
+    function = compile_kernel(text, "run", "float64")
+    at = function.at(*function.addresses_of(x))
     x[2] = 7.0
     assert [at(1), at(2)] == [1.0, 7.0]
 
@@ -169,7 +169,7 @@ def test_a_formula_rounds_alike_in_vectors_and_in_the_rest_of_a_loop(dtype):
     arguments = ", ".join(text.format(unit) for unit in units for text in given)
     lines = [f"p0, p1, p2, p3 = formula({arguments})", *(f"z[4 * i + {unit}] = p{unit}" for unit in units)]
     head = f"def nest(n: int, {', '.join(f'{name}: reals' for name in 'xyabcdz')}):\n    for i in range(n):"
-    nest = compiled("\n".join([formula, head, *(f"        {line}" for line in lines)]), "nest", dtype)
+    nest = compile_kernel("\n".join([formula, head, *(f"        {line}" for line in lines)]), "nest", dtype)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 23 * 4)).astype(dtype)
     numbers = rng.normal(size=(4, 4)).astype(dtype)

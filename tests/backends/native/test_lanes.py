@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from framework.backends.native import compiled
+from framework.backends.native import compile_kernel
 from framework.backends.native.lanes import lanes_text
 from framework.backends.native.machine import processor
 from framework.backends.native.tiles import Registers
@@ -17,7 +17,7 @@ from framework.backends.native.tiles import Registers
 def test_each_lane_has_the_product_of_its_model(number, dtype):
     lanes, rng = 8, np.random.default_rng(0)
     text = lanes_text("lanes_product", lanes, Registers(processor().registers.width, number))
-    function = compiled(text, "lanes_product", dtype)
+    function = compile_kernel(text, "lanes_product", dtype)
     for m, n, k in ((1, 1, 1), (13, 11, 5), (2, 3, 40), (8, 4, 0)):
         a = rng.normal(size=(m, k, lanes)).astype(dtype)
         b, before = rng.normal(size=(n, k, lanes)).astype(dtype), rng.normal(size=(n, m, lanes)).astype(dtype)

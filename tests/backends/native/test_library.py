@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from framework.backends.native import compiled
+from framework.backends.native import compile_kernel
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
 LONG = np.longdouble
@@ -37,7 +37,7 @@ def values(formula, x):
         f"def run(of: reals, to: reals, n: int):\n    for i in range(n):\n        x = of[i]\n        to[i] = {formula}"
     )
     out = np.empty_like(x)
-    compiled(text, "run", x.dtype.name)(x, out, len(x))
+    compile_kernel(text, "run", x.dtype.name)(x, out, len(x))
     return out
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from framework.backends.native import compiled, compiler, machine, products
+from framework.backends.native import compile_kernel, compiler, machine, products
 from framework.backends.native.compiler import KernelError
 from framework.backends.native.kernels import load_shared
 from framework.base.errors import UsageError
@@ -67,13 +67,13 @@ def test_read_only_and_empty_arrays_are_taken():
     x = np.arange(3.0)
     x.flags.writeable = False
     text = "def run(x: reals, y: reals, n: int) -> real:\n    return x[n]"
-    assert compiled(text, "run", "float64")(x, np.empty(0), 2) == 2.0
+    assert compile_kernel(text, "run", "float64")(x, np.empty(0), 2) == 2.0
 
 
 def test_a_function_that_the_mathematical_library_lacks_is_refused(monkeypatch):
     monkeypatch.setitem(compiler._LIBRARY, "sin", "no_such_sine")
     with pytest.raises(KernelError, match="the mathematical library of this system has no function no_such_sine"):
-        compiled("def run(x: reals):\n    x[0] = sin(x[0]) + 0.125", "run", "float64")
+        compile_kernel("def run(x: reals):\n    x[0] = sin(x[0]) + 0.125", "run", "float64")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -88,6 +88,6 @@ def test_large_products_with_strides_are_those_of_numpy(dtype, transposed):
     expected[:, :n] = 0.5 * (a @ b) + 2.0 * c[:, :n]
     left, right = (np.ascontiguousarray(x.T if turn else x) for x, turn in zip((a, b), transposed, strict=True))
     strides = *((1, m) if transposed[0] else (k, 1)), *((1, k) if transposed[1] else (n, 1))
-    function = compiled(text, "go", dtype)
+    function = compile_kernel(text, "go", dtype)
     function(m, n, k, left.reshape(-1), *strides[:2], right.reshape(-1), *strides[2:], c.reshape(-1), n + 7)
     np.testing.assert_allclose(c, expected, rtol=0, atol=1e-10 if dtype == "float64" else 1e-3)

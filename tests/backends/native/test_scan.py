@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from framework.backends.native import compiled
+from framework.backends.native import compile_kernel
 from framework.data.fingerprints import summed_fingerprint
 
 RNG = np.random.default_rng(0)
@@ -20,7 +20,7 @@ ARRAYS = [
 @pytest.fixture
 def both(monkeypatch):
     """Return a function that makes a pass with native code and with NumPy."""
-    compiled("def run(x: reals):\n    x[0] = 1.0", "run", "float64")  # which loads llvmlite
+    compile_kernel("def run(x: reals):\n    x[0] = 1.0", "run", "float64")  # which loads llvmlite
 
     def results(array):
         native = summed_fingerprint(array)

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from framework.backends.native import compiled
+from framework.backends.native import compile_kernel
 from framework.backends.native.kernels import load_shared
 from framework.backends.native.machine import processor
 
@@ -77,7 +77,7 @@ def test_a_table_tile_is_the_product_at_the_places_of_its_tables(dtype, beta, ro
         left_factor = a.reshape(rows, 50)[:, ta].astype(float)
         right_factor = b[tb[:, None] + np.arange(columns)]
         expected = expected_in(c[:, :columns], left_factor @ right_factor, beta, dtype)
-        compiled(text, "run", dtype)(a, 50, ta, b, tb, c, columns + 1, k, ALPHA, beta, left)
+        compile_kernel(text, "run", dtype)(a, 50, ta, b, tb, c, columns + 1, k, ALPHA, beta, left)
         np.testing.assert_array_equal(c[:, :columns], expected)
         np.testing.assert_array_equal(c[:, columns:], 7.0)
 
@@ -106,7 +106,7 @@ def test_a_hop_tile_is_a_product_for_each_of_its_vectors(dtype, beta, rows):
         right_factor = b[:, tb[:, None] + np.arange(left)]
         expected = expected_in(c[..., :left], left_factor @ right_factor, beta, dtype)
         sizes = left + 1, k, ALPHA, beta, left, 200, rows * (left + 1)
-        compiled(text, "run", dtype)(a, 50, ta, b, tb, c, *sizes)
+        compile_kernel(text, "run", dtype)(a, 50, ta, b, tb, c, *sizes)
         np.testing.assert_array_equal(c[..., :left], expected)
         np.testing.assert_array_equal(c[..., left:], 7.0)
 
@@ -134,7 +134,7 @@ def test_a_dot_tile_adds_up_runs_of_both_factors(dtype, beta, length):
         expected = c.copy()
         product = np.einsum("pts,qts->qp", a[:, ta[:, None] + run].astype(float), b[:, tb[:, None] + run])
         expected[:, 0] = expected_in(c[:, 0], product, beta, dtype)
-        compiled(text, "run", dtype)(a, 90, ta, b, 70, tb, c, 1, 2 * rows, k, ALPHA, beta)
+        compile_kernel(text, "run", dtype)(a, 90, ta, b, 70, tb, c, 1, 2 * rows, k, ALPHA, beta)
         np.testing.assert_array_equal(c, expected)
 
 
@@ -146,7 +146,7 @@ def test_extremes_keep_nan_and_order_the_zeros(dtype, name):
     )
     x, y = (grid.ravel().astype(dtype) for grid in np.meshgrid(*[[0.0, -0.0, 1.0, -2.0, np.inf, -np.inf, np.nan]] * 2))
     found = np.empty_like(x)
-    compiled(text, "run", dtype)(x, y, found, len(x))
+    compile_kernel(text, "run", dtype)(x, y, found, len(x))
     expected = {"largest": np.maximum, "smallest": np.minimum}[name](x, y)
     np.testing.assert_array_equal(found, expected)
     zeros = (x == 0.0) & (y == 0.0)
@@ -156,4 +156,4 @@ def test_extremes_keep_nan_and_order_the_zeros(dtype, name):
 
 def test_the_clock_counts_on():
     text = "def run(x: reals, n: int) -> int:\n    begun = clock()\n    x[n] = 0.0\n    return clock() - begun"
-    assert compiled(text, "run", "float64")(np.ones(2), 1) > 0
+    assert compile_kernel(text, "run", "float64")(np.ones(2), 1) > 0

@@ -57,7 +57,7 @@ from framework.formulas import Focal, OutputLosses, OutputMetric, Poisson
 from framework.models import L1, AveragePool, Composite, Conv1D, Input, PositionalEncoding
 from framework.training.engines.jax.plan import update_source
 from framework.training.engines.plan import Update
-from framework.training.engines.records import rehearsed_update
+from framework.training.engines.records import rehearse_update
 
 pytestmark = pytest.mark.share(1 / 3)
 
@@ -162,7 +162,7 @@ def test_every_activation_and_every_loss_is_that_of_numpy():
 
 def test_every_optimizer_is_that_of_numpy():
     recipes = [cls(learning_rate=0.01) for cls in catalogue(Optimizer)]
-    updates = [Update(rehearsed_update(recipe, "float64")) for recipe in recipes]
+    updates = [Update(rehearse_update(recipe, "float64")) for recipe in recipes]
     given, expected = [], []
     for recipe, update in zip(recipes, updates, strict=True):
         values, gradient, *memory = np.abs(RNG.normal(size=(2 + len(recipe.memory), 6)))

@@ -176,10 +176,10 @@ def test_a_dataset_trains_like_its_arrays_and_its_windows_share_a_program(monkey
     functions = []
 
     def compiled(given):
-        functions.append(program.compiled(given))
+        functions.append(program.compile_program(given))
         return functions[-1]
 
-    monkeypatch.setattr(jax_engine, "compiled", compiled)
+    monkeypatch.setattr(jax_engine, "compile_program", compiled)
     settings = {"loss": BinaryCrossEntropy(), "batch_size": 999, "epochs": 2}
     require_close(both(lambda: Neuron(1, Sigmoid()), Squares(), **settings), 1e-11)
     assert max(train._cache_size() for train, _ in functions) <= 2  # for the first window, and for all others

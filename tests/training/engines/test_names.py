@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from framework import BinaryCrossEntropy, Neuron, SGDOptimizer, Sigmoid, Trainer
-from framework.training.engines import ENGINES, Engine, engine_of, supported
+from framework.training.engines import ENGINES, Engine, engine_for, engine_of
 from framework.training.engines.base import AUTO
 from framework.training.engines.native.engine import CompiledEngine
 
@@ -32,8 +32,8 @@ def test_numpy_computes_the_shards_of_workers_where_an_engine_does_not():
         patch.setitem(sys.modules, "refusing", typing.cast("typing.Any", type("module", (), {"Refusing": Refusing})))
         patch.setitem(ENGINES, "refusing", ("refusing", "Refusing"))
         with pytest.warns(UserWarning, match="^engine='refusing': falling back to NumPy: it does not compute"):
-            assert supported("refusing", shards=True) is Engine
-        assert supported("refusing", shards=False) is Refusing
+            assert engine_for("refusing", shards=True) is Engine
+        assert engine_for("refusing", shards=False) is Refusing
 
 
 def test_a_run_that_falls_back_at_its_first_step_is_recorded_and_resumed_as_one_of_numpy(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from framework.backends.native import compiled
+from framework.backends.native import compile_kernel
 from framework.training.engines.native.products import product_of, write_product
 from framework.training.engines.native.views import ROWS, Buffer
 from framework.training.engines.native.writer import NestWriter
@@ -69,7 +69,7 @@ def test_a_product_of_strided_views_is_that_of_numpy(subscripts, beta):
         heads = ", ".join([*(f"{name}: reals" for name in given), *(f"{name}: ints" for name in tables)])
         lines = "\n".join(line[4:] for line in writer.lines)
         apart = tuple((name, "\n\n".join(texts)) for name, texts in writer.functions.items())
-        run = compiled(f"def run(n: int, {heads}):\n{lines}", "run", "float64", apart)
+        run = compile_kernel(f"def run(n: int, {heads}):\n{lines}", "run", "float64", apart)
         run(1, *given.values(), *tables.values())
         np.testing.assert_allclose(seen(views[2], arrays[2]), expected, rtol=1e-12, atol=1e-12)
 
@@ -90,6 +90,8 @@ def test_tiles_of_sums_end_with_the_rows_of_a_batch():
     heads = ", ".join([*(f"{name}: reals" for name in given), *(f"{name}: ints" for name in tables)])
     lines = "\n".join(line[4:] for line in writer.lines)
     apart = tuple((name, "\n\n".join(texts)) for name, texts in writer.functions.items())
-    compiled(f"def run(n: int, {heads}):\n{lines}", "run", "float64", apart)(rows, *given.values(), *tables.values())
+    compile_kernel(f"def run(n: int, {heads}):\n{lines}", "run", "float64", apart)(
+        rows, *given.values(), *tables.values()
+    )
     np.testing.assert_allclose(c[:rows], np.einsum("tnk,jtk->nj", a, b), rtol=1e-12)
     assert (c[rows:] == 7.0).all()

@@ -35,7 +35,7 @@ def text_of(monkeypatch):
         return compiled(text, entry, dtype, apart)
 
     compiled = kernel.compiled
-    monkeypatch.setattr(kernel, "compiled", recorded)
+    monkeypatch.setattr(kernel, "compile_kernel", recorded)
 
     def text_of(model, loss=None, **settings):
         texts.clear()

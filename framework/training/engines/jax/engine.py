@@ -15,8 +15,8 @@ from framework.base.extras import required
 from framework.base.trees import leaves, rows_in
 from framework.data.pieces import Piece
 from framework.training.engines.chunks import Chunk, ChunkEngine
-from framework.training.engines.jax.plan import JaxPlan, padded
-from framework.training.engines.jax.program import State, Steps, compiled
+from framework.training.engines.jax.plan import JaxPlan, pad
+from framework.training.engines.jax.program import State, Steps, compile_program
 from framework.training.engines.plan import Plan
 
 KEPT_BYTES = 1 << 24
@@ -58,13 +58,13 @@ class JaxEngine(ChunkEngine):
 
     def gradient(self, batch: Batch) -> Sums:
         """Fill the gradients with JAX; NumPy raises the error of what is not finite."""
-        with self.lifted():
+        with self.pause_flushing():
             sums = self._gradient(batch)
         return super().gradient(batch) if sums is None else sums
 
     def longest(self, piece: Piece) -> float:
         """Return the steps of one size that are left, as many as a compiled function has arrays for."""
-        with self.lifted():
+        with self.pause_flushing():
             made = None if self.within else self.plan_for(piece.arrays)
         if made is None:
             return 0
@@ -88,30 +88,30 @@ class JaxEngine(ChunkEngine):
         rates = rates[: len(weights)]
         if not len(rates):
             return None
-        with self.lifted(), self._mode():
-            train, _ = compiled(jaxed.program(size, self.part_rows, made.clips))
+        with self.pause_flushing(), self._mode():
+            train, _ = compile_program(jaxed.program(size, self.part_rows, made.clips))
             state = jaxed.state(run.model, run.optimizer)
             steps = Steps(
                 self._on_device(piece.arrays),
-                self._ordered(piece),
+                self._order_on_device(piece),
                 np.int32(piece.place),
                 np.int32(len(rates)),
-                self._fixed(),
-                padded((weights * per_row).astype(run.model.dtype), capacity),
+                self._values_not_trained(),
+                pad((weights * per_row).astype(run.model.dtype), capacity),
                 tuple(
-                    padded(part.astype(run.model.dtype), capacity) for part in made.numbers(rates, run.optimizer.steps)
+                    pad(values.astype(run.model.dtype), capacity) for values in made.numbers(rates, run.optimizer.steps)
                 ),
-                self._drawn(jaxed.plan, len(rates), size, capacity),
+                self._draw_numbers(jaxed.plan, len(rates), size, capacity),
             )
             begun = time.perf_counter()
-            found = self._called(train, state, steps)
-            while found and 0 < found[0] < steps.steps:
-                steps = steps._replace(steps=found[0])
-                found = self._called(train, state, steps)
+            results = self._call(train, state, steps)
+            while results and 0 < results[0] < steps.steps:
+                steps = steps._replace(steps=results[0])
+                results = self._call(train, state, steps)
             seconds = time.perf_counter() - begun
-        if not found or not found[0]:
+        if not results or not results[0]:
             return None
-        made, state, (totals, outputs) = found
+        made, state, (totals, outputs) = results
         self._results = state, outputs
         count = int(made)
         return Chunk(
@@ -127,7 +127,7 @@ class JaxEngine(ChunkEngine):
 
     def outputs(self, number: int, piece: Piece, rows: int) -> tuple[Any, Any]:
         assert self.planned is not None
-        trees: tuple[Any, Any] = self.planned.compiled.plan.output_trees([part[number] for part in self._results[1]])
+        trees: tuple[Any, Any] = self.planned.compiled.plan.output_trees([leaf[number] for leaf in self._results[1]])
         return trees
 
     def _take(self, state: State) -> None:
@@ -150,8 +150,8 @@ class JaxEngine(ChunkEngine):
             rows = rows_in(arrays[1])
             if rows > self._room:
                 self._room = rows + rows // 8 if self._room else rows
-            found = (self.jax.device_put(padded(array, self._room)) for array in self._leaves(arrays))
-            self._data = (arrays, tuple(found))
+            moved = (self.jax.device_put(pad(array, self._room)) for array in self._leaves(arrays))
+            self._data = (arrays, tuple(moved))
         return self._data[1]
 
     def _leaves(self, batch: Batch) -> list[Array]:
@@ -159,12 +159,12 @@ class JaxEngine(ChunkEngine):
         x, y, weight = batch
         dtype = self.run.model.dtype
         kinds = {"f": dtype, "i": np.int32, "u": np.int32, "b": np.bool_}
-        found = [*leaves(x), *leaves(y), *([] if weight is None else [weight])]
-        return [array.astype(kinds[array.dtype.kind], copy=False) for array in found]
+        arrays = [*leaves(x), *leaves(y), *([] if weight is None else [weight])]
+        return [array.astype(kinds[array.dtype.kind], copy=False) for array in arrays]
 
-    def _ordered(self, piece: Piece) -> Any:
+    def _order_on_device(self, piece: Piece) -> Any:
         if self._order[0] is not piece.rows:
-            self._order = (piece.rows, self.jax.device_put(padded(piece.rows.astype(np.int32), self._room)))
+            self._order = (piece.rows, self.jax.device_put(pad(piece.rows.astype(np.int32), self._room)))
         return self._order[1]
 
     @contextmanager
@@ -174,7 +174,7 @@ class JaxEngine(ChunkEngine):
         with self.jax.enable_x64(wide), self.jax.default_matmul_precision("highest"):
             yield
 
-    def _called(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a compiled function gives, as NumPy arrays; None where JAX cannot compile or run it."""
         try:
             return self.jax.tree.map(np.asarray, self.jax.block_until_ready(function(*arguments)))
@@ -193,10 +193,10 @@ class JaxEngine(ChunkEngine):
         count = weight * made.per_row["loss"]
         with self._mode():
             program = jaxed.program(rows, self.part_rows, made.clips)
-            draws = tuple(array[0] for array in self._drawn(jaxed.plan, 1, rows, 1))
-            state, given = jaxed.state(run.model, run.optimizer), tuple(self._leaves(batch))
+            draws = tuple(array[0] for array in self._draw_numbers(jaxed.plan, 1, rows, 1))
+            state, data = jaxed.state(run.model, run.optimizer), tuple(self._leaves(batch))
             divisor = count.astype(run.model.dtype)
-            results = self._called(compiled(program)[1], state, given, divisor, self._fixed(), draws)
+            results = self._call(compile_program(program)[1], state, data, divisor, self._values_not_trained(), draws)
         if results is None:
             return None
         totals, sound, state, outputs = results
@@ -211,12 +211,12 @@ class JaxEngine(ChunkEngine):
             sums |= self.figures.metric_sums(run.model, h, a, y, weights, made.metrics)
         return sums
 
-    def _fixed(self) -> tuple[Array, ...]:
+    def _values_not_trained(self) -> tuple[Array, ...]:
         """Return the parameters that are not trained."""
         parameters = self.run.model.parameters
         return tuple(parameters.views[name] for name in parameters.frozen)
 
-    def _drawn(self, plan: Plan, steps: int, size: int, capacity: int) -> tuple[Array, ...]:
+    def _draw_numbers(self, plan: Plan, steps: int, size: int, capacity: int) -> tuple[Array, ...]:
         draws = [draw for draw, _ in plan.graph.model.draws]
         numbers = zip(draws, self.draw(draws, steps, size, capacity), strict=True)
         return tuple(array.astype(self.run.model.dtype) if draw.wide else array for draw, array in numbers)

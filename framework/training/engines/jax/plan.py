@@ -37,10 +37,10 @@ class JaxPlan:
         if plan.reason:
             raise CannotLower(plan.reason)
         self.plan, self.names = plan, plan.graph.trained
-        step, given = plan.step, plan.inputs
-        trained = {f"number {name}": given[f"number {name}"] for name in self.names}
-        data = {name: node for name, node in given.items() if name.startswith("data ")}
-        inputs = [*{**data, **trained, **given}.values()]  # then the frozen ones, the buffers and the draws
+        step, nodes = plan.step, plan.inputs
+        trained = {f"number {name}": nodes[f"number {name}"] for name in self.names}
+        data = {name: node for name, node in nodes.items() if name.startswith("data ")}
+        inputs = [*{**data, **trained, **nodes}.values()]  # then the frozen ones, the buffers and the draws
         outputs = [step.total, *step.totals, step.sound, *step.gradients, *step.buffers, *plan.kept]
         places = {name: index for index, name in enumerate(self.names)}
         updates = [(update_source(group.update), tuple(places[name] for name in group.names)) for group in plan.groups]
@@ -54,9 +54,9 @@ class JaxPlan:
         except DerivativeError as error:
             raise CannotLower(str(error)) from None
 
-    def program(self, rows: int, part: int, clips: tuple[float | None, float | None]) -> Program:
+    def program(self, rows: int, part_rows: int, clips: tuple[float | None, float | None]) -> Program:
         """Return the program for batches of so many rows, of which so many go through the model at once."""
-        return replace(self._program, rows=rows, part=part, clips=clips)
+        return replace(self._program, rows=rows, part_rows=part_rows, clips=clips)
 
     def state(self, model: Model, optimizer: BoundOptimizer) -> State:
         """Return the state as it is: views of the model and of the optimizer's memory."""
@@ -87,7 +87,7 @@ def _penalty_slopes(plan: Plan, trained: dict[str, Node]) -> Source:
     return Source("penalties", [value_of(sound), *(slopes.get(name, 0.0) for name in inputs)], inputs.values(), graph)
 
 
-def padded(array: Array, length: int) -> Array:
+def pad(array: Array, length: int) -> Array:
     """Return an array with zeros behind it, up to a length."""
     more = length - len(array)
     return np.concatenate((array, np.zeros((more, *array.shape[1:]), array.dtype))) if more > 0 else array

@@ -63,7 +63,7 @@ class Program:
         totals: How many figures have a total of their own.
         clips: ``clip_norm`` and ``clip_value``.
         rows: Rows in a batch.
-        part: Rows that go through the model at once.
+        part_rows: Rows that go through the model at once.
     """
 
     step: Source
@@ -72,7 +72,7 @@ class Program:
     totals: int
     clips: tuple[float | None, float | None] = (None, None)
     rows: int = 0
-    part: int = 0
+    part_rows: int = 0
 
     @cached_property
     def _functions(self) -> tuple[Any, Any, Any, list[tuple[Any, tuple[int, ...]]]]:
@@ -85,23 +85,25 @@ class Program:
         jax, step, penalties, _ = self._functions
 
         def part(buffers: Any, batch: Any, draws: Any) -> Any:
-            found = step(*batch, count, *state.values, *fixed, *buffers, *draws)
+            results = step(*batch, count, *state.values, *fixed, *buffers, *draws)
             stop = 2 + self.totals
             last = stop + len(state.values)
             end = last + len(buffers)
-            return (found[: stop - 1], found[stop:last]), found[stop - 1], found[last:end], found[end:]
+            return (results[: stop - 1], results[stop:last]), results[stop - 1], results[last:end], results[end:]
 
-        if self.rows <= self.part:
+        if self.rows <= self.part_rows:
             (totals, slopes), sound, buffers, outputs = part(state.buffers, batch, draws)
         else:
-            whole = self.rows // self.part
-            end = whole * self.part
-            blocks = jax.tree.map(lambda array: array[:end].reshape(whole, self.part, *array.shape[1:]), (batch, draws))
+            whole = self.rows // self.part_rows
+            end = whole * self.part_rows
+            blocks = jax.tree.map(
+                lambda array: array[:end].reshape(whole, self.part_rows, *array.shape[1:]), (batch, draws)
+            )
 
             def one(carried: Any, block: Any) -> Any:
                 sums, sound, buffers = carried
-                found, fine, buffers, outputs = part(buffers, *block)
-                return (jax.tree.map(lambda a, b: a + b, sums, found), sound & fine, buffers), outputs
+                block_sums, fine, buffers, outputs = part(buffers, *block)
+                return (jax.tree.map(lambda a, b: a + b, sums, block_sums), sound & fine, buffers), outputs
 
             zeros = jax.tree.map(jax.numpy.zeros_like, ((count,) * (1 + self.totals), state.values))
             carried, outputs = jax.lax.scan(one, (zeros, jax.numpy.bool_(True), state.buffers), blocks)
@@ -115,21 +117,21 @@ class Program:
             sound, slopes = sound & fine, tuple(map(lambda a, b: a + b, slopes, added))
         return totals, sound, state._replace(buffers=buffers, gradients=tuple(slopes)), outputs
 
-    def updated(self, state: State, numbers: Any) -> State:
+    def update_state(self, state: State, numbers: Any) -> State:
         """Return the state after the optimizer's update."""
         functions = self._functions[3]
-        values, memory, gradients = [*state.values], [*state.memory], self._clipped(state.gradients)
-        for (update, places), given in zip(functions, numbers, strict=True):
-            scalars = [given[place] for place in range(given.shape[0])]
-            for place in places:
-                arrays = (values[place], gradients[place], *memory[place])
+        values, memory, gradients = [*state.values], [*state.memory], self._clip(state.gradients)
+        for (update, places), group_numbers in zip(functions, numbers, strict=True):
+            scalars = [group_numbers[row] for row in range(group_numbers.shape[0])]
+            for index in places:
+                arrays = (values[index], gradients[index], *memory[index])
                 made = update(*(array.reshape(-1) for array in arrays), *scalars)
-                shape = values[place].shape
-                values[place], *rest = (array.reshape(shape) for array in made)
-                memory[place] = tuple(rest)
+                shape = values[index].shape
+                values[index], *rest = (array.reshape(shape) for array in made)
+                memory[index] = tuple(rest)
         return State(tuple(values), tuple(memory), state.buffers, gradients)
 
-    def _clipped(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _clip(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
         """Clip the gradients as the optimizer does: the norm is in multiples of the largest element."""
         norm, value = self.clips
         jnp = self._functions[0].numpy
@@ -164,22 +166,22 @@ class Program:
 
         def one(carried: Any) -> Any:
             made, _, state, results = carried
-            totals, sound, found, outputs = step(made, state)
+            totals, sound, stepped, outputs = step(made, state)
             checked = (
                 totals[0],
-                *(jnp.sum(jnp.square(g)) for g in found.gradients),
-                *(jnp.sum(b) for b in found.buffers),
+                *(jnp.sum(jnp.square(g)) for g in stepped.gradients),
+                *(jnp.sum(b) for b in stepped.buffers),
             )
-            for each in checked:
-                sound &= jnp.isfinite(each)
-            state = self.updated(found, tuple(number[made] for number in chunk.numbers))
+            for total in checked:
+                sound &= jnp.isfinite(total)
+            state = self.update_state(stepped, tuple(number[made] for number in chunk.numbers))
             results = jax.tree.map(lambda array, value: array.at[made].set(value), results, (totals, outputs))
             return made + sound.astype(made.dtype), sound, state, results
 
         first = jnp.int32(0)
         totals, _, _, outputs = jax.eval_shape(step, first, state)
         results = jax.tree.map(
-            lambda each: jnp.zeros((*chunk.counts.shape, *each.shape), chunk.counts.dtype), (totals, outputs)
+            lambda leaf: jnp.zeros((*chunk.counts.shape, *leaf.shape), chunk.counts.dtype), (totals, outputs)
         )
         state = state._replace(gradients=tuple(map(jnp.zeros_like, state.values)))
         made, _, state, results = lax.while_loop(going, one, (first, jnp.bool_(True), state, results))
@@ -191,7 +193,7 @@ OPTIONS: dict[str, Any] = {}
 
 
 @lru_cache(maxsize=32)
-def compiled(program: Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def compile_program(program: Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return ``run`` and ``gradients`` of a program, which JAX compiles once for the shapes of their arguments."""
     jax = required("jax", "engine='jax'")
     return tuple(jax.jit(function, compiler_options=OPTIONS or None) for function in (program.run, program.gradients))

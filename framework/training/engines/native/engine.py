@@ -26,7 +26,7 @@ from framework.models import Model
 from framework.training.engines.chunks import Chunk, ChunkEngine
 from framework.training.engines.native.memory import NOTHING, State, Steps
 from framework.training.engines.native.program import RowKernel, StepKernel
-from framework.training.engines.plan import Plan, Planned, planned
+from framework.training.engines.plan import Plan, Planned, plan_training
 from framework.training.engines.records import CannotLower
 
 if TYPE_CHECKING:
@@ -150,11 +150,11 @@ class CompiledEngine(ChunkEngine):
         within = f"{', '.join(self.within)} must act within each step" if self.within else ""
         within = "the update of shards is NumPy's" if self.strategy is not None else within
         mixes, given = self.strategy is not None and self.strategy.mixes, (self.run, self.regularizers, self.figures)
-        settings: dict[str, Any] = {"lifted": self.lifted, "shards": mixes, "within": within}
+        settings: dict[str, Any] = {"pause_flushing": self.pause_flushing, "shards": mixes, "within": within}
         if self._single:
             with suppress(CannotLower):
-                return planned(*given, batch, RowKernel, **settings)
-        return planned(*given, batch, self.compile, **settings)
+                return plan_training(*given, batch, RowKernel, **settings)
+        return plan_training(*given, batch, self.compile, **settings)
 
     def longest(self, piece: Piece) -> float:
         """Return the steps of one size that are left, as many as what is kept of them leaves room for."""
@@ -310,10 +310,10 @@ class CompiledEngine(ChunkEngine):
                 return sums
         return super().fill(batch, count, key, slot)
 
-    def _summed(self, batch: Batch, count: float) -> Sums:
+    def _fill_gradients(self, batch: Batch, count: float) -> Sums:
         strategy, model, key = self.strategy, self.run.model, self.run.key
         if strategy is None or not strategy.mixes or self.plan_for(batch) is None:
-            return super()._summed(batch, count)
+            return super()._fill_gradients(batch, count)
         fill, first = partial(self._of_shard, count), partial(self._in_phases, count)
         return strategy.gradient(fill, model, batch, key, first=first)
 

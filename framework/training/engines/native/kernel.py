@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from framework.backends.native import Function, compiled
+from framework.backends.native import Function, compile_kernel
 from framework.graph.graph import Graph
 from framework.graph.node import Node
 from framework.graph.step import ModelGraph
@@ -71,7 +71,7 @@ class GraphKernel(ABC):
 
     def compile(self) -> None:
         """Compile the function."""
-        self.function = compiled(self._own, self.entry, self.dtype, self._others)
+        self.function = compile_kernel(self._own, self.entry, self.dtype, self._others)
 
     @property
     def buffers(self) -> Iterable[Buffer]:

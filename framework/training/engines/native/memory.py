@@ -154,7 +154,7 @@ class Call:
     def __init__(self, function: Function, words: Array, *kept: Any) -> None:
         """Bind the function to its words; what is ``kept`` has to stay in memory."""
         self._words, self._kept, self._order = words, kept, NOTHING
-        self._function = function.at(*function.located(words))
+        self._function = function.at(*function.addresses_of(words))
 
     def __call__(self, start: int, stop: int, phase: int) -> int:
         """Make a phase of the steps from one batch to another; return the first one that is not done."""

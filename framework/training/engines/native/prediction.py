@@ -393,7 +393,7 @@ class _Work:
         self.kernel, self._arrays = kernel, (located, tables, held, memory)
         self._words = np.array([0, 0, *addresses([kernel.settings, *held]), *(0 for _ in kernel.shapes)])
         self._own = self._words
-        self.run: Callable[..., Any] = kernel.function.at(*kernel.function.located(self._words))
+        self.run: Callable[..., Any] = kernel.function.at(*kernel.function.addresses_of(self._words))
 
     def begin(self, rows: int, *, sample: bool) -> None:
         """Make the memory ready for predictions of a number of rows, or of one sample."""
@@ -407,7 +407,7 @@ class _Work:
 
     def fill(self, results: Sequence[Array], size: int, rows: int, x: Sequence[Array]) -> Any:
         """Fill arrays with the results for some rows, ``size`` of them at once; return whether an id is wrong."""
-        located = self.kernel.function.located
+        located = self.kernel.function.addresses_of
         self._words[:2], self._words[_WORDS:] = (size, rows), [*located(*results)]
         wrong = self.run(*located(*x))
         self._words[:] = self._own
