@@ -18,7 +18,7 @@ import numpy as np
 
 from framework.base.errors import DerivativeError, SettingsError
 from framework.export.file import File
-from framework.export.whole import without_graph
+from framework.export.whole import explain_without_graph
 from framework.export.writer import Writer
 from framework.graph.graph import Graph
 from framework.graph.symbol import value_of
@@ -64,9 +64,9 @@ def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> tuple[dic
     ]
     rows = next(prime for prime in STAND_INS if all(size % prime for size in (*sizes, len(fitted.names)) if size))
     writer = Writer(file, Graph("float64", rows))
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     blocks: list[Any] = []
-    given: list[Any] = []  # the numbers as they came
+    raw: list[Any] = []  # the numbers as they came
     inputs = column_inputs(fitted)
     for (name, steps), kind in zip(fitted.columns, fitted.kinds, strict=True):
         if name not in inputs:
@@ -74,25 +74,25 @@ def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> tuple[dic
         file.layer = f"column {name}"
         try:
             column = _input(writer, name, kind)
-            given += [] if column.numbers is None else [column.numbers]
+            raw += [] if column.numbers is None else [column.numbers]
             for step in steps:
                 column = _STEPS.get(type(step), _formula)(writer, column, step)
         except DerivativeError as error:
-            raise SettingsError(f"export_onnx: column {name!r}: {without_graph(error)}") from None
+            raise SettingsError(f"export_onnx: column {name!r}: {explain_without_graph(error)}") from None
         except SettingsError as error:
             raise SettingsError(f"export_onnx: column {name!r}: {error}") from None
         if column.ids is not None:
-            found[name] = writer.computed(value_of(column.ids), "i")
+            names[name] = writer.write_value(value_of(column.ids), "i")
         blocks += [] if column.numbers is None else [column.numbers]
         blocks += column.flags
     file.layer = "columns"
-    refused = [np.any(np.isinf(_side_by_side(given)), axis=1)] if given else []
+    refused = [np.any(np.isinf(_side_by_side(raw)), axis=1)] if raw else []
     if blocks:
-        x = file.cast(writer.computed(value_of(_side_by_side(blocks)), "f"), dtype)
-        found[NUMBERS if found else "x"] = x
-        wide = writer.given(file.cast(x, "float64"), (rows, sum(block.shape[1] for block in blocks)))
+        x = file.cast(writer.write_value(value_of(_side_by_side(blocks)), "f"), dtype)
+        names[NUMBERS if names else "x"] = x
+        wide = writer.symbol_of_value(file.cast(x, "float64"), (rows, sum(block.shape[1] for block in blocks)))
         refused.append(~np.all(np.isfinite(wide), axis=1))
-    return found, writer.computed(value_of(functools.reduce(np.logical_or, refused)), "b") if refused else ""
+    return names, writer.write_value(value_of(functools.reduce(np.logical_or, refused)), "b") if refused else ""
 
 
 def _side_by_side(blocks: list[Any]) -> Any:
@@ -105,10 +105,10 @@ def _input(writer: Writer, name: str, kind: str) -> _Column:
     if kind in ("text", "category"):
         return _Column(name, text=writer.file.input(name, object, ["rows"]))
     if kind == "date":
-        return _Column(name, date=writer.given(writer.file.input(name, "int64", ["rows"]), rows, "i"))
+        return _Column(name, date=writer.symbol_of_value(writer.file.input(name, "int64", ["rows"]), rows, "i"))
     if kind == "other":
         raise SettingsError("it holds neither numbers nor text nor dates")
-    return _Column(name, writer.given(writer.file.input(name, "float64", ["rows"]), rows)[:, None])
+    return _Column(name, writer.symbol_of_value(writer.file.input(name, "float64", ["rows"]), rows)[:, None])
 
 
 def _formula(_writer: Writer, column: _Column, step: ColumnStep) -> _Column:
@@ -125,7 +125,7 @@ def _impute(writer: Writer, column: _Column, step: Any) -> _Column:
     flags, flagged = column.flags, step.flag and step.missing_column
     if column.text:
         absent = writer.op("Equal", column.text, writer.file.array([""], object))
-        flags = (*flags, writer.given(absent, (writer.graph.rows,), "b")[:, None] * 1.0) if flagged else flags
+        flags = (*flags, writer.symbol_of_value(absent, (writer.graph.rows,), "b")[:, None] * 1.0) if flagged else flags
         filled = writer.op("Where", absent, writer.file.array([step.values[0]], object), column.text)
         return replace(column, text=filled, flags=flags)
     absent = np.isnan(column.numbers)
@@ -138,10 +138,10 @@ def _matches(writer: Writer, column: _Column, levels: Iterable[str]) -> tuple[An
     levels, rows = [*levels], writer.graph.rows
     if column.text:
         wide = writer.op("Unsqueeze", column.text, writer.file.integers([1]))
-        found = writer.op("Equal", wide, writer.file.array([levels or [""]], object))
+        matches = writer.op("Equal", wide, writer.file.array([levels or [""]], object))
         absent = writer.op("Equal", wide, writer.file.array([[""]], object))
-        known = writer.given(found, (rows, max(1, len(levels))), "b")
-        return known[:, : len(levels)], writer.given(absent, (rows, 1), "b")
+        known = writer.symbol_of_value(matches, (rows, max(1, len(levels))), "b")
+        return known[:, : len(levels)], writer.symbol_of_value(absent, (rows, 1), "b")
     numbers = np.array([number_of_level(level) for level in levels])[None]
     with np.errstate(over="ignore"):
         narrow = numbers.astype(np.float32).astype(float)  # 0.1 is also the level of float32's 0.1
@@ -155,12 +155,12 @@ def number_of_level(level: str) -> float:
         SettingsError: It is a larger whole number than float64, in which the column comes, holds exactly.
     """
     try:
-        found = float({"True": "1", "False": "0"}.get(level, level))
+        number = float({"True": "1", "False": "0"}.get(level, level))
     except ValueError:
         return np.nan
-    if abs(found) >= 2.0**53:
+    if abs(number) >= 2.0**53:
         raise SettingsError(f"the level {level} is a larger whole number than float64 holds exactly")
-    return found
+    return number
 
 
 def _one_hot(writer: Writer, column: _Column, step: Any) -> _Column:
@@ -171,7 +171,7 @@ def _one_hot(writer: Writer, column: _Column, step: Any) -> _Column:
     parts = [known] if step.levels else []
     parts += [~(some | absent)] if step.other_column else []
     parts += [absent & ~some] if step.missing_column else []
-    numbers = np.concatenate([part * 1.0 for part in parts], axis=1)
+    numbers = np.concatenate([indicator * 1.0 for indicator in parts], axis=1)
     if not step.other:  # such a level raises an error in predict
         numbers = np.where(some | absent, numbers, np.nan)
     return replace(column, text="", numbers=numbers)
@@ -187,7 +187,7 @@ def _levels(writer: Writer, column: _Column, step: Any) -> _Column:
 
 
 def _dates(_writer: Writer, column: _Column, step: Any) -> _Column:
-    parts = [number for part in step.parts for number in step.numbers(part, date_part(column.date, part)).values()]
+    parts = [number for unit in step.parts for number in step.numbers(unit, date_part(column.date, unit)).values()]
     absent = (column.date == _NAT)[:, None]
     return replace(column, date=None, numbers=np.where(absent, np.nan, np.stack(parts, axis=1)))
 
@@ -219,7 +219,8 @@ def write_inverse(
     graph = Graph("float64")
     writer, file.layer = Writer(file, graph), "target"
     values = {
-        key: writer.given(file.cast(name, "float64"), (graph.rows, *shape)) for key, (name, shape) in outputs.items()
+        key: writer.symbol_of_value(file.cast(name, "float64"), (graph.rows, *shape))
+        for key, (name, shape) in outputs.items()
     }
     in_unit = fitted.inverse(values) if len(values) > 1 else dict.fromkeys(values, fitted.inverse(*values.values()))
-    return {key: writer.computed(value_of(part), "f") for key, part in in_unit.items() if part is not values[key]}
+    return {key: writer.write_value(value_of(value), "f") for key, value in in_unit.items() if value is not values[key]}

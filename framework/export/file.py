@@ -46,7 +46,7 @@ class File:
 
     def input(self, name: str, dtype: Any, shape: Sequence[Size]) -> str:
         """Add an input, whose first axis are the rows, and return its name."""
-        self._inputs.append(self.described(name, dtype, shape))
+        self._inputs.append(self.value_info(name, dtype, shape))
         if not self._rows:
             self._rows = self.op("Shape", name, start=0, end=1)
         return name
@@ -54,13 +54,13 @@ class File:
     def output(self, name: str, value: str, dtype: Any, shape: Sequence[Size]) -> None:
         """Add an output."""
         self.nodes.append(self.onnx.helper.make_node("Identity", [value], [name], name=name))
-        self._outputs.append(self.described(name, dtype, shape))
+        self._outputs.append(self.value_info(name, dtype, shape))
 
     def note(self, name: str, value: Any) -> None:
         """Add a value to the metadata, as JSON."""
         self._metadata[name] = json.dumps(value, ensure_ascii=False)
 
-    def described(self, name: str, dtype: Any, shape: Sequence[Size] | None) -> Any:
+    def value_info(self, name: str, dtype: Any, shape: Sequence[Size] | None) -> Any:
         """Return the description of an array; None is any shape."""
         return self.onnx.helper.make_tensor_value_info(name, self.type(dtype), shape)
 
@@ -136,5 +136,5 @@ class File:
 
 def _reads(node: Any) -> set[str]:
     """Return the names that a node reads, also in a graph of its own."""
-    inside = (part for attribute in node.attribute for part in attribute.g.node)
+    inside = (inner for attribute in node.attribute for inner in attribute.g.node)
     return {*node.input}.union(*map(_reads, inside))

@@ -71,10 +71,10 @@ def export_onnx(
     """
     required("onnx", "export_onnx")
     dtype = require_dtype("export_onnx: argument 'dtype'", model.dtype if dtype is None else dtype)
-    write_whole(path, _written(model, shape, dtype, classes).SerializeToString())
+    write_whole(path, _write_model(model, shape, dtype, classes).SerializeToString())
 
 
-def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None) -> Any:
+def _write_model(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None) -> Any:
     """Return the ONNX model."""
     graph, preprocess = graph_of(model, shape, "export_onnx", dtype, ids=True), model.preprocess
     takes = dict(zip(_names(graph.shape, "x"), graph.x.values(), strict=True))
@@ -105,7 +105,7 @@ def _written(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | None
         writer.name(node, names[key])
     values = dict(zip(gives, writer.write(gives.values()), strict=True))
     if refused:
-        values = {key: _without(file, refused, value, len(shapes[key]), dtype) for key, value in values.items()}
+        values = {key: _mask_refused(file, refused, value, len(shapes[key]), dtype) for key, value in values.items()}
     named = {key: (value, shapes[key]) for key, value in values.items()}
     in_unit = {} if preprocess is None else write_inverse(file, preprocess, named)
     for key, value in (values | in_unit).items():
@@ -122,7 +122,7 @@ def _names(tree: Any, alone: str) -> list[str]:
     """Return the names of leaves as users know them, in the order of ``leaves``: ``city``; ``a.b`` inside another."""
     if not isinstance(tree, dict):
         return [alone]
-    return [f"{key}.{rest}" if rest else key for key, part in tree.items() for rest in _names(part, "")]
+    return [f"{key}.{rest}" if rest else key for key, subtree in tree.items() for rest in _names(subtree, "")]
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -149,7 +149,7 @@ def _input(writer: Writer, name: str, node: Node) -> str:
     return file.op("Where", below, file.number(int(np.iinfo(np.int64).max), np.int64), x)
 
 
-def _without(file: File, refused: str, value: str, axes: int, dtype: str) -> str:
+def _mask_refused(file: File, refused: str, value: str, axes: int, dtype: str) -> str:
     """Return the name of a value with NaN in the rows that are refused."""
     refused = file.op("Unsqueeze", refused, file.integers(range(1, 1 + axes))) if axes else refused
     return file.op("Where", refused, file.number(np.nan, dtype), value)
@@ -184,13 +184,13 @@ def _classes(
             "export_onnx: argument 'classes' is for a model that ends in an activation from 0 to 1, such as Sigmoid, "
             f"or has an output for each class; this one ends in {brief(model.output_activation)}"
         )
-    found = {}
+    levels_by_output = {}
     for key in choosing:
         known, shape = classes_of(model, key if len(outputs) > 1 else None), shapes[key]
         if classes is not None or known is not None:
             count = 2 if shape in ((), (1,)) else shape[0] if len(shape) == 1 else 0
-            found[key] = _levels(class_names(classes, known, count, "export_onnx"))
-    return found
+            levels_by_output[key] = _levels(class_names(classes, known, count, "export_onnx"))
+    return levels_by_output
 
 
 def _levels(names: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -213,14 +213,14 @@ def _write_label(
     """Write the likeliest class of each row, as ``model.classify`` finds it; "" or NaN where the scores are NaN."""
     if shape in ((), (1,)):
         scores = file.op("Reshape", scores, file.integers([-1]))
-        place = file.cast(file.op("Greater", scores, file.number(0.5, dtype)), "int64")
+        index = file.cast(file.op("Greater", scores, file.number(0.5, dtype)), "int64")
     else:
-        place = file.op("ArgMax", scores, axis=1, keepdims=0)
+        index = file.op("ArgMax", scores, axis=1, keepdims=0)
         scores = file.op("ReduceSum", scores, file.integers([1]), keepdims=0)
     names = np.array(classes)
     names = names if names.dtype.kind in "bif" else names.astype(object)
-    found = file.op("Gather", file.array(names), place)
+    labels = file.op("Gather", file.array(names), index)
     if names.dtype.kind in "Of":
         nothing = np.array(["" if names.dtype == object else np.nan], names.dtype)
-        found = file.op("Where", file.op("IsNaN", scores), file.array(nothing), found)
-    file.output(label, found, names.dtype, ["rows"])
+        labels = file.op("Where", file.op("IsNaN", scores), file.array(nothing), labels)
+    file.output(label, labels, names.dtype, ["rows"])

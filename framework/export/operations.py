@@ -127,10 +127,10 @@ def _arctan2(a: Any, b: Any) -> Any:
 def _mod(a: Any, b: Any) -> Any:
     """Return the remainder with the sign of b."""
     rest = np.fmod(a, b)
-    return np.where(_turned(rest, b), rest + b, rest)
+    return np.where(_signs_differ(rest, b), rest + b, rest)
 
 
-def _turned(rest: Any, b: Any) -> Any:
+def _signs_differ(rest: Any, b: Any) -> Any:
     """Return whether a remainder has another sign than the divisor."""
     return ((rest < 0) & (b > 0)) | ((rest > 0) & (b < 0))
 
@@ -139,7 +139,7 @@ def _floor_divide(a: Any, b: Any) -> Any:
     """Return (a - rest) / b, which rounding may have moved from a whole number."""
     rest = np.fmod(a, b)
     whole = np.rint((a - rest) / b)
-    return np.where(b == 0, a / b, np.where(_turned(rest, b), whole - 1.0, whole))
+    return np.where(b == 0, a / b, np.where(_signs_differ(rest, b), whole - 1.0, whole))
 
 
 def _hypot(a: Any, b: Any) -> Any:

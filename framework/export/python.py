@@ -23,7 +23,7 @@ from framework.base.files import write_whole
 from framework.base.settings.messages import worded
 from framework.base.shapes import of_rows, shown
 from framework.base.trees import leaves, map_leaves
-from framework.export.source import HELPER_NAMES, HELPERS, Lines, Readable, helpers_in, quoted
+from framework.export.source import HELPER_NAMES, HELPERS, Lines, Readable, docstring_text, helpers_in
 from framework.export.table_source import TABLE_HELPERS, TableSource
 from framework.export.whole import graph_of, scope_of
 from framework.graph.lower import Lowering
@@ -90,13 +90,15 @@ class _File:
         x = self._inputs()
         start = len(self.lines.lines)
         output = self._formula(x)
-        self.lines.lines += ["", f"    return {_shown(output)}"]
+        self.lines.lines += ["", f"    return {_tree_text(output)}"]
         inputs, formula = self.lines.lines[:start], self.lines.lines[start:]
         if any(re.search(r"\brows\b", line) for line in formula):
             inputs.append(f"    rows = len({leaves(x)[0]})")
         body = "\n".join([*inputs, *formula])
         self.numbers |= self.lines.constants
-        gives, takes = (quoted(shown(of_rows(part))) for part in (self.model.shape_after(self.shape), self.shape))
+        gives, takes = (
+            docstring_text(shown(of_rows(shape))) for shape in (self.model.shape_after(self.shape), self.shape)
+        )
         said = f'"""Return the outputs, {gives},\n    for a batch x, {takes}, in {self.model.dtype}.\n    """'
         functions = [f"def predict(x):\n    {said}\n{body}\n"]
         if self.model.preprocess is not None:
@@ -106,7 +108,7 @@ class _File:
         small = {name: value for name, value in self.numbers.items() if value.size <= _SMALL}
         made = f"written by export_python of framework {metadata.version('framework')} with NumPy {np.__version__}"
         parts = [
-            f'"""A {type(self.model).__name__}, {made}.\n\n{quoted(self.model.summary())}\n"""\n',
+            f'"""A {type(self.model).__name__}, {made}.\n\n{docstring_text(self.model.summary())}\n"""\n',
             "import base64\nimport io\n" if large else "",
             "from datetime import datetime\nfrom zoneinfo import ZoneInfo\n" if "date_of" in helpers else "",
             "import numpy as np\n\n",
@@ -115,7 +117,7 @@ class _File:
             f"\n\n# parameters\n{_literals(small)}" if small else "",
             f"\n\n{_blob(large)}" if large else "",
         ]
-        return "\n".join(part for part in parts[:4] if part) + "\n" + "".join(parts[4:])
+        return "\n".join(section for section in parts[:4] if section) + "\n" + "".join(parts[4:])
 
     def _table(self) -> list[str]:
         """Return the functions that take a table, and keep the arrays that they read."""
@@ -137,9 +139,9 @@ class _File:
         if self.model.columns and self.model.preprocess is None and not isinstance(self.shape, dict):
             self.lines.line(f"require_columns(x, {[*self.model.columns]})")
 
-        def taken(shape: Any, limit: Any, text: str, wanted: str) -> Any:
+        def write_input(shape: Any, limit: Any, text: str, wanted: str) -> Any:
             if isinstance(shape, dict):
-                return {key: taken(shape[key], limit[key], f"{text}[{key!r}]", key) for key in shape}
+                return {key: write_input(shape[key], limit[key], f"{text}[{key!r}]", key) for key in shape}
             name = "x" if text == "x" else self.lines.name(_identifier(wanted))
             self.lines.line(f"{name} = np.ascontiguousarray({text}, np.{dtype})")
             self.lines.line(f"if {name}.shape[1:] != {shape}:")
@@ -151,7 +153,7 @@ class _File:
                 self.lines.line(f"require_ids({name}, {int(counts[0])})")
             return name
 
-        return taken(self.shape, self.model.cardinalities(self.shape), "x", "x")
+        return write_input(self.shape, self.model.cardinalities(self.shape), "x", "x")
 
     def _formula(self, x: Any) -> Any:
         """Write the lines of the network, and return the texts of its outputs; ``x`` are the names of its inputs."""
@@ -201,21 +203,21 @@ class _File:
 
 def _literals(arrays: dict[str, Array]) -> str:
     """Return small arrays as source, from which the same bits come back."""
-    found = []
+    assignments = []
     for name, value in arrays.items():
         numbers = re.sub(r"\b(nan|inf)\b", r"np.\1", repr(value.tolist()))
         dtype = f"np.{value.dtype.name.replace('bool', 'bool_')}"
         if value.ndim == 2 and len(value) > 1:  # rows begin on lines of their own
-            rows = "\n".join(f"{_wrapped(row, 8)}," for row in re.findall(r"\[[^\[\]]*\]", numbers))
-            found.append(f"{name} = np.array(\n    [\n{rows}\n    ],\n    {dtype},\n)")
+            rows = "\n".join(f"{_wrap(row, 8)}," for row in re.findall(r"\[[^\[\]]*\]", numbers))
+            assignments.append(f"{name} = np.array(\n    [\n{rows}\n    ],\n    {dtype},\n)")
         elif len(numbers) > 80:
-            found.append(f"{name} = np.array(\n{_wrapped(numbers, 4)},\n    {dtype},\n)")
+            assignments.append(f"{name} = np.array(\n{_wrap(numbers, 4)},\n    {dtype},\n)")
         else:
-            found.append(f"{name} = np.array({numbers}, {dtype})")
-    return "\n".join(found) + "\n"
+            assignments.append(f"{name} = np.array({numbers}, {dtype})")
+    return "\n".join(assignments) + "\n"
 
 
-def _wrapped(text: str, indent: int) -> str:
+def _wrap(text: str, indent: int) -> str:
     """Return a long text in several lines."""
     first, rest = " " * indent, " " * (indent + 1)
     return textwrap.fill(
@@ -241,7 +243,7 @@ def _identifier(text: str) -> str:
     return f"_{name}" if not name or name[0].isdigit() or name.startswith("_") else name
 
 
-def _shown(tree: Any) -> str:
+def _tree_text(tree: Any) -> str:
     if not isinstance(tree, dict):
         return str(tree)
-    return f"{{{', '.join(f'{key!r}: {_shown(part)}' for key, part in tree.items())}}}"
+    return f"{{{', '.join(f'{key!r}: {_tree_text(subtree)}' for key, subtree in tree.items())}}}"

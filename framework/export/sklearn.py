@@ -64,8 +64,8 @@ def from_sklearn(estimator: Any) -> Model:
         https://scikit-learn.org/stable/modules/neural_networks_supervised.html
     """
     mlp, mean, scale = _parts(estimator)
-    weights = [np.array(each) for each in mlp.coefs_]
-    biases = [np.array(each) for each in mlp.intercepts_]
+    weights = [np.array(array) for array in mlp.coefs_]
+    biases = [np.array(array) for array in mlp.intercepts_]
     names = getattr(estimator, "feature_names_in_", None)
     if names is None:
         biases[0] = (biases[0] - (mean / scale) @ weights[0]).astype(biases[0].dtype)

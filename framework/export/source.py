@@ -75,8 +75,11 @@ def require_ids(x, count):
 SHARED: dict[str, Callable[..., Any]] = {
     "erf": special.erf_of,
     "erfc": special.erfc_of,
-    **{each.__name__: each for each in (*special.PARTS, special.normal_deviate, special.ratio)},
-    **{each.__name__: each for each in (windows, text_of, date_part, share_below, number_above, deviate_of, share_of)},
+    **{function.__name__: function for function in (*special.PARTS, special.normal_deviate, special.ratio)},
+    **{
+        function.__name__: function
+        for function in (windows, text_of, date_part, share_below, number_above, deviate_of, share_of)
+    },
 }
 """Those that are functions of this package, by their names in a file."""
 
@@ -92,18 +95,18 @@ def helpers_in(text: str, known: Mapping[str, str]) -> dict[str, str]:
 
     ``known`` has the functions that are known as source.
     """
-    found: dict[str, str] = {}
+    helpers: dict[str, str] = {}
     texts = [text]
-    for each in texts:
-        for name in dict.fromkeys(re.findall(r"\b\w+(?=\()|\b_\w+|\b[A-Z_]+\b", each)):
-            if name in found or name not in {*known, *SHARED, *_NUMBERS}:
+    for source in texts:
+        for name in dict.fromkeys(re.findall(r"\b\w+(?=\()|\b_\w+|\b[A-Z_]+\b", source)):
+            if name in helpers or name not in {*known, *SHARED, *_NUMBERS}:
                 continue
             if name in _NUMBERS:
-                found[name] = f"\n{name} = {getattr(special, name)!r}\n"
+                helpers[name] = f"\n{name} = {getattr(special, name)!r}\n"
             else:
-                found[name] = known[name] if name in known else _bare(SHARED[name])
-            texts.append(found[name])
-    return found
+                helpers[name] = known[name] if name in known else _bare(SHARED[name])
+            texts.append(helpers[name])
+    return helpers
 
 
 def _bare(function: Callable[..., Any]) -> str:
@@ -114,7 +117,7 @@ def _bare(function: Callable[..., Any]) -> str:
     return re.sub(r"\b(erfc?)_of\(", r"\1(", f"\ndef {function.__name__}({names}):\n{body}")
 
 
-def quoted(text: str) -> str:
+def docstring_text(text: str) -> str:
     """Return a text that may stand in a docstring."""
     return printable(text).replace("\\", "\\\\").replace('"', "'")
 
@@ -299,12 +302,12 @@ class Readable(Writer):
     def _reduce(self, node: Node) -> str:
         (x,), axes = node.args, node.attributes["axes"]
         if sums_over_rows(node, self.lives):
-            found = f"sum_over_rows({self.text(x)}, {len(axes)})"
-            return f"{found}.reshape({self.shape(node.shape)})" if node.attributes["keepdims"] else found
+            reduction = f"sum_over_rows({self.text(x)}, {len(axes)})"
+            return f"{reduction}.reshape({self.shape(node.shape)})" if node.attributes["keepdims"] else reduction
         ufunc = REDUCERS[node.op]
         if reduces_by_rows(node, self.lives):
-            found = f"row_sums({self.text(x)})" if node.op == "sum" else f"row_extremes({self.text(x)}, {ufunc})"
-            return f"{found}[..., None]" if node.attributes["keepdims"] else found
+            reduction = f"row_sums({self.text(x)})" if node.op == "sum" else f"row_extremes({self.text(x)}, {ufunc})"
+            return f"{reduction}[..., None]" if node.attributes["keepdims"] else reduction
         keepdims = ", keepdims=True" if node.attributes["keepdims"] else ""
         axis = axes[0] if len(axes) == 1 else axes
         return f"{ufunc}.reduce({self.text(x)}, axis={axis}{keepdims})"
@@ -314,7 +317,7 @@ class Readable(Writer):
             return self.fill_template(node, "np.matmul({0}, {1})")
         return f"{self.text(node.args[0], TIGHT)}.dot({self.text(node.args[1])})"
 
-    def _rearranged(self, node: Node) -> str:
+    def _rearrange(self, node: Node) -> str:
         turned = node.op == "transpose" and node.attributes["axes"] == (1, 0)
         text = self.fill_template(node, "{0}.T" if turned else self.template(node))
         return f"np.ascontiguousarray({text})" if node in self.lives.copies else text
@@ -345,7 +348,7 @@ class Readable(Writer):
         body, lines, steps = node.attributes["body"], self.page, node.attributes["steps"]
         count = len(body.states)
         step = lines.name("t")
-        read = {part.attributes["index"] for part in self.uses if part.op == "part" and part.args[0] is node}
+        read = {use.attributes["index"] for use in self.uses if use.op == "part" and use.args[0] is node}
         for index, state in enumerate(body.states):
             name = self.names[state] = self.names[node, index] = lines.name("state")
             lines.line(f"{name} = {self.cast(state, node.args[index : index + 1])[0]}")
@@ -383,8 +386,8 @@ class Readable(Writer):
         "where": _where,
         **dict.fromkeys(REDUCERS, _reduce),
         "matmul": _matmul,
-        "reshape": _rearranged,
-        "transpose": _rearranged,
+        "reshape": _rearrange,
+        "transpose": _rearrange,
         "gather": _gather,
         "place": _place,
         "set_index": _set_index,

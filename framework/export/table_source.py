@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.base.errors import FrameworkError, SettingsError
 from framework.export.columns import number_of_level
-from framework.export.source import Lines, Readable, quoted
+from framework.export.source import Lines, Readable, docstring_text
 from framework.graph.graph import Graph
 from framework.graph.node import Node, order_nodes
 from framework.graph.operations import OPERATIONS
@@ -193,7 +193,7 @@ class TableSource:
         self.lines.constants[name] = np.array([*values], np.float64)
         return name
 
-    def listed(self, levels: Iterable[str]) -> str:
+    def levels_text(self, levels: Iterable[str]) -> str:
         """Return the text of a list of levels, or of a long one the name."""
         texts = [*map(repr, levels)]
         if len(", ".join(texts)) <= _SHORT:
@@ -213,7 +213,7 @@ class TableSource:
 
     def transform(self) -> str:
         """Return the source of ``transform``."""
-        found: dict[str, str] = {}
+        results: dict[str, str] = {}
         columns: list[str] = []
         for (label, steps), kind in zip(self.fitted.columns, self.fitted.kinds, strict=True):
             if any(isinstance(step, Drop) for step in steps):
@@ -228,17 +228,17 @@ class TableSource:
             except FrameworkError as error:
                 raise SettingsError(f"export_python: column {label!r}: {error}") from None
             if column.ids:
-                found[label] = column.ids
+                results[label] = column.ids
             columns += [*(f"present({number}, {label!r})" for number in column.numbers), *column.indicators]
             columns += column.flags
         self.lines.line("")
         if columns:
-            rows = [f"        {each}," for each in columns]
+            rows = [f"        {column}," for column in columns]
             for text in ("x = np.stack(", "    [", *rows, "    ],", "    axis=1,", ")"):
                 self.lines.line(text)
-            found[NUMBERS if found else ""] = f"x.astype(np.{self.dtype})"
-        named = ", ".join(f"{key!r}: {text}" for key, text in found.items())
-        self.lines.line(f"return {found['']}" if "" in found else f"return {{{named}}}")
+            results[NUMBERS if results else ""] = f"x.astype(np.{self.dtype})"
+        named = ", ".join(f"{key!r}: {text}" for key, text in results.items())
+        self.lines.line(f"return {results['']}" if "" in results else f"return {{{named}}}")
         begin = 'def transform(table):\n    """Return the columns of a table as the network takes them."""'
         return "\n".join([begin, *self.lines.lines, ""])
 
@@ -246,12 +246,12 @@ class TableSource:
 
     def predict(self, outputs: Any, scores: str) -> str:
         """Return the source of ``predict``, and of ``classify`` where the model gives ``scores`` of classes."""
-        named, shape, rows, part = isinstance(outputs, dict), self.fitted.shape, "x", "x[start:stop]"
+        named, shape, rows, chunk = isinstance(outputs, dict), self.fitted.shape, "x", "x[start:stop]"
         if isinstance(shape, dict):
-            rows, part = f"x[{next(iter(shape))!r}]", "{name: each[start:stop] for name, each in x.items()}"
+            rows, chunk = f"x[{next(iter(shape))!r}]", "{name: each[start:stop] for name, each in x.items()}"
         lines = [
             "def predict(table):",
-            f'    """Return the predictions for the rows of a table: {self._described(scores)}.',
+            f'    """Return the predictions for the rows of a table: {self._describe_output(scores)}.',
             "",
             "    A table is a dict of columns by name, a list of records, or a table of pandas, polars or Arrow.",
             "    None and NaN are missing values.",
@@ -259,26 +259,26 @@ class TableSource:
             "    x, parts = transform(table), []",
             f"    for start in range(0, len({rows}), {EVALUATION_ROWS}) or [0]:",
             f"        stop = start + {EVALUATION_ROWS}",
-            f"        parts.append(network({part}))",
+            f"        parts.append(network({chunk}))",
         ]
         if named:
             lines.append("    output = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}")
             for key in outputs:
-                targets = [each for each in self.fitted.target if each[0] == key]
+                targets = [target for target in self.fitted.target if target[0] == key]
                 lines += self._back(f"output[{key!r}]", targets, single=True)
         else:
             lines.append("    output = np.concatenate(parts)")
             lines += self._back("output", [*self.fitted.target], single=len(self.fitted.target) == 1)
         return "\n".join([*lines, "    return output", ""]) + (self._classify(outputs) if scores else "")
 
-    def _described(self, scores: str) -> str:
+    def _describe_output(self, scores: str) -> str:
         """Return what ``predict`` gives, as one line of a docstring."""
-        classes, found = self.fitted.classes, ", ".join(self.fitted.targets) or "the outputs of the network"
+        classes, description = self.fitted.classes, ", ".join(self.fitted.targets) or "the outputs of the network"
         if len(self.fitted.target) == 1 and classes and scores:
             levels = next(iter(classes.values()))
             shown = ", ".join(map(repr, levels)) if len(levels) <= 5 else f"{len(levels)} classes"
-            found = f"{scores} of {shown if len(levels) > 2 else repr(levels[1])}"
-        return quoted(" ".join(found.split()))
+            description = f"{scores} of {shown if len(levels) > 2 else repr(levels[1])}"
+        return docstring_text(" ".join(description.split()))
 
     def _back(self, value: str, targets: list[tuple[str, Any]], *, single: bool) -> list[str]:
         """Return the lines that turn predictions into the unit of the target."""
@@ -309,13 +309,13 @@ class TableSource:
         else:
             self.formula(step, functools.partial(step.inverse, place=0), name, name)
 
-    def formula(self, step: ColumnStep, formula: Callable[[Any], Any], given: str, name: str) -> None:
+    def formula(self, step: ColumnStep, formula: Callable[[Any], Any], argument: str, name: str) -> None:
         """Write a formula of each number alone.
 
         Args:
             step: The step, for messages.
             formula: (x) -> its result, for a symbol.
-            given: The text of x.
+            argument: The text of x.
             name: The name of the result; a value of this name ends here.
 
         Raises:
@@ -328,7 +328,7 @@ class TableSource:
         if not isinstance(made, Node) or not all(OPERATIONS[n.op].elementwise or n is x for n in order_nodes([made])):
             raise SettingsError(f"the formula of {type(step).__name__} must work on each number alone")
         self.lines.free(name)
-        (text,) = Readable(self.lines, graph, {x: given}, [made]).write_results({made: name})
+        (text,) = Readable(self.lines, graph, {x: argument}, [made]).write_results({made: name})
         if made is x:
             self.lines.line(f"{self.lines.name(name)} = {text}")
 
@@ -338,9 +338,9 @@ class TableSource:
             return ""
         levels = next(iter(classes.values()))
         single = len(levels) == 2 and outputs == 1
-        place = "(predict(table).reshape(-1) > 0.5).astype(int)" if single else "predict(table).argmax(axis=1)"
+        index = "(predict(table).reshape(-1) > 0.5).astype(int)" if single else "predict(table).argmax(axis=1)"
         begin = '\n\ndef classify(table):\n    """Return the likeliest class of each row of a table."""\n'
-        return f"{begin}    return np.array({list(levels)!r})[{place}]\n"
+        return f"{begin}    return np.array({list(levels)!r})[{index}]\n"
 
 
 class _Column:
@@ -403,30 +403,30 @@ def _impute(column: _Column, step: Any) -> None:
             name,
             f"np.array([{step.values[0]!r} if value is None else value for value in {name}] + [None], object)[:-1]",
         )
-    for each, value in zip(column.numbers, step.values, strict=False):
-        column.assign(each, f"np.where(np.isnan({each}), {float(value)!r}, {each})")
+    for number, value in zip(column.numbers, step.values, strict=False):
+        column.assign(number, f"np.where(np.isnan({number}), {float(value)!r}, {number})")
 
 
 def _one_hot(column: _Column, step: Any) -> None:
     options = ["other=True"] * bool(step.other_column) + ["missing=True"] * bool(step.missing_column)
     options += [] if step.other else [f"refused={column.label!r}"]
-    given = column.texts(step.levels), column.source.listed(step.levels)
-    column.assign(column.name, f"one_hot({', '.join([*given, *options])})")
+    texts = column.texts(step.levels), column.source.levels_text(step.levels)
+    column.assign(column.name, f"one_hot({', '.join([*texts, *options])})")
     column.indicators = [f"*{column.name}"]
 
 
 def _levels(column: _Column, step: Any) -> None:
     levels = step.levels or ()
-    column.assign(column.name, f"ids({column.texts(levels)}, {column.source.listed(levels)})")
+    column.assign(column.name, f"ids({column.texts(levels)}, {column.source.levels_text(levels)})")
     column.ids = column.name
 
 
 def _dates(column: _Column, step: Dates) -> None:
-    for part in step.parts:
-        given = f"part_of({column.name}, {part!r})"
-        for ending in step.numbers(part, np.zeros(1)):
-            name = column.source.lines.name(f"{column.name}_{part}{f'_{ending}' if ending else ''}")
-            column.source.formula(step, lambda x: step.numbers(part, x)[ending], given, name)  # noqa: B023 (called here)
+    for unit in step.parts:
+        argument = f"part_of({column.name}, {unit!r})"
+        for ending in step.numbers(unit, np.zeros(1)):
+            name = column.source.lines.name(f"{column.name}_{unit}{f'_{ending}' if ending else ''}")
+            column.source.formula(step, lambda x: step.numbers(unit, x)[ending], argument, name)  # noqa: B023 (called here)
             column.numbers.append(name)
     column.form = "numbers"
 

@@ -39,7 +39,7 @@ class _Rule(NamedTuple):
     take: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
 
 
-def _turned(ours: str, theirs: str, axis: int = 0) -> _Rule:
+def _transpose_rule(ours: str, theirs: str, axis: int = 0) -> _Rule:
     """Return the rule for weights: the axis of the units is the last one here, and this one in PyTorch."""
     return _Rule(
         (ours,), (theirs,), lambda array: (np.moveaxis(array, -1, axis),), lambda array: (np.moveaxis(array, axis, -1),)
@@ -64,10 +64,10 @@ def _reset_bias(inputs: Array, state: Array) -> tuple[Array, Array]:
     return inputs + np.concatenate([state[: 2 * units], np.zeros_like(state[2 * units :])]), state[2 * units :].copy()
 
 
-_WEIGHTED = (_turned("weights", "weight"), _same("bias", "bias"))
-_TRANSPOSED = (_turned("weights", "weight", 1), _same("bias", "bias"))
+_WEIGHTED = (_transpose_rule("weights", "weight"), _same("bias", "bias"))
+_TRANSPOSED = (_transpose_rule("weights", "weight", 1), _same("bias", "bias"))
 _NORMALIZED = (_same("scale", "weight"), _same("shift", "bias"))
-_RECURRENT = (_turned("weights", "weight_ih_l0"), _turned("recurrent", "weight_hh_l0"))
+_RECURRENT = (_transpose_rule("weights", "weight_ih_l0"), _transpose_rule("recurrent", "weight_hh_l0"))
 _BIASES = ("bias_ih_l0", "bias_hh_l0")
 _ONE_BIAS = _Rule(("bias",), _BIASES, _two_biases, lambda inputs, state: (inputs + state,))
 
@@ -96,9 +96,9 @@ _LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
     LSTM: (*_RECURRENT, _ONE_BIAS),
     GRU: (*_RECURRENT, _Rule(("bias", "reset_bias"), _BIASES, _two_biases, _reset_bias)),
     MultiHeadAttention: (
-        _turned("weights", "in_proj_weight"),
+        _transpose_rule("weights", "in_proj_weight"),
         _same("bias", "in_proj_bias"),
-        _turned("output_weights", "out_proj.weight"),
+        _transpose_rule("output_weights", "out_proj.weight"),
         _same("output_bias", "out_proj.bias"),
     ),
 }
@@ -127,7 +127,7 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
 
     Returns:
         Arrays of the model's dtype by PyTorch's names; ``num_batches_tracked`` of BatchNorm is the integer 0. Use
-        ``module.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})``.
+        ``module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})``.
 
     Raises:
         SettingsError: PyTorch has no such layer, ``layers`` names none of the model's, or gives one name to layers that
@@ -143,14 +143,14 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
     Source:
         https://pytorch.org/docs/stable/nn.html, the variables of each module.
     """
-    found: dict[str, Array] = {}
+    state: dict[str, Array] = {}
     for layer, rule, theirs in _rules(model, layers, "to_torch"):
         arrays = _arrays(layer)
-        for name, array in zip(theirs, rule.give(*(arrays[each] for each in rule.ours)), strict=True):
-            if name in found:
+        for name, array in zip(theirs, rule.give(*(arrays[ours] for ours in rule.ours)), strict=True):
+            if name in state:
                 raise SettingsError(f"to_torch: argument 'layers' gives two arrays the name {name!r}")
-            found[name] = np.array(array, order="C")
-    return found
+            state[name] = np.array(array, order="C")
+    return state
 
 
 @worded
@@ -213,17 +213,17 @@ def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = N
             f"load_torch: argument 'source' must be a path or a dict of tensors by name; got {brief(source)}{hint}"
         )
     rules = [*_rules(into, layers, "load_torch")]
-    state = _read(source)
+    state = _read_tensors(source)
     optional = {name for _, rule, theirs in rules if not rule.ours for name in theirs}
-    place = next((place for place, layer in into.placed() if layer is rules[0][0]), "") if rules else ""
-    _require_fit(to_torch(into, layers=layers), state, optional, place)
+    path = next((path for path, layer in into.placed() if layer is rules[0][0]), "") if rules else ""
+    _require_fit(to_torch(into, layers=layers), state, optional, path)
     values: list[tuple[Array, Array]] = []
     for layer, rule, theirs in rules:
         if rule.ours:
-            given = [real_array(state[name], f"load_torch: {name}", into.dtype) for name in theirs]
-            for name, array in zip(theirs, given, strict=True):
+            arrays = [real_array(state[name], f"load_torch: {name}", into.dtype) for name in theirs]
+            for name, array in zip(theirs, arrays, strict=True):
                 require_finite(array, f"load_torch: {name}")
-            values += zip((_arrays(layer)[name] for name in rule.ours), rule.take(*given), strict=True)
+            values += zip((_arrays(layer)[name] for name in rule.ours), rule.take(*arrays), strict=True)
     for target, value in values:
         target[...] = value
 
@@ -236,24 +236,28 @@ def _arrays(layer: Model) -> dict[str, Array]:
 def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterator[tuple[Model, _Rule, tuple[str, ...]]]:
     """Give each layer's rules, with PyTorch's names of its arrays."""
     places = dict(model.placed())
-    renamed = _renamed(places, layers or {}, name)
+    renamed = _names_in_torch(places, layers or {}, name)
     endings = _recurrent_endings(places, renamed, name)
-    for place, layer in places.items():
+    for path, layer in places.items():
         rules = _LAYERS.get(type(layer))
         if isinstance(layer, Composite) or (rules is None and not _arrays(layer)):
             continue
         if rules is None:
             raise SettingsError(
-                f"{name}: layer {place!r}: PyTorch has no {type(layer).__name__}, so its numbers have no layout there"
+                f"{name}: layer {path!r}: PyTorch has no {type(layer).__name__}, so its numbers have no layout there"
             )
         if isinstance(layer, MultiHeadAttention) and layer.units not in (None, layer.inputs):
             raise SettingsError(
-                f"{name}: layer {place!r}: PyTorch's MultiheadAttention has as many units as inputs; here "
+                f"{name}: layer {path!r}: PyTorch's MultiheadAttention has as many units as inputs; here "
                 f"units={layer.units} and inputs={layer.inputs}"
             )
-        start = renamed[place] and f"{renamed[place]}."
+        start = renamed[path] and f"{renamed[path]}."
         for rule in rules:
-            yield layer, rule, tuple(f"{start}{re.sub('_l0$', endings.get(place, ''), each)}" for each in rule.theirs)
+            yield (
+                layer,
+                rule,
+                tuple(f"{start}{re.sub('_l0$', endings.get(path, ''), theirs)}" for theirs in rule.theirs),
+            )
 
 
 def _recurrent_endings(models: Mapping[str, Model], renamed: Mapping[str, str], name: str) -> dict[str, str]:
@@ -294,34 +298,34 @@ def _require_one_module(levels: Sequence[Mapping[str, Any]], name: str) -> None:
         )
 
 
-def _renamed(places: Mapping[str, Model], layers: Mapping[str, str], name: str) -> dict[str, str]:
+def _names_in_torch(places: Mapping[str, Model], layers: Mapping[str, str], name: str) -> dict[str, str]:
     """Return PyTorch's name of each place; an entry of ``layers`` also holds for what is inside.
 
     Raises:
         SettingsError: ``layers`` names a layer that the model does not have.
     """
-    for place, theirs in layers.items():
-        if place not in places:
+    for path, theirs in layers.items():
+        if path not in places:
             raise SettingsError(
-                f"{name}: argument 'layers' must name layers of the model; got {place!r}{nearest(str(place), places)}"
+                f"{name}: argument 'layers' must name layers of the model; got {path!r}{nearest(str(path), places)}"
                 f". Layers: {', '.join(filter(None, places)) or repr('')}"
             )
         if not isinstance(theirs, str):
-            raise SettingsError(f"{name}: argument 'layers' must hold names; got {brief(theirs)} for {place!r}")
-    found: dict[str, str] = {"": layers.get("", "")}
-    for place in places:  # what is outside comes first
-        if place:
-            outer, _, last = place.rpartition(".")
+            raise SettingsError(f"{name}: argument 'layers' must hold names; got {brief(theirs)} for {path!r}")
+    names: dict[str, str] = {"": layers.get("", "")}
+    for path in places:  # what is outside comes first
+        if path:
+            outer, _, last = path.rpartition(".")
             own = [] if isinstance(places[outer], Bidirectional) else [last]
-            found[place] = layers.get(place, ".".join(filter(None, [found[outer], *own])))
-    return found
+            names[path] = layers.get(path, ".".join(filter(None, [names[outer], *own])))
+    return names
 
 
-def _read(source: Any) -> dict[str, Any]:
+def _read_tensors(source: Any) -> dict[str, Any]:
     """Return the tensors of a file or of a state_dict, those of bfloat16 as float32."""
     if isinstance(source, Mapping):  # NumPy has no bfloat16
-        wide = {name for name, each in source.items() if str(getattr(each, "dtype", "")) == "torch.bfloat16"}
-        return {name: each.float() if name in wide else each for name, each in source.items()}
+        wide = {name for name, tensor in source.items() if str(getattr(tensor, "dtype", "")) == "torch.bfloat16"}
+        return {name: tensor.float() if name in wide else tensor for name, tensor in source.items()}
     try:
         tensors = deserialize(Path(source).read_bytes())  # type: ignore[no-untyped-call]
         return {name: _tensor(name, tensor) for name, tensor in tensors}
@@ -343,7 +347,7 @@ def _tensor(name: str, tensor: dict[str, Any]) -> Array:
     return array_of(name, tensor)
 
 
-def _require_fit(wanted: Arrays, state: Mapping[str, Any], optional: set[str], place: str) -> None:
+def _require_fit(wanted: Arrays, state: Mapping[str, Any], optional: set[str], path: str) -> None:
     """Refuse a state_dict of other names or shapes; lists all of them, and advises with the place of a layer."""
     missing = [f"{name} {wanted[name].shape}" for name in wanted if name not in state and name not in optional]
     extra = [f"{name} {tuple(np.shape(state[name]))}" for name in state if name not in wanted]
@@ -361,5 +365,5 @@ def _require_fit(wanted: Arrays, state: Mapping[str, Any], optional: set[str], p
     if extra:
         lines.append(f"extra: {', '.join(extra)}")
     if missing and extra:
-        lines.append(f"where PyTorch has another name for a layer, say so: layers={{{place!r}: 'encoder'}}")
+        lines.append(f"where PyTorch has another name for a layer, say so: layers={{{path!r}: 'encoder'}}")
     raise CheckpointError("\n".join([*lines, *differing]))

@@ -36,7 +36,7 @@ def graph_of(model: Model, shape: Any, name: str, dtype: str | None = None, *, i
         return ModelGraph(model, shape, training=False, dtype=dtype, kinds=kinds, derives=True)
     except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
         layer = getattr(error, "layer", model._label)
-        raise SettingsError(f"{name}: layer {layer} has no graph: {without_graph(error)}") from None
+        raise SettingsError(f"{name}: layer {layer} has no graph: {explain_without_graph(error)}") from None
 
 
 def scope_of(graph: ModelGraph, node: Node) -> Scope | None:
@@ -44,7 +44,7 @@ def scope_of(graph: ModelGraph, node: Node) -> Scope | None:
     return next((scope for scope in graph.scopes if scope.start <= node.place < scope.stop), None)
 
 
-def without_graph(error: Exception) -> str:
+def explain_without_graph(error: Exception) -> str:
     """Return what an error of tracing says, with advice that fits: nothing is derived here."""
     said = str(error) if isinstance(error, FrameworkError) else f"{type(error).__name__}: {error}"
     said = said.partition("; ")[0] if isinstance(error, DerivativeError) else said
@@ -67,7 +67,7 @@ def _sample_of(model: Model, shape: Any, name: str) -> Any:
     shape = model.known_shape if shape is None else shape
     require_sizes(f"{name}: argument 'shape'", shape)
     if not is_known(shape) or not leaves(shape):
-        example = map_leaves(lambda part: tuple(size if isinstance(size, int) else 28 for size in part), shape)
+        example = map_leaves(lambda sizes: tuple(size if isinstance(size, int) else 28 for size in sizes), shape)
         raise SettingsError(
             f"{name}: the model leaves the shape of a sample open, {shown(shape)}; give shape=..., the shape of one "
             f"sample, as shape={example}"

@@ -51,7 +51,7 @@ class Writer:
         self._reshaped: dict[Node, Node] = {}  # a node as a reshape of a value of the file
         self._dtypes = {"f": graph.dtype, "i": "int64", "b": "bool"}
 
-    def given(self, name: str, shape: tuple[int, ...], kind: str = "f") -> Symbol:
+    def symbol_of_value(self, name: str, shape: tuple[int, ...], kind: str = "f") -> Symbol:
         """Return a value of the file, by its name, as a symbol of the graph."""
         node = self.graph.input(name, shape, kind)
         self._names[node] = name
@@ -93,7 +93,7 @@ class Writer:
         """Return the name of an array in the dtype of a kind."""
         return self.file.cast(name, self._dtypes[kind])
 
-    def transposed(self, node: Node, axes: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    def transpose(self, node: Node, axes: tuple[int, ...], shape: tuple[int, ...]) -> str:
         """Return the name of a transposed array in this shape, which is stored so if the array is stored."""
         name = self.text(node, node.kind)
         stored = self.file.stored.get(name)
@@ -101,14 +101,14 @@ class Writer:
             return self.op("Reshape", self.op("Transpose", name, perm=[*axes]), self.shape(shape))
         return self.file.array(stored.transpose(axes).reshape(shape), name=f"{name} transposed")
 
-    def unshaped(self, node: Node) -> Node:
+    def base_of(self, node: Node) -> Node:
         """Return the array that a node is a reshape of, or the node itself."""
         node = self._reshaped.get(node, node)
-        return self.unshaped(node.args[0]) if matching(node, "reshape") and node not in self._still else node
+        return self.base_of(node.args[0]) if matching(node, "reshape") and node not in self._still else node
 
-    def reshaped(self, node: Node, name: str, shape: tuple[int, ...]) -> str:
+    def write_reshape(self, node: Node, name: str, shape: tuple[int, ...]) -> str:
         """Write a node as a reshape of a value of the file, and return its name; a further reshape reads that value."""
-        self._reshaped[node] = value_of(self.given(name, shape).reshape(node.shape))
+        self._reshaped[node] = value_of(self.symbol_of_value(name, shape).reshape(node.shape))
         return self.text(self._reshaped[node], node.kind)
 
     def write(self, outputs: Iterable[Node]) -> list[str]:
@@ -135,21 +135,21 @@ class Writer:
                 self._names[node] = self.file.array(value, self._dtypes[node.kind], name)
         computed = [node for node in fixed if node not in numbers]
         if computed:
-            found = emit(
+            results = emit(
                 {str(index): node for index, node in enumerate(computed)},
                 {name: node for node, (name, _) in numbers.items()},
                 memory=False,
             )(*(value.astype(self._dtypes[node.kind]) for node, (_, value) in numbers.items()))
-            for node, value in zip(computed, found if len(computed) > 1 else [found], strict=True):
+            for node, value in zip(computed, results if len(computed) > 1 else [results], strict=True):
                 self._names[node] = self.array(value, node.kind)
 
     def _write(self, order: Iterable[Node]) -> None:
         for node in order:
             if node not in self._names and node not in self._still:
                 self.file.layer = self._layer_of(node) or self.file.layer
-                self._names[node] = self._written(node)
+                self._names[node] = self._write_node(node)
 
-    def _written(self, node: Node) -> str:
+    def _write_node(self, node: Node) -> str:
         """Write a node, and return the name of its result."""
         kinds = {kind_of(arg) for arg in node.args}
         if node.op in LOGIC and (kinds == {"b"} or node.op.startswith("logical")):
@@ -163,7 +163,7 @@ class Writer:
         if node.op in STRUCTURES:
             return STRUCTURES[node.op](self, node)
         if OPERATIONS[node.op].lowered is not None:
-            return self.lowered(node)
+            return self.write_lowered(node)
         if node.op not in OPERATORS:
             self._refuse(node)
         if node.op == "where":
@@ -187,26 +187,26 @@ class Writer:
         if not isinstance(value, Node):
             return self.file.number(value, self._dtypes[kind])
         if value not in self._names:
-            self._names[value] = self._written(value)
+            self._names[value] = self._write_node(value)
         name = self._names[value]
         return name if value.kind == kind else self.cast(name, kind)
 
     def formula(self, formula: Callable[..., Any], node: Node, *more: str) -> str:
         """Write an operation as a formula of its arguments, and of further values of the result's shape by name."""
-        given = [self.given(name, node.shape) for name in more]
+        further = [self.symbol_of_value(name, node.shape) for name in more]
         args = [*map(symbol_of, node.args)]
         if node.kind != "i" and node.op != "not_equal":  # which takes whole numbers as they are
             args = [arg.astype(float) if isinstance(arg, Symbol) else arg for arg in args]
-        made = formula(*args, *given, **node.attributes)
-        return self.computed(value_of(made), node.kind)
+        made = formula(*args, *further, **node.attributes)
+        return self.write_value(value_of(made), node.kind)
 
-    def lowered(self, node: Node) -> str:
+    def write_lowered(self, node: Node) -> str:
         """Write a stable form by the operations that it is computed with."""
         lowered = OPERATIONS[node.op].lowered
         assert lowered is not None
         return self.formula(lowered, node)
 
-    def computed(self, value: Any, kind: str) -> str:
+    def write_value(self, value: Any, kind: str) -> str:
         """Return the name of a value that was added to the graph while it was being written."""
         if isinstance(value, Node):
             self._write(order_nodes([value], {*self._names}))
@@ -217,18 +217,18 @@ class Writer:
         body, file = node.attributes["body"], self.file
         count = len(body.states)
         inside = (*body.states, *body.entries)
-        inputs = [self.text(value, part.kind) for value, part in zip(node.args, inside, strict=False)]
+        inputs = [self.text(value, inner.kind) for value, inner in zip(node.args, inside, strict=False)]
         for captured in node.args[len(inside) :]:
             self.text(captured, captured.kind)
         outer, names, file.nodes = file.nodes, dict(self._names), []
-        given = {part: file.new("step") for part in inside}
-        self._names |= given
+        names_inside = {inner: file.new("step") for inner in inside}
+        self._names |= names_inside
         self._write(body.order())
         outputs = body.outputs[: count + body.stacked]
         results = [self.op("Identity", self.text(output, output.kind)) for output in outputs]
         described = [
-            [file.described(name, self._dtypes[part.kind], None) for part, name in pairs]
-            for pairs in (given.items(), zip(outputs, results, strict=True))
+            [file.value_info(name, self._dtypes[inner.kind], None) for inner, name in pairs]
+            for pairs in (names_inside.items(), zip(outputs, results, strict=True))
         ]
         graph = file.onnx.helper.make_graph(file.nodes, "step", *described)
         file.nodes, self._names = outer, names
@@ -268,7 +268,7 @@ def _product(writer: Writer, node: Node) -> str:
     float64, and 1.27 computes it in float32.
     """
     a, b = node.args
-    joined = min(a.ndim, b.ndim) > 1 and any(matching(each, "transpose") for each in order_nodes(node.args))
+    joined = min(a.ndim, b.ndim) > 1 and any(matching(arg, "transpose") for arg in order_nodes(node.args))
     if not joined or writer.graph.dtype == "float32":
         return writer.op("MatMul", *writer.args(node))
     letters = "abcdefgh"[: node.ndim - 2]
@@ -292,7 +292,7 @@ def _convolution(writer: Writer, node: Node) -> str | None:
     axes, grouped = (windows.ndim - 2) // 2, windows.ndim % 2
     start = 2 + grouped
     outer, inner = places[start : start + axes], places[start + axes :]
-    (first, *others), _, output = (part.split(",") for part in node.attributes["subscripts"].partition("->"))
+    (first, *others), _, output = (term.split(",") for term in node.attributes["subscripts"].partition("->"))
     if not (len(others) == 1 and matching(windows, "windows") and windows.ndim == len(first)):
         return None
     whole = {"axes": tuple(range(start, start + axes)), "steps": (1,) * axes}
@@ -302,13 +302,13 @@ def _convolution(writer: Writer, node: Node) -> str | None:
         any(windows.attributes[key] != value for key, value in whole.items())
         or (others, output) != ([f"{channels}{inside}{groups}{units}"], [f"{first[0]}{groups}{units}{at}"])
         or places[:start] != (None,) * start
-        or any(part is not None and (isinstance(part, int | str) or part[0]) for part in places)
-        or not all(part is None or part[1] == size for part, size in zip(outer, windows.shape[start:], strict=False))
+        or any(entry is not None and (isinstance(entry, int | str) or entry[0]) for entry in places)
+        or not all(entry is None or entry[1] == size for entry, size in zip(outer, windows.shape[start:], strict=False))
     ):
         return None
     x, pads = windows.args[0], [0] * (2 * axes)
     if grouped:
-        x = _merged(writer, x)
+        x = _merge_groups(writer, x)
     if matching(x, "pad") and x.attributes["value"] == 0 and not any(map(any, x.attributes["width"][:2])):
         pads = [side[n] for n in (0, 1) for side in x.attributes["width"][2:]]
         x = x.args[0]
@@ -316,36 +316,36 @@ def _convolution(writer: Writer, node: Node) -> str | None:
     convolution = writer.op(
         "Conv",
         writer.text(x, "f"),
-        writer.transposed(kernel, order, (math.prod(kernel.shape[axes + 1 :]), *kernel.shape[: axes + 1])),
+        writer.transpose(kernel, order, (math.prod(kernel.shape[axes + 1 :]), *kernel.shape[: axes + 1])),
         kernel_shape=[*kernel.shape[1 : axes + 1]],
-        strides=[1 if part is None else part[2] for part in outer],
-        dilations=[1 if part is None else part[2] for part in inner],
+        strides=[1 if entry is None else entry[2] for entry in outer],
+        dilations=[1 if entry is None else entry[2] for entry in inner],
         pads=pads,
         group=kernel.shape[axes + 1] if grouped else 1,
     )
-    return writer.reshaped(node, convolution, _merged_shape(node)) if grouped else convolution
+    return writer.write_reshape(node, convolution, _shape_of_merge(node)) if grouped else convolution
 
 
-def _merged(writer: Writer, node: Node) -> Node:
+def _merge_groups(writer: Writer, node: Node) -> Node:
     """Return an array whose groups and channels are one axis."""
-    shape, x = _merged_shape(node), writer.unshaped(node)
+    shape, x = _shape_of_merge(node), writer.base_of(node)
     return x if x.shape == shape else value_of(symbol_of(node).reshape(shape))
 
 
-def _merged_shape(node: Node) -> tuple[int, ...]:
+def _shape_of_merge(node: Node) -> tuple[int, ...]:
     rows, groups, channels, *sizes = node.shape
     return (rows, groups * channels, *sizes)
 
 
-def _reduced(writer: Writer, node: Node) -> str:
+def _reduce(writer: Writer, node: Node) -> str:
     axes = writer.file.integers(node.attributes["axes"])
     kind = "i" if node.kind == "b" else node.kind  # any and all are the maximum and the minimum
     (x,), keepdims = writer.args(node, kind), int(node.attributes["keepdims"])
-    found = writer.op(REDUCERS[node.op], x, axes, keepdims=keepdims)
+    result = writer.op(REDUCERS[node.op], x, axes, keepdims=keepdims)
     if node.op in ("max", "min") and kind == "f":  # which ONNX Runtime finds among the numbers that are not NaN
         absent = writer.op("ReduceMax", _absent(writer, x), axes, keepdims=keepdims)
-        found = writer.op("Where", writer.cast(absent, "b"), writer.text(math.nan, "f"), found)
-    return writer.cast(found, "b") if node.kind == "b" else found
+        result = writer.op("Where", writer.cast(absent, "b"), writer.text(math.nan, "f"), result)
+    return writer.cast(result, "b") if node.kind == "b" else result
 
 
 def _absent(writer: Writer, x: str) -> str:
@@ -357,12 +357,12 @@ def _place_of_extreme(writer: Writer, node: Node) -> str:
     """Write the place of an extreme; the first NaN counts as one, as in NumPy."""
     (x,), (axis,), keepdims = node.args, node.attributes["axes"], int(node.attributes["keepdims"])
     name = writer.text(x, "i" if x.kind == "b" else x.kind)
-    found = writer.op(EXTREMES[node.op], name, axis=axis, keepdims=keepdims)
+    index = writer.op(EXTREMES[node.op], name, axis=axis, keepdims=keepdims)
     if x.kind != "f":
-        return found
+        return index
     absent = _absent(writer, name)
     some = writer.op("ReduceMax", absent, writer.file.integers([axis]), keepdims=keepdims)
-    return writer.op("Where", writer.cast(some, "b"), writer.op("ArgMax", absent, axis=axis, keepdims=keepdims), found)
+    return writer.op("Where", writer.cast(some, "b"), writer.op("ArgMax", absent, axis=axis, keepdims=keepdims), index)
 
 
 def _argsort(writer: Writer, node: Node) -> str:
@@ -384,13 +384,13 @@ def _argsort(writer: Writer, node: Node) -> str:
 
 def _softmax_of(writer: Writer, node: Node) -> str:
     if len(node.attributes["axes"]) > 1:
-        return writer.lowered(node)
+        return writer.write_lowered(node)
     return writer.op("Softmax", *writer.args(node), axis=node.attributes["axes"][0])
 
 
 def _reshape(writer: Writer, node: Node) -> str:
     """Write a reshape; rows that stay the first axis are copied from the input's shape, by a 0."""
-    x = writer.unshaped(node)
+    x = writer.base_of(node)
     name = writer.text(x, node.kind)
     if x.shape == node.shape:
         return name
@@ -403,14 +403,14 @@ def _reshape(writer: Writer, node: Node) -> str:
 
 def _index(writer: Writer, node: Node) -> str:
     name, parts = writer.text(node.args[0], node.kind), list(enumerate(node.attributes["index"]))
-    cuts = [(axis, (-1, _FIRST, -1) if part == "reversed" else part) for axis, part in parts if part is not None]
-    cuts = [(axis, (part, part + 1, 1) if isinstance(part, int) else part) for axis, part in cuts]
+    cuts = [(axis, (-1, _FIRST, -1) if entry == "reversed" else entry) for axis, entry in parts if entry is not None]
+    cuts = [(axis, (entry, entry + 1, 1) if isinstance(entry, int) else entry) for axis, entry in cuts]
     if cuts:
-        starts, stops, steps = zip(*(part for _, part in cuts), strict=True)
+        starts, stops, steps = zip(*(entry for _, entry in cuts), strict=True)
         stops = tuple(_FIRST if stop < 0 else stop for stop in stops)  # Python's triples end before 0 at -1
         axes = writer.file.integers(axis for axis, _ in cuts)
         name = writer.op("Slice", name, *map(writer.file.integers, (starts, stops)), axes, writer.file.integers(steps))
-    single = [axis for axis, part in parts if isinstance(part, int)]
+    single = [axis for axis, entry in parts if isinstance(entry, int)]
     return writer.op("Squeeze", name, writer.file.integers(single)) if single else name
 
 
@@ -424,10 +424,10 @@ def _windows(writer: Writer, node: Node) -> str:
     name = writer.text(x, node.kind)
     moved = [*range(x.ndim)]  # what each axis of the result so far is: an axis of x, or -1 - n for the n-th window
     chosen = sorted(zip(axes, node.attributes["window"], node.attributes["steps"], range(len(axes)), strict=True))
-    for axis, width, step, place in reversed(chosen):
+    for axis, width, step, number in reversed(chosen):
         starts = np.arange(0, x.shape[axis] - width + 1, step)[:, None]
         name = writer.op("Gather", name, writer.array(starts + np.arange(width), "i"), axis=axis)
-        moved.insert(axis + 1, -1 - place)
+        moved.insert(axis + 1, -1 - number)
     order = [moved.index(axis) for axis in range(x.ndim)] + [moved.index(-1 - n) for n in range(len(axes))]
     return writer.op("Transpose", name, perm=order)
 
@@ -436,28 +436,28 @@ def _set_index(writer: Writer, node: Node) -> str:
     """Write a value into a part: one axis after the other, the new elements behind the old ones, then a look-up."""
     x, value = node.args
 
-    def placed(name: str, shape: tuple[int, ...], index: tuple[Any, ...], axis: int) -> str:
+    def write_axis(name: str, shape: tuple[int, ...], index: tuple[Any, ...], axis: int) -> str:
         while axis < len(index) and index[axis] is None:
             axis += 1
         if axis == len(index):
-            kept = tuple(1 if isinstance(part, int) else size for part, size in zip(index, shape, strict=True))
+            kept = tuple(1 if isinstance(entry, int) else size for entry, size in zip(index, shape, strict=True))
             return writer.op("Reshape", writer.text(value, node.kind), writer.shape(kept))
-        size, part = shape[axis], index[axis]
-        places = np.atleast_1d(np.arange(size)[_python_index(part)])
+        size, entry = shape[axis], index[axis]
+        places = np.atleast_1d(np.arange(size)[_python_index(entry)])
         inner = writer.op("Gather", name, writer.array(places, "i"), axis=axis)
-        inner = placed(inner, (*shape[:axis], len(places), *shape[axis + 1 :]), index, axis + 1)
+        inner = write_axis(inner, (*shape[:axis], len(places), *shape[axis + 1 :]), index, axis + 1)
         where = np.arange(size)
         where[places] = size + np.arange(len(places))
         return writer.op("Gather", writer.op("Concat", name, inner, axis=axis), writer.array(where, "i"), axis=axis)
 
-    return placed(writer.text(x, node.kind), node.shape, node.attributes["index"], 0)
+    return write_axis(writer.text(x, node.kind), node.shape, node.attributes["index"], 0)
 
 
-def _python_index(part: Any) -> Any:
+def _python_index(entry: Any) -> Any:
     """Return the index of one axis as NumPy takes it."""
-    if isinstance(part, int):
-        return part
-    start, stop, step = (None, None, -1) if part == "reversed" else part
+    if isinstance(entry, int):
+        return entry
+    start, stop, step = (None, None, -1) if entry == "reversed" else entry
     return slice(start, None if stop is not None and stop < 0 else stop, step)
 
 
@@ -481,7 +481,7 @@ def _gather(writer: Writer, node: Node) -> str:
         flat = flat * count + np.where(index < 0, index + count, index)
     merged = (*shape[:start], math.prod(shape[start:stop]), *shape[stop:])
     name = writer.op("Reshape", name, writer.shape(merged))
-    return writer.op("Gather", name, writer.computed(value_of(flat), "i"), axis=start)
+    return writer.op("Gather", name, writer.write_value(value_of(flat), "i"), axis=start)
 
 
 def _pad(writer: Writer, node: Node) -> str:
@@ -495,10 +495,10 @@ def _arctan(writer: Writer, node: Node) -> str:
     (name,) = writer.args(node)
     if writer.graph.dtype == "float32":
         return writer.op("Atan", name)
-    return writer.formula(_refined, node, writer.cast(writer.op("Atan", writer.file.cast(name, "float32")), "f"))
+    return writer.formula(_refine, node, writer.cast(writer.op("Atan", writer.file.cast(name, "float32")), "f"))
 
 
-def _refined(x: Any, near: Any) -> Any:
+def _refine(x: Any, near: Any) -> Any:
     """Return near + arctan((x - tan(near)) / (1 + x tan(near))), whose argument is tiny."""
     sine, cosine = np.sin(near), np.cos(near)
     steep = np.abs(x) > 1.0  # there both parts are divided by x, so that nothing overflows
@@ -527,7 +527,7 @@ STRUCTURES: dict[str, Callable[[Writer, Node], str]] = {
     # products and reductions
     "matmul": _product,
     "einsum": _einsum,
-    **dict.fromkeys(REDUCERS, _reduced),
+    **dict.fromkeys(REDUCERS, _reduce),
     **dict.fromkeys(EXTREMES, _place_of_extreme),
     "argsort": _argsort,
     "softmax": _softmax_of,

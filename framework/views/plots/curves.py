@@ -108,12 +108,12 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
         runs = {f"run {index}": run for index, run in enumerate(runs, 1)}
     if not runs:
         raise DataError("plots.compare_runs: argument 'runs' must hold a run or more; it is empty")
-    found = {}
+    curves = {}
     for name, run in runs.items():
         columns, epochs = _columns(run, "compare_runs", f"runs[{name!r}]")
         _require_column(columns, key, f"compare_runs: run {name!r}")
-        found[name] = epochs, columns[key]
-    return _apart(style.axes(axis, "compare_runs"), found, style.literal(key))
+        curves[name] = epochs, columns[key]
+    return _apart(style.axes(axis, "compare_runs"), curves, style.literal(key))
 
 
 def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis: Axes | None = None) -> Axes:
@@ -142,16 +142,18 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
         raise SettingsError(f"plots.norms: argument 'of' must be 'gradient' or 'weight'; got {brief(of)}")
     columns, epochs = _columns(history, "norms", "history")
     start = f"{of}_norm"
-    found = {key.removeprefix(start).lstrip("_"): values for key, values in columns.items() if key.startswith(start)}
-    if not found:
+    norms_by_layer = {
+        key.removeprefix(start).lstrip("_"): values for key, values in columns.items() if key.startswith(start)
+    }
+    if not norms_by_layer:
         raise DataError(
             "plots.norms: argument 'history' has no norms of layers; train with Trainer(callbacks=[RecordNorms()]), "
             "which records them"
         )
     axis = style.axes(axis, "norms")
-    if any((values[np.isfinite(values)] > 0).any() for values in found.values()):
+    if any((values[np.isfinite(values)] > 0).any() for values in norms_by_layer.values()):
         axis.set_yscale("log")
-    curves = {f"layer {name}" if name else "model": (epochs, values) for name, values in found.items()}
+    curves = {f"layer {name}" if name else "model": (epochs, values) for name, values in norms_by_layer.items()}
     return _apart(axis, curves, f"norm of the {'gradient' if of == 'gradient' else 'weights'}")
 
 
@@ -255,7 +257,7 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
         raise DataError(f"plots.trials: argument 'results' must hold a trial with a finite {objective!r}")
     axis = style.open_frame(style.axes(axis, "trials"))
     values = [row[setting] for row in rows]
-    numbers, names, log = placed(values)
+    numbers, names, log = axis_positions(values)
     if names:
         axis.set_xticks(range(len(names)), [style.literal(name) for name in names])
     elif log:
@@ -272,7 +274,7 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
     return axis
 
 
-def placed(values: Sequence[Any]) -> tuple[list[float], list[str], bool]:
+def axis_positions(values: Sequence[Any]) -> tuple[list[float], list[str], bool]:
     """Return the places of values on an axis, the names of values that are not numbers, and whether its scale is log.
 
     Example:

@@ -63,16 +63,18 @@ def decision_boundary(
     name = "plots.decision_boundary"
     style.require_model(model, "decision_boundary")
     _require_given(model, data, span, resolution, name)
-    given, target, _ = (None, None, None) if data is None else parts(data, name)
-    labels, x, plane = _plane(model, given, name)
+    inputs, target, _ = (None, None, None) if data is None else parts(data, name)
+    labels, x, plane = _plane(model, inputs, name)
     if span is not None:
         ranges = style.two_spans(span, "decision_boundary")
     elif x is not None and len(whole := x[np.isfinite(x).all(axis=1)]):
         ranges = style.enclosing(whole, 0.08)
     else:
         raise DataError(f"{name}: x has no row without missing values; give span=((low, high), (low, high))")
-    horizontal, vertical = (np.linspace(*each, resolution) for each in ranges)
-    scores = model.predict(plane(np.stack([each.reshape(-1) for each in np.meshgrid(horizontal, vertical)], axis=1)))
+    horizontal, vertical = (np.linspace(*limits, resolution) for limits in ranges)
+    scores = model.predict(
+        plane(np.stack([coordinates.reshape(-1) for coordinates in np.meshgrid(horizontal, vertical)], axis=1))
+    )
     if isinstance(scores, dict):
         raise ShapeError(f"{name}: argument 'model' must have one output; it has {', '.join(scores)}")
     preprocess = model.preprocess
@@ -100,7 +102,7 @@ def decision_boundary(
     if names:
         _draw_classes(axis, horizontal, vertical, grid, probable=probable)
         seen = np.union1d(grid.argmax(axis=-1), np.zeros(0, np.intp) if y is None else y).tolist()
-        _draw_rows(axis, x, y, {place: names[place] for place in (seen if count > style.MOST else range(count))})
+        _draw_rows(axis, x, y, {level: names[level] for level in (seen if count > style.MOST else range(count))})
     else:
         _draw_values(axis, horizontal, vertical, grid[..., 0], x, y)
     axis.set(xlim=ranges[0], ylim=ranges[1], xlabel=style.literal(labels[0]), ylabel=style.literal(labels[1]))
@@ -211,11 +213,11 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
         raise ShapeError(f"{name}: argument 'target' must have {len(chances)} rows, as the prediction; got {len(true)}")
     right = true == chances.argmax(axis=1) if several else true == 1
     chances = chances.max(axis=1) if several else chances.reshape(-1)
-    place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], chances)
-    rows = np.bincount(place, minlength=bins)
+    bin_of_row = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], chances)
+    rows = np.bincount(bin_of_row, minlength=bins)
     filled = rows > 0
-    said = np.bincount(place, chances, bins)[filled] / rows[filled]
-    was = np.bincount(place, right, bins)[filled] / rows[filled]
+    said = np.bincount(bin_of_row, chances, bins)[filled] / rows[filled]
+    was = np.bincount(bin_of_row, right, bins)[filled] / rows[filled]
     error = float(np.sum(rows[filled] * np.abs(said - was)) / len(chances))
     axis = style.open_frame(style.axes(axis, "calibration", width=5.4, height=4.8))
     twin = style.second(axis)
@@ -274,7 +276,7 @@ def _plane(model: Any, x: Any, name: str) -> tuple[tuple[str, str], Array | None
     if len(names) != 2:
         raise ShapeError(f"{name}: x must have two columns; got {', '.join(names[:8])}")
     model.require_columns(x, f"{name}: x") if preprocess is None else preprocess.require_columns(frame, name)
-    array = np.stack([frame.numbers(each) for each in names], axis=1)
+    array = np.stack([frame.numbers(column) for column in names], axis=1)
     nw = required("narwhals.stable.v2", name)
     library = nw.get_native_namespace(frame.native)
 
@@ -329,15 +331,15 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
     count = scores.shape[-1]
     chosen = scores.argmax(axis=-1)
     to_rgb = required("matplotlib.colors", "plots.decision_boundary").to_rgb
-    palette = np.array([to_rgb(style.COLORS[place % len(style.COLORS)]) for place in range(count)])
+    palette = np.array([to_rgb(style.COLORS[index % len(style.COLORS)]) for index in range(count)])
     sure = (scores.max(axis=-1) - 1 / count) / (1 - 1 / count) if probable else np.ones(chosen.shape)
     image = np.concatenate([palette[chosen], 0.1 + 0.5 * np.clip(sure, 0, 1)[..., None]], axis=-1)
-    wide, high = ((each[1] - each[0]) / 2 for each in (horizontal, vertical))
+    wide, high = ((values[1] - values[0]) / 2 for values in (horizontal, vertical))
     edges = (horizontal[0] - wide, horizontal[-1] + wide, vertical[0] - high, vertical[-1] + high)  # of the pixels
     axis.imshow(image, origin="lower", extent=edges, aspect="auto", interpolation="nearest")
     *_, second, best = np.moveaxis(np.partition(scores, count - 2, axis=-1), -1, 0)
-    for place in np.unique(chosen).tolist() if count > 2 else [0]:
-        margin = scores[..., place] - np.where(chosen == place, second, best)
+    for index in np.unique(chosen).tolist() if count > 2 else [0]:
+        margin = scores[..., index] - np.where(chosen == index, second, best)
         if margin.min() < 0 < margin.max():
             axis.contour(horizontal, vertical, margin, [0.0], colors=style.INK, linewidths=2.0)
     unsure = (scores > 0.1) & (scores < 0.9)
@@ -353,12 +355,12 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
 def _draw_rows(axis: Axes, x: Array | None, y: Array | None, names: Mapping[int, Any]) -> None:
     """Draw the rows with a marker for each of some classes, whose names are given by their places, and the legend."""
     handles = []
-    for place, text in names.items():
-        rows = np.zeros((0, 2)) if x is None or y is None else x[y == place]
+    for index, text in names.items():
+        rows = np.zeros((0, 2)) if x is None or y is None else x[y == index]
         handles += axis.plot(
             *rows.T,
-            style.MARKERS[place % len(style.MARKERS)],
-            color=style.COLORS[place % len(style.COLORS)],
+            style.MARKERS[index % len(style.MARKERS)],
+            color=style.COLORS[index % len(style.COLORS)],
             markeredgecolor="white",
             markeredgewidth=0.8,
             markersize=6,

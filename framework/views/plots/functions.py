@@ -58,7 +58,7 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
     with np.errstate(all="ignore"):  # a formula may overflow far from 0
         a = np.asarray(formula(h)) + np.zeros_like(h)
         used = np.asarray(formula.derivative(h)) + np.zeros_like(h)
-        derived = _derived(formula, h)
+        derived = _derivative_of_graph(formula, h)
     axis = style.open_frame(style.axes(axis, "activation"))
     axis.axhline(0.0, color=style.INK, linewidth=0.8)
     axis.axvline(0.0, color=style.INK, linewidth=0.8)
@@ -74,7 +74,7 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
     return axis
 
 
-def _derived(formula: Any, h: Array) -> Array | None:
+def _derivative_of_graph(formula: Any, h: Array) -> Array | None:
     """Return the derivative that the graph gives of a formula whose class writes one; None without either."""
     if not formula.writes_derivative:
         return None
@@ -187,21 +187,21 @@ def _names(model: Any) -> list[str]:
     vector[...] = np.arange(vector.size)
     names = [""] * vector.size
     for name, view in model.parameters.items():
-        for place, number in np.ndenumerate(view):
-            names[int(number)] = f"{name}[{', '.join(map(str, place))}]" if place else name
+        for index, number in np.ndenumerate(view):
+            names[int(number)] = f"{name}[{', '.join(map(str, index))}]" if index else name
     vector[...] = kept
     return names
 
 
 def _places(model: Any, names: list[str], places: Any) -> tuple[int, int]:
-    trained = [place for run in model.parameters.trainable_runs() for place in range(run.start, run.stop)]
+    trained = [index for run in model.parameters.trainable_runs() for index in range(run.start, run.stop)]
     chosen = trained if places is None else places
     if not (
         isinstance(chosen, Sequence)
         and len({*chosen}) == len(chosen) == 2
-        and all(isinstance(place, int) and 0 <= place < len(names) for place in chosen)
+        and all(isinstance(index, int) and 0 <= index < len(names) for index in chosen)
     ):
-        listed = ", ".join(f"{place}: {name}" for place, name in enumerate(names[:8]))
+        listed = ", ".join(f"{index}: {name}" for index, name in enumerate(names[:8]))
         got = f"{len(trained)} of them are trained" if places is None else f"got {brief(places)}"
         raise SettingsError(
             "plots.loss_surface: argument 'places' must be the places of two parameters, as (0, 1); "
@@ -245,8 +245,8 @@ def _measure(model: Any, loss: Any, data: Any) -> Callable[[], float]:
     activation = model.output_activation
     y = loss.form_targets(data[1], model.output(x)[1].shape, model.dtype, f"{name}: y")
 
-    def measured() -> float:
+    def measure_loss() -> float:
         with np.errstate(all="ignore"):
             return float(loss.result(*loss.output_sums(activation, *model.output(x), y, weight)))
 
-    return measured
+    return measure_loss

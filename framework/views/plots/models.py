@@ -52,7 +52,7 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
     """
     formula = not isinstance(model, type) and hasattr(model, "program") and not hasattr(model, "input_shape")
     boxes = _operations(model) if formula else _Layers(model).boxes
-    rows = _arranged(boxes)
+    rows = _arrange(boxes)
     left, right = (side(box.x + sign * box.width / 2 for row in rows for box in row) for side, sign in _SIDES)
     width, height = right - left, len(rows) * _STEP - _GAP
     inch = 1.0  # the scale at which the boxes fit into the axes
@@ -130,7 +130,7 @@ class _Box:
         return sum(above) / len(above)
 
 
-def _arranged(boxes: list[_Box]) -> list[list[_Box]]:
+def _arrange(boxes: list[_Box]) -> list[list[_Box]]:
     """Return boxes in rows, each below all that it reads, with the places where arrows pass a row."""
     rows: list[list[_Box]] = []
     for box in boxes:
@@ -186,13 +186,13 @@ class _Layers(Walk):
         symbols = {name: Symbol(self.graph.input(name, size)) for name, size in numbers.items()}
         super().__init__(model, symbols, training=False)
 
-        def given(name: str, part: Any) -> Symbol:
+        def add_input(name: str, size: Any) -> Symbol:
             name = name.replace("['", " ").replace("']", "")
-            return self._input(name, part, [self._box(name, part, [])])
+            return self._input(name, size, [self._box(name, size, [])])
 
-        self.trace_model(model, map_leaves(given, names(shape, "input"), shape))
+        self.trace_model(model, map_leaves(add_input, names(shape, "input"), shape))
 
-    def trace_model(self, model: Any, x: Any, path: str = "", place: tuple[int, ...] = ()) -> Any:
+    def trace_model(self, model: Any, x: Any, path: str = "", key_suffix: tuple[int, ...] = ()) -> Any:
         """Return inputs of the graph for the output of a model, and make the boxes in it."""
         path = path.removesuffix(".")
         shape = map_leaves(lambda leaf: self.shapes.get(leaf.node, leaf.shape[1:]), x)
@@ -201,27 +201,29 @@ class _Layers(Walk):
         if not hasattr(model, "parts"):
             label = model._summary_rows(path, shape)[0][0].removesuffix("()")
         elif not self.runs_in_python(model):
-            inside = map_leaves(lambda name, leaf, part: self._input(name, part, self._read(leaf)), names(x), x, shape)
+            inside = map_leaves(
+                lambda name, leaf, size: self._input(name, size, self._boxes_of(leaf)), names(x), x, shape
+            )
             try:
-                output = super().trace_model(model, inside, path and f"{path}.", place)
+                output = super().trace_model(model, inside, path and f"{path}.", key_suffix)
             except FrameworkError:  # it cannot be traced
                 del self.boxes[before:]
         if output is None:
-            box = self._box(label, gives, self._read(x), sum(map(math.prod, model.layout().values())))
-            output = map_leaves(lambda part: self._input("", part, [box]), gives)
+            box = self._box(label, gives, self._boxes_of(x), sum(map(math.prod, model.layout().values())))
+            output = map_leaves(lambda size: self._input("", size, [box]), gives)
         elif made := [node for node in nodes_in(map(value_of, leaves(output))) if node not in self.sources]:
             formula = Shown({"a": made[0]}).text.removeprefix("a = ")
             short = len(made) == 1 and len(formula) <= _LONGEST
-            box = self._box(f"{label}: {formula}" if short else label, gives, self._read(output))
+            box = self._box(f"{label}: {formula}" if short else label, gives, self._boxes_of(output))
             self.sources |= {node: [box] for node in made}
         of_x = isinstance(x, Symbol) and x.node.attributes.get("name") == "x"
         child = path.rpartition(".")[2]
         name = (child if child.isidentifier() else model._label) + ("(x)" if of_x else "")  # in the model's formula
         return map_leaves(
-            lambda name, leaf, part: self._input(name, part, self._read(leaf)), names(gives, name), output, gives
+            lambda name, leaf, size: self._input(name, size, self._boxes_of(leaf)), names(gives, name), output, gives
         )
 
-    def _read(self, x: Any) -> list[_Box]:
+    def _boxes_of(self, x: Any) -> list[_Box]:
         """Return the boxes that symbols are made of."""
         order = order_nodes(map(value_of, leaves(x)), self.sources)
         return [*dict.fromkeys(box for node in order for box in self.sources.get(node, ()))]
@@ -297,7 +299,7 @@ def weights(
     require_model(model, "weights")
     names = [*model.parameters]
     if name is None:
-        name = next((each for each in names if each.rpartition(".")[2] == "weights"), "weights")
+        name = next((parameter for parameter in names if parameter.rpartition(".")[2] == "weights"), "weights")
     if name not in names:
         hint = nearest(name, names)
         raise SettingsError(

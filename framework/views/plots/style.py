@@ -75,7 +75,9 @@ def _in_ink(axis: Axes) -> Axes:
 
 def require_model(model: Any, name: str) -> None:
     """Raise a SettingsError if ``model`` is not a model; ``name`` is the caller's."""
-    if isinstance(model, type) or not all(hasattr(model, each) for each in ("parameters", "preprocess", "input_shape")):
+    if isinstance(model, type) or not all(
+        hasattr(model, attribute) for attribute in ("parameters", "preprocess", "input_shape")
+    ):
         raise SettingsError(f"plots.{name}: argument 'model' must be a model; got {brief(model)}")
 
 
@@ -118,11 +120,11 @@ def over_epochs(axis: Axes, most: int) -> None:
     axis.xaxis.set_major_locator(required("matplotlib.ticker", "plots").MaxNLocator(integer=True))
 
 
-def line(place: int, count: int) -> dict[str, Any]:
+def line(index: int, count: int) -> dict[str, Any]:
     """Return colour, marker and places of the markers for the line of this place, which has ``count`` points."""
     return {
-        "color": COLORS[place % len(COLORS)],
-        "marker": MARKERS[place % len(MARKERS)],
+        "color": COLORS[index % len(COLORS)],
+        "marker": MARKERS[index % len(MARKERS)],
         "markersize": 5,
         "markevery": max(1, -(-count // 8)),
         "linewidth": 1.8,
@@ -147,9 +149,9 @@ def legend(axis: Axes, handles: Sequence[Any]) -> None:
         handles = [*handles[: MOST - 1], rest]
     size = required("matplotlib", "plots").rcParams["legend.fontsize"]
     scale = required("matplotlib.font_manager", "plots").FontProperties(size=size).get_size_in_points() / 10.0
-    room, place = size_of(axis)[0], axis.get_subplotspec()
-    if place is not None:  # then a legend may be as wide as the column of axes
-        columns = place.get_topmost_subplotspec().get_gridspec().ncols
+    room, cell = size_of(axis)[0], axis.get_subplotspec()
+    if cell is not None:  # then a legend may be as wide as the column of axes
+        columns = cell.get_topmost_subplotspec().get_gridspec().ncols
         room = 0.87 * axis.figure.bbox.width / axis.figure.dpi / columns
     widths = [scale * (0.082 * len(str(handle.get_label())) + 0.62) for handle in handles]  # in inches
     axis.legend(
@@ -169,8 +171,8 @@ def legend(axis: Axes, handles: Sequence[Any]) -> None:
 
 def size_of(axis: Axes) -> tuple[float, float]:
     """Return the width and the height of axes in inches, as far as they are known before they are drawn."""
-    place, whole = axis.get_position(), axis.figure.bbox
-    return place.width * whole.width / axis.figure.dpi, place.height * whole.height / axis.figure.dpi
+    box, whole = axis.get_position(), axis.figure.bbox
+    return box.width * whole.width / axis.figure.dpi, box.height * whole.height / axis.figure.dpi
 
 
 def _columns(widths: list[float], room: float) -> int:
@@ -231,7 +233,7 @@ def two_spans(span: Any, name: str) -> tuple[Span, Span]:
         >>> two_spans(((0, 1), (-2, 2)), "loss_surface")
         ((0.0, 1.0), (-2.0, 2.0))
     """
-    if not isinstance(span, Sequence) or len(span) != 2 or not all(isinstance(each, Sequence) for each in span):
+    if not isinstance(span, Sequence) or len(span) != 2 or not all(isinstance(limits, Sequence) for limits in span):
         raise SettingsError(
             f"plots.{name}: argument 'span' must be a range for each axis, as ((-1, 1), (0, 5)); got {brief(span)}"
         )

@@ -26,7 +26,7 @@ from framework.base.errors import SettingsError
 from framework.base.files import write_whole
 from framework.base.settings.messages import printable
 from framework.base.tables import COUNTERS, figure
-from framework.views.plots.curves import placed
+from framework.views.plots.curves import axis_positions
 
 MARK = '<meta name="generator" content="framework report">'
 """Says that a file is a report, which a newer one may replace."""
@@ -113,8 +113,8 @@ class Contents:
     def best(self) -> tuple[str, int] | None:
         """The column that says which epoch is the best, and its place; None where no value is finite."""
         key = next((key for key in ("val_loss", "loss") if key in self.columns), "")
-        place = place_of_best(self.columns.get(key, ()))
-        return None if place is None else (key, place)
+        epoch = place_of_best(self.columns.get(key, ()))
+        return None if epoch is None else (key, epoch)
 
 
 def write_report(path: str | os.PathLike[str], runs: Sequence[Contents], *several: Any) -> None:
@@ -207,7 +207,7 @@ def _comparison(runs: Sequence[Contents], rows: Sequence[Any]) -> Iterator[str]:
     table: Any = [["", *(f"{mark}{_text(row['run'])}" for mark, row in zip(marks, rows[:ROWS], strict=False))]]
     for key in [key for key in rows[0] if key != "run"]:
         values = [row[key] for row in rows[:ROWS]]
-        table.append([_text(key), *(_cut(value) if isinstance(value, str) else _cell(value) for value in values)])
+        table.append([_text(key), *(_shorten(value) if isinstance(value, str) else _cell(value) for value in values)])
     few = len(rows) <= BESIDE
     head, *lines = table if few else zip(*table, strict=True)
     yield f"<h2>Side by side</h2>\n{_grid('runs side by side', _heads(head), lines, 'text' * few)}"
@@ -236,8 +236,8 @@ def _figures(run: Contents) -> Iterator[str]:
     lines = []
     for name in dict.fromkeys([*names, *run.final]):
         keys = (name, f"val_{name}")[: len(parts)]
-        columns = [(run.columns.get(key), place) for _, place in groups for key in keys]
-        values = [None if column is None else column[place] for column, place in columns]
+        columns = [(run.columns.get(key), epoch) for _, epoch in groups for key in keys]
+        values = [None if column is None else column[epoch] for column, epoch in columns]
         lines.append([_text(name), *map(_cell, [*values, *(final.get(name) for final in finals.values())])])
     heads = _heads([*parts] * len(groups) + ["validation"] * len(finals))
     yield _grid("figures", f'<tr><td rowspan="2"></td>{"".join(top)}</tr>\n{heads}', lines)
@@ -293,7 +293,7 @@ def _epochs(run: Contents, of: str) -> Iterator[str]:
     places = sorted({*map(round, np.linspace(0, count - 1, min(count, TABLE_EPOCHS)).tolist())})
     keys = [*run.columns]
     said = f"{len(places)} of {count:,} epochs" if len(places) < count else f"{count} epoch{'s' * (count > 1)}"
-    lines = [[_cell(run.columns[key][place]) for key in keys] for place in places]
+    lines = [[_cell(run.columns[key][row]) for key in keys] for row in places]
     table = _grid("epochs", _heads(map(_text, keys)), lines)
     yield f"<details><summary>Table of {said}{of}</summary>\n{table}</details>\n"
 
@@ -306,7 +306,7 @@ def _details(run: Contents) -> Iterator[str]:
         yield f'<h2>Confusion matrix</h2>\n<p class="soft">{_text(run.unconfused)}</p>\n'
     if run.layers:
         yield f"<h2>Model</h2>\n{_table(run.layers[1:], 'layers', run.layers[0])}"
-        yield _folded("The model as code", run.code)
+        yield _fold_text("The model as code", run.code)
     if run.data:
         head = ("column", "kind", "steps", "becomes")
         fold = "<details>" if len(run.data) > FEW else "<details open>"
@@ -317,7 +317,7 @@ def _details(run: Contents) -> Iterator[str]:
     if run.settings:
         yield "<h2>Settings</h2>\n"
         if isinstance(run.settings, str):
-            yield _folded("The experiment as it ran", run.settings)
+            yield _fold_text("The experiment as it ran", run.settings)
         else:
             table = _table(run.settings, "settings")
             yield f"<details><summary>What the run was started with</summary>\n{table}</details>\n"
@@ -328,7 +328,7 @@ def _confusion(confusion: Confusion) -> Iterator[str]:
     total, true, predicted = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
     rows = f"{figure(float(total))} rows of validation data" if total == np.rint(total) else "weighted validation data"
     if len(classes) > MATRIX_CLASSES:
-        yield from _confused(confusion, rows)
+        yield from _confusions(confusion, rows)
         return
     yield f'<p class="soft">The newest weights on {rows}. Each row is a true class, each column a predicted one.</p>\n'
     edge, lines = '<td class="edge">{}</td>'.format, []
@@ -344,21 +344,21 @@ def _confusion(confusion: Confusion) -> Iterator[str]:
     yield _grid("confusion matrix", _heads(["", *classes, "rows", "recall"]), lines, "matrix")
 
 
-def _confused(confusion: Confusion, rows: str) -> Iterator[str]:
+def _confusions(confusion: Confusion, rows: str) -> Iterator[str]:
     """Give the commonest confusions of many classes."""
     counts, names = confusion.counts.copy(), confusion.classes
     true = counts.sum(axis=1)
     right = _share(np.trace(counts), counts.sum())
     np.fill_diagonal(counts, 0)
-    found = [divmod(int(cell), len(names)) for cell in np.argsort(-counts, axis=None, kind="stable")[:PAIRS]]
-    pairs = [(i, j) for i, j in found if counts[i, j]]
+    cells = [divmod(int(cell), len(names)) for cell in np.argsort(-counts, axis=None, kind="stable")[:PAIRS]]
+    pairs = [(i, j) for i, j in cells if counts[i, j]]
     yield f"<p>The newest weights on {rows}: {len(names)} classes, {right} right. The commonest confusions:</p>\n"
     table = [(names[i], names[j], figure(float(counts[i, j])), _share(counts[i, j], true[i])) for i, j in pairs]
     yield _table(table, "commonest confusions", ("true class", "predicted", "rows", "share of the class"))
 
 
-def _share(part: Any, whole: Any) -> str:
-    return f"{part / whole:.1%}" if whole else "none"
+def _share(amount: Any, whole: Any) -> str:
+    return f"{amount / whole:.1%}" if whole else "none"
 
 
 def _steps(steps: Sequence[Any]) -> Iterator[str]:
@@ -395,7 +395,7 @@ def _array(name: str, step: Any) -> str:
     return f"[{', '.join(shown)}]" if value.ndim else texts[0]
 
 
-def _folded(summary: str, text: str) -> str:
+def _fold_text(summary: str, text: str) -> str:
     kept = text if len(text) <= LONGEST else f"{text[:LONGEST]}\n... and {len(text) - LONGEST:,} more characters"
     return f"<details><summary>{summary}</summary><pre>{_text(kept)}</pre></details>\n"
 
@@ -405,7 +405,7 @@ def _table(rows: Iterable[Sequence[str]], label: str, head: Sequence[str] = ()) 
     lines = [*rows]
     more = f'<p class="soft">... and {len(lines) - ROWS:,} more rows</p>\n' if len(lines) > ROWS else ""
     return (
-        _grid(label, _heads(map(_text, head)) if head else "", ([*map(_cut, row)] for row in lines[:ROWS]), "text")
+        _grid(label, _heads(map(_text, head)) if head else "", ([*map(_shorten, row)] for row in lines[:ROWS]), "text")
         + more
     )
 
@@ -424,7 +424,7 @@ def _heads(cells: Iterable[str]) -> str:
     return f"<tr>{''.join(heads)}</tr>"
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return _text(text if len(text) <= 2000 else f"{text[:2000]} ... and {len(text) - 2000:,} more characters")
 
 
@@ -464,18 +464,18 @@ def charts(runs: Sequence[Contents]) -> list[dict[str, Any]]:
 
     A learning rate that no run changes has none.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    series_by_chart: dict[str, list[dict[str, Any]]] = {}
     for name in figures(runs):
         if name == "learning_rate" and all(len({*run.columns.get(name, ())}) < 2 for run in runs):
             continue
         norms = next((kind for kind in NORMS if len(runs) == 1 and name.startswith(f"{kind}_")), None)
         series = [*_series(runs, name)]
         if norms is not None:  # those of all layers are one chart
-            place = len(found.get(norms, ()))
-            changed = {"name": name.removeprefix(f"{norms}_"), "color": place % COLORS, "dash": place}
+            number = len(series_by_chart.get(norms, ()))
+            changed = {"name": name.removeprefix(f"{norms}_"), "color": number % COLORS, "dash": number}
             series = [curve | changed for curve in series]
-        found.setdefault(norms or name, []).extend(series)
-    return [{"title": title, "series": series} for title, series in found.items() if series]
+        series_by_chart.setdefault(norms or name, []).extend(series)
+    return [{"title": title, "series": series} for title, series in series_by_chart.items() if series]
 
 
 def scatters(rows: Sequence[Mapping[str, Any]], settings: Iterable[str], objective: str) -> list[dict[str, Any]]:
@@ -483,12 +483,12 @@ def scatters(rows: Sequence[Mapping[str, Any]], settings: Iterable[str], objecti
     rows = [row for row in rows if math.isfinite(row.get(objective) or math.nan)]
     drawn = []
     for setting in settings if len(rows) > 1 else ():
-        x, names, log = placed([row[setting] for row in rows])
+        x, names, log = axis_positions([row[setting] for row in rows])
         order = sorted(range(len(rows)), key=x.__getitem__)
-        y, best = ([rows[place][objective] if place <= last else None for place in order] for last in (len(rows), 0))
+        y, best = ([rows[index][objective] if index <= last else None for index in order] for last in (len(rows), 0))
         points = {"x": sorted(x), "dash": 0, "thin": False}
         series = [{"name": "runs", "color": 0, "y": y, **points}, {"name": "the best", "color": 1, "y": best, **points}]
-        about = {"over": setting, "names": names, "log": log, "runs": [rows[place]["run"] for place in order]}
+        about = {"over": setting, "names": names, "log": log, "runs": [rows[index]["run"] for index in order]}
         drawn += [{"title": f"{objective} over {setting}", "series": series, **about}] if len({*x}) > 1 else []
     return drawn
 
@@ -501,7 +501,7 @@ def _series(runs: Sequence[Contents], name: str) -> Iterator[dict[str, Any]]:
                 continue
             label = ("training", "validation")[kind] if f"val_{name}" in run.columns else name
             epochs = run.columns.get("epoch") or range(1, run.epochs + 1)
-            x, y = thinned(epochs, run.columns[key])
+            x, y = thin_curve(epochs, run.columns[key])
             yield {
                 "name": f"{run.name}: {label}" if several else label,
                 "color": (index if several else kind) % COLORS,
@@ -512,7 +512,7 @@ def _series(runs: Sequence[Contents], name: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def thinned(x: Sequence[float | None], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
+def thin_curve(x: Sequence[float | None], y: Sequence[float | None]) -> tuple[list[float], list[float | None]]:
     """Return the points of a curve, of a long one the smallest and the largest of each of equal parts.
 
     The first and the last point stay, and so does a gap: where y is not finite, the result has None. Points without a
@@ -527,12 +527,12 @@ def thinned(x: Sequence[float | None], y: Sequence[float | None]) -> tuple[list[
     if len(points) > POINTS:
         values = np.array([value for _, value in points])
         kept = {0, len(points) - 1}
-        for part in np.array_split(np.arange(len(points)), (POINTS - 2) // 3):
-            inside = values[part]
+        for indices in np.array_split(np.arange(len(points)), (POINTS - 2) // 3):
+            inside = values[indices]
             if not (finite := np.isfinite(inside)).all():
-                kept.add(int(part[np.argmin(finite)]))
+                kept.add(int(indices[np.argmin(finite)]))
             if finite.any():
-                kept.add(int(part[np.argmin(np.where(finite, inside, np.inf))]))
-                kept.add(int(part[np.argmax(np.where(finite, inside, -np.inf))]))
-        points = [points[place] for place in sorted(kept)]
+                kept.add(int(indices[np.argmin(np.where(finite, inside, np.inf))]))
+                kept.add(int(indices[np.argmax(np.where(finite, inside, -np.inf))]))
+        points = [points[index] for index in sorted(kept)]
     return [at for at, _ in points], [float(f"{v:.7g}") if math.isfinite(v) else None for _, v in points]

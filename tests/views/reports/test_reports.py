@@ -39,7 +39,7 @@ from framework import (
 )
 from framework.formulas import ExponentialSchedule, OutputLosses
 from framework.training import RecordNorms, TraceSteps
-from framework.views.reports.page import POINTS, thinned
+from framework.views.reports.page import POINTS, thin_curve
 
 EVIL = """</script><script>alert("1")</script> 'a' & <b>"""
 
@@ -380,7 +380,7 @@ def test_a_long_curve_keeps_its_ends_its_peaks_and_its_gaps():
     y = np.sin(np.arange(50_000) / 3000)
     y[[123, 40_001]] = 9.0, -9.0
     y[25_000] = np.nan
-    x, kept = thinned(range(1, 50_001), y.tolist())
+    x, kept = thin_curve(range(1, 50_001), y.tolist())
     assert len(x) <= POINTS
     assert (x[0], x[-1]) == (1, 50_000)
     assert kept == [None if math.isnan(y[at - 1]) else float(f"{y[at - 1]:.7g}") for at in x]
