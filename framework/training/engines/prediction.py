@@ -37,7 +37,7 @@ def compile_model(model: Model) -> CompiledModel:
         hint = "; write run.model" if isinstance(getattr(model, "model", None), Model) else ""
         hint = "; load_model reads one from a file" if isinstance(model, str | os.PathLike) else hint
         raise SettingsError(f"compile_model: argument 'model' must be a model; got {brief(model)}{hint}")
-    from framework.training.engines.native.prediction import compiled_model  # noqa: PLC0415 (slow, and seldom needed)
+    from framework.training.engines.native.prediction import compile_prediction  # noqa: PLC0415 (slow, and seldom needed)
 
     model.retrace()
-    return compiled_model(model, "compile_model")
+    return compile_prediction(model, "compile_model")

@@ -106,9 +106,9 @@ class CompiledEngine(ChunkEngine):
 
     @classmethod
     def predictor(cls, model: Model, *, quiet: bool) -> Callable[[Any], tuple[Any, Any]] | None:
-        from framework.training.engines.native.prediction import compiled_model  # noqa: PLC0415 (seldom needed)
+        from framework.training.engines.native.prediction import compile_prediction  # noqa: PLC0415 (seldom needed)
 
-        compiled = compiled_model(model, "" if quiet else f"engine={cls.name!r}")
+        compiled = compile_prediction(model, "" if quiet else f"engine={cls.name!r}")
         return None if compiled.reason is not None else compiled.outputs
 
     def __init__(self, *settings: Any, **options: Any) -> None:
@@ -125,7 +125,7 @@ class CompiledEngine(ChunkEngine):
     def make_plan(self, batch: Batch) -> Planned:
         made, refusal = None, ""
         try:
-            made = self._made(batch)
+            made = self._plan(batch)
         except CannotLower as error:
             refusal = str(error)
         refusals = [] if self.strategy is None else self.strategy.shards.workers.gather(refusal)
@@ -145,16 +145,19 @@ class CompiledEngine(ChunkEngine):
             warn(f"engine={self.name!r}: falling back to NumPy for the update: {reason}")
         return made
 
-    def _made(self, batch: Batch) -> Planned:
+    def _plan(self, batch: Batch) -> Planned:
         """Return the plan of this worker, with a kernel for single rows where batches have one."""
         within = f"{', '.join(self.within)} must act within each step" if self.within else ""
         within = "the update of shards is NumPy's" if self.strategy is not None else within
-        mixes, given = self.strategy is not None and self.strategy.mixes, (self.run, self.regularizers, self.figures)
+        mixes, arguments = (
+            self.strategy is not None and self.strategy.mixes,
+            (self.run, self.regularizers, self.figures),
+        )
         settings: dict[str, Any] = {"pause_flushing": self.pause_flushing, "shards": mixes, "within": within}
         if self._single:
             with suppress(CannotLower):
-                return plan_training(*given, batch, RowKernel, **settings)
-        return plan_training(*given, batch, self.compile, **settings)
+                return plan_training(*arguments, batch, RowKernel, **settings)
+        return plan_training(*arguments, batch, self.compile, **settings)
 
     def longest(self, piece: Piece) -> float:
         """Return the steps of one size that are left, as many as what is kept of them leaves room for."""
@@ -280,7 +283,7 @@ class CompiledEngine(ChunkEngine):
         plan = self.planned.compiled.plan
         return plan.output_trees([array[start : start + rows] for array in self._outputs])  # type: ignore[no-any-return]
 
-    def read(self, outputs: list[Array]) -> None:
+    def take_outputs(self, outputs: list[Array]) -> None:
         """Take the outputs of a chunk that is made elsewhere."""
         self._outputs = outputs
 
@@ -334,10 +337,10 @@ class CompiledEngine(ChunkEngine):
             phased = steps._replace(phase=phase, whole=rows or own)
             if not memory.run(phased, slot, State.of(self.run.optimizer)):
                 raise DivergedError("a number is not finite")
-            part = memory.exchanged(phase, own)
-            if part is None:
+            exchanged = memory.array_to_exchange(phase, own)
+            if exchanged is None:
                 break
-            part[...] = yield part
+            exchanged[...] = yield exchanged
         return self._sums_of(made, steps, batch, slot)
 
     def _in_kernel(self, made: Planned, count: float, batch: Batch, key: tuple[int, ...], slot: Slot) -> Sums | None:
@@ -379,7 +382,7 @@ class CompiledEngine(ChunkEngine):
         total, *totals = steps.totals[0].tolist()
         figures = {figure.key: figure for figure in (*self.figures.of_outputs, *self.figures.of_metrics)}
         named = zip([*made.per_row][1:], totals, strict=True)
-        sums: Sums = {"loss": (total,)} | {name: (part, figures[name].divisor(y, weight)) for name, part in named}
+        sums: Sums = {"loss": (total,)} | {name: (total, figures[name].divisor(y, weight)) for name, total in named}
         if made.metrics:
             h, a = kernel.plan.output_trees(outputs_of(steps))
             sums |= self.figures.metric_sums(model, h, a, y, weight, made.metrics)

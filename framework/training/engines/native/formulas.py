@@ -68,14 +68,14 @@ class Formula:
             return self._setting(node)
         key = node, coords
         if key not in self._values:
-            self._values[key] = self._computed(node, coords)
+            self._values[key] = self._compute(node, coords)
         return self._values[key]
 
-    def folded(self, op: str, values: Iterable[str]) -> str:
+    def fold(self, op: str, values: Iterable[str]) -> str:
         """Return the text of a reduction of some values."""
-        return reduce(lambda total, value: self._named(FOLDS[op].format(total, value)), values)
+        return reduce(lambda total, value: self._assign(FOLDS[op].format(total, value)), values)
 
-    def _computed(self, node: Node, coords: Coords) -> str:
+    def _compute(self, node: Node, coords: Coords) -> str:
         block, key = self._block, (node, coords)
         if key in self._earlier:
             name, self.carried[name] = self._earlier[key][0], self._earlier[key][1]
@@ -93,9 +93,9 @@ class Formula:
             return self._index(coords[0])
         if self._position in block.evaluated.get(node, ()):
             if is_elementwise(node):
-                return self._named(Expressions(lambda arg: self._operand(node, arg, coords)).expression(node))
+                return self._assign(Expressions(lambda arg: self._operand(node, arg, coords)).expression(node))
             if node.op in REDUCE:
-                return self.folded(node.op, (self.value(node.args[0], at) for at in _reduced_coords(node, coords)))
+                return self.fold(node.op, (self.value(node.args[0], at) for at in _coords_to_reduce(node, coords)))
         return self._load(block.storage(node), coords)
 
     def _operand(self, node: Node, arg: Any, coords: Coords) -> str:
@@ -138,7 +138,7 @@ class Formula:
         key = base_of(view), element_index(view, coords)
         return _boolean(view.buffer.kind, self.loads.setdefault(key, f"x{len(self.loads)}"))
 
-    def _named(self, text: str) -> str:
+    def _assign(self, text: str) -> str:
         self.lines.append(f"v{len(self.lines)} = {text}")
         return f"v{len(self.lines) - 1}"
 
@@ -153,7 +153,7 @@ def rows_text(node: Node) -> str:
     return f"real(n * {node.attributes['times']})"
 
 
-def stored_text(node: Node, value: str) -> str:
+def storage_text(node: Node, value: str) -> str:
     """Return a value as it is stored: booleans are 0 and 1."""
     return f"(real(1.0) if {value} else real(0.0))" if node.kind == "b" else value
 
@@ -163,7 +163,7 @@ def _boolean(kind: str, name: str) -> str:
     return f"({name} != real(0.0))" if kind == "b" else name
 
 
-def _reduced_coords(node: Node, coords: Coords) -> Iterator[Coords]:
+def _coords_to_reduce(node: Node, coords: Coords) -> Iterator[Coords]:
     """Give the coordinates of the elements that a reduction joins."""
     source, axes = node.args[0], node.attributes["axes"]
     kept = iter(at for axis, at in enumerate(coords) if not (node.attributes["keepdims"] and axis in axes))

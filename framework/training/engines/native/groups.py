@@ -14,7 +14,7 @@ from itertools import product
 from typing import NamedTuple
 
 from framework.graph.node import Node, nodes_in
-from framework.training.engines.native.formulas import FOLDS, Formula, stored_text
+from framework.training.engines.native.formulas import FOLDS, Formula, storage_text
 from framework.training.engines.native.indices import Coords, Index, coords_of, element_index
 from framework.training.engines.native.rewrite import REDUCE
 from framework.training.engines.native.schedule import EXPENSIVE, Coords as Variables, Group, split_views
@@ -41,7 +41,7 @@ def write_group(writer: NestWriter, position: int, group: Group) -> None:
     if not needed:
         return
     read = {split_views(arg)[0] for node in live for arg in nodes_in(node.args)}
-    again = {variable for node in live if node.op in REDUCE and node in read for variable in group.reduced(node)}
+    again = {variable for node in live if node.op in REDUCE and node in read for variable in group.sum_variables(node)}
     if math.prod(group.sizes[variable] for variable in again) > UNROLLED:
         _Rows(writer, position, group, needed, live, again).write()
     else:
@@ -113,11 +113,11 @@ class _Pass:
         variables = {v for node in needed for v in group.reads.get(node, group.coords[node]) if v}
         while True:
             body = self._body({})
-            loops = self._ordered([v for v in group.sizes if v in variables - self._unrolled], body)
+            loops = self._order_by_stride([v for v in group.sizes if v in variables - self._unrolled], body)
             if not self._is_short(loops, body):
                 break
             self._unrolled = self._unrolled | {loops[-1]}
-        self._loops = self._merged(loops, body)
+        self._loops = self._merge_loops(loops, body)
         self._sums = [*self._sums_of(result for result in body.results if result.summed)]
         self._jammed = self._loops[-2] if self._jams() else None
 
@@ -139,18 +139,18 @@ class _Pass:
         formula = Formula(self._nest.writer, block, self._position, {})
         results = []
         for node in self._needed:
-            view, reduced = block.storage(node), group.reduced(node) if node.op in REDUCE else []
+            view, reduced = block.storage(node), group.sum_variables(node) if node.op in REDUCE else []
             within = [variable for variable in reduced if variable in self._unrolled]
             for values in self._values(v for v in group.coords[node] if v in self._unrolled):
-                coords = _shifted_coords(group.coords[node], values, shift)
+                coords = _shift_coords(group.coords[node], values, shift)
                 if node.op in REDUCE:
                     all_values = ({**values, **more} for more in self._values(within))
-                    elements = (_shifted_coords(group.reads[node], some, shift) for some in all_values)
-                    text = formula.folded(node.op, (formula.value(node.args[0], element) for element in elements))
+                    elements = (_shift_coords(group.reads[node], some, shift) for some in all_values)
+                    text = formula.fold(node.op, (formula.value(node.args[0], element) for element in elements))
                 else:
                     text = formula.value(node, coords)
                 summed = tuple(variable for variable in reduced if variable not in self._unrolled)
-                results.append(_Result(node, view, element_index(view, coords), stored_text(node, text), summed))
+                results.append(_Result(node, view, element_index(view, coords), storage_text(node, text), summed))
         return _Body(formula, sorted(results, key=lambda result: bool(result.summed)))
 
     def _values(self, variables: Iterable[str]) -> Iterator[dict[str, int]]:
@@ -161,7 +161,7 @@ class _Pass:
 
     # the loops
 
-    def _ordered(self, variables: Sequence[str], body: _Body) -> list[str]:
+    def _order_by_stride(self, variables: Sequence[str], body: _Body) -> list[str]:
         """Return loop variables, those first that take the longest strides."""
         indices, stores = body.indices(), [result.at for result in body.results if not result.summed]
         return sorted(
@@ -176,7 +176,7 @@ class _Pass:
             return False
         return math.prod(self._sizes[variable] for variable in {*self._unrolled, loops[-1]}) <= 2 * UNROLLED
 
-    def _merged(self, loops: Sequence[str], body: _Body) -> list[str]:
+    def _merge_loops(self, loops: Sequence[str], body: _Body) -> list[str]:
         """Return the loops, those as one whose elements follow one another."""
         left = [*loops]
         for depth in reversed(range(len(left) - 1)):
@@ -228,11 +228,11 @@ class _Pass:
             nest.add(f"whole = {size} - {size} % {_JAMMED}")
             bounds = {_JAMMED: f"0, whole, {_JAMMED}", 1: f"whole, {size}"}
         for count, bound in bounds.items():
-            with nest.bounded([(variable, bound)]):
+            with nest.add_loops([(variable, bound)]):
                 self._write_loops(depth + 1, max(rows, count))
         for total in sums:
             element = nest.at(total.result.view, total.result.at)
-            value = total.register if total.whole else _joined(total.result.node, element, total.register)
+            value = total.register if total.whole else _join(total.result.node, element, total.register)
             nest.add(f"{element} = {value}")
 
     def _write_body(self, rows: int) -> None:
@@ -249,12 +249,12 @@ class _Pass:
         long = self._jammed is not None or (bool(self._loops) and self._sizes[self._loops[-1]] >= 8 * self._lanes)
         for total, outputs in zip(self._sums, terms.values(), strict=True):
             node = total.result.node
-            value = reduce(partial(_joined, node), outputs)
+            value = reduce(partial(_join, node), outputs)
             if self._in_memory(total):
                 element = nest.at(total.result.view, total.result.at)
-                nest.add(f"{element} = {_joined(node, element, value)}")
+                nest.add(f"{element} = {_join(node, element, value)}")
             else:
-                nest.add(_joined_line(node, total.register, value, long=long))
+                nest.add(_join_line(node, total.register, value, long=long))
 
 
 class _Later(NamedTuple):
@@ -322,7 +322,7 @@ class _Rows:
 
     def _passes(self) -> Iterator[tuple[tuple[str, ...], list[Node]]]:
         """Give the variables and the members of each pass; those that need no loop come first."""
-        kept = {base for node in self._live for base in self._kept_for(node)}
+        kept = {base for node in self._live for base in self._values_to_keep(node)}
         for level in range(max(self._levels.values()) + 1):
             now = [node for node in self._live if self._levels[node] == level]
             needed = [node for node in self._needed if self._levels[node] == level]
@@ -335,7 +335,7 @@ class _Rows:
             for span in sorted(spans, key=bool):
                 yield span, [*spans[span]]
 
-    def _kept_for(self, node: Node) -> Iterator[Node]:
+    def _values_to_keep(self, node: Node) -> Iterator[Node]:
         """Give the expensive values of earlier passes that a node reads and that are not stored."""
         for base in (split_views(arg)[0] for arg in nodes_in(node.args)):
             earlier = base in self._levels and self._levels[base] < self._levels[node]
@@ -366,7 +366,7 @@ class _Rows:
         for node in nodes:
             value = node.args[0] if node.op in REDUCE else node
             text = formula.value(value, coords_of(group.reads.get(node, group.coords[node])))
-            results.append(stored_text(node, text))
+            results.append(storage_text(node, text))
         for node in nodes:
             kept = bool(span) and self._is_whole(node) if node.op in REDUCE else node not in self._needed
             if kept:
@@ -378,7 +378,7 @@ class _Rows:
 
     def _is_whole(self, node: Node) -> bool:
         """Return whether a reduction is complete when the passes over a row are."""
-        return all(variable in self._inner for variable in self._group.reduced(node))
+        return all(variable in self._inner for variable in self._group.sum_variables(node))
 
     def _element(self, later: _Later) -> str:
         if not later.variables:
@@ -410,31 +410,31 @@ class _Rows:
                 self._keep(node, output, long=self._elements(span) >= 8 * self._lanes)
         for node in nodes:
             if node in self._needed and self._is_register(node):
-                nest.add(f"{self._stored(node)} = {self._later[node].name}")
+                nest.add(f"{self._element_of(node)} = {self._later[node].name}")
 
     def _keep(self, node: Node, output: str, *, long: bool) -> None:
         """Write where a result of a pass goes: into memory, or to later passes."""
         nest, reduces = self._nest, node.op in REDUCE
         if node in self._needed and not self._is_register(node):
-            element = self._stored(node)
+            element = self._element_of(node)
             if reduces:
                 nest.fill_first(self._group.block.storage(node), _start(node))
-            nest.add(f"{element} = {_joined(node, element, output) if reduces else output}")
+            nest.add(f"{element} = {_join(node, element, output) if reduces else output}")
         if node in self._later:
             element = self._element(self._later[node])
             if self._is_register(node):
-                nest.add(_joined_line(node, element, output, long=long))
+                nest.add(_join_line(node, element, output, long=long))
             else:
-                nest.add(f"{element} = {_joined(node, element, output) if reduces else output}")
+                nest.add(f"{element} = {_join(node, element, output) if reduces else output}")
 
     def _is_register(self, node: Node) -> bool:
         return node in self._later and not self._later[node].variables
 
-    def _stored(self, node: Node) -> str:
+    def _element_of(self, node: Node) -> str:
         return self._nest.element(self._group.block.storage(node), coords_of(self._group.coords[node]))
 
 
-def _shifted_coords(variables: Variables, values: Mapping[str, int], shift: Mapping[str, int]) -> Coords:
+def _shift_coords(variables: Variables, values: Mapping[str, int], shift: Mapping[str, int]) -> Coords:
     """Return coordinates where some variables have a value, and some are shifted."""
     pairs = zip(variables, coords_of(variables, values), strict=True)
     return tuple(index + (shift.get(name, 0) if name else 0) for name, index in pairs)
@@ -450,15 +450,15 @@ def _start(node: Node) -> str:
     return f"real({_STARTS[node.op]})"
 
 
-def _joined(node: Node, total: str, value: str) -> str:
+def _join(node: Node, total: str, value: str) -> str:
     return _JOINS[node.op].format(total, value)
 
 
-def _joined_line(node: Node, register: str, value: str, *, long: bool) -> str:
+def _join_line(node: Node, register: str, value: str, *, long: bool) -> str:
     """Return the line that joins a value to a register, in a loop that is long or short.
 
     The compiler interleaves four sums where it finds ``+=``, which pays in long loops alone.
     """
     if node.op == "sum" and long:
         return f"{register} += {value}"
-    return f"{register} = {_joined(node, register, value)}"
+    return f"{register} = {_join(node, register, value)}"

@@ -56,7 +56,7 @@ class Index:
         """Return the factor of a variable."""
         return dict(self.factors).get(variable, 0)
 
-    def without(self, variables: Iterable[str]) -> Index:
+    def drop_variables(self, variables: Iterable[str]) -> Index:
         """Return the index without the multiples of some variables."""
         return Index(self.constant, tuple(pair for pair in self.factors if pair[0] not in variables))
 
@@ -93,7 +93,7 @@ def source_coords(node: Node, coords: Coords) -> Coords | None:
         case "broadcast_to":
             return broadcast_coords(source, node.ndim, coords)
         case "index":
-            return _indexed(source, attributes["index"], coords)
+            return _coords_before_index(source, attributes["index"], coords)
         case "windows":
             inner = list(coords[: source.ndim])
             within = coords[source.ndim :]
@@ -101,10 +101,10 @@ def source_coords(node: Node, coords: Coords) -> Coords | None:
                 inner[axis] = inner[axis] * step + at
             return tuple(inner)
         case _:
-            return _reshaped(source, node, coords)
+            return _coords_before_reshape(source, node, coords)
 
 
-def _indexed(source: Node, entries: Sequence[Any], coords: Coords) -> Coords:
+def _coords_before_index(source: Node, entries: Sequence[Any], coords: Coords) -> Coords:
     """Return the coordinates behind an index, which has an entry for each axis of the source."""
     kept, inner = iter(coords), []
     for entry, size in zip(entries, source.shape, strict=True):
@@ -119,7 +119,7 @@ def _indexed(source: Node, entries: Sequence[Any], coords: Coords) -> Coords:
     return tuple(inner)
 
 
-def _reshaped(source: Node, node: Node, coords: Coords) -> Coords | None:
+def _coords_before_reshape(source: Node, node: Node, coords: Coords) -> Coords | None:
     """Return the coordinates before a reshape that splits axes."""
     inner = [Index()] * source.ndim
     for axes, others in axis_groups(source.shape, node.shape):

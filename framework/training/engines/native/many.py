@@ -118,14 +118,14 @@ class ManyKernel(StepKernel):
     def _beside(self, block: Block, node: Any) -> str:
         """Return the name of an array with a number of each model."""
         numbers = block.buffer("numbers", self.models, "f")
-        self.emitter.put(block, numbers.view(), node)
+        self.emitter.write_value(block, numbers.view(), node)
         return self.emitter.pointer(numbers)
 
-    def _note_total(self, block: Block, place: str, node: Any) -> None:
+    def _note_total(self, block: Block, index: str, node: Any) -> None:
         e, (lanes,) = self.emitter, self.models
         numbers = self._beside(block, node)
         e.line(f"for lane in range({lanes}):")
-        e.line(f"    totals[({place}) * {lanes} + lane] = float({numbers}[lane])")
+        e.line(f"    totals[({index}) * {lanes} + lane] = float({numbers}[lane])")
 
     def _is_finite(self, block: Block, node: Any) -> str:
         return f"finite({self.models[0]}, {self._beside(block, node)}) == real(0.0)"
@@ -217,7 +217,7 @@ class ManySteps:
     def _steps(self, kernel: ManyKernel, block: Sequence[Stepping], rates: Sequence[Array], weights: Array) -> Steps:
         """Return the steps of a chunk."""
         piece, made, count = block[0].piece, block[0].maker.planned, len(weights)
-        size, filled = piece.next_rows, _filled(block, *kernel.models)
+        size, filled = piece.next_rows, _fill_lanes(block, *kernel.models)
         numbers = [_numbers(member.maker, line[:count]) for member, line in zip(block, rates, strict=True)]
         order, first = order_of(piece, self._rows(kernel, filled))
         held = self._data(kernel, filled)
@@ -228,7 +228,7 @@ class ManySteps:
             order=order,
             data=(held, addresses(held)),
             counts=weights * made.per_row["loss"],
-            numbers=np.stack(_filled(numbers, *kernel.models), axis=-1),
+            numbers=np.stack(_fill_lanes(numbers, *kernel.models), axis=-1),
             totals=np.zeros((count, kernel.totals, *kernel.models)),
             clips=np.stack([member.maker.planned.limits for member in filled], axis=-1),
             moving=_moving(kernel, filled, count, size),
@@ -273,7 +273,7 @@ class _Models:
         def views(vector: Array) -> dict[str, Array]:
             parts = np.split(vector, np.cumsum([view.size for view in parameters.values()])[:-1])
             named = zip(parameters.items(), parts, strict=True)
-            return {name: part.reshape(*view.shape, self._lanes) for (name, view), part in named}
+            return {name: values.reshape(*view.shape, self._lanes) for (name, view), values in named}
 
         vector, gradient = self._like(parameters.vector), self._like(parameters.vector)
         buffers = {name: self._like(buffer) for name, buffer in run.model.buffers.items()}
@@ -295,7 +295,7 @@ class _Models:
 
     def take(self, block: Sequence[Stepping]) -> None:
         """Copy the numbers of models into the lanes; lanes without a model repeat the first one."""
-        arrays = [_changing(State.of(member.maker.run.optimizer)) for member in _filled(block, self._lanes)]
+        arrays = [_changing(State.of(member.maker.run.optimizer)) for member in _fill_lanes(block, self._lanes)]
         for whole, parts in zip(_changing(self._state), zip(*arrays, strict=True), strict=True):
             np.stack(parts, axis=-1, out=whole)
 
@@ -316,7 +316,7 @@ def _changing(state: State) -> list[Array]:
     return [state.vector, *state.memory.values(), *state.buffers.values()]
 
 
-def _filled(values: Sequence[Any], lanes: int) -> list[Any]:
+def _fill_lanes(values: Sequence[Any], lanes: int) -> list[Any]:
     """Return values, and the first one again until there is one for each lane."""
     return [*values, *[values[0]] * (lanes - len(values))]
 
@@ -347,7 +347,7 @@ def _kernel_of(block: Sequence[Stepping]) -> ManyKernel | None:
     shared = all(piece.arrays is pieces[0].arrays and piece.rows is pieces[0].rows for piece in pieces)
     compiled, rows, vector = block[0].maker.planned.compiled, pieces[0].size, block[0].maker.run.model.parameters.vector
 
-    def made() -> ManyKernel | str:
+    def compile_block() -> ManyKernel | str:
         if lanes * (vector.nbytes + lay_out(compiled.emitter, rows)[2].nbytes) > _MOST_BYTES:
             return "the models are too large"
         try:
@@ -355,7 +355,7 @@ def _kernel_of(block: Sequence[Stepping]) -> ManyKernel | None:
         except CannotLower as error:
             return str(error)
 
-    kernel = share(("many", compiled, lanes, shared, rows), made)
+    kernel = share(("many", compiled, lanes, shared, rows), compile_block)
     return None if isinstance(kernel, str) else kernel
 
 
@@ -376,5 +376,5 @@ def _moving(kernel: ManyKernel, block: Sequence[Stepping], count: int, size: int
 
 def _chunk_of(steps: Steps, engine: CompiledEngine, lane: int, weights: Array) -> Chunk:
     """Return the steps of one of the models, and let its engine read their outputs."""
-    engine.read([array[..., lane] for array in outputs_of(steps)])
+    engine.take_outputs([array[..., lane] for array in outputs_of(steps)])
     return engine.chunk_of(steps.totals[: len(weights), :, lane], steps.counts, weights)

@@ -216,8 +216,8 @@ class Memory:
         located = held.located
         if kernel.moving:
             located = located.copy()
-            for place, name in kernel.moving:
-                (located[place],) = addresses([steps.moving[name]])
+            for index, name in kernel.moving:
+                (located[index],) = addresses([steps.moving[name]])
         arrays = located, steps.data[1], steps.order, steps.counts, steps.numbers, steps.totals, steps.clips
         runs = held.runs if steps.updates else 0
         numbers = steps.rows, int(steps.updates), runs, int(steps.seen), steps.whole
@@ -264,7 +264,7 @@ class Memory:
         for output, result in zip(outputs, results, strict=True):
             output[...] = result
 
-    def exchanged(self, phase: int, rows: int) -> Array | None:
+    def array_to_exchange(self, phase: int, rows: int) -> Array | None:
         """Return what is replaced by its sum over all shards after a phase, or None after the last one."""
         pauses = self._kernel.pauses
         return self._laid[rows][0][pauses[phase].outputs[0]] if phase < len(pauses) else None
@@ -283,7 +283,7 @@ class Memory:
                 self._forget(next(iter(self._laid)))
             self._laid[rows] = laid = lay_out(kernel.emitter, rows)
             self._pauses[rows] = [
-                tuple([_shaped(laid[0][buffer], buffer, rows) for buffer in part] for part in pause[:2])
+                tuple([_as_shape(laid[0][buffer], buffer, rows) for buffer in group] for group in pause[:2])
                 for pause in kernel.pauses
             ]
         tables = self._laid[rows][1]
@@ -310,7 +310,7 @@ class Memory:
         return places[role][name] if buffer.role in GIVEN else self._laid[rows][0][buffer]
 
 
-def _shaped(array: Array, buffer: Buffer, rows: int) -> Array:
+def _as_shape(array: Array, buffer: Buffer, rows: int) -> Array:
     """Return the array of a buffer in its shape."""
     return array.reshape([at_rows(size, rows) for size in buffer.shape])
 

@@ -33,7 +33,7 @@ def for_models(outputs: Iterable[Any], own: Iterable[Node], count: int) -> tuple
     axis = _Axis(nodes_in(outputs)[0].graph, count)
     for node in order_nodes(nodes_in(outputs)):
         axis.add(node, own=node in own)
-    return [axis.widened(output) for output in outputs], axis.known
+    return [axis.widen(output) for output in outputs], axis.known
 
 
 class _Axis:
@@ -58,7 +58,7 @@ class _Axis:
         else:
             rewrite_node(self._new, node, self.known, lambda *_: None)
 
-    def widened(self, output: Any) -> Any:
+    def widen(self, output: Any) -> Any:
         """Return what a node became, with the axis of the models."""
         if not isinstance(output, Node) or output in self._wide:
             return self._of(output)
@@ -78,7 +78,7 @@ class _Axis:
         if node.op == "loop":
             return self._loop(node)
         if node.op in JOINS:
-            args = tuple(map(self.widened, node.args))
+            args = tuple(map(self.widen, node.args))
             return self._new.intern_node(node.op, args, self._attributes(node), shape, node.kind)
         own_indices = any(arg in self._wide for arg in nodes_in(node.args[1:]))
         if own_indices and _is_element_lookup(node):
@@ -92,7 +92,7 @@ class _Axis:
         """Return a look-up of single elements, or its reverse, by indices that each model has of its own."""
         indices = *map(self._beside, node.args[1:]), self._new.constant(np.arange(self._count))
         attributes = self._attributes(node) | {"axes": (*node.attributes["axes"], len(node.attributes["axes"]))}
-        return self._new.intern_node(node.op, (self.widened(node.args[0]), *indices), attributes, shape, node.kind)
+        return self._new.intern_node(node.op, (self.widen(node.args[0]), *indices), attributes, shape, node.kind)
 
     def _attributes(self, node: Node) -> dict[str, Any]:
         rules = _ATTRIBUTES.get(node.op, {})
@@ -114,7 +114,7 @@ class _Axis:
     def _loop(self, node: Node) -> Any:
         """Return a loop whose states and results are those of all models."""
         body: Body = node.attributes["body"]
-        moving = [self.widened(state) for state in node.args[: len(body.states)]]
+        moving = [self.widen(state) for state in node.args[: len(body.states)]]
         self._wide.update(body.states)
         for entry, whole in zip(body.entries, node.args[len(moving) :], strict=False):
             moving.append(node_of(self._new, self.known[whole], whole))
@@ -124,7 +124,7 @@ class _Axis:
         for inner in body.order():
             self.add(inner, own=False)
         count = len(body.states)
-        widened = Body(inputs[:count], inputs[count:], [*map(self.widened, body.outputs)], body.stacked)
+        widened = Body(inputs[:count], inputs[count:], [*map(self.widen, body.outputs)], body.stacked)
         return add_loop(self._new, widened, moving, node.attributes["steps"], reverse=node.attributes["reverse"])
 
     def _step_input(self, old: Node) -> Node:

@@ -107,21 +107,23 @@ class Emitter(NestWriter):
             if arg not in block.views or block.views[arg].buffer is not whole.buffer:
                 (self.add if adds else self.copy)(part_of(whole, node, index), self.view(block, arg))
 
-    def _write_by_index(self, block: Block, node: Node, whole: View, part: View) -> None:
+    def _write_by_index(self, block: Block, node: Node, whole: View, looked_up: View) -> None:
         """Copy elements that are looked up by index, or add to them; an index is computed where it is read."""
         indices, axes = node.args[1:], node.attributes["axes"]
         spread = len(np.broadcast_shapes(*(index.shape for index in nodes_in(indices))))
         first = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
-        variables = [f"i{axis}" for axis in range(len(part.shape))]
+        variables = [f"i{axis}" for axis in range(len(looked_up.shape))]
         inner, others = variables[first : first + spread], variables[:first] + variables[first + spread :]
-        nest, sizes = Nest(self), dict(zip(variables, part.shape, strict=True))
+        nest, sizes = Nest(self), dict(zip(variables, looked_up.shape, strict=True))
         rest = iter(coords_of(others))
-        place = [Index.of(f"j{axis}") if axis in axes else next(rest) for axis in range(len(whole.shape))]
+        index = [Index.of(f"j{axis}") if axis in axes else next(rest) for axis in range(len(whole.shape))]
         with nest.loops((variable, sizes[variable]) for variable in inner):
             self._find_indices(nest, block, node, coords_of(inner), whole)
             with nest.loops((variable, sizes[variable]) for variable in others):
-                element, found = nest.element(part, coords_of(variables)), nest.element(whole, place)
-                nest.add(f"{element} = {found}" if node.op == "gather" else f"{found} += {element}")
+                element, element_of_whole = nest.element(looked_up, coords_of(variables)), nest.element(whole, index)
+                nest.add(
+                    f"{element} = {element_of_whole}" if node.op == "gather" else f"{element_of_whole} += {element}"
+                )
         nest.call()
 
     def _find_indices(self, nest: Nest, block: Block, node: Node, coords: Coords, whole: View) -> None:
@@ -197,7 +199,7 @@ class Emitter(NestWriter):
         stacks, sums = self._bind_outputs(block, inner, node, variable)
         block.loop_results[node] = [*states, *stacks.wholes, *sums]
         for state, start in zip(states, node.args, strict=False):
-            self.put(block, state, start)
+            self.write_value(block, state, start)
         for total in sums:
             self.fill(total, literal(0.0))
         steps = node.attributes["steps"]
@@ -233,7 +235,7 @@ class Emitter(NestWriter):
         self.copy(copied, new)
         return copied
 
-    def put(self, block: Block, target: View, value: object) -> None:
+    def write_value(self, block: Block, target: View, value: object) -> None:
         """Copy a node, or a plain number, into a view."""
         if isinstance(value, Node) and value.fill is None:
             self.copy(target, self.view(block, value))

@@ -119,7 +119,7 @@ class PredictionKernel(GraphKernel):
             late += [] if bound_to(block, node, target) else [(target, node)]
         self._compute(sound, first, block)
         for target, node in late:
-            e.put(block, target, node)
+            e.write_value(block, target, node)
         clear = []
         if e.wrong in e.pointers:
             clear = [f"{e.indent}{e.pointer(e.wrong)}[0] = real(0.0)"]
@@ -173,13 +173,13 @@ class CompiledModel:
     __slots__ = ("_bound", "_name", "model", "reason")
 
     def __init__(self, model: Model, name: str = "") -> None:
-        """Compile the model, if that is possible; see ``compiled_model``."""
+        """Compile the model, if that is possible; see ``compile_prediction``."""
         self.model, self._name = model, name
         self._bound = self._bind()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the model; the copy makes its own functions."""
-        return compiled_model, (self.model,)
+        return compile_prediction, (self.model,)
 
     @property
     def engine(self) -> str:
@@ -286,7 +286,7 @@ def _guess(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(7 if size is None else size for size in shape)
 
 
-def compiled_model(model: Model, name: str = "") -> CompiledModel:
+def compile_prediction(model: Model, name: str = "") -> CompiledModel:
     """Return a compiled model.
 
     Args:

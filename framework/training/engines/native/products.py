@@ -73,7 +73,7 @@ class Product:
         """Return the axes of a role."""
         return [axis for axis in self.axes if axis.role == role]
 
-    def merged(self, role: str) -> list[Axis]:
+    def merge_axes(self, role: str) -> list[Axis]:
         """Return the axes of a role, the one with the longest strides first; two are one where all strides agree."""
         merged: list[Axis] = []
         for axis in sorted(self.of(role), key=lambda axis: [-abs(step) for step in _strides(axis)]):
@@ -83,7 +83,7 @@ class Product:
             merged.append(axis._replace(size=size))
         return merged
 
-    def turned(self) -> Product:
+    def swap_factors(self) -> Product:
         """Return the same product with its factors swapped: C' = B' A'."""
         roles = {"M": "N", "N": "M"}
         axes = (Axis(roles.get(axis.role, axis.role), axis.size, axis.b, axis.a, axis.c) for axis in self.axes)
@@ -160,14 +160,14 @@ def write_product(writer: NestWriter, product: Product) -> None:
             return
         _write_dots(writer, product, runs[0])
         return
-    product = product.turned() if turns else product
+    product = product.swap_factors() if turns else product
     parts = _Parts.of(product)
     if writer.independent:
         _require_small(product, parts)
     if len(parts.sums) == 1:
         _write_gemm(writer, product, parts)
     elif parts.columns.b != 1:
-        write_product(writer, _packed(writer, product))
+        write_product(writer, _pack_columns(writer, product))
     elif (short := _short_columns(parts, lanes)) is not None:
         _write_hops(writer, product, parts, *short)
     else:
@@ -231,11 +231,11 @@ class _Parts:
     @classmethod
     def of(cls, product: Product) -> _Parts:
         """Sort the axes of a product."""
-        columns = sorted(product.merged("N"), key=lambda axis: (axis.c != 1, -axis.size))
-        rows = sorted(product.merged("M"), key=lambda axis: -axis.size)
+        columns = sorted(product.merge_axes("N"), key=lambda axis: (axis.c != 1, -axis.size))
+        rows = sorted(product.merge_axes("M"), key=lambda axis: -axis.size)
         along = columns.pop(0) if columns and columns[0].c == 1 else _NO_COLUMNS
-        sums = product.merged("K") or [Axis("K", 1, 0, 0, 0)]
-        return cls(rows[0] if rows else _NO_ROWS, along, sums, [*product.merged("B"), *rows[1:], *columns])
+        sums = product.merge_axes("K") or [Axis("K", 1, 0, 0, 0)]
+        return cls(rows[0] if rows else _NO_ROWS, along, sums, [*product.merge_axes("B"), *rows[1:], *columns])
 
     @property
     def steps(self) -> int:
@@ -368,8 +368,8 @@ class _Unfolding(NamedTuple):
     @classmethod
     def of(cls, product: Product) -> _Unfolding | None:
         """Return how to compute a product in parts, or None if it has another form."""
-        for turned in (product, product.turned()):
-            rows, columns = turned.merged("M"), sorted(turned.of("N"), key=lambda axis: -axis.c)
+        for turned in (product, product.swap_factors()):
+            rows, columns = turned.merge_axes("M"), sorted(turned.of("N"), key=lambda axis: -axis.c)
             inner = sorted(turned.of("K"), key=lambda axis: -abs(axis.a))
             outer = [inner.pop(0)]
             while inner and _elements(*columns, *inner) > _UNFOLDED:
@@ -519,17 +519,17 @@ def _products_per_load(height: int, width: int) -> float:
     return cells / (height + width + 0.5) * min(1.0, cells / 8)
 
 
-def _packed(writer: NestWriter, product: Product) -> Product:
+def _pack_columns(writer: NestWriter, product: Product) -> Product:
     """Return the product with a copy of B in which the columns are neighbours."""
     axes = [*product.axes]
-    inner = [place for place, axis in enumerate(axes) if axis.role != "M"]
-    inner.sort(key=lambda place: (axes[place].role == "K", axes[place].c, abs(axes[place].b)), reverse=True)
-    shape = tuple(axes[place].size for place in inner)
-    source = replace(product.b, shape=shape, strides=tuple(axes[place].b for place in inner))
+    inner = [position for position, axis in enumerate(axes) if axis.role != "M"]
+    inner.sort(key=lambda position: (axes[position].role == "K", axes[position].c, abs(axes[position].b)), reverse=True)
+    shape = tuple(axes[position].size for position in inner)
+    source = replace(product.b, shape=shape, strides=tuple(axes[position].b for position in inner))
     target = Buffer("packed", shape, "f", tuple(range(len(shape))), "temp").view()
     writer.copy(target, source)
-    for place, stride in zip(inner, target.strides, strict=True):
-        axes[place] = axes[place]._replace(b=stride)
+    for position, stride in zip(inner, target.strides, strict=True):
+        axes[position] = axes[position]._replace(b=stride)
     return replace(product, b=target, axes=tuple(axes))
 
 

@@ -114,7 +114,7 @@ class StepKernel(GraphKernel):
 
     def _write(self) -> str:
         e, pad = self.emitter, "        "
-        nodes = self._prepared()
+        nodes = self._prepare()
         outputs = [*self._totals, *self._penalties, *self._gradients.values(), *self._changed.values(), *self._kept]
         inputs = {node for node in nodes.values() if node.op == "input"}
         first, block = self._begin(self._sound, self._with_factors(outputs), inputs)
@@ -123,7 +123,7 @@ class StepKernel(GraphKernel):
         late = self._bind_gradients(block)
         self._compute(self._sound, first, block)
         for view, node in late:
-            e.put(block, view, node)
+            e.write_value(block, view, node)
         self._keep(block)
         fresh = self._check(block)
         for factor in (factor for fused in self._fused for factor in fused.product.args):
@@ -185,7 +185,7 @@ class StepKernel(GraphKernel):
         texts = [[f"{pad}if phase == {index}:", *phase] for index, phase in enumerate(phases)]
         return [*(line for text in texts for line in text), f"{pad}if phase < {last}:", f"{pad}    return stop"]
 
-    def _prepared(self) -> dict[str, Node]:
+    def _prepare(self) -> dict[str, Node]:
         """Rewrite the step into the operations of the schedule; return the inputs by role and name."""
         plan, step, graph = self.plan, self.plan.step, self.plan.graph
         parameters = {name: plan.inputs[f"number {name}"] for name in graph.trained}
@@ -303,7 +303,7 @@ class StepKernel(GraphKernel):
         fresh = {}
         for name, node in self._changed.items():
             buffer = fresh[name] = self._root.buffer(f"new {name}", block.shape(node), node.kind)
-            e.put(block, buffer.view(), node)
+            e.write_value(block, buffer.view(), node)
             self._stop_unless(f"finite({buffer.size}, {e.pointer(buffer)}) == real(0.0)")
         for fused in self._fused:
             texts = []
@@ -316,9 +316,9 @@ class StepKernel(GraphKernel):
             self._stop_unless(f"{' * '.join(texts)} <= {LIMITS[self.dtype]!r}")
         return fresh
 
-    def _note_total(self, block: Block, place: str, node: Any) -> None:
+    def _note_total(self, block: Block, index: str, node: Any) -> None:
         """Write that a total of the step goes to a place among the totals."""
-        self.emitter.line(f"totals[{place}] = float({self._number(block, node)})")
+        self.emitter.line(f"totals[{index}] = float({self._number(block, node)})")
 
     def _is_finite(self, block: Block, node: Any) -> str:
         """Return the text of the condition that a number of the step is finite."""
@@ -380,11 +380,11 @@ class StepKernel(GraphKernel):
         """Return the lines that name the arrays."""
         kinds = [KINDS[self._arrays[name].kind] for name in self.data for _ in range(self.sources)]
         named = enumerate([*NUMBERS, *(f"{name}: {kind}" for name, kind in ARRAYS.items())])
-        lines = [f"    {name} = words[{place}]" for place, name in named]
-        lines += [f"    d{place}: {kind} = data[{place}]" for place, kind in enumerate(kinds)]
+        lines = [f"    {name} = words[{index}]" for index, name in named]
+        lines += [f"    d{index}: {kind} = data[{index}]" for index, kind in enumerate(kinds)]
         start = len(self.emitter.pointers)
         flat = max((len(group.update.inputs) for group in self.plan.groups), default=2)
-        lines += [f"    flat{place}: reals = memory[{start + place}]" for place in range(flat)]
+        lines += [f"    flat{index}: reals = memory[{start + index}]" for index in range(flat)]
         return lines + self._pointers((*MOVING, "data") if self.single else MOVING)
 
     # the memory

@@ -108,14 +108,14 @@ def _join(new: Graph, node: Node, args: tuple[Any, ...], uses: Counter[Node]) ->
     """
     parts = []
     for arg, old in zip(args, node.args, strict=True):
-        part = _of_kind(new, node_of(new, arg, old), node.kind)
-        if part.kind == "i" and part.fill is not None:  # a plain number is a float in a kernel
-            part = new.intern_node(
-                "astype", (new.broadcast(float(part.fill), part.shape),), {"to": "i"}, part.shape, "i"
+        operand = _of_kind(new, node_of(new, arg, old), node.kind)
+        if operand.kind == "i" and operand.fill is not None:  # a plain number is a float in a kernel
+            operand = new.intern_node(
+                "astype", (new.broadcast(float(operand.fill), operand.shape),), {"to": "i"}, operand.shape, "i"
             )
-        writes_itself = part.op in PRODUCTS and uses[old] == 1 and node.op != "set_index"
+        writes_itself = operand.op in PRODUCTS and uses[old] == 1 and node.op != "set_index"
         copies = isinstance(arg, Node) and not writes_itself
-        parts.append(new.intern_node("positive", (part,), {}, part.shape, part.kind) if copies else part)
+        parts.append(new.intern_node("positive", (operand,), {}, operand.shape, operand.kind) if copies else operand)
     return new.intern_node(node.op, tuple(parts), node.attributes, node.shape, node.kind)
 
 
@@ -126,7 +126,7 @@ def _reduce(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node])
     """
     x, axes = args[0], node.attributes["axes"]
     if node.attributes["keepdims"]:
-        return _reduced(new, node.op, x, axes, keepdims=True)
+        return _add_reduction(new, node.op, x, axes, keepdims=True)
     if not matching(x, "reshape") or not is_elementwise(x.args[0]):
         return None
     whole = x.args[0]
@@ -142,7 +142,7 @@ def _reduce(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node])
     )
 
 
-def _reduced(new: Graph, op: str, x: Node, axes: Shape, *, keepdims: bool) -> Any:
+def _add_reduction(new: Graph, op: str, x: Node, axes: Shape, *, keepdims: bool) -> Any:
     """Return a reduction, of which a reshape keeps the axes."""
     made = new.add(op, x, axes=axes, keepdims=False)
     return (
@@ -151,16 +151,16 @@ def _reduced(new: Graph, op: str, x: Node, axes: Shape, *, keepdims: bool) -> An
 
 
 def _mean(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
-    return new.add("divide", _reduced(new, "sum", args[0], **node.attributes), _count(new, node))
+    return new.add("divide", _add_reduction(new, "sum", args[0], **node.attributes), _count(new, node))
 
 
 def _var(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
     """Sum squares of deviations elementwise: all passes over a row are one nest."""
     (x,), axes, ddof = args, node.attributes["axes"], node.attributes["ddof"]
     count = _count(new, node)
-    deviation = new.add("subtract", x, new.add("divide", _reduced(new, "sum", x, axes, keepdims=True), count))
+    deviation = new.add("subtract", x, new.add("divide", _add_reduction(new, "sum", x, axes, keepdims=True), count))
     squares = new.add("multiply", deviation, deviation)
-    total = _reduced(new, "sum", squares, axes, keepdims=node.attributes["keepdims"])
+    total = _add_reduction(new, "sum", squares, axes, keepdims=node.attributes["keepdims"])
     return new.add("divide", total, new.add("subtract", count, ddof) if ddof else count)
 
 
@@ -176,10 +176,10 @@ def _find_extreme(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[
     if size > 1:
         shape = tuple(size if number == axis else 1 for number in range(x.ndim))
         places = new.add("reshape", new.constant(np.arange(float(size))), shape=shape)
-    extreme = _reduced(new, node.op.removeprefix("arg"), x, (axis,), keepdims=True)
+    extreme = _add_reduction(new, node.op.removeprefix("arg"), x, (axis,), keepdims=True)
     hits = new.add("logical_or", new.add("equal", x, extreme), new.add("isnan", x))
-    place = new.add("min", new.add("where", hits, places, float(size)), axes=(axis,), keepdims=False)
-    return new.add("reshape", new.add("astype", place, to="i"), shape=node.shape)
+    first = new.add("min", new.add("where", hits, places, float(size)), axes=(axis,), keepdims=False)
+    return new.add("reshape", new.add("astype", first, to="i"), shape=node.shape)
 
 
 def _argsort(new: Graph, node: Node, args: tuple[Any, ...], _uses: Counter[Node]) -> Any:
@@ -248,12 +248,12 @@ def _before_merging(new: Graph, node: Node, args: tuple[Any, ...]) -> Any:
             apart = x.args[0].shape
             groups = axis_groups(apart, x.shape)
             if all(len(merged) == 1 for _, merged in groups):
-                split = [_split(new, arg, node.ndim, apart, groups) for arg in args]
+                split = [_split_axes(new, arg, node.ndim, apart, groups) for arg in args]
                 return new.add("reshape", new.add(node.op, *split, **node.attributes), shape=node.shape)
     return None
 
 
-def _split(new: Graph, arg: Any, ndim: int, apart: Shape, groups: list[tuple[Shape, Shape]]) -> Any:
+def _split_axes(new: Graph, arg: Any, ndim: int, apart: Shape, groups: list[tuple[Shape, Shape]]) -> Any:
     """Return an argument with the axes that a reshape merges; an axis of 1 becomes several of 1."""
     if not isinstance(arg, Node) or not arg.shape:
         return arg

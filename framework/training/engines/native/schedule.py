@@ -86,7 +86,7 @@ class Group:
             coords = [None if axis in axes else v for axis, v in enumerate(coords) if kept or axis not in axes]
         self.coords[node] = tuple(coords)
 
-    def reduced(self, node: Node) -> list[str]:
+    def sum_variables(self, node: Node) -> list[str]:
         """Return the variables that a reduction sums over."""
         return [variable for variable in self.reads[node] if variable and variable not in self.coords[node]]
 
@@ -248,17 +248,17 @@ class Block:
         bases = [split_views(arg)[0] for arg in nodes_in(node.args)]
         makers = [base.args[0] if base.op == "part" else base for base in bases]
         first = max((self.where[maker] for maker in makers if maker in self.where), default=0)
-        for place in range(len(self.ops) - 1, first - 1, -1):
-            group = self.ops[place]
+        for index in range(len(self.ops) - 1, first - 1, -1):
+            group = self.ops[index]
             variables = self._unify(node, group) if isinstance(group, Group) else None
             if variables is not None:
                 break
         else:
-            place, group, variables = len(self.ops), Group(self), [None] * len(loop_shape(node))
+            index, group, variables = len(self.ops), Group(self), [None] * len(loop_shape(node))
             self.ops.append(group)
         assert isinstance(group, Group)
         group.add(node, variables)
-        self.where[node] = place
+        self.where[node] = index
 
     def _unify(self, node: Node, group: Group) -> list[str | None] | None:
         """Return the loop variables of a group for an operation that reads its members; None if it does not fit.
@@ -280,7 +280,7 @@ class Block:
             if base not in group.coords:
                 continue
             coords = _carry(group.coords[base], views)
-            if coords is None or (base.op in REDUCE and _repeated(group, base) > _LONGEST_ROW):
+            if coords is None or (base.op in REDUCE and _count_repeats(group, base) > _LONGEST_ROW):
                 return None
             reads = True
             for axis, variable in enumerate(coords, len(shape) - arg.ndim):
@@ -289,13 +289,15 @@ class Block:
                 variables[axis] = variable or variables[axis]
         missing = [axis for axis, size in enumerate(shape) if variables[axis] is None and size != 1]
         if len(missing) == 1:
-            variables[missing[0]] = self._reduced_axis(group, to_size(shape[missing[0]], node.graph.rows), variables)
+            variables[missing[0]] = self._find_reduced_variable(
+                group, to_size(shape[missing[0]], node.graph.rows), variables
+            )
         used = [variable for variable in variables if variable]
         covers = not any(variables[axis] is None for axis in missing)
         return variables if reads and covers and len(set(used)) == len(used) else None
 
     @staticmethod
-    def _reduced_axis(group: Group, size: int, used: list[str | None]) -> str | None:
+    def _find_reduced_variable(group: Group, size: int, used: list[str | None]) -> str | None:
         """Return a variable of this size that the group has only reduced so far."""
         read = (variable for node in group.members if node.op in REDUCE for variable in group.reads[node])
         return next((v for v in read if v and v not in used and group.sizes[v] == size), None)
@@ -403,32 +405,32 @@ class Block:
         return None
 
 
-def part_of(whole: View, node: Node, place: int) -> View:
+def part_of(whole: View, node: Node, argument: int) -> View:
     """Return the part of a join that one of its arguments is written into."""
     if node.op == "pad":
         return whole.unpad(node.attributes["width"])
     if node.op == "place":
-        return whole.index(node.attributes["indices"][place])
+        return whole.index(node.attributes["indices"][argument])
     if node.op == "set_index":
-        return whole.index(node.attributes["index"]) if place else whole
+        return whole.index(node.attributes["index"]) if argument else whole
     along = node.attributes["axis"]
-    start = sum(sizes_of(arg)[along] for arg in node.args[:place])
-    part = start, start + sizes_of(node.args[place])[along], 1
-    return whole.index(part if axis == along else None for axis in range(node.ndim))
+    start = sum(sizes_of(arg)[along] for arg in node.args[:argument])
+    span = start, start + sizes_of(node.args[argument])[along], 1
+    return whole.index(span if axis == along else None for axis in range(node.ndim))
 
 
 def _covers(node: Node) -> bool:
     """Return whether a join writes all of its memory itself."""
     if node.op == "place" and not node.attributes["add"]:
-        return sum(math.prod(part.shape) for part in nodes_in(node.args)) == math.prod(node.shape)
+        return sum(math.prod(values.shape) for values in nodes_in(node.args)) == math.prod(node.shape)
     return node.op != "pad"
 
 
-def _repeated(group: Group, reduction: Node) -> int:
+def _count_repeats(group: Group, reduction: Node) -> int:
     """Return over how many elements a nest passes again for this reduction and for those that are read already."""
     read = {reduction, *(split_views(arg)[0] for node in group.members for arg in nodes_in(node.args))}
     reductions = (node for node in group.members if node.op in REDUCE and node in read)
-    variables = {variable for node in reductions for variable in group.reduced(node)}
+    variables = {variable for node in reductions for variable in group.sum_variables(node)}
     return math.prod(group.sizes[variable] for variable in variables)
 
 

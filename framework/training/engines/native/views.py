@@ -207,14 +207,14 @@ class View:
         """
         strides = [0] * len(shape)
         for mine, others in axis_groups(self.shape, shape):
-            step = self._merged_stride(mine)
+            step = self._stride_of_merge(mine)
             for axis in reversed(others):
                 if shape[axis] != 1:
                     strides[axis] = step
                     step *= shape[axis]
         return self._with(self.offset, shape, strides)
 
-    def _merged_stride(self, axes: Sizes) -> int:
+    def _stride_of_merge(self, axes: Sizes) -> int:
         """Return the stride of several axes as one."""
         long = [axis for axis in axes if self.shape[axis] != 1]
         if 0 in self.shape or not long:

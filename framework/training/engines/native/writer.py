@@ -111,7 +111,7 @@ class NestWriter:
     def formula(self, parameters: Sequence[str], lines: Sequence[str], results: Sequence[str]) -> str:
         """Return the name of a formula."""
         body = "\n".join(_INDENT + line for line in [*lines, f"return {', '.join(results)}"])
-        name, text = _named("formula", f"({', '.join(parameters)}):\n{body}")
+        name, text = _name_function("formula", f"({', '.join(parameters)}):\n{body}")
         self.formulas[name] = text
         return name
 
@@ -133,7 +133,7 @@ class NestWriter:
             calls: The texts of the functions that it calls.
         """
         heads = ", ".join(f"{name}: {kind}" for name, kind in {"n": "int", **parameters}.items())
-        name, text = _named("nest", f"({heads}):\n" + "\n".join(lines))
+        name, text = _name_function("nest", f"({heads}):\n" + "\n".join(lines))
         self.functions[name] = *dict.fromkeys(calls), text
         self.line(f"{name}({', '.join(['n', *arguments])})")
 
@@ -203,11 +203,11 @@ class Nest:
     @contextmanager
     def loops(self, sizes: Iterable[tuple[str, int]]) -> Iterator[None]:
         """Add loops around the lines of a ``with`` statement, the outer ones first."""
-        with self.bounded((variable, size_text(size)) for variable, size in sizes):
+        with self.add_loops((variable, size_text(size)) for variable, size in sizes):
             yield
 
     @contextmanager
-    def bounded(self, bounds: Iterable[tuple[str, str]]) -> Iterator[None]:
+    def add_loops(self, bounds: Iterable[tuple[str, str]]) -> Iterator[None]:
         """Add loops whose bounds are text."""
         depth = self._depth
         for variable, bound in bounds:
@@ -225,7 +225,7 @@ class Nest:
         return self._text(base_of(view), index)
 
     def _text(self, base: Base, index: Index) -> str:
-        return f"{self._arrays.setdefault(base, f'p{len(self._arrays)}')}[{index.without(self.merged)}]"
+        return f"{self._arrays.setdefault(base, f'p{len(self._arrays)}')}[{index.drop_variables(self.merged)}]"
 
     def evaluate(self, formula: Formula, results: Sequence[str], outputs: Sequence[str]) -> None:
         """Add the call of a formula that gives some of its values."""
@@ -258,7 +258,7 @@ class Nest:
         self.writer.call([*self.head, *self._lines], parameters, [*chain(arrays, self._numbers)], self._calls)
 
 
-def _named(kind: str, text: str) -> tuple[str, str]:
+def _name_function(kind: str, text: str) -> tuple[str, str]:
     """Return a name for the text of a function behind its name, and the whole text."""
     name = f"{kind}_{blake2b(text.encode(), digest_size=6).hexdigest()}"
     return name, f"def {name}{text}\n"
