@@ -16,8 +16,8 @@ VAGUE_BINDINGS = 508
 PARTICIPLES = 229
 
 PARTICIPLE = re.compile(r"\w*(ed|en|wn|ut|made|told|kept|found)|read|split")
-NOT_PARTICIPLES = {"input", "output", "layout", "seed", "len", "between", "open", "even"}
-"""Nouns and other words that only end like participles."""
+NOT_PARTICIPLES = {"input", "output", "layout", "seed", "len", "between", "open", "even", "out", "shorten", "widen"}
+"""Nouns and verbs that only end like participles."""
 
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in Path(framework.__file__).parent.rglob("*.py")}
 

@@ -70,7 +70,7 @@ def same_shape(_graph: Any, shape: Shape, *_others: Shape, **_attributes: Any) -
     return shape
 
 
-def given_shape(_graph: Any, *_shapes: Shape, shape: Shape, **_attributes: Any) -> Shape:
+def shape_from_attribute(_graph: Any, *_shapes: Shape, shape: Shape, **_attributes: Any) -> Shape:
     """Return the attribute ``shape``."""
     return shape
 
@@ -507,12 +507,14 @@ def _windows_shape(graph: Any, shape: Shape, *, axes: Shape, window: Shape, step
 
 SHAPING: dict[str, Operation] = {
     # where values come from
-    "input": Operation(given_shape, text="{name}", latex="{name}"),
-    "constant": Operation(given_shape, text="{value}", latex="{value}"),
+    "input": Operation(shape_from_attribute, text="{name}", latex="{name}"),
+    "constant": Operation(shape_from_attribute, text="{value}", latex="{value}"),
     "rows": Operation(
         lambda _graph, **_: (), numpy="{real}({times})", text="{times}", latex="{times}", binding=2, kind="f"
     ),
-    "row_numbers": Operation(given_shape, numpy="np.arange({times})", text="arange({times})", latex="i", kind="i"),
+    "row_numbers": Operation(
+        shape_from_attribute, numpy="np.arange({times})", text="arange({times})", latex="i", kind="i"
+    ),
     "astype": Operation(
         same_shape, (), lambda g, y, x, *, to: (g if x.kind == "f" else None,), "{0}.astype({to})", "{0}", "{0}"
     ),
@@ -527,7 +529,7 @@ SHAPING: dict[str, Operation] = {
         view=True,
     ),
     "reshape": Operation(
-        given_shape,
+        shape_from_attribute,
         reverse=lambda g, y, x, *, shape: (np.reshape(g, x.shape),),
         numpy="{0}.reshape({shape})",
         text="{0}",
@@ -535,7 +537,7 @@ SHAPING: dict[str, Operation] = {
         view=True,
     ),
     "broadcast_to": Operation(
-        given_shape,
+        shape_from_attribute,
         reverse=lambda g, y, x, *, shape: (None if isinstance(x, int | float) else unbroadcast(g, x.shape),),
         numpy="np.broadcast_to({0}, {shape})",
         text="{0}",
@@ -559,7 +561,7 @@ SHAPING: dict[str, Operation] = {
     ),
     # parts written into a whole, joins, look-ups
     "place": Operation(
-        given_shape,
+        shape_from_attribute,
         reverse=lambda g, y, *parts, indices, **_: tuple(g.record("index", index=index) for index in indices),
     ),
     "set_index": Operation(
@@ -575,7 +577,7 @@ SHAPING: dict[str, Operation] = {
         latex="{0}_{{{index}}}",
     ),
     "scatter_add": Operation(
-        given_shape,
+        shape_from_attribute,
         reverse=lambda g, y, x, *indices, axes, shape: (
             g.record("gather", *indices, axes=axes),
             *(None for _ in indices),
@@ -595,7 +597,7 @@ SHAPING: dict[str, Operation] = {
         text="pad({0}, {width})",
     ),
     "fold": Operation(
-        given_shape,
+        shape_from_attribute,
         reverse=lambda g, y, x, *, shape, **attributes: (g.record("windows", **attributes),),
         numpy="fold({shape}, {0}, {axes}, {window}, {steps})",
     ),
@@ -612,8 +614,8 @@ SHAPING: dict[str, Operation] = {
     "call": Operation(lambda *_shapes, **_attributes: ()),
     "call_back": Operation(lambda *_shapes, **_attributes: ()),
     # a recurrence, as one operation with a body, and the parts of its result; see ``graph.loop``
-    "loop": Operation(given_shape),
-    "part": Operation(given_shape, text="{0}[{index}]", latex="{0}_{{{index}}}"),
+    "loop": Operation(shape_from_attribute),
+    "part": Operation(shape_from_attribute, text="{0}[{index}]", latex="{0}_{{{index}}}"),
 }
 
 

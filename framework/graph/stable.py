@@ -541,7 +541,7 @@ def _two(x: Any) -> tuple[float, Any]:
 def _multiply(a: Any, b: Any) -> Any:
     form = _powers_of_two(a, b)
     form = _by_facts("multiply", a, b) if form is None else form
-    return _without_guard(a, b) if form is None else form
+    return _drop_guard(a, b) if form is None else form
 
 
 def _powers_of_two(a: Any, b: Any) -> Any:
@@ -556,7 +556,7 @@ def _powers_of_two(a: Any, b: Any) -> Any:
     return None
 
 
-def _without_guard(a: Any, b: Any) -> Any:
+def _drop_guard(a: Any, b: Any) -> Any:
     """Return x log(z + (x == 0)) without the guard, where log(z) is finite."""
     for x, y in ((a, b), (b, a)):
         for guard, z in _orders(y.args[0]) if matching(y, "log") else ():
@@ -574,7 +574,7 @@ def _power(x: Any, n: Any) -> Any:
 # rules for rows
 
 
-def _without_shift(x: Any, *, axes: Any) -> Any:
+def _drop_shift(x: Any, *, axes: Any) -> Any:
     """Return a softmax of rows without their shift, which does not change it."""
     for z, shift in (x.args,) if matching(x, "subtract") else _orders(x):
         if isinstance(z, Node) and z.shape == x.shape and is_along(shift, x.ndim, axes):
@@ -633,7 +633,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "reciprocal": lambda x: _make("divide", 1.0, x),
     "sqrt": lambda x: _by_facts("sqrt", x),
     "power": _power,
-    "softmax": _without_shift,
+    "softmax": _drop_shift,
     "sum": _cross_entropy,
 }
 """By operation: (*arguments, **attributes) -> what takes its place, or None."""
