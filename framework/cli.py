@@ -54,7 +54,7 @@ KINDS = {
 def _numbers(_context: click.Context, _option: click.Parameter, text: str) -> list[float]:
     """Return the numbers of ``0.1,0.2`` as a list."""
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [float(item) for item in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"expected numbers with commas between them, e.g. 0.1,0.2; got {text!r}") from None
     for number in numbers:
