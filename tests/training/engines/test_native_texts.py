@@ -34,7 +34,7 @@ def text_of(monkeypatch):
         texts.append("\n".join([*dict(apart).values(), text]))
         return compiled(text, entry, dtype, apart)
 
-    compiled = kernel.compiled
+    compiled = kernel.compile_kernel
     monkeypatch.setattr(kernel, "compile_kernel", recorded)
 
     def text_of(model, loss=None, **settings):

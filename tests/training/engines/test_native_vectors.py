@@ -40,7 +40,7 @@ def loops_of(request):
         batch = np.zeros((8, *shape), request.param), np.zeros(8, int), None
         text = kernel_of(Sequential(*layers(), dtype=request.param), CrossEntropy(), optimizer, batch).text
         names = re.findall(rf"^def ({pattern})\(", text, re.MULTILINE)
-        module, target = optimize_module(Program(text, request.param).compiled(*names))
+        module, target = optimize_module(Program(text, request.param).llvm_text(*names))
         assembly = target.emit_assembly(module)
         functions = re.findall(r"^(\w+):$(.*?)^\.Lfunc_end", assembly, re.MULTILINE | re.DOTALL)
         assert {*names} <= {name for name, _ in functions}
