@@ -227,7 +227,7 @@ def trial_width(component: Component, default: int = _WIDTH) -> int:
 
     Example:
         >>> from framework import CrossEntropy
-        >>> tried_width(CrossEntropy()), tried_width(CrossEntropy(class_weights=(1.0, 2.0, 3.0)))
+        >>> trial_width(CrossEntropy()), trial_width(CrossEntropy(class_weights=(1.0, 2.0, 3.0)))
         (4, 3)
     """
     lengths = (len(value) for value in component.settings().values() if isinstance(value, tuple))

@@ -45,7 +45,7 @@ def compile_kernel(text: str, entry: str, dtype: str, apart: tuple[tuple[str, st
         >>> import numpy as np
         >>> x = np.ones(3)
         >>> text = "def double(x: reals, n: int):\n    for i in range(n):\n        x[i] *= 2.0"
-        >>> compiled(text, "double", "float64")(x, 2)
+        >>> compile_kernel(text, "double", "float64")(x, 2)
         >>> x
         array([2., 2., 1.])
     """

@@ -141,7 +141,7 @@ class Function:
         )
 
     def at(self, *arguments: Any) -> partial[Any]:
-        """Return the function with its first arguments fixed: numbers, and arrays as ``located`` gives them."""
+        """Return the function with its first arguments fixed: numbers, and arrays as ``addresses_of`` gives them."""
         function = partial(self._native, *arguments)
         function.__dict__["owner"] = self  # of the code
         return function

@@ -104,7 +104,7 @@ class Update:
 
 
 def _numbers(outputs: list[Any], sources: set[Node], arrays: set[Node]) -> list[Node]:
-    """Return the nodes that depend on ``given`` alone and that others read."""
+    """Return the nodes that depend on ``sources`` alone and that others read."""
     nodes = ancestors(outputs)
     alone: set[Node] = set()
     for node in sorted(nodes, key=lambda node: node.place):

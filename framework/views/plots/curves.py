@@ -278,7 +278,7 @@ def axis_positions(values: Sequence[Any]) -> tuple[list[float], list[str], bool]
     """Return the places of values on an axis, the names of values that are not numbers, and whether its scale is log.
 
     Example:
-        >>> placed(["0.1", 0.001]), placed(["ReLU", "Tanh", "ReLU"])
+        >>> axis_positions(["0.1", 0.001]), axis_positions(["ReLU", "Tanh", "ReLU"])
         (([0.1, 0.001], [], True), ([0.0, 1.0, 0.0], ['ReLU', 'Tanh'], False))
     """
     try:

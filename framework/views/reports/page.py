@@ -519,7 +519,7 @@ def thin_curve(x: Sequence[float | None], y: Sequence[float | None]) -> tuple[li
     value are left out.
 
     Example:
-        >>> thinned([1, 2, 3], [0.5, float("nan"), None])
+        >>> thin_curve([1, 2, 3], [0.5, float("nan"), None])
         ([1, 2], [0.5, None])
     """
     pairs = zip(x, y, strict=True)
