@@ -113,7 +113,7 @@ class Program:
 
     Example:
         >>> text = "def half(x: reals):\n    x[0] *= 0.5"
-        >>> Program(text, "float64").compiled("half").splitlines()[0]
+        >>> Program(text, "float64").llvm_text("half").splitlines()[0]
         'define void @half(ptr noalias %x) noinline nounwind {'
     """
 
