@@ -87,7 +87,8 @@ class PeriodicEmbedding(Layer):
     learns hardly from the number alone. The numbers should lie near 0, as ``RobustScale(), SmoothClip()`` leave them.
 
     As the first layer of a model with a ``Preprocess``, or the first one of ``numbers`` in a ``Join``, it embeds what
-    the Preprocess calls numbers; columns of 0 and 1 pass. Without numbers it changes nothing.
+    the Preprocess calls numbers; columns of levels, booleans and missing values pass. Without numbers it changes
+    nothing.
 
     Args:
         units: How many numbers each number becomes, itself among them.
