@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.tables.sources import TABLES, halves
 
-RESULTS = Path(__file__).parent / "results" / "results.csv"
+RESULTS = Path(__file__).parent / "results.csv"
 FIELDS = ["table", "seed", "contender", "rows", "columns", "loss", "score", "fit_seconds", "predict_seconds", "note"]
 
 
