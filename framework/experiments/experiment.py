@@ -95,8 +95,8 @@ class Experiment(Component):
             raise SettingsError(f"{said} needs rows that judge them: write validation = 0.2")
         if self.fold is not None:
             raise SettingsError(
-                f"{said} have held-out parts of their own: leave 'fold' out, which a sweep with folds sets, or write "
-                "members = 1"
+                f"{said} have held-out parts of their own: leave out 'fold', or --folds of a sweep; or train one "
+                "network: write members = 1 in the file, or --set members=1"
             )
         if "seed" not in type(self.model).model_fields:
             kind = type(self.model).__name__
