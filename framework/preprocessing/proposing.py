@@ -244,12 +244,15 @@ def _number_steps(label: str, column: _Summary, pixels: bool) -> tuple[tuple[Col
     if moments.squares < SMALLEST_SQUARES and moments.low < moments.high:  # which Standardize refuses
         return (fill, MinMax()), ", ".join(filter(None, ["very close to one another", missing]))
     if (log := _log(column)) is not None:
-        return (fill, log, Standardize(), Clip()), ", ".join(filter(None, ["long tail", missing]))
+        size = "long tail" if math.isfinite(moments.squares) else "very large numbers"
+        return (fill, log, Standardize(), Clip()), ", ".join(filter(None, [size, missing]))
     return (fill, Standardize(), Clip()), missing
 
 
 def _log(column: _Summary) -> Log | None:
-    """Return a logarithm for numbers of very different size."""
+    """Return a logarithm for numbers of very different size, or so large that Standardize refuses them."""
+    if not math.isfinite(column.moments.squares):
+        return Log()
     low, lower, middle, upper, high = column.sketch.quantiles(np.array([0.005, 0.25, 0.5, 0.75, 0.995])).tolist()
     right, left = upper - middle or column.moments.deviation, middle - lower or column.moments.deviation
     if not (high - middle > 10 * right or middle - low > 10 * left) or column.present < 50:

@@ -66,6 +66,8 @@ FILES = {
     "a line for missing numbers": beside("a", every(7, "-", X)),
     "a word among numbers": beside("a", every(50, "unknown", X)),
     "enormous numbers": beside("a", every(20, "1e300", X)),
+    "enormous numbers alone": beside("a", [f"{x}e300" for x in X]),
+    "the largest numbers among fractions": beside("a", every(7, "1e308", [x / 100 for x in X])),
     "tiny numbers": beside("a", [f"{x:.3f}e-300" for x in X]),
     "numbers of all sizes": beside("a", SIZE),
     "one typing error": beside("a", every(ROWS, 1e9, X)),
