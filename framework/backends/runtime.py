@@ -39,7 +39,7 @@ def fold(g: Array, axes: Shape, window: Shape, steps: Shape, out: Array) -> Arra
 
 def total(dtype: Any, *parts: Any) -> Generator[Array, Array, tuple[Array, ...]]:
     """Yield some arrays as one, receive its sum over all shards, and return it as arrays of their shapes."""
-    sums, start, totals = (yield np.concatenate([np.ravel(part) for part in parts], dtype=dtype)), 0, []
+    sums, start, totals = (yield np.concatenate([np.ravel(array) for array in parts], dtype=dtype)), 0, []
     for array in parts:
         stop = start + np.size(array)
         totals.append(sums[start:stop].reshape(np.shape(array)))

@@ -118,7 +118,7 @@ class ModelGraph:
             traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings), again=again)
         if traced is None:
             placed = ((f"{path} {layer._label}".strip(), layer) for path, layer in model.placed())
-            own = [label for label, part in placed if ":" in part.tag() and not part.by_hand]
+            own = [label for label, layer in placed if ":" in layer.tag() and not layer.by_hand]
             options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
             trace(formula_of(model, checks=True), shapes, **options)  # its errors say more
             raise DerivativeError(
