@@ -69,6 +69,11 @@ def test_the_top_has_at_most_ninety_names_which_their_families_export_too():
     assert set(framework.__all__) <= set(families())
 
 
+def test_dir_lists_the_public_names_and_the_rooms():
+    assert {*framework.__all__, "models", "training", "sklearn"} <= {*dir(framework)}
+    assert {"Swish", "activations"} <= {*dir(framework.formulas)}
+
+
 def test_a_name_belongs_to_one_family():
     stubs = [stub_of(f"framework.{stub.parent.name}") for stub in PACKAGE.glob("*/__init__.pyi")]
     assert sum(map(len, stubs)) == len(families())

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,8 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]],
         return answering(package, families() | dict.fromkeys(modules, package))(name, depth=2)
 
     def __dir__() -> list[str]:  # noqa: N807 (as above)
-        return [*modules, *(name for name in vars(module) if name.startswith("__"))]
+        inside = (name for _, name, _ in iter_modules(module.__path__) if name[0] != "_")
+        return [*{*modules, *inside}, *(name for name in vars(module) if name.startswith("__"))]
 
     return __getattr__, __dir__, [*modules]
 
