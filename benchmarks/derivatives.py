@@ -28,7 +28,7 @@ import numpy as np
 
 import framework as fw
 from framework.base.special import erfc
-from framework.formulas.activations.basic import logistic, scaled
+from framework.formulas.activations.basic import logistic, scale_in_range
 
 DTYPES = ("float64", "float32")
 LIMIT = 1.2
@@ -64,7 +64,7 @@ def bell(h: Any) -> Any:
 
 def swish_slope(h: Any, beta: float) -> Any:
     """Return the derivative of h s(beta h)."""
-    z = scaled(h, beta)
+    z = scale_in_range(h, beta)
     return logistic(z) + z * bell(z)
 
 
@@ -144,10 +144,10 @@ ACTIVATIONS = [
     Case(fw.Swish(beta=3.0), lambda h, _: swish_slope(h, 3.0), lambda h: h * s(3 * h)),
     Case(fw.Mish(), lambda h, _: mish_slope(h), lambda h: h * mp.tanh(mp.log1p(mp.exp(h)))),
     Case(fw.Softplus(), lambda h, _: logistic(h), lambda h: mp.log1p(mp.exp(h))),
-    Case(fw.Softplus(beta=3.0), lambda h, _: logistic(scaled(h, 3.0)), lambda h: mp.log1p(mp.exp(3 * h)) / 3),
+    Case(fw.Softplus(beta=3.0), lambda h, _: logistic(scale_in_range(h, 3.0)), lambda h: mp.log1p(mp.exp(3 * h)) / 3),
     Case(fw.LogSigmoid(), lambda h, _: logistic(-h), lambda h: -mp.log1p(mp.exp(-h))),
     Case(fw.Softsign(), lambda h, _: (1.0 / (1.0 + np.abs(h))) ** 2, lambda h: h / (1 + abs(h))),
-    Case(fw.Sine(), lambda h, _: 30.0 * np.cos(scaled(h, 30.0)), lambda h: mp.sin(30 * h)),
+    Case(fw.Sine(), lambda h, _: 30.0 * np.cos(scale_in_range(h, 30.0)), lambda h: mp.sin(30 * h)),
     Case(fw.HardTanh(), lambda h, _: among(np.abs(h) < 1.0, h), lambda h: min(max(h, -1), 1)),
     Case(fw.HardSigmoid(), lambda h, _: among(np.abs(h) < 3.0, h) / 6.0, lambda h: min(max(h + 3, 0), 6) / 6),
     Case(

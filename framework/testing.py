@@ -24,7 +24,7 @@ from framework.base.errors import FrameworkError, UsageError
 from framework.base.lazy import import_all
 from framework.base.random_streams import random_generator
 from framework.base.settings.component import Component
-from framework.base.settings.messages import brief, worded
+from framework.base.settings.messages import brief, word_errors
 from framework.base.trees import flatten, leaves, map_leaves, sample_shape, take
 from framework.formulas.activations import Activation
 from framework.formulas.losses import Loss
@@ -56,7 +56,7 @@ class ConformanceError(FrameworkError, AssertionError):
     """A component fails some of the checks, all of which the message lists; or a function is wrong, or not written."""
 
 
-@worded
+@word_errors
 def check_component(component: Component) -> tuple[str, ...]:
     """Run every check that applies to a component.
 
@@ -94,7 +94,7 @@ def check_component(component: Component) -> tuple[str, ...]:
     return tuple(applicable)
 
 
-@worded
+@word_errors
 def check_function(
     function: Callable[..., Any],
     reference: Callable[..., Any],
@@ -141,7 +141,7 @@ def check_function(
     return len(cases)
 
 
-@worded
+@word_errors
 def check_written(exercise: str, *answers: Any) -> None:
     """Raise if a gap, ``...``, is left in an answer to an exercise. An index such as ``x[..., 0]`` does not count.
 

@@ -212,7 +212,7 @@ def passes(work: Workload, **_: object) -> Task:
     def run() -> None:
         for _ in range(round(work.steps)):
             model.forward(x, copy=False)
-            model.recorded().backward([gradient], model.parameters.gradients, input_gradient=True)
+            model.last_pass().backward([gradient], model.parameters.gradients, input_gradient=True)
 
     def squares() -> float:
         model.forward(x)

@@ -101,8 +101,8 @@ def show(formula: Any) -> Shown:
         f(h) = 1 / (1 + exp(-h))
         f'(h) = a * (1 - a)  where a = f(h)
     """
-    require_formula("show", formula, "shown", "an activation, a loss or a layer")
-    return Shown(formula.shown())
+    require_formula("show", formula, "label_formulas", "an activation, a loss or a layer")
+    return Shown(formula.label_formulas())
 
 
 class _Writer:

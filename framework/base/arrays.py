@@ -108,7 +108,7 @@ def column_names(value: Any, name: str = "table") -> tuple[str, ...] | None:
 
 def _tell_rounded(frame: Frame, label: str, array: Array, name: str) -> None:
     """Warn of a column of whole numbers, whose values are ``array``, of which no float64 holds some."""
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and (lost := frame.rounded(label)):
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and (lost := frame.describe_rounding(label)):
         warn(f"{name}{f': column {label!r}' if label else ''} holds {lost}; leave it out, or divide it")
 
 
@@ -155,9 +155,9 @@ def _numbers(value: Any, name: str) -> Array:
     if kind := _NO_NUMBERS.get(array.dtype.kind):
         if isinstance(value, list | tuple):  # whose numbers are still numbers, not text like all the rest
             array = np.asarray(value, dtype=object)
-        return _unboxed(array, name, kind)
-    found: Array = array
-    return found
+        return _unbox_numbers(array, name, kind)
+    numbers: Array = array
+    return numbers
 
 
 def floats(value: Any, name: str) -> Array:
@@ -184,7 +184,7 @@ def _is_masked(value: Any) -> bool:
             return True
         if not any(issubclass(kind, list | tuple) for kind in kinds):
             break
-        items = [item for part in items if isinstance(part, list | tuple) for item in part]
+        items = [item for sequence in items if isinstance(sequence, list | tuple) for item in sequence]
     return False
 
 
@@ -198,9 +198,9 @@ def has_mask(kind: type) -> bool:
     return kind is not np.ndarray and issubclass(kind, np.ndarray) and issubclass(kind, np.ma.MaskedArray)
 
 
-def _unlike(value: Any, name: str, place: tuple[int, ...] = ()) -> str:
+def _unlike(value: Any, name: str, path: tuple[int, ...] = ()) -> str:
     """Name the first row whose length differs from that of row 0; return "" if there is none."""
-    if not isinstance(value, list | tuple) or len(place) == 32:
+    if not isinstance(value, list | tuple) or len(path) == 32:
         return ""
     shapes = [getattr(row, "shape", ()) for row in value]
     lengths = [
@@ -210,12 +210,12 @@ def _unlike(value: Any, name: str, place: tuple[int, ...] = ()) -> str:
     for row, length in enumerate(lengths):
         if length != lengths[0]:
             said = ["is a single value" if not size else f"has {size}" for size in (length, lengths[0])]
-            at, first = (element(name, (*place, index)) for index in (row, 0))
+            at, first = (element(name, (*path, index)) for index in (row, 0))
             return f"rows of different lengths: {at} {said[0]}, {first} {said[1]}"
-    return next((found for row, item in enumerate(value) if (found := _unlike(item, name, (*place, row)))), "")
+    return next((difference for row, item in enumerate(value) if (difference := _unlike(item, name, (*path, row)))), "")
 
 
-def _unboxed(array: Array, name: str, kind: str) -> Array:
+def _unbox_numbers(array: Array, name: str, kind: str) -> Array:
     """Turn objects that are all real numbers (such as one made of Python's own) into numbers, or refuse."""
     if array.size == 0:
         return np.zeros(array.shape)
@@ -240,9 +240,9 @@ def name_of(name: str) -> str:
     return name.rpartition("argument ")[2].strip("'")
 
 
-def element(name: str, place: tuple[int, ...]) -> str:
+def element(name: str, index: tuple[int, ...]) -> str:
     """Return how messages write an element of an argument: ``x[1, 0]``."""
-    return name_of(name) + (f"[{', '.join(map(str, place))}]" if place else "")
+    return name_of(name) + (f"[{', '.join(map(str, index))}]" if index else "")
 
 
 def require_finite(array: Array, name: str, source: Any = None) -> None:
@@ -269,17 +269,17 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     bad = ~np.isfinite(array)
     if not bad.any():
         return
-    place = first_place(bad)
+    index = first_place(bad)
     hint = ""
-    if np.isnan(array[place]) and source is not None:
+    if np.isnan(array[index]) and source is not None:
         argument, hint = name_of(name), "; drop the rows with missing values"
         if is_frame(source) or is_series(source):
             hint += ", or fill these by Impute() in a Preprocess"
         elif argument[:1] == "x":  # a target or a weight that is made up would train on it
             hint += f", or fill these, as np.nan_to_num({argument}) does by 0"
-    where = _where(name, place, source)
+    where = _where(name, index, source)
     count = np.count_nonzero(bad)
-    raise DataError(f"{name} must be finite; got {array[place]} {where} ({count} of {array.size} values){hint}")
+    raise DataError(f"{name} must be finite; got {array[index]} {where} ({count} of {array.size} values){hint}")
 
 
 def require_untouched(name: str, arguments: Mapping[str, Array], call: Callable[[], Any]) -> Any:
@@ -331,12 +331,12 @@ def require_like(owner: object, method: str, result: Any, shape: tuple[int, ...]
         raise DtypeError(f"{name}.{method} must give real numbers; got {kind}")
 
 
-def _where(name: str, place: tuple[int, ...], source: Any) -> str:
+def _where(name: str, index: tuple[int, ...], source: Any) -> str:
     """Return where a value is, by the column where the array was made of a table."""
     if not (is_frame(source) or is_series(source)):
-        return f"at {element(name, place)}"
+        return f"at {element(name, index)}"
     frame = Frame(source, name)
-    return f"in {frame.place(frame.names[place[-1] if is_frame(source) else 0], place[0])}"
+    return f"in {frame.place(frame.names[index[-1] if is_frame(source) else 0], index[0])}"
 
 
 def likeliest(rows: Array, name: str) -> Array:
@@ -357,17 +357,17 @@ def likeliest(rows: Array, name: str) -> Array:
     signed = (np.abs(rows) == 1.0).all(axis=1) & (np.count_nonzero(rows > 0, axis=1) == 1)
     odd = ~signed & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= 1e-4))
     if odd.any():
-        place = int(np.argmax(odd))
+        row = int(np.argmax(odd))
         hint = "Give integer classes, one-hot rows or rows of probabilities"
-        if np.isin(rows[place], (-1, 0, 1)).all():
+        if np.isin(rows[row], (-1, 0, 1)).all():
             hint = (
                 "Of several labels per row, count each as a row of its own: prediction.reshape(-1), target.reshape(-1)"
             )
-        raise DataError(f"{name} must have one class per row; got {rows[place]} at row {place}. {hint}")
+        raise DataError(f"{name} must have one class per row; got {rows[row]} at row {row}. {hint}")
     return np.asarray(np.argmax(rows, axis=-1))
 
 
-def class_names(given: Any, known: Sequence[Any] | None, count: int, name: str) -> tuple[Any, ...]:
+def class_names(wanted: Any, known: Sequence[Any] | None, count: int, name: str) -> tuple[Any, ...]:
     """Return the names of classes: those given, else those that the target had, else numbers.
 
     Raises:
@@ -377,7 +377,7 @@ def class_names(given: Any, known: Sequence[Any] | None, count: int, name: str) 
         >>> class_names(None, ["no", "yes"], 2, "report"), class_names(None, None, 2, "report")
         (('no', 'yes'), (0, 1))
     """
-    chosen = given if given is not None else known if known is not None else range(count)
+    chosen = wanted if wanted is not None else known if known is not None else range(count)
     if isinstance(chosen, set | frozenset):
         raise SettingsError(
             f"{name}: argument 'classes' must be a list, in the order of the outputs; got {brief(chosen)}"
@@ -422,11 +422,11 @@ def require_ids(array: Array, cardinality: Any, name: str, source: Any = None) -
         return
     bad = ~((array >= 0) & (array < cardinality) & (array == np.floor(array))) & ids
     if bad.any():
-        place = first_place(bad)
-        largest = int(np.broadcast_to(cardinality, array.shape)[place]) - 1
+        index = first_place(bad)
+        largest = int(np.broadcast_to(cardinality, array.shape)[index]) - 1
         count = np.count_nonzero(np.broadcast_to(ids, array.shape))
         raise DataError(
-            f"{name} must hold whole ids in 0..{largest}; got {array[place]} {_where(name, place, source)} "
+            f"{name} must hold whole ids in 0..{largest}; got {array[index]} {_where(name, index, source)} "
             f"({np.count_nonzero(bad)} of {count} ids)"
         )
 

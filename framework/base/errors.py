@@ -100,9 +100,9 @@ def nearest(name: str, choices: Iterable[str]) -> str:
         ''
     """
     choices = list(choices)
-    found = [choice for choice in choices if str(choice).casefold() == str(name).casefold()]
-    found = found or difflib.get_close_matches(str(name), choices, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    similar = [choice for choice in choices if str(choice).casefold() == str(name).casefold()]
+    similar = similar or difflib.get_close_matches(str(name), choices, n=1)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 def misspelt(name: str, choices: Iterable[str]) -> str | None:

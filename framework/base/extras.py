@@ -23,7 +23,7 @@ EXTRAS = {
 """The packages of each extra, as in pyproject.toml."""
 
 
-def required(module: str, name: str) -> Any:
+def load_module(module: str, name: str) -> Any:
     """Return a module of another package.
 
     Args:
@@ -34,7 +34,7 @@ def required(module: str, name: str) -> Any:
         UsageError: The package is not installed; says how to install it, with the others of its extra.
 
     Example:
-        >>> required("framework_without_a_name", "Parquet")
+        >>> load_module("framework_without_a_name", "Parquet")
         Traceback (most recent call last):
         framework.base.errors.UsageError: Parquet needs framework_without_a_name: pip install framework_without_a_name
     """
@@ -53,6 +53,6 @@ def installing(package: str) -> str:
         "pip install narwhals pyarrow, or in a clone pip install -e '.[data]'"
     """
     for extra, packages in EXTRAS.items():
-        if any(each == package or each.startswith(f"{package}-") for each in packages):
+        if any(member == package or member.startswith(f"{package}-") for member in packages):
             return f"pip install {' '.join(packages)}, or in a clone pip install -e '.[{extra}]'"
     return f"pip install {package}"

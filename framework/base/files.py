@@ -46,7 +46,7 @@ def whole_file(path: str | os.PathLike[str], error: type[FrameworkError] = Setti
     except (OSError, ValueError, TypeError) as problem:
         missing = isinstance(problem, FileNotFoundError)
         hint = f"; make the folder {os.fspath(Path(path).parent)!r} first" if missing else ""
-        raise error(f"{shown(path)} cannot be written: {reason(problem)}{hint}") from problem
+        raise error(f"{format_path(path)} cannot be written: {reason(problem)}{hint}") from problem
     try:
         yield new
         with new.open("rb+") as file:
@@ -58,7 +58,7 @@ def whole_file(path: str | os.PathLike[str], error: type[FrameworkError] = Setti
     except FrameworkError:
         raise
     except (OSError, UnicodeEncodeError) as problem:  # also characters that stand for bytes in no encoding
-        raise error(f"{shown(path)} cannot be written: {reason(problem)}") from problem
+        raise error(f"{format_path(path)} cannot be written: {reason(problem)}") from problem
     finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def write_folder(
     try:
         new = not leads_to(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with claimed(folder, refusal, wait=shared):
+        with claim_folder(folder, refusal, wait=shared):
             if not all(map(remains.fullmatch, os.listdir(folder))):  # noqa: PTH208 (a file there is no folder)
                 raise SettingsError(refusal)  # noqa: TRY301 (raised again below, unless another process was faster)
             try:
@@ -141,7 +141,7 @@ def leads_to(
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, ValueError, TypeError) as problem:
-        raise error(f"{shown(path)} cannot be read: {reason(problem)}") from problem
+        raise error(f"{format_path(path)} cannot be read: {reason(problem)}") from problem
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "device"
 
 
@@ -154,7 +154,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111 (pathlib raises for unknown users)
     except ValueError as problem:
-        raise SettingsError(f"{shown(path)} cannot be read: {reason(problem)}") from problem
+        raise SettingsError(f"{format_path(path)} cannot be read: {reason(problem)}") from problem
 
 
 def read_text(path: str | os.PathLike[str], name: str = "the settings") -> str:
@@ -172,11 +172,11 @@ def read_text(path: str | os.PathLike[str], name: str = "the settings") -> str:
         raise SettingsError(f"{path}: {name} must be a file that can be read; {reason(problem)}") from None
 
 
-def require_writable(folder: Path, owner: str, given: str) -> None:
+def require_writable(folder: Path, owner: str, setting: str) -> None:
     """Make a folder, and check that a file can be made in it.
 
     Raises:
-        SettingsError: It cannot; names the setting 'folder' of ``owner`` and what was ``given``.
+        SettingsError: It cannot; names the setting 'folder' of ``owner`` and what was ``setting``.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def require_writable(folder: Path, owner: str, given: str) -> None:
             file.write(b"0")
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"{owner}: setting 'folder' must be a folder that can be written; got {given!r}: {error}"
+            f"{owner}: setting 'folder' must be a folder that can be written; got {setting!r}: {error}"
         ) from None
 
 
@@ -219,7 +219,7 @@ class _Handle:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
+def claim_folder(folder: Path, refusal: str, *, wait: bool = False) -> Iterator[None]:
     """Lock a folder against other processes, and against other claims of this one.
 
     The system gives the lock back when its holder ends, however that happens: nothing is left behind that somebody
@@ -243,7 +243,7 @@ def claimed(folder: Path, refusal: str, *, wait: bool = False) -> Iterator[None]
             handle.renew()
 
 
-def shown(path: object) -> str:
+def format_path(path: object) -> str:
     """Return a path for a message, without the name of its class."""
     return repr(os.fspath(path)) if isinstance(path, os.PathLike) else repr(path)
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.base.errors import DataError, DtypeError, nearest
-from framework.base.extras import required
-from framework.base.settings.messages import brief, listed, printable
+from framework.base.extras import load_module
+from framework.base.settings.messages import brief, list_names, printable
 
 Kind: TypeAlias = Literal["number", "boolean", "text", "category", "date", "duration", "other"]
 
@@ -77,7 +77,7 @@ def is_series(value: Any) -> bool:
     return _is_one_of(value, _SERIES)
 
 
-def concatenated(*parts: Any, name: str = "tables") -> Any:
+def concatenate_rows(*parts: Any, name: str = "tables") -> Any:
     """Return arrays, tables or columns of one form as one, in the order of their rows.
 
     Raises:
@@ -85,15 +85,15 @@ def concatenated(*parts: Any, name: str = "tables") -> Any:
 
     Example:
         >>> import pandas
-        >>> concatenated(pandas.Series([31]), pandas.Series([25])).tolist()
+        >>> concatenate_rows(pandas.Series([31]), pandas.Series([25])).tolist()
         [31, 25]
     """
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
-    nw = required("narwhals.stable.v2", name)
-    tables = [nw.from_native(part, allow_series=True) for part in parts]
+    nw = load_module("narwhals.stable.v2", name)
+    tables = [nw.from_native(table, allow_series=True) for table in parts]
     label = None if is_frame(parts[0]) else tables[0].name or ""  # a column of Arrow has none
     try:
         whole = nw.concat(tables if label is None else [table.alias(label).to_frame() for table in tables])
@@ -102,18 +102,18 @@ def concatenated(*parts: Any, name: str = "tables") -> Any:
     return (whole if label is None else whole.get_column(label)).to_native()
 
 
-def difference(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
+def difference(wanted: tuple[str, ...], got: tuple[str, ...]) -> str:
     """Return the end of a message about names of columns that differ: both, the first that is missing, what to do.
 
     Example:
         >>> difference(("age", "size"), ("size", "ages"))
         "age, size; got size, ages; there is no column 'age'; did you mean 'ages'?"
     """
-    there = set(found)
+    there = set(got)
     absent = [name for name in wanted if name not in there]
-    advice = f"there is no column {absent[0]!r}{nearest(absent[0], found)}" if absent else "choose them by their names"
+    advice = f"there is no column {absent[0]!r}{nearest(absent[0], got)}" if absent else "choose them by their names"
     listed = (
-        printable(text if len(text := ", ".join(names)) <= 200 else f"{text[:200]} ...") for names in (wanted, found)
+        printable(text if len(text := ", ".join(names)) <= 200 else f"{text[:200]} ...") for names in (wanted, got)
     )
     return f"{'; got '.join(listed)}; {advice}"
 
@@ -152,7 +152,7 @@ class Frame:
 
     def __init__(self, table: Any, name: str = "table") -> None:
         """Read the names of the columns."""
-        nw, pa = required("narwhals.stable.v2", name), required("pyarrow", name)
+        nw, pa = load_module("narwhals.stable.v2", name), load_module("pyarrow", name)
         self._nw, self._pa, self._name = nw, pa, name
         native = nw.to_native(table, pass_through=True)
         if isinstance(native, pa.RecordBatch):
@@ -338,25 +338,25 @@ class Frame:
         array, own = self._array(name), self.zone(name)
         zone = own if zone == "own" or array.null_count == len(array) else zone
         if (own is None) != (zone is None):
-            wanted, got = ("without a time zone" if each is None else f"in a time zone, {each}" for each in (zone, own))
+            wanted, got = ("without a time zone" if tz is None else f"in a time zone, {tz}" for tz in (zone, own))
             raise DataError(
                 f"{self._name}: column {name!r} must hold dates {wanted}; got dates {printable(got)}; convert them"
             )
         if own is not None:
             try:
                 array = array.cast(pa.timestamp(array.type.unit, zone))
-                array = required("pyarrow.compute", self._name).local_timestamp(array)
+                array = load_module("pyarrow.compute", self._name).local_timestamp(array)
             except pa.ArrowInvalid as error:
                 said = f"must hold dates of a known time zone; {printable(str(error))}"
                 raise DataError(f"{self._name}: column {name!r} {said}") from None
-        found = array.to_numpy(zero_copy_only=False)
-        missing, unit = np.isnat(found), np.datetime_data(found.dtype)[0]
+        stamps = array.to_numpy(zero_copy_only=False)
+        missing, unit = np.isnat(stamps), np.datetime_data(stamps.dtype)[0]
         most = np.iinfo(np.int64).max // _MICROSECONDS.get(unit, 1)
-        whole = found.astype(np.int64)
+        whole = stamps.astype(np.int64)
         if (far := ((whole > most) | (whole < -most)) & ~missing).any():
-            place = self.place(name, int(np.argmax(far)))
-            raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {place}")
-        cast = found.astype(f"{found.dtype.kind}8[us]")
+            where = self.place(name, int(np.argmax(far)))
+            raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {where}")
+        cast = stamps.astype(f"{stamps.dtype.kind}8[us]")
         return np.where(missing, 0, cast.astype(np.int64)), missing
 
     def seconds(self, name: str) -> npt.NDArray[np.float64]:
@@ -367,14 +367,14 @@ class Frame:
         """
         micros, missing = self.dates(name)
         rest = self._nanoseconds(name)
-        found = micros / 1e6 if rest is None else np.where(rest % 1000 == 0, micros / 1e6, rest / 1e9)
-        return np.where(missing, np.nan, found)
+        duration = micros / 1e6 if rest is None else np.where(rest % 1000 == 0, micros / 1e6, rest / 1e9)
+        return np.where(missing, np.nan, duration)
 
-    def rounded(self, name: str) -> str:
+    def describe_rounding(self, name: str) -> str:
         """Return what ``numbers`` or ``dates`` lose of a column, for a warning; "" if they keep every value."""
         if self.kind(name) == "number" and self.column(name).dtype in (self._nw.Int64, self._nw.UInt64):
             array = self._array(name)
-            ends = required("pyarrow.compute", self._name).min_max(array).as_py().values()
+            ends = load_module("pyarrow.compute", self._name).min_max(array).as_py().values()
             if all(end is None or -LARGEST_WHOLE <= end <= LARGEST_WHOLE for end in ends):
                 return ""
             whole = array.drop_null().to_numpy(zero_copy_only=False)
@@ -391,8 +391,8 @@ class Frame:
         array = self._array(name)
         if getattr(array.type, "unit", None) != "ns":
             return None
-        found: npt.NDArray[np.int64] = array.view(self._pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-        return found
+        nanoseconds: npt.NDArray[np.int64] = array.view(self._pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return nanoseconds
 
     def place(self, name: str, row: int) -> str:
         """Return how messages name a value: ``column 'age', row 4``; a series may have no name."""
@@ -415,7 +415,7 @@ class Frame:
     def _label(self, name: str) -> Any:
         """Return the name that the library has for a column: perhaps a number, where ``names`` has its digits."""
         if name not in self._labels:
-            hint = nearest(name, self.names) or f". Columns: {listed(self.names)}"
+            hint = nearest(name, self.names) or f". Columns: {list_names(self.names)}"
             raise DataError(f"{self._name} has no column {name!r}{hint}")
         return self._labels[name]
 
@@ -436,21 +436,21 @@ class Frame:
                 "date": nw.Date | nw.Datetime,
                 "duration": nw.Duration | nw.Time,
             }
-            if found := next((kind for kind, types in kinds.items() if isinstance(dtype, types)), None):
-                return found
+            if match := next((kind for kind, types in kinds.items() if isinstance(dtype, types)), None):
+                return match
         array = self._array(name)
         return "other" if array is None else _kind_of(self._pa.types, array.type)
 
     def _array(self, name: str) -> Any:
         """Return a column as Arrow has it, times of day as durations, or None where it has nothing like it."""
         if name not in self._arrays:
-            array, pa = self._converted(self.column(name)), self._pa
+            array, pa = self._convert_to_arrow(self.column(name)), self._pa
             if array is not None and pa.types.is_time(array.type):  # cut to microseconds
                 array = array.cast(pa.time64("us"), safe=False).cast(pa.int64()).cast(pa.duration("us"))
             self._arrays[name] = array
         return self._arrays[name]
 
-    def _converted(self, series: Any) -> Any:
+    def _convert_to_arrow(self, series: Any) -> Any:
         pa, native = self._pa, series.to_native()
         # Arrow may crash on objects of several types, so it is given text alone.
         categories = getattr(native.dtype, "categories", None) if type(native).__module__.startswith("pandas") else None
@@ -467,7 +467,7 @@ class Frame:
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         if pa.types.is_run_end_encoded(array.type):
-            return required("pyarrow.compute", self._name).run_end_decode(array)
+            return load_module("pyarrow.compute", self._name).run_end_decode(array)
         return array
 
     def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> str:
@@ -543,16 +543,16 @@ def as_column(array: npt.NDArray[Any], name: str) -> Any:
         >>> as_column(np.array(["no", None, "yes"], object), "y").null_count
         1
     """
-    pa = required("pyarrow", name)
+    pa = load_module("pyarrow", name)
     if array.dtype != object:
         return pa.array(array)
     held = [None if item is None or _is_nan(item) else item for item in array.tolist()]
     if all(isinstance(item, str | None) for item in held):
         return pa.array(held, pa.string())
-    if (found := _of_objects(pa, held)) is None:
+    if (column := _of_objects(pa, held)) is None:
         types = dict.fromkeys(type(item).__name__ for item in held if item is not None)
         raise DtypeError(f"{name} must hold values of one type; got {' and '.join([*types][:3])} values")
-    return found
+    return column
 
 
 def _is_nan(item: Any) -> bool:

@@ -26,7 +26,7 @@ def fits(shape: Any, expected: Any) -> bool:
     if isinstance(expected, dict) or isinstance(shape, dict):
         if not (isinstance(expected, dict) and isinstance(shape, dict)) or shape.keys() != expected.keys():
             return False
-        return all(fits(part, expected[name]) for name, part in shape.items())
+        return all(fits(size, expected[name]) for name, size in shape.items())
     if is_open(shape) or is_open(expected):
         count = min(len(shape) - is_open(shape), len(expected) - is_open(expected))
         shape, expected = shape[len(shape) - count :], expected[len(expected) - count :]
@@ -37,14 +37,14 @@ def fits(shape: Any, expected: Any) -> bool:
 
 def is_open(shape: Any) -> bool:
     """Return whether the number of axes is not known, of every leaf of a tree."""
-    return all(part[:1] == (...,) for part in leaves(shape))
+    return all(leaf[:1] == (...,) for leaf in leaves(shape))
 
 
-def narrowed(shape: Any, expected: Any) -> Any:
+def narrow_shape(shape: Any, expected: Any) -> Any:
     """Return an open shape as one of the expected axes, with its own sizes and those that it leaves open.
 
     Example:
-        >>> narrowed((..., 4), (None, None)), narrowed((3, 4), (None, None))
+        >>> narrow_shape((..., 4), (None, None)), narrow_shape((3, 4), (None, None))
         ((None, 4), (3, 4))
     """
     if isinstance(shape, dict) or not is_open(shape):
@@ -54,14 +54,14 @@ def narrowed(shape: Any, expected: Any) -> Any:
     return tuple(a if b is None or a is ... else b for a, b in zip(expected, known, strict=True))
 
 
-def closed(shape: Any, *sizes: int) -> Any:
+def close_shape(shape: Any, *sizes: int) -> Any:
     """Return an open shape, or a tree of them, with these axes in front; other shapes stay.
 
     Example:
-        >>> closed((..., 4)), closed({"city": (...,), "numbers": (..., 4)}, 7), closed((3, 4))
+        >>> close_shape((..., 4)), close_shape({"city": (...,), "numbers": (..., 4)}, 7), close_shape((3, 4))
         ((4,), {'city': (7,), 'numbers': (7, 4)}, (3, 4))
     """
-    return map_leaves(lambda part: (*sizes, *part[1:]) if is_open(part) else part, shape)
+    return map_leaves(lambda leaf: (*sizes, *leaf[1:]) if is_open(leaf) else leaf, shape)
 
 
 def is_known(shape: Any) -> bool:
@@ -71,7 +71,7 @@ def is_known(shape: Any) -> bool:
         >>> is_known((3, 4)), is_known((None, 4))
         (True, False)
     """
-    return all(isinstance(size, int) for part in leaves(shape) for size in part)
+    return all(isinstance(size, int) for leaf in leaves(shape) for size in leaf)
 
 
 def of_rows(shape: Any) -> Any:
@@ -81,18 +81,18 @@ def of_rows(shape: Any) -> Any:
         >>> of_rows({"city": (), "numbers": (3,)})
         {'city': ('rows',), 'numbers': ('rows', 3)}
     """
-    return map_leaves(lambda part: ("rows", *part), shape)
+    return map_leaves(lambda leaf: ("rows", *leaf), shape)
 
 
-def shown(shape: Any) -> str:
+def format_shape(shape: Any) -> str:
     """Write a shape for a message, ``any`` where the size is open.
 
     Example:
-        >>> shown(("rows", None, 3))
+        >>> format_shape(("rows", None, 3))
         '(rows, any, 3)'
     """
     if isinstance(shape, dict):
-        return f"{{{', '.join(f'{key!r}: {shown(shape[key])}' for key in shape)}}}"
+        return f"{{{', '.join(f'{key!r}: {format_shape(shape[key])}' for key in shape)}}}"
     sizes = ["any" if size is None else "..." if size is ... else str(size) for size in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
@@ -124,11 +124,11 @@ def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> Non
         Traceback (most recent call last):
         framework.base.errors.ShapeError: x['city'] must have the shape (rows,) in a batch; got (5, 2)
     """
-    found, wanted = flatten(shapes, name), flatten(expected, name)
-    if found.keys() != wanted.keys():
-        listed = ", ".join(map(name_of, found))
-        missing = [name_of(leaf) for leaf in wanted if leaf not in found]
-        for leaf in found:
+    got_shapes, wanted = flatten(shapes, name), flatten(expected, name)
+    if got_shapes.keys() != wanted.keys():
+        listed = ", ".join(map(name_of, got_shapes))
+        missing = [name_of(leaf) for leaf in wanted if leaf not in got_shapes]
+        for leaf in got_shapes:
             if leaf not in wanted and isinstance(expected, dict):
                 advice = nearest(name_of(leaf), missing).replace('"', "") + advice
         if isinstance(shapes, dict) and not isinstance(expected, dict):
@@ -136,10 +136,11 @@ def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> Non
                 "; begin the model with a Join, which takes arrays by name, such as ids for an Embedding, or make one "
                 "array of columns of numbers by np.column_stack([*x.values()])"
             )
-        got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {shown(shapes)}"
-        raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(expected))}; got {got}{advice}")
+        got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {format_shape(shapes)}"
+        raise ShapeError(f"{name} must be a batch of shape {format_shape(of_rows(expected))}; got {got}{advice}")
     for leaf, shape in wanted.items():
-        if not found[leaf] or not fits(found[leaf][1:], shape):
+        if not got_shapes[leaf] or not fits(got_shapes[leaf][1:], shape):
             raise ShapeError(
-                f"{leaf} must have the shape {shown(('rows', *shape))} in a batch; got {shown(found[leaf])}"
+                f"{leaf} must have the shape {format_shape(('rows', *shape))} in a batch; "
+                f"got {format_shape(got_shapes[leaf])}"
             )

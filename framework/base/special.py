@@ -83,7 +83,7 @@ def _like(x: Any, from_tail: Any, near: Any) -> Any:
     out[chosen] = near(a[chosen])
     chosen = np.flatnonzero(size >= 1.0)
     tail = np.minimum(size[chosen], 28.0)
-    out[chosen] = from_tail(a[chosen], erfc_tail(tail, _halved(tail)))
+    out[chosen] = from_tail(a[chosen], erfc_tail(tail, _halve_digits(tail)))
     return out.astype(x.dtype).reshape(x.shape)[()]
 
 
@@ -106,7 +106,7 @@ def erfc_tail(x: Any, z: Any) -> Any:
     return y + y * np.expm1((z - x) * (z + x))
 
 
-def _halved(x: Array) -> Array:
+def _halve_digits(x: Array) -> Array:
     """Return numbers without the last half of their digits."""
     return (x.view(np.uint64) & np.uint64(0xFFFFFFFF00000000)).view(np.float64)
 
@@ -209,7 +209,7 @@ _WD = (
     1.05075007164441684324e-9,
 )
 
-PARTS = (erf_of, erfc_of, _like, _erfc_near, erf_near, erfc_tail, _halved, polynomial)
+PARTS = (erf_of, erfc_of, _like, _erfc_near, erf_near, erfc_tail, _halve_digits, polynomial)
 """The functions of which erf and erfc are made; they need NumPy alone."""
 
 NUMBERS = ("ERF_NEAR", "ERFC_FAR")

@@ -44,11 +44,11 @@ def bold(text: str) -> Markup:
     return Markup(f"<b>{html(text)}</b>")
 
 
-def folded(summary: str, content: Markup) -> Markup:
+def fold_content(summary: str, content: Markup) -> Markup:
     """Return content that unfolds where its summary is clicked.
 
     Example:
-        >>> folded("model", bold("Dense"))
+        >>> fold_content("model", bold("Dense"))
         '<details><summary>model</summary><b>Dense</b></details>'
     """
     return Markup(f"<details><summary>{html(summary)}</summary>{content}</details>")

@@ -42,7 +42,7 @@ def real_tree(value: Any, name: str, dtype: Any = None) -> Tree:
     """
     if not isinstance(value, Mapping):
         return real_array(value, name, dtype)
-    tree: Tree = as_tree(value, name, lambda leaf, place: real_array(leaf, place, dtype))
+    tree: Tree = as_tree(value, name, lambda leaf, leaf_name: real_array(leaf, leaf_name, dtype))
     return tree
 
 
@@ -60,7 +60,7 @@ def as_tree(value: Any, name: str, convert: Callable[[Any, str], Any]) -> Any:
         return convert(value, name)
     if not value or not all(isinstance(key, str) for key in value):
         raise DataError(f"{name} must be an array, or a dict of arrays by name; got the names {brief([*value])}")
-    return {key: as_tree(part, leaf_name(name, key), convert) for key, part in value.items()}
+    return {key: as_tree(child, leaf_name(name, key), convert) for key, child in value.items()}
 
 
 def flatten(tree: Any, name: str = "x") -> dict[str, Any]:
@@ -72,7 +72,7 @@ def flatten(tree: Any, name: str = "x") -> dict[str, Any]:
     """
     if not isinstance(tree, dict):
         return {name: tree}
-    return {inner: leaf for key, part in tree.items() for inner, leaf in flatten(part, leaf_name(name, key)).items()}
+    return {inner: leaf for key, child in tree.items() for inner, leaf in flatten(child, leaf_name(name, key)).items()}
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -82,7 +82,7 @@ def leaves(tree: Any) -> list[Any]:
         >>> leaves({"numbers": 1, "city": 2}), leaves(3)
         ([1, 2], [3])
     """
-    return [leaf for part in tree.values() for leaf in leaves(part)] if isinstance(tree, dict) else [tree]
+    return [leaf for child in tree.values() for leaf in leaves(child)] if isinstance(tree, dict) else [tree]
 
 
 def names(tree: Any, name: str = "x") -> Any:
@@ -94,7 +94,7 @@ def names(tree: Any, name: str = "x") -> Any:
     """
     if not isinstance(tree, dict):
         return name
-    return {key: names(part, leaf_name(name, key)) for key, part in tree.items()}
+    return {key: names(child, leaf_name(name, key)) for key, child in tree.items()}
 
 
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -114,7 +114,7 @@ def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
             raise ShapeError(f"trees must have the same names; got {' and '.join(forms)}")
     if not named:
         return function(tree, *others)
-    return {key: map_leaves(function, part, *(other[key] for other in others)) for key, part in tree.items()}
+    return {key: map_leaves(function, child, *(other[key] for other in others)) for key, child in tree.items()}
 
 
 def fill(tree: Any, values: Iterable[Any]) -> Any:
@@ -169,7 +169,7 @@ def form_of(tree: Any) -> Any:
     """
     if type(tree) is not dict:
         return tree.shape[1:], tree.dtype.kind
-    return tuple((name, form_of(part)) for name, part in tree.items())
+    return tuple((name, form_of(child)) for name, child in tree.items())
 
 
 def rows_in(tree: Any, name: str = "x") -> int:
@@ -190,7 +190,7 @@ def rows_in(tree: Any, name: str = "x") -> int:
         return lengths.pop()
     rows = {name_of(leaf): len(array) for leaf, array in flatten(tree, name).items()}
     first, count = next(iter(rows.items()))
-    leaf, other = next(each for each in rows.items() if each[1] != count)
+    leaf, other = next(item for item in rows.items() if item[1] != count)
     raise ShapeError(
         f"{name} must have the same number of rows in each array; got {count} in {first} and {other} in {leaf}"
     )

@@ -23,7 +23,7 @@ from framework.base.settings.messages import warn
 from framework.base.shapes import is_known
 from framework.base.trees import leaves, rows_in, sample_shape
 from framework.data.fingerprints import fingerprints
-from framework.data.parts import NumberedSource, Part, explained, parted, read
+from framework.data.parts import NumberedSource, Part, explain_error, read_part, unpack_item
 from framework.data.pieces import (
     UNREAD,
     Own,
@@ -32,16 +32,16 @@ from framework.data.pieces import (
     Ranges,
     Window,
     ahead,
-    cut,
+    concatenate_batches,
+    cut_windows,
     every,
-    filled,
-    joined,
+    join_batches,
     map_batch,
     permutation,
     row_numbers,
     rows_of_batch,
 )
-from framework.data.sampling import Chances, Sampling, drawn
+from framework.data.sampling import Chances, Sampling, draw_rows
 from framework.data.splits import Mask, Selection
 
 # Orders of rows depend on these sizes, so they are fixed.
@@ -94,17 +94,17 @@ class DatasetSource(NumberedSource):
 
     chances: Chances | None
 
-    def __init__(self, given: Dataset, name: str) -> None:
+    def __init__(self, dataset: Dataset, name: str) -> None:
         """Check the number of rows.
 
         Raises:
             DataError: The number is missing or 0.
         """
-        super().__init__(given, name)
+        super().__init__(dataset, name)
         self._warned = False
         self._none: Batch | None = None  # no rows, in the form of those that were read
         try:
-            self.rows = len(given)
+            self.rows = len(dataset)
         except FrameworkError:
             raise
         except (TypeError, ValueError, OverflowError) as error:
@@ -114,13 +114,15 @@ class DatasetSource(NumberedSource):
 
     @property
     def first(self) -> Part:
-        return read(self.given, 0, 1, self.name)
+        return read_part(self.given, 0, 1, self.name)
 
     def parts(self, size: int) -> Iterator[Part]:
         alone = getattr(self.given, "target", "") is None and hasattr(self.given, "frame")  # only the inputs are known
         for start in range(0, self.rows, size):
             stop = min(start + size, self.rows)
-            yield (self.given.frame(start, stop), None, None) if alone else read(self.given, start, stop, self.name)
+            yield (
+                (self.given.frame(start, stop), None, None) if alone else read_part(self.given, start, stop, self.name)
+            )
 
     def select(self, draw: Mask, what: str, *, held: bool) -> Self:
         return type(self)(Selection(self.given, draw, what, held=held), self.name)
@@ -133,7 +135,7 @@ class DatasetSource(NumberedSource):
         self.chances = chances = Chances(sampling, self.name)
         blocks = (block for window in self._windows(None) for block in window)
         learnt = {start: chances.learn(self._read_block(start, stop)) for start, stop in blocks}
-        self._sums = sums = {start: chances.total(each) for start, each in learnt.items()}
+        self._sums = sums = {start: chances.total(counts) for start, counts in learnt.items()}
         if not 0 < sum(sums.values()) < math.inf:
             what = "a positive sum; all are 0" if not any(sums.values()) else "a sum that float64 holds; divide them"
             raise DataError(f"{self.name}: sampling='weighted' needs weights of {what}")
@@ -161,11 +163,11 @@ class DatasetSource(NumberedSource):
             self._read_block(0, 1)
         if own is not None and self.chances is not None:  # which the order depends on
             own = every
-        windows = (self._window(window, count, order) for window, count in self._counted_windows(order))
+        windows = (self._window(window, count, order) for window, count in self._count_windows(order))
         done = start
-        for piece in cut(windows, size, start, own, self.rows):
+        for piece in cut_windows(windows, size, start, own, self.rows):
             if self.chances is not None:
-                piece.arrays = self.chances.without(piece.arrays)
+                piece.arrays = self.chances.drop_chances(piece.arrays)
             if own is not None and own is not every:
                 piece.reread = partial(self._whole, size, done, order)
             done += piece.count
@@ -176,7 +178,7 @@ class DatasetSource(NumberedSource):
             [(max(first, start), min(last, stop)) for first, last in window if first < stop and last > start]
             for window in self._windows(None)
         )
-        yield from cut((self._window(window, _rows_in(window), None) for window in clipped if window), size, 0)
+        yield from cut_windows((self._window(window, _rows_in(window), None) for window in clipped if window), size, 0)
 
     def _whole(self, size: int, first: int, order: tuple[int, int] | None, index: int) -> Batch:
         """Return all rows of the batch that begins at a place after the row ``first`` of the order."""
@@ -194,9 +196,11 @@ class DatasetSource(NumberedSource):
 
         def draw() -> Array:
             held.append(read(None, None)[0])
-            return drawn(chances.of(held[0]), count, *order, *self._key(window))
+            return draw_rows(chances.of(held[0]), count, *order, *self._key(window))
 
-        return Window(count, draw, lambda rest, _: (joined([*([] if rest is None else [rest]), held.pop()]), None))
+        return Window(
+            count, draw, lambda rest, _: (join_batches([*([] if rest is None else [rest]), held.pop()]), None)
+        )
 
     def _warn_of_large_parts(self) -> None:
         """Warn, once, of parts whose rows are not mixed over the whole part."""
@@ -209,7 +213,7 @@ class DatasetSource(NumberedSource):
                 f"within {self._window_rows:,} only; write parts, such as row groups, of no more rows"
             )
 
-    def _counted_windows(self, order: tuple[int, int] | None) -> Iterator[tuple[Ranges, int]]:
+    def _count_windows(self, order: tuple[int, int] | None) -> Iterator[tuple[Ranges, int]]:
         """Give each window, and how many rows an epoch uses of it."""
         if self.chances is None or order is None:
             yield from ((window, _rows_in(window)) for window in self._windows(order))
@@ -223,9 +227,9 @@ class DatasetSource(NumberedSource):
         size, start, order, _ = position
         windows = (
             self._window(window, count, order)._replace(read=partial(row_numbers, window))
-            for window, count in self._counted_windows(order)
+            for window, count in self._count_windows(order)
         )
-        pieces = cut(windows, min(size, self.rows), start, every if shared else None, self.rows)
+        pieces = cut_windows(windows, min(size, self.rows), start, every if shared else None, self.rows)
         numbers: Array = next(pieces).take()[1]
         return numbers
 
@@ -278,9 +282,9 @@ class DatasetSource(NumberedSource):
         most, block = self._window_rows, self._block_rows
         window: Ranges = []
         held = 0
-        for place in places:
-            for start in range(starts[place], ends[place], block):
-                stop = min(start + block, int(ends[place]))
+        for index in places:
+            for start in range(starts[index], ends[index], block):
+                stop = min(start + block, int(ends[index]))
                 if held + stop - start > most:
                     yield window
                     window, held = [], 0
@@ -327,7 +331,9 @@ class DatasetSource(NumberedSource):
                 end = stop if hasattr(self.given, "starts") else -1
             at += stop - start
         rows = np.concatenate(held)
-        return filled(chain(before, map(self._read_rows, map(np.concatenate, chunks))), length + len(rows)), rows
+        return concatenate_batches(
+            chain(before, map(self._read_rows, map(np.concatenate, chunks))), length + len(rows)
+        ), rows
 
     def _read_rows(self, rows: Array) -> Batch:
         """Return some rows, ascending."""
@@ -335,9 +341,9 @@ class DatasetSource(NumberedSource):
         if stop - start == len(rows):
             return self._read_block(start, stop)
         name = f"{self.kind}.read_rows of rows from {start} to {stop - 1}"
-        part = parted(self.given.read_rows(rows.tolist()), f"{self.name}: {name}")
+        triple = unpack_item(self.given.read_rows(rows.tolist()), f"{self.name}: {name}")
         try:
-            return self._checked(part, name, len(rows))
+            return self._check_rows(triple, name, len(rows))
         except DataError:
             for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
                 self._read_block(int(run[0]), int(run[-1]) + 1)  # raises the error that names the row
@@ -349,19 +355,19 @@ class DatasetSource(NumberedSource):
         return READ_NUMBERS // self._width
 
     def _read_block(self, start: int, stop: int) -> Batch:
-        part = read(self.given, start, stop, self.name)
-        batch = self._checked(part, f"{self.kind}.read({start}, {stop})", stop - start, start)
+        triple = read_part(self.given, start, stop, self.name)
+        batch = self._check_rows(triple, f"{self.kind}.read({start}, {stop})", stop - start, start)
         if self._none is None:
             self._none = map_batch(np.copy, rows_of_batch(batch, slice(0)))
         return batch
 
-    def _checked(self, part: Part, name: str, rows: int, start: int = 0) -> Batch:
+    def _check_rows(self, triple: Part, name: str, rows: int, start: int = 0) -> Batch:
         try:
-            batch: Batch = self.checks(part, name, start)
+            batch: Batch = self.checks(triple, name, start)
         except DataError as error:
             if self.target is not None and "argument 'y': column" not in (text := str(error)):
                 error = type(error)(text.replace("argument 'y'", f"argument 'y': column {self.target!r}"))
-            raise explained(error, self.given) from None
+            raise explain_error(error, self.given) from None
         if (count := rows_in(batch[1])) != rows:
             raise ShapeError(f"{self.name}: {name} must return {rows} rows; got {count}")
         return batch

@@ -16,12 +16,12 @@ from pydantic import BeforeValidator
 
 from framework.base.arrays import Array
 from framework.base.errors import DataError, SettingsError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.frames import LARGEST_WHOLE
 from framework.base.settings.component import Named
 from framework.base.settings.messages import brief
 from framework.data import blocks
-from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
+from framework.data.date_formats import ISO, formats_of, pattern_of, swap_day_and_month
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names, texts_of
 
@@ -134,7 +134,9 @@ class CSV(TableFile):
         for setting, value in (("delimiter", self.delimiter), ("thousands", self.thousands)):
             if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
                 raise SettingsError(f"CSV: setting '{setting}' must be one character, such as ';'; got {value!r}")
-        if twice := [form for form in self.dates if exchanged(form) != form and exchanged(form) in self.dates]:
+        if twice := [
+            form for form in self.dates if swap_day_and_month(form) != form and swap_day_and_month(form) in self.dates
+        ]:
             raise SettingsError(
                 f"CSV: setting 'dates' must not hold both {twice[0]!r} and {twice[1]!r}, which read 01/02/2021 "
                 "differently; leave one out, and name the columns that have it in 'text'"
@@ -156,9 +158,9 @@ class CSV(TableFile):
 
     def hint(self, names: Sequence[str]) -> str:
         """Return what else may be wrong where a column is missing: the delimiter, or a header that is not there."""
-        found = next((each for each in ";\t|," if len(names) == 1 and each in names[0]), None)
-        if found is not None:
-            return f"; the line of names has no {self.delimiter!r}: write delimiter={found!r}"
+        delimiter = next((character for character in ";\t|," if len(names) == 1 and character in names[0]), None)
+        if delimiter is not None:
+            return f"; the line of names has no {self.delimiter!r}: write delimiter={delimiter!r}"
         if self.header is None and any(re.fullmatch(r"[+-]?\d+([.,]\d+)*", name.strip()) for name in names):
             header = tuple(f"column{n}" for n in range(1, len(names) + 1))
             return f"; if the file begins without a line of names, give them: {header=}"
@@ -178,24 +180,24 @@ class CSV(TableFile):
 
     def _advice(self, column: str) -> str:
         """Return why a column is text, where it has numbers too; else ""."""
-        found = cast("_CSVRows", self.rows).types[column]
-        if found.odd is None:
+        column_type = cast("_CSVRows", self.rows).types[column]
+        if column_type.odd is None:
             return ""
-        cell, row = found.odd
-        if found.odd == found.long:
+        cell, row = column_type.odd
+        if column_type.odd == column_type.long:
             return f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}"
         return _ODD.format(brief(cell), row)
 
-    def _other_form(self, column: str, kind: str, found: str) -> str:
+    def _other_form(self, column: str, kind: str, actual_kind: str) -> str:
         """Return what to do where cells of a column of dates or durations are of a form that is not read."""
         known = [ISO, *map(pattern_of, self.dates)] if kind == "dates" else [r"\d\d:\d\d(:\d\d)?", DURATION]
-        compute = required("pyarrow.compute", "CSV")
-        for start in range(0, len(self), blocks.BLOCK_ROWS) if kind == "durations" or found == "text" else ():
+        compute = load_module("pyarrow.compute", "CSV")
+        for start in range(0, len(self), blocks.BLOCK_ROWS) if kind == "durations" or actual_kind == "text" else ():
             cells = self.frame(start, min(start + blocks.BLOCK_ROWS, len(self))).column(column).cast("string")
             fits = compute.match_substring_regex(cells, rf"^\s*({'|'.join(known)})$")
-            if (place := compute.index(fits, False).as_py()) < 0:
+            if (index := compute.index(fits, False).as_py()) < 0:
                 continue
-            cell, row = cells[place].as_py(), start + place
+            cell, row = cells[index].as_py(), start + index
             if start or compute.any(fits).as_py():
                 return _ODD.format(brief(cell), row)
             advice = "write durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit"
@@ -225,7 +227,7 @@ class _CSVRows(Rows):
     def __init__(self, files: Sequence[File], settings: CSV) -> None:
         """Read all files once."""
         super().__init__("CSV", files)
-        self._settings, self._library = settings, required("pyarrow.csv", "CSV")
+        self._settings, self._library = settings, load_module("pyarrow.csv", "CSV")
         self._firsts: list[int] = []  # the first row of each file
         self._headers: list[tuple[str, ...]] = []
         self._blocks: list[_Block] = []
@@ -247,20 +249,22 @@ class _CSVRows(Rows):
         names: tuple[str, ...] | None = self._settings.header
         begins: list[int] = []
         end = 0
-        for base, data, found in self._records(index, digest):
-            starts = found
-            if names is None and len(found):
-                line = self._decoded(index, data[found[0] : found[1] if len(found) > 1 else None], None)
+        for base, data, row_starts in self._records(index, digest):
+            starts = row_starts
+            if names is None and len(row_starts):
+                line = self._decode_text(
+                    index, data[row_starts[0] : row_starts[1] if len(row_starts) > 1 else None], None
+                )
                 cells = csv.reader(io.StringIO(line, newline=""), delimiter=self._settings.delimiter)
                 names = tuple(next(cells))
-                starts = found[1:]
+                starts = row_starts[1:]
             if len(starts) == 0:
                 continue
             assert names is not None
             if len(self._headers) == index:
                 self._add_header(index, names)
             due = np.flatnonzero((self._row(index) + np.arange(len(starts))) % blocks.BLOCK_ROWS == 0)
-            begins += [base + int(starts[each]) for each in due]
+            begins += [base + int(starts[row]) for row in due]
             self._learn(index, data[starts[0] :], starts - starts[0])
             self.rows += len(starts)
             end = base + len(data)
@@ -307,10 +311,10 @@ class _CSVRows(Rows):
             raise DataError(f"CSV: {file.url} is not text: it has a zero byte; is it UTF-16, or another kind of file?")
         if (line := _EXCEL.match(data)) is None:
             return 3 if data.startswith(codecs.BOM_UTF8) else 0
-        given = line[1].decode("latin-1")
-        if given != self._settings.delimiter:
+        delimiter = line[1].decode("latin-1")
+        if delimiter != self._settings.delimiter:
             raise DataError(
-                f"CSV: {file.url} says in its first line that cells end with {given!r}; write delimiter={given!r}"
+                f"CSV: {file.url} says in its first line that cells end with {delimiter!r}; write {delimiter=}"
             )
         return line.end()
 
@@ -331,7 +335,7 @@ class _CSVRows(Rows):
             require_same_names("CSV", (self.files[0], self._headers[0]), (file, names))
         self._headers.append(names)
 
-    def _decoded(self, index: int, data: bytes, starts: Array | None) -> str:
+    def _decode_text(self, index: int, data: bytes, starts: Array | None) -> str:
         """Return text; ``starts`` are the places of its rows, or None for a header."""
         try:
             return data.decode(self._settings.encoding)
@@ -346,21 +350,23 @@ class _CSVRows(Rows):
 
     def _learn(self, index: int, data: bytes, starts: Array) -> None:
         """Widen the types of the columns to what these rows hold."""
-        self._decoded(index, data, starts)
+        self._decode_text(index, data, starts)
         known = {name: self.arrow.string() for name in self.types if name in self._settings.text}
-        table = self._parsed(index, data, known, self._row(index))
+        table = self._parse_rows(index, data, known, self._row(index))
         if table.num_rows != len(starts):
             raise DataError(
                 f"CSV: {self.files[index].url}: rows from {self._row(index)} on cannot be told apart: {len(starts)} by "
                 f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
             )
         row, hexes, settings = self._row(index), b"0x" in data.lower(), self._settings
-        asked = [each.name for each in self.types.values() if each.needs_text(table.column(each.name), settings, hexes)]
-        texts: Any = self._parsed(index, data, dict.fromkeys(asked, self.arrow.string()), row, asked) if asked else None
-        for name, found in self.types.items():
-            found.widen(table.column(name), texts.column(name) if name in asked else None, row, settings)
+        asked = [kind.name for kind in self.types.values() if kind.needs_text(table.column(kind.name), settings, hexes)]
+        texts: Any = (
+            self._parse_rows(index, data, dict.fromkeys(asked, self.arrow.string()), row, asked) if asked else None
+        )
+        for name, kind in self.types.items():
+            kind.widen(table.column(name), texts.column(name) if name in asked else None, row, settings)
 
-    def _parsed(self, index: int, data: bytes, types: dict[str, Any], row: int, names: Sequence[str] = ()) -> Any:
+    def _parse_rows(self, index: int, data: bytes, types: dict[str, Any], row: int, names: Sequence[str] = ()) -> Any:
         """Return whole rows, or some columns, as a pyarrow Table; ``row`` is the number of the first, for messages."""
         settings, library = self._settings, self._library
         if codecs.lookup(settings.encoding).name not in ("utf-8", "utf-8-sig", "ascii"):
@@ -391,10 +397,10 @@ class _CSVRows(Rows):
         except self.arrow.ArrowInvalid as error:
             file = self.files[index].url
             if bad:
-                found = bad[0]
+                wrong = bad[0]
                 raise DataError(
-                    f"CSV: {file}: row {row + (found.number or 1) - 1} must have {found.expected_columns} cells; got "
-                    f"{found.actual_columns}: {brief(found.text)}; is delimiter={settings.delimiter!r} right, and is "
+                    f"CSV: {file}: row {row + (wrong.number or 1) - 1} must have {wrong.expected_columns} cells; got "
+                    f"{wrong.actual_columns}: {brief(wrong.text)}; is delimiter={settings.delimiter!r} right, and is "
                     "text that has it in quotes?"
                 ) from None
             raise DataError(f"CSV: {file}: rows from {row} on cannot be read: {error}") from error
@@ -407,7 +413,7 @@ class _CSVRows(Rows):
             last += 1
         table, end = self._block(block, self._blocks[last].end), ends[last - first]
         if table.num_rows != end - block.start:
-            raise self.changed(block.file)
+            raise self.error_of_change(block.file)
         return block.start, end, iter([table])
 
     def _block(self, block: _Block, end: int) -> Any:
@@ -417,9 +423,9 @@ class _CSVRows(Rows):
             self._file = block.file, self.files[block.file].open()
         self._file[1].seek(block.begin)
         data = self._file[1].read(end - block.begin)
-        types = {name: found.read for name, found in self.types.items()}
-        table = self._parsed(block.file, data, types, block.start - self._firsts[block.file])
-        columns = [found.converted(table.column(name), self._settings) for name, found in self.types.items()]
+        types = {name: kind.read for name, kind in self.types.items()}
+        table = self._parse_rows(block.file, data, types, block.start - self._firsts[block.file])
+        columns = [kind.convert_cells(table.column(name), self._settings) for name, kind in self.types.items()]
         return self.arrow.Table.from_arrays(columns, schema=self.schema)
 
 
@@ -439,7 +445,7 @@ class _Type:
 
     def __init__(self, name: str, arrow: Any, unit: str | None) -> None:
         """Know nothing yet; a column may have a unit, or be text by a setting, with None."""
-        self.name, self.arrow, self.compute = name, arrow, required("pyarrow.compute", "CSV")
+        self.name, self.arrow, self.compute = name, arrow, load_module("pyarrow.compute", "CSV")
         self.unit, self.type = unit, arrow.string() if unit is None else arrow.null()
         self.grouped: tuple[str, int] | None = None
         self.marks: set[tuple[str, str | None]] = set()
@@ -460,10 +466,10 @@ class _Type:
     def note_long(self, cells: Any, row: int) -> None:
         """Keep the first whole number of which a float would lose digits; ``cells`` are text."""
         digits = self.compute.match_substring_regex(cells, r"^\s*[+-]?\d{16,}\s*$").fill_null(False)
-        for place in np.flatnonzero(digits.to_numpy()) if self.long is None else ():
-            cell = cells[int(place)].as_py()
+        for index in np.flatnonzero(digits.to_numpy()) if self.long is None else ():
+            cell = cells[int(index)].as_py()
             if int(float(cell)) != int(cell):
-                self.long = cell, row + int(place)
+                self.long = cell, row + int(index)
                 return
 
     def close(self) -> None:
@@ -488,7 +494,7 @@ class _Type:
             digits = cells.cast(self.arrow.string())
             self.formats = [form for form in known if self._match(digits, pattern_of(form)).all()]
         if types.is_string(kind) and not types.is_string(before):
-            cells = self._without_unit(cells)
+            cells = self._strip_unit(cells)
             durations = self._match(cells, DURATION).all()
             kind = self.arrow.duration("ns") if durations else self._number_in_text(cells, row, settings) or kind
         self.type = self._common(before, kind)
@@ -497,9 +503,9 @@ class _Type:
             if types.is_string(cells.type):
                 number = number_pattern(*marks_of(settings)[0])
                 is_number = self.compute.match_substring_regex(cells, rf"^\s*{number}\s*$")
-                place = self.compute.index(is_number, False).as_py()
+                index = self.compute.index(is_number, False).as_py()
                 numbers = types.is_int64(before) or types.is_float64(before) or self.compute.any(is_number).as_py()
-                self.odd = (cells[place].as_py(), row + place) if numbers and place >= 0 else None
+                self.odd = (cells[index].as_py(), row + index) if numbers and index >= 0 else None
 
     def require_days(self, cells: Any, row: int, settings: CSV) -> None:
         """Refuse a day that no month has; ``cells`` are text.
@@ -544,12 +550,12 @@ class _Type:
         if types.is_null(one):
             return other
         kinds = [one, other]
-        if all(types.is_int64(each) or types.is_float64(each) for each in kinds):
+        if all(types.is_int64(kind) or types.is_float64(kind) for kind in kinds):
             return self.arrow.float64()
-        stamps = [each for each in kinds if types.is_timestamp(each)]
-        dated = all(types.is_timestamp(each) or types.is_date32(each) for each in kinds)
-        if stamps and dated and len({getattr(each, "tz", None) for each in kinds}) == 1:  # a date has no zone
-            return max(stamps, key=lambda each: ("s", "ms", "us", "ns").index(each.unit))
+        stamps = [kind for kind in kinds if types.is_timestamp(kind)]
+        dated = all(types.is_timestamp(kind) or types.is_date32(kind) for kind in kinds)
+        if stamps and dated and len({getattr(kind, "tz", None) for kind in kinds}) == 1:  # a date has no zone
+            return max(stamps, key=lambda kind: ("s", "ms", "us", "ns").index(kind.unit))
         return self.arrow.string()
 
     def require_known(self, settings: CSV) -> None:
@@ -587,7 +593,7 @@ class _Type:
         """Whether cells are numbers only without a unit or the characters that group digits."""
         return bool(self.grouped or (self.unit and self.arrow.types.is_float64(self.type)))
 
-    def _without_unit(self, cells: Any) -> Any:
+    def _strip_unit(self, cells: Any) -> Any:
         if not self.unit:
             return cells
         unit = rf"\s*{re.escape(self.unit)}\s*"
@@ -598,7 +604,7 @@ class _Type:
         """The type of the column: floats where every cell is missing."""
         return self.arrow.float64() if self.arrow.types.is_null(self.type) else self.type
 
-    def converted(self, cells: Any, settings: CSV) -> Any:
+    def convert_cells(self, cells: Any, settings: CSV) -> Any:
         """Return the cells as they are meant: durations, and numbers without units and characters that group digits."""
         if self.arrow.types.is_duration(self.whole):  # text such as -1 days +23:59:59.5
             parts = self.compute.extract_regex(cells, DURATION)
@@ -610,7 +616,7 @@ class _Type:
             return self.compute.add(total, fraction.cast(self.arrow.int64())).cast(self.whole)
         if not self._spelt:
             return cells
-        plain = self.compute.replace_substring(self._without_unit(cells), settings.thousands or " ", "")
+        plain = self.compute.replace_substring(self._strip_unit(cells), settings.thousands or " ", "")
         plain = self.compute.replace_substring(plain, settings.decimal, ".")
         return self.compute.utf8_trim_whitespace(plain).cast(self.whole)
 
@@ -677,22 +683,22 @@ def _ends_by_steps(data: bytes, delimiter: int, *, final: bool) -> tuple[Array, 
     """Return the newlines that end rows, where some quotes are no more than characters, and whether all are closed."""
     ends: list[int] = []
     outside, begins = re.compile(rb'"|\r\n?|\n'), (delimiter, _LINE_FEED, _RETURN)
-    place, inside = 0, False
+    position, inside = 0, False
     while True:
         if inside:
-            quote = data.find(b'"', place)
+            quote = data.find(b'"', position)
             if quote < 0:
                 break
             inside = data[quote + 1 : quote + 2] == b'"'
-            place = quote + 1 + inside
+            position = quote + 1 + inside
             continue
-        if (found := outside.search(data, place)) is None:
+        if (match := outside.search(data, position)) is None:
             break
-        place = found.end()
-        if found[0] == b'"':
-            inside = found.start() == 0 or data[found.start() - 1] in begins
-        elif final or place < len(data) or found[0] != b"\r":
-            ends.append(place - 1)
+        position = match.end()
+        if match[0] == b'"':
+            inside = match.start() == 0 or data[match.start() - 1] in begins
+        elif final or position < len(data) or match[0] != b"\r":
+            ends.append(position - 1)
     return np.array(ends, np.int64), not inside
 
 
@@ -702,5 +708,5 @@ def _starts(data: bytes, ends: Array) -> Array:
     starts = np.concatenate([[0], ends[:-1]])
     lengths, first = ends - starts, raw[starts]
     blank = (lengths == 1) & ((first == _LINE_FEED) | (first == _RETURN)) | (lengths == 2) & (first == _RETURN)
-    found: Array = starts[~blank]
-    return found
+    row_starts: Array = starts[~blank]
+    return row_starts

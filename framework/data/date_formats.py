@@ -69,26 +69,26 @@ def pattern_of(form: str, *, real: bool = True) -> str:
         >>> bool(re.fullmatch(pattern_of("%d.%m.%Y"), "31.12.2021")), re.fullmatch(pattern_of("%m/%d/%Y"), "31/12/2021")
         (True, None)
     """
-    parts = re.split("(%.)", re.sub("%[FDTReh]", lambda part: _SHORTHANDS[part[0]], form))
+    parts = re.split("(%.)", re.sub("%[FDTReh]", lambda match: _SHORTHANDS[match[0]], form))
     alone = not any(parts[::2])  # digits alone: 2021111 is two dates, and what is not known could be any number
-    known = [{**_DIRECTIVES, **part} for part in (_REAL if real else ({"%j": r"\d{3}"},))]
+    known = [{**_DIRECTIVES, **directives} for directives in (_REAL if real else ({"%j": r"\d{3}"},))]
     patterns = (
-        "".join(one.get(part, "[^0-9]" if alone else ".+") if part[:1] == "%" else re.escape(part) for part in parts)
+        "".join(one.get(code, "[^0-9]" if alone else ".+") if code[:1] == "%" else re.escape(code) for code in parts)
         for one in known
     )
     pattern = f"(?:{'|'.join(dict.fromkeys(patterns))})".replace("\\ ", r"\s+")
     return pattern.replace("0?", "0").replace("[01]?", "[01]") if alone else pattern
 
 
-def exchanged(form: str) -> str:
+def swap_day_and_month(form: str) -> str:
     """Return a format with the day in the place of the month; the same format where one of them has a name.
 
     Example:
-        >>> exchanged("%m/%d/%Y"), exchanged("%d %b %Y")
+        >>> swap_day_and_month("%m/%d/%Y"), swap_day_and_month("%d %b %Y")
         ('%d/%m/%Y', '%d %b %Y')
     """
     both = "%m" in form and "%d" in form
-    return re.sub("%[md]", lambda part: "%d" if part[0] == "%m" else "%m", form) if both else form
+    return re.sub("%[md]", lambda match: "%d" if match[0] == "%m" else "%m", form) if both else form
 
 
 def formats_of(cell: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from framework.base.errors import DataError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.files import leads_to
 from framework.base.settings.messages import brief
 
@@ -39,7 +39,7 @@ class File(NamedTuple):
         Raises:
             DataError: The file cannot be read.
         """
-        return self._open(lambda path: required("pyarrow", "a file").OSFile(os.fsencode(path)))  # perhaps not UTF-8
+        return self._open(lambda path: load_module("pyarrow", "a file").OSFile(os.fsencode(path)))  # perhaps not UTF-8
 
     def open_plain(self) -> Any:
         """Open for reading, without pyarrow.
@@ -63,15 +63,15 @@ class File(NamedTuple):
         """
         try:
             if self.system is None:
-                found = os.stat(self.path)  # noqa: PTH116 (a path is a string here)
-                return f"{found.st_size} {found.st_mtime_ns}"
+                status = os.stat(self.path)  # noqa: PTH116 (a path is a string here)
+                return f"{status.st_size} {status.st_mtime_ns}"
             info = self.system.info(self.path)
         except OSError as error:
             raise DataError(f"{self.url} cannot be read: {error}") from error
         return " ".join(str(info.get(key)) for key in ("size", "mtime", "LastModified", "ETag", "created"))
 
 
-def located(paths: str | Iterable[str], ending: str, name: str) -> list[File]:
+def locate_files(paths: str | Iterable[str], ending: str, name: str) -> list[File]:
     """Return the files that ``paths`` stand for: those of a pattern or of a folder sorted by name.
 
     Args:
@@ -83,71 +83,71 @@ def located(paths: str | Iterable[str], ending: str, name: str) -> list[File]:
         DataError: There is no such file.
 
     Example:
-        >>> located("no/such/*.csv", ".csv", "CSV")
+        >>> locate_files("no/such/*.csv", ".csv", "CSV")
         Traceback (most recent call last):
         framework.base.errors.DataError: CSV: no file has the path 'no/such/*.csv'
     """
-    found: list[File] = []
+    all_files: list[File] = []
     for path in [paths] if isinstance(paths, str) else paths:
         files = _remote(path, ending, name) if "://" in path else _local(path, ending, name)
         if not files:
             raise DataError(f"{name}: no file has the path {path!r}")
-        found += files
-    if not found:
+        all_files += files
+    if not all_files:
         raise DataError(f"{name}: setting 'path' must name at least one file; got {brief(paths)}")
-    return found
+    return all_files
 
 
 def _local(path: str, ending: str, name: str) -> list[File]:
-    place = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (pathlib raises for unknown users)
-    there = leads_to(place, DataError)
+    base = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 (pathlib raises for unknown users)
+    there = leads_to(base, DataError)
     if there == "folder":
-        inside = _in_folder([str(each.relative_to(place)) for each in place.rglob(f"*{ending}")], path, ending, name)
-        return [File(str(place / each), None, str(Path(path) / each), each) for each in inside]
+        inside = _in_folder([str(entry.relative_to(base)) for entry in base.rglob(f"*{ending}")], path, ending, name)
+        return [File(str(base / inner), None, str(Path(path) / inner), inner) for inner in inside]
     if there or not glob.has_magic(path):
-        return [File(str(place), None, path, place.name)] if there else []
+        return [File(str(base), None, path, base.name)] if there else []
     # Path.glob takes no absolute pattern.
-    matched = sorted(glob.glob(str(place), recursive=True))  # noqa: PTH207
-    root = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
-    names = [str(Path(each).relative_to(root)) for each in matched]
+    matched = sorted(glob.glob(str(base), recursive=True))  # noqa: PTH207
+    root = Path(*takewhile(lambda segment: not glob.has_magic(segment), base.parts))
+    names = [str(Path(entry).relative_to(root)) for entry in matched]
     _require_whole(names, f"the pattern {path!r}", name)
     pairs = zip(matched, names, strict=True)
-    return [File(each, None, each, within) for each, within in pairs if os.path.isfile(each)]  # noqa: PTH113 (a string)
+    return [File(entry, None, entry, within) for entry, within in pairs if os.path.isfile(entry)]  # noqa: PTH113 (a string)
 
 
 def _remote(url: str, ending: str, name: str) -> list[File]:
-    system, path = required("fsspec", f"the path {url!r}").core.url_to_fs(url)
+    system, path = load_module("fsspec", f"the path {url!r}").core.url_to_fs(url)
     protocol = url.partition("://")[0]
     if system.isdir(path):
         root = path.rstrip("/")
-        inside = [each[len(root) + 1 :] for each in system.find(root) if each.endswith(ending)]
+        inside = [entry[len(root) + 1 :] for entry in system.find(root) if entry.endswith(ending)]
         names = _in_folder(inside, url, ending, name)
-        paths = [f"{root}/{each}" for each in names]
+        paths = [f"{root}/{inner}" for inner in names]
     elif glob.has_magic(path) and not system.exists(path):
         paths = sorted(system.glob(path))
-        root = "/".join(takewhile(lambda part: not glob.has_magic(part), path.split("/")))
-        names = [each.lstrip("/")[len(root.lstrip("/")) :].lstrip("/") for each in paths]
+        root = "/".join(takewhile(lambda segment: not glob.has_magic(segment), path.split("/")))
+        names = [entry.lstrip("/")[len(root.lstrip("/")) :].lstrip("/") for entry in paths]
         _require_whole(names, f"the pattern {url!r}", name)
     else:
         paths = [path] if system.exists(path) else []
-        names = [each.rstrip("/").rpartition("/")[2] for each in paths]
+        names = [entry.rstrip("/").rpartition("/")[2] for entry in paths]
     pairs = zip(paths, names, strict=True)
-    return [File(each, system, f"{protocol}://{each.lstrip('/')}", within) for each, within in pairs]
+    return [File(entry, system, f"{protocol}://{entry.lstrip('/')}", within) for entry, within in pairs]
 
 
 def _in_folder(names: list[str], folder: str, ending: str, name: str) -> list[str]:
     """Return the files of a folder in their order; those that begin with a dot or an underscore are not data."""
-    kept = sorted(each for each in names if not each.replace("\\", "/").rpartition("/")[2].startswith((".", "_")))
+    kept = sorted(entry for entry in names if not entry.replace("\\", "/").rpartition("/")[2].startswith((".", "_")))
     if not kept:
         raise DataError(f"{name}: the folder {folder!r} has no file that ends in {ending}")
     _require_whole(kept, f"the folder {folder!r}", name)
     return kept
 
 
-def _require_whole(names: Iterable[str], place: str, name: str) -> None:
+def _require_whole(names: Iterable[str], where: str, name: str) -> None:
     """Refuse files in folders such as year=2020, which hold the value of a column in their name."""
-    if parted := next((each for each in names if "=" in each.replace("\\", "/").rpartition("/")[0]), None):
+    if parted := next((entry for entry in names if "=" in entry.replace("\\", "/").rpartition("/")[0]), None):
         raise DataError(
-            f"{name}: {place} is partitioned: the path {parted!r} holds the value of a column, which would be lost; "
+            f"{name}: {where} is partitioned: the path {parted!r} holds the value of a column, which would be lost; "
             "write the table without partitions"
         )

@@ -36,11 +36,11 @@ def fingerprint(array: Array) -> str:
     Source:
         Elias, Error-free coding (1954): the product of two parity codes has the minimum distance 4.
     """
-    return summed_fingerprint(array)[0]
+    return sum_and_fingerprint(array)[0]
 
 
 @np.errstate(all="ignore")
-def summed_fingerprint(array: Array) -> tuple[str, float]:
+def sum_and_fingerprint(array: Array) -> tuple[str, float]:
     """Return the fingerprint, and from the same pass a number that is finite only if all floats are, such as their sum.
 
     Where llvmlite is loaded, native code makes the pass.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from framework.base.errors import DataError, SettingsError, nearest
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.settings.messages import brief
-from framework.data.parts import stacked
+from framework.data.parts import stack_items
 
 
 class Indexed:
@@ -83,13 +83,13 @@ class Indexed:
                 items[index] = (x, y) if self.weight is None else (x, y, item[self.weight])
         elif self._named:
             raise DataError(f"{self._name}: {self._named[0]!r} is the name of a value; but rows have no names")
-        x, y, weight = stacked(items, self._name, rows)
+        x, y, weight = stack_items(items, self._name, rows)
         return (x, y) if weight is None else (x, y, weight)
 
     def _table(self, rows: slice | list[int]) -> tuple[Any, ...]:
         """Return rows of a dataset of Hugging Face, which has them as Arrow tables."""
         table = self.data.with_format("arrow")[rows]
-        table = required("pyarrow", self._name).table(table.columns, table.column_names)  # without its description
+        table = load_module("pyarrow", self._name).table(table.columns, table.column_names)  # without its description
         self._require(table.column_names, "the dataset")
         x = table.select([name for name in table.column_names if name not in self._named])
         y = table.column(self.target) if isinstance(self.target, str) else table.select(self.target)

@@ -14,7 +14,7 @@ from framework.base.arrays import Array
 from framework.base.errors import DataError, SettingsError, ShapeError
 from framework.base.settings.messages import brief
 from framework.base.trees import flatten, leaf_name, map_leaves
-from framework.data.files import File, located
+from framework.data.files import File, locate_files
 
 
 class NPY:
@@ -46,8 +46,8 @@ class NPY:
         """Read the headers of the files."""
         self.read_ahead = read_ahead
         parts = {"x": x, "y": y} | ({} if weight is None else {"weight": weight})
-        self._parts = {name: _opened(part, name) for name, part in parts.items()}
-        rows = {name: each.rows for part, tree in self._parts.items() for name, each in flatten(tree, part).items()}
+        self._parts = {name: _open_tree(source, name) for name, source in parts.items()}
+        rows = {name: leaf.rows for key, tree in self._parts.items() for name, leaf in flatten(tree, key).items()}
         if len({*rows.values()}) > 1:
             got = ", ".join(f"{count} in {name}" for name, count in rows.items())
             raise ShapeError(f"NPY: arrays must have the same number of rows; got {got}")
@@ -59,12 +59,12 @@ class NPY:
 
     def read(self, start: int, stop: int) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of the rows start..stop."""
-        return tuple(map_leaves(lambda each: each.read(start, stop), part) for part in self._parts.values())
+        return tuple(map_leaves(lambda leaf: leaf.read(start, stop), tree) for tree in self._parts.values())
 
     def read_rows(self, rows: Sequence[int]) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of some rows, ascending; of files, those between them are read too."""
         places = np.asarray(rows) - rows[0]
-        return tuple(map_leaves(lambda leaf: leaf[places], part) for part in self.read(rows[0], rows[-1] + 1))
+        return tuple(map_leaves(lambda leaf: leaf[places], tree) for tree in self.read(rows[0], rows[-1] + 1))
 
 
 class _Rows:
@@ -76,17 +76,17 @@ class _Rows:
 
     def __init__(self, arrays: Sequence[Any], name: str) -> None:
         first = arrays[0]
-        for each in arrays:
-            if len(each.shape) == 0:
-                where = getattr(each, "url", "an array")
+        for array in arrays:
+            if len(array.shape) == 0:
+                where = getattr(array, "url", "an array")
                 raise ShapeError(f"NPY: argument {name!r} must have rows; got one number in {where}")
-            if each.shape[1:] != first.shape[1:] or each.dtype != first.dtype:
+            if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
                 raise ShapeError(
-                    f"NPY: argument {name!r} must have rows of one form; got {each.dtype} {each.shape[1:]} in "
-                    f"{each.url}, {first.dtype} {first.shape[1:]} in {first.url}"
+                    f"NPY: argument {name!r} must have rows of one form; got {array.dtype} {array.shape[1:]} in "
+                    f"{array.url}, {first.dtype} {first.shape[1:]} in {first.url}"
                 )
         self.arrays = arrays
-        self.starts = [0, *accumulate(each.shape[0] for each in arrays)]
+        self.starts = [0, *accumulate(array.shape[0] for array in arrays)]
         self.rows = self.starts[-1]
 
     def read(self, start: int, stop: int) -> Array:
@@ -141,12 +141,12 @@ class _File:
         return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:], order=order)
 
 
-def _opened(part: Any, name: str) -> Any:
-    if isinstance(part, Mapping):
-        return {key: _opened(each, leaf_name(name, key)) for key, each in part.items()}
-    if isinstance(part, np.ndarray):
-        return _Rows([part], name)
-    paths = [part] if isinstance(part, str | Path) else part
+def _open_tree(source: Any, name: str) -> Any:
+    if isinstance(source, Mapping):
+        return {key: _open_tree(child, leaf_name(name, key)) for key, child in source.items()}
+    if isinstance(source, np.ndarray):
+        return _Rows([source], name)
+    paths = [source] if isinstance(source, str | Path) else source
     if not isinstance(paths, list | tuple) or not all(isinstance(path, str | Path) for path in paths):
-        raise SettingsError(f"NPY: argument {name!r} must be a path, a list of paths or an array; got {brief(part)}")
-    return _Rows([_File(file, name) for file in located(map(str, paths), ".npy", "NPY")], name)
+        raise SettingsError(f"NPY: argument {name!r} must be a path, a list of paths or an array; got {brief(source)}")
+    return _Rows([_File(file, name) for file in locate_files(map(str, paths), ".npy", "NPY")], name)

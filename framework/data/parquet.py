@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
 from framework.base.errors import DataError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.data import blocks
 from framework.data.files import File
 from framework.data.table_files import Rows, TableFile, require_different, require_same_names
@@ -63,16 +63,16 @@ def row_groups(file: File) -> list[int]:
     Raises:
         DataError: It cannot be read, or is not a Parquet file.
     """
-    with _opened(file) as found:
-        return [found.metadata.row_group(each).num_rows for each in range(found.metadata.num_row_groups)]
+    with _open_file(file) as reader:
+        return [reader.metadata.row_group(group).num_rows for group in range(reader.metadata.num_row_groups)]
 
 
-def _opened(file: File) -> Any:
-    library = required("pyarrow.parquet", "Parquet")
+def _open_file(file: File) -> Any:
+    library = load_module("pyarrow.parquet", "Parquet")
     try:
         # A file that holds checksums of its pages is verified as it is read.
         return library.ParquetFile(file.open(), pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True)
-    except required("pyarrow", "Parquet").ArrowInvalid as error:
+    except load_module("pyarrow", "Parquet").ArrowInvalid as error:
         raise DataError(f"Parquet: {file.url} is not a Parquet file, or is damaged: {error}") from error
 
 
@@ -94,9 +94,9 @@ class _ParquetRows(Rows):
         digest = hashlib.sha256()
         groups: list[tuple[int, int, int]] = []
         for index, file in enumerate(files):
-            found = _opened(file)
+            reader = _open_file(file)
             # The index of a pandas frame that has no name is left out.
-            fields = [each for each in found.schema_arrow if not re.fullmatch("__index_level_.*__", each.name)]
+            fields = [field for field in reader.schema_arrow if not re.fullmatch("__index_level_.*__", field.name)]
             names = [field.name for field in fields]
             require_different("Parquet", file, names)
             schema = self.arrow.schema([field for field in fields if wanted is None or field.name in wanted])
@@ -105,8 +105,8 @@ class _ParquetRows(Rows):
             else:
                 require_same_names("Parquet", (files[0], self.schema.names), (file, schema.names))
                 self._require_same_types(file, schema)
-            metadata = found.metadata
-            groups += [(index, each, metadata.row_group(each).num_rows) for each in range(metadata.num_row_groups)]
+            metadata = reader.metadata
+            groups += [(index, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
             digest.update(_footer(file))
         groups = [group for group in groups if group[2]]
         ends = [0, *accumulate(rows for *_, rows in groups)]
@@ -120,25 +120,25 @@ class _ParquetRows(Rows):
         group = self._groups[bisect_right(self.starts, row) - 1]
         self.require_unchanged(group.file)
         if self._file[0] != group.file:
-            self._file = group.file, _opened(self.files[group.file])
-        return group.start, group.start + group.rows, self._decoded(group)
+            self._file = group.file, _open_file(self.files[group.file])
+        return group.start, group.start + group.rows, self._decode_group(group)
 
-    def _decoded(self, group: _Group) -> Iterator[Any]:
+    def _decode_group(self, group: _Group) -> Iterator[Any]:
         names = self.schema.names
         rows = max(1, blocks.READ_NUMBERS // len(names))
         try:
             # One thread: the other processors are for the training, whose next rows are read meanwhile.
             for batch in self._file[1].iter_batches(rows, row_groups=[group.number], columns=names, use_threads=False):
                 same = batch.schema.equals(self.schema)  # else another order, or codes of another width
-                part = batch if same else batch.select(names).cast(self.schema)
-                yield self.arrow.Table.from_batches([part], self.schema)
+                aligned = batch if same else batch.select(names).cast(self.schema)
+                yield self.arrow.Table.from_batches([aligned], self.schema)
         except Exception as error:
             raise DataError(f"Parquet: rows of {self.files[group.file].url} cannot be read: {error}") from error
         raise DataError(f"Parquet: {self.files[group.file].url} has fewer rows than its footer says")
 
     def _require_same_types(self, file: File, schema: Any) -> None:
         for column in self.schema.names:
-            types = (each.field(column).type for each in (self.schema, schema))
+            types = (layout.field(column).type for layout in (self.schema, schema))
             # The codes of a dictionary may differ in width.
             expected, got = (type_.value_type if self.arrow.types.is_dictionary(type_) else type_ for type_ in types)
             if got != expected:
@@ -157,5 +157,5 @@ def _footer(file: File) -> bytes:
         opened.seek(size - 8)
         length = int.from_bytes(opened.read(8)[:4], "little")
         opened.seek(size - 8 - length)
-        found: bytes = opened.read(length)
-        return found
+        footer: bytes = opened.read(length)
+        return footer

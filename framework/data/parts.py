@@ -28,7 +28,7 @@ from framework.data.pieces import (
     read_only,
     rows_of_batch,
 )
-from framework.data.sampling import Chances, Sampling, drawn
+from framework.data.sampling import Chances, Sampling, draw_rows
 
 if TYPE_CHECKING:
     from framework.data.splits import Mask
@@ -54,7 +54,7 @@ class Source(ABC):
         kind: How messages name the data.
         rows: The number of rows; None while it is not known.
         target: The name of the column of the target, if there is one, and one alone.
-        checks: What checks and casts the rows, after ``checked``: ``Checks`` of ``framework.models.rows``.
+        checks: What checks and casts the rows, after ``with_checks``: ``Checks`` of ``framework.models.rows``.
         once: Whether the rows can be read only once.
         exact: Whether an epoch can be read again from its middle.
         in_memory: Whether all rows are in memory, as one part.
@@ -64,13 +64,13 @@ class Source(ABC):
     checks: Any
     once, exact, in_memory = False, True, False
 
-    def __init__(self, given: Any, name: str) -> None:
+    def __init__(self, data: Any, name: str) -> None:
         """Hold the data."""
-        self.given, self.name, self.kind = given, name, type(given).__name__
-        target = getattr(given, "target", None)
+        self.given, self.name, self.kind = data, name, type(data).__name__
+        target = getattr(data, "target", None)
         self.target = target if isinstance(target, str) else None
 
-    def named(self, name: str) -> Self:
+    def with_name(self, name: str) -> Self:
         """Return the source for another caller."""
         source = copy.copy(self)
         source.name = name
@@ -102,7 +102,7 @@ class Source(ABC):
     def parts(self, size: int) -> Iterator[Part]:
         """Give all rows in their order; those that are read by number in parts of ``size`` rows."""
 
-    def checked(self, checks: Any, sampling: Sampling | None = None) -> Self:
+    def with_checks(self, checks: Any, sampling: Sampling | None = None) -> Self:
         """Return the source for a model and its losses; rows that are in memory are checked at once."""
         source = copy.copy(self)
         source.checks = checks
@@ -134,7 +134,7 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """Return a text that changes with the data."""
 
-    def cut(self, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Generator[Batch]:
+    def cut_batches(self, size: int, start: int = 0, order: tuple[int, int] | None = None) -> Generator[Batch]:
         """Give batches of ``size`` rows from a row on in the order (seed, epoch); None is the data's own order."""
         yield from _batches_of(self.pieces(Position(size, start, order)))
 
@@ -143,7 +143,7 @@ class Source(ABC):
 
         The parts are those of the whole data, so that a worker reads only its own; of a stream, those of each batch.
         """
-        for batch in self.cut(size):
+        for batch in self.cut_batches(size):
             for number, rows in share(rows_in(batch[1])):
                 yield rows_of_batch(batch, rows), number
 
@@ -194,8 +194,8 @@ def parts(data: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, Any, Any]:
     x, y, weight = data if len(data) == 3 else (*data, None)
     named = [*names_in(x, y), *names_in(x, weight)]
     if not named:
-        for part, other in (("y", y), ("weight", weight)):
-            _require_one_order(x, other, f"{name}: arguments 'x' and '{part}'")
+        for argument, other in (("y", y), ("weight", weight)):
+            _require_one_order(x, other, f"{name}: arguments 'x' and '{argument}'")
         return x, y, weight
     if not is_frame(x):
         raise DataError(f"{name}: {brief(named[0])} names a column, which needs a table as x; got {type(x).__name__}")
@@ -219,26 +219,26 @@ def parts(data: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, Any, Any]:
     return frame.select(rest).native, y, weight
 
 
-def read(dataset: Any, start: int, stop: int, name: str) -> Part:
+def read_part(dataset: Any, start: int, stop: int, name: str) -> Part:
     """Return x, y and weight of some rows of a Dataset, as it gives them.
 
     Raises:
         DataError: It does not return two or three parts.
     """
-    return parted(dataset.read(start, stop), f"{name}: {type(dataset).__name__}.read({start}, {stop})")
+    return unpack_item(dataset.read(start, stop), f"{name}: {type(dataset).__name__}.read({start}, {stop})")
 
 
-def names_in(x: Any, part: Any) -> list[str]:
+def names_in(x: Any, labels: Any) -> list[str]:
     """Return the names of columns that y or weight is given by: a text, or texts in a list beside a table x.
 
     Example:
         >>> names_in(None, "late"), names_in(None, ["late"]), names_in(None, [1.0])
         (['late'], [], [])
     """
-    if isinstance(part, str):
-        return [part]
-    several = isinstance(part, list | tuple) and is_frame(x) and all(isinstance(label, str) for label in part)
-    return [*part] if several else []
+    if isinstance(labels, str):
+        return [labels]
+    several = isinstance(labels, list | tuple) and is_frame(x) and all(isinstance(label, str) for label in labels)
+    return [*labels] if several else []
 
 
 def _require_one_order(x: Any, y: Any, name: str) -> None:
@@ -255,14 +255,14 @@ def _require_one_order(x: Any, y: Any, name: str) -> None:
         )
 
 
-def parted(item: Any, name: str) -> Part:
+def unpack_item(item: Any, name: str) -> Part:
     """Return x, y and weight of an item that holds some rows.
 
     Raises:
         DataError: It is neither (x, y) nor (x, y, weight).
 
     Example:
-        >>> parted(([[1.0]], [2.0]), "item 0")
+        >>> unpack_item(([[1.0]], [2.0]), "item 0")
         ([[1.0]], [2.0], None)
     """
     _require_parts(item, f"{name} must return")
@@ -275,19 +275,19 @@ def _require_parts(item: Any, demand: str) -> None:
         raise DataError(f"{demand} (x, y) or (x, y, weight); got {form}")
 
 
-def explained(error: DataError, data: Any) -> DataError:
-    """Return an error with what a Dataset knows of the column that it names, if it has the method ``explained``."""
+def explain_error(error: DataError, data: Any) -> DataError:
+    """Return an error with what a Dataset knows of the column that it names, if it has the method ``explain_error``."""
     text = data.explained(str(error)) if hasattr(data, "explained") else str(error)
     return error if text == str(error) else type(error)(text)
 
 
-def rows_in_part(part: Part, name: str) -> int:
+def rows_in_part(triple: Part, name: str) -> int:
     """Return the number of rows of y, or of its first array.
 
     Raises:
         ShapeError: y is one number.
     """
-    y = part[1]
+    y = triple[1]
     while isinstance(y, Mapping) and y:
         y = next(iter(y.values()))
     try:
@@ -296,20 +296,22 @@ def rows_in_part(part: Part, name: str) -> int:
         raise ShapeError(f"{name} must have rows in y; got one number; for single rows write each='row'") from None
 
 
-def first_rows(part: Part, rows: int) -> Part:
+def first_rows(triple: Part, rows: int) -> Part:
     """Return the first rows of a part, as arrays and tables."""
-    x, y, weight = (None if each is None else taken(as_tree(each, "data", as_leaf), np.arange(rows)) for each in part)
+    x, y, weight = (
+        None if tree is None else take_rows(as_tree(tree, "data", as_leaf), np.arange(rows)) for tree in triple
+    )
     return x, y, weight
 
 
-def stacked(items: Sequence[Any], name: str, numbers: Sequence[int] | None = None) -> Part:
+def stack_items(items: Sequence[Any], name: str, numbers: Sequence[int] | None = None) -> Part:
     """Return items of one row each as the rows of one part; ``numbers`` are those of the rows, for messages.
 
     Raises:
         DataError: An item is neither (x, y) nor (x, y, weight), or unlike the first one.
 
     Example:
-        >>> stacked([([1, 2], 3), ([4, 5], 6)], "data")
+        >>> stack_items([([1, 2], 3), ([4, 5], 6)], "data")
         (array([[1, 2],
                [4, 5]]), array([3, 6]), None)
     """
@@ -324,22 +326,23 @@ def stacked(items: Sequence[Any], name: str, numbers: Sequence[int] | None = Non
         rows.append(item)
     columns = zip(*rows, strict=True)
     x, y, *weight = (
-        _stacked([*values], f"{name}: {part}", numbers) for values, part in zip(columns, "xyw", strict=False)
+        _stack_values([*values], f"{name}: {argument}", numbers)
+        for values, argument in zip(columns, "xyw", strict=False)
     )
     return x, y, weight[0] if weight else None
 
 
-def _stacked(values: list[Any], name: str, numbers: Sequence[int]) -> Any:
+def _stack_values(values: list[Any], name: str, numbers: Sequence[int]) -> Any:
     if isinstance(values[0], Mapping):
         keys = values[0].keys()
-        if odd := next((index for index, each in enumerate(values) if each.keys() != keys), None):
+        if odd := next((index for index, value in enumerate(values) if value.keys() != keys), None):
             raise DataError(
                 f"{name} must have the same names in each row; got {brief(sorted(values[odd]))} in row {numbers[odd]}, "
                 f"{brief(sorted(keys))} in row {numbers[0]}"
             )
-        return {key: _stacked([value[key] for value in values], f"{name}[{key!r}]", numbers) for key in keys}
+        return {key: _stack_values([value[key] for value in values], f"{name}[{key!r}]", numbers) for key in keys}
     arrays = [np.asarray(value) for value in values]
-    if odd := next((index for index, each in enumerate(arrays) if each.shape != arrays[0].shape), None):
+    if odd := next((index for index, array in enumerate(arrays) if array.shape != arrays[0].shape), None):
         raise ShapeError(
             f"{name} must have one shape in each row; got {arrays[odd].shape} in row {numbers[odd]}, "
             f"{arrays[0].shape} in row {numbers[0]}"
@@ -361,10 +364,10 @@ class ArraySource(NumberedSource):
     _chances: Array | None
     _memory: list[Batch]
 
-    def __init__(self, given: tuple[Any, ...], name: str) -> None:
+    def __init__(self, data: tuple[Any, ...], name: str) -> None:
         """Hold (x, y), (x, y, weight) or a table alone; y and weight may name columns of x."""
-        super().__init__(given, name)
-        self.target = given[1] if len(given) > 1 and isinstance(given[1], str) else None
+        super().__init__(data, name)
+        self.target = data[1] if len(data) > 1 and isinstance(data[1], str) else None
 
     @cached_property
     def first(self) -> Part:
@@ -374,9 +377,9 @@ class ArraySource(NumberedSource):
     def _trees(self) -> dict[int, Any]:
         """The trees of arrays and tables by place; names of columns are left out."""
         return {
-            i: as_tree(part, f"{self.name}: argument 'data[{i}]'", as_leaf)
-            for i, part in enumerate(self.given)
-            if not names_in(self.given[0], part)
+            i: as_tree(value, f"{self.name}: argument 'data[{i}]'", as_leaf)
+            for i, value in enumerate(self.given)
+            if not names_in(self.given[0], value)
         }
 
     @cached_property
@@ -387,7 +390,7 @@ class ArraySource(NumberedSource):
             ShapeError: Arrays differ in it.
         """
         trees = self._trees.items()
-        shapes = {leaf: _shape(part) for i, tree in trees for leaf, part in flatten(tree, f"data[{i}]").items()}
+        shapes = {leaf: _shape(array) for i, tree in trees for leaf, array in flatten(tree, f"data[{i}]").items()}
         counts = {shape[:1] for shape in shapes.values()}
         if len(counts) != 1 or counts == {()}:
             got = ", ".join(f"{leaf} {shape}" for leaf, shape in shapes.items())
@@ -400,8 +403,8 @@ class ArraySource(NumberedSource):
     def take(self, rows: Array) -> Self:
         """Return some rows, by their numbers; tables stay tables, and names of columns stay."""
         trees = self._trees
-        given = tuple(taken(trees[i], rows) if i in trees else part for i, part in enumerate(self.given))
-        return type(self)(given, self.name)
+        selected = tuple(take_rows(trees[i], rows) if i in trees else value for i, value in enumerate(self.given))
+        return type(self)(selected, self.name)
 
     def select(self, draw: Mask, what: str, *, held: bool) -> Self:
         return self.take(np.concatenate([start + draw.rows(start, held=held) for start in draw.starts]))
@@ -417,10 +420,10 @@ class ArraySource(NumberedSource):
         if sampling is not None:
             chances = Chances(sampling, self.name)
             chances.learn(self.arrays)
-            self._chances, self.arrays = chances.of(self.arrays), chances.without(self.arrays)
+            self._chances, self.arrays = chances.of(self.arrays), chances.drop_chances(self.arrays)
 
     def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
-        size, order = min(position.size, self.rows), self._ordered(position, shared=own is not None)
+        size, order = min(position.size, self.rows), self._row_order(position, shared=own is not None)
         piece = Piece(self.arrays, size, position.start, order, self._memory)
         if order is None:
             piece.rows = self._in_order
@@ -430,7 +433,7 @@ class ArraySource(NumberedSource):
         yield Piece(rows_of_batch(self.arrays, slice(start, stop)), size)
 
     def rows_of(self, position: Position, *, shared: bool = False) -> Array:
-        rows = self._ordered(position, shared=shared)
+        rows = self._row_order(position, shared=shared)
         rows = self._in_order if rows is None else rows
         return rows[position.start : position.start + position.size]
 
@@ -439,11 +442,11 @@ class ArraySource(NumberedSource):
         """The data's own order, the same array in each epoch, whose address a kernel then knows."""
         return np.arange(self.rows)
 
-    def _ordered(self, position: Position, *, shared: bool) -> Array | None:
+    def _row_order(self, position: Position, *, shared: bool) -> Array | None:
         order, chances = position.order, self._chances
         if order is None:
             return None
-        rows = permutation(self.rows, *order) if chances is None else drawn(chances, self.rows, *order)
+        rows = permutation(self.rows, *order) if chances is None else draw_rows(chances, self.rows, *order)
         return by_place(rows, min(position.size, self.rows)) if shared else rows
 
     def fingerprint(self) -> str:
@@ -473,6 +476,6 @@ def _shape(leaf: Any) -> tuple[int, ...]:
     return (frame.rows,) if is_series(leaf) else (frame.rows, len(frame.names))
 
 
-def taken(tree: Any, rows: Array) -> Any:
+def take_rows(tree: Any, rows: Array) -> Any:
     """Return some rows of each array, table or column."""
     return map_leaves(lambda leaf: leaf[rows] if isinstance(leaf, np.ndarray) else Frame(leaf).take(rows).native, tree)

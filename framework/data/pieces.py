@@ -69,12 +69,12 @@ class Piece:
         self,
         arrays: Batch,
         size: int,
-        place: int = 0,
+        start: int = 0,
         order: Array | None = None,
         memory: list[Batch] | None = None,
     ) -> None:
-        """Start at the row ``place`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
-        self.arrays, self.size, self.place, self._order = arrays, size, place, order
+        """Start at the row ``start`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
+        self.arrays, self.size, self.place, self._order = arrays, size, start, order
         self.count = rows_in(arrays[1]) if order is None else len(order)
         if order is not None:
             self.rows = order
@@ -95,9 +95,9 @@ class Piece:
         """Which rows of the arrays make up the batches, in order."""
         return np.arange(self.count)
 
-    def starting_at(self, place: int) -> Piece:
+    def starting_at(self, start: int) -> Piece:
         """Return the same rows from another place on, with memory of its own for shuffled batches."""
-        piece = Piece(self.arrays, self.size, place, self._order)
+        piece = Piece(self.arrays, self.size, start, self._order)
         piece.rows = self.rows  # made once
         return piece
 
@@ -117,11 +117,11 @@ class Piece:
         Args:
             own: The rows of it that will be used; the other rows of x and y are undefined. None is all of them.
         """
-        part = slice(self.place, self.place + self.size)
+        span = slice(self.place, self.place + self.size)
         self.place += self.size
         if self._order is None:
-            return rows_of_batch(self.arrays, part)
-        rows = self._order[part]
+            return rows_of_batch(self.arrays, span)
+        rows = self._order[span]
         batch, gathers = self._gathering
         if (count := len(rows)) < self.size:
             batch = rows_of_batch(batch, slice(count))
@@ -131,7 +131,7 @@ class Piece:
             array.take(rows[own], axis=0, out=memory[own], mode="clip")
         x, y, weight = batch
         if self.weights is not None:
-            weight = self.weights[part]
+            weight = self.weights[span]
         elif weight is not None and self.arrays[2] is not None:
             self.arrays[2].take(rows, axis=0, out=weight, mode="clip")
         return x, y, weight
@@ -207,7 +207,7 @@ class Slots:
         self.size, self._left, self._own = size, rows, own
         self._free, self._length = np.zeros(0, np.intp), 0
 
-    def arranged(self, places: Array, *, shuffled: bool) -> Arranged:
+    def arrange_rows(self, places: Array, *, shuffled: bool) -> Arranged:
         """Return where the next rows come."""
         runs: list[tuple[Array, Array, Array]] = []
         done = at = 0
@@ -272,7 +272,7 @@ def row_numbers(window: Ranges, rest: Batch | None, _: Array | None) -> tuple[Ba
     return (numbers, numbers, None), None
 
 
-def cut(
+def cut_windows(
     windows: Iterable[Window], size: int, skip: int, own: Own | None = None, total: int = sys.maxsize
 ) -> Generator[Piece]:
     """Cut windows into pieces of whole batches, from the row ``skip`` on; a batch may span two windows.
@@ -298,7 +298,7 @@ def cut(
         places = order()
         plain = places is None
         places = np.arange(count) if places is None else places
-        arranged = slots.arranged(places[skip:], shuffled=not plain and own is not None)
+        arranged = slots.arrange_rows(places[skip:], shuffled=not plain and own is not None)
         skip = 0
         needed = arranged.places[arranged.mine]
         if own is None or own is every:
@@ -328,16 +328,16 @@ def cut(
         yield Piece(rest, size)
 
 
-def filled(parts: Iterable[Batch], rows: int) -> Batch:
+def concatenate_batches(parts: Iterable[Batch], rows: int) -> Batch:
     """Return batches one after another in new memory of ``rows`` rows."""
     made: Batch | None = None
-    place = 0
-    for part in parts:
+    start = 0
+    for batch in parts:
         if made is None:
-            made = empty_like(part, rows)
-        stop = place + rows_in(part[1])
-        map_batch(lambda whole, given, own=slice(place, stop): np.copyto(whole[own], given), made, part)
-        place = stop
+            made = empty_like(batch, rows)
+        stop = start + rows_in(batch[1])
+        map_batch(lambda whole, source, own=slice(start, stop): np.copyto(whole[own], source), made, batch)
+        start = stop
     assert made is not None
     return made
 
@@ -366,7 +366,7 @@ def read_only(array: Array) -> Array:
     return view
 
 
-def joined(parts: list[Batch]) -> Batch:
+def join_batches(parts: list[Batch]) -> Batch:
     """Join batches of one form into one."""
     return parts[0] if len(parts) == 1 else map_batch(lambda *arrays: np.concatenate(arrays), *parts)
 

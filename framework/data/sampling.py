@@ -37,10 +37,10 @@ class Chances:
                 raise DataError(f"{self.name}: sampling='weighted' needs weights; give (x, y, weight)")
             return {0.0: float(batch[2].sum(dtype=np.float64))}
         values, counts = np.unique(self._classes(batch[1]), return_counts=True)
-        found = dict(zip(values.astype(float).tolist(), counts.astype(float).tolist(), strict=True))
-        for value, count in found.items():
+        class_counts = dict(zip(values.astype(float).tolist(), counts.astype(float).tolist(), strict=True))
+        for value, count in class_counts.items():
             self._counts[value] = self._counts.get(value, 0) + int(count)
-        return found
+        return class_counts
 
     def total(self, learnt: dict[float, float]) -> float:
         """Return the sum of the chances of the rows that ``learn`` was given."""
@@ -53,10 +53,10 @@ class Chances:
         if self.sampling == "weighted":
             return np.asarray(batch[2], np.float64)
         values, places = np.unique(self._classes(batch[1]), return_inverse=True)
-        found: Array = np.array([1 / self._counts[float(value)] for value in values])[places]
-        return found
+        chances: Array = np.array([1 / self._counts[float(value)] for value in values])[places]
+        return chances
 
-    def without(self, batch: Batch) -> Batch:
+    def drop_chances(self, batch: Batch) -> Batch:
         """Return the batch as the loss takes it: weights that were the chances are left out."""
         return (*batch[:2], None) if self.sampling == "weighted" else batch
 
@@ -67,23 +67,23 @@ class Chances:
                 f"{self.name}: sampling='balanced' needs one class per row, (rows,); got {form}; give weights, and "
                 "write sampling='weighted'"
             )
-        found: Array = y.reshape(-1)
-        if (found != np.floor(found)).any():
-            bad = found[found != np.floor(found)][0]
+        classes: Array = y.reshape(-1)
+        if (classes != np.floor(classes)).any():
+            bad = classes[classes != np.floor(classes)][0]
             raise DataError(f"{self.name}: sampling='balanced' needs classes as whole numbers; got {brief(float(bad))}")
-        return found
+        return classes
 
 
-def drawn(chances: Array, count: int, seed: int, epoch: int, *counters: int) -> Array:
+def draw_rows(chances: Array, count: int, seed: int, epoch: int, *counters: int) -> Array:
     """Return the places of ``count`` rows, drawn by their chances with replacement: a pure function of its arguments.
 
     Example:
-        >>> drawn(np.array([0.0, 1.0, 0.0]), 4, 0, 0).tolist()
+        >>> draw_rows(np.array([0.0, 1.0, 0.0]), 4, 0, 0).tolist()
         [1, 1, 1, 1]
     """
     steps = np.cumsum(chances)
     places = np.searchsorted(
         steps, random_generator(seed, "sample", epoch, *counters).random(count) * steps[-1], side="right"
     )
-    found: Array = np.minimum(places, np.flatnonzero(chances)[-1])  # a product may be rounded up to the last step
-    return found
+    rows: Array = np.minimum(places, np.flatnonzero(chances)[-1])  # a product may be rounded up to the last step
+    return rows

@@ -13,11 +13,11 @@ from framework.base.errors import DataError, SettingsError, ShapeError
 from framework.base.frames import Frame, is_frame, is_series
 from framework.base.random_streams import random_generator
 from framework.base.settings.component import Component
-from framework.base.settings.messages import brief, worded
+from framework.base.settings.messages import brief, word_errors
 from framework.data.blocks import Dataset, DatasetSource
 from framework.data.indexed import Indexed
 from framework.data.parts import ArraySource, NumberedSource, Source, texts_of
-from framework.data.splits import Draw, Mask, spread
+from framework.data.splits import Draw, Mask, spread_classes
 from framework.data.streams import Stream, StreamSource
 
 
@@ -38,8 +38,8 @@ def source_of(data: Any, name: str, *, alone: bool = False) -> Source:
         (2, True)
     """
     if isinstance(data, Source):
-        return data if data.name == name else data.named(name)
-    data = _adapted(data, name)
+        return data if data.name == name else data.with_name(name)
+    data = _adapt_data(data, name)
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         return ArraySource(tuple(data), name)
     if isinstance(data, Stream):
@@ -51,7 +51,7 @@ def source_of(data: Any, name: str, *, alone: bool = False) -> Source:
     raise _refusal(data, name, "(table, 'target')" if alone else "(x, y)")
 
 
-def _adapted(data: Any, name: str) -> Any:
+def _adapt_data(data: Any, name: str) -> Any:
     """Return an object of another library and an iterable as a Dataset or a Stream, and anything else as it is."""
     if isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "with_format"):
         return Indexed(data[0], data[1] if isinstance(data[1], str) else tuple(data[1]))
@@ -109,7 +109,7 @@ def call_of(name: str, data: str) -> str:
 
 def _of_loader(loader: Any, name: str) -> Stream:
     """Return the batches of a DataLoader, whose order is the same in each epoch, as a Stream."""
-    samplers = [type(each).__name__ for each in (loader.sampler, loader.batch_sampler)]
+    samplers = [type(sampler).__name__ for sampler in (loader.sampler, loader.batch_sampler)]
     if samplers[0] == "_InfiniteConstantSampler":  # of a dataset without rows by number
         return Stream.over(loader)
     if samplers != ["SequentialSampler", "BatchSampler"]:
@@ -124,7 +124,7 @@ def _of_loader(loader: Any, name: str) -> Stream:
     return stream
 
 
-@worded
+@word_errors
 def split(
     data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -185,7 +185,7 @@ def split(
                 "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
                 f"{len(classes)} different numbers in {rows} rows; leave stratify out"
             )
-        order = spread(order, codes)  # from each class its share of the first rows
+        order = spread_classes(order, codes)  # from each class its share of the first rows
     if not 0 < held < rows:
         raise SettingsError(f"split: {fraction} of {rows} rows leaves a part empty; give more rows")
     return source.take(order[held:]).given, source.take(order[:held]).given

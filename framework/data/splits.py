@@ -11,10 +11,10 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import DataError
-from framework.base.frames import concatenated
+from framework.base.frames import concatenate_rows
 from framework.base.random_streams import random_generator
 from framework.base.trees import as_tree, map_leaves
-from framework.data.parts import as_leaf, parted, taken
+from framework.data.parts import as_leaf, take_rows, unpack_item
 
 SEGMENT_ROWS = 65_536
 """Rows that follow one another, of which a part is held out."""
@@ -76,7 +76,7 @@ class Draw(Mask):
         order, mask = np.arange(end - start), np.zeros(end - start, bool)
         if self.seed is not None:
             order = random_generator(self.seed, "validation", start).permutation(order)
-        mask[(order if classes is None else spread(order, classes))[self._held(start, end)]] = True
+        mask[(order if classes is None else spread_classes(order, classes))[self._held(start, end)]] = True
         return mask
 
     def size(self, start: int, *, held: bool) -> int:
@@ -123,10 +123,10 @@ class Selection:
         numbers = np.asarray(rows, np.int64)
         places = np.minimum(np.searchsorted(self._ends, numbers, side="right"), len(self._ends) - 1)
         pieces = [
-            self._read(self._rows(place)[numbers[places == place] - (self._ends[place - 1] if place else 0)])
-            for place in np.unique(places).tolist() or [len(self._ends) - 1]
+            self._read(self._rows(segment)[numbers[places == segment] - (self._ends[segment - 1] if segment else 0)])
+            for segment in np.unique(places).tolist() or [len(self._ends) - 1]
         ]
-        return tuple(map_leaves(concatenated, *parts) for parts in zip(*pieces, strict=True))
+        return tuple(map_leaves(concatenate_rows, *parts) for parts in zip(*pieces, strict=True))
 
     def _rows(self, index: int) -> Array:
         """Return the rows of this part in a segment; those of the last segment are remembered."""
@@ -141,9 +141,9 @@ class Selection:
         first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         numbered = len(rows) > 0 and hasattr(self.dataset, "read_rows")
         read = self.dataset.read_rows(rows.tolist()) if numbered else self.dataset.read(first, end)
-        found = parted(read, type(self.dataset).__name__)
-        trees = (as_tree(part, "data", as_leaf) for part in found if part is not None)
-        return tuple(trees) if numbered else tuple(taken(tree, rows - first) for tree in trees)
+        triple = unpack_item(read, type(self.dataset).__name__)
+        trees = (as_tree(value, "data", as_leaf) for value in triple if value is not None)
+        return tuple(trees) if numbered else tuple(take_rows(tree, rows - first) for tree in trees)
 
     def explained(self, message: str) -> str:
         """Return a message on a column with what the Dataset knows of it."""
@@ -154,7 +154,7 @@ class Selection:
         return f"{self.dataset.fingerprint()}, {self.name}" if hasattr(self.dataset, "fingerprint") else None
 
 
-def spread(order: Array, labels: Array) -> Array:
+def spread_classes(order: Array, labels: Array) -> Array:
     """Return an order of rows in which the rows of each class are spread evenly."""
     _, codes, counts = np.unique(labels[order], return_inverse=True, return_counts=True)
     sizes, rank = np.repeat(counts, counts), np.empty(len(order))
@@ -172,5 +172,5 @@ def rows_of_parts(validation: Any) -> Iterator[None]:
     except DataError as error:
         if not isinstance(validation, float) or not re.search(r"\brow \d|\b[xy](\['.*'\])?\[\d", str(error)):
             raise
-        part = "held-out" if "validation: " in str(error) else "training"
-        raise type(error)(f"{error}; rows are counted within the {part} part") from None
+        portion = "held-out" if "validation: " in str(error) else "training"
+        raise type(error)(f"{error}; rows are counted within the {portion} part") from None

@@ -18,7 +18,7 @@ from framework.base.errors import DataError, ResumeWarning, SettingsError, Usage
 from framework.base.settings.messages import brief, warn
 from framework.base.trees import rows_in
 from framework.data.fingerprints import fingerprints
-from framework.data.parts import READ_AGAIN, Part, Source, first_rows, parted, rows_in_part, stacked
+from framework.data.parts import READ_AGAIN, Part, Source, first_rows, rows_in_part, stack_items, unpack_item
 from framework.data.pieces import (
     UNREAD,
     Own,
@@ -26,9 +26,9 @@ from framework.data.pieces import (
     Position,
     Window,
     ahead,
-    cut,
-    filled,
-    joined,
+    concatenate_batches,
+    cut_windows,
+    join_batches,
     map_batch,
     permutation,
     row_numbers,
@@ -123,10 +123,10 @@ class Stream:
         Raises:
             DataError: The stream gives no rows in epoch 0, or an item of another form.
         """
-        parts = self._limited(0)
-        for part in parts:
-            self._rest = chain([part], parts) if self.once else None
-            return part
+        parts = self._limit_rows(0)
+        for triple in parts:
+            self._rest = chain([triple], parts) if self.once else None
+            return triple
         advice = f"; if it was read before, {READ_AGAIN}" if self.once else ""
         raise DataError(f"{self.name} must give at least one row; got none in epoch 0{advice}")
 
@@ -137,40 +137,40 @@ class Stream:
             UsageError: The epoch of an iterator has been given.
         """
         if not self.once:
-            return self._limited(epoch)
+            return self._limit_rows(epoch)
         if self.first and self._rest is None:
             raise UsageError(f"{self.name} is used up after one epoch; {READ_AGAIN}")
         parts, self._rest = self._rest, None
         return parts
 
-    def _limited(self, epoch: int) -> Iterator[Part]:
+    def _limit_rows(self, epoch: int) -> Iterator[Part]:
         left = self.rows or sys.maxsize
-        for part in self._parts(epoch):
-            count = rows_in_part(part, self.name)
-            yield part if count <= left else first_rows(part, left)
+        for triple in self._parts(epoch):
+            count = rows_in_part(triple, self.name)
+            yield triple if count <= left else first_rows(triple, left)
             left -= count
             if left <= 0:
                 return
 
     def _parts(self, epoch: int) -> Iterator[Part]:
         """Give x, y and weight of each batch of an epoch."""
-        given = self.function(epoch)
+        iterable = self.function(epoch)
         try:
-            items = iter(given)
+            items = iter(iterable)
         except TypeError:
             raise DataError(
-                f"{self.name} must return an iterable of batches (x, y); got {type(given).__name__}"
+                f"{self.name} must return an iterable of batches (x, y); got {type(iterable).__name__}"
             ) from None
         numbered = enumerate(items)
         if self.each == "batch":
             for number, item in numbered:
                 name = f"{self.name}, item {number} of epoch {epoch}"
-                rows_in_part(part := parted(item, name), name)
-                yield part
+                rows_in_part(triple := unpack_item(item, name), name)
+                yield triple
             return
         while held := [*islice(numbered, ROWS_AT_ONCE)]:
             numbers, rows = zip(*held, strict=True)
-            yield stacked(rows, f"{self.name}, epoch {epoch}", numbers)
+            yield stack_items(rows, f"{self.name}, epoch {epoch}", numbers)
 
 
 class StreamSource(Source):
@@ -178,10 +178,10 @@ class StreamSource(Source):
 
     given: Stream
 
-    def __init__(self, given: Stream, name: str) -> None:
+    def __init__(self, stream: Stream, name: str) -> None:
         """Take the number of rows, where it is known."""
-        super().__init__(given, name)
-        self.kind, self.rows, self.once, self.exact = given.name, given.rows, given.once, given.exact
+        super().__init__(stream, name)
+        self.kind, self.rows, self.once, self.exact = stream.name, stream.rows, stream.once, stream.exact
         self._before = self._read_so_far = UNREAD
         self._differs = False
 
@@ -207,9 +207,9 @@ class StreamSource(Source):
         """
         size, start, order, epoch = position
         self._before = before
-        pieces = self._numbered(cut(self._windows(max(0, start - size) + 1, order, epoch), size, start))
-        with closing(ahead(pieces) if self.given.read_ahead else pieces) as given:
-            for piece in given:
+        pieces = self._number_windows(cut_windows(self._windows(max(0, start - size) + 1, order, epoch), size, start))
+        with closing(ahead(pieces) if self.given.read_ahead else pieces) as source:
+            for piece in source:
                 if self._differs:  # told here, and not by the thread that reads
                     self._differs = False
                     warn(
@@ -219,7 +219,7 @@ class StreamSource(Source):
                     )
                 yield piece
 
-    def _numbered(self, pieces: Generator[Piece]) -> Generator[Piece]:
+    def _number_windows(self, pieces: Generator[Piece]) -> Generator[Piece]:
         for piece in pieces:
             piece.read = self._read_so_far
             yield piece
@@ -233,7 +233,7 @@ class StreamSource(Source):
             Window(stop - first, _order(stop - first, order, number), partial(row_numbers, [(first, stop)]))
             for number, (first, stop) in enumerate(ranges)
         )
-        numbers: Array = next(cut(windows, size, start)).take()[1]
+        numbers: Array = next(cut_windows(windows, size, start)).take()[1]
         return numbers
 
     def fingerprint(self) -> str:
@@ -249,19 +249,19 @@ class StreamSource(Source):
         def window(batches: list[Batch]) -> Window:
             nonlocal number, digest
             if self.given.exact:
-                digest = hashlib.sha256(f"{digest}{fingerprints(*joined(batches))}".encode()).hexdigest()[:12]
+                digest = hashlib.sha256(f"{digest}{fingerprints(*join_batches(batches))}".encode()).hexdigest()[:12]
                 self._read_so_far = number + 1, digest
                 if self._before[0] == number + 1:
                     self._differs = self._before[1] != digest
             number += 1
             rows = _rows_in(batches)
-            return Window(rows, _order(rows, order, number - 1), partial(_filled, batches))
+            return Window(rows, _order(rows, order, number - 1), partial(_fill_window, batches))
 
-        for item, part in enumerate(self.given.parts(epoch)):
-            if rows := rows_in_part(part, self._name(item, epoch)):
+        for item, triple in enumerate(self.given.parts(epoch)):
+            if rows := rows_in_part(triple, self._name(item, epoch)):
                 total += rows
                 # A copy, because the function may fill the same memory for every batch.
-                held.append(map_batch(np.copy, self.checks(part, self._name(item, epoch))))
+                held.append(map_batch(np.copy, self.checks(triple, self._name(item, epoch))))
                 while _rows_in(held) >= size:
                     *whole, last = held
                     kept = size - _rows_in(whole)
@@ -293,9 +293,9 @@ def _order(rows: int, order: tuple[int, int] | None, number: int) -> Callable[[]
     return (lambda: None) if order is None else partial(permutation, rows, *order, number)
 
 
-def _filled(batches: list[Batch], rest: Batch | None, _: Array | None) -> tuple[Batch, None]:
+def _fill_window(batches: list[Batch], rest: Batch | None, _: Array | None) -> tuple[Batch, None]:
     parts = [*([] if rest is None else [rest]), *batches]
-    return filled(parts, _rows_in(parts)), None
+    return concatenate_batches(parts, _rows_in(parts)), None
 
 
 def _rows_in(batches: list[Batch]) -> int:

@@ -15,11 +15,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator
 
 from framework.base.errors import DataError, SettingsError, nearest
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.forks import renew_in_children
 from framework.base.settings.component import Component
-from framework.base.settings.messages import brief, listed
-from framework.data.files import File, located
+from framework.base.settings.messages import brief, list_names
+from framework.data.files import File, locate_files
 
 
 def texts_of(value: Any) -> Any:
@@ -54,7 +54,7 @@ class Rows:
     def __init__(self, name: str, files: Sequence[File]) -> None:
         """Remember the files as they are now."""
         self.name, self.files = name, files
-        self.arrow = required("pyarrow", name)
+        self.arrow = load_module("pyarrow", name)
         self._stamps = [file.stamp() for file in files]
         self.renew()
         renew_in_children(self)
@@ -67,20 +67,20 @@ class Rows:
         self._tables: Iterator[Any] = iter(())
         self._rest: Any = None  # decoded rows that begin at _place
 
-    def require_unchanged(self, place: int) -> None:
+    def require_unchanged(self, index: int) -> None:
         """Check that a file is as it was when its rows were found; one that is elsewhere, only before it is opened.
 
         Raises:
             DataError: It was written again.
         """
-        file = self.files[place]
-        if (file.system is None or self._file[0] != place) and file.stamp() != self._stamps[place]:
-            raise self.changed(place)
+        file = self.files[index]
+        if (file.system is None or self._file[0] != index) and file.stamp() != self._stamps[index]:
+            raise self.error_of_change(index)
 
-    def changed(self, place: int) -> DataError:
+    def error_of_change(self, index: int) -> DataError:
         """Return the error for a file that is not as it was."""
         return DataError(
-            f"{self.name}: {self.files[place].url} was changed after it was opened; make a new {self.name}(...)"
+            f"{self.name}: {self.files[index].url} was changed after it was opened; make a new {self.name}(...)"
         )
 
     def read(self, start: int, stop: int) -> Any:
@@ -151,7 +151,7 @@ class TableFile(Component):
             if names == () and (setting == "columns" or self.target is not None):
                 raise SettingsError(f"{type(self).__name__}: setting '{setting}' must name at least one column; got ()")
         used = [*self.targets, *([] if self.weight is None else [self.weight]), *(self.columns or ())]
-        if twice := next((each for each in used if used.count(each) > 1), None):
+        if twice := next((column for column in used if used.count(column) > 1), None):
             raise SettingsError(f"{type(self).__name__}: the column {twice!r} is named twice")
 
     @abstractmethod
@@ -166,12 +166,12 @@ class TableFile(Component):
     @property
     def rows(self) -> Rows:
         """The rows of the files, which are opened when they are first needed."""
-        found: Rows | None = getattr(self, "_rows", None)
-        if found is None:
-            found = self._open(located(self.path, self.ending, type(self).__name__))
-            self.require(found)
-            object.__setattr__(self, "_rows", found)
-        return found
+        rows: Rows | None = getattr(self, "_rows", None)
+        if rows is None:
+            rows = self._open(locate_files(self.path, self.ending, type(self).__name__))
+            self.require(rows)
+            object.__setattr__(self, "_rows", rows)
+        return rows
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ class TableFile(Component):
             DataError: A file cannot be read or was changed, or the target is missing.
         """
         self._require_target()
-        return self._parted(self.rows.read(start, stop))
+        return self._split_columns(self.rows.read(start, stop))
 
     def read_rows(self, rows: Sequence[int]) -> tuple[Any, ...]:
         """Return (x, y) or (x, y, weight) of some rows, ascending; those between them are decoded too.
@@ -209,16 +209,16 @@ class TableFile(Component):
             DataError: A file cannot be read or was changed, or the target is missing.
         """
         self._require_target()
-        return self._parted(self.rows.read(rows[0], rows[-1] + 1).take([row - rows[0] for row in rows]))
+        return self._split_columns(self.rows.read(rows[0], rows[-1] + 1).take([row - rows[0] for row in rows]))
 
     def _require_target(self) -> None:
         if self.target is None:
             raise DataError(
                 f"{type(self).__name__}: setting 'target' must name the column to predict. Columns: "
-                f"{listed(self.rows.names)}"
+                f"{list_names(self.rows.names)}"
             )
 
-    def _parted(self, table: Any) -> tuple[Any, ...]:
+    def _split_columns(self, table: Any) -> tuple[Any, ...]:
         """Return a table as x, y and perhaps weight."""
         y = table.column(self.target) if isinstance(self.target, str) else table.select(self.target)
         parts = (table.select(self.names), y)
@@ -230,7 +230,7 @@ class TableFile(Component):
 
     def fingerprint(self) -> str:
         """Return a text that changes with the contents, the columns and their roles, but not with the path."""
-        roles = f"{listed(self.names)} -> {listed(self.targets)}{f' by {self.weight}' if self.weight else ''}"
+        roles = f"{list_names(self.names)} -> {list_names(self.targets)}{f' by {self.weight}' if self.weight else ''}"
         return f"{type(self).__name__} of {len(self)} rows {self.rows.digest}: {brief(roles)}"
 
     def require(self, rows: Rows) -> None:
@@ -242,11 +242,11 @@ class TableFile(Component):
         names = rows.names
         for setting in ("target", "weight", "columns", "text"):
             value = getattr(self, setting, None)
-            for each in (value,) if isinstance(value, str) else value or ():
-                if each not in names:
+            for column in (value,) if isinstance(value, str) else value or ():
+                if column not in names:
                     raise DataError(
-                        f"{type(self).__name__}: setting '{setting}' names the column {each!r}, which "
-                        f"{rows.files[0].url} does not have{nearest(each, names) or '.'} Columns: {listed(names)}"
+                        f"{type(self).__name__}: setting '{setting}' names the column {column!r}, which "
+                        f"{rows.files[0].url} does not have{nearest(column, names) or '.'} Columns: {list_names(names)}"
                         f"{self.hint(names)}"
                     )
 
@@ -275,5 +275,5 @@ def require_different(name: str, file: File, names: Sequence[str], hint: str = "
         DataError: Two have.
     """
     if len({*names}) < len(names):
-        twice = next(each for each in names if names.count(each) > 1)
+        twice = next(column for column in names if names.count(column) > 1)
         raise DataError(f"{name}: {file.url} has {names.count(twice)} columns {twice!r}; rename them{hint}")

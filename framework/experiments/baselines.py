@@ -13,7 +13,7 @@ import numpy as np
 from framework.base.arrays import Array, Batch
 from framework.base.errors import DataError
 from framework.base.trees import at, leaves, rows_in
-from framework.data.pieces import joined, map_batch
+from framework.data.pieces import join_batches, map_batch
 from framework.data.sources import hold_out, source_of
 from framework.experiments.members import OutOfFold
 from framework.formulas.activations.basic import Softmax
@@ -80,7 +80,7 @@ def judge(
         name: OutOfFold(members, held, engines[name]) if members[1:] else outputs_of(members[0], engines[name])
         for name, members in models.items()
     }
-    return {name: figures.evaluated(members[0], source, computes[name]) for name, members in models.items()}
+    return {name: figures.evaluate(members[0], source, computes[name]) for name, members in models.items()}
 
 
 def load_baselines(folder: Path) -> dict[str, Model]:
@@ -103,8 +103,8 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
     source = source_of(data, "baselines")
     if source.rows is not None and source.rows > most:
         _, source = hold_out(source, most / source.rows, trainer.seed, "baselines")
-    with closing(prepare(source, model, (trainer.loss,), "baselines").cut(EVALUATION_ROWS)) as batches:
-        rows = joined([map_batch(np.copy, batch) for batch in batches])
+    with closing(prepare(source, model, (trainer.loss,), "baselines").cut_batches(EVALUATION_ROWS)) as batches:
+        rows = join_batches([map_batch(np.copy, batch) for batch in batches])
     for path, end in ends.items():
         end.weights = np.zeros_like(end.weights)
         end.bias = _constant_bias(model, path, at(rows[1], path), rows[2])
@@ -122,7 +122,7 @@ def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:
     """Return a model of one layer, and the layer that gives each output by the names that lead to it."""
     shape: Any = model.input_shape if model.preprocess is None else model.preprocess.shape
     activation, outputs = model.output_activation, model.output_shape
-    if any(len(each) > 1 for each in (*leaves(outputs), *leaves(shape))):
+    if any(len(size) > 1 for size in (*leaves(outputs), *leaves(shape))):
         raise DataError(f"a linear model takes columns and gives numbers; got samples {shape} and outputs {outputs}")
 
     def end(kind: Any, units: tuple[int, ...]) -> Any:

@@ -25,11 +25,11 @@ from framework.data.csv import CSV
 from framework.experiments.baselines import MODEL
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.building import schema_of
-from framework.experiments.folder import SETTINGS, RunFolder, compared
+from framework.experiments.folder import SETTINGS, RunFolder, compare_folders
 from framework.experiments.predictions import SHOWN, is_folder, write_parts, write_predictions
 from framework.experiments.processes import work_together
 from framework.experiments.proposing import proposal
-from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.space import parse_varied
 from framework.experiments.sweeps.sweep import SWEEP, Sweep
 from framework.experiments.tables import require_not_read, table_of, with_flags
 from framework.experiments.views.reporting import report_runs, report_sweep
@@ -37,7 +37,7 @@ from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
 from framework.formulas.schedules import Schedule
 from framework.models import Model
-from framework.training.callbacks.progress import own_bars
+from framework.training.callbacks.progress import make_bars
 from framework.training.checkpoint import load_model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -168,7 +168,7 @@ def train(file: str, changes: tuple[str, ...], out: str | None, minutes: float |
     except SettingsError as error:
         for change in changes:
             with suppress(SettingsError):
-                if f"--set {change}:" in str(error) and varied(change).size > 1:
+                if f"--set {change}:" in str(error) and parse_varied(change).size > 1:
                     command = shlex.join(["framework", "sweep", str(path), "--set", change])
                     error.add_note(f"To train with each of several values: {command}")
         raise
@@ -205,15 +205,15 @@ def _run(folder: RunFolder, epochs: int | None, minutes: float | None) -> None:
         raise click.ClickException(f"the run {shown} is complete{advice}")
     try:
         trainer = folder.experiment.trainer
-        bars = own_bars(trainer.callbacks) if trainer.progress else []
+        bars = make_bars(trainer.callbacks) if trainer.progress else []
         run = folder.train(epochs=epochs, minutes=minutes, callbacks=bars)
     except (KeyboardInterrupt, SystemExit) as stop:
         click.echo(f"interrupted; to continue: framework resume {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
-    for each in folder.members or [folder]:
-        kept = each.metrics or {}
+    for member in folder.members or [folder]:
+        kept = member.metrics or {}
         reason = f" ({kept['stop_reason']})" if kept.get("stop_reason") else ""
-        click.echo(f"{_relative(each.path)}: {kept.get('epochs', run.epoch)} epochs{reason}")
+        click.echo(f"{_relative(member.path)}: {kept.get('epochs', run.epoch)} epochs{reason}")
     kept = folder.metrics or {}
     figures = kept.get("validation") or (run.history[(kept.get("epoch") or 0) - 1] if run.history else {})
     click.echo(_held_out(folder) if kept.get("validation") else "on the training rows:")
@@ -279,7 +279,7 @@ def sweep_runs(
         click.echo(f"interrupted; to continue: framework sweep {shlex.quote(shown)}", err=True)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     rows = sweep.ranked()
-    _print_rows(rows, as_json, {each.setting for each in map(varied, sweep.settings["set"])})
+    _print_rows(rows, as_json, {axis.setting for axis in map(parse_varied, sweep.settings["set"])})
     sys.exit(0 if well and any(row["state"] != "failed" for row in rows) else 1)
 
 
@@ -293,7 +293,7 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
                 flag = name.replace("changes", "set")
                 raise click.ClickException(f"--{flag}: the folder {path} has the settings of its sweep; leave this out")
         return sweep
-    read = {change: varied(change) for change in changes}
+    read = {change: parse_varied(change) for change in changes}
     fixed = [change for change in changes if read[change].size == 1]
     varying = [change for change in changes if change not in fixed]
     if twice := {read[change].setting for change in fixed} & {read[change].setting for change in varying}:
@@ -381,15 +381,15 @@ def predict(
     if killed := [code for code in codes if code not in (0, 1)]:
         click.echo(f"Warning: {len(killed)} of {workers} processes were ended; this one writes missing parts", err=True)
     # After them, this process counts the parts, writes missing ones, and prints the errors that each of them met.
-    found = write_parts(runs, data, out, keep, changes, overwrite=overwrite, checked=bool(codes), report=report)
-    if found.failed:
-        kinds = len(found.kinds)
-        which = "see above" if found.failed == kinds else "the first error of each kind is above"
+    parts = write_parts(runs, data, out, keep, changes, overwrite=overwrite, checked=bool(codes), report=report)
+    if parts.failed:
+        kinds = len(parts.kinds)
+        which = "see above" if parts.failed == kinds else "the first error of each kind is above"
         if kinds > SHOWN:
             which = f"the first errors of {SHOWN} of {kinds} kinds are above"
-        raise click.ClickException(f"{out}: files or parts of {data} without predictions: {found.failed}; {which}")
-    written = "" if codes else f"; this process wrote {found.written} parts"
-    click.echo(f"{out}: {found.count} parts, {found.rows} rows{written}")
+        raise click.ClickException(f"{out}: files or parts of {data} without predictions: {parts.failed}; {which}")
+    written = "" if codes else f"; this process wrote {parts.written} parts"
+    click.echo(f"{out}: {parts.count} parts, {parts.rows} rows{written}")
 
 
 @click.command()
@@ -421,7 +421,7 @@ def compare(folders: tuple[str, ...], as_json: bool) -> None:
 
     The last rows are the baselines, which --json leaves out: a linear model, and the commonest class or the mean alone.
     """
-    _print_rows(compared([RunFolder(folder) for folder in folders], baselines=not as_json), as_json)
+    _print_rows(compare_folders([RunFolder(folder) for folder in folders], baselines=not as_json), as_json)
 
 
 @click.command()
@@ -526,7 +526,7 @@ def _print_figures(figures: dict[str, Any], model: Model, baselines: dict[str, d
     """Print the figures of a model; those of its baselines stand in brackets."""
     names, values = max(map(len, figures), default=0), max(len(_cell(value)) for value in (*figures.values(), ""))
     for name, value in figures.items():
-        beside = "; ".join(f"{label}: {figure(each[name], 4)}" for label, each in baselines.items() if name in each)
+        beside = "; ".join(f"{label}: {figure(row[name], 4)}" for label, row in baselines.items() if name in row)
         click.echo(f"{name:<{names}}  {_cell(value):<{values}}  {beside and f'({beside})'}".rstrip())
     if model.preprocess is not None and model.preprocess.unit:
         click.echo(model.preprocess.unit)
@@ -538,11 +538,11 @@ def _print_rows(rows: Sequence[dict[str, Any]], as_json: bool, written: Containe
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
     columns = [name for name in rows[0] if name != "error"]
-    cells = [[(_written if name in written else _cell)(row[name]) for name in columns] for row in rows]
+    cells = [[(_write_setting if name in written else _cell)(row[name]) for name in columns] for row in rows]
     click.echo(as_text([columns, *cells]))
 
 
-def _written(value: Any) -> str:
+def _write_setting(value: Any) -> str:
     """Return a setting as --set takes it."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 

@@ -20,8 +20,15 @@ from framework.base.settings.messages import brief
 from framework.data.sources import hold_out
 from framework.data.table_files import TableFile
 from framework.experiments.files.building import build
-from framework.experiments.files.text import changed, parse_change, places, read_settings, to_toml, without_found
-from framework.experiments.tables import classes_of, in_memory, labelled, read_alike
+from framework.experiments.files.text import (
+    apply_changes,
+    drop_inferred_inputs,
+    parse_change,
+    places,
+    read_settings,
+    to_toml,
+)
+from framework.experiments.tables import classes_of, drop_unlabelled, in_memory, read_alike
 from framework.models import Model
 from framework.models.base import with_models
 from framework.training.trainer import Trainer
@@ -79,8 +86,8 @@ class Experiment(Component):
                 "Experiment: setting 'holdout' says which rows of the data are held out, so 'validation' must be a "
                 f"part such as 0.2; got {brief(self.validation)}"
             )
-        part = self.validation if isinstance(self.validation, float) else 1.0
-        if self.fold is not None and not (math.isclose(round(1 / part) * part, 1) and self.fold < round(1 / part) > 1):
+        size = self.validation if isinstance(self.validation, float) else 1.0
+        if self.fold is not None and not (math.isclose(round(1 / size) * size, 1) and self.fold < round(1 / size) > 1):
             raise SettingsError(
                 "Experiment: setting 'fold' must be one of 0 to K - 1, where 'validation' is 1 / K, such as 0.2; got "
                 f"{self.fold}, and validation = {brief(self.validation)}"
@@ -134,8 +141,8 @@ class Experiment(Component):
             hint = "; framework resume continues the run of a folder" if leads_to(Path(path, "experiment.toml")) else ""
             hint = hint if leads_to(path) else "; framework new writes one for a table"
             raise SettingsError(f"{error}{hint}") from None
-        given = {text: parse_change(text) for text in changes}
-        made: Self = build(changed(settings, given), cls, places(name, lines, given))
+        parsed_changes = {text: parse_change(text) for text in changes}
+        made: Self = build(apply_changes(settings, parsed_changes), cls, places(name, lines, parsed_changes))
         return made
 
     def variants(self, trials: Iterable[Iterable[str]]) -> Iterator[Self]:
@@ -148,13 +155,13 @@ class Experiment(Component):
         """
         bare = self.bare()
         for changes in trials:
-            given = {text: parse_change(text) for text in changes}
-            yield build(changed(bare, given), type(self), places("the experiment", {}, given))
+            parsed_changes = {text: parse_change(text) for text in changes}
+            yield build(apply_changes(bare, parsed_changes), type(self), places("the experiment", {}, parsed_changes))
 
     def bare(self) -> dict[str, Any]:
         """Return the settings as the tables of a file, without numbers of inputs that the layers before give."""
         settings, _ = read_settings(self.to_toml(), "to_toml")
-        bare = without_found(settings)
+        bare = drop_inferred_inputs(settings)
         return bare if build(bare, type(self), str) == self else settings
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -191,13 +198,13 @@ class Experiment(Component):
             SettingsError: ``validation`` leaves a part empty.
         """
         if isinstance(self.validation, float):
-            train, held_out = next(self._splits(labelled(self.data)))
+            train, held_out = next(self._splits(drop_unlabelled(self.data)))
             return in_memory(train.given), in_memory(held_out.given)
-        data = in_memory(labelled(self.data))
+        data = in_memory(drop_unlabelled(self.data))
         if self.validation is None:
             return data, None
         try:
-            return data, in_memory(labelled(read_alike(self.validation, self.data)))
+            return data, in_memory(drop_unlabelled(read_alike(self.validation, self.data)))
         except DataError as error:
             raise type(error)(f"validation: {error}") from error
 
@@ -226,23 +233,23 @@ class Experiment(Component):
 
     def held_out(self) -> tuple[Any, Array]:
         """Return the rows with a target, and whether each member holds them out, (members, rows)."""
-        rows: Any = labelled(self.data)
+        rows: Any = drop_unlabelled(self.data)
         return rows, np.array([held.given.draw.whole for _, held in self._splits(rows)])
 
     def moved(self, folder: str | os.PathLike[str]) -> Self:
         """Return the experiment with the paths of its tables absolute; ``folder`` is what they are relative to."""
         changes = {
-            name: table.replace(path=_moved(table.path, Path(folder).absolute()))
+            name: table.replace(path=_move_path(table.path, Path(folder).absolute()))
             for name, table in (("data", self.data), ("validation", self.validation))
             if isinstance(table, TableFile)
         }
         return self.replace(model=self.model.copy(), **changes)
 
 
-def _moved(path: Any, folder: Path) -> Any:
+def _move_path(path: Any, folder: Path) -> Any:
     """Return a path, or each of several, behind a folder; URLs and absolute paths stay as they are."""
     if not isinstance(path, str):
-        return tuple(_moved(each, folder) for each in path)
+        return tuple(_move_path(single, folder) for single in path)
     return path if "://" in path else str(real_path(folder / Path(os.path.expanduser(path))))  # noqa: PTH111
 
 
@@ -251,7 +258,7 @@ def _with_seeds(model: Model, number: int, *, first: bool = False) -> Model:
     settings = with_models(model.settings(), lambda inner: _with_seeds(inner, number))
     if first or settings.get("seed") is not None:
         settings["seed"] = (settings["seed"] or 0) + number
-    return model._made_of(settings)
+    return model._build_from(settings)
 
 
 def score(value: Any, mode: str) -> float:
@@ -261,7 +268,7 @@ def score(value: Any, mode: str) -> float:
     return float(-value if mode == "max" else value)
 
 
-def judged(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
+def choose_objective(experiment: Experiment, objective: str | None, mode: str | None) -> tuple[str, str]:
     """Return the column by which runs of an experiment are judged, and its mode."""
     trainer = experiment.trainer
     columns = trainer.columns(validated=experiment.validation is not None)

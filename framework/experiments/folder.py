@@ -29,13 +29,20 @@ from pydantic import BeforeValidator
 
 from framework.base.errors import DataError, SettingsError, UsageError
 from framework.base.files import leads_to, read_text, real_path, write_folder, write_whole
-from framework.data.parts import explained
+from framework.data.parts import explain_error
 from framework.data.splits import rows_of_parts
 from framework.experiments.baselines import MODEL, beside, judge, load_baselines, save_like
 from framework.experiments.experiment import Experiment
-from framework.experiments.files.text import read_settings, without_found
+from framework.experiments.files.text import drop_inferred_inputs, read_settings
 from framework.experiments.members import MemberRows
-from framework.experiments.tables import as_trained, in_memory, labelled, require_trained, table_of, table_read_as
+from framework.experiments.tables import (
+    as_trained,
+    drop_unlabelled,
+    in_memory,
+    require_trained,
+    table_of,
+    table_read_as,
+)
 from framework.models import Model
 from framework.models.branches import Ensemble
 from framework.preprocessing.fitted import FittedPreprocess
@@ -136,8 +143,8 @@ class RunFolder:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 versions[name] = metadata.version(name)
         about = {
-            "history": next(each.path for each in callbacks if isinstance(each, JSONLog)),
-            "checkpoints": next(each.folder for each in callbacks if isinstance(each, Checkpoint)),
+            "history": next(callback.path for callback in callbacks if isinstance(callback, JSONLog)),
+            "checkpoints": next(callback.folder for callback in callbacks if isinstance(callback, Checkpoint)),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "command": [*command],
             "folder": str(Path.cwd()),
@@ -215,7 +222,7 @@ class RunFolder:
     ) -> Run:
         """Train one model, whose rows and ``preprocess`` may be known already."""
         trainer = experiment.trainer
-        own = [each for each in trainer.callbacks if not (swept and isinstance(each, ProgressBar))]
+        own = [callback for callback in trainer.callbacks if not (swept and isinstance(callback, ProgressBar))]
         trainer = trainer.replace(callbacks=[*inside(own, self.path), *callbacks])
         data, validation = experiment.parts() if parts is None else parts
         newest = self.newest
@@ -255,7 +262,7 @@ class RunFolder:
         (self.path / METRICS).unlink(missing_ok=True)
         begun = next((member for member in self.members if member.newest is not None), None)
         rows = MemberRows(experiment)
-        preprocess = rows.fitted_preprocess() if begun is None else begun.model().preprocess
+        preprocess = rows.fit_preprocess() if begun is None else begun.model().preprocess
         complete = [n for n, each in enumerate(self.members) if each.metrics is not None and not each.out_of_time]
         left = [number for number in range(experiment.members) if number not in complete]
         for index, number in enumerate(left):
@@ -303,7 +310,7 @@ class RunFolder:
         members = self.members
         known = [load_baselines(member.path / BASELINES) for member in members]
         names = [name for name in known[0] if all(name in baselines for baselines in known)]
-        baselines = {name: [each[name] for each in known] for name in names}
+        baselines = {name: [member_baselines[name] for member_baselines in known] for name in names}
         return {MODEL: [member.model() for member in members]} | baselines
 
     def judge(self, data: str | None = None, changes: Sequence[str] = ()) -> dict[str, dict[str, float]]:
@@ -319,16 +326,16 @@ class RunFolder:
             DataError: The table cannot be read, or lacks a column.
         """
         experiment, model = self.experiment, self.model()
-        models = {MODEL: [model]} | {name: [each] for name, each in load_baselines(self.path / BASELINES).items()}
+        models = {MODEL: [model]} | {name: [base] for name, base in load_baselines(self.path / BASELINES).items()}
         if data is not None:
             table = table_read_as(table_of(data, as_trained(experiment.data, model)), changes)
             require_trained(table, model, data)
-            rows = labelled(table)
+            rows = drop_unlabelled(table)
             try:
                 return judge(experiment.trainer, models, in_memory(rows))
             except DataError as error:
                 counted = "" if rows is table else "; rows are counted without those that have no target"
-                raise type(error)(f"{explained(error, table)}{counted}") from None
+                raise type(error)(f"{explain_error(error, table)}{counted}") from None
         if changes:
             raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
         if experiment.validation is None:
@@ -372,13 +379,13 @@ class RunFolder:
         Raises:
             SettingsError: The file is not there, or was changed.
         """
-        found = json_of(self.path / ABOUT)
-        if found is None or not all(isinstance(found.get(name), str) for name in ("history", "checkpoints")):
+        content = json_of(self.path / ABOUT)
+        if content is None or not all(isinstance(content.get(name), str) for name in ("history", "checkpoints")):
             raise SettingsError(
                 f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints; put it "
                 "back, or train again in a new folder"
             )
-        return found
+        return content
 
     @property
     def checkpoints(self) -> Path:
@@ -406,7 +413,7 @@ class RunFolder:
         """
         newest = self.newest
         if newest is None:
-            damaged = f"; {len(found)} damaged files are there" if (found := checkpoints(self.checkpoints)) else ""
+            damaged = f"; {len(files)} damaged files are there" if (files := checkpoints(self.checkpoints)) else ""
             raise SettingsError(
                 f"the run {str(self.path)!r} has no checkpoint yet{damaged}; framework resume trains it"
             )
@@ -429,8 +436,8 @@ class RunFolder:
     @property
     def settings(self) -> dict[str, Any]:
         """The experiment's settings as the file has them; classes of the user need not be defined."""
-        found, _ = read_settings(read_text(self.path / SETTINGS), str(self.path / SETTINGS))
-        return found
+        settings, _ = read_settings(read_text(self.path / SETTINGS), str(self.path / SETTINGS))
+        return settings
 
     def side(self, name: str) -> Side:
         """Return the run for a comparison, with the figures of the epoch of its final weights."""
@@ -439,8 +446,8 @@ class RunFolder:
         if metrics is not None and metrics.get("epoch") is None:  # the final weights are from within an epoch
             row = {f"val_{key}": value for key, value in (metrics.get("validation") or {}).items()} or row
         elif metrics is not None:
-            row = next((each for each in rows if each.get("epoch") == metrics["epoch"]), row)
-        return Side(name, without_found(self.settings), len(rows), metrics is not None, row)
+            row = next((entry for entry in rows if entry.get("epoch") == metrics["epoch"]), row)
+        return Side(name, drop_inferred_inputs(self.settings), len(rows), metrics is not None, row)
 
 
 class Clock:
@@ -463,7 +470,7 @@ class Clock:
         return [Watch(function=stop, hook=CHUNK_END)]
 
 
-def compared(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[dict[str, Any]]:
+def compare_folders(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[dict[str, Any]]:
     """Return the comparison of some runs, for which their own classes need not be defined.
 
     Runs have the names of their folders, or their paths where two have the same name. The rows of
@@ -477,17 +484,17 @@ def compared(folders: Sequence[RunFolder], *, baselines: bool = False) -> list[d
             values = {f"val_{key}": value for key, value in figures.items()}
             row = {key: values.get(key) for key in rows[0]} | {"run": label}
             if row not in rows:
-                rows.append(row if all(each["run"] != label for each in rows) else row | {"run": f"{label}, {name}"})
+                rows.append(row if all(old["run"] != label for old in rows) else row | {"run": f"{label}, {name}"})
     return rows
 
 
 def json_of(path: Path) -> dict[str, Any] | None:
     """Return the object of a JSON file, or None if the file has none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def require_one_process(experiment: Experiment) -> None:
@@ -514,7 +521,7 @@ def inside(callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
         (number, name): real_path(folder / getattr(callback, name))
         for number, callback in enumerate(callbacks)
         for name, field in type(callback).model_fields.items()
-        if any(isinstance(each, BeforeValidator) and each.func is text_of_path for each in field.metadata)
+        if any(isinstance(rule, BeforeValidator) and rule.func is text_of_path for rule in field.metadata)
     }
     moved = [*callbacks]
     for (number, name), path in paths.items():

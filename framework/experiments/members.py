@@ -54,7 +54,7 @@ class MemberRows:
         some = np.logical_or.reduce(self._held)
         return self._select(some, held=True), self._held[:, some]
 
-    def fitted_preprocess(self) -> FittedPreprocess | None:
+    def fit_preprocess(self) -> FittedPreprocess | None:
         """Return the Preprocess that the members share, learnt from the rows that some member trains on."""
         if self._recipe is None:
             return None

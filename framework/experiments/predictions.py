@@ -24,20 +24,20 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import DataError, FrameworkError, SettingsError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.files import leads_to, real_path, whole_file
 from framework.base.settings.messages import brief
 from framework.base.trees import map_leaves
 from framework.data.csv import CSV
-from framework.data.files import File, located
+from framework.data.files import File, locate_files
 from framework.data.parquet import Parquet, row_groups
-from framework.data.parts import explained
+from framework.data.parts import explain_error
 from framework.data.table_files import TableFile
 from framework.experiments import tables
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import Claims
 from framework.models import Model
-from framework.models.rows import places_of, predicted
+from framework.models.rows import places_of, predict_rows
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.training.checkpoint import load_model
 
@@ -64,9 +64,9 @@ def write_predictions(
     """
     models, trained = models_of([run.checkpoint() for run in runs]), runs[0].experiment.data
     tables.require_not_read(tables.table_of(data, trained), f"--out {out}", out)
-    table, kept = opened(models[0], trained, data, keep, changes)
+    table, kept = open_tables(models[0], trained, data, keep, changes)
     try:
-        return written(Path(out), blocks(models, table, kept, trained.targets, cuts(table)))
+        return write_table(Path(out), blocks(models, table, kept, trained.targets, cuts(table)))
     except DataError as error:
         said = str(error).removeprefix("predict: argument 'x': ").removeprefix("predict: argument 'x' ")
         raise type(error)(said if data in said else f"{data}: {said}") from None
@@ -80,7 +80,9 @@ def models_of(checkpoints: Sequence[Path]) -> list[Model]:
     """
     models = [load_model(path) for path in checkpoints]
     for path, model in zip(checkpoints, models, strict=True):
-        for what, one, two in zip(("columns", "targets", "classes"), _kept(models[0]), _kept(model), strict=True):
+        for what, one, two in zip(
+            ("columns", "targets", "classes"), _comparable_settings(models[0]), _comparable_settings(model), strict=True
+        ):
             if one != two:
                 raise SettingsError(
                     f"the mean of several models needs the same {what} in all of them; {str(path)!r} has "
@@ -89,12 +91,12 @@ def models_of(checkpoints: Sequence[Path]) -> list[Model]:
     return models
 
 
-def _kept(model: Model) -> tuple[Any, Any, Any]:
+def _comparable_settings(model: Model) -> tuple[Any, Any, Any]:
     """Return the columns, targets and classes, which must be equal for a mean of predictions."""
     return model.columns, model.target_columns, {} if model.preprocess is None else model.preprocess.classes
 
 
-def opened(
+def open_tables(
     model: Model, trained: TableFile, data: str, keep: Sequence[str], changes: Sequence[str]
 ) -> tuple[TableFile, TableFile | None]:
     """Return the table of a model's inputs, and that of the columns of --keep; see ``write_predictions``.
@@ -105,7 +107,7 @@ def opened(
     if model.columns is None:
         raise DataError("the model was trained without names of columns, so it cannot predict a table")
     table = tables.table_read_as(tables.table_of(data, tables.as_trained(trained, model), weight=None), changes)
-    table = tables.without_target(table)
+    table = tables.drop_target(table)
     tables.require_trained(table, model, data)
     tables.require_columns(table, keep, f"{data} must have the columns of --keep")
     if not keep:
@@ -139,28 +141,28 @@ def blocks(
     models: Sequence[Model], table: TableFile, kept: TableFile | None, targets: Sequence[str], ends: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """Give the columns of each block of rows, from each of ``ends`` to the next; of several models, of their mean."""
-    compute = required("pyarrow.compute", "a table")
+    compute = load_module("pyarrow.compute", "a table")
     for start, stop in pairwise(ends):
         try:
             frame = table.frame(start, stop)
-            predictions = [predicted(model, frame, "predict", start=start) for model in models]
+            predictions = [predict_rows(model, frame, "predict", start=start) for model in models]
         except DataError as error:
-            raise explained(error, table) from None
+            raise explain_error(error, table) from None
         prediction = predictions[0]
         if len(predictions) > 1:
-            prediction = map_leaves(lambda *each: np.mean(each, axis=0), *predictions)
-        found = columns_of(models[0], prediction, targets)
+            prediction = map_leaves(lambda *arrays: np.mean(arrays, axis=0), *predictions)
+        columns = columns_of(models[0], prediction, targets)
         block: dict[str, Any] = {}
         keeps: Any = kept and kept.frame(start, stop)
         for name in keeps.column_names if kept else ():
-            label = f"actual {name}" if name in found else name
-            if label in found or label in block:
+            label = f"actual {name}" if name in columns else name
+            if label in columns or label in block:
                 raise SettingsError(f"--keep {name}: the predictions have a column {label!r}; leave it out")
             cells = keeps.column(name)
             if isinstance(kept, CSV):
                 cells = compute.if_else(compute.equal(cells, ""), None, cells)
             block[label] = cells
-        yield block | found
+        yield block | columns
 
 
 def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[str, Any]:
@@ -179,7 +181,7 @@ def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[st
     classes = {} if model.preprocess is None else model.preprocess.classes
     activation = model.output_activation
     if isinstance(prediction, dict):
-        outputs = [_columns(each, [name], activation[name], classes.get(name)) for name, each in prediction.items()]
+        outputs = [_columns(values, [name], activation[name], classes.get(name)) for name, values in prediction.items()]
         return {name: values for output in outputs for name, values in output.items()}
     return _columns(prediction, targets, activation, classes.get(targets[0]) if len(targets) == 1 else None)
 
@@ -198,15 +200,15 @@ def _columns(
     return {name: flat[:, index] for index, name in enumerate(names)}
 
 
-def written(path: Path, found: Iterator[dict[str, Any]], about: Mapping[str, str] | None = None) -> int:
+def write_table(path: Path, column_blocks: Iterator[dict[str, Any]], about: Mapping[str, str] | None = None) -> int:
     """Write blocks of columns as one table, which appears when it is complete; return the number of rows.
 
     Args:
         path: The file, ``.csv`` or ``.parquet``.
-        found: The blocks.
+        column_blocks: The blocks.
         about: The metadata of a Parquet file.
     """
-    arrow = required("pyarrow", "a table")
+    arrow = load_module("pyarrow", "a table")
     module, kind, options = {
         ".csv": ("pyarrow.csv", "CSVWriter", {}),
         ".parquet": ("pyarrow.parquet", "ParquetWriter", {"write_page_checksum": True}),
@@ -215,12 +217,12 @@ def written(path: Path, found: Iterator[dict[str, Any]], about: Mapping[str, str
         raise SettingsError(f"--out {path}: the predictions must be written as .csv or .parquet")
     rows, writer = 0, None
     with whole_file(path) as new, contextlib.ExitStack() as stack:
-        for block in found:
+        for block in column_blocks:
             table = arrow.table(block)
             if about is not None:
                 table = table.replace_schema_metadata({**about, COLUMNS: columns_text(table.schema)})
             if writer is None:
-                make = getattr(required(module, "a table"), kind)
+                make = getattr(load_module(module, "a table"), kind)
                 writer = stack.enter_context(make(str(new), table.schema, **options))
             writer.write_table(table)
             rows += table.num_rows
@@ -298,7 +300,7 @@ def write_parts(
             f"--out {out} is a folder, which is written from Parquet files; got {data}; write one file with --out "
             f"{Path(out)}.csv"
         )
-    files = located(table.path, ".parquet", "Parquet")
+    files = locate_files(table.path, ".parquet", "Parquet")
     folder = real_path(out)
     within = Path(data).is_dir() and folder.is_relative_to(real_path(data))
     if within or any(file.system is None and real_path(file.path).is_relative_to(folder) for file in files):
@@ -356,7 +358,10 @@ class Parts:
     ) -> None:
         self._models, self._trained, self._folder, self._about = models, trained, folder, about
         self._changes, self._overwrite, self._report = changes, overwrite, report
-        self._arrow, self._parquet = required("pyarrow", "Parquet"), required("pyarrow.parquet", "Parquet")
+        self._arrow, self._parquet = (
+            load_module("pyarrow", "Parquet"),
+            load_module("pyarrow.parquet", "Parquet"),
+        )
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
         self._claims = Claims(folder / CLAIMS)
         self.count = self.rows = self.written = self.failed = 0
@@ -364,8 +369,8 @@ class Parts:
 
     def write(self, files: Sequence[File], *, checked: bool) -> None:
         """Write the parts that are not there or damaged, and wait for those that others write or check."""
-        left = [part for file in files for part in self._of(file)]
-        while left := [part for part in left if not self._settled(part, checked=checked)]:
+        left = [out for file in files for out in self._of(file)]
+        while left := [out for out in left if not self._settle(out, checked=checked)]:
             checked = True
             time.sleep(WAIT)
 
@@ -395,61 +400,61 @@ class Parts:
             if len(self.kinds) <= SHOWN:
                 self._report(error)
 
-    def _settled(self, part: _Part, *, checked: bool) -> bool:
+    def _settle(self, out: _Part, *, checked: bool) -> bool:
         """Return whether a part is there, after writing it if no other process does, or has an error."""
         try:
-            if not self._finished(part, checked=checked):
+            if not self._finish(out, checked=checked):
                 return False
         except FrameworkError as error:
-            self._fail(error, str(part.path), part.file.url)
+            self._fail(error, str(out.path), out.file.url)
             return True
         self.count += 1
-        self.rows += part.stop - part.start
+        self.rows += out.stop - out.start
         return True
 
-    def _finished(self, part: _Part, *, checked: bool) -> bool:
+    def _finish(self, out: _Part, *, checked: bool) -> bool:
         """Return whether a part is there, after checking or writing it if no other process does."""
-        name = str(part.path.relative_to(self._folder))
+        name = str(out.path.relative_to(self._folder))
         first = self._claims.first(name)
-        if checked and self._is_there(part) and not first.exists():
+        if checked and self._is_there(out) and not first.exists():
             return True
         try:
-            for each in (part.path, first):
-                each.parent.mkdir(parents=True, exist_ok=True)
+            for path in (out.path, first):
+                path.parent.mkdir(parents=True, exist_ok=True)
             claim = self._claims.take(name)
         except OSError as error:
-            raise SettingsError(f"{part.path} cannot be written: {error}") from None
+            raise SettingsError(f"{out.path} cannot be written: {error}") from None
         if claim is None:
             return False
         with claim:
-            if not (self._is_there(part) and self._is_sound(part)):
-                self._write(part)
+            if not (self._is_there(out) and self._is_sound(out)):
+                self._write(out)
                 self.written += 1
             if claim.before:  # of killed processes
-                for remains in part.path.parent.glob(f".{glob.escape(part.path.name)}.*.new"):
+                for remains in out.path.parent.glob(f".{glob.escape(out.path.name)}.*.new"):
                     remains.unlink(missing_ok=True)
                 claim.forget()
         return True
 
-    def _is_sound(self, part: _Part) -> bool:
+    def _is_sound(self, out: _Part) -> bool:
         """Return whether the checksums and the columns of a part are those with which it was written."""
         try:
-            with self._parquet.ParquetFile(part.path, page_checksum_verification=True) as file:
+            with self._parquet.ParquetFile(out.path, page_checksum_verification=True) as file:
                 rows = sum(map(len, file.iter_batches(BLOCK_ROWS, use_threads=False)))
                 schema = file.schema_arrow
         except (OSError, ValueError, self._arrow.ArrowException):
             return False
         columns = (schema.metadata or {}).get(COLUMNS.encode())
-        return rows == part.stop - part.start and columns == columns_text(schema).encode()
+        return rows == out.stop - out.start and columns == columns_text(schema).encode()
 
-    def _is_there(self, part: _Part) -> bool:
+    def _is_there(self, out: _Part) -> bool:
         """Return whether a part is there; False too for one that is damaged at its end, or must be replaced.
 
         Raises:
             SettingsError: It was made of something else, and must not be replaced.
         """
         try:
-            with self._parquet.ParquetFile(part.path) as file:  # the file holds the metadata twice: also in a schema
+            with self._parquet.ParquetFile(out.path) as file:  # the file holds the metadata twice: also in a schema
                 metadata, copies = file.schema_arrow.metadata or {}, file.metadata.metadata or {}
         except (OSError, ValueError, self._arrow.ArrowException):
             return False
@@ -460,29 +465,32 @@ class Parts:
             made_of = json.loads(metadata[key])
         except (LookupError, ValueError):
             made_of = {}
-        if made_of == part.about:
+        if made_of == out.about:
             return True
         if self._overwrite:
             return False
-        others = [name for name, value in part.about.items() if made_of.get(name) != value]
-        values = f": {brief(made_of.get('keep'))} there, {brief(part.about['keep'])} now" if others == ["keep"] else ""
+        others = [name for name, value in out.about.items() if made_of.get(name) != value]
+        values = f": {brief(made_of.get('keep'))} there, {brief(out.about['keep'])} now" if others == ["keep"] else ""
         raise SettingsError(
-            f"{part.path} is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite"
+            f"{out.path} is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite"
         )
 
-    def _write(self, part: _Part) -> None:
-        file = part.file
-        if file.stamp() != part.about["size and time"]:
+    def _write(self, out: _Part) -> None:
+        file = out.file
+        if file.stamp() != out.about["size and time"]:
             raise DataError(f"{file.url} was changed after the command began; start the command again")
         try:
             if self._open[0] != file:
-                self._open = file, opened(self._models[0], self._trained, file.url, self._about["keep"], self._changes)
+                self._open = (
+                    file,
+                    open_tables(self._models[0], self._trained, file.url, self._about["keep"], self._changes),
+                )
             table, kept = self._open[1]
-            found = blocks(self._models, table, kept, self._trained.targets, cuts_within(part.start, part.stop))
-            written(part.path, found, {ABOUT: json.dumps(part.about)})
+            column_blocks = blocks(self._models, table, kept, self._trained.targets, cuts_within(out.start, out.stop))
+            write_table(out.path, column_blocks, {ABOUT: json.dumps(out.about)})
         except FrameworkError as error:
-            if self._is_there(part):  # written by a process that has taken the claim over
+            if self._is_there(out):  # written by a process that has taken the claim over
                 return
             if file.url in str(error):
                 raise
-            raise type(error)(f"{file.url}, row group {part.about['row group']}: {error}") from None
+            raise type(error)(f"{file.url}, row group {out.about['row group']}: {error}") from None

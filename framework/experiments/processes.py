@@ -73,8 +73,8 @@ class Claims:
         first = self.first(name)
         start = f"{first.stem}."
         with os.scandir(first.parent) as entries:  # faster than Path.iterdir, in a folder of many parts
-            found = [entry.name for entry in entries if entry.name.startswith(start)]
-        paths = sorted((first.with_name(each) for each in found if each[len(start) :].isdecimal()), key=_number)
+            names = [entry.name for entry in entries if entry.name.startswith(start)]
+        paths = sorted((first.with_name(entry) for entry in names if entry[len(start) :].isdecimal()), key=_number)
         if paths and self._alive(paths[-1]):
             return None
         newest = _number(paths[-1]) if paths else 0
@@ -166,11 +166,11 @@ class Claim:
 
     def notes(self) -> list[str]:
         """Return the notes of the earlier claims on the same name, the oldest first; "" of one that was given back."""
-        found = []
+        notes = []
         for path in self.before:
             with contextlib.suppress(FileNotFoundError):  # its holder was suspended, and has given it back now
-                found.append(path.read_text(encoding="utf-8").partition("\n")[2])
-        return found
+                notes.append(path.read_text(encoding="utf-8").partition("\n")[2])
+        return notes
 
     def forget(self) -> None:
         """Remove the earlier claims on the same name, where work that is done twice does no harm."""
@@ -231,7 +231,7 @@ def work_together(
         for _ in range(workers):
             start()
         while processes:
-            for process in [each for each in processes if each.poll() is not None]:
+            for process in [child for child in processes if child.poll() is not None]:
                 processes.remove(process)
                 killed = process.returncode < 0 or process.returncode > 128  # by a signal
                 if killed and restarts:

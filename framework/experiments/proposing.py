@@ -17,18 +17,18 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import DataError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.frames import Frame
 from framework.base.settings.messages import brief, printable, warn
 from framework.data.csv import CSV, marks_of, number_pattern
-from framework.data.date_formats import ISO, exchanged, formats_of, pattern_of
-from framework.data.files import located
+from framework.data.date_formats import ISO, formats_of, pattern_of, swap_day_and_month
+from framework.data.files import locate_files
 from framework.data.sources import hold_out
 from framework.data.splits import Selection
 from framework.data.table_files import TableFile
 from framework.experiments.files.text import to_toml
 from framework.experiments.folder import SAVING
-from framework.experiments.tables import classes_of, labelled, table_of, table_read_as, targets_of
+from framework.experiments.tables import classes_of, drop_unlabelled, table_of, table_read_as, targets_of
 from framework.formulas.metrics.base import Metric
 from framework.formulas.metrics.formulas import R2, ROCAUC
 from framework.preprocessing.categories import Classes, OneHot
@@ -73,7 +73,7 @@ class Look:
 
     def add(self, cells: Any, start: int) -> None:
         """Add cells of text, of which ``start`` is the first row."""
-        compute = required("pyarrow.compute", "CSV")
+        compute = load_module("pyarrow.compute", "CSV")
         fits = compute.match_substring_regex(cells, self._pattern)
         self.present += len(cells) - cells.null_count
         self.fitting += compute.sum(fits).as_py() or 0
@@ -100,7 +100,7 @@ def looks(table: CSV) -> dict[str, Look]:
         >>> found["zip"].kind, found["zip"].cells, found["age"].kind, found["age"].odd, found["when"].formats
         ('code', {'00663': 0}, 'number', {'old': 20}, ('%d/%m/%Y',))
     """
-    types = required("pyarrow", "CSV").types
+    types = load_module("pyarrow", "CSV").types
     fields = [field for field in table.rows.schema if field.name not in (*table.text, table.weight)]
     whole = [field.name for field in fields if types.is_int64(field.type) and field.name not in table.targets]
     numbers = [("number", number_pattern(*marks)) for marks in marks_of(table)]
@@ -130,7 +130,7 @@ def looks(table: CSV) -> dict[str, Look]:
         best = max(tried, key=lambda look: look.fitting)
         fitting = [look.format for look in tried if look.format and look.fitting == best.fitting]
         if best.format:
-            best.formats = tuple(dict.fromkeys(f for f in (fitting[0], exchanged(fitting[0])) if f in fitting))
+            best.formats = tuple(dict.fromkeys(f for f in (fitting[0], swap_day_and_month(fitting[0])) if f in fitting))
         share = {"code": 1 / max(1, best.present), DIGITS: 1.0}.get(best.format or best.kind, NEARLY)
         if best.fitting and best.fitting >= share * best.present:
             worth[name] = best
@@ -261,31 +261,31 @@ def proposal(
     if isinstance(table, CSV):
         again = ["framework", "new", data, "--target", target]
         again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
-        again += [part for change in changes for part in ("--set", change)]
+        again += [argument for change in changes for argument in ("--set", change)]
         table, comments = _read_as_meant(table, again)
     if not table.names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
     if not len(table):
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
-    learnt = labelled(table)
-    found, [goal] = propose(learnt, name="new", advice=_COMMENTED)
+    learnt = drop_unlabelled(table)
+    proposals, [goal] = propose(learnt, name="new", advice=_COMMENTED)
     rows = len(learnt)
     left_out = f"; {len(table) - rows:,} rows without it are left out" if rows < len(table) else ""
     size = next(size for size in SIZES if rows <= size.rows)
     detailed = (OneHot(size.levels),)  # as many levels of a text as the number of rows allows
-    columns = [each._replace(steps=detailed) if each.steps == (OneHot(),) else each for each in found]
+    columns = [column._replace(steps=detailed) if column.steps == (OneHot(),) else column for column in proposals]
     if goal.kind in ("date", "other"):
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
-    if all(isinstance(step, Drop) for each in columns for step in each.steps[:1] or [None]):
+    if all(isinstance(step, Drop) for column in columns for step in column.steps[:1] or [None]):
         said = "".join(f"; {line[2:].rstrip()}" for line in comments if ": read as " in line)
-        why = ", ".join(f"{each.column} ({each.reason})" for each in columns[:10])
+        why = ", ".join(f"{column.column} ({column.reason})" for column in columns[:10])
         raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}{said}")
     classes, split, step = Counter[str](), "", cast("ColumnStep", Standardize())
     if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
         if isinstance(table, CSV) and goal.kind != "text":
             table = table.replace(text=(*table.text, target))  # so that a label stays as its cell is: 01, true
-        classes, y, split = _classes(labelled(table), target, size.validation)
+        classes, y, split = _classes(drop_unlabelled(table), target, size.validation)
         counts, kind = LevelCounts(), "text" if isinstance(table, CSV) else goal.kind
         counts.counts, counts.numeric, counts.boolean = dict(classes), kind == "number", kind == "boolean"
         step = Classes().learnt([counts], "the target")  # all classes, also those that only held-out rows have
@@ -294,11 +294,11 @@ def proposal(
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
     else:
         y = _numbers(learnt, goal.kind)
-    kinds = Counter(each.kind for each in columns)
+    kinds = Counter(column.kind for column in columns)
     counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
-    held, why_held = _holdout(bool(classes), split, ordered=any(each.ordered for each in columns))
+    held, why_held = _holdout(bool(classes), split, ordered=any(column.ordered for column in columns))
     levels = ("text", "category", "boolean")
-    planned = plan(size, len(classes), numbers=any(each.kind not in levels for each in columns))
+    planned = plan(size, len(classes), numbers=any(column.kind not in levels for column in columns))
     strata = y if held == "stratified" else None
     parts = [
         part.first[1]
@@ -310,14 +310,14 @@ def proposal(
     lines = "".join(f"    {layer},{f'  # {why}' if why else ''}\n" for layer, why in layers)
     return f"""\
 # {_comment(data)}: {rows:,} rows; {counted}
-# {_comment(target)}: {_comment(_told(classes))}{left_out}
+# {_comment(target)}: {_comment(_describe_target(classes))}{left_out}
 {_rare(classes)}#
 # Every setting below is a first guess. Change it here, or by a flag: framework train FILE --set trainer.epochs=5.
 # The sizes depend on the rows and on the target; no setting was tuned on the data.
 
 # The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
-holdout = {_quoted(held):<13} # {_comment(why_held)}
+holdout = {_quote(held):<13} # {_comment(why_held)}
 {_MEMBERS.format(planned.members) if planned.members > 1 else ""}
 # Paths are relative to this file.
 {"".join(comments)}{to_toml({"data": _data(table, folder)})}
@@ -346,7 +346,7 @@ callbacks = [
 [trainer.preprocess.target]
 {_rule(target, [step], "" if classes else goal.reason)}
 [trainer.preprocess.columns]
-{"".join(_rule(key, found, why) for key, (found, why) in rules(columns).items())}
+{"".join(_rule(key, chain, why) for key, (chain, why) in rules(columns).items())}
 [model]
 type = "Sequential"
 seed = 0                # of the first weights
@@ -402,9 +402,9 @@ def _classes(table: TableFile | Selection, target: str, validation: float) -> tu
     split = ""
     for (name,), count, held_out in zip(names, counts, last, strict=True):
         if held_out == count:
-            split = f"only the last rows have {_quoted(name)}"
+            split = f"only the last rows have {_quote(name)}"
         elif not held_out and count * validation >= 1:  # of a rarer class, less than one row is expected
-            split = split or f"the last rows have no {_quoted(name)}"
+            split = split or f"the last rows have no {_quote(name)}"
     return Counter({name: count for (name,), count in zip(names, counts, strict=True)}), codes, split
 
 
@@ -421,7 +421,7 @@ _DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
 
 def _delimiter(table: CSV) -> str:
     """Return the delimiter by which the line of names has the target, or else the most names."""
-    with located(table.path, table.ending, "CSV")[0].open_plain() as file:
+    with locate_files(table.path, table.ending, "CSV")[0].open_plain() as file:
         lines = bytes(file.read(1 << 16)).decode(table.encoding, "replace").removeprefix("\ufeff").splitlines()
     names = {mark: next(csv.reader(lines, delimiter=mark), []) for mark in f"{table.delimiter};\t|,"}
     return max(names, key=lambda mark: (table.targets[0] in names[mark], len(names[mark])))
@@ -461,8 +461,8 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
     Raises:
         DataError: The table cannot be read, or in two ways, or its first line looks like a row.
     """
-    before, flags = table, {part.partition("=")[0] for part in again}
-    with_numbers_read = (lambda each: each) if flags & {"data.decimal", "data.thousands"} else _with_numbers_read
+    before, flags = table, {argument.partition("=")[0] for argument in again}
+    with_numbers_read = (lambda table: table) if flags & {"data.decimal", "data.thousands"} else _with_numbers_read
     if "data.delimiter" not in flags:
         table = table.replace(delimiter=_delimiter(table))
     table = with_numbers_read(table)
@@ -471,11 +471,13 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
     for look in seen.values() if "data.dates" not in flags else ():
         if len(look.formats) == 1 and look.fitting == look.present:
             (form,) = look.formats
-            if form not in table.dates and (exchanged(form) == form or exchanged(form) not in table.dates):
+            if form not in table.dates and (
+                swap_day_and_month(form) == form or swap_day_and_month(form) not in table.dates
+            ):
                 table = table.replace(dates=[*table.dates, form])
     table = table.replace(text=[*table.text, *(name for name, look in seen.items() if look.kind == "code")])
     whole = {name: [*look.units] for name, look in seen.items() if look.kind == "unit" and look.fitting == look.present}
-    units = {name: found[0] for name, found in whole.items() if len(found) == 1} | dict(table.units)
+    units = {name: candidates[0] for name, candidates in whole.items() if len(candidates) == 1} | dict(table.units)
     table = with_numbers_read(table.replace(units=units))
     comments, marks = [], ("delimiter", "decimal", "thousands")
     if changed := [mark for mark in marks if getattr(table, mark) != getattr(before, mark)]:
@@ -483,7 +485,7 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
     types = cast("Any", table.rows).types.values()
     for name, (cell, _) in [(kind.name, kind.grouped) for kind in types if kind.grouped]:
         number = cell.replace(table.thousands or "", "").replace(table.decimal, ".")
-        comments.append(f"# {_comment(name)}: numbers with grouped digits; {_quoted(cell)} is {number}\n")
+        comments.append(f"# {_comment(name)}: numbers with grouped digits; {_quote(cell)} is {number}\n")
     comments += [f"# {_comment(name)}: {_of_cells(name, look, table, again)}\n" for name, look in seen.items()]
     return table, comments
 
@@ -491,20 +493,20 @@ def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:
 def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     """Return the comment on a column of codes, or in which nearly all cells are numbers or dates, and what to do."""
     cells, odd = (
-        ", ".join(map(_quoted, [*some][:SHOWN])) + (" and others" if len(some) > SHOWN else "")
+        ", ".join(map(_quote, [*some][:SHOWN])) + (" and others" if len(some) > SHOWN else "")
         for some in (look.cells, look.odd)
     )
     cell, row = next(iter(look.cells.items()))
     if look.kind == "code":
         return (
-            f"digits with leading zeros, first {_quoted(cell)} in row {row}, are read as text, because they are "
+            f"digits with leading zeros, first {_quote(cell)} in row {row}, are read as text, because they are "
             "labels; delete the name in text if they are numbers."
         )
     if look.fitting == look.present and (read_by := [form for form in look.formats if form in table.dates]):
         but = ", as in another column" if len(look.formats) > 1 else ""
         if look.format == DIGITS:
             but = f"; if they are numbers: {_flags(again, {'dates': []})}"
-        return f"dates such as {_quoted(cell)} are read by {_quoted(read_by[0])} in dates{_comment(but)}"
+        return f"dates such as {_quote(cell)} are read by {_quote(read_by[0])} in dates{_comment(but)}"
     if look.kind == "number" and not look.odd:
         return "read as text; a float has fewer digits than some of its numbers"
     if look.kind == "unit" and name in dict(table.units):
@@ -514,8 +516,8 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
         return f"{begin} numbers with a unit, such as {cells}. To make them numbers, give all cells one unit."
     nulls = {"nulls": [*table.nulls, *look.odd]} if look.odd else {}
     commands = [
-        _flags(again, nulls | {"dates": [*(form for form in table.dates if form != exchanged(each)), each]})
-        for each in look.formats
+        _flags(again, nulls | {"dates": [*(form for form in table.dates if form != swap_day_and_month(last)), last]})
+        for last in look.formats
     ]
     command = _comment(" or ".join(commands or [_flags(again, nulls)]))
     if not look.odd:
@@ -528,21 +530,21 @@ def _of_cells(name: str, look: Look, table: CSV, again: Sequence[str]) -> str:
     return f"{begin} {kinds}, but not {odd}, first in row {row}. Correct the cells{end}"
 
 
-def _quoted(cell: str) -> str:
+def _quote(cell: str) -> str:
     return json.dumps(printable(cell), ensure_ascii=False)
 
 
 def _flags(again: Sequence[str], settings: Mapping[str, str | Sequence[str]]) -> str:
     """Return a command again, with settings of how the table is read."""
     begins = tuple(f"data.{setting}=" for setting in settings)
-    kept = [part for n, part in enumerate(again) if not any(one.startswith(begins) for one in again[n : n + 2])]
+    kept = [argument for n, argument in enumerate(again) if not any(one.startswith(begins) for one in again[n : n + 2])]
     for setting, value in settings.items():
         text = value if isinstance(value, str) else json.dumps([*dict.fromkeys(value)], ensure_ascii=False)
         kept += ["--set", f"data.{setting}={text}"]
     return shlex.join([*kept, "--overwrite"])
 
 
-def _told(classes: Counter[str]) -> str:
+def _describe_target(classes: Counter[str]) -> str:
     """Say what the target is."""
     if not classes:
         return "a number"
@@ -585,18 +587,18 @@ def _head(classes: Counter[str], parts: Sequence[Array], more: str) -> tuple[str
     """Return the last layer for a target, why, the loss, and the metrics that training and held-out rows have."""
     if not classes:
         center = float(f"{np.nan_to_num(parts[0].mean()):.6g}")
-        r2 = _defined({', "R2"': R2(), f', {{type = "R2", center = {center}}}': R2(center=center)}, parts)
+        r2 = _choose_metric({', "R2"': R2(), f', {{type = "R2", center = {center}}}': R2(center=center)}, parts)
         metrics = f'["MeanAbsoluteError", "RootMeanSquaredError"{r2}]'  # in the unit of the target
         return 'type = "Neuron"', "One output, a number", "MeanSquaredError", metrics
     if len(classes) == 2:
         why = "One output: the probability of the second class"
-        area = _defined({', "ROCAUC"': ROCAUC()}, parts)
+        area = _choose_metric({', "ROCAUC"': ROCAUC()}, parts)
         return 'type = "Neuron", activation = "Sigmoid"', why, "BinaryCrossEntropy", f'["Accuracy"{area}{more}]'
     layer = f'type = "Dense", units = {len(classes)}, activation = "Softmax"'
     return layer, "An output for each class: its probability", "CrossEntropy", f'["Accuracy"{more}]'
 
 
-def _defined(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:
+def _choose_metric(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:
     """Return the text of the first metric that the targets of all parts let ``train`` compute, or nothing."""
     for text, metric in metrics.items():
         with suppress(DataError):

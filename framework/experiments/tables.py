@@ -18,17 +18,17 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import DataError, SettingsError, nearest
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.files import leads_to
 from framework.base.frames import Frame
-from framework.base.settings.messages import listed, warn
+from framework.base.settings.messages import list_names, warn
 from framework.data.csv import CSV, NULLS
-from framework.data.files import located
+from framework.data.files import locate_files
 from framework.data.parquet import Parquet
 from framework.data.splits import Mask, Selection
 from framework.data.table_files import TableFile
 from framework.experiments.files.building import build
-from framework.experiments.files.text import changed, parse_change, places
+from framework.experiments.files.text import apply_changes, parse_change, places
 from framework.models import Model
 from framework.preprocessing.statistics import BLOCK_ROWS
 
@@ -55,7 +55,7 @@ def table_of(path: str, like: TableFile | None = None, **settings: Any) -> Table
     ending = Path(path).suffix.lower()
     kind = kinds.get({".pq": ".parquet", ".txt": ".csv", ".tsv": ".csv"}.get(ending, ending))
     if kind is None and leads_to(path, DataError) == "folder":
-        held = [each for each in kinds.values() if any(Path(path).rglob(f"*{each.ending}"))]
+        held = [candidate for candidate in kinds.values() if any(Path(path).rglob(f"*{candidate.ending}"))]
         kind = held[0] if len(held) == 1 else None if like is None else type(like)
     if kind is None:
         hint = "; unpack it first" if ending in (".gz", ".zip", ".bz2", ".xz", ".zst") else ""
@@ -84,20 +84,20 @@ def table_read_as(table: TableFile, changes: Sequence[str]) -> TableFile:
         >>> table_read_as(CSV("a.csv"), ["data.thousands=,"]).thousands
         ','
     """
-    given = {text: parse_change(text) for text in changes}
-    for text, (path, _) in given.items():
+    parsed_changes = {text: parse_change(text) for text in changes}
+    for text, (path, _) in parsed_changes.items():
         if len(path) != 2 or path[0] != "data" or path[1] in ROLES:
             raise SettingsError(
                 f"--set {text}: this command takes settings of how the table is read, such as data.thousands=, or "
                 "data.encoding=latin-1"
             )
-    if not given:
+    if not parsed_changes:
         return table
     settings = json.loads(table.to_json())
     made: TableFile = build(
-        changed({"data": settings}, given)["data"],
+        apply_changes({"data": settings}, parsed_changes)["data"],
         TableFile,
-        lambda path: places(str(table.path), {}, given)(("data", *path)),
+        lambda path: places(str(table.path), {}, parsed_changes)(("data", *path)),
     )
     return made
 
@@ -117,15 +117,15 @@ def with_flags(message: str, file: str | None = None) -> str:
     """
     table = "validation" if message.startswith("validation: ") else "data"
 
-    def flag(found: re.Match[str]) -> str:
-        value = ast.literal_eval(found[2])
+    def flag(match: re.Match[str]) -> str:
+        value = ast.literal_eval(match[2])
         if isinstance(value, tuple):
-            value = [each for one in value for each in (NULLS if one is ... else (one,))]
+            value = [word for one in value for word in (NULLS if one is ... else (one,))]
         text = json.dumps(value, ensure_ascii=False)
         if file is not None:
-            return f"{found[1]} = {text}"
+            return f"{match[1]} = {text}"
         text = value if isinstance(value, str) and value.isprintable() else text
-        return f"--set {shlex.quote(f'{table}.{found[1]}={text}')}"
+        return f"--set {shlex.quote(f'{table}.{match[1]}={text}')}"
 
     for in_python, in_commands in (
         ("give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"),
@@ -154,7 +154,7 @@ def require_not_read(table: TableFile, name: str, path: str | Path) -> None:
     """
     if not leads_to(path):
         return
-    for file in located(table.path, table.ending, type(table).__name__):
+    for file in locate_files(table.path, table.ending, type(table).__name__):
         if file.system is None and Path(path).samefile(file.path):
             raise SettingsError(f"{name}: {file.url} is read, so it must not be replaced; give another file")
 
@@ -202,21 +202,21 @@ def require_columns(table: TableFile, columns: Sequence[str], what: str) -> None
     names = table.rows.names
     if missing := next((name for name in columns if name not in names), None):
         hint = nearest(missing, names) + table.hint(names)
-        raise DataError(f"{what}; there is no {missing!r}{hint or f'. Columns: {listed(names)}'}")
+        raise DataError(f"{what}; there is no {missing!r}{hint or f'. Columns: {list_names(names)}'}")
 
 
 def read_alike(table: TableFile, data: TableFile) -> TableFile:
     """Return a CSV file in which columns are text that are text in ``data``, also if all its cells are numbers."""
     if not isinstance(table, CSV):
         return table
-    types = required("pyarrow", "CSV").types
+    types = load_module("pyarrow", "CSV").types
     schema = data.rows.schema
     used = {*(table.columns or table.rows.names), *table.targets}
     texts = [name for name in schema.names if name in used and types.is_string(schema.field(name).type)]
     return table if {*texts} <= {*table.text} else table.replace(text=[*dict.fromkeys([*table.text, *texts])])
 
 
-def without_target(table: TableFile) -> TableFile:
+def drop_target(table: TableFile) -> TableFile:
     """Return a table without a target to predict from; the files may have its column or not."""
     changes: dict[str, Any] = {"target": None, "columns": None}
     if isinstance(table, CSV):
@@ -242,7 +242,7 @@ def in_memory(data: TableFile | Selection) -> Any:
     return (x, table.target if isinstance(table.target, str) else [*table.targets], *weight)
 
 
-def labelled(table: TableFile) -> TableFile | Selection:
+def drop_unlabelled(table: TableFile) -> TableFile | Selection:
     """Return a table without its rows that have no target, and warn of their number.
 
     Raises:

@@ -11,10 +11,10 @@ import numpy as np
 
 from framework.base.arrays import class_names
 from framework.base.errors import SettingsError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.files import write_whole
 from framework.base.settings.component import require_dtype
-from framework.base.settings.messages import brief, worded
+from framework.base.settings.messages import brief, word_errors
 from framework.base.trees import leaves
 from framework.export.columns import column_inputs, write_columns, write_inverse
 from framework.export.file import File
@@ -26,7 +26,7 @@ from framework.models.rows import classes_of, scores_of
 from framework.preprocessing.categories import Classes
 
 
-@worded
+@word_errors
 def export_onnx(
     model: Model,
     path: str | os.PathLike[str],
@@ -69,7 +69,7 @@ def export_onnx(
     Source:
         The ONNX specification, IR version 10, opset 21.
     """
-    required("onnx", "export_onnx")
+    load_module("onnx", "export_onnx")
     dtype = require_dtype("export_onnx: argument 'dtype'", model.dtype if dtype is None else dtype)
     write_whole(path, _write_model(model, shape, dtype, classes).SerializeToString())
 
@@ -85,7 +85,7 @@ def _write_model(model: Model, shape: Any, dtype: str, classes: Iterable[Any] | 
     outputs = _output_names(model, shapes, classes_of_outputs)
     labels = {key: "label" if len(shapes) == 1 else f"{key} label" for key in classes_of_outputs}
     inputs = [*takes] if preprocess is None else column_inputs(preprocess)
-    file = File(required("onnx", "export_onnx"), _distinct([*inputs, *outputs.values(), *labels.values()]))
+    file = File(load_module("onnx", "export_onnx"), _distinct([*inputs, *outputs.values(), *labels.values()]))
     writer = Writer(
         file,
         graph.graph,

@@ -20,8 +20,8 @@ import numpy as np
 from framework.base.arrays import Array
 from framework.base.errors import SettingsError
 from framework.base.files import write_whole
-from framework.base.settings.messages import worded
-from framework.base.shapes import of_rows, shown
+from framework.base.settings.messages import word_errors
+from framework.base.shapes import format_shape, of_rows
 from framework.base.trees import leaves, map_leaves
 from framework.export.source import HELPER_NAMES, HELPERS, Lines, Readable, docstring_text, helpers_in
 from framework.export.table_source import TABLE_HELPERS, TableSource
@@ -39,7 +39,7 @@ _TAKEN = {"np", "base64", "io", "x", "rows", "real", "table", "predict", "networ
 _TAKEN |= {"datetime", "ZoneInfo", *keyword.kwlist, *dir(builtins), *HELPER_NAMES, *TABLE_HELPERS}
 
 
-@worded
+@word_errors
 def export_python(model: Model, path: str | os.PathLike[str], *, shape: Any = None, dates: Sequence[str] = ()) -> None:
     """Write a model as a Python file with one function, ``predict(x)``, that needs NumPy alone.
 
@@ -97,7 +97,7 @@ class _File:
         body = "\n".join([*inputs, *formula])
         self.numbers |= self.lines.constants
         gives, takes = (
-            docstring_text(shown(of_rows(shape))) for shape in (self.model.shape_after(self.shape), self.shape)
+            docstring_text(format_shape(of_rows(shape))) for shape in (self.model.shape_after(self.shape), self.shape)
         )
         said = f'"""Return the outputs, {gives},\n    for a batch x, {takes}, in {self.model.dtype}.\n    """'
         functions = [f"def predict(x):\n    {said}\n{body}\n"]
@@ -145,7 +145,9 @@ class _File:
             name = "x" if text == "x" else self.lines.name(_identifier(wanted))
             self.lines.line(f"{name} = np.ascontiguousarray({text}, np.{dtype})")
             self.lines.line(f"if {name}.shape[1:] != {shape}:")
-            message = json.dumps(f"{text} must have the shape {shown(of_rows(shape))}; got ", ensure_ascii=False)[:-1]
+            message = json.dumps(
+                f"{text} must have the shape {format_shape(of_rows(shape))}; got ", ensure_ascii=False
+            )[:-1]
             message = message.replace("{", "{{").replace("}", "}}")
             self.lines.line(f'    raise ValueError(f{message}{{{name}.shape}}")')
             counts = np.unique(limit)
@@ -187,7 +189,7 @@ class _File:
 
     def _headings(self, lowering: Lowering) -> dict[Node, str]:
         """Return the comment that each value of the lowered graph stands under: the layer that it was made in."""
-        models, heading = dict(self.model.placed()), ""
+        models, heading = dict(self.model.walk_models()), ""
         made_from = {new: old for old, new in reversed(lowering.known.items()) if isinstance(new, Node)}
         headings = {}
         for node in reversed(lowering.graph.nodes):  # those without an origin of their own belong to the next one

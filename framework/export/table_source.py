@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -307,7 +306,7 @@ class TableSource:
             share = name if step.to == "uniform" else f"share_of({name})"
             self.lines.line(f"{name} = number_above({share}, {self.array(step.values[0])})")
         else:
-            self.formula(step, functools.partial(step.inverse, place=0), name, name)
+            self.formula(step, lambda y: step.inverse(y, 0), name, name)
 
     def formula(self, step: ColumnStep, formula: Callable[[Any], Any], argument: str, name: str) -> None:
         """Write a formula of each number alone.
@@ -438,7 +437,7 @@ def _formula(column: _Column, step: ColumnStep) -> None:
             f"{type(step).__name__} writes its own 'apply', which is not a formula; write 'formula' instead"
         )
     for index, name in enumerate(column.numbers):
-        column.source.formula(step, functools.partial(step.formula, place=index), name, name)
+        column.source.formula(step, lambda x: step.formula(x, index), name, name)  # noqa: B023 (called here)
 
 
 _STEPS: dict[type[ColumnStep], Callable[[_Column, Any], None]] = {

@@ -19,8 +19,8 @@ from safetensors.numpy import save
 
 from framework.base.arrays import Array, Arrays, real_array, require_finite
 from framework.base.errors import CheckpointError, SettingsError, nearest
-from framework.base.files import reason, shown, write_whole
-from framework.base.settings.messages import brief, worded
+from framework.base.files import format_path, reason, write_whole
+from framework.base.settings.messages import brief, word_errors
 from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.convolution import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D
@@ -105,7 +105,7 @@ _LAYERS: dict[type[Model], tuple[_Rule, ...]] = {
 """The rules of each layer that PyTorch has too."""
 
 
-@worded
+@word_errors
 def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[str, Array]:
     """Return a model's parameters and buffers as the ``state_dict`` of a PyTorch module: its names and its layouts.
 
@@ -153,7 +153,7 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
     return state
 
 
-@worded
+@word_errors
 def save_torch(model: Model, path: str | os.PathLike[str], *, layers: Mapping[str, str] | None = None) -> None:
     """Write ``to_torch(model)`` to a safetensors file, which ``safetensors.torch.load_file`` reads.
 
@@ -178,7 +178,7 @@ def save_torch(model: Model, path: str | os.PathLike[str], *, layers: Mapping[st
     write_whole(path, tensors, CheckpointError)
 
 
-@worded
+@word_errors
 def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = None) -> None:
     """Copy the numbers of a PyTorch module into a model of the same layers.
 
@@ -215,7 +215,7 @@ def load_torch(source: Any, into: Model, *, layers: Mapping[str, str] | None = N
     rules = [*_rules(into, layers, "load_torch")]
     state = _read_tensors(source)
     optional = {name for _, rule, theirs in rules if not rule.ours for name in theirs}
-    path = next((path for path, layer in into.placed() if layer is rules[0][0]), "") if rules else ""
+    path = next((path for path, layer in into.walk_models() if layer is rules[0][0]), "") if rules else ""
     _require_fit(to_torch(into, layers=layers), state, optional, path)
     values: list[tuple[Array, Array]] = []
     for layer, rule, theirs in rules:
@@ -235,7 +235,7 @@ def _arrays(layer: Model) -> dict[str, Array]:
 
 def _rules(model: Model, layers: Mapping[str, str] | None, name: str) -> Iterator[tuple[Model, _Rule, tuple[str, ...]]]:
     """Give each layer's rules, with PyTorch's names of its arrays."""
-    places = dict(model.placed())
+    places = dict(model.walk_models())
     renamed = _names_in_torch(places, layers or {}, name)
     endings = _recurrent_endings(places, renamed, name)
     for path, layer in places.items():
@@ -333,11 +333,11 @@ def _read_tensors(source: Any) -> dict[str, Any]:
         raise
     except SafetensorError as error:
         raise CheckpointError(
-            f"load_torch: {shown(source)} is not a safetensors file ({error}); in PyTorch, write "
+            f"load_torch: {format_path(source)} is not a safetensors file ({error}); in PyTorch, write "
             "safetensors.torch.save_file(module.state_dict(), path)"
         ) from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"load_torch: {shown(source)} cannot be read: {reason(error)}") from error
+        raise CheckpointError(f"load_torch: {format_path(source)} cannot be read: {reason(error)}") from error
 
 
 def _tensor(name: str, tensor: dict[str, Any]) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from framework.base.errors import DerivativeError, FrameworkError, SettingsError
-from framework.base.shapes import is_known, require_sizes, shown
+from framework.base.shapes import format_shape, is_known, require_sizes
 from framework.base.trees import flatten, leaves, map_leaves
 from framework.graph.node import Node
 from framework.graph.step import ModelGraph
@@ -60,8 +60,9 @@ def _sample_of(model: Model, shape: Any, name: str) -> Any:
             raise SettingsError(f"{name}: leave argument 'shape' out: the model's Preprocess has the shape of a sample")
         if not model.takes(model.preprocess.shape):
             raise SettingsError(
-                f"{name}: the Preprocess of the model gives samples of shape {shown(model.preprocess.shape)}, and the "
-                f"model takes {shown(expected)}; train them together"
+                f"{name}: the Preprocess of the model gives samples of shape "
+                f"{format_shape(model.preprocess.shape)}, and the model takes {format_shape(expected)}; "
+                "train them together"
             )
         shape = model.preprocess.shape
     shape = model.known_shape if shape is None else shape
@@ -69,9 +70,9 @@ def _sample_of(model: Model, shape: Any, name: str) -> Any:
     if not is_known(shape) or not leaves(shape):
         example = map_leaves(lambda sizes: tuple(size if isinstance(size, int) else 28 for size in sizes), shape)
         raise SettingsError(
-            f"{name}: the model leaves the shape of a sample open, {shown(shape)}; give shape=..., the shape of one "
-            f"sample, as shape={example}"
+            f"{name}: the model leaves the shape of a sample open, {format_shape(shape)}; give shape=..., the shape of "
+            f"one sample, as shape={example}"
         )
     if not model.takes(shape):
-        raise SettingsError(f"{name}: argument 'shape' must fit {shown(expected)}; got {shown(shape)}")
+        raise SettingsError(f"{name}: argument 'shape' must fit {format_shape(expected)}; got {format_shape(shape)}")
     return shape

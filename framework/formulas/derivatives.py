@@ -61,7 +61,7 @@ class Bounds(NamedTuple):
         """The best estimate where there is no kink."""
         return 0.5 * (self.left + self.right)
 
-    def widened(self, slack: Any) -> Bounds:
+    def with_slack(self, slack: Any) -> Bounds:
         """Return wider bounds."""
         return self._replace(low=self.low - slack, high=self.high + slack)
 
@@ -112,7 +112,7 @@ def derivative_bounds(function: Callable[[Array], Array], points: Array, step: A
         return Bounds((fine - error).min(axis=0), (fine + error).max(axis=0), fine[1], fine[0], judged, jumps)
 
 
-def resolved_bounds(function: Callable[[Array], Array], points: Array) -> Bounds:
+def resolve_bounds(function: Callable[[Array], Array], points: Array) -> Bounds:
     """Bound the derivative as ``derivative_bounds`` does, with the best of many steps for each point.
 
     For each point it takes the narrowest bounds that those of all smaller steps overlap, and the next narrowest. Where
@@ -210,13 +210,13 @@ class Check:
             bounds = self._bound_by_differences(derivative_bounds, slopes)
             wrong = _outside(slopes, bounds, rows) & precise
         else:
-            bounds = self._bound_by_neighbours(self._derived, rows, 2.0**-50)
+            bounds = self._bound_by_neighbours(self._derive_gradient, rows, 2.0**-50)
             # such as exp(-1 / h) / h**2, which is 0 / 0 at 1e-300
             undefined = np.isnan(slopes) & (rows != 0) & (np.abs(rows) < 1e-12) & ~(np.abs(bounds.middle) > 1e-12)
             wrong = (_outside(slopes, bounds, rows) | ~bounds.judged) & ~undefined
         if wrong.any():  # the finest differences decide, where they can tell
-            finest = self._bound_by_differences(resolved_bounds, slopes)
-            unlike = _outside(slopes, bounds.widened(1e-3 * np.abs(bounds.middle)), rows) & derives
+            finest = self._bound_by_differences(resolve_bounds, slopes)
+            unlike = _outside(slopes, bounds.with_slack(1e-3 * np.abs(bounds.middle)), rows) & derives
             measured = _outside(slopes, finest, rows) & (wrong if derives else precise)
             wrong = np.where(finest.judged, measured, wrong & unlike)
             bounds = Bounds(*(np.where(finest.judged, *pair) for pair in zip(finest, bounds, strict=True)))
@@ -237,7 +237,7 @@ class Check:
         wide = narrow.astype(np.float64)
         slopes, exact = (self._gradient(self.pullback, at) for at in (narrow, wide))
         bounds = self._bound_by_neighbours(self.pullback, wide, 2.0**-22)
-        bounds = bounds.widened(1e-2 * (np.abs(exact) + 1e-3 * self._scale(exact, wide) + 1e-30))
+        bounds = bounds.with_slack(1e-2 * (np.abs(exact) + 1e-3 * self._scale(exact, wide) + 1e-30))
         wrong = bounds.judged & ~bounds.hold(slopes) & np.isfinite(self._number(narrow))[:, None]
         if wrong.any():
             raise self._error(wide, slopes, bounds, wrong, "in float32 ")
@@ -290,7 +290,7 @@ class Check:
                 "numbers: let it depend on them alone, or write a Layer"
             )
 
-    def _derived(self, gradient: Array, rows: Array) -> Any:
+    def _derive_gradient(self, gradient: Array, rows: Array) -> Any:
         """Return the derived gradient, which a written one is compared with."""
         if self.traced.elementwise:
             return gradient * self.traced.derivative(rows, *self._rest(rows))
@@ -323,7 +323,7 @@ class Check:
         slack = 1e-5 * np.maximum(np.abs(bounds.low), np.abs(bounds.high))
         slack += 1e-6 * np.where(np.isfinite(gradient), np.abs(gradient), 0.0)
         usual = _largest(bounds.middle, bounds.judged & (np.abs(rows) <= 1.0))
-        return bounds.widened(slack + np.where(np.abs(rows) < 1e-6, 1e-6 * usual, 0.0))  # sin(h) / h loses digits
+        return bounds.with_slack(slack + np.where(np.abs(rows) < 1e-6, 1e-6 * usual, 0.0))  # sin(h) / h loses digits
 
     def _bound_by_neighbours(self, pullback: Callable[[Array, Array], Any], rows: Array, size: float) -> Bounds:
         """Bound the gradient by those around the points: by rounding, and by both sides of a kink."""
@@ -333,7 +333,7 @@ class Check:
         noise = 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12 * self._scale(values[3], rows)
         noise += 2.0 * np.ptp(values[:3], axis=0) + 2.0 * np.ptp(values[4:], axis=0)
         judged = np.isfinite(low + high + noise)
-        return Bounds(low, high, values[2], values[4], judged, np.zeros(low.shape, bool)).widened(noise)
+        return Bounds(low, high, values[2], values[4], judged, np.zeros(low.shape, bool)).with_slack(noise)
 
     def _scale(self, values: Array, rows: Array) -> float:
         """Return the size that rounding errors grow with: at numbers, that of moderate ones, away from a pole at 0."""
@@ -548,11 +548,11 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
     )
     traced = check.traced  # which says first why rows of a width cannot be served
 
-    def called(method: str) -> Any:
+    def call_method(method: str) -> Any:
         function = partial(call_formula, loss, method, getattr(loss, method), **arguments)
         return require_untouched(f"{name}.{method}", arguments, function)
 
-    loss._sum(called("value"), rows, None)
+    loss._sum(call_method("value"), rows, None)
     if not written and isinstance(traced, DerivativeError):
         raise traced
     couples = not (loss.by_row or getattr(traced, "elementwise", True))
@@ -561,6 +561,6 @@ def _check_loss_at(loss: Any, written: bool, rows: Array, target: Array) -> bool
             f"{name}.value must give a value for each element of a prediction of any width; it does not serve one "
             "column. For a value for each row write a RowLoss"
         )
-    slope = called("slope")
+    slope = call_method("slope")
     check.run()
     return bool(np.any(slope))

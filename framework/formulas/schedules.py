@@ -98,11 +98,11 @@ def rate_at(schedule: Schedule, step: int) -> float:
         Traceback (most recent call last):
         framework.base.errors.SettingsError: Forgetful() must give a rate of 0 or more; got None at step 3
     """
-    given: Any = schedule(step)
-    rate: Any = given.item() if isinstance(given, np.ndarray | np.generic) and given.ndim == 0 else given
+    value: Any = schedule(step)
+    rate: Any = value.item() if isinstance(value, np.ndarray | np.generic) and value.ndim == 0 else value
     real = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
     if not real or not 0 <= rate <= sys.float_info.max:
-        raise SettingsError(f"{schedule!r} must give a rate of 0 or more; got {brief(given)} at step {step}")
+        raise SettingsError(f"{schedule!r} must give a rate of 0 or more; got {brief(value)} at step {step}")
     return float(rate)
 
 
@@ -237,7 +237,7 @@ class PolynomialSchedule(Schedule):
     power: Positive = 1.0
 
     def __call__(self, step: int) -> float:
-        length = _known(self, self.length)
+        length = _require_length(self, self.length)
         left = 1 - min(step, length) / length
         return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
@@ -265,7 +265,7 @@ class CosineSchedule(Schedule):
     final: NonNegative = 0.0
 
     def __call__(self, step: int) -> float:
-        return cosine(self.initial, self.final, min(step / _known(self, self.length), 1.0))
+        return cosine(self.initial, self.final, min(step / _require_length(self, self.length), 1.0))
 
 
 class WarmupSchedule(Schedule):
@@ -358,9 +358,9 @@ class OneCycleSchedule(Schedule):
 
     def __call__(self, step: int) -> float:
         first = self.maximum / self.division
-        length = _known(self, self.length)
+        length = _require_length(self, self.length)
         top, end = self.rise * length - 1, length - 1
-        way = cosine if self.shape == "cosine" else lambda start, end, part: start + (end - start) * part
+        way = cosine if self.shape == "cosine" else lambda start, end, fraction: start + (end - start) * fraction
         if step <= top:
             return way(first, self.maximum, step / top)
         return way(self.maximum, first / self.final_division, (min(step, end) - top) / (end - top))
@@ -399,17 +399,17 @@ class CosineRestartsSchedule(Schedule):
         return cosine(self.initial, self.final, step / length)
 
 
-def cosine(start: float, end: float, part: float) -> float:
+def cosine(start: float, end: float, fraction: float) -> float:
     """Return the rate after a part, in 0..1, of half a cosine's way from start to end.
 
     Example:
         >>> cosine(1.0, 0.0, 0.5)
         0.5
     """
-    return end + (start - end) * (0.5 * (1 + math.cos(math.pi * part)))
+    return end + (start - end) * (0.5 * (1 + math.cos(math.pi * fraction)))
 
 
-def _known(schedule: Schedule, length: int | None) -> int:
+def _require_length(schedule: Schedule, length: int | None) -> int:
     """Return the length of a schedule.
 
     Raises:

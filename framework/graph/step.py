@@ -117,7 +117,7 @@ class ModelGraph:
         with suppress(Exception):
             traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings), again=again)
         if traced is None:
-            placed = ((f"{path} {layer._label}".strip(), layer) for path, layer in model.placed())
+            placed = ((f"{path} {layer._label}".strip(), layer) for path, layer in model.walk_models())
             own = [label for label, layer in placed if ":" in layer.tag() and not layer.by_hand]
             options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
             trace(formula_of(model, checks=True), shapes, **options)  # its errors say more

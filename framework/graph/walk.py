@@ -17,7 +17,7 @@ import numpy as np
 from framework.base.arrays import Array, Record
 from framework.base.errors import DerivativeError, FrameworkError, ShapeError
 from framework.base.random_streams import random_generator
-from framework.base.shapes import shown
+from framework.base.shapes import format_shape
 from framework.base.trees import fill, leaves, map_leaves, names, sample_shape
 from framework.graph.node import Node, nodes_in, order_nodes
 from framework.graph.rows import mixing_operation
@@ -136,7 +136,7 @@ def _require_shapes(tree: Any, rows: int, shapes: Any, message: str) -> None:
     """
     expected, shapes_of_tree = map_leaves(lambda shape: (rows, *shape), shapes), map_leaves(np.shape, tree)
     if shapes_of_tree != expected:
-        raise ShapeError(message.format(shown(expected), shown(shapes_of_tree)))
+        raise ShapeError(message.format(format_shape(expected), format_shape(shapes_of_tree)))
 
 
 def _read_only(array: Array) -> Array:
@@ -293,7 +293,7 @@ class Walk:
             DerivativeError: It does not depend on the input.
         """
         if not isinstance(output, Symbol):
-            raise DerivativeError(f"it gives {shown(np.shape(output))}, which does not depend on its input")
+            raise DerivativeError(f"it gives {format_shape(np.shape(output))}, which does not depend on its input")
         form = output.astype(float).node
         if self.stable:
             (form,) = stabilise([form], {*nodes_in(map(value_of, sources))})

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from framework.base.arrays import Array, real_array, require_finite
 from framework.base.errors import SettingsError, ShapeError
 from framework.base.settings.component import Count
-from framework.base.shapes import Shape, shown
+from framework.base.shapes import Shape, format_shape
 from framework.formulas.activations import Activation
 from framework.formulas.activations.basic import Identity
 from framework.models.initializers import Glorot, Initializer
@@ -95,7 +95,7 @@ class _Affine(Layer):
         """
         weights = real_array(weights, "weights", dtype)
         if weights.ndim != len(cls.axes):
-            raise ShapeError(f"weights must have the shape {shown(cls.axes)}; got {weights.shape}")
+            raise ShapeError(f"weights must have the shape {format_shape(cls.axes)}; got {weights.shape}")
         layer = cls(*weights.shape, activation=activation, dtype=dtype)
         layer.weights = weights
         if bias is not None:
@@ -194,8 +194,8 @@ class Dense(_Affine):
         initializer: Initializer = Glorot(),  # noqa: B008 (frozen)
         **settings: Unpack[LayerSettings],
     ) -> None:
-        given = {} if units is None else {"units": units}  # left out, it is named with what else is wrong
-        super().__init__(inputs=inputs, **given, activation=activation, initializer=initializer, **settings)
+        sizes = {} if units is None else {"units": units}  # left out, it is named with what else is wrong
+        super().__init__(inputs=inputs, **sizes, activation=activation, initializer=initializer, **settings)
 
     def shape_after(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.units)

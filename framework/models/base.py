@@ -35,8 +35,17 @@ from framework.base.errors import (
 from framework.base.forks import finish_before_forks
 from framework.base.frames import difference
 from framework.base.settings.component import Component, require_dtype
-from framework.base.settings.messages import brief, warn, worded
-from framework.base.shapes import closed, fits, is_known, is_open, narrowed, of_rows, require_rows, shown
+from framework.base.settings.messages import brief, warn, word_errors
+from framework.base.shapes import (
+    close_shape,
+    fits,
+    format_shape,
+    is_known,
+    is_open,
+    narrow_shape,
+    of_rows,
+    require_rows,
+)
 from framework.base.tables import as_text
 from framework.base.trees import Tree, flatten, leaves, map_leaves, names, real_tree, rows_in, sample_shape, take
 from framework.graph.refuse import refuse
@@ -47,7 +56,7 @@ from framework.graph.walk import Walk, in_order
 from framework.models.by_hand import check_layer
 from framework.models.pages import model_html
 from framework.models.parameters import Columns, Parameters, State, Views
-from framework.models.rows import classified, predicted
+from framework.models.rows import classify_rows, predict_rows
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.views import plots
 
@@ -62,13 +71,13 @@ _DRAWING = threading.RLock()
 finish_before_forks(_DRAWING)
 
 
-def _columns(part: str, doc: str) -> property:
+def _columns(field: str, doc: str) -> property:
     def names(model: Model) -> Any:
-        return getattr(model._built().columns, part)
+        return getattr(model._built().columns, field)
 
-    def set_names(model: Model, given: Any) -> None:
-        state, chosen = model._built(), None if given is None else tuple(map(str, given))
-        changed: Any = {part: chosen}
+    def set_names(model: Model, labels: Any) -> None:
+        state, chosen = model._built(), None if labels is None else tuple(map(str, labels))
+        changed: Any = {field: chosen}
         state.columns = state.columns._replace(**changed)
 
     return property(names, set_names, doc=doc)
@@ -137,7 +146,7 @@ class Model(Component):
     @property
     def open_shape(self) -> Any:
         """The shape of one sample, with ``...`` where it may have further axes in front."""
-        return map_leaves(lambda part: (..., *part), self.input_shape) if self.leading_axes else self.input_shape
+        return map_leaves(lambda shape: (..., *shape), self.input_shape) if self.leading_axes else self.input_shape
 
     @abstractmethod
     def cardinalities(self, shape: Any) -> Any:
@@ -170,16 +179,16 @@ class Model(Component):
         """
         if not settle and self._state is not None and type(shape) is tuple and shape in self._state.shapes:
             return self._state.shapes[shape]
-        shape, layers = narrowed(shape, self.open_shape), self.unsettled()
+        shape, layers = narrow_shape(shape, self.open_shape), self.list_unsettled()
         # The classes of the library serve ``...``, and more follows from it than from two numbers of axes.
         if not is_open(shape) or (":" not in self.tag() and (self.chain or isinstance(shape, tuple))):
-            return self._inferred(shape, settle=settle)
+            return self._infer(shape, settle=settle)
 
         def attempt(*axes: int) -> tuple[Any, list[Any] | None]:
             if layers:
                 self.unsettle(layers)
             try:
-                gives = self._inferred(closed(shape, *axes), settle=settle)
+                gives = self._infer(close_shape(shape, *axes), settle=settle)
             except (DerivativeError, ShapeError) as error:
                 return error, None
             return gives, [layer.__dict__[layer.inferred] for layer in layers]
@@ -193,7 +202,7 @@ class Model(Component):
             return (...,) if inputs is None else plain
         return map_leaves(_common, plain, deeper)
 
-    def _inferred(self, shape: Any, *, settle: bool) -> Any:
+    def _infer(self, shape: Any, *, settle: bool) -> Any:
         try:
             if settle or self._state is None:
                 return self.settle(shape) if settle else self.shape_after(shape)
@@ -205,16 +214,17 @@ class Model(Component):
             if not is_known(shape):  # which a class need not take
                 return (...,)
             raise ShapeError(
-                f"{self._label}.shape_after fails for samples of shape {shown(shape)}: {type(error).__name__}: {error}"
+                f"{self._label}.shape_after fails for samples of shape {format_shape(shape)}: "
+                f"{type(error).__name__}: {error}"
             ) from error
 
     @property
     def settled(self) -> bool:
         """Whether every number of inputs is known, so that there can be parameters."""
-        return not self.unsettled()
+        return not self.list_unsettled()
 
     @abstractmethod
-    def unsettled(self) -> list[Model]:
+    def list_unsettled(self) -> list[Model]:
         """Return the layers whose number of inputs is not known."""
 
     def tell_numbers(self, numbers: tuple[bool, ...]) -> None:
@@ -226,8 +236,8 @@ class Model(Component):
         """Forget the numbers of inputs that ``settle`` gave to these layers, and their parameters."""
         for layer in layers:
             layer.__dict__[layer.inferred] = None
-        for _, model in self.placed():
-            if model.unsettled():  # the numbers of the others may have been given
+        for _, model in self.walk_models():
+            if model.list_unsettled():  # the numbers of the others may have been given
                 object.__setattr__(model, "_state", None)
 
     @abstractmethod
@@ -245,7 +255,7 @@ class Model(Component):
         """Whether the class writes its passes, which Python runs; otherwise they are derived."""
 
     @abstractmethod
-    def trace(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+    def trace(self, walk: Walk, x: Any, path: str, position: tuple[int, ...]) -> Any:
         """Return the output for symbols x, at a place of the model that is walked; see ``Walk.trace_model``."""
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
@@ -253,18 +263,18 @@ class Model(Component):
 
         The inherited method computes the formula of the class, and the inherited ``apply_backward`` its gradients.
         """
-        done = self._derived(record, x)
+        done = self._derive_pass(record, x)
         record.calls[""] = [done]
         return done.tree
 
     def apply_backward(self, gradient: Any, values: Arrays, record: Record, gradients: Arrays) -> Any:
         """Fill ``gradients`` from dL/d(output), and return dL/dx, which has the form of x."""
-        (done,) = record.calls.get("") or (self._derived(record, record.x, moves=False),)
-        given = leaves(in_order(done.tree, gradient))
-        dx = iter(done.backward(given, gradients, input_gradient=True))
+        (done,) = record.calls.get("") or (self._derive_pass(record, record.x, moves=False),)
+        output_gradients = leaves(in_order(done.tree, gradient))
+        dx = iter(done.backward(output_gradients, gradients, input_gradient=True))
         return map_leaves(lambda _: next(dx), record.x)
 
-    def _derived(self, record: Record, x: Any, *, moves: bool = True) -> Pass:
+    def _derive_pass(self, record: Record, x: Any, *, moves: bool = True) -> Pass:
         """Return a forward pass of the formula of a class that writes passes too."""
         workspace = record.workspaces.setdefault("", Workspace())
         return self._run(x, record.key, workspace, training=record.training, derives=self, moves=moves)
@@ -301,7 +311,7 @@ class Model(Component):
 
     def in_dtype(self, dtype: str) -> Self:
         """Return a model of the same settings and of this dtype, with newly drawn numbers."""
-        made = self._made_of(with_models(self.settings(), lambda model: model.in_dtype(dtype)))
+        made = self._build_from(with_models(self.settings(), lambda model: model.in_dtype(dtype)))
         made._set_dtype(dtype)
         return made
 
@@ -329,9 +339,11 @@ class Model(Component):
         """Cast this model, which no other one owns, and the models inside."""
         if self.dtype == dtype:
             return
-        for _, model in reversed([*self.placed()]):  # the inner ones first, of which the outer ones are laid out
+        for _, model in reversed([*self.walk_models()]):  # the inner ones first, of which the outer ones are laid out
             if "dtype" in type(model).model_fields:
-                model.__dict__["dtype"] = model._made_of(model.settings() | {"dtype": dtype}).dtype  # which checks it
+                model.__dict__["dtype"] = model._build_from(
+                    model.settings() | {"dtype": dtype}
+                ).dtype  # which checks it
             programs_of(model).clear()
             if (state := model._state) is not None:
                 cast_state = model._laid_out(draw=False)
@@ -342,18 +354,18 @@ class Model(Component):
                 object.__setattr__(model, "_state", cast_state)
 
     @abstractmethod
-    def _laid_out(self, *place: int, draw: bool = True) -> State:
-        """Draw the numbers from the key ``place`` and lay them out; zeros without ``draw``, to be written into."""
+    def _laid_out(self, *position: int, draw: bool = True) -> State:
+        """Draw the numbers from the key ``position`` and lay them out; zeros without ``draw``, to be written into."""
 
-    def _built(self, *place: int, draw: bool = True) -> State:
+    def _built(self, *position: int, draw: bool = True) -> State:
         """Return the numbers; they are drawn at first use, by the owner if there is one, which knows the place."""
         if self._state is None:
             with _DRAWING:
-                if self._state is None and self._owner is not None and not place:
+                if self._state is None and self._owner is not None and not position:
                     self._owner._built(draw=draw)
                 elif self._state is None:
                     self._require_gradients()
-                    state = self._laid_out(*place, draw=draw)
+                    state = self._laid_out(*position, draw=draw)
                     if self._owner is None:
                         state.parameters.lay_out()
                     object.__setattr__(self, "_state", state)
@@ -410,7 +422,7 @@ class Model(Component):
             self.settle(fitted.shape)
         self._built().columns = columns
 
-    @worded
+    @word_errors
     def predict(self, x: Any) -> Any:
         """Return the predictions for rows of x, (rows, ...), in the unit of the target; no rows give no predictions.
 
@@ -430,7 +442,7 @@ class Model(Component):
             >>> Neuron.from_weights([2.0]).predict([[1.0], [2.0]])
             array([2., 4.])
         """
-        return predicted(self, x, "predict")
+        return predict_rows(self, x, "predict")
 
     def classify(self, x: Any) -> Any:
         """Return the likeliest class of each row of x, (rows,).
@@ -447,7 +459,7 @@ class Model(Component):
             >>> Dense.from_weights([[1.0, -1.0]], activation=Softmax()).classify([[2.0], [-3.0]])
             array([0, 1])
         """
-        return classified(self, x, "classify")
+        return classify_rows(self, x, "classify")
 
     def require_columns(self, x: Any, name: str, known: tuple[str, ...] | None = None) -> None:
         """Refuse a frame whose columns are not ``known``, in that order; None are those of the last fit.
@@ -514,7 +526,7 @@ class Model(Component):
     def by_python(self) -> list[str]:
         """The models inside whose passes Python runs, because their classes write them: ``1 Own``."""
         written: dict[str, str] = {}
-        for path, model in self.placed():
+        for path, model in self.walk_models():
             if model.by_hand and not any(not outer or path.startswith(f"{outer}.") for outer in written):
                 written[path] = f"{path} {model._label}".strip()
         return [*written.values()]
@@ -524,9 +536,9 @@ class Model(Component):
         """The origin of the formulas of this model and of those inside, with their names; and their settings."""
         state = self._state or self._built()
         if not state.identity:
-            parts = [*self.placed()]
-            formulas = tuple((path, part._label, part.origin) for path, part in parts)
-            state.identity = formulas, tuple(part.settings_text for _, part in parts)
+            parts = [*self.walk_models()]
+            formulas = tuple((path, model._label, model.origin) for path, model in parts)
+            state.identity = formulas, tuple(model.settings_text for _, model in parts)
         return state.identity
 
     @property
@@ -543,7 +555,7 @@ class Model(Component):
         Raises:
             DerivativeError: A derivative that an activation in a layer writes is wrong, or a gradient of a layer.
         """
-        models = [model for _, model in self.placed()]
+        models = [model for _, model in self.walk_models()]
         forget(*models, *others)
         require_derivatives(*models, traced=False)
         for model in models:
@@ -676,7 +688,7 @@ class Model(Component):
         done = (self._state or self._built()).done
         return None if done is None else done.tree_of(done.h)
 
-    def recorded(self) -> Pass:
+    def last_pass(self) -> Pass:
         """Return the last forward pass.
 
         Raises:
@@ -700,16 +712,16 @@ class Model(Component):
             ShapeError: The gradient has another shape than the prediction.
             UsageError: No forward has run since the last backward.
         """
-        done, state = self.recorded(), self._built()
+        done, state = self.last_pass(), self._built()
         gradient = real_tree(gradient, "gradient", state.dtype)
         single = done.sample and not self.takes_a_sample
         expected = map_leaves(lambda leaf: leaf.shape[1:] if single else leaf.shape, done.tree)
         if (got := map_leaves(np.shape, gradient)) != expected:
             raise ShapeError(f"gradient must have the shape of the prediction, {expected}; got {got}")
         gradient = map_leaves(lambda leaf: np.ascontiguousarray(leaf[None] if single else leaf), gradient)
-        given = leaves(map_leaves(lambda a, leaf: leaf.reshape(a.shape), done.tree, gradient))
+        output_gradients = leaves(map_leaves(lambda a, leaf: leaf.reshape(a.shape), done.tree, gradient))
         before = state.parameters.gradient.copy() if accumulate else None
-        dx = iter(done.backward(given, state.parameters.gradients, input_gradient=True))
+        dx = iter(done.backward(output_gradients, state.parameters.gradients, input_gradient=True))
         state.end_backward(before)
         result = map_leaves(lambda _: np.array(next(dx), state.dtype), names(done.passes.graph.shape))
         return map_leaves(lambda leaf: leaf[0], result) if single else result
@@ -773,8 +785,8 @@ class Model(Component):
         if len(shape) > len(expected):  # with fewer axes, x may be a sample or a batch
             hint += self.advice(shape[1:])
         return ShapeError(
-            f"x must be one sample of shape {shown(expected)} or a batch of shape {shown(('rows', *expected))}; "
-            f"got {shape}{hint}"
+            f"x must be one sample of shape {format_shape(expected)} or a batch of shape "
+            f"{format_shape(('rows', *expected))}; got {shape}{hint}"
         )
 
     def advice(self, shape: Any) -> str:
@@ -790,7 +802,9 @@ class Model(Component):
         whole = all(leaves(shapes))
         if not (whole and self.takes(map_leaves(lambda shape: shape[1:], shapes))):
             require_rows(shapes, self.input_shape, name, self.advice(map_leaves(lambda shape: shape[1:], shapes)))
-            raise ShapeError(f"{name} must be a batch of shape {shown(of_rows(self.input_shape))}; got {shown(shapes)}")
+            raise ShapeError(
+                f"{name} must be a batch of shape {format_shape(of_rows(self.input_shape))}; got {format_shape(shapes)}"
+            )
 
     @abstractmethod
     def copy(self) -> Self:  # type: ignore[override]  # pydantic's own copy is deprecated
@@ -819,7 +833,7 @@ class Model(Component):
     def summary_table(self) -> list[tuple[str, str, str]]:
         """Return the rows of ``summary``, the first of which is the head."""
         layers = self._summary_rows("", self.known_shape)
-        rows = [(name, shown(of_rows(shape)), f"{size:,}") for name, shape, size in layers]
+        rows = [(name, format_shape(of_rows(shape)), f"{size:,}") for name, shape, size in layers]
         trainable = sum(run.stop - run.start for run in self.parameters.trainable_runs())
         sizes = [("total", "", f"{self.parameters.vector.size:,}"), ("trainable", "", f"{trainable:,}")]
         return [("layer", "output", "parameters"), *rows, *sizes]
@@ -833,15 +847,15 @@ class Model(Component):
         """The name in messages and in the summary."""
         return type(self).__name__
 
-    def placed(self, place: str = "") -> Iterator[tuple[str, Model]]:
-        """Give this model and all models inside by name, outer ones first; the name of this one is ``place``.
+    def walk_models(self, path: str = "") -> Iterator[tuple[str, Model]]:
+        """Give this model and all models inside by name, outer ones first; the name of this one is ``path``.
 
         Example:
             >>> from framework import Dense, ReLU, Sequential
-            >>> [name for name, _ in Sequential(Dense(4, 8), ReLU()).placed()]
+            >>> [name for name, _ in Sequential(Dense(4, 8), ReLU()).walk_models()]
             ['', '0', '1']
         """
-        yield place, self
+        yield path, self
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: each layer unfolds to its settings and parameters."""
@@ -855,8 +869,8 @@ def unsound_buffer(model: Model, name: str) -> DivergedError:
     """Return the error of a new buffer that is not finite."""
     path, _, own = name.rpartition(".")
     return DivergedError(
-        f"{dict(model.placed())[path]._label}: the new value of buffer '{own}' is not finite, although the output is; "
-        "scale the inputs, or guard the formula with np.where"
+        f"{dict(model.walk_models())[path]._label}: the new value of buffer '{own}' is not finite, although the output "
+        "is; scale the inputs, or guard the formula with np.where"
     )
 
 
@@ -878,7 +892,7 @@ def _is_like(x: Any, shape: Any, dtype: np.dtype[Any]) -> bool:
 def with_models(value: Any, function: Callable[[Model], Model | None]) -> Any:
     """Return settings in which each model is what ``function`` returns for it."""
     if isinstance(value, dict):
-        return {name: with_models(part, function) for name, part in value.items()}
+        return {name: with_models(inner, function) for name, inner in value.items()}
     if isinstance(value, tuple):
-        return tuple(with_models(part, function) for part in value)
+        return tuple(with_models(inner, function) for inner in value)
     return function(value) if isinstance(value, Model) else value

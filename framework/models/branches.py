@@ -12,10 +12,10 @@ from pydantic import ConfigDict
 from framework.base.arrays import Arrays, Record
 from framework.base.errors import SettingsError, ShapeError
 from framework.base.settings.component import Count, require_named
-from framework.base.shapes import Shape, is_known, require_rows, shown
+from framework.base.shapes import Shape, format_shape, is_known, require_rows
 from framework.base.trees import leaf_name, map_leaves, sample_shape
 from framework.formulas.activations import Activation
-from framework.formulas.losses.several import about
+from framework.formulas.losses.several import name_output
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.embedding import Embedding
@@ -58,7 +58,7 @@ class _Branches(Composite):
 
     def __init__(self, /, *models: object, **branches: Model | Activation | None) -> None:
         require_named(type(self), self.kind, self.written, models, branches)
-        super().__init__(**{name: Input() if each is None else each for name, each in branches.items()})
+        super().__init__(**{name: Input() if child is None else child for name, child in branches.items()})
 
     def children(self) -> Mapping[str, Model | Activation]:
         return dict(self.__pydantic_extra__)
@@ -100,17 +100,19 @@ class Join(_Branches):
 
     @property
     def input_shape(self) -> dict[str, Any]:
-        return {name: () if isinstance(part, Embedding) else part.input_shape for name, part in self.parts.items()}
+        return {name: () if isinstance(child, Embedding) else child.input_shape for name, child in self.parts.items()}
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
-        return all(part.leading_axes or isinstance(part, Embedding) for part in self.parts.values())
+        return all(child.leading_axes or isinstance(child, Embedding) for child in self.parts.values())
 
     def takes(self, shape: Any) -> bool:
         return (
             isinstance(shape, dict)
             and shape.keys() == self.parts.keys()
-            and all(part.takes(shape[name]) or _takes_numbers(part, shape[name]) for name, part in self.parts.items())
+            and all(
+                child.takes(shape[name]) or _takes_numbers(child, shape[name]) for name, child in self.parts.items()
+            )
         )
 
     def tell_numbers(self, numbers: tuple[bool, ...]) -> None:
@@ -120,26 +122,28 @@ class Join(_Branches):
     def require_batch(self, shapes: Any, name: str) -> None:
         if not isinstance(shapes, dict) or shapes.keys() != self.parts.keys():
             super().require_batch(shapes, name)  # which raises
-        for key, part in self.parts.items():
+        for key, child in self.parts.items():
             shape, leaf = shapes[key], leaf_name(name, key)
-            if isinstance(shape, dict) or isinstance(part.input_shape, dict):
-                part.require_batch(shape, leaf)
-            elif not shape or not (part.takes(shape[1:]) or _takes_numbers(part, shape[1:])):
+            if isinstance(shape, dict) or isinstance(child.input_shape, dict):
+                child.require_batch(shape, leaf)
+            elif not shape or not (child.takes(shape[1:]) or _takes_numbers(child, shape[1:])):
                 require_rows(shape, self.input_shape[key], leaf)
 
     def cardinalities(self, shape: Any) -> Any:
-        found = {}
-        for name, part in self.parts.items():
-            column = shape[name] == () and not _embeds(part)
-            found[name] = part.cardinalities((1,))[0] if column else part.cardinalities(shape[name])
-        return found
+        counts = {}
+        for name, child in self.parts.items():
+            column = shape[name] == () and not _embeds(child)
+            counts[name] = child.cardinalities((1,))[0] if column else child.cardinalities(shape[name])
+        return counts
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
-        outputs = {name: self.forward_child(name, _given(part, x[name]), record) for name, part in self.parts.items()}
+        outputs = {
+            name: self.forward_child(name, _as_rows(child, x[name]), record) for name, child in self.parts.items()
+        }
         shapes: list[Any] = [getattr(output, "shape", ()) for output in outputs.values()]
         axes = shapes[0][1:-1]
         if any(len(shape) < 2 or shape[1:-1] != axes for shape in shapes):
-            got = ", ".join(f"{shown(sample_shape(output))} of '{name}'" for name, output in outputs.items())
+            got = ", ".join(f"{format_shape(sample_shape(output))} of '{name}'" for name, output in outputs.items())
             raise ShapeError(
                 "the model of each input must give one array, and their shapes may differ in the last axis alone; got "
                 f"{got}; Sequential(..., Flatten()) makes one axis of several"
@@ -175,35 +179,35 @@ class Heads(_Branches):
 
     def _connect(self) -> None:
         """Let a model that knows its inputs tell the others."""
-        known = (part.open_shape for part in self.parts.values() if is_known(part.input_shape))
+        known = (child.open_shape for child in self.parts.values() if is_known(child.input_shape))
         if (shape := next(known, None)) is not None:
             self.settle(shape)
 
     @property
     def input_shape(self) -> Any:
-        shapes = [part.input_shape for part in self.parts.values()]
+        shapes = [child.input_shape for child in self.parts.values()]
         return next((shape for shape in shapes if is_known(shape)), shapes[0])
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
-        return all(part.leading_axes for part in self.parts.values())
+        return all(child.leading_axes for child in self.parts.values())
 
     def takes(self, shape: Any) -> bool:
-        return all(part.takes(shape) for part in self.parts.values())
+        return all(child.takes(shape) for child in self.parts.values())
 
     def settle(self, shape: Any) -> Any:
-        found = {}
-        for name, part in self.parts.items():
-            with about(name):
-                found[name] = part.infer_shape(shape, settle=True)
-        return found
+        shapes = {}
+        for name, child in self.parts.items():
+            with name_output(name):
+                shapes[name] = child.infer_shape(shape, settle=True)
+        return shapes
 
     def shape_after(self, shape: Any) -> Any:
-        return {name: part.infer_shape(shape) for name, part in self.parts.items()}
+        return {name: child.infer_shape(shape) for name, child in self.parts.items()}
 
     @property
     def output_activation(self) -> Any:
-        return {name: part.output_activation for name, part in self.parts.items()}
+        return {name: child.output_activation for name, child in self.parts.items()}
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
         return {name: self.forward_child(name, x, record) for name in self._parts}
@@ -239,7 +243,7 @@ class Ensemble(Composite):
         super().__init__(members=members, dtype=dtype)
 
     @classmethod
-    def _made_of(cls, settings: Mapping[str, Any]) -> Self:
+    def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         if unknown := set(settings) - {"members"}:
             raise SettingsError(f"Ensemble: unknown setting '{min(unknown)}'. Settings: members")
         return cls(*settings.get("members", ()))
@@ -250,7 +254,7 @@ class Ensemble(Composite):
     def _connect(self) -> None:
         if not self.parts:
             raise SettingsError("Ensemble: give one member or more, e.g. Ensemble(Dense(4, 1), Dense(4, 1))")
-        ends = [repr(part.output_activation) for part in self.parts.values()]
+        ends = [repr(member.output_activation) for member in self.parts.values()]
         if len({*ends}) > 1:
             raise SettingsError(f"Ensemble: members must end in the same activation; got {', '.join(ends)}")
 
@@ -293,7 +297,7 @@ def mean_outputs(model: Model, outputs: Sequence[Any], average: Callable[[Sequen
 
     def mean(*leaves: Any, activation: Any = None) -> Any:
         if len({leaf.shape for leaf in leaves}) > 1:
-            got = ", ".join(shown(sample_shape(leaf)) for leaf in leaves)
+            got = ", ".join(format_shape(sample_shape(leaf)) for leaf in leaves)
             raise ShapeError(f"the members of an Ensemble must give outputs of one shape; got {got}")
         probable = getattr(activation, "output_range", None) == (0.0, 1.0)
         return np.clip(average(leaves), margin, 1.0 - margin) if probable else average(leaves)
@@ -303,16 +307,16 @@ def mean_outputs(model: Model, outputs: Sequence[Any], average: Callable[[Sequen
     return map_leaves(lambda end, *leaves: mean(*leaves, activation=end), model.output_activation, *outputs)
 
 
-def _embeds(part: Model) -> bool:
+def _embeds(model: Model) -> bool:
     """Return whether a model begins with an Embedding, and so takes one id per row."""
-    return isinstance(part, Embedding) or (isinstance(part, Sequential) and _embeds(next(iter(part.parts.values()))))
+    return isinstance(model, Embedding) or (isinstance(model, Sequential) and _embeds(next(iter(model.parts.values()))))
 
 
-def _takes_numbers(part: Model, shape: Any) -> bool:
+def _takes_numbers(model: Model, shape: Any) -> bool:
     """Return whether a model takes one number per row: an id, or a column."""
-    return shape == () and (_embeds(part) or part.takes((1,)))
+    return shape == () and (_embeds(model) or model.takes((1,)))
 
 
-def _given(part: Model, x: Any) -> Any:
+def _as_rows(model: Model, x: Any) -> Any:
     """Return what the model of an input is given: a column (rows,) as (rows, 1)."""
-    return x[:, None] if not isinstance(x, dict) and x.ndim == 1 and not _embeds(part) else x
+    return x[:, None] if not isinstance(x, dict) and x.ndim == 1 and not _embeds(model) else x

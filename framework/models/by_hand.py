@@ -74,16 +74,16 @@ class _Trial:
         # A layer by hand may take its own buffers for constants; those of a child must not change the next output.
         self._buffers = {name: value.copy() for name, value in twin.buffers.items()} if self.joins else {}
 
-        def opened(shape: Any) -> tuple[int, ...]:
+        def fill_sizes(shape: Any) -> tuple[int, ...]:
             return tuple(size if axis is None else axis for axis in shape if axis is not ...)
 
-        def scaled(wave: Array, limit: Array) -> Array:
+        def scale_wave(wave: Array, limit: Array) -> Array:
             ids = np.abs(wave) * 2.0**12 % np.where(np.isinf(limit), 1.0, limit)  # a wave is whole at this scale
             return np.where(np.isinf(limit), wave * scale, ids).astype(dtype)
 
-        samples = map_leaves(opened, twin.input_shape)
+        samples = map_leaves(fill_sizes, twin.input_shape)
         self._limits = twin.cardinalities(samples)
-        self._x = map_leaves(scaled, _waves(map_leaves(lambda shape: (3, *shape), samples), 1.3), self._limits)
+        self._x = map_leaves(scale_wave, _waves(map_leaves(lambda shape: (3, *shape), samples), 1.3), self._limits)
         self.refusal: Exception | None = None
         try:
             with np.errstate(all="ignore"):
@@ -117,7 +117,7 @@ class _Trial:
             require_like(self._twin, method, gradients[array.dtype][name], array.shape)
             free = np.isinf(np.broadcast_to(limits.get(name, np.inf), array.shape)).reshape(1, -1)  # ids stay
             directions = free * [np.sin(np.arange(1.0, 1.0 + array.size) ** power) for power in (1.7, 1.9)]
-            formula, slope = partial(self._moved, array, directions), partial(pullback, name, directions)
+            formula, slope = partial(self._move_along, array, directions), partial(pullback, name, directions)
             Check(self._twin, method, formula, slope, np.zeros((1, 2)), "moves", along_directions=True).run()
 
     def gradients(self) -> dict[str, Array]:
@@ -134,7 +134,7 @@ class _Trial:
         )
         return {name: np.array(values) for name, values in {**parameters.gradients, **flatten(result)}.items()}
 
-    def _moved(self, array: Array, directions: Array, moves: Array) -> Array:
+    def _move_along(self, array: Array, directions: Array, moves: Array) -> Array:
         """Return [sum(gradient * output)], with one of the arrays moved along directions."""
         kept = array.copy()
         array += (moves @ directions).reshape(array.shape)

@@ -16,7 +16,7 @@ from framework.base.arrays import Arrays, Record
 from framework.base.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
 from framework.base.settings.component import require_dtype
 from framework.base.settings.messages import brief
-from framework.base.shapes import Shape, is_known, require_sizes, shown
+from framework.base.shapes import Shape, format_shape, is_known, require_sizes
 from framework.base.trees import leaves, map_leaves, names, rows_in, sample_shape, take
 from framework.formulas.activations import Activation
 from framework.graph.walk import Following, Walk, in_order
@@ -141,16 +141,16 @@ class Composite(Model):
             for name, child in children.items()
         }
         object.__setattr__(self, "_parts", parts)
-        open_layers = self.unsettled()
+        open_layers = self.list_unsettled()
         try:
             self._connect()
         except BaseException:
             self.unsettle(open_layers)
             raise
         require_sizes(f"{type(self).__name__}.input_shape", self.input_shape)
-        for part in parts.values():
-            part._set_dtype(dtype)
-            object.__setattr__(part, "_owner", self)
+        for layer in parts.values():
+            layer._set_dtype(dtype)
+            object.__setattr__(layer, "_owner", self)
 
     def _common_dtype(self, wanted: npt.DTypeLike | None, models: Mapping[str, Model]) -> str:
         """Return the dtype that all models get: layers without numbers follow, and with ``wanted`` float64 does too.
@@ -196,12 +196,12 @@ class Composite(Model):
     def by_hand(self) -> bool:
         return type(self).apply_backward is not Composite.apply_backward
 
-    def trace(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+    def trace(self, walk: Walk, x: Any, path: str, position: tuple[int, ...]) -> Any:
         if walk.runs_in_python(self):
-            return walk.call(self, x, path, place)
+            return walk.call(self, x, path, position)
         if walk.derives is True and walk.training and getattr(self, "check", "on") != "on":
             raise DerivativeError("its gradients differ from the outputs' on purpose")
-        return walk.trace_apply(self, x, path, place)
+        return walk.trace_apply(self, x, path, position)
 
     @abstractmethod
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
@@ -252,11 +252,11 @@ class Composite(Model):
     def __iter__(self) -> Iterator[Model | Activation]:  # type: ignore[override]  # not the settings of pydantic
         return iter(self.children().values())
 
-    def __getitem__(self, place: int | str) -> Model | Activation:
+    def __getitem__(self, key: int | str) -> Model | Activation:
         children = self.children()
-        if isinstance(place, str):
-            return children[place]
-        return [*children.values()][place]
+        if isinstance(key, str):
+            return children[key]
+        return [*children.values()][key]
 
     @property
     def dtype(self) -> str:
@@ -288,7 +288,7 @@ class Composite(Model):
 
     def cardinalities(self, shape: Any) -> Any:
         """Return how many ids each number in a sample may be: as many as the children take that ``apply`` gives it."""
-        trial = self._tried(shape, strict=False)
+        trial = self._try_apply(shape, strict=False)
         map_leaves(lambda leaf: leaf.fill(np.inf), trial.x)
         for name, x in trial.given:  # views of the sample, of which some parts may go into a child
             limits = self._parts[name].cardinalities(sample_shape(x))
@@ -297,10 +297,10 @@ class Composite(Model):
 
     def shape_after(self, shape: Any) -> Any:
         """Return the shape of a prediction for samples of this shape: that of ``apply``."""
-        trial = self._tried(shape)
+        trial = self._try_apply(shape)
         return (...,) if trial.output is None else sample_shape(trial.output)
 
-    def _tried(self, shape: Any, *, settle: bool = False, strict: bool = True) -> _Trial:
+    def _try_apply(self, shape: Any, *, settle: bool = False, strict: bool = True) -> _Trial:
         """Call ``apply`` on a sample of zeros, where its shape is known; children are asked for their shapes alone.
 
         Args:
@@ -314,7 +314,7 @@ class Composite(Model):
         trial = _Trial(self.dtype, settle=settle)
         if not is_known(shape):
             return trial
-        trial.x = map_leaves(lambda part: np.zeros((1, *part), self.dtype), shape)
+        trial.x = map_leaves(lambda leaf: np.zeros((1, *leaf), self.dtype), shape)
         values = {name: np.zeros(size, self.dtype) for name, size in self.layout().items()} if self.settled else {}
         try:
             with np.errstate(all="ignore"):
@@ -327,8 +327,8 @@ class Composite(Model):
             if isinstance(error, FrameworkError):
                 raise type(error)(f"{type(self).__name__}: {error}") from None
             raise ShapeError(
-                f"{type(self).__name__}.apply fails on a sample of zeros of shape {shown(shape)}, with which the "
-                f"shapes inside are found: {type(error).__name__}: {error}; or write settle and "
+                f"{type(self).__name__}.apply fails on a sample of zeros of shape {format_shape(shape)}, with which "
+                f"the shapes inside are found: {type(error).__name__}: {error}; or write settle and "
                 "shape_after in the class"
             ) from error
         if strict and not all(isinstance(leaf, np.ndarray) for leaf in leaves(trial.output) or [None]):
@@ -336,33 +336,33 @@ class Composite(Model):
             raise ShapeError(f"{type(self).__name__}.apply must return an array, or a dict of arrays; got {got}")
         return trial
 
-    def unsettled(self) -> list[Model]:
-        return [layer for part in self._parts.values() for layer in part.unsettled()]
+    def list_unsettled(self) -> list[Model]:
+        return [layer for child in self._parts.values() for layer in child.list_unsettled()]
 
     def settle(self, shape: Any) -> Any:
         """Take the numbers of inputs that were left out from what ``apply`` gives to each child."""
-        if self.unsettled():
-            self._tried(shape, settle=True)
+        if self.list_unsettled():
+            self._try_apply(shape, settle=True)
         return self.shape_after(shape)
 
     def layout(self) -> dict[str, tuple[int, ...]]:
-        return {f"{n}.{name}": shape for n, part in self._parts.items() for name, shape in part.layout().items()}
+        return {f"{n}.{name}": shape for n, child in self._parts.items() for name, shape in child.layout().items()}
 
     def _require_gradients(self) -> None:
         if self.by_hand and sum(map(math.prod, self.layout().values())) <= _CHECKED_SIZE:
             super()._require_gradients()
 
-    def _laid_out(self, *place: int, draw: bool = True) -> State:
-        key = self._key(place)
+    def _laid_out(self, *position: int, draw: bool = True) -> State:
+        key = self._key(position)
         parts = enumerate(self._parts.items())
-        states = {name: part._built(*self._child_key(key, n), draw=draw) for n, (name, part) in parts}
+        states = {name: child._built(*self._child_key(key, n), draw=draw) for n, (name, child) in parts}
         parameters = Parameters.join({name: state.parameters for name, state in states.items()}, self.dtype)
         buffers = {f"{n}.{name}": value for n, state in states.items() for name, value in state.buffers.items()}
         return State(parameters, buffers, self.dtype)
 
-    def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
+    def _key(self, position: tuple[int, ...]) -> tuple[int, ...]:
         """Return the key that the children's numbers are drawn from."""
-        return place or (0,)
+        return position or (0,)
 
     def _child_key(self, key: tuple[int, ...], index: int) -> tuple[int, ...]:
         """Return the key of a child's random numbers."""
@@ -380,7 +380,7 @@ class Composite(Model):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some settings changed; models that stay are copied with their numbers."""
-        twin = self._made_of(with_models(self.settings(), _twin_of) | changes)
+        twin = self._build_from(with_models(self.settings(), _twin_of) | changes)
         if _follows(twin):
             twin._set_dtype(self.dtype)
         return twin
@@ -390,18 +390,18 @@ class Composite(Model):
         columns = self._built().columns if self.outermost.settled else Columns()
         return _unpickle, (type(self), self.settings(), columns)
 
-    def placed(self, place: str = "") -> Iterator[tuple[str, Model]]:
-        yield place, self
-        for name, part in self.parts.items():
-            yield from part.placed(f"{place}.{name}" if place else name)
+    def walk_models(self, path: str = "") -> Iterator[tuple[str, Model]]:
+        yield path, self
+        for name, child in self.parts.items():
+            yield from child.walk_models(f"{path}.{name}" if path else name)
 
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]:
         start = f"{prefix}." if prefix else ""
         rows = [(f"{prefix} {type(self).__name__}".strip(), self.infer_shape(sample), 0)]
-        given = dict(reversed(self._tried(sample, strict=False).given))
-        for name, part in self._parts.items():
-            shape = sample if part.takes(sample) else part.input_shape
-            rows += part._summary_rows(f"{start}{name}", sample_shape(given[name]) if name in given else shape)
+        inputs = dict(reversed(self._try_apply(sample, strict=False).given))
+        for name, child in self._parts.items():
+            shape = sample if child.takes(sample) else child.input_shape
+            rows += child._summary_rows(f"{start}{name}", sample_shape(inputs[name]) if name in inputs else shape)
         return rows
 
 
@@ -442,12 +442,12 @@ class _Trial(Following):
             raise type(error)(f"child '{name}': {error}") from None
         if not is_known(shape):
             raise _OpenShape
-        return map_leaves(lambda part: np.zeros((rows_in(x), *part), self.dtype), shape)
+        return map_leaves(lambda leaf: np.zeros((rows_in(x), *leaf), self.dtype), shape)
 
 
 def _follows(model: Model) -> bool:
     """Return whether a model has no numbers, so that its dtype is that of the model around it."""
-    return not any(isinstance(layer, Layer) and layer._has_numbers for _, layer in model.placed())
+    return not any(isinstance(layer, Layer) and layer._has_numbers for _, layer in model.walk_models())
 
 
 def _depth(model: Model) -> int:
@@ -460,7 +460,7 @@ def _twin_of(model: Model) -> Model:
 
 
 def _unpickle(cls: type[Composite], settings: dict[str, Any], columns: Columns) -> Composite:
-    model = cls._made_of(settings)
+    model = cls._build_from(settings)
     if columns != Columns():
         model._built().columns = columns
     return model

@@ -22,7 +22,7 @@ from framework.models.layer import Layer, require_multiple
 Size = Annotated[int, Field(ge=0)]
 
 
-def spread(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
+def spread_setting(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
     """Return a setting as one number for each axis.
 
     Raises:
@@ -63,7 +63,7 @@ class _Convolution(Layer):
     def model_post_init(self, context: object) -> None:
         """Refuse settings for another number of axes, and channels that cannot be split into the groups."""
         for name in ("kernel", "stride", "dilation", *(() if isinstance(self.padding, str) else ("padding",))):
-            spread(self, name, self.axes)
+            spread_setting(self, name, self.axes)
         require_multiple(self, "filters", self.filters)
         require_multiple(self, "inputs", self.inputs)
 
@@ -89,14 +89,14 @@ class _Convolution(Layer):
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {
-            "weights": ((self.inputs or 0) // self.groups, *spread(self, "kernel", self.axes), self.filters),
+            "weights": ((self.inputs or 0) // self.groups, *spread_setting(self, "kernel", self.axes), self.filters),
             "bias": (self.filters,),
         }
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
         self._places(x.shape[2:])
         x = np.pad(x, [(0, 0), (0, 0), *self._around(x.shape[2:])])
-        steps = (*spread(self, "stride", self.axes), *spread(self, "dilation", self.axes))
+        steps = (*spread_setting(self, "stride", self.axes), *spread_setting(self, "dilation", self.axes))
         return self._product(x, weights, self._reach(), steps) + bias[:, *(None,) * self.axes]
 
     def _product(self, x: Any, weights: Any, reach: tuple[int, ...], steps: tuple[int, ...]) -> Any:
@@ -110,7 +110,7 @@ class _Convolution(Layer):
 
     def _reach(self) -> tuple[int, ...]:
         """Return how many places a kernel spans with its gaps."""
-        kernel, dilation = spread(self, "kernel", self.axes), spread(self, "dilation", self.axes)
+        kernel, dilation = spread_setting(self, "kernel", self.axes), spread_setting(self, "dilation", self.axes)
         return tuple(step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True))
 
     def _around(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -120,21 +120,21 @@ class _Convolution(Layer):
         if self.padding == "causal":
             return [(reach - 1, 0) for reach in self._reach()]
         if self.padding != "same":
-            return [(size, size) for size in spread(self, "padding", self.axes)]
-        found = []
-        for size, reach, stride in zip(sizes, self._reach(), spread(self, "stride", self.axes), strict=True):
+            return [(size, size) for size in spread_setting(self, "padding", self.axes)]
+        zeros = []
+        for size, reach, stride in zip(sizes, self._reach(), spread_setting(self, "stride", self.axes), strict=True):
             total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-            found.append((total // 2, total - total // 2))
-        return found
+            zeros.append((total // 2, total - total // 2))
+        return zeros
 
     def _places(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Return at how many places the kernel stands along each axis."""
-        around, strides = self._around(sizes), spread(self, "stride", self.axes)
-        found = tuple(
+        around, strides = self._around(sizes), spread_setting(self, "stride", self.axes)
+        positions = tuple(
             (before + size + after - reach) // stride + 1
             for size, (before, after), reach, stride in zip(sizes, around, self._reach(), strides, strict=True)
         )
-        if min(found) < 1:
+        if min(positions) < 1:
             order = (self.axes + 1, *range(1, self.axes + 1))
             swap = f"if they come last, put Permute({order}) before {type(self).__name__}; otherwise "
             advice = swap if sizes[-1] in (1, 3) else ""  # as many channels as images have
@@ -143,7 +143,7 @@ class _Convolution(Layer):
                 f"channels are the first axis of a sample; "
                 f"{advice}take a smaller kernel, or padding='same'"
             )
-        return found
+        return positions
 
 
 class Conv1D(_Convolution):
@@ -224,7 +224,7 @@ class _Transposed(_Convolution):
     padding: Literal["valid", "same"] | Size | tuple[Size, ...] = "valid"
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        kernel = spread(self, "kernel", self.axes)
+        kernel = spread_setting(self, "kernel", self.axes)
         return {"weights": (self.inputs or 0, *kernel, self.filters // self.groups), "bias": (self.filters,)}
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
@@ -238,7 +238,7 @@ class _Transposed(_Convolution):
 
     def _kernels_by_turn(self, weights: Any) -> Any:
         """Return the kernels that take turns, (inputs / groups, counts, filters strides), as those of a convolution."""
-        turns = map(_turns, *(spread(self, name, self.axes) for name in ("kernel", "dilation", "stride")))
+        turns = map(_turns, *(spread_setting(self, name, self.axes) for name in ("kernel", "dilation", "stride")))
         subscripts = "cif,ikp->ckfp" if self.axes == 1 else "cijf,ikp,jlq->cklfpq"
         kernels = np.einsum(subscripts, weights, *turns)
         kernels = kernels.reshape(*kernels.shape[: 1 + self.axes], -1)
@@ -246,7 +246,7 @@ class _Transposed(_Convolution):
 
     def _interleave(self, output: Any) -> Any:
         """Join outputs of kernels that take turns: (rows, filters strides, sizes) gives (rows, filters, places)."""
-        strides, sizes = spread(self, "stride", self.axes), output.shape[2:]
+        strides, sizes = spread_setting(self, "stride", self.axes), output.shape[2:]
         output = output.reshape(len(output), self.filters, *strides, *sizes)
         order = [axis for n in range(2, 2 + self.axes) for axis in (n + self.axes, n)]
         places = (size * stride for size, stride in zip(sizes, strides, strict=True))
@@ -256,11 +256,11 @@ class _Transposed(_Convolution):
         """Return how many places are cut off before and after each axis; less than 0 are added."""
         if self.padding != "same":
             return super()._around(sizes)
-        totals = [reach - n for reach, n in zip(self._reach(), spread(self, "stride", self.axes), strict=True)]
+        totals = [reach - n for reach, n in zip(self._reach(), spread_setting(self, "stride", self.axes), strict=True)]
         return [(max(total, 0) // 2, total - max(total, 0) // 2) for total in totals]
 
     def _places(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        around, strides = self._around(sizes), spread(self, "stride", self.axes)
+        around, strides = self._around(sizes), spread_setting(self, "stride", self.axes)
         places = tuple(
             (size - 1) * stride + reach - sum(cut)
             for size, stride, reach, cut in zip(sizes, strides, self._reach(), around, strict=True)
@@ -352,7 +352,7 @@ class _Pool(Layer):
 
     def model_post_init(self, context: object) -> None:
         """Refuse settings for different numbers of axes, and windows that can lie in the padding alone."""
-        window, _, padding = self._spread(self._axes or 1)
+        window, _, padding = self._spread_settings(self._axes or 1)
         if any(2 * around > size for around, size in zip(padding, window, strict=True)):
             raise SettingsError(
                 f"{type(self).__name__}: setting 'padding' must be at most half of the window, {window}; got {padding}"
@@ -378,16 +378,20 @@ class _Pool(Layer):
             return super().shape_after(shape)
         return (shape[0], *(None,) * (len(shape) - 1))
 
-    def _spread(self, axes: int) -> tuple[tuple[int, ...], ...]:
+    def _spread_settings(self, axes: int) -> tuple[tuple[int, ...], ...]:
         """Return window, stride and padding with one number for each axis."""
-        window = spread(self, "window", axes)
-        return window, window if self.stride is None else spread(self, "stride", axes), spread(self, "padding", axes)
+        window = spread_setting(self, "window", axes)
+        return (
+            window,
+            window if self.stride is None else spread_setting(self, "stride", axes),
+            spread_setting(self, "padding", axes),
+        )
 
     def _windows(self, x: Any, fill: float) -> tuple[Any, tuple[int, ...]]:
         """Return x with axes for the places in a window, and those axes."""
         if x.ndim < 3:
             raise ShapeError(f"{type(self).__name__} takes samples (channels, sizes); got {x.ndim - 1} axis")
-        window, stride, padding = self._spread(x.ndim - 2)
+        window, stride, padding = self._spread_settings(x.ndim - 2)
         sizes = tuple(size + 2 * around for size, around in zip(x.shape[2:], padding, strict=True))
         if any(size < width for size, width in zip(sizes, window, strict=True)):
             raise ShapeError(f"{type(self).__name__}: a window of {window} does not fit into {sizes}")

@@ -22,7 +22,7 @@ from pydantic import Field
 from framework.base.arrays import Arrays
 from framework.base.errors import SettingsError, ShapeError
 from framework.base.settings.component import Count, Fraction, Positive
-from framework.base.shapes import Shape, is_known, is_open, shown
+from framework.base.shapes import Shape, format_shape, is_known, is_open
 from framework.models.initializers import Constant, Glorot, Initializer, Normal
 from framework.models.layer import Layer, require_multiple
 
@@ -220,13 +220,13 @@ class GroupNorm(_Normalization):
     def shape_after(self, shape: Shape) -> Shape:
         if not is_open(shape) and None not in (self.units, shape[0]) and shape[0] != self.units:
             raise ShapeError(
-                f"GroupNorm takes samples of {self.units} channels, their first axis; got {shown(shape)}: give another "
-                "units, or Permute the axes before it"
+                f"GroupNorm takes samples of {self.units} channels, their first axis; got {format_shape(shape)}: give "
+                "another units, or Permute the axes before it"
             )
         if is_known(shape) and math.prod(shape) == self.groups:
             raise ShapeError(
-                f"GroupNorm: a group of samples of shape {shown(shape)} is a single number, which normalizes to 0; "
-                f"give fewer groups than {self.groups}, or samples of more numbers"
+                f"GroupNorm: a group of samples of shape {format_shape(shape)} is a single number, which normalizes to "
+                f"0; give fewer groups than {self.groups}, or samples of more numbers"
             )
         return shape
 
@@ -355,7 +355,9 @@ class Reshape(Layer):
         count, rest = math.prod(shape), math.prod(size for size in self.shape if size != -1)
         if count % rest or (count != rest and -1 not in self.shape):
             no_rows = "; for one sample, give x[None]" if shape == self.shape[-len(shape) :] else ""
-            raise ShapeError(f"Reshape: samples of shape {shown(shape)} do not have the size of {self.shape}{no_rows}")
+            raise ShapeError(
+                f"Reshape: samples of shape {format_shape(shape)} do not have the size of {self.shape}{no_rows}"
+            )
         return tuple(count // rest if size == -1 else size for size in self.shape)
 
     def formula(self, x: Any) -> Any:

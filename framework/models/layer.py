@@ -18,9 +18,9 @@ from framework.backends.programs import programs_of
 from framework.base.arrays import Array, Arrays, Record, require_finite, require_like
 from framework.base.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
 from framework.base.random_streams import random_generator
-from framework.base.settings.component import Dtype, PlainFunction, Seed, belongs_to, require_function, undeclared
+from framework.base.settings.component import Dtype, PlainFunction, Seed, belongs_to, list_undeclared, require_function
 from framework.base.settings.messages import brief, elsewhere
-from framework.base.shapes import Shape, closed, is_known, is_open, require_sizes, shown
+from framework.base.shapes import Shape, close_shape, format_shape, is_known, is_open, require_sizes
 from framework.base.trees import flatten, leaves, map_leaves, names
 from framework.formulas.activations import Activation
 from framework.graph.graph import KINDS, Call, rewrite
@@ -55,8 +55,8 @@ class LayerGraph:
         """
         output = traced.output
         if not isinstance(output, Node) or not output.shape or traced.graph.rows_in(output.shape[0]) != 1:
-            found = traced.graph.shape_text(output.shape) if isinstance(output, Node) else repr(output)
-            raise DerivativeError(f"the formula must return an array with a row for each row of x; it returns {found}")
+            got = traced.graph.shape_text(output.shape) if isinstance(output, Node) else repr(output)
+            raise DerivativeError(f"the formula must return an array with a row for each row of x; it returns {got}")
         if not mixes_rows and (mixed := mixing(output)):
             raise DerivativeError(
                 f"the formula mixes rows, by {mixed}: a row's output must depend on that row alone. Use another axis, "
@@ -159,7 +159,10 @@ class Layer(Model):
                 )
         if self.seed is None or ":" in self.tag():  # an own formula may read it
             return
-        if all(isinstance(each, Zeros | Constant) for each in self._drawn_by(self.shapes()).values()):
+        if all(
+            isinstance(initializer, Zeros | Constant)
+            for initializer in self._choose_initializers(self.shapes()).values()
+        ):
             raise SettingsError(
                 f"{type(self).__name__}: setting 'seed' has no effect, because no initializer draws; leave it out. "
                 "The random numbers of a pass come from the key of forward, in fit from the trainer's seed"
@@ -280,12 +283,12 @@ class Layer(Model):
 
     def cardinalities(self, shape: Any) -> Any:
         counts = self._cardinality("x")
-        return map_leaves(lambda leaf, part: np.full(part, counts.get(leaf, np.inf)), names(shape), shape)
+        return map_leaves(lambda leaf, sizes: np.full(sizes, counts.get(leaf, np.inf)), names(shape), shape)
 
     def _cardinality(self, name: str) -> dict[str, int]:
         return {} if self.cardinality is None else flatten(self.cardinality, name)
 
-    def unsettled(self) -> list[Model]:
+    def list_unsettled(self) -> list[Model]:
         return [] if getattr(self, self.inferred, 0) is not None else [self]
 
     def settle(self, shape: Any) -> Shape:
@@ -297,15 +300,16 @@ class Layer(Model):
         expected = self.input_shape
         one_form = isinstance(shape, dict) == isinstance(expected, dict)
         if not self.settled and one_form and len(shape) >= len(expected):
-            self.__dict__[self.inferred] = self.inputs_of(closed(shape))
+            self.__dict__[self.inferred] = self.inputs_of(close_shape(shape))
         self._require_taken(shape)
         return self.shape_after(shape)
 
     def _require_taken(self, shape: Any) -> None:
         if not self.takes(shape):
-            got = closed(shape)
+            got = close_shape(shape)
             raise ShapeError(
-                f"{self._label} takes samples of shape {shown(self.input_shape)}; got {shown(got)}{self.advice(got)}"
+                f"{self._label} takes samples of shape {format_shape(self.input_shape)}; got {format_shape(got)}"
+                f"{self.advice(got)}"
             )
 
     def advice(self, shape: Any) -> str:
@@ -326,8 +330,8 @@ class Layer(Model):
         if axes >= len(sizes):
             return ""
         if axes + 1 == len(sizes) and self.inferred in type(self).model_fields:
-            place = self.inputs_axis % len(sizes)
-            one_input = (*shape[:place], 1, *shape[place:])
+            inputs_axis = self.inputs_axis % len(sizes)
+            one_input = (*shape[:inputs_axis], 1, *shape[inputs_axis:])
             sizes = one_input if self.takes(one_input) else sizes
         rest = math.prod(size for size in sizes if size is not None)
         splits = sizes.count(None) < 2 and not (numbers and (numbers % rest if None in sizes else numbers != rest))
@@ -338,7 +342,7 @@ class Layer(Model):
         if isinstance(shape, dict):
             raise SettingsError(
                 f"{type(self).__name__}: give {self.inferred}=..., or write inputs_of(shape) in the class; shape is "
-                f"{shown(shape)}"
+                f"{format_shape(shape)}"
             )
         size: int | None = shape[self.inputs_axis]
         return size
@@ -376,15 +380,15 @@ class Layer(Model):
         program: LayerGraph | None = programs.get(key)
         if program is None:
             self._require_taken(shape)  # the layer before may give any size
-            if any(0 in part for part in leaves(shape)):
-                raise ShapeError(f"{self._label} takes samples without an empty axis; got {shown(shape)}")
-            program = programs[key] = self._traced(shape, training=training)
+            if any(0 in sizes for sizes in leaves(shape)):
+                raise ShapeError(f"{self._label} takes samples without an empty axis; got {format_shape(shape)}")
+            program = programs[key] = self._trace_formula(shape, training=training)
         return program
 
-    def _traced(self, shape: Any, *, training: bool) -> LayerGraph:
+    def _trace_formula(self, shape: Any, *, training: bool) -> LayerGraph:
         formula = self.formula if training else self.predict_formula
         parameters, buffers = self.layout(), self._initial_buffers()
-        draws = self._declared("draws", _SHAPES, _is_shape, shape) if training else {}
+        draws = self._read_declaration("draws", _SHAPES, _is_shape, shape) if training else {}
         inputs, named = names(shape), flatten(shape)
         if unknown := set(self._cardinality("x")) - set(named):
             raise SettingsError(
@@ -400,7 +404,7 @@ class Layer(Model):
         try:
             takes.bind(*before, "x", **dict.fromkeys(declared))
         except TypeError as error:
-            more = undeclared(takes, len(before) + 1, [*declared, *self.draws(shape)])
+            more = list_undeclared(takes, len(before) + 1, [*declared, *self.draws(shape)])
             advice = f"; declare the parameter {more[0]} in shapes()" if more else ""
             raise SettingsError(
                 f"{type(self).__name__}.{formula.__name__} must take ({', '.join(['x', *declared])}), as the class "
@@ -414,10 +418,10 @@ class Layer(Model):
         }
         kinds = {name: KINDS.get(np.asarray(value).dtype.kind, "f") for name, value in buffers.items()}
 
-        def flat(**given: Any) -> Any:
-            x = map_leaves(given.pop, inputs)
-            found = formula(x, **given)
-            output, new = found if buffers and isinstance(found, tuple) and len(found) == 2 else (found, {})
+        def flat(**arguments: Any) -> Any:
+            x = map_leaves(arguments.pop, inputs)
+            returned = formula(x, **arguments)
+            output, new = returned if buffers and isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
             if training or new:
                 _require_buffers(new, buffers)
             output = output.astype(float) if isinstance(output, Symbol) else output
@@ -465,7 +469,7 @@ class Layer(Model):
         """Whether the class writes its passes."""
         return type(self).apply is not Layer.apply or type(self).apply_backward is not Layer.apply_backward
 
-    def trace(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+    def trace(self, walk: Walk, x: Any, path: str, position: tuple[int, ...]) -> Any:
         """Return the formula of symbols, or the call of passes that the class writes."""
         programs_of(self)["met"] = walk.shape(x), walk.training
         if walk.checks and not self.by_hand:
@@ -475,26 +479,26 @@ class Layer(Model):
             symbols = flatten(x, name)
             walk.ids += [Ids(leaf, count, symbols[leaf].node) for leaf, count in self._cardinality(name).items()]
         if walk.runs_in_python(self):
-            return walk.call(self, x, path, place)
+            return walk.call(self, x, path, position)
         if walk.derives is True and walk.training and self.check != "on":
             raise DerivativeError("its gradients differ from the outputs' on purpose")
         if walk.derives is True and type(self).apply is not Layer.apply:
-            return walk.end_layer(walk.trace_apply(self, x, path, place))
-        return self._formula_of(walk, x, path, place)
+            return walk.end_layer(walk.trace_apply(self, x, path, position))
+        return self._formula_of(walk, x, path, position)
 
-    def _formula_of(self, walk: Walk, x: Any, path: str, place: tuple[int, ...]) -> Any:
+    def _formula_of(self, walk: Walk, x: Any, path: str, position: tuple[int, ...]) -> Any:
         """Return the formula of symbols."""
         values = walk.symbols_of(self.parameters, path)
         if walk.training:
             for name, shape in self.draws(walk.shape(x)).items():
-                values[name] = walk.draw(Draw(name, place, shape, type(self).__name__), x)
-        given = [*leaves(x), *values.values()]
+                values[name] = walk.draw(Draw(name, position, shape, type(self).__name__), x)
+        inputs = [*leaves(x), *values.values()]
         values |= {name: walk.buffers[f"{path}{name}"] for name in self.buffers}  # an earlier call may change them
         output = (self.formula if walk.training else self.predict_formula)(x, **values)
         if self.buffers and isinstance(output, tuple):
             output, new = output
             walk.buffers |= {f"{path}{name}": value for name, value in new.items()} if walk.training else {}
-        return walk.end_layer(output, given)
+        return walk.end_layer(output, inputs)
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
         """Return the formula of a batch."""
@@ -502,13 +506,13 @@ class Layer(Model):
             return self._formula_of(record.walk, x, record.path, record.place)
         return super().apply(x, values, record)
 
-    def shown(self) -> dict[str, Any]:
+    def label_formulas(self) -> dict[str, Any]:
         """Return the formula by label, for ``show``."""
         program = self._any_program()
         if program is None:
             give = "" if self.settled else f"give {self.inferred}=..., "
             raise UsageError(
-                f"show: the sizes of {type(self).__name__}'s samples are not known: {shown(self.input_shape)}; "
+                f"show: the sizes of {type(self).__name__}'s samples are not known: {format_shape(self.input_shape)}; "
                 f"{give}fit its model, or call the layer on a sample first"
             )
         return {"a": rewrite([program.traced.output], plainer)[0]}
@@ -527,26 +531,26 @@ class Layer(Model):
 
     def layout(self) -> dict[str, tuple[int, ...]]:
         self._require_settled()
-        return self._declared("shapes", _SHAPES, _is_shape)
+        return self._read_declaration("shapes", _SHAPES, _is_shape)
 
-    def _declared(self, method: str, form: str, fits: Callable[[Any], bool], *given: Any) -> dict[str, Any]:
+    def _read_declaration(self, method: str, form: str, fits: Callable[[Any], bool], *arguments: Any) -> dict[str, Any]:
         """Return what a method of the class gives for each name.
 
         Raises:
             SettingsError: It gives no dict, or a value in it does not fit.
         """
-        found = getattr(self, method)(*given)
-        if not isinstance(found, Mapping) or not all(map(fits, found.values())):
-            raise SettingsError(f"{type(self).__name__}.{method} must return {form}; got {brief(found)}")
-        return dict(found)
+        values = getattr(self, method)(*arguments)
+        if not isinstance(values, Mapping) or not all(map(fits, values.values())):
+            raise SettingsError(f"{type(self).__name__}.{method} must return {form}; got {brief(values)}")
+        return dict(values)
 
-    def _drawn_by(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Initializer]:
+    def _choose_initializers(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Initializer]:
         """Return the initializer of each parameter.
 
         Raises:
             SettingsError: ``initializers`` does not fit the parameters.
         """
-        named = self._declared("initializers", "an Initializer for each name, {'weights': Glorot()}", _draws)
+        named = self._read_declaration("initializers", "an Initializer for each name, {'weights': Glorot()}", _draws)
         if unknown := set(named) - set(shapes):
             raise SettingsError(
                 f"{type(self).__name__}.initializers names '{min(unknown)}', which shapes() does not have"
@@ -557,17 +561,19 @@ class Layer(Model):
         return {name: matrices if len(shape) > 1 else _VECTORS for name, shape in shapes.items()} | named
 
     def _initial_buffers(self) -> dict[str, Array]:
-        return self._declared("initial_buffers", "an array for each name, {'mean': np.zeros(3)}", lambda _: True)
+        return self._read_declaration(
+            "initial_buffers", "an array for each name, {'mean': np.zeros(3)}", lambda _: True
+        )
 
-    def _laid_out(self, *place: int, draw: bool = True) -> State:
+    def _laid_out(self, *position: int, draw: bool = True) -> State:
         shapes = self.layout()
         parameters = Parameters(shapes, self.dtype)
-        initializers = self._drawn_by(shapes)
-        place = place if self.seed is None else (self.seed,)
-        seed, *counters = place or (0,)
+        initializers = self._choose_initializers(shapes)
+        position = position if self.seed is None else (self.seed,)
+        seed, *counters = position or (0,)
         for index, (name, view) in enumerate(parameters.items() if draw else ()):
             rng = random_generator(seed, "initialize", *counters, index)
-            view[...] = _drawn(initializers[name], view.shape, rng)
+            view[...] = _draw_values(initializers[name], view.shape, rng)
         buffers = {name: np.array(value) for name, value in self._initial_buffers().items()}
         buffers = {n: value.astype(self.dtype) if value.dtype.kind == "f" else value for n, value in buffers.items()}
         return State(parameters, buffers, self.dtype)
@@ -638,7 +644,7 @@ def require_multiple(layer: Layer, name: str, size: int | None, count: str = "gr
 _signature = lru_cache(maxsize=256)(inspect.signature)
 
 
-def _drawn(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _draw_values(initializer: Initializer, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Return an initializer's values, or refuse another shape and what is not finite."""
     values = initializer(shape, rng)
     require_like(initializer, "__call__", values, shape)
@@ -683,10 +689,10 @@ def _require_same(
                 expected, *_ = formula(**dict(zip(shapes, arrays, strict=True)))
             except Exception:  # noqa: BLE001 (the made-up numbers are to blame)
                 return
-            found = predict(*arrays)
+            result = predict(*arrays)
         tolerance = 1e-9 if dtype == "float64" else 1e-3
-        if np.shape(expected) != found.shape or not np.allclose(
-            found, expected, rtol=tolerance, atol=tolerance * np.nanmax(np.abs(expected), initial=0.0), equal_nan=True
+        if np.shape(expected) != result.shape or not np.allclose(
+            result, expected, rtol=tolerance, atol=tolerance * np.nanmax(np.abs(expected), initial=0.0), equal_nan=True
         ):
             count = "1 row" if rows == 1 else f"{rows} rows"
             order = "on the order of equal elements, which np.argsort(x, stable=True) defines, "
@@ -706,14 +712,14 @@ def _is_shape(shape: Any) -> bool:
 def _require_buffers(new: Any, buffers: Arrays) -> None:
     """Check that a formula returns a new value of the same shape for each buffer, of a kind that it can hold."""
     wanted = {name: np.shape(value) for name, value in buffers.items()}
-    found = {name: np.shape(value) for name, value in new.items()} if isinstance(new, Mapping) else type(new).__name__
-    if found != wanted:
+    got = {name: np.shape(value) for name, value in new.items()} if isinstance(new, Mapping) else type(new).__name__
+    if got != wanted:
         raise DerivativeError(
-            f"the formula must return (output, new buffers), with the buffers' names and shapes {wanted}; got {found}"
+            f"the formula must return (output, new buffers), with the buffers' names and shapes {wanted}; got {got}"
         )
     for name, value in buffers.items():
-        kept, found = np.asarray(value).dtype, new[name]
-        dtype = (found if isinstance(found, Symbol) else np.asarray(found)).dtype
+        kept, update = np.asarray(value).dtype, new[name]
+        dtype = (update if isinstance(update, Symbol) else np.asarray(update)).dtype
         if not np.can_cast(dtype, kept, "same_kind"):
             raise DerivativeError(
                 f"the new value of buffer '{name}' must be {kept}, as in initial_buffers; got {dtype}, which it cannot "
@@ -722,7 +728,7 @@ def _require_buffers(new: Any, buffers: Arrays) -> None:
 
 
 def _unpickle(cls: type[Layer], settings: dict[str, Any], numbers: Any) -> Layer:
-    layer = cls._made_of(settings)
+    layer = cls._build_from(settings)
     if numbers is not None:
         layer._built(draw=False).fill(*numbers)
     return layer

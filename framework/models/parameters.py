@@ -139,9 +139,11 @@ class Parameters(Mapping[str, Array]):
         """Return parameters made of parts, named ``part.name``: ``lay_out`` of the whole moves them into one vector."""
         joined = cls({}, dtype)
         joined._parts = dict(parts)
-        joined._shapes = {f"{key}.{name}": shape for key, part in parts.items() for name, shape in part._shapes.items()}
-        for part in parts.values():
-            part._parent = joined
+        joined._shapes = {
+            f"{key}.{name}": shape for key, child in parts.items() for name, shape in child._shapes.items()
+        }
+        for child in parts.values():
+            child._parent = joined
         return joined
 
     def lay_out(self) -> None:
@@ -156,9 +158,9 @@ class Parameters(Mapping[str, Array]):
     def _move(self, vector: Array, gradient: Array) -> None:
         """Copy the values into a part of a larger vector, and become a view of it."""
         start = 0
-        for part in self._parts.values():
-            place = slice(start, start := start + part._size)
-            part._move(vector[place], gradient[place])
+        for child in self._parts.values():
+            span = slice(start, start := start + child._size)
+            child._move(vector[span], gradient[span])
         if not self._parts:
             vector[...] = self.vector
         self._lay(self._shapes, vector, gradient)
@@ -184,7 +186,7 @@ class Parameters(Mapping[str, Array]):
 
     def _set_frozen(self, names: tuple[str, ...], *, frozen: bool) -> None:
         known = tuple(self.views)
-        chosen = {found for pattern in names for found in matching(pattern, known)} if names else {*known}
+        chosen = {match for pattern in names for match in matching(pattern, known)} if names else {*known}
         self._mark([name for name in self.views if name in chosen], frozen)
         node = self._parent
         while node is not None:
@@ -204,7 +206,7 @@ class Parameters(Mapping[str, Array]):
 
     def _refresh(self) -> None:
         self.version += 1
-        inside = (f"{key}.{name}" for key, part in self._parts.items() for name in part.frozen)
+        inside = (f"{key}.{name}" for key, child in self._parts.items() for name in child.frozen)
         self.frozen = (*inside, *(name for name in self.views if name in self._frozen))
         self.frozen_gradients = tuple(self.gradients[name] for name in self.frozen)
         for gradient in self.frozen_gradients:
@@ -232,7 +234,7 @@ class Parameters(Mapping[str, Array]):
         try:
             return self.views[name]
         except KeyError:
-            raise KeyError(_unknown(name, self.views)) from None
+            raise KeyError(_describe_unknown(name, self.views)) from None
 
     def __setitem__(self, name: str, value: Any) -> NoReturn:
         """Refuse: another array would not reach the model."""
@@ -344,13 +346,13 @@ def matching(pattern: str, names: tuple[str, ...], setting: str = "") -> tuple[s
     Raises:
         SettingsError: It matches none; lists the names.
     """
-    found = (pattern,) if pattern in names else tuple(name for name in names if fnmatchcase(name, str(pattern)))
-    if not found:
-        raise SettingsError(setting + _unknown(pattern, names))
-    return found
+    matches = (pattern,) if pattern in names else tuple(name for name in names if fnmatchcase(name, str(pattern)))
+    if not matches:
+        raise SettingsError(setting + _describe_unknown(pattern, names))
+    return matches
 
 
-def _unknown(name: str, names: Collection[str]) -> str:
+def _describe_unknown(name: str, names: Collection[str]) -> str:
     return f"there is no parameter {name!r}{nearest(name, names) or '.'} Parameters: {', '.join(names)}"
 
 

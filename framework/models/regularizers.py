@@ -113,7 +113,7 @@ class Regularizer(Formula):
             )
         parameters = model.parameters
         for name in self._trainable(model):
-            slope = self._shaped_slope(parameters[name])
+            slope = self._reshape_slope(parameters[name])
             parameters.gradients[name][...] += self.strength * slope
         return penalty
 
@@ -131,7 +131,7 @@ class Regularizer(Formula):
             return np.array([self._number(row.reshape(values.shape)) for row in rows])
 
         def slope(gradient: Array, rows: Array) -> Array:
-            return np.asarray(gradient * self._shaped_slope(rows.reshape(values.shape)).reshape(rows.shape))
+            return np.asarray(gradient * self._reshape_slope(rows.reshape(values.shape)).reshape(rows.shape))
 
         written = type(self).slope is not Regularizer.slope
         rows = values.reshape(1, -1)
@@ -150,7 +150,7 @@ class Regularizer(Formula):
             )
         return float(penalty)
 
-    def _shaped_slope(self, values: Array) -> Any:
+    def _reshape_slope(self, values: Array) -> Any:
         slope = call_formula(self, "slope", self.slope, values=values)
         if np.shape(slope) != values.shape:
             raise ShapeError(

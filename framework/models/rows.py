@@ -13,10 +13,10 @@ from framework.backends.arithmetic import SMALL, limit_threads
 from framework.base.arrays import Array, Batch, column_names, real_array, require_finite, require_ids
 from framework.base.errors import DataError, FrameworkError, SettingsError, ShapeError
 from framework.base.frames import Frame, is_frame
-from framework.base.shapes import is_known, of_rows, shown
+from framework.base.shapes import format_shape, is_known, of_rows
 from framework.base.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
-from framework.data.fingerprints import summed_fingerprint
-from framework.data.parts import Part, Source, explained
+from framework.data.fingerprints import sum_and_fingerprint
+from framework.data.parts import Part, Source, explain_error
 from framework.data.sampling import Sampling
 from framework.data.sources import source_of
 from framework.formulas.losses import Loss
@@ -71,7 +71,7 @@ def prepare(
     checks = Checks(model, losses, name, columns)
     if source.in_memory:
         checks.metrics, checks.fingerprinted = metrics, fingerprinted
-    return source.checked(checks, sampling)
+    return source.with_checks(checks, sampling)
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def settling(model: Model, source: Source, preprocess: FittedPreprocess | None) 
     An error leaves the model as it was.
     """
     with unsettling(model):
-        if model.unsettled():
+        if model.list_unsettled():
             _settle(model, source, preprocess)
         if preprocess is not model.preprocess:
             model.preprocess = preprocess
@@ -91,7 +91,7 @@ def settling(model: Model, source: Source, preprocess: FittedPreprocess | None) 
 @contextmanager
 def unsettling(model: Model) -> Iterator[None]:
     """At an error, take back the Preprocess and the numbers of inputs that a model did not have before."""
-    layers = model.unsettled()
+    layers = model.list_unsettled()
     before = None if layers else model._built().columns
     try:
         yield
@@ -113,7 +113,7 @@ def _settle(model: Model, source: Source, preprocess: FittedPreprocess | None) -
         model.tell_numbers(preprocess.numbers)
     require_samples(shapes, model, name)
     if any(0 in shape[1:] for shape in leaves(shapes)):
-        raise ShapeError(f"{name} must not have an empty axis; got {shown(shapes)}")
+        raise ShapeError(f"{name} must not have an empty axis; got {format_shape(shapes)}")
     model.settle(map_leaves(lambda shape: shape[1:], shapes))
 
 
@@ -142,11 +142,11 @@ class Checks:
         """The shape of a sample, as far as the model knows it."""
         return self.model.input_shape
 
-    def __call__(self, part: Part, where: str = "", start: int = 0) -> Batch:
+    def __call__(self, triple: Part, where: str = "", start: int = 0) -> Batch:
         """Return x, y and weight as the model and the loss take them.
 
         Args:
-            part: The part.
+            triple: The part.
             where: How messages name it; "" is all of the data.
             start: The number of its first row.
 
@@ -154,15 +154,15 @@ class Checks:
             DataError: It holds something that no model can learn from, or has another form than the first part.
         """
         name = f"{self.name}: {where}" if where else self.name
-        x, y = self._transformed(part[0], part[1], start)
+        x, y = self._transform(triple[0], triple[1], start)
         with _counting_from(start):
-            batch = self._checked(x, y, part[2], name)
+            batch = self._check_arrays(x, y, triple[2], name)
         form = (*map(sample_shape, batch[:2]), batch[2] is not None)
         if self._form is None:  # that of the first part is that of all
             self._form, self.columns = form, Columns(column_names(x), column_names(y), shape=form[0])
         elif form != self._form:
             got, before = (
-                f"x {shown(of_rows(x))}, y {shown(of_rows(y))}, {'weights' if weighted else 'no weights'}"
+                f"x {format_shape(of_rows(x))}, y {format_shape(of_rows(y))}, {'weights' if weighted else 'no weights'}"
                 for x, y, weighted in (form, self._form)
             )
             raise DataError(
@@ -170,7 +170,7 @@ class Checks:
             )
         return batch
 
-    def _transformed(self, x: Any, y: Any, start: int) -> tuple[Any, Any]:
+    def _transform(self, x: Any, y: Any, start: int) -> tuple[Any, Any]:
         """Return x and y as the model and the loss take them; for several outputs the columns of y by their names."""
         model, name = self.model, self.name
         targets: tuple[str, ...] = ()
@@ -186,10 +186,10 @@ class Checks:
                 y = dict(zip(targets, np.reshape(y, (len(y), -1)).T, strict=True))
         return x, y
 
-    def _checked(self, x: Any, y: Any, weight: Any, name: str) -> Batch:
-        """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``checked_rows``."""
-        model, given, of_y = self.model, y, f"{name}: argument 'y'"
-        x = checked_rows(x, model, name, self.columns.inputs, self._sum if self.fingerprinted else None)
+    def _check_arrays(self, x: Any, y: Any, weight: Any, name: str) -> Batch:
+        """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``check_rows``."""
+        model, source, of_y = self.model, y, f"{name}: argument 'y'"
+        x = check_rows(x, model, name, self.columns.inputs, self._sum if self.fingerprinted else None)
         rows = rows_in(x)
         if rows == 0:
             raise DataError(f"{name}: argument 'x' must have at least one row; got shape {_form(x)}")
@@ -203,7 +203,7 @@ class Checks:
         sample = model.infer_shape(sample_shape(x))
         sample = sample if is_known(sample) else sample_shape(model.output(take(x, slice(1)))[1])
         shape = map_leaves(lambda sizes: (rows, *sizes), sample)
-        forms = [loss.form_targets(y, shape, model.dtype, of_y, given) for loss in self.losses]
+        forms = [loss.form_targets(y, shape, model.dtype, of_y, source) for loss in self.losses]
         y = forms[0]  # that of the loss which is trained on
         if weight is not None:
             weight = require_weights(weight, rows, f"{name}: argument 'weight'", model.dtype)
@@ -212,7 +212,7 @@ class Checks:
 
     def _sum(self, array: Array) -> float:
         """Return the sum of an array, and keep its fingerprint, which is found in the same pass over the numbers."""
-        text, total = summed_fingerprint(array)
+        text, total = sum_and_fingerprint(array)
         self.digests.append(text)
         return total
 
@@ -238,7 +238,7 @@ def _counting_from(start: int) -> Iterator[None]:
 
 def _form(tree: Tree) -> str:
     """Return the shapes of arrays, for a message."""
-    return shown(map_leaves(np.shape, tree))
+    return format_shape(map_leaves(np.shape, tree))
 
 
 def require_samples(shape: Any, model: Model, name: str) -> None:
@@ -257,11 +257,11 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
         advice = "; one feature is x.reshape(-1, 1), one sample x[None]"
     elif any(model.input_shape) and model.takes(shape):
         advice = f"; one sample is x[None]{advice and f'; for more, {advice[2:]}'}"
-    expected = shown(("rows", *model.input_shape))
+    expected = format_shape(("rows", *model.input_shape))
     raise ShapeError(f"{name} must have the shape {expected}; got {shape}{advice}")
 
 
-def checked_rows(
+def check_rows(
     x: Any, model: Model, name: str, known: tuple[str, ...] | None = None, total: Callable[[Array], float] | None = None
 ) -> Any:
     """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
@@ -276,13 +276,13 @@ def checked_rows(
     model.require_columns(x, where, known)
     x = dict(x) if isinstance(x, Mapping) else x
     array = real_tree(x, where, model.dtype)
-    limits, given = _limits(array, model, where), flatten(x, where)
+    limits, sources = _limits(array, model, where), flatten(x, where)
     rows_in(array, where)
     for leaf, values in flatten(array, where).items():
         if total is None or not math.isfinite(total(values)):
-            require_finite(values, leaf, given[leaf])
+            require_finite(values, leaf, sources[leaf])
         if limits is not None:
-            require_ids(values, limits[leaf], leaf, given[leaf])
+            require_ids(values, limits[leaf], leaf, sources[leaf])
     return array
 
 
@@ -323,37 +323,37 @@ def _products(model: Any, sample: Any) -> Iterator[int]:
                 yield math.prod(weights) * math.prod(axis for axis in axes if isinstance(axis, int))
         return
     parts: Mapping[str, Model] = getattr(model, "parts", {})
-    for name, part in parts.items():
-        yield from _products(part, sample[name] if isinstance(sample, dict) and name in sample else sample)
+    for name, child in parts.items():
+        yield from _products(child, sample[name] if isinstance(sample, dict) and name in sample else sample)
         if model.chain:
             try:
-                sample = part.infer_shape(sample)
+                sample = child.infer_shape(sample)
             except FrameworkError:
                 return
 
 
-def predicted(model: Model, x: Any, name: str, output: Callable[[Any], Any] | None = None, *, start: int = 0) -> Any:
+def predict_rows(model: Model, x: Any, name: str, output: Callable[[Any], Any] | None = None, *, start: int = 0) -> Any:
     """Return the predictions for rows of x in the unit of the target; see ``Model.predict``.
 
     ``output`` gives new arrays of the model's outputs for a batch of checked rows; None is NumPy. ``start`` is the
     number of the first row, for messages.
     """
     preprocess = model.preprocess
-    found = []
+    outputs = []
     for rows in _inputs(model, x, name, start):
         count = rows_in(rows)
         work = multiply_adds(model, min(count, EVALUATION_ROWS), sample_shape(rows))
         with _AS_IS if work <= SMALL else limit_threads(work):
             if output is not None:
-                found.append(output(rows))
+                outputs.append(output(rows))
                 continue
             workspace = model.take_workspace(count)
             for first in range(0, count, EVALUATION_ROWS) or [0]:  # of no rows, one empty batch
                 with np.errstate(all="ignore"):
                     _, a = model.output(take(rows, slice(first, first + EVALUATION_ROWS)), workspace)
-                found.append(map_leaves(lambda leaf: leaf.copy(), a))
+                outputs.append(map_leaves(lambda leaf: leaf.copy(), a))
             model.keep_workspace(workspace, count)
-    whole = found[0] if len(found) == 1 else map_leaves(lambda *parts: np.concatenate(parts), *found)
+    whole = outputs[0] if len(outputs) == 1 else map_leaves(lambda *parts: np.concatenate(parts), *outputs)
     return whole if preprocess is None else preprocess.inverse(whole)
 
 
@@ -363,13 +363,13 @@ def _inputs(model: Model, x: Any, name: str, start: int) -> Iterator[Any]:
         for first, rows in _in_blocks(x, start):
             if model.preprocess is None:
                 with _counting_from(first):
-                    part = checked_rows(rows, model, name)
-                yield part
+                    block = check_rows(rows, model, name)
+                yield block
             else:
-                for part in model.preprocess.blocks(rows, model.dtype, name, first):
-                    yield checked_rows(part, model, name)
+                for block in model.preprocess.blocks(rows, model.dtype, name, first):
+                    yield check_rows(block, model, name)
     except DataError as error:
-        raise explained(error, x) from None
+        raise explain_error(error, x) from None
 
 
 def _in_blocks(x: Any, start: int) -> Iterator[tuple[int, Any]]:
@@ -382,12 +382,12 @@ def _in_blocks(x: Any, start: int) -> Iterator[tuple[int, Any]]:
         yield start + first, x.frame(first, stop) if hasattr(x, "frame") else x.read(first, stop)[0]
 
 
-def classified(model: Model, x: Any, name: str) -> Any:
+def classify_rows(model: Model, x: Any, name: str) -> Any:
     """Return the likeliest class of each row; see ``Model.classify``."""
-    scores = predicted(model, x, name)
+    scores = predict_rows(model, x, name)
     if not isinstance(scores, dict):
         only = classes_of(model)
-        return _named(places_of(scores, model.output_activation, only, name), only)
+        return _name_classes(places_of(scores, model.output_activation, only, name), only)
     classes = {key: levels for key in scores if (levels := classes_of(model, key)) is not None}
     if not classes:
         raise SettingsError(
@@ -396,7 +396,7 @@ def classified(model: Model, x: Any, name: str) -> Any:
         )
     activation = model.output_activation
     return {
-        key: _named(places_of(scores[key], activation[key], levels, f"{name}: output {key!r}"), levels)
+        key: _name_classes(places_of(scores[key], activation[key], levels, f"{name}: output {key!r}"), levels)
         for key, levels in classes.items()
     }
 
@@ -407,7 +407,7 @@ def classes_of(model: Model, output: str | None = None) -> tuple[Any, ...] | Non
     return next(iter(known.values()), None) if output is None else known.get(output)
 
 
-def _named(places: Array, classes: tuple[Any, ...] | None) -> Array:
+def _name_classes(places: Array, classes: tuple[Any, ...] | None) -> Array:
     return places if classes is None else np.array(classes)[places]
 
 
@@ -428,7 +428,7 @@ def places_of(scores: Array, activation: Any, classes: tuple[Any, ...] | None, n
     """Return the place of the likeliest class of each row.
 
     Args:
-        scores: What ``predicted`` gives for one output.
+        scores: What ``predict_rows`` gives for one output.
         activation: The activation of that output.
         classes: The classes as the target has them, if it has some.
         name: The caller, for messages.

@@ -65,9 +65,9 @@ class _Recurrent(Layer):
     def formula(self, x: Any, weights: Any, recurrent: Any, bias: Any, **more: Any) -> Any:
         x = x.swapaxes(0, 1)
         start = (np.zeros_like(x, shape=(x.shape[1], self.units)),) * self.states
-        given = [x @ weights + bias]  # of all steps at once
+        entries = [x @ weights + bias]  # of all steps at once
         if self.masking is not None:
-            given.append((x != self.masking).any(axis=-1, keepdims=True))
+            entries.append((x != self.masking).any(axis=-1, keepdims=True))
 
         def step(state: Any, entry: Any) -> tuple[Any, Any]:
             new = self.step(state, entry[0], recurrent, **more)
@@ -76,7 +76,7 @@ class _Recurrent(Layer):
             kept = tuple(np.where(entry[1], after, before) for after, before in zip(new, state, strict=True))
             return kept, np.where(entry[1], new[0], 0.0)
 
-        states, outputs = loop(step, start, tuple(given), axis=0)
+        states, outputs = loop(step, start, tuple(entries), axis=0)
         return states[0] if self.returns == "last" else outputs.swapaxes(0, 1)
 
     @abstractmethod

@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 from framework.base.arrays import Arrays, Record
 from framework.base.errors import FrameworkError, SettingsError, ShapeError
 from framework.base.settings.component import Seed
-from framework.base.shapes import Shape, closed, fits, is_open, narrowed, shown
+from framework.base.shapes import Shape, close_shape, fits, format_shape, is_open, narrow_shape
 from framework.base.trees import map_leaves
 from framework.formulas.activations import Activation
 from framework.models.base import Model
@@ -65,7 +65,7 @@ class Sequential(Composite):
         super().__init__(layers=layers, seed=seed, dtype=dtype)
 
     @classmethod
-    def _made_of(cls, settings: Mapping[str, Any]) -> Self:
+    def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         layers = settings.get("layers", ())
         if not isinstance(layers, tuple | list):
             raise SettingsError(f"Sequential: setting 'layers' must be a list of layers; got {layers!r}")
@@ -81,17 +81,17 @@ class Sequential(Composite):
     def _connect(self) -> None:
         gives, front = self._first.open_shape, None
         same_axes = is_open(gives)  # whether the open axes of ``gives`` are those of the samples
-        for index, part in enumerate(self.parts.values()):
-            if index and not part.takes(gives):
-                gives = closed(gives) if same_axes else gives
+        for index, layer in enumerate(self.parts.values()):
+            if index and not layer.takes(gives):
+                gives = close_shape(gives) if same_axes else gives
                 raise ShapeError(
-                    f"Sequential: layer {index - 1} gives {shown(gives)} but layer {index} takes "
-                    f"{shown(part.input_shape)}{self._advice_for(index, gives)}"
+                    f"Sequential: layer {index - 1} gives {format_shape(gives)} but layer {index} takes "
+                    f"{format_shape(layer.input_shape)}{self._advice_for(index, gives)}"
                 )
-            takes = narrowed(gives, part.open_shape)
+            takes = narrow_shape(gives, layer.open_shape)
             if same_axes and not is_open(takes):
                 front = takes[: len(takes) - len(gives) + 1]
-            gives = part.infer_shape(gives, settle=True)
+            gives = layer.infer_shape(gives, settle=True)
             same_axes = same_axes and is_open(takes) and is_open(gives) and gives != (...,)
         object.__setattr__(self, "_front", front)
 
@@ -104,17 +104,17 @@ class Sequential(Composite):
             return "; a Join makes one array of several, and layers of one output belong in its Heads"
         if len(gives) + 1 == len(layer.input_shape):
             for back, before in enumerate(earlier, 1):
-                for _, inner in before.placed():
+                for _, inner in before.walk_models():
                     if getattr(inner, "returns", None) == "last":
                         return f"; write {inner._label}(..., returns='all') in layer {index - back}"
         return layer.advice(gives)
 
     def advice(self, shape: Any) -> str:
-        for part in self.parts.values():
-            if not part.takes(shape):
-                return part.advice(shape)
+        for layer in self.parts.values():
+            if not layer.takes(shape):
+                return layer.advice(shape)
             try:
-                shape = part.infer_shape(shape)
+                shape = layer.infer_shape(shape)
             except FrameworkError:
                 break
         return ""
@@ -123,7 +123,7 @@ class Sequential(Composite):
     def input_shape(self) -> Any:
         """The shape that the first layer takes, with the axes in front that a later one needs."""
         front, shape = self._front, super().input_shape
-        return map_leaves(lambda part: (*front, *part), shape) if front else shape
+        return map_leaves(lambda leaf: (*front, *leaf), shape) if front else shape
 
     @property
     def leading_axes(self) -> bool:  # type: ignore[override]
@@ -145,15 +145,15 @@ class Sequential(Composite):
 
     def shape_after(self, shape: Any) -> Any:
         gives = shape
-        for part in self.parts.values():
-            gives = part.infer_shape(gives)
+        for layer in self.parts.values():
+            gives = layer.infer_shape(gives)
         return gives
 
     def settle(self, shape: Any) -> Any:
         gives = shape
-        for index, part in enumerate(self.parts.values()):
+        for index, layer in enumerate(self.parts.values()):
             try:
-                gives = part.infer_shape(gives, settle=True)
+                gives = layer.infer_shape(gives, settle=True)
             except ShapeError as error:
                 raise ShapeError(f"layer {index}: {error}") from None
         return gives
@@ -167,8 +167,8 @@ class Sequential(Composite):
             x = self.forward_child(name, x, record)
         return x
 
-    def _key(self, place: tuple[int, ...]) -> tuple[int, ...]:
-        return place or (0,) if self.seed is None else (self.seed,)
+    def _key(self, position: tuple[int, ...]) -> tuple[int, ...]:
+        return position or (0,) if self.seed is None else (self.seed,)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show the layers without a name, as the constructor takes them."""
@@ -177,9 +177,9 @@ class Sequential(Composite):
     def _summary_rows(self, prefix: str, sample: Any) -> list[tuple[str, Any, int]]:
         start = f"{prefix}." if prefix else ""
         rows = []
-        for name, part in self.parts.items():
-            rows += part._summary_rows(f"{start}{name}", narrowed(sample, part.open_shape))
-            sample = part.infer_shape(sample)
+        for name, layer in self.parts.items():
+            rows += layer._summary_rows(f"{start}{name}", narrow_shape(sample, layer.open_shape))
+            sample = layer.infer_shape(sample)
         return rows
 
 
@@ -221,7 +221,7 @@ class Residual(Composite):
         super().__init__(block=block, dtype=dtype)
 
     @classmethod
-    def _made_of(cls, settings: Mapping[str, Any]) -> Self:
+    def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         if unknown := set(settings) - {"block"}:
             raise SettingsError(f"Residual: unknown setting '{min(unknown)}'. Settings: block")
         return cls(*(block for block in settings.values()))
@@ -244,14 +244,14 @@ class Residual(Composite):
     def shape_after(self, shape: Any) -> Any:
         gives = self.block.infer_shape(shape)
         if not fits(gives, shape):
-            taken, made = shown(closed(shape)), shown(closed(gives))
+            taken, made = format_shape(close_shape(shape)), format_shape(close_shape(gives))
             raise ShapeError(f"Residual: the layers must give the shape that they take, {taken}; they give {made}")
         return shape
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
         return x + self.forward_child("block", x, record)
 
-    def _child_key(self, key: tuple[int, ...], place: int) -> tuple[int, ...]:
+    def _child_key(self, key: tuple[int, ...], index: int) -> tuple[int, ...]:
         return key
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:

@@ -51,10 +51,10 @@ class _LevelStep(ColumnStep):
     def places(self, column: Column) -> Array:
         """Return the place of each row's text among the levels: -1 for missing ones, -2 for others."""
         texts = column.as_texts()
-        known = {text_of(level): place for place, level in enumerate(self.settings()["levels"])}
-        found = np.array([*(known.get(level, -2) for level in texts.levels), -1], np.int64)
-        place: Array = found[texts.arrays[0]]
-        return place
+        known = {text_of(level): index for index, level in enumerate(self.settings()["levels"])}
+        codes = np.array([*(known.get(level, -2) for level in texts.levels), -1], np.int64)
+        row_codes: Array = codes[texts.arrays[0]]
+        return row_codes
 
     def refuse_others(self, column: Column, places: Array, advice: str) -> None:
         """Refuse a level that was not learnt.
@@ -154,10 +154,10 @@ class OneHot(_LevelStep):
         if not self.other:
             self.refuse_others(column, places, "write other=True to take it")
         name = column.label
-        wanted = [(f"{name}={level}", place) for place, level in enumerate(self.levels)]
+        wanted = [(f"{name}={level}", code) for code, level in enumerate(self.levels)]
         wanted += [(f"{name} other", -2)] if self.other_column else []
         wanted += [(f"{name} missing", -1)] if self.missing_column else []
-        arrays = tuple((places == place).astype(np.float64) for _, place in wanted)
+        arrays = tuple((places == code).astype(np.float64) for _, code in wanted)
         return column.replaced(form="indicators", names=tuple(label for label, _ in wanted), arrays=arrays)
 
 
@@ -257,7 +257,7 @@ class Classes(_LevelStep):
             raise DataError(
                 f"{where} must have two classes or more; got {', '.join(map(repr, counts.counts)) or 'none'}"
             )
-        levels: list[Level] = [*counts.sorted(counts.counts)]
+        levels: list[Level] = [*counts.sort_texts(counts.counts)]
         if counts.boolean:
             levels = [level == "True" for level in levels]
         elif counts.numeric:

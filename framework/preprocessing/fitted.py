@@ -13,13 +13,20 @@ from framework.base.arrays import Array
 from framework.base.errors import DataError, SettingsError, ShapeError, nearest
 from framework.base.frames import Frame, Kind, is_frame
 from framework.base.settings.component import Component, Named
-from framework.base.settings.messages import shortened
+from framework.base.settings.messages import shorten
 from framework.base.tables import as_html
 from framework.base.trees import Tree
 from framework.preprocessing.categories import Classes, Level, Levels
 from framework.preprocessing.numbers import Bounds
 from framework.preprocessing.proposing import step_code
-from framework.preprocessing.reading import absent_column, frame_of, kept_advice, raw_column, target_frame, tell_rounded
+from framework.preprocessing.reading import (
+    absent_column,
+    advice_on_kept,
+    frame_of,
+    raw_column,
+    target_frame,
+    tell_rounded,
+)
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import HOLDS, Column, ColumnStep
 
@@ -72,9 +79,9 @@ class FittedPreprocess(Component):
         ):
             if len(steps) != len(kinds):
                 raise SettingsError(f"FittedPreprocess: setting '{setting}' must have one kind per column")
-            for name, each in steps:
-                if found := next((step for step in each if step.open), None):
-                    raise SettingsError(f"FittedPreprocess: column {name!r}: {found!r} has learnt nothing yet")
+            for name, chain in steps:
+                if unfitted := next((step for step in chain if step.open), None):
+                    raise SettingsError(f"FittedPreprocess: column {name!r}: {unfitted!r} has learnt nothing yet")
         try:
             self.names  # noqa: B018 -- takes no rows through all steps
         except (IndexError, ValueError) as error:  # a ValueError of zip
@@ -181,7 +188,7 @@ class FittedPreprocess(Component):
         for first in range(0, frame.rows, PIECE_ROWS):
             stop = min(first + PIECE_ROWS, frame.rows)
             block = frame if stop - first == frame.rows else frame.slice(first, stop)
-            place = 0
+            position = 0
             for (label, steps), kind in zip(self.columns, self.kinds, strict=True):
                 where = f"{name}: column {label!r}"
                 column = _through(steps, raw_column(block, label, where, kind, start + first, zones.get(label)))
@@ -193,8 +200,8 @@ class FittedPreprocess(Component):
                         cast = values.astype(numbers.dtype)
                     if not (finite := np.isfinite(cast)).all():
                         column.refuse(~finite, f"becomes a number that {numbers.dtype} does not hold", "drop it")
-                    numbers[first:stop, place] = cast
-                    place += 1
+                    numbers[first:stop, position] = cast
+                    position += 1
         if not ids:
             return numbers
         return {NUMBERS: numbers, **ids} if self.names else {**ids}
@@ -235,14 +242,14 @@ class FittedPreprocess(Component):
         Raises:
             DataError: Names the missing columns, and the nearest name that is there.
         """
-        given = frozenset(frame.names)
-        missing = [label for label in self.inputs if label not in given]
+        present = frozenset(frame.names)
+        missing = [label for label in self.inputs if label not in present]
         if missing:
             extra = [label for label in frame.names if label not in self.inputs]
             shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise DataError(
                 f"{name}: the table must have the column{'s' * (len(missing) > 1)} {shown}, as in fit"
-                f"{nearest(missing[0], extra)}{kept_advice(name)}"
+                f"{nearest(missing[0], extra)}{advice_on_kept(name)}"
             )
 
     def transform_target(self, y: Any, *, name: str = "transform", start: int | Array = 0) -> Tree:
@@ -261,7 +268,7 @@ class FittedPreprocess(Component):
             raise ShapeError(
                 f"{name}: argument 'y' must have the column{'s' * (len(self.target) > 1)} "
                 f"{', '.join(map(repr, self.targets))}, as in fit; got {', '.join(map(repr, frame.names))}"
-                f"{kept_advice(name)}"
+                f"{advice_on_kept(name)}"
             )
         arrays = []
         labels = self.targets if is_frame(y) else frame.names  # a column of Arrow has no name, and an array neither
@@ -271,7 +278,7 @@ class FittedPreprocess(Component):
                 column = _through(steps, column)
             except DataError as error:
                 unknown = any(isinstance(step, Classes) and (step.places(column) == -2).any() for step in steps)
-                raise type(error)(f"{error}{kept_advice(name) if unknown else ''}") from None
+                raise type(error)(f"{error}{advice_on_kept(name) if unknown else ''}") from None
             if column.form not in ("numbers", "ids"):
                 raise SettingsError(
                     f"{column.where} holds {HOLDS[column.form]}; write target=[Classes()] in Preprocess"
@@ -306,7 +313,7 @@ class FittedPreprocess(Component):
             return prediction
         if isinstance(prediction, dict):
             known = dict(self.target)
-            return {name: _back(known.get(name, ()), part, targets) for name, part in prediction.items()}
+            return {name: _back(known.get(name, ()), outputs, targets) for name, outputs in prediction.items()}
         if len(self.target) == 1:
             return _back(self.target[0][1], prediction, targets)
         if prediction.ndim != 2 or prediction.shape[1] != len(self.target):
@@ -316,27 +323,27 @@ class FittedPreprocess(Component):
 
     def summary_table(self) -> list[tuple[str, str, str, str]]:
         """Return a row for each column: its name, its kind, its steps, and the columns of numbers that it gives."""
-        given = [*map(", ".join, self.became.values()), *["target"] * len(self.target)]
-        columns = zip(self.columns + self.target, self.kinds + self.target_kinds, given, strict=True)
-        return [(name, kind, shown(steps), gives) for (name, steps), kind, gives in columns]
+        produced = [*map(", ".join, self.became.values()), *["target"] * len(self.target)]
+        columns = zip(self.columns + self.target, self.kinds + self.target_kinds, produced, strict=True)
+        return [(name, kind, format_steps(steps), gives) for (name, steps), kind, gives in columns]
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: each column with its steps, and the columns of numbers that it gives."""
         table = self.summary_table()
-        rows = [(name, kind, shortened(steps), shortened(gives) or "nothing") for name, kind, steps, gives in table]
+        rows = [(name, kind, shorten(steps), shorten(gives) or "nothing") for name, kind, steps, gives in table]
         return as_html([("column", "kind", "steps", "gives"), *rows], left=4)
 
     def __str__(self) -> str:
         return "\n".join(f"{name} ({kind}): {steps}" for name, kind, steps, _ in self.summary_table())
 
 
-def shown(steps: Sequence[ColumnStep]) -> str:
+def format_steps(steps: Sequence[ColumnStep]) -> str:
     """Return steps as code for readers, without the settings that are the defaults; numbers have six digits.
 
     Example:
         >>> from framework import Standardize
         >>> from framework.preprocessing import Log
-        >>> shown((Log(), Standardize(mean=[1 / 3], scale=[1.0]))), shown(())
+        >>> format_steps((Log(), Standardize(mean=[1 / 3], scale=[1.0]))), format_steps(())
         ('Log(), Standardize(mean=[0.333333], scale=[1.0])', 'as it is')
     """
     return ", ".join(step_code(step, digits=6) for step in steps) or "as it is"

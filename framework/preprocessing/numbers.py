@@ -78,11 +78,11 @@ class Standardize(ColumnStep):
             scale=tuple(moments.deviation or 1.0 for moments in statistics),
         )
 
-    def formula(self, x: Array, place: int) -> Array:
-        return (x - self.mean[place]) / self.scale[place]
+    def formula(self, x: Array, index: int) -> Array:
+        return (x - self.mean[index]) / self.scale[index]
 
-    def inverse(self, y: Array, place: int) -> Array:
-        return y * self.scale[place] + self.mean[place]
+    def inverse(self, y: Array, index: int) -> Array:
+        return y * self.scale[index] + self.mean[index]
 
 
 class MinMax(ColumnStep):
@@ -123,11 +123,11 @@ class MinMax(ColumnStep):
             _require_finite((high - low,), "their range", where)
         return self.replace(low=tuple(low for low, _ in ranges), high=tuple(high for _, high in ranges))
 
-    def formula(self, x: Array, place: int) -> Array:
-        return (x - self.low[place]) / (self.high[place] - self.low[place])
+    def formula(self, x: Array, index: int) -> Array:
+        return (x - self.low[index]) / (self.high[index] - self.low[index])
 
-    def inverse(self, y: Array, place: int) -> Array:
-        return y * (self.high[place] - self.low[place]) + self.low[place]
+    def inverse(self, y: Array, index: int) -> Array:
+        return y * (self.high[index] - self.low[index]) + self.low[index]
 
 
 class Bounds(ColumnStep):
@@ -165,11 +165,11 @@ class Bounds(ColumnStep):
             _require_values(moments.count, where)
         return self.replace(low=tuple(m.low for m in statistics), high=tuple(m.high for m in statistics))
 
-    def formula(self, x: Array, place: int) -> Array:
+    def formula(self, x: Array, index: int) -> Array:
         return x
 
-    def inverse(self, y: Array, place: int) -> Array:
-        return np.clip(y, self.low[place], self.high[place])
+    def inverse(self, y: Array, index: int) -> Array:
+        return np.clip(y, self.low[index], self.high[index])
 
 
 class RobustScale(ColumnStep):
@@ -219,8 +219,8 @@ class RobustScale(ColumnStep):
             factors.append(factor)
         return self.replace(center=tuple(centers), factor=tuple(factors))
 
-    def formula(self, x: Array, place: int) -> Array:
-        return (x - self.center[place]) * self.factor[place]
+    def formula(self, x: Array, index: int) -> Array:
+        return (x - self.center[index]) * self.factor[index]
 
 
 class SmoothClip(ColumnStep):
@@ -242,7 +242,7 @@ class SmoothClip(ColumnStep):
 
     limit: Positive = 3.0
 
-    def formula(self, x: Array, place: int) -> Array:
+    def formula(self, x: Array, index: int) -> Array:
         return x / np.hypot(1.0, x / self.limit)  # whose square does not overflow
 
 
@@ -262,7 +262,7 @@ class Clip(ColumnStep):
 
     limit: Positive = 5.0
 
-    def formula(self, x: Array, place: int) -> Array:
+    def formula(self, x: Array, index: int) -> Array:
         return np.clip(x, -self.limit, self.limit)
 
 
@@ -282,10 +282,10 @@ class Log(ColumnStep):
 
     unit: Positive = 1.0
 
-    def formula(self, x: Array, place: int) -> Array:
+    def formula(self, x: Array, index: int) -> Array:
         return np.copysign(np.log1p(np.abs(x) / self.unit), x)
 
-    def inverse(self, y: Array, place: int) -> Array:
+    def inverse(self, y: Array, index: int) -> Array:
         with np.errstate(over="ignore"):
             return np.copysign(np.expm1(np.abs(y)) * self.unit, y)
 
@@ -334,18 +334,18 @@ class QuantileTransform(ColumnStep):
         for sketch in statistics:
             _require_values(sketch.count, where)
         shares = np.linspace(0.0, 1.0, self.n + 1)
-        found = [np.maximum.accumulate(sketch.quantiles(shares)) for sketch in statistics]
-        for values in found:
+        quantiles = [np.maximum.accumulate(sketch.quantiles(shares)) for sketch in statistics]
+        for values in quantiles:
             _require_finite((float(values[-1] - values[0]),), "their range", where)
-        return self.replace(values=tuple(tuple(values.tolist()) for values in found))
+        return self.replace(values=tuple(tuple(values.tolist()) for values in quantiles))
 
-    def formula(self, x: Array, place: int) -> Array:
-        y: Array = share_below(x, np.array(self.values[place]))
+    def formula(self, x: Array, index: int) -> Array:
+        y: Array = share_below(x, np.array(self.values[index]))
         return y if self.to == "uniform" else deviate_of(y)
 
-    def inverse(self, y: Array, place: int) -> Array:
-        found: Array = number_above(y if self.to == "uniform" else share_of(y), np.array(self.values[place]))
-        return found
+    def inverse(self, y: Array, index: int) -> Array:
+        numbers: Array = number_above(y if self.to == "uniform" else share_of(y), np.array(self.values[index]))
+        return numbers
 
 
 def share_below(x: Any, values: Any) -> Any:
@@ -428,8 +428,8 @@ class Impute(ColumnStep):
 
     def learnt(self, statistics: Sequence[Any], where: str) -> Self:
         values = self.values or tuple(self._value(statistic, where) for statistic in statistics)
-        found = self.flag and any(statistic.missing for statistic in statistics)
-        return self.replace(values=values, missing_column=found if self.missing_column is None else self.missing_column)
+        flag = self.flag and any(statistic.missing for statistic in statistics)
+        return self.replace(values=values, missing_column=flag if self.missing_column is None else self.missing_column)
 
     def _value(self, statistic: Any, where: str) -> float | str:
         if self.fill not in ("mean", "median"):
@@ -458,7 +458,7 @@ class Impute(ColumnStep):
         arrays = tuple(
             np.where(np.isnan(array), value, array) for array, value in zip(column.arrays, self.values, strict=True)
         )
-        texts = column.filled_texts(float(self.values[0]))
+        texts = column.texts_filled_with(float(self.values[0]))
         return column.replaced(arrays=arrays, flags=flags, texts=texts)
 
 
@@ -529,22 +529,22 @@ class Dates(ColumnStep):
     def apply(self, column: Column) -> Column:
         names: list[str] = []
         arrays: list[Array] = []
-        for part in self.parts:
-            for ending, values in self.numbers(part, date_part(column.arrays[0], part)).items():
-                names.append(f"{column.names[0]} {part} {ending}".rstrip())
+        for unit in self.parts:
+            for ending, values in self.numbers(unit, date_part(column.arrays[0], unit)).items():
+                names.append(f"{column.names[0]} {unit} {ending}".rstrip())
                 arrays.append(values if column.missing is None else np.where(column.missing, np.nan, values))
         return column.replaced(form="numbers", names=tuple(names), arrays=tuple(arrays), missing=None)
 
-    def numbers(self, part: Part, number: Any) -> dict[str, Any]:
+    def numbers(self, unit: Part, number: Any) -> dict[str, Any]:
         """Return what becomes of a part by the endings of its names, ``sin`` and ``cos`` where it is cyclic."""
-        if not self.cyclic or part not in _LENGTHS:
+        if not self.cyclic or unit not in _LENGTHS:
             return {"": number}
-        first = 1.0 if part in ("month", "day", "dayofyear") else 0.0
-        angle = (number - first) * (2.0 * np.pi / _LENGTHS[part])
+        first = 1.0 if unit in ("month", "day", "dayofyear") else 0.0
+        angle = (number - first) * (2.0 * np.pi / _LENGTHS[unit])
         return {"sin": np.sin(angle), "cos": np.cos(angle)}
 
 
-def date_part(micros: Any, part: Part) -> Any:
+def date_part(micros: Any, unit: Part) -> Any:
     """Return a part of dates, of their microseconds since 1970: an array, or a symbol of a formula.
 
     Example:
@@ -557,15 +557,15 @@ def date_part(micros: Any, part: Part) -> Any:
     """
     days = micros // 86_400_000_000
     rest = micros - days * 86_400_000_000
-    if part == "days":
+    if unit == "days":
         return days + rest / 86_400_000_000
-    if part == "weekday":
+    if unit == "weekday":
         return (days + 3) % 7 * 1.0  # 1 January 1970 was a Thursday
-    if part == "hour":
+    if unit == "hour":
         return rest // 3_600_000_000 * 1.0
-    if part == "minute":
+    if unit == "minute":
         return rest // 60_000_000 % 60 * 1.0
-    if part == "second":
+    if unit == "second":
         return rest % 60_000_000 / 1_000_000
     era = (days + 719_468) // 146_097  # of 400 years
     day = days + 719_468 - era * 146_097
@@ -573,11 +573,11 @@ def date_part(micros: Any, part: Part) -> Any:
     day = day - (365 * years + years // 4 - years // 100)  # since 1 March
     month = (5 * day + 2) // 153  # since March
     year = years + 400 * era + (month >= 10) * 1
-    if part == "year":
+    if unit == "year":
         return year * 1.0
-    if part == "month":
+    if unit == "month":
         return np.where(month < 10, month + 3, month - 9) * 1.0
-    if part == "day":
+    if unit == "day":
         return (day - (153 * month + 2) // 5 + 1) * 1.0
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     return np.where(month < 10, day + 60 + leap * 1, day - 305) * 1.0

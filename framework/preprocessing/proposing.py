@@ -75,8 +75,8 @@ class _Summary:
         if column.form == "dates":
             parts = ("days", "year", "month", "weekday", "hour")
             numbers = Dates(parts, cyclic=False).apply(column)
-            for part, array in zip(parts, numbers.arrays, strict=True):
-                self.parts.setdefault(part, Moments()).add(array)
+            for unit, array in zip(parts, numbers.arrays, strict=True):
+                self.parts.setdefault(unit, Moments()).add(array)
             days = numbers.arrays[0]
             places = np.where(np.isnan(days), np.nan, np.arange(self.rows - rows, self.rows))
             self.places.add(places)
@@ -87,11 +87,11 @@ class _Summary:
             self.moments.add(values)
             self.sketch.add(values)
             self.missing = int(self.moments.missing)
-            found = np.unique(values[~np.isnan(values)])
-            self.whole = self.whole and bool((found == np.floor(found)).all())
-            self.fresh += len(found)
+            distinct = np.unique(values[~np.isnan(values)])
+            self.whole = self.whole and bool((distinct == np.floor(distinct)).all())
+            self.fresh += len(distinct)
             if len(self.numbers) <= COUNTED:
-                self.numbers.update(found[: COUNTED + 1].tolist())
+                self.numbers.update(distinct[: COUNTED + 1].tolist())
         else:
             self.levels.add(column.arrays[0], column.levels)
             self.fresh += len(column.levels)
@@ -164,17 +164,18 @@ def propose(
         _add(summaries, block.x, f"{name}: column", block.start)
         if block.y is not None:
             _add(targets, block.y, f"{name}: target", block.start)
-    for what, each in (("column", summaries), ("target", targets)):
-        for label, column in each.items():
+    for what, columns in (("column", summaries), ("target", targets)):
+        for label, column in columns.items():
             if said := column.doubt(target=what == "target"):
                 shown = label or source.target or TARGET
                 warn(f"{name}: {what} {shown!r} holds {said}; {advice or column.conversion(shown)}")
-    few = [each.whole and each.distinct <= 300 for each in summaries.values() if each.kind == "number"]
+    few = [summary.whole and summary.distinct <= 300 for summary in summaries.values() if summary.kind == "number"]
     pixels = len(few) > 8 and sum(few) > len(few) / 2  # most are small whole numbers, which are then no categories
-    found = [
-        Proposal(label, each.kind, *_steps(label, each, pixels), each.ordered) for label, each in summaries.items()
+    proposals = [
+        Proposal(label, summary.kind, *_steps(label, summary, pixels), summary.ordered)
+        for label, summary in summaries.items()
     ]
-    return found, [_goal(source.target or label or TARGET, each) for label, each in targets.items()]
+    return proposals, [_goal(source.target or label or TARGET, summary) for label, summary in targets.items()]
 
 
 def _add(summaries: dict[str, _Summary], frame: Frame, where: str, start: int | Array) -> None:
@@ -262,7 +263,7 @@ def _log(column: _Summary) -> Log | None:
 
 
 def _date_steps(column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
-    parts = [part for part in ("year", "month", "weekday", "hour") if column.parts[part].deviation > 0]
+    parts = [unit for unit in ("year", "month", "weekday", "hour") if column.parts[unit].deviation > 0]
     missing = f"{column.missing:,} missing" if column.missing else ""
     if not parts and not missing:
         return (Drop(),), "always the same"
@@ -285,9 +286,9 @@ def _goal(label: str, column: _Summary) -> Proposal:
 def rules(proposals: Sequence[Proposal]) -> dict[str, tuple[tuple[ColumnStep, ...], str]]:
     """Return the steps and the reason by name; where most columns of a kind take the same, by kind."""
     common: dict[Kind, tuple[ColumnStep, ...]] = {}
-    plain = not any("*" in each.column or each.column.startswith("<") for each in proposals)  # else names act as rules
-    for kind in dict.fromkeys(proposal.kind for proposal in proposals if plain):
-        steps, count = Counter(each.steps for each in proposals if each.kind == kind).most_common(1)[0]
+    plain = not any("*" in p.column or p.column.startswith("<") for p in proposals)  # else names act as rules
+    for kind in dict.fromkeys(p.kind for p in proposals if plain):
+        steps, count = Counter(p.steps for p in proposals if p.kind == kind).most_common(1)[0]
         few = FEW if kind in ("text", "category") else 3  # the number of levels is worth a line for each
         if count > few and not any(isinstance(step, Drop) for step in steps):
             common[kind] = steps
@@ -312,31 +313,31 @@ def code(columns: _Steps, target: _Steps = MappingProxyType({})) -> str:
     """
     lines = ["Preprocess(", *_table("columns", columns)]
     if [*target] == ["*"]:
-        lines.append(f"    target={_listed(target['*'])},")
+        lines.append(f"    target={_write_steps(target['*'])},")
     elif target:
         lines += _table("target", target)
     return "\n".join([*lines, ")"])
 
 
 def _table(setting: str, steps: _Steps) -> list[str]:
-    rows = [f"        {_quoted(key)}: {_listed(each)}," for key, each in steps.items()]
+    rows = [f"        {_quote(key)}: {_write_steps(chain)}," for key, chain in steps.items()]
     return [f"    {setting}={{", *rows, "    },"]
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     shown = repr(text)
     return f'"{shown[1:-1]}"' if shown[0] == "'" and '"' not in shown else shown
 
 
-def _written(value: Any, digits: int) -> str:
+def _write_value(value: Any, digits: int) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(_written(each, digits) for each in value)}]"
+        return f"[{', '.join(_write_value(item, digits) for item in value)}]"
     if isinstance(value, float):
         value = float(f"{value:.{digits}g}")
-    return _quoted(value) if isinstance(value, str) else repr(value)
+    return _quote(value) if isinstance(value, str) else repr(value)
 
 
-def _listed(steps: Iterable[ColumnStep]) -> str:
+def _write_steps(steps: Iterable[ColumnStep]) -> str:
     return f"[{', '.join(map(step_code, steps))}]"
 
 
@@ -351,7 +352,7 @@ def step_code(step: ColumnStep, digits: int = 17) -> str:
     """
     cls = type(step)
     shown = [
-        f"{'' if name == obvious_setting(cls) else f'{name}='}{_written(value, digits)}"
+        f"{'' if name == obvious_setting(cls) else f'{name}='}{_write_value(value, digits)}"
         for name, value in step.settings().items()
         if value != cls.model_fields[name].get_default()
     ]

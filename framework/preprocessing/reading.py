@@ -10,8 +10,8 @@ import numpy as np
 
 from framework.base.arrays import Array, real_array
 from framework.base.errors import DataError
-from framework.base.extras import required
-from framework.base.frames import WORDS, Frame, Kind, as_column, concatenated, is_frame, is_series
+from framework.base.extras import load_module
+from framework.base.frames import WORDS, Frame, Kind, as_column, concatenate_rows, is_frame, is_series
 from framework.base.settings.messages import brief, warn
 from framework.data.parts import Part, Source
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -51,32 +51,32 @@ def raw_column(
         DataError: It holds another kind of values now, or a number is infinite; or dates had no time zone and have one
             now, or the reverse.
     """
-    found = frame.kind(label)
-    if found != kind and found == "number" and np.isnan(values := frame.numbers(label)).all():
+    held = frame.kind(label)
+    if held != kind and held == "number" and np.isnan(values := frame.numbers(label)).all():
         return absent_column(label, where, kind, len(values), start)
     column = Column(where, label, "numbers", (label,), (), start=start)
-    if kind in ("text", "category") and found in ("text", "category"):
+    if kind in ("text", "category") and held in ("text", "category"):
         codes, levels = frame.texts(label)
         return column.replaced(form="texts", arrays=(codes,), levels=levels)
-    if kind in ("date", "duration") and found == kind:
+    if kind in ("date", "duration") and held == kind:
         if kind == "duration":
             return column.replaced(arrays=(frame.seconds(label),))
         micros, missing = frame.dates(label, zone)
         return column.replaced(form="dates", arrays=(micros,), missing=missing)
-    if kind in ("number", "boolean") and found in ("number", "boolean"):
+    if kind in ("number", "boolean") and held in ("number", "boolean"):
         values = np.ascontiguousarray(frame.numbers(label))
         column.refuse(np.isinf(values), "has an infinite number", "replace or drop it")
-        if kind == "boolean" and found == "number":
+        if kind == "boolean" and held == "number":
             strange = ~np.isnan(values) & (values != 0.0) & (values != 1.0)
             column.refuse(strange, "held booleans in fit, and has another number", "give booleans, or 0 and 1")
-        texts = partial(frame.texts, label) if found == kind else None
+        texts = partial(frame.texts, label) if held == kind else None
         return column.replaced(arrays=(values,), boolean=kind == "boolean", texts=texts)
     if kind == "other":
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
     example = f", such as by pandas.to_datetime(table[{label!r}])" if kind == "date" else ""
-    advice = f"cast it before{example}{kept_advice(where.partition(':')[0])}"
-    what = f"held {WORDS[kind]} in fit, and holds {WORDS[found]} now"
-    if kind == "number" and found == "text" and (odd := frame.not_numbers(label)).any():
+    advice = f"cast it before{example}{advice_on_kept(where.partition(':')[0])}"
+    what = f"held {WORDS[kind]} in fit, and holds {WORDS[held]} now"
+    if kind == "number" and held == "text" and (odd := frame.not_numbers(label)).any():
         column.refuse(odd, f"{what}, first {brief(frame.column(label).item(int(np.argmax(odd))))}", advice)
     raise DataError(f"{where} {what}; {advice}")
 
@@ -89,11 +89,11 @@ def tell_rounded(frame: Frame, label: str, column: Column) -> None:
         seen, advice = any(name.startswith(f"{label} second") for name in column.names), ""
     else:
         seen, advice = True, "; OneHot and Levels take it exactly, Drop leaves it out"
-    if seen and (lost := frame.rounded(label)):
+    if seen and (lost := frame.describe_rounding(label)):
         warn(f"{column.where} holds {lost}{advice}")
 
 
-def kept_advice(name: str) -> str:
+def advice_on_kept(name: str) -> str:
     """Return what to do where the data of a later ``fit`` does not fit the Preprocess that the model keeps.
 
     Args:
@@ -130,10 +130,10 @@ def target_frame(y: Any, name: str) -> Frame:
         raise DataError(
             f"{where} must be a table, or name columns of x, as (table, {[*y]}), for a Preprocess; got a dict"
         )
-    pa = required("pyarrow", where)
+    pa = load_module("pyarrow", where)
     try:
         array = np.asarray(y)
-        columns = [as_column(each, where) for each in (array.T if array.ndim > 1 else [array])]
+        columns = [as_column(values, where) for values in (array.T if array.ndim > 1 else [array])]
     except (pa.ArrowException, ValueError, TypeError) as error:
         if isinstance(error, DataError):
             raise
@@ -195,33 +195,35 @@ class Blocks:
         parts = map(self._block, self.source.parts(BLOCK_ROWS)) if self.whole is None else iter([self.whole])
         held: list[Block] = []
         start = count = 0  # the rows that were given, and those of the parts that are held
-        for part in parts:
-            held.append(part)
-            count += part.x.rows
+        for piece in parts:
+            held.append(piece)
+            count += piece.x.rows
             while count >= BLOCK_ROWS:
-                block, held = self._cut(held, start, BLOCK_ROWS)
+                block, held = self._cut_block(held, start, BLOCK_ROWS)
                 yield block
                 start, count = start + BLOCK_ROWS, count - BLOCK_ROWS
         if count:
-            yield self._cut(held, start, count)[0]
+            yield self._cut_block(held, start, count)[0]
 
-    def _block(self, part: Part) -> Block:
-        x, y, weight = part
+    def _block(self, triple: Part) -> Block:
+        x, y, weight = triple
         weight = None if weight is None else real_array(weight, f"{self.name}: argument 'weight'")
         return Block(0, frame_of(x, self.name), None if y is None else target_frame(y, self.name), weight)
 
-    def _cut(self, held: list[Block], start: int, rows: int) -> tuple[Block, list[Block]]:
+    def _cut_block(self, held: list[Block], start: int, rows: int) -> tuple[Block, list[Block]]:
         """Return the first rows of some parts as a block, and the others."""
         whole = held[0]
         if len(held) > 1:
             _, *tables, weights = zip(*held, strict=True)
             name = f"{self.name}: the tables of a Stream"
-            x, y = (Frame(concatenated(*(each.native for each in frames), name=name), self.name) for frames in tables)
-            whole = Block(0, x, y, None if any(each is None for each in weights) else np.concatenate(weights))
+            x, y = (
+                Frame(concatenate_rows(*(frame.native for frame in frames), name=name), self.name) for frames in tables
+            )
+            whole = Block(0, x, y, None if any(weight is None for weight in weights) else np.concatenate(weights))
         rest = [whole.part(rows, whole.x.rows)] if rows < whole.x.rows else []
-        return self._weighed(whole.part(0, rows)._replace(start=start)), rest
+        return self._drop_weightless(whole.part(0, rows)._replace(start=start)), rest
 
-    def _weighed(self, block: Block) -> Block:
+    def _drop_weightless(self, block: Block) -> Block:
         """Return a block without the rows whose weight is 0."""
         start, x, y, weight = block
         weight = None if weight is None else real_array(weight, f"{self.name}: argument 'weight'", "float64")
@@ -256,7 +258,7 @@ def kinds_of(blocks: Blocks) -> tuple[dict[str, Kind], dict[str, Kind], dict[str
                     if frame is block.x and (zone := frame.zone(label)) is not None:
                         zones[label] = zone
                     missing = (
-                        np.isnan(part.numbers(label)).all() for part in (first, frame)
+                        np.isnan(sample.numbers(label)).all() for sample in (first, frame)
                     )  # most end with the first
                     unknown |= known[label] == "number" and all(missing)
         if not unknown:

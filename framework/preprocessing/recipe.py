@@ -10,11 +10,11 @@ from typing import Any, Self, cast, get_args
 from framework.base.errors import DataError, SettingsError, nearest
 from framework.base.frames import Frame, Kind
 from framework.base.settings.component import Component, Named, _from_text
-from framework.base.settings.messages import brief, shortened
+from framework.base.settings.messages import brief, shorten
 from framework.base.tables import as_html
 from framework.data.sources import source_of
 from framework.preprocessing.categories import Classes
-from framework.preprocessing.fitted import FittedPreprocess, shown
+from framework.preprocessing.fitted import FittedPreprocess, format_steps
 from framework.preprocessing.numbers import Drop, Impute
 from framework.preprocessing.proposing import code, propose, rules
 from framework.preprocessing.reading import TARGET, Block, Blocks, kinds_of, raw_column
@@ -58,10 +58,10 @@ class Preprocess(Component):
     target: Named[tuple[ColumnStep, ...]] = ()
 
     def __init__(self, columns: Any, target: Any = ()) -> None:
-        pairs = isinstance(target, list | tuple) and all(isinstance(each, tuple | list) for each in target)
+        pairs = isinstance(target, list | tuple) and all(isinstance(item, tuple | list) for item in target)
         if not isinstance(target, Mapping) and not pairs:
             target = {"*": target} if target else ()
-        super().__init__(columns=_listed(columns), target=_listed(target))
+        super().__init__(columns=_as_lists(columns), target=_as_lists(target))
 
     @classmethod
     def of(cls, data: Any, target: str | Sequence[str] | None = None) -> Self:
@@ -100,8 +100,8 @@ class Preprocess(Component):
 
     def _repr_html_(self) -> str:
         """Return the table that Jupyter shows: each name, pattern or kind with its steps."""
-        rows = [("column", key, shortened(shown(steps))) for key, steps in self.columns]
-        rows += [("target", key, shortened(shown(steps))) for key, steps in self.target]
+        rows = [("column", key, shorten(format_steps(steps))) for key, steps in self.columns]
+        rows += [("target", key, shorten(format_steps(steps))) for key, steps in self.target]
         return as_html([("", "name, pattern or <kind>", "steps"), *rows], left=3)
 
     def __str__(self) -> str:
@@ -130,12 +130,12 @@ class Preprocess(Component):
             raise DataError(f"{name}: argument 'data' must have at least one row; got none")
         kinds, target_kinds, zones = kinds_of(blocks)
         target_kinds = target_kinds if self.target else {}
-        chosen = _chosen(self.columns, kinds, f"{name}: column", "columns")
+        chosen = _choose_steps(self.columns, kinds, f"{name}: column", "columns")
         chains = [
             _Chain(label, kind, steps, f"{name}: column {label!r}", zones.get(label)) for label, kind, steps in chosen
         ]
         titles = {source.target or label or TARGET: kind for label, kind in target_kinds.items()}
-        chosen = _chosen(self.target, titles, f"{name}: target", "target") if titles else []
+        chosen = _choose_steps(self.target, titles, f"{name}: target", "target") if titles else []
         goals = [_Chain(title, kind, steps, f"{name}: target {title!r}") for title, kind, steps in chosen]
         for goal in goals:
             goal.require_target()
@@ -160,7 +160,7 @@ class Preprocess(Component):
         return fitted
 
 
-def _listed(rules: Any) -> Any:
+def _as_lists(rules: Any) -> Any:
     """Return rules by name in which a single step is a list of one.
 
     Raises:
@@ -180,7 +180,7 @@ def _listed(rules: Any) -> Any:
     return tuple((key, (steps,) if isinstance(steps, ColumnStep) else steps) for key, steps in rules)
 
 
-def _chosen(
+def _choose_steps(
     rules: Sequence[tuple[str, tuple[ColumnStep, ...]]], kinds: Mapping[str, Kind], where: str, setting: str
 ) -> list[tuple[str, Kind, tuple[ColumnStep, ...]]]:
     """Return each column with its kind and its steps."""
@@ -191,7 +191,7 @@ def _chosen(
                 f"Preprocess: there is no kind {key!r}{nearest(key, _KINDS) or '.'} Kinds: {', '.join(_KINDS)}"
             )
     used = {key for key in steps if key in _KINDS}
-    found = []
+    chosen = []
     patterns = {key: ".*".join(map(re.escape, key.split("*"))) for key in steps if "*" in key and key != "*"}
     for label, kind in kinds.items():
         keys = [*(key for key in steps if key == label)]
@@ -204,13 +204,13 @@ def _chosen(
                 f"{where} {label!r} ({kind}) fits no rule of the Preprocess; write {label!r}: [...] or "
                 f"'<{kind}>': [...] in {setting}{drop}"
             )
-        found.append((label, kind, steps[keys[0]]))
+        chosen.append((label, kind, steps[keys[0]]))
     if unused := [key for key in steps if key not in used]:
         raise SettingsError(
             f"{where} {unused[0]!r} has a rule in the Preprocess, but is not in the data"
             f"{nearest(unused[0], kinds) or '.'} {setting.capitalize()}: {', '.join(kinds)}"
         )
-    return found
+    return chosen
 
 
 class _Chain:

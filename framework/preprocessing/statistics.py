@@ -113,16 +113,16 @@ class Sketch:
             return
         self.count += len(present)
         self.low, self.high = min(self.low, float(present.min())), max(self.high, float(present.max()))
-        part = np.unique(present + 0.0, return_counts=True)  # + 0.0 makes -0.0 zero
+        summary = np.unique(present + 0.0, return_counts=True)  # + 0.0 makes -0.0 zero
         if self._parts:  # the first block is kept whole until there is another
-            part = _pruned(*part)
+            summary = _prune_counts(*summary)
         for level, other in enumerate(self._parts):
             if other is None:
-                self._parts[level] = part
+                self._parts[level] = summary
                 return
-            part = _pruned(*_joined([other, part]))
+            summary = _prune_counts(*_merge_counts([other, summary]))
             self._parts[level] = None
-        self._parts.append(part)
+        self._parts.append(summary)
 
     def fill(self, value: float) -> None:
         """Count each missing value as this one."""
@@ -134,30 +134,30 @@ class Sketch:
 
     def quantiles(self, shares: Array) -> Array:
         """Return the quantiles at these shares of the rows, between 0 and 1, interpolated as ``np.quantile`` does."""
-        values, counts = _joined([*self._filled, *(part for part in self._parts if part is not None)])
+        values, counts = _merge_counts([*self._filled, *(summary for summary in self._parts if summary is not None)])
         ends = np.cumsum(counts)
-        place = shares * (self.count - 1)
-        below = np.floor(place).astype(np.int64)
+        positions = shares * (self.count - 1)
+        below = np.floor(positions).astype(np.int64)
         low, high = (
             values[np.searchsorted(ends, np.minimum(rank, self.count - 1), side="right")] for rank in (below, below + 1)
         )
-        part = place - below
+        fraction = positions - below
         with np.errstate(over="ignore", invalid="ignore"):
-            between = np.where(part < 0.5, low + part * (high - low), high - (1.0 - part) * (high - low))
-        found: Array = np.where(low == high, low, between)
-        return np.where(shares <= 0.0, self.low, np.where(shares >= 1.0, self.high, found))
+            between = np.where(fraction < 0.5, low + fraction * (high - low), high - (1.0 - fraction) * (high - low))
+        between_ranks: Array = np.where(low == high, low, between)
+        return np.where(shares <= 0.0, self.low, np.where(shares >= 1.0, self.high, between_ranks))
 
 
-def _joined(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+def _merge_counts(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """Return the distinct numbers of some parts, sorted, and their counts."""
-    values, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+    values, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.argsort(values, kind="stable")
     values, counts = values[order], counts[order]
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     return values[starts], np.add.reduceat(counts, starts)
 
 
-def _pruned(values: Array, counts: Array) -> tuple[Array, Array]:
+def _prune_counts(values: Array, counts: Array) -> tuple[Array, Array]:
     """Return at most ``SKETCH_SIZE`` numbers with counts of the same sum."""
     if len(values) <= SKETCH_SIZE:
         return values, counts
@@ -165,7 +165,7 @@ def _pruned(values: Array, counts: Array) -> tuple[Array, Array]:
     edges = np.arange(SKETCH_SIZE + 1) * int(ends[-1]) // SKETCH_SIZE
     middles = (edges[:-1] + edges[1:]) // 2
     kept = values[np.searchsorted(ends, middles, side="right")]
-    return _joined([(kept, np.diff(edges))])
+    return _merge_counts([(kept, np.diff(edges))])
 
 
 class LevelCounts:
@@ -202,11 +202,11 @@ class LevelCounts:
         """Add the texts of a block as numbers of ``levels``; -1 is missing."""
         present = np.bincount(codes + 1, minlength=len(levels) + 1)
         self.missing += int(present[0])
-        for place in np.flatnonzero(present[1:]).tolist():
-            self.counts[levels[place]] = self.counts.get(levels[place], 0) + int(present[place + 1])
+        for code in np.flatnonzero(present[1:]).tolist():
+            self.counts[levels[code]] = self.counts.get(levels[code], 0) + int(present[code + 1])
         limit = self._kept or LEVELS_KEPT
         if len(self.counts) > limit or sum(map(len, self.counts)) > CHARACTERS_KEPT:
-            ranked = self.ranked()
+            ranked = self.rank_texts()
             characters = np.cumsum([len(text) for text in ranked])
             kept = min(limit, int(np.searchsorted(characters, CHARACTERS_KEPT, side="right")))
             less = self.counts[ranked[kept]]
@@ -219,14 +219,14 @@ class LevelCounts:
             self.counts[value] = self.counts.get(value, 0) + self.missing
             self.missing = 0
 
-    def ranked(self) -> list[str]:
+    def rank_texts(self) -> list[str]:
         """Return the texts from the commonest to the rarest; those of one count in the order of the alphabet."""
         return sorted(self.counts, key=lambda text: (-self.counts[text], text))
 
     def commonest(self, limit: int) -> tuple[str, ...]:
         """Return the commonest texts, at most ``limit``, sorted."""
-        return self.sorted(self.ranked()[:limit])
+        return self.sort_texts(self.rank_texts()[:limit])
 
-    def sorted(self, texts: Any) -> tuple[str, ...]:
+    def sort_texts(self, texts: Any) -> tuple[str, ...]:
         """Return texts from A to Z, or numbers by value."""
         return tuple(sorted(texts, key=float) if self.numeric else sorted(texts))

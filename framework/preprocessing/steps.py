@@ -109,17 +109,17 @@ class Column:
         codes = np.where(codes < len(present), codes, -1).astype(np.int64)
         return self.replaced(form="texts", arrays=(codes,), levels=tuple(map(self._text, present.tolist())))
 
-    def filled_texts(self, value: float) -> Callable[[], tuple[Array, tuple[str, ...]]] | None:
+    def texts_filled_with(self, value: float) -> Callable[[], tuple[Array, tuple[str, ...]]] | None:
         """Return what gives the texts of unchanged numbers once the missing ones are this number."""
         texts = self.texts
         if texts is None:
             return None
 
-        def filled() -> tuple[Array, tuple[str, ...]]:
+        def fill_texts() -> tuple[Array, tuple[str, ...]]:
             codes, levels = texts()
             return np.where(codes < 0, len(levels), codes), (*levels, self._text(value))
 
-        return filled
+        return fill_texts
 
     def _text(self, number: float) -> str:
         return text_of(bool(number) if self.boolean and number in (0.0, 1.0) else number)
@@ -142,7 +142,7 @@ class ColumnStep(Component):
 
     Example:
         >>> class Root(ColumnStep):
-        ...     def formula(self, x, place):
+        ...     def formula(self, x, index):
         ...         return np.sign(x) * np.sqrt(np.abs(x))
         >>> Root().apply(Column("fit: column 'age'", "age", "numbers", ("age",), (np.array([9.0]),))).arrays
         (array([3.]),)
@@ -214,18 +214,18 @@ class ColumnStep(Component):
         """
         with np.errstate(over="ignore", invalid="ignore"):
             arrays = tuple(self.formula(array, index) for index, array in enumerate(column.arrays))
-        for given, array in zip(column.arrays, arrays, strict=True):
+        for values, array in zip(column.arrays, arrays, strict=True):
             lost = np.isnan(array)
-            if lost.any() and (lost := lost & ~np.isnan(given)).any():
-                kind, number = type(self).__name__, given[np.argmax(lost)]
+            if lost.any() and (lost := lost & ~np.isnan(values)).any():
+                kind, number = type(self).__name__, values[np.argmax(lost)]
                 column.refuse(lost, f"holds {number}, of which {kind} makes NaN,", f"change the formula of {kind}")
         return column.replaced(arrays=arrays, boolean=False)
 
-    def formula(self, x: Array, place: int) -> Array:
+    def formula(self, x: Array, index: int) -> Array:
         """Return the numbers after this step; NaN stays NaN."""
         raise NotImplementedError
 
-    def inverse(self, y: Array, place: int) -> Array:
+    def inverse(self, y: Array, index: int) -> Array:
         """Return the numbers that ``formula`` turns into y.
 
         Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from framework.base.arrays import Array
 from framework.base.errors import DataError, DerivativeError
 from framework.base.random_streams import random_generator
-from framework.base.settings.messages import brief, worded
+from framework.base.settings.messages import brief, word_errors
 from framework.base.tables import as_html, as_text, bold
 from framework.base.trees import flatten, map_leaves, real_tree, sample_shape
 from framework.formulas.derivatives import Bounds, derivative_bounds
@@ -83,7 +83,7 @@ class GradientReport:
         return [header, *cells]
 
 
-@worded
+@word_errors
 def check_gradients(
     model: Model, loss: Loss, x: Any, y: Any, weight: Any = None, *, tolerance: float = 1e-5, elements: int = 20
 ) -> GradientReport:
@@ -205,7 +205,7 @@ def _compare(
     return GradientRow(name, index, analytic, float(bounds.middle[0]), error), kinked
 
 
-@worded
+@word_errors
 def numerical_gradient(function: Callable[[Array], float], x: Any) -> Array:
     """Return the gradient of a number with respect to each element of ``x``, by differences on both sides.
 
@@ -226,7 +226,7 @@ def _bounds_by_element(value: Callable[[], float], array: Array, index: tuple[in
     """Bound the derivative of a number by an element of the array that it is computed from."""
     kept = float(array[index])
 
-    def moved(at: Array) -> Array:
+    def values_at(at: Array) -> Array:
         values = []
         for number in at[:, 0]:
             array[index] = number
@@ -234,7 +234,7 @@ def _bounds_by_element(value: Callable[[], float], array: Array, index: tuple[in
         array[index] = kept
         return np.array(values)
 
-    return derivative_bounds(moved, np.array([kept]), 2.0**-15 * max(1.0, abs(kept)))
+    return derivative_bounds(values_at, np.array([kept]), 2.0**-15 * max(1.0, abs(kept)))
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class StepComparison:
         )
 
 
-@worded
+@word_errors
 def compare_steps(
     loop: Trainer | Callable[[], Mapping[str, Any]],
     reference: Callable[..., Mapping[str, Any]],
@@ -340,8 +340,8 @@ def _distances(
 ) -> Iterator[tuple[int, str, float, tuple[float, float]]]:
     """Yield the step, each parameter, its distance in ulps, 0 within the tolerance, and its worst element in both."""
     if not isinstance(theirs, Mapping) or not theirs:
-        given = "nothing; write return" if theirs is None else brief(theirs)
-        raise DataError(f"compare_steps: the reference must return its parameters by name, as a dict; got {given}")
+        got = "nothing; write return" if theirs is None else brief(theirs)
+        raise DataError(f"compare_steps: the reference must return its parameters by name, as a dict; got {got}")
     for name, value in theirs.items():
         if name not in ours:
             raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")

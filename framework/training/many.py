@@ -16,12 +16,12 @@ from framework.data.pieces import Piece
 from framework.data.sources import source_of
 from framework.models import Model
 from framework.models.rows import settling, unsettling
-from framework.training.callbacks.progress import own_bars
+from framework.training.callbacks.progress import make_bars
 from framework.training.engines import Engine, engine_of
 from framework.training.engines.base import Stepping
 from framework.training.loop import train
 from framework.training.optimizers import Optimizer
-from framework.training.preconditions import fitted_preprocess, shown
+from framework.training.preconditions import fit_preprocess, format_settings
 from framework.training.runs.run import Run
 from framework.training.training import Handlers, Training, interruption
 
@@ -65,7 +65,7 @@ def fit_many(
             for model in models:
                 settled.enter_context(unsettling(model))
             members = _members(trainers, models, parts, epochs, threads)
-        return _trained(members, many)
+        return _train_members(members, many)
 
 
 def _one_each(argument: str, values: Iterable[Any] | None, count: int) -> list[Any] | None:
@@ -89,17 +89,17 @@ def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int)
         raise SettingsError(f"{NAME}: give validation=... or splits=..., whose second rows are the validation data")
     if not isinstance(source, ArraySource):
         raise SettingsError(f"{NAME}: argument 'splits' takes rows of (x, y) or (x, y, weight); got {brief(data)}")
-    every, found = np.arange(source.rows), list[tuple[Any, Any]]()
+    every, pairs = np.arange(source.rows), list[tuple[Any, Any]]()
     for index, split in enumerate(splits):
         try:
             rows, others = split
-            found.append((source.take(every[np.asarray(rows)]), source.take(every[np.asarray(others)])))
+            pairs.append((source.take(every[np.asarray(rows)]), source.take(every[np.asarray(others)])))
         except (TypeError, ValueError, IndexError) as error:
             raise SettingsError(
                 f"{NAME}: argument 'splits' must have (rows to train on, rows to validate on) for each model, as "
                 f"KFold(5).split(x) of scikit-learn gives them; number {index} is not: {error}"
             ) from error
-    return found
+    return pairs
 
 
 def _one_after_another(
@@ -118,10 +118,10 @@ def _one_after_another(
     except BaseException as error:
         error.runs = [*runs, error.run] if hasattr(error, "run") else runs  # type: ignore[attr-defined]
         raise
-    return _ended(runs, diverged)
+    return _end_runs(runs, diverged)
 
 
-def _ended(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
+def _end_runs(runs: list[Run], diverged: Sequence[DivergedError]) -> list[Run]:
     """Return the runs of all models, or raise the error of the first one that diverged."""
     if not diverged:
         return runs
@@ -195,33 +195,33 @@ def _members(
 ) -> list[_ModelTraining]:
     """Check data and models before anything is trained, and return the members."""
     members, known = list[_ModelTraining](), dict[Any, _ModelTraining]()
-    for trainer, model, part in zip(trainers, models, parts, strict=True):
-        formulas = tuple((path, layer.origin, layer.settings_text) for path, layer in model.placed())
-        seed = trainer.seed if isinstance(part[1], float) else None  # it draws the rows that are held out
-        columns = None if model.unsettled() else model._built().columns[:2]
-        alike = id(part), seed, id(model.preprocess), formulas, columns
+    for trainer, model, data_pair in zip(trainers, models, parts, strict=True):
+        formulas = tuple((path, layer.origin, layer.settings_text) for path, layer in model.walk_models())
+        seed = trainer.seed if isinstance(data_pair[1], float) else None  # it draws the rows that are held out
+        columns = None if model.list_unsettled() else model._built().columns[:2]
+        alike = id(data_pair), seed, id(model.preprocess), formulas, columns
         first, member = known.get(alike), _ModelTraining(trainer, threads, surrounded=True)
         if first is None:
-            member.check(model, *part, epochs, None, NAME)
+            member.check(model, *data_pair, epochs, None, NAME)
             if not isinstance(member.source, ArraySource):
                 raise SettingsError(f"{NAME}: the data must be arrays in memory; write a loop over fit")
         else:
             model.retrace()
-            preprocess = fitted_preprocess(trainer, model, part[0], NAME, first.run.model.preprocess)
-            with settling(model, part[0], preprocess):
+            preprocess = fit_preprocess(trainer, model, data_pair[0], NAME, first.run.model.preprocess)
+            with settling(model, data_pair[0], preprocess):
                 member.hold(member.new_run(model, first.run.engine), first.source, first.held_out)
-            settings = {"optimizer": shown(trainer.optimizer), "seed": shown(trainer.seed)}
+            settings = {"optimizer": format_settings(trainer.optimizer), "seed": format_settings(trainer.seed)}
             member.complete(first.run.recipe | settings, first.run.engine, epochs, preprocess)
         members.append(member)
         known[alike] = member
     return members
 
 
-def _trained(members: Sequence[_ModelTraining], many: Any) -> list[Run]:
+def _train_members(members: Sequence[_ModelTraining], many: Any) -> list[Run]:
     """Train all members; a member that diverges ends alone, another error ends all."""
     first = members[0]
     runs = [member.run for member in members]
-    displays = [bar.display(first.run) for bar in (own_bars(()) if first.trainer.progress else ())]
+    displays = [bar.display(first.run) for bar in (make_bars(()) if first.trainer.progress else ())]
     interrupts = _Interrupts()
     with np.errstate(all="ignore"), Handlers(interrupts.note):
 
@@ -254,7 +254,7 @@ def _trained(members: Sequence[_ModelTraining], many: Any) -> list[Run]:
             for display in displays:
                 display.end(max(runs, key=lambda run: run.epoch))
     diverged = [run.error for run in runs if isinstance(run.error, DivergedError)]
-    return _ended(runs, diverged)
+    return _end_runs(runs, diverged)
 
 
 def _begins(member: _ModelTraining) -> bool:

@@ -136,7 +136,7 @@ def require_inputs(model: Model, preprocess: FittedPreprocess | None, name: str)
         )
 
 
-def fitted_preprocess(
+def fit_preprocess(
     trainer: Trainer, model: Model, source: Source, name: str, learnt: FittedPreprocess | None = None
 ) -> FittedPreprocess | None:
     """Return the Preprocess that a model keeps, or the one that the recipe learns from the data, or has ``learnt``.
@@ -157,7 +157,7 @@ def fitted_preprocess(
             "of the trainer; to learn the trainer's, train a new model, or write model.preprocess = None if its "
             "weights are untrained"
         )
-    if not model.unsettled() and model._built().columns.trained:
+    if not model.list_unsettled() and model._built().columns.trained:
         raise SettingsError(
             f"{name}: the model was trained without a Preprocess, and its weights belong to numbers that none has "
             "changed; train a new model, leave preprocess out of the trainer, or write model.preprocess = "
@@ -174,7 +174,7 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
     """
     if rows is None:  # of a stream; the layer refuses such a batch itself
         return
-    last, needed = rows % size or min(rows, size), max(layer.minimum_rows for _, layer in model.placed())
+    last, needed = rows % size or min(rows, size), max(layer.minimum_rows for _, layer in model.walk_models())
     if last < needed:
         raise ShapeError(
             f"{name}: {rows} rows in batches of {size} leave a last batch of {last}, and the model needs "
@@ -184,7 +184,7 @@ def require_last_batch(rows: int | None, size: int, model: Model, name: str) -> 
 
 def mixing(model: Model) -> list[tuple[str, Layer]]:
     """Return the layers that need all rows of a batch, for outputs or buffers, as BatchNorm, after their places."""
-    layers = ((path, layer) for path, layer in model.placed() if isinstance(layer, Layer))
+    layers = ((path, layer) for path, layer in model.walk_models() if isinstance(layer, Layer))
     return [(path, layer) for path, layer in layers if layer.mixes_rows or layer._initial_buffers()]
 
 
@@ -198,8 +198,8 @@ def require_shards(trainer: Trainer, model: Model, name: str) -> None:
         where = f"layer {path}, {type(layer).__name__}," if path else type(layer).__name__
         try:
             # Code that runs it, or the loss after it, on arrays cannot wait for sums over all rows.
-            outer = (each for at, each in model.placed() if at != path and f"{path}.".startswith(at and f"{at}."))
-            writer = next((f"{type(each).__name__}.apply_backward" for each in outer if each.by_hand), None)
+            outer = (host for at, host in model.walk_models() if at != path and f"{path}.".startswith(at and f"{at}."))
+            writer = next((f"{type(host).__name__}.apply_backward" for host in outer if host.by_hand), None)
             if writer := writer or overrides_loop(trainer.loss):
                 raise DerivativeError(  # noqa: TRY301
                     f"{writer} computes with arrays, and sums over all rows are found in a formula alone; leave "
@@ -226,8 +226,12 @@ def recipe_of(
     if strategy is not None:
         spread = f"shards={strategy.shards}" if strategy.deterministic else "deterministic=False"
     return {
-        **{name: shown(value) for name, value in settings.items() if value is not None},
-        **{f"callback {names[id(callback)]}": shown(callback) for callback in callbacks if not callback.observes},
+        **{name: format_settings(value) for name, value in settings.items() if value is not None},
+        **{
+            f"callback {names[id(callback)]}": format_settings(callback)
+            for callback in callbacks
+            if not callback.observes
+        },
         "data": data,
         "validation": validation or "none",
         "versions": _versions(),
@@ -237,7 +241,7 @@ def recipe_of(
     }
 
 
-def shown(value: object) -> str:
+def format_settings(value: object) -> str:
     """Return the repr with every setting, whose default may change, and without what differs between processes."""
     text = full_repr(value)
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text) if " at 0x" in text else text
@@ -298,13 +302,13 @@ def require_alike(
     with workers.together():
         model, optimizer, arrays = run.model, run.optimizer, dict[str, Array]()
         state: dict[str, Any] = {
-            "model": shown(model),
+            "model": format_settings(model),
             "engine in use": engine,
             **recipe,
             "argument 'epochs'": epochs,
             "frozen parameters": model.parameters.frozen,
             **numbers_of(model),
-            "bound optimizer": shown(optimizer.recipe),
+            "bound optimizer": format_settings(optimizer.recipe),
             **{f"optimizer's {name}": memory for name, memory in optimizer.memory.items()},
         }
         for name, value in vars(run.progress).items():

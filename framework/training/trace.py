@@ -18,7 +18,7 @@ from framework.backends.step import Workspace
 from framework.base.arrays import real_array
 from framework.base.errors import ShapeError
 from framework.base.settings.component import Count
-from framework.base.settings.messages import worded
+from framework.base.settings.messages import word_errors
 from framework.base.tables import as_html, as_text
 from framework.formulas.losses import Loss
 from framework.formulas.losses.formulas import HalfSquaredError
@@ -131,7 +131,7 @@ LABELS = {name: hint.__metadata__[0] for name, hint in get_type_hints(TracedStep
 """The heading of each quantity in a table, in the order of the algorithm."""
 
 
-@worded
+@word_errors
 def error_term(neuron: Neuron, x: Any, target: Any, loss: Loss | None = None) -> Any:
     """Return the textbook's error term, (y - f(h)) f'(h), for one sample or each row.
 
@@ -164,7 +164,7 @@ def increment(neuron: Neuron, x: Any, target: Any, learning_rate: float) -> Any:
     return learning_rate * error_term(neuron, x, target) * real_array(x, "x", neuron.dtype)
 
 
-@worded
+@word_errors
 def trace_step(
     neuron: Neuron, x: Any, target: Any, *, learning_rate: float = 1.0, loss: Loss | None = None
 ) -> TracedStep:
@@ -204,7 +204,7 @@ def trace_step(
     copy.forward(x)
     loss.backward(copy, target)
     optimizer.step()
-    return _traced(copy, before, learning_rate)
+    return _complete_step(copy, before, learning_rate)
 
 
 class TraceSteps(Callback):
@@ -233,7 +233,7 @@ class TraceSteps(Callback):
 
     def steps(self, run: Run) -> list[Any]:
         """Return the recorded steps, oldest first: each a ``TracedStep``, or a ``TracedUpdate``."""
-        made = TracedStep.from_dict if isinstance(run.model, Neuron) else lambda each: TracedUpdate(**each)
+        made = TracedStep.from_dict if isinstance(run.model, Neuron) else lambda update: TracedUpdate(**update)
         return [*map(made, run.memory(self).get("steps", []))]
 
     def on_gradients(self, run: Run) -> None:
@@ -245,7 +245,10 @@ class TraceSteps(Callback):
             before = _quantities(model, current[0].copy(), current[1].copy(), run.loss_function)
         else:
             gradients = _norms(model.parameters.gradients)
-            before = {"weights": {name: each.copy() for name, each in model.parameters.items()}, "gradients": gradients}
+            before = {
+                "weights": {name: value.copy() for name, value in model.parameters.items()},
+                "gradients": gradients,
+            }
         run.live(self)["before"] = before
 
     def on_batch_end(self, run: Run) -> None:
@@ -256,9 +259,9 @@ class TraceSteps(Callback):
         model, rate, memory = run.model, run.optimizer.last_rate, run.memory(self)
         steps = memory.setdefault("steps", [])
         if isinstance(model, Neuron):
-            steps.append({name: np.array(value) for name, value in asdict(_traced(model, before, rate)).items()})
+            steps.append({name: np.array(value) for name, value in asdict(_complete_step(model, before, rate)).items()})
         else:
-            added = {name: model.parameters[name] - each for name, each in before["weights"].items()}
+            added = {name: model.parameters[name] - value for name, value in before["weights"].items()}
             norms = {
                 "weights": _norms(before["weights"]),
                 "gradients": before["gradients"],
@@ -302,7 +305,7 @@ def _quantities(neuron: Neuron, x: Any, target: Any, loss: Loss) -> dict[str, An
     }
 
 
-def _traced(neuron: Neuron, before: dict[str, Any], rate: float) -> TracedStep:
+def _complete_step(neuron: Neuron, before: dict[str, Any], rate: float) -> TracedStep:
     """Complete the quantities with those after the step."""
     weights, bias = neuron.weights.copy(), neuron.bias.copy()
     output = neuron(before["x"])

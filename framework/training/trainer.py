@@ -13,13 +13,13 @@ from pydantic import field_validator
 from framework.base.errors import ResumeWarning, SettingsError
 from framework.base.files import real_path
 from framework.base.settings.component import Component, Count, Seed
-from framework.base.settings.messages import warn, worded
+from framework.base.settings.messages import warn, word_errors
 from framework.data.sampling import Sampling
 from framework.formulas.losses import Loss
 from framework.formulas.metrics import Metric
 from framework.models import Model
 from framework.models.regularizers import Regularizer
-from framework.models.rows import predicted, prepare
+from framework.models.rows import predict_rows, prepare
 from framework.preprocessing.fitted import FittedPreprocess
 from framework.preprocessing.recipe import Preprocess
 from framework.training.callbacks import Callback
@@ -153,7 +153,7 @@ class Trainer(Component):
                 f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice{outputs}"
             )
 
-    @worded
+    @word_errors
     def fit(
         self, model: Model, data: Any, validation: Any = None, *, epochs: int | None = None, run: Run | None = None
     ) -> Run:
@@ -185,7 +185,7 @@ class Trainer(Component):
             warn_if_alone()
         return train(self, model, data, validation, epochs, run, shown=True)
 
-    @worded
+    @word_errors
     def fit_many(
         self,
         models: Iterable[Model],
@@ -236,7 +236,7 @@ class Trainer(Component):
         """
         return fit_many(self, models, data, validation, optimizers, seeds, splits, epochs)
 
-    @worded
+    @word_errors
     def resume(
         self, run: Run | str | os.PathLike[str], data: Any, validation: Any = None, *, epochs: int | None = None
     ) -> Run:
@@ -269,7 +269,7 @@ class Trainer(Component):
             warn(f"resume: nothing is left to do: {advice}", ResumeWarning)
         return self.fit(run.model, data, validation, epochs=epochs, run=run)
 
-    @worded
+    @word_errors
     def find_learning_rate(
         self, model: Model, data: Any, *, lowest: float = 1e-7, highest: float = 10.0, steps: int = 100
     ) -> LearningRateSearch:
@@ -307,7 +307,7 @@ class Trainer(Component):
         """
         return search_rate(self, model, data, lowest, highest, steps)
 
-    @worded
+    @word_errors
     def evaluate(self, model: Model, data: Any) -> dict[str, float]:
         """Return the loss and every metric over ``data``, as plain floats.
 
@@ -326,9 +326,9 @@ class Trainer(Component):
         figures = self.figures
         figures.require_model(model.output_activation)
         source = prepare(data, model, figures.losses, "evaluate", metrics=self.metrics)
-        return figures.evaluated(model, source, outputs_of(model, self.engine))
+        return figures.evaluate(model, source, outputs_of(model, self.engine))
 
-    @worded
+    @word_errors
     def predict(self, model: Model, x: Any) -> Any:
         """Return ``model.predict(x)``: predictions for rows of x, (rows, ...), in the unit of the target.
 
@@ -345,4 +345,4 @@ class Trainer(Component):
             array([2., 4.])
         """
         outputs = outputs_of(model, self.engine)
-        return model.predict(x) if outputs is None else predicted(model, x, "predict", lambda rows: outputs(rows)[1])
+        return model.predict(x) if outputs is None else predict_rows(model, x, "predict", lambda rows: outputs(rows)[1])

@@ -30,10 +30,10 @@ from framework.preprocessing.fitted import FittedPreprocess
 from framework.training import preconditions
 from framework.training.callbacks import HOOKS, Callback
 from framework.training.callbacks.base import CHUNK_END
-from framework.training.callbacks.progress import Display, ProgressBar, own_bars
+from framework.training.callbacks.progress import Display, ProgressBar, make_bars
 from framework.training.callbacks.saving import KEPT
 from framework.training.engines import Engine, engine_for, engine_of, is_quiet
-from framework.training.runs.divergence import explain, kept, place_of
+from framework.training.runs.divergence import describe_weights, explain, place_of
 from framework.training.runs.run import Run
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Training:
         self.trainer, self.step_rows = trainer, trainer.batch_size * trainer.accumulate
         self._surroundings = surroundings
         self.flushing = Flushing(wanted=trainer.flush_to_zero)  # from piece to piece of the data, but not in hooks
-        bars = own_bars(trainer.callbacks) if shown and trainer.progress else ()
+        bars = make_bars(trainer.callbacks) if shown and trainer.progress else ()
         self.callbacks = sorted((*trainer.callbacks, *bars), key=lambda callback: callback.writes)
         hooks_of = [(callback, callback.hooks()) for callback in self.callbacks]
         self._heard = {hook for _, hooks in hooks_of for hook in hooks}
@@ -127,7 +127,7 @@ class Training:
                 if validated is not None:
                     validated.require_again(left, learns=False)
                 preprocess = (
-                    model.preprocess if run is not None else preconditions.fitted_preprocess(trainer, model, rows, name)
+                    model.preprocess if run is not None else preconditions.fit_preprocess(trainer, model, rows, name)
                 )
                 preconditions.require_inputs(model, preprocess, name)
                 optimizer = trainer.optimizer if run is None else run.optimizer.recipe
@@ -338,12 +338,12 @@ class Training:
         """Restore buffers after an error; annotate where divergence began."""
         in_step = self.run.in_step and not hasattr(error, "run")  # an error with a run comes from a fit in a callback
         if error is not None:
-            self.run.put_back()
+            self.run.restore_buffers()
         if isinstance(error, DivergedError):
-            for line in self._explained() if in_step else [place_of(self.run), kept(self.run)]:
+            for line in self._explain_divergence() if in_step else [place_of(self.run), describe_weights(self.run)]:
                 error.add_note(line)
 
-    def _explained(self) -> list[str]:
+    def _explain_divergence(self) -> list[str]:
         """Return why the step diverged, computed as the step was; and whether subnormal numbers are behind it."""
         with self.flushing:
             lines = explain(self.run, self.rows)
@@ -489,7 +489,7 @@ class Training:
         if trainer.regularizers:
             results["penalty"] = sum(regularizer.penalty(run.model) for regularizer in trainer.regularizers)
         if self.held_out is not None:
-            figures = trainer.figures.evaluated(run.model, self.held_out, self._predict, self.strategy)
+            figures = trainer.figures.evaluate(run.model, self.held_out, self._predict, self.strategy)
             results |= {f"val_{key}": value for key, value in figures.items()}
         return results
 
@@ -567,5 +567,5 @@ def _both(data: Any, validation: Any, seed: int, name: str) -> tuple[Source, Sou
     source, of_validation = source_of(data, name), f"{name}: validation"
     if isinstance(validation, float):
         source, held_out = hold_out(source, validation, seed, f"{name}: argument 'validation'")
-        return source, held_out.named(of_validation)
+        return source, held_out.with_name(of_validation)
     return source, None if validation is None else source_of(validation, of_validation)

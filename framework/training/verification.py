@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from framework.base.errors import CheckpointError, SettingsError
-from framework.base.settings.messages import worded
+from framework.base.settings.messages import word_errors
 from framework.models import Model
 from framework.training.callbacks import Callback
 from framework.training.checkpoint import load, save
@@ -21,7 +21,7 @@ from framework.training.runs.run import Run
 from framework.training.trainer import Trainer
 
 
-@worded
+@word_errors
 def verify_resume(
     trainer: Trainer, model: Model, data: Any, validation: Any = None, *, epochs: int = 3
 ) -> tuple[int, ...]:

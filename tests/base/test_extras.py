@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from framework.base import UsageError
-from framework.base.extras import EXTRAS, required
+from framework.base.extras import EXTRAS, load_module
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -37,7 +37,7 @@ def test_the_extras_are_those_of_the_project():
 def test_a_package_that_is_not_installed_is_named_with_its_extra(module, advice, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError) as caught:
-        required(module, "X")
+        load_module(module, "X")
     assert str(caught.value) == advice
 
 

@@ -112,9 +112,9 @@ def test_any_range_of_rows_can_be_read(folder):
 def test_rows_are_decoded_once_when_they_are_read_in_order(folder, monkeypatch):
     data, opened = Parquet(folder, "late"), []
     rows = data.rows
-    real_open = framework.data.parquet._opened
+    real_open = framework.data.parquet._open_file
     monkeypatch.setattr(
-        framework.data.parquet, "_opened", lambda file: opened.append(rows.files.index(file)) or real_open(file)
+        framework.data.parquet, "_open_file", lambda file: opened.append(rows.files.index(file)) or real_open(file)
     )
     decoded, real = [], rows._next
     monkeypatch.setattr(rows, "_next", lambda most: decoded.append((part := real(most)).num_rows) or part)

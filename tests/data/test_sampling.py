@@ -53,7 +53,7 @@ def epochs(data, sampling, count=60, model=None, loss=None, start=0):
     """The rows that some epochs draw, by their x."""
     source = prepare(data, model or Neuron(1), (loss or MeanSquaredError(),), "fit", sampling=sampling)
     for epoch in range(count):
-        drawn = [(x.copy(), weight) for x, _, weight in source.cut(32, start, (0, epoch))]
+        drawn = [(x.copy(), weight) for x, _, weight in source.cut_batches(32, start, (0, epoch))]
         yield np.rint(np.concatenate([x for x, _ in drawn])[:, 0] * ROWS).astype(int), drawn[0][1]
 
 
@@ -113,7 +113,7 @@ def test_training_resumes_bit_for_bit(form):
 @pytest.mark.usefixtures("small_blocks")
 def test_the_rows_of_a_batch_are_known():
     source = prepare(Rows(X, X[:, 0], WEIGHT), Neuron(1), (MeanSquaredError(),), "fit", sampling="weighted")
-    for start, (x, *_) in zip(range(0, ROWS, 32), source.cut(32, 0, (0, 3)), strict=True):
+    for start, (x, *_) in zip(range(0, ROWS, 32), source.cut_batches(32, 0, (0, 3)), strict=True):
         assert np.array_equal(source.rows_of(Position(32, start, (0, 3))), np.rint(x[:, 0] * ROWS))
 
 

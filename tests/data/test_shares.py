@@ -98,7 +98,7 @@ def taken(source, size, start, order, own):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.usefixtures("small_windows")
 def test_the_workers_together_have_the_batches_of_the_epoch(kind, order, size, count):
-    whole = [y.astype(int).tolist() for _, y, _ in source_of(kind()).cut(size, 0, order)]
+    whole = [y.astype(int).tolist() for _, y, _ in source_of(kind()).cut_batches(size, 0, order)]
     for done in (0, 1):
         parts = [taken(source_of(kind()), size, done * size, order, worker(i, count).rows_of) for i in range(count)]
         together = np.max([np.concatenate([*part, []]) for part in parts], axis=0)

@@ -70,7 +70,7 @@ def recipe(**settings):
 
 def rows_seen(data, order, size=4, start=0):
     source = prepare(data, Neuron(1), (MeanSquaredError(),), "fit")
-    return [y.astype(int).tolist() for _, y, _ in source.cut(size, start, order)]
+    return [y.astype(int).tolist() for _, y, _ in source.cut_batches(size, start, order)]
 
 
 EACH_DATA = pytest.mark.parametrize("data", [(X, Y), Rows(X, Y)], ids=["arrays", "dataset"])
@@ -337,7 +337,7 @@ def test_what_fits_in_a_window_is_shuffled_as_arrays_are(monkeypatch, width):
 
     def order_of(data):
         source = prepare(data, model, (MeanSquaredError(),), "fit")
-        return np.concatenate([y[:, 0].copy() for _, y, _ in source.cut(50_000, 0, ORDER)])
+        return np.concatenate([y[:, 0].copy() for _, y, _ in source.cut_batches(50_000, 0, ORDER)])
 
     assert np.array_equal(order_of(Rows(x, y[:, None])), order_of((x, y[:, None])))
     more = np.zeros((rows + 1 if width == 40 else (1 << 20) + 1, width), "float32")

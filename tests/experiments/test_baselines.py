@@ -39,7 +39,7 @@ from framework import (
 )
 from framework.cli import main
 from framework.experiments import baselines
-from framework.experiments.folder import RunFolder, compared
+from framework.experiments.folder import RunFolder, compare_folders
 from framework.formulas import OutputLosses
 from framework.models import Input
 from framework.preprocessing import Classes, Levels, Log
@@ -172,7 +172,7 @@ def test_every_command_shows_them():
     assert other["the commonest class alone"]["accuracy"] == commonest
     command("train", "e.toml", "--out", "more", "--set", "trainer.epochs=4")
     command("train", "e.toml", "--out", "third", "--set", 'trainer.preprocess.columns.b=["Drop"]')
-    rows = compared([*map(RunFolder, ("run", "more", "third"))], baselines=True)
+    rows = compare_folders([*map(RunFolder, ("run", "more", "third"))], baselines=True)
     assert [row["run"] for row in rows] == ["run", "more", "third", *beside, f"{LINEAR}, third"]
     assert rows[3]["val_loss"] == beside[LINEAR]["loss"]
     assert (rows[3]["epochs"], rows[3]["accuracy"]) == (None, None)

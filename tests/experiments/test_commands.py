@@ -29,7 +29,7 @@ from framework import (
     load,
     save,
 )
-from framework.base.files import claimed
+from framework.base.files import claim_folder
 
 FILE = (
     POINTS
@@ -368,7 +368,7 @@ def test_one_of_several_workers_makes_no_folder(monkeypatch):
 def test_only_one_of_two_processes_makes_the_folder_of_a_run(monkeypatch):
     Path("run").mkdir()
     monkeypatch.setenv("PMI_SIZE", "2")
-    with claimed(Path("run"), ""):  # by the other process
+    with claim_folder(Path("run"), ""):  # by the other process
         said = command("train", "points.toml", "--out", "run", status=1)
     told = "must be new or empty; one process trains an experiment, and mpiexec or srun started 2\n"
     assert said == f"Error: the folder 'run' {told}"

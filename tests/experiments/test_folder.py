@@ -15,7 +15,7 @@ from experiment_pieces import POINTS, command, write_points
 from forked import in_child
 
 from framework import CSVLog, Experiment, SettingsError, load_model
-from framework.base.files import claimed
+from framework.base.files import claim_folder
 from framework.experiments.folder import RunFolder
 from framework.experiments.sweeps.sweep import Sweep
 
@@ -97,7 +97,7 @@ def test_a_process_waits_while_another_one_makes_the_same_sweep(experiment, monk
     Path("sweep").mkdir()
     waits, flock = threading.Event(), fcntl.flock
     with ThreadPoolExecutor(1) as pool:
-        with claimed(Path("sweep"), ""):
+        with claim_folder(Path("sweep"), ""):
             monkeypatch.setattr(fcntl, "flock", lambda *arguments: (waits.set(), flock(*arguments)))
             made = pool.submit(Sweep.create, "sweep", experiment, ["model.seed=1,2"])
             assert waits.wait(60)

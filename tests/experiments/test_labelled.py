@@ -11,7 +11,7 @@ from experiment_pieces import command
 
 from framework import Parquet
 from framework.experiments import tables as reading
-from framework.experiments.tables import labelled
+from framework.experiments.tables import drop_unlabelled
 
 SAID = "the target 'left' is missing in 20 of 90 rows, first in row 4; they are left out"
 
@@ -64,7 +64,7 @@ def test_an_error_says_that_rows_without_a_target_do_not_count():
 def test_a_row_that_lacks_one_of_several_targets_is_left_out():
     table = Parquet("some.parquet", target=["left", "x"], columns=["city"])
     with pytest.warns(UserWarning, match="the target 'left', 'x' is missing in 20 of 90 rows"):
-        rows = labelled(table)
+        rows = drop_unlabelled(table)
     x, y = rows.read(2, 7)
     whole = pyarrow.parquet.read_table("whole.parquet").slice(2, 5)
     assert (x, y) == (whole.select(["city"]), whole.select(["left", "x"]))
@@ -75,6 +75,6 @@ def test_a_row_that_lacks_one_of_several_targets_is_left_out():
 
 def test_a_table_whose_rows_all_have_a_target_is_used_as_it_is():
     table = Parquet("whole.parquet", target="left")
-    assert labelled(table) is table
+    assert drop_unlabelled(table) is table
     Path("odd.csv").write_text("x,left\n1,2\n3,inf\n5,4\n")
     assert "new: target has an infinite number in row 1" in command("new", "odd.csv", "--target", "left", status=1)

@@ -154,14 +154,14 @@ def test_a_table_of_validation_is_judged_by_all_members():
 
 @pytest.mark.parametrize(("holdout", "rows"), [("last", 60), ("random", 80)])
 def test_the_members_share_a_preprocess_of_the_rows_that_some_member_trains_on(holdout, rows):
-    fitted = MemberRows(Experiment.read("points.toml", [f"holdout={holdout}"])).fitted_preprocess()
+    fitted = MemberRows(Experiment.read("points.toml", [f"holdout={holdout}"])).fit_preprocess()
     table = pd.read_csv("points.csv")[["x", "y"]]
     expected = (table - table[:rows].mean()) / table[:rows].std(ddof=0)
     np.testing.assert_allclose(fitted.transform(table, "float64"), expected)
 
 
 def test_the_members_keep_the_preprocess_of_the_run(run):
-    fitted = MemberRows(run.experiment).fitted_preprocess()
+    fitted = MemberRows(run.experiment).fit_preprocess()
     assert [model.preprocess for model in (run.model(), *(member.model() for member in run.members))] == [fitted] * 4
 
 

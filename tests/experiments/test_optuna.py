@@ -11,7 +11,7 @@ from experiment_pieces import command
 
 from framework import Experiment
 from framework.experiments import Sweep
-from framework.experiments.sweeps.space import changes_of, distributions_of, suggestions, varied
+from framework.experiments.sweeps.space import changes_of, distributions_of, parse_varied, suggestions
 
 pytestmark = pytest.mark.share(1 / 3)
 
@@ -51,7 +51,7 @@ def tell(space, before, mode, figure):
 
 
 def test_suggestions_come_near_the_smallest_figure():
-    space = [varied("a=uniform(-4, 4)"), varied("b=int(1, 9)"), varied("c=x,y")]
+    space = [parse_varied("a=uniform(-4, 4)"), parse_varied("b=int(1, 9)"), parse_varied("c=x,y")]
     before = []
     for _ in range(60):
         tell(space, before, "min", lambda at: (at["a"] - 1) ** 2 + (at["b"] - 4) ** 2 + (at["c"] == "x"))
@@ -63,14 +63,14 @@ def test_suggestions_come_near_the_smallest_figure():
 
 @pytest.mark.parametrize(("mode", "better"), [("min", 0.0), ("max", 1.0)])
 def test_the_mode_says_which_figures_are_better(mode, better):
-    space, before = [varied("a=uniform(0, 1)")], []
+    space, before = [parse_varied("a=uniform(0, 1)")], []
     for _ in range(40):
         tell(space, before, mode, lambda at: at["a"])
     assert sum(abs(trial.value - better) for trial in before[10:]) < 0.3 * 30, "0.5 * 30 without any knowledge"
 
 
 def test_no_trial_comes_twice_until_all_have_come():
-    space, before = [varied("a=x,y"), varied("b=int(1, 3)")], []
+    space, before = [parse_varied("a=x,y"), parse_varied("b=int(1, 3)")], []
     for number in range(6):
         tell(space, before, "min", lambda _, number=number: [None, math.inf, 1.0][number % 3])
     assert len({changes_of(space, trial.params) for trial in before}) == 6

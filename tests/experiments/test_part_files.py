@@ -424,14 +424,14 @@ def test_a_process_whose_claim_was_taken_over_goes_on(monkeypatch):
 
 @pytest.mark.usefixtures("workplace")
 def test_a_file_that_changes_meanwhile_is_an_error(monkeypatch):
-    written = predictions.written
+    written = predictions.write_table
 
     def changing(*arguments):
         found = written(*arguments)
         write_file(Path("data", "a.parquet"), [8])
         return found
 
-    monkeypatch.setattr(predictions, "written", changing)
+    monkeypatch.setattr(predictions, "write_table", changing)
     errors = []
     found = write_parts([RunFolder("run")], "data/a.parquet", "parts", report=errors.append)
     assert (found.written, found.failed) == (1, 3)

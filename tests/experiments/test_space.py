@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from framework import SettingsError
-from framework.experiments.sweeps.space import changes_of, trials, varied
+from framework.experiments.sweeps.space import changes_of, parse_varied, trials
 
 
 @pytest.mark.parametrize(
@@ -27,22 +27,22 @@ from framework.experiments.sweeps.space import changes_of, trials, varied
     ],
 )
 def test_commas_separate_values_outside_of_quotes_and_brackets(text, values):
-    assert varied(text).values == values
+    assert parse_varied(text).values == values
 
 
 def test_a_grid_has_every_combination_in_order():
-    space = [varied("a=1,2"), varied("b=x,y,z")]
+    space = [parse_varied("a=1,2"), parse_varied("b=x,y,z")]
     assert trials(space, None, 0) == [{"a": a, "b": b} for a in "12" for b in "xyz"]
 
 
 def test_draws_depend_on_the_seed_alone_and_more_of_them_begin_alike():
-    space = [varied("a=loguniform(1e-4, 1)"), varied("b=1,2,3")]
+    space = [parse_varied("a=loguniform(1e-4, 1)"), parse_varied("b=1,2,3")]
     assert trials(space, 20, 3)[:7] == trials(space, 7, 3)
     assert trials(space, 7, 4) != trials(space, 7, 3)
 
 
 def test_every_combination_is_drawn_once():
-    space = [varied("a=int(1, 3)"), varied("b=x,y")]
+    space = [parse_varied("a=int(1, 3)"), parse_varied("b=x,y")]
     drawn = [changes_of(space, trial) for trial in trials(space, 6, 0)]
     assert sorted(drawn) == sorted((f"a={a}", f"b={b}") for a in "123" for b in "xy")
     with pytest.raises(SettingsError, match="--random 7: the varied settings have 6 combinations"):
@@ -57,12 +57,12 @@ def test_every_combination_is_drawn_once():
     ],
 )
 def test_ranges_have_their_distribution(text, law):
-    assert stats.kstest([trial["a"] for trial in trials([varied(text)], 500, 0)], law.cdf).pvalue > 0.01
+    assert stats.kstest([trial["a"] for trial in trials([parse_varied(text)], 500, 0)], law.cdf).pvalue > 0.01
 
 
 @pytest.mark.parametrize("kind", ["int", "logint"])
 def test_whole_numbers_have_their_distribution_with_both_ends(kind):
-    space = [varied(f"a={kind}(1, 3)"), varied("b=uniform(0, 1)")]
+    space = [parse_varied(f"a={kind}(1, 3)"), parse_varied("b=uniform(0, 1)")]
     counts = np.bincount([trial["a"] for trial in trials(space, 600, 0)], minlength=4)[1:]
     edges = np.arange(0.5, 4)
     shares = np.diff(edges if kind == "int" else np.log(edges))
@@ -92,9 +92,9 @@ def test_whole_numbers_have_their_distribution_with_both_ends(kind):
 )
 def test_a_mistake_is_refused(text, message):
     with pytest.raises(SettingsError, match=re.escape(message)):
-        varied(text)
+        parse_varied(text)
 
 
 def test_a_range_has_no_combinations():
     with pytest.raises(SettingsError, match=re.escape("a=int(...): a range needs --random N")):
-        trials([varied("a=int(1, 3)")], None, 0)
+        trials([parse_varied("a=int(1, 3)")], None, 0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from framework import SettingsError
-from framework.experiments.files.text import changed, parse_change, read_settings, to_toml
+from framework.experiments.files.text import apply_changes, parse_change, read_settings, to_toml
 
 TOML = '''# epochs = 1
 title = "a # = [b]"  # a comment
@@ -143,7 +143,9 @@ def test_a_change_that_is_not_a_path_and_a_value_is_refused(text):
 def test_changes_mean_the_same_in_any_order():
     tree = {"a": {"b": 1, "c": [{"d": 2}]}}
     given = ["a.b=5", "a.c.0.d=6", "a.e.f=7", "a.e.g=8"]
-    made = [changed(tree, {text: parse_change(text) for text in order}) for order in itertools.permutations(given)]
+    made = [
+        apply_changes(tree, {text: parse_change(text) for text in order}) for order in itertools.permutations(given)
+    ]
     assert all(one == {"a": {"b": 5, "c": [{"d": 6}], "e": {"f": 7, "g": 8}}} for one in made)
     assert tree == {"a": {"b": 1, "c": [{"d": 2}]}}
 
@@ -151,7 +153,7 @@ def test_changes_mean_the_same_in_any_order():
 @pytest.mark.parametrize("texts", [("a=1", "a=2"), ("a.b=1", "a={c=1}"), ("a={c=1}", "a.b=1")])
 def test_changes_whose_order_would_matter_are_refused(texts):
     with pytest.raises(SettingsError, match="change the same setting; give one of them"):
-        changed({}, {text: parse_change(text) for text in texts})
+        apply_changes({}, {text: parse_change(text) for text in texts})
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_changes_whose_order_would_matter_are_refused(texts):
 )
 def test_a_change_that_leads_nowhere_is_refused(text, message):
     with pytest.raises(SettingsError) as caught:
-        changed({"a": {"b": 1, "c": [{"d": 2}], "e": []}}, {text: parse_change(text)})
+        apply_changes({"a": {"b": 1, "c": [{"d": 2}], "e": []}}, {text: parse_change(text)})
     assert str(caught.value) == message
 
 

@@ -398,10 +398,10 @@ def test_a_time_of_day_is_the_time_since_midnight(tmp_path):
 
 
 class Cube(ColumnStep):
-    def formula(self, x, place):
+    def formula(self, x, index):
         return np.cbrt(x)
 
-    def inverse(self, y, place):
+    def inverse(self, y, index):
         return y * y * y
 
 

@@ -64,7 +64,7 @@ EACH = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 
 def require_dtype(model, dtype):
     """Check every number of a model, and every model inside."""
-    assert {inside.dtype for _, inside in model.placed()} == {dtype}
+    assert {inside.dtype for _, inside in model.walk_models()} == {dtype}
     arrays = [model.parameters.vector, model.parameters.gradient, *model.parameters.values(), *model.buffers.values()]
     assert {array.dtype.name for array in arrays} == {dtype}
 

@@ -118,7 +118,7 @@ def test_a_key_tells_random_layers_and_steps_apart():
 
     def masks(key):
         model.forward(one, key=key)
-        done = model.recorded()
+        done = model.last_pass()
         return [record["mask"].copy() for record in done.workspace[done.passes.forward].records.values()]
 
     first, second = masks((0, 0, 1))

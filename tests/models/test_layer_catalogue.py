@@ -201,7 +201,7 @@ def test_it_appears_in_the_summary(layers, shape):
     model = Sequential(*layers())
     model.settle(shape)
     lines = model.summary().splitlines()
-    layers = [*model.placed()][1:]
+    layers = [*model.walk_models()][1:]
     assert len(lines) == len(layers) + 3
     for (place, layer), line in zip(layers, lines[1:], strict=False):
         assert line.startswith(f"{place} {type(layer).__name__}")

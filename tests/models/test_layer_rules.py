@@ -222,7 +222,7 @@ def test_normalizations_take_their_units_from_the_data_and_a_refused_fit_forgets
     trainer = Trainer(loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1))
     with pytest.raises(ShapeError):
         trainer.fit(model, (X, np.ones((7, 3))))
-    assert model.unsettled() == [model[0], model[1]]
+    assert model.list_unsettled() == [model[0], model[1]]
     assert trainer.fit(model, (X, np.ones((7, 2)))).model is model
     assert [model[0].units, model[2].units] == [4, 2]
 

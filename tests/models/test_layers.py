@@ -368,6 +368,6 @@ def test_working_memory_is_kept_from_step_to_step(make):
     places = set()
     for _ in range(3):
         a = model.forward(x, key=KEY, copy=False)
-        dx, *_ = model.recorded().backward([gradient], model.parameters.gradients, input_gradient=True)
+        dx, *_ = model.last_pass().backward([gradient], model.parameters.gradients, input_gradient=True)
         places.add((a.ctypes.data, dx.ctypes.data))
     assert len(places) == 1

@@ -24,7 +24,7 @@ from framework import (
     check_gradients,
     show,
 )
-from framework.base.shapes import fits, narrowed
+from framework.base.shapes import fits, narrow_shape
 from framework.graph.loop import loop
 from framework.models import Constant, Glorot, Initializer, Permute
 
@@ -67,9 +67,9 @@ def test_open_shapes_fit_and_take_what_is_known():
     assert fits((..., 4), (4,))
     assert not fits((..., 4), (None, 5))
     assert not fits((3, 4), (4,))
-    assert narrowed((..., 4), (None, None)) == (None, 4)
-    assert narrowed((...,), (2, None)) == (2, None)
-    assert narrowed((..., 4), (..., None)) == (..., 4)
+    assert narrow_shape((..., 4), (None, None)) == (None, 4)
+    assert narrow_shape((...,), (2, None)) == (2, None)
+    assert narrow_shape((..., 4), (..., None)) == (..., 4)
 
 
 def test_a_wrong_size_behind_an_open_shape_is_refused_with_the_data():

@@ -94,7 +94,7 @@ def test_the_rank_of_a_sketched_quantile_is_within_the_stated_error(order, monke
 
 def test_pruning_moves_a_rank_by_at_most_half_a_group(monkeypatch):
     monkeypatch.setattr(statistics, "SKETCH_SIZE", 10)
-    values, counts = statistics._pruned(np.arange(1000.0), np.ones(1000, int))
+    values, counts = statistics._prune_counts(np.arange(1000.0), np.ones(1000, int))
     assert len(values) == 10
     assert np.abs(np.repeat(values, counts) - np.arange(1000)).max() <= 1000 / (2 * 10)
 

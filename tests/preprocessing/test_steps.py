@@ -298,10 +298,10 @@ def test_numbers_can_be_given_as_classes(levels):
 class Root(ColumnStep):
     """The root of a number."""
 
-    def formula(self, x, place):
+    def formula(self, x, index):
         return np.sqrt(x)
 
-    def inverse(self, y, place):
+    def inverse(self, y, index):
         return y * y
 
 

@@ -315,7 +315,7 @@ def test_a_refused_first_fit_leaves_no_preprocess(inputs):
     ):
         trainer.fit(model, (data, "late"), (data.assign(late="maybe"), "late"))
     assert model.preprocess is None
-    assert model.unsettled() if inputs is None else model.columns is None
+    assert model.list_unsettled() if inputs is None else model.columns is None
     trainer.fit(model, (data, "late"))
     assert model.preprocess.recipe == recipe
 

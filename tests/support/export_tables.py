@@ -36,7 +36,7 @@ ROWS = 200
 
 
 class Root(ColumnStep):
-    def formula(self, x, place):
+    def formula(self, x, index):
         return np.sign(x) * np.sqrt(np.abs(x))
 
 
@@ -113,5 +113,5 @@ def of_one_target(steps, target, levels):
 
 
 class Unwrapped(ColumnStep):
-    def formula(self, x, place):
+    def formula(self, x, index):
         return np.unwrap(x)

@@ -156,7 +156,7 @@ def test_tables_in_files_and_open_inputs_are_searched_as_fit_takes_them(tmp_path
         preprocess=Preprocess({"size": [Standardize()], "age": [Standardize()]})
     ).find_learning_rate(model, CSV(path, target="price"), steps=30)
     assert len(search.rates) >= 20
-    assert (model.settled, model.unsettled()) == (False, [model])
+    assert (model.settled, model.list_unsettled()) == (False, [model])
 
 
 def test_rows_that_can_be_read_once_are_refused():

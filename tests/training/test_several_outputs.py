@@ -44,7 +44,7 @@ from framework import (
     verify_resume,
 )
 from framework.formulas import ROCAUC, OutputLosses, OutputMetric, Poisson
-from framework.formulas.losses.several import about
+from framework.formulas.losses.several import name_output
 from framework.models import Composite
 from framework.preprocessing import Levels
 
@@ -145,7 +145,7 @@ def test_an_output_of_weight_0_does_not_end_a_run_by_its_loss(engine):
 def test_an_error_of_an_output_keeps_its_notes():
     error = DataError("y is empty")
     error.add_note("in epoch 2")
-    with pytest.raises(DataError, match="output 'late': y is empty") as caught, about("late"):
+    with pytest.raises(DataError, match="output 'late': y is empty") as caught, name_output("late"):
         raise error
     assert caught.value.__notes__ == ["in epoch 2"]
 
@@ -445,7 +445,7 @@ class OwnBackward(OutputLosses):
     def backward(self, model, target, weight=None, **settings):
         if target["late"].sum() % 2:
             return super().backward(model, target, weight, **settings)
-        prediction = model.recorded().tree
+        prediction = model.last_pass().tree
         model.backward(self.gradient(prediction, target, weight))
         return self(prediction, target, weight)
 

@@ -16,7 +16,7 @@ from framework.backends.native.compiler import symbols
 from framework.backends.native.tiles import Registers
 from framework.base.arrays import Array
 from framework.base.errors import UsageError
-from framework.base.extras import required
+from framework.base.extras import load_module
 
 _CTYPES: dict[str, Any] = {"i64": ctypes.c_int64, "double": ctypes.c_double, "float": ctypes.c_float, "void": None}
 
@@ -28,7 +28,7 @@ def llvm() -> Any:
     Raises:
         UsageError: llvmlite is not installed.
     """
-    binding = required("llvmlite.binding", 'engine="compiled"')
+    binding = load_module("llvmlite.binding", 'engine="compiled"')
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     try:  # the library of C that has sin, or the whole process where it is a part of that

@@ -30,13 +30,13 @@ from framework.base.settings.messages import (
     class_message,
     closest,
     component_hint,
+    describe_unknown_name,
     elsewhere,
     is_ours,
     require_arguments,
     setting_names,
     settings_message,
     type_of,
-    unknown_name,
 )
 
 if TYPE_CHECKING:
@@ -258,7 +258,9 @@ class Component(BaseModel, metaclass=ComponentType):
             advice = f"write {kind}()(...)" if callable(self) and not names else None
             advised = [(elsewhere(type(self), *(base.__name__ for base in type(arg).__mro__)), arg) for arg in args]
             advice, arg = next(filter(itemgetter(0), advised), (advice, args[-1]))
-            unknown = [f"\n{kind}: {unknown_name(type(self), name, names)}" for name in settings if name not in names]
+            unknown = [
+                f"\n{kind}: {describe_unknown_name(type(self), name, names)}" for name in settings if name not in names
+            ]
             raise SettingsError(
                 f"settings go by name: {kind}({', '.join(f'{name}=...' for name in names)}); "
                 f"got {brief(arg)} without a name{f'; {advice}' if advice else ''}{''.join(unknown)}"
@@ -268,8 +270,8 @@ class Component(BaseModel, metaclass=ComponentType):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            for part in error.errors(include_url=False):
-                cause = part.get("ctx", {}).get("error")
+            for problem in error.errors(include_url=False):
+                cause = problem.get("ctx", {}).get("error")
                 if isinstance(cause, FrameworkError) and not isinstance(cause, SettingsError):
                     raise cause from None  # such as a formula's wrong shape, found when it is put to work
             raise SettingsError(settings_message(type(self), error, [*_subclasses(Component)])) from None
@@ -349,7 +351,7 @@ class Component(BaseModel, metaclass=ComponentType):
                 settings[name] = value
         for outer, parts in inner.items():
             settings[outer] = settings[outer].replace(**parts)
-        return self._made_of(settings)
+        return self._build_from(settings)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings by name, as they are.
@@ -364,7 +366,7 @@ class Component(BaseModel, metaclass=ComponentType):
         return named | (self.__pydantic_extra__ or {})  # names that the user chooses, as those of a Join
 
     @classmethod
-    def _made_of(cls, settings: Mapping[str, Any]) -> Self:
+    def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         """Build from settings by name; a class with positional arguments overrides it."""
         return cls(**settings)
 
@@ -420,7 +422,7 @@ class Component(BaseModel, metaclass=ComponentType):
             >>> Activation.from_json('{"type": "Sigmoid"}')
             Sigmoid()
         """
-        data = parsed(text, f"{cls.__name__}.from_json", SettingsError)
+        data = parse_json(text, f"{cls.__name__}.from_json", SettingsError)
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):
             raise SettingsError(f'{cls.__name__}.from_json: expected an object with "type"; got {text[:60]!r}')
         try:
@@ -477,10 +479,10 @@ def full_repr(value: Any) -> str:
         ('(Huber(),)', '(Huber(delta=1.0),)')
     """
     if isinstance(value, Component) and type(value).__repr__ is BaseModel.__repr__:
-        parts = (f"{f'{name}=' if name else ''}{full_repr(part)}" for name, part in value.__repr_args__())
+        parts = (f"{f'{name}=' if name else ''}{full_repr(setting)}" for name, setting in value.__repr_args__())
         return f"{type(value).__name__}({', '.join(parts)})"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{name!r}: {full_repr(part)}' for name, part in value.items())}}}"
+        return f"{{{', '.join(f'{name!r}: {full_repr(item)}' for name, item in value.items())}}}"
     if isinstance(value, tuple):
         return f"({', '.join(map(full_repr, value))}{',' * (len(value) == 1)})"
     return repr(value)
@@ -552,14 +554,16 @@ def _require_overrides(cls: type, own: Mapping[str, Any]) -> None:
             raise SettingsError(f"{cls.__name__}.{name} must be a property: write @property in the line before it")
         if not isinstance(base, FunctionType):
             continue
-        given, got = inspect.signature(base).parameters, inspect.signature(method)
-        by_name = {each: None for each, found in given.items() if found.kind is found.KEYWORD_ONLY}
+        expected, got = inspect.signature(base).parameters, inspect.signature(method)
+        by_name = {key: None for key, param in expected.items() if param.kind is param.KEYWORD_ONLY}
         try:
-            got.bind(*(each for each in given if each not in by_name), **by_name)
+            got.bind(*(key for key in expected if key not in by_name), **by_name)
         except TypeError:
-            if not any(found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD) for found in given.values()):
+            if not any(param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD) for param in expected.values()):
                 hint = f": {advice}" if (advice := elsewhere(cls, name)) else ""
-                raise SettingsError(f"{cls.__name__}.{name} must take ({', '.join(given)}); got {got}{hint}") from None
+                raise SettingsError(
+                    f"{cls.__name__}.{name} must take ({', '.join(expected)}); got {got}{hint}"
+                ) from None
 
 
 def belongs_to(cls: type, method: str, *formulas: str) -> bool:
@@ -589,9 +593,11 @@ def _as_json(value: Any) -> Any:
         value._require_json()
         parts = value.settings().items()
         named = type(value).named
-        return {"type": value.tag()} | {name: _as_json(dict(part) if name in named else part) for name, part in parts}
+        return {"type": value.tag()} | {
+            name: _as_json(dict(inner) if name in named else inner) for name, inner in parts
+        }
     if isinstance(value, dict):
-        return {name: _as_json(part) for name, part in value.items()}
+        return {name: _as_json(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return [*map(_as_json, value)]
     return value if value is None or type(value) in (bool, int, float, str) else to_jsonable_python(value)
@@ -629,7 +635,7 @@ def _build(data: Mapping[str, Any]) -> Component:
     for name, value in pairs.items():
         if isinstance(value, dict) and "type" not in value and name not in cls.model_fields:
             pairs[name] = brief(value)  # which is refused by its name
-    return cls._made_of({name: _plain(value) for name, value in pairs.items()})
+    return cls._build_from({name: _plain(value) for name, value in pairs.items()})
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
@@ -702,7 +708,7 @@ def require_named(cls: type, kind: str, written: str, unnamed: tuple[object, ...
             raise SettingsError(f"{cls.__name__}: the name of an {kind} must not be 'type' or hold a dot; got {name!r}")
 
 
-def parsed(text: str | bytes, name: str, error: type[FrameworkError]) -> Any:
+def parse_json(text: str | bytes, name: str, error: type[FrameworkError]) -> Any:
     """Return the value of a JSON text.
 
     Args:
@@ -715,7 +721,7 @@ def parsed(text: str | bytes, name: str, error: type[FrameworkError]) -> Any:
             would silently take the last.
 
     Example:
-        >>> parsed('{"a": 1, "a": 2}', "from_json", FrameworkError)
+        >>> parse_json('{"a": 1, "a": 2}', "from_json", FrameworkError)
         Traceback (most recent call last):
         framework.base.errors.FrameworkError: from_json: the text is not JSON: the name 'a' comes twice in one object
     """
@@ -741,7 +747,7 @@ def _mutable(annotation: Any) -> str | None:
         return kind.__name__
     if kind is Callable or get_origin(annotation) is Callable:
         return None
-    return next((found for part in get_args(annotation) if (found := _mutable(part))), None)
+    return next((mutable for argument in get_args(annotation) if (mutable := _mutable(argument))), None)
 
 
 class PlainFunction(Component):
@@ -798,11 +804,11 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
 
 
-def undeclared(signature: inspect.Signature, first: int, declared: Container[str]) -> list[str]:
+def list_undeclared(signature: inspect.Signature, first: int, declared: Container[str]) -> list[str]:
     """Return the names that a call must give, after the ``first`` arguments, and that are not declared.
 
     Example:
-        >>> undeclared(inspect.signature(lambda x, w, b, c=1: x), 1, ["w"])
+        >>> list_undeclared(inspect.signature(lambda x, w, b, c=1: x), 1, ["w"])
         ['b']
     """
     return [
@@ -834,7 +840,7 @@ def require_function(made_by: str, function: object, *arguments: str, names: Col
     try:
         signature.bind(*arguments, **dict.fromkeys(names or ()))
     except TypeError:
-        more = [] if names is None else undeclared(signature, len(arguments), names)
+        more = [] if names is None else list_undeclared(signature, len(arguments), names)
         advice = f"; give shapes={{'{more[0]}': ...}} for the parameter {more[0]}" if more else ""
         raise SettingsError(
             f"{made_by}: the function must take ({wanted}); {name_of(function)} takes {signature}{advice}"

@@ -31,11 +31,11 @@ def class_message(name: str, error: PydanticUserError, bases: tuple[type, ...], 
             if base := next((getattr(base, field) for base in bases if hasattr(base, field)), None):
                 kind, write = ("property", "@property, def") if isinstance(base, property) else ("method", "def")
                 return f"{name}.{field} must be a {kind}: write {write} {field}(self): return {brief(value)}"
-            return f"{name}: '{field} = {brief(value)}' {_untyped(field, value, bases)}"
+            return f"{name}: '{field} = {brief(value)}' {_suggest_annotation(field, value, bases)}"
     return f"{name}: {text}"
 
 
-def _untyped(field: str, value: object, bases: tuple[type, ...]) -> str:
+def _suggest_annotation(field: str, value: object, bases: tuple[type, ...]) -> str:
     """Say what to write instead of a value without a type: another name for an attribute of the class, or a setting."""
     if advice := next(filter(None, (elsewhere(base, field) for base in bases)), None):
         return f"is not a setting: {advice}"
@@ -73,14 +73,14 @@ def brief(value: object) -> str:
         text = repr(value)
     except ValueError:  # a whole number of more digits than Python writes
         return "a value too long to show"
-    return shortened(re.sub(r"\n\s*", " ", text))  # as of an array
+    return shorten(re.sub(r"\n\s*", " ", text))  # as of an array
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Return text, shortened in the middle if it has more than 200 characters.
 
     Example:
-        >>> shortened("short"), len(shortened("long" * 100))
+        >>> shorten("short"), len(shorten("long" * 100))
         ('short', 200)
     """
     return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
@@ -96,11 +96,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def listed(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     """Return names of columns with commas between them, at most 20.
 
     Example:
-        >>> listed(["age", "income"])
+        >>> list_names(["age", "income"])
         'age, income'
     """
     shown = ", ".join(names[:20])
@@ -136,7 +136,7 @@ def elsewhere(owner: Any, *names: str) -> str | None:
     """
     owners = owner.__mro__ if isinstance(owner, type) else [owner]
     known = other_libraries()
-    tables = [known[each.__name__] for each in owners if each.__name__ in known]
+    tables = [known[cls.__name__] for cls in owners if cls.__name__ in known]
     return next((table[bare] for bare in map(_bare, names) for table in tables if bare in table), None)
 
 
@@ -196,7 +196,7 @@ def _is_sentence(meaning: str) -> bool:
     return meaning[:1].islower() and " " in meaning
 
 
-def translated(name: str, choices: Collection[str]) -> str | None:
+def translate_name(name: str, choices: Collection[str]) -> str | None:
     """Return the choice that another library calls by this name, or None."""
     meanings = other_libraries()["settings"].get(_bare(name), "").split()
     return next((meaning for meaning in meanings if meaning in choices), None)
@@ -215,38 +215,38 @@ _WORDS = {
 def settings_message(cls: type[BaseModel], error: ValidationError, components: Iterable[type]) -> str:
     """Word a validation error: one line for each setting; ``components`` are what a hint may name."""
     expected: dict[str, list[str]] = {}
-    given: dict[str, object] = {}
+    inputs: dict[str, object] = {}
     lines = []
     parts = error.errors(include_url=False)
-    unknown = [str(part["loc"][0]) for part in parts if part["type"] == "extra_forbidden"]
-    parts.sort(key=lambda part: part["type"] != "extra_forbidden")  # first what may explain why another is missing
-    for part in parts:
-        where = str(part["loc"][0]) if part["loc"] else ""
-        context = part.get("ctx", {})
-        text = str(context["error"]) if part["type"] == "value_error" else part["msg"].removeprefix("Input should ")
+    unknown = [str(fault["loc"][0]) for fault in parts if fault["type"] == "extra_forbidden"]
+    parts.sort(key=lambda fault: fault["type"] != "extra_forbidden")  # first what may explain why another is missing
+    for fault in parts:
+        where = str(fault["loc"][0]) if fault["loc"] else ""
+        context = fault.get("ctx", {})
+        text = str(context["error"]) if fault["type"] == "value_error" else fault["msg"].removeprefix("Input should ")
         text = re.sub(r"\ba valid (integer|number|string|boolean|tuple)\b", lambda kind: _WORDS[kind[1]], text)
         if not where:
             lines.append(text.removeprefix(f"{cls.__name__}: "))
-        elif part["type"] == "extra_forbidden":
-            lines.append(unknown_name(cls, where, setting_names(cls)))
-        elif part["type"] == "missing":
-            if where in [translated(name, cls.model_fields) for name in unknown]:
+        elif fault["type"] == "extra_forbidden":
+            lines.append(describe_unknown_name(cls, where, setting_names(cls)))
+        elif fault["type"] == "missing":
+            if where in [translate_name(name, cls.model_fields) for name in unknown]:
                 continue
             lines.append(f"setting '{where}' is missing; {elsewhere(cls, where) or f'write {where}=...'}")
         else:
             kind = context.get("class_name")
             wanted = f"be of class {kind}" if kind else text
-            if part["type"] == "tuple_type" and isinstance(part["input"], BaseModel):
-                wanted += f": write [{type(part['input']).__name__}(...)]"
+            if fault["type"] == "tuple_type" and isinstance(fault["input"], BaseModel):
+                wanted += f": write [{type(fault['input']).__name__}(...)]"
             expected.setdefault(where, []).append(wanted)
-            given[where] = part["input"]
+            inputs[where] = fault["input"]
     for where, wanted_list in expected.items():
         either = " or" if wanted_list[0].startswith("be of class") else " or a"
         wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", either).replace(" or be ", " or ")
         kinds = [text.removeprefix("be of class ") for text in wanted_list if text.startswith("be of class ")]
         advice = elsewhere(cls, where) if kinds else None
-        hint = f"; {advice}" if advice else component_hint(given[where], kinds, components)
-        lines.append(f"setting '{where}' must {wanted}; got {brief(given[where])}{hint}")
+        hint = f"; {advice}" if advice else component_hint(inputs[where], kinds, components)
+        lines.append(f"setting '{where}' must {wanted}; got {brief(inputs[where])}{hint}")
     return "\n".join(f"{cls.__name__}: {line}" for line in lines)
 
 
@@ -262,9 +262,9 @@ def _signature(called: Callable[..., Any]) -> tuple[inspect.Signature, dict[str,
     kinds = {}
     for name, hint in get_type_hints(called).items():
         parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        found = tuple(get_origin(part) or part for part in parts)
-        if name != "return" and all(isinstance(kind, type) and kind not in _LOOSE for kind in found):
-            kinds[name] = found
+        classes = tuple(get_origin(option) or option for option in parts)
+        if name != "return" and all(isinstance(kind, type) and kind not in _LOOSE for kind in classes):
+            kinds[name] = classes
     return inspect.signature(called), kinds
 
 
@@ -274,11 +274,11 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
     args = (called, *args) if isinstance(called, type) else args
     hint = name = ""
     try:
-        given = signature.bind(*args, **settings).arguments
-        wrong = [name for name in given if name in classes and not isinstance(given[name], classes[name])]
+        arguments = signature.bind(*args, **settings).arguments
+        wrong = [name for name in arguments if name in classes and not isinstance(arguments[name], classes[name])]
         if not wrong:
             return
-        name, value, kinds = wrong[0], given[wrong[0]], [kind.__name__ for kind in classes[wrong[0]]]
+        name, value, kinds = wrong[0], arguments[wrong[0]], [kind.__name__ for kind in classes[wrong[0]]]
         wanted = " or ".join({"Callable": "a function", "NoneType": "None"}.get(kind, f"a {kind}") for kind in kinds)
         problem = f"argument '{name}' must be {wanted}; got {brief(value)}"
         for attribute in (name, f"{name}_"):  # as of a run, and of an estimator
@@ -287,11 +287,11 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
         hint = hint or component_hint(value, kinds, ())
     except TypeError as error:
         problem = str(error)
-    parameters = [each for name, each in signature.parameters.items() if name != "self"]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "self"]
     named = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     names = setting_names(called) if named else [parameter.name for parameter in parameters]
     if unknown := [name for name in settings if name not in names]:
-        problem = unknown_name(called, unknown[0], names)
+        problem = describe_unknown_name(called, unknown[0], names)
     elif problem.startswith("too many"):
         placed = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
         got = len(args) - ("self" in signature.parameters)
@@ -318,29 +318,29 @@ def setting_names(cls: Any) -> list[str]:
         >>> setting_names(Dropout)
         ['rate', 'seed', 'dtype']
     """
-    given = [name for name in inspect.signature(cls).parameters if name in cls.model_fields]
-    return sorted(given + [name for name in cls.model_fields if name not in given], key=("seed", "dtype").__contains__)
+    first = [name for name in inspect.signature(cls).parameters if name in cls.model_fields]
+    return sorted(first + [name for name in cls.model_fields if name not in first], key=("seed", "dtype").__contains__)
 
 
-def unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
+def describe_unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
     """Return what to say of a name that a class or a function does not have.
 
     Example:
         >>> class Trainer: ...
-        >>> unknown_name(Trainer, "optimiser", ["loss", "optimizer"])
+        >>> describe_unknown_name(Trainer, "optimiser", ["loss", "optimizer"])
         "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
     """
     names, kind = list(choices), "setting" if isinstance(owner, type) else "argument"
-    advice, meant = elsewhere(owner, name), translated(name, names) or misspelt(name, names)
+    advice, meant = elsewhere(owner, name), translate_name(name, names) or misspelt(name, names)
     hint = f": {advice}." if advice else f"; did you mean {meant!r}?" if meant else "."
     return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 
 
-def worded(function: Callable[P, R]) -> Callable[P, R]:
+def word_errors(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function, so that arguments that do not fit raise a readable error.
 
     Example:
-        >>> @worded
+        >>> @word_errors
         ... def measure(x, unit=None):
         ...     return x
         >>> measure(unit=2)
@@ -383,29 +383,29 @@ _MAKERS |= {"Callback": "on('epoch_end')({})", "Model": "Layer.of({})"}
 """The function that makes a component of each kind from a plain function."""
 
 
-def component_hint(given: object, kinds: list[str], components: Iterable[type]) -> str:
+def component_hint(value: object, kinds: list[str], components: Iterable[type]) -> str:
     """Say what to write instead of a component's class or name, among the classes of the expected kinds."""
-    if isinstance(given, type) and {each.__name__ for each in given.__mro__}.intersection(kinds):
-        return f"; write {_made(given)} with its brackets"
+    if isinstance(value, type) and {base.__name__ for base in value.__mro__}.intersection(kinds):
+        return f"; write {_write_call(value)} with its brackets"
     known = {cls.__name__: cls for cls in components if any(base.__name__ in kinds for base in cls.__mro__)}
-    if isinstance(given, str) and known:
-        if meant := closest(given, known):
-            return f"; write {_made(known[meant])}"
-        advice = other_libraries()["framework"].get(_bare(given), "")
+    if isinstance(value, str) and known:
+        if meant := closest(value, known):
+            return f"; write {_write_call(known[meant])}"
+        advice = other_libraries()["framework"].get(_bare(value), "")
         if advice.removeprefix("write ").partition("(")[0] in known:
             return f"; {advice}"
         return (
-            f"; no {kinds[0]} has that name: define it first, derived from {kinds[0]}" if given.isidentifier() else ""
+            f"; no {kinds[0]} has that name: define it first, derived from {kinds[0]}" if value.isidentifier() else ""
         )
-    if callable(given) and not isinstance(given, BaseModel):
-        name = getattr(given, "__name__", "function").replace("<lambda>", "function")
-        written = f"np.{name}" if type(given).__name__ == "ufunc" else name
+    if callable(value) and not isinstance(value, BaseModel):
+        name = getattr(value, "__name__", "function").replace("<lambda>", "function")
+        written = f"np.{name}" if type(value).__name__ == "ufunc" else name
         makers = [maker.format(written) for kind, maker in _MAKERS.items() if kind in kinds]
         return f"; write {' or '.join(makers)}" if makers else ""
     return ""
 
 
-def _made(cls: type) -> str:
+def _write_call(cls: type) -> str:
     """Return how a class is called: with dots where it has settings that must be given."""
     fields = getattr(cls, "model_fields", {})
     return f"{cls.__name__}({'...' if any(field.is_required() for field in fields.values()) else ''})"

@@ -82,7 +82,7 @@ class _Builder:
     def setting(self, cls: type[Component], name: str, value: Any, path: KeyPath) -> Any:
         """Build every component in a setting of a class."""
         field = cls.model_fields.get(name)
-        annotation = chosen(cls) if field is None else field.annotation
+        annotation = type_of_chosen(cls) if field is None else field.annotation
         kinds = component_classes(annotation)
         if kinds and isinstance(value, str) and _takes_numbers(annotation):
             names = [sub.tag() for kind in kinds for sub in concrete(kind)]
@@ -104,7 +104,7 @@ class _Builder:
         if any(value is _FAILED for value in settings.values()):
             return _FAILED
         try:
-            return cls._made_of(settings)
+            return cls._build_from(settings)
         except FrameworkError as error:
             for line in str(error).splitlines():
                 self.refuse(cls, settings, table, path, line)
@@ -120,9 +120,9 @@ class _Builder:
             if len(kinds) == 1 and not kinds[0].__abstractmethods__:
                 return kinds[0]
             return self.error(path, f'{_name(path)} needs type = "..."{_choices(kinds)}')
-        place = (*path, "type")
+        key_path = (*path, "type")
         if not isinstance(tag, str):
-            return self.error(place, f"the type of {_name(path)} must be the name of a class; got {brief(tag)}")
+            return self.error(key_path, f"the type of {_name(path)} must be the name of a class; got {brief(tag)}")
         try:
             return class_of(tag)
         except SettingsError as error:
@@ -131,7 +131,7 @@ class _Builder:
                 f"give --import {module}, the module that defines it" if colon else "write your own as module:Class"
             )
             said = str(error).replace("import the module that defines it first", advice)
-            return self.error(place, said if "did you mean" in said else said + _choices(kinds))
+            return self.error(key_path, said if "did you mean" in said else said + _choices(kinds))
 
     def refuse(
         self, cls: type[Component], settings: Mapping[str, Any], table: Mapping[str, Any], path: KeyPath, line: str
@@ -185,12 +185,12 @@ def _name(path: KeyPath) -> str:
     return f"setting '{'.'.join(map(str, path))}'" if path else "the file"
 
 
-def chosen(cls: type[Component]) -> Any:
+def type_of_chosen(cls: type[Component]) -> Any:
     """Return the type of the settings whose names the user chooses, as those of a Join; None if there are none.
 
     Example:
         >>> from framework import Join, Sequential
-        >>> chosen(Join), chosen(Sequential)
+        >>> type_of_chosen(Join), type_of_chosen(Sequential)
         (framework.models.base.Model | framework.formulas.activations.base.Activation, None)
     """
     return get_args(get_type_hints(cls)["__pydantic_extra__"])[1] if cls.model_config["extra"] == "allow" else None
@@ -206,7 +206,7 @@ def component_classes(annotation: Any) -> tuple[type[Component], ...]:
     """
     if isinstance(annotation, type) and issubclass(annotation, Component):
         return (annotation,)
-    return tuple(dict.fromkeys(kind for part in get_args(annotation) for kind in component_classes(part)))
+    return tuple(dict.fromkeys(kind for argument in get_args(annotation) for kind in component_classes(argument)))
 
 
 def concrete(kind: type[Component]) -> Iterator[type[Component]]:
@@ -246,15 +246,15 @@ def schema_of(kind: type[Component]) -> dict[str, Any]:
     waiting: list[type[Component]] = [kind]
     for cls in waiting:
         definitions[cls.tag()] = _table(cls)
-        annotations = [*(field.annotation for field in cls.model_fields.values()), chosen(cls)]
-        for found in dict.fromkeys(kind for each in annotations for kind in component_classes(each)):
-            classes: list[type[Component]] = [*concrete(found)]
+        annotations = [*(field.annotation for field in cls.model_fields.values()), type_of_chosen(cls)]
+        for base in dict.fromkeys(kind for annotation in annotations for kind in component_classes(annotation)):
+            classes: list[type[Component]] = [*concrete(base)]
             waiting += [sub for sub in classes if sub not in waiting]
-            if classes != [found]:  # a table with its type, or the name of a class that needs no settings
+            if classes != [base]:  # a table with its type, or the name of a class that needs no settings
                 classes.sort(key=lambda sub: sub.tag())
                 named = [sub.tag() for sub in classes if not any(f.is_required() for f in sub.model_fields.values())]
                 tables = [{"$ref": f"#/$defs/{sub.tag()}", "required": ["type"]} for sub in classes]
-                definitions[f"any {found.tag()}"] = {"anyOf": [{"enum": named}, *tables]}
+                definitions[f"any {base.tag()}"] = {"anyOf": [{"enum": named}, *tables]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$ref": f"#/$defs/{kind.tag()}",
@@ -270,7 +270,7 @@ def _table(cls: type[Component]) -> dict[str, Any]:
         "description": (inspect.getdoc(cls) or "").partition("\n")[0],
         "properties": {"type": {"const": cls.tag()}, **{name: _setting(cls, name) for name in fields}},
         "required": [name for name, field in fields.items() if field.is_required()],
-        "additionalProperties": _schema(chosen(cls)) if chosen(cls) else False,
+        "additionalProperties": _schema(type_of_chosen(cls)) if type_of_chosen(cls) else False,
     }
 
 
@@ -299,7 +299,7 @@ def _schema(annotation: Any) -> dict[str, Any]:
         items = [_schema(argument) for argument in arguments if argument is not ...]
         return {"type": "array", "items": items[0]} if ... in arguments else {"type": "array", "prefixItems": items}
     try:
-        found: dict[str, Any] = TypeAdapter(annotation).json_schema()
+        schema: dict[str, Any] = TypeAdapter(annotation).json_schema()
     except PydanticUserError:  # a type without a schema
         return {}
-    return found
+    return schema

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from framework.base.errors import SettingsError
-from framework.base.settings.component import class_of, parsed
+from framework.base.settings.component import class_of, parse_json
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: names of tables, and numbers of places in arrays."""
@@ -38,11 +38,11 @@ def read_settings(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, i
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     if name.endswith(".json"):
         try:
-            settings = parsed(text, name, SettingsError)
+            settings = parse_json(text, name, SettingsError)
         except SettingsError as error:
             cause = error.__context__
-            place = f", line {cause.lineno}" if isinstance(cause, json.JSONDecodeError) else ""
-            raise SettingsError(f"{name}{place}: {str(error).removeprefix(f'{name}: ')}") from None
+            where = f", line {cause.lineno}" if isinstance(cause, json.JSONDecodeError) else ""
+            raise SettingsError(f"{name}{where}: {str(error).removeprefix(f'{name}: ')}") from None
         if not isinstance(settings, dict):
             raise SettingsError(f"{name}: expected an object of settings; got {type(settings).__name__}")
     else:
@@ -90,15 +90,15 @@ class Scanner:
             yield from self.value(())
             return
         table: KeyPath = ()
-        while not self.ended():
+        while not self.at_end():
             if self.take("[["):
                 *front, last = self.keys("]]")
-                array = (*self.resolved(front), last)
+                array = (*self.resolve_header(front), last)
                 self.counts[array] = self.counts.get(array, -1) + 1
                 table = (*array, self.counts[array])
                 yield from self.header(table)
             elif self.take("["):
-                table = self.resolved(self.keys("]"))
+                table = self.resolve_header(self.keys("]"))
                 yield from self.header(table)
             else:
                 yield from self.pair(table)
@@ -108,7 +108,7 @@ class Scanner:
         """The line of the current place, from 1."""
         return self.text.count("\n", 0, self.at) + 1
 
-    def resolved(self, keys: list[str]) -> KeyPath:
+    def resolve_header(self, keys: list[str]) -> KeyPath:
         """Return the path of a header: an array of tables stands for its newest item."""
         path: KeyPath = ()
         for key in keys:
@@ -124,7 +124,7 @@ class Scanner:
 
     def pair(self, table: KeyPath) -> Iterator[tuple[KeyPath, int]]:
         """Scan ``key = value``, where the key may have dots."""
-        self.ended()
+        self.at_end()
         line = self.line
         path = (*table, *self.keys("=", ":"))
         for length in range(len(table) + 1, len(path) + 1):
@@ -135,10 +135,10 @@ class Scanner:
         """Scan the parts of a key, and what ends it."""
         keys = []
         while True:
-            self.ended()
+            self.at_end()
             quoted = self.text[self.at] in "\"'"
             key = self.match(_STRING if quoted else _BARE)
-            keys.append(_unquoted(key) if quoted else key)
+            keys.append(_unquote(key) if quoted else key)
             if any(map(self.take, ends)):
                 return keys
             self.take(".")
@@ -146,50 +146,50 @@ class Scanner:
     def value(self, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
         """Scan a value, and give the lines inside it."""
         if self.take("["):
-            place = 0
+            index = 0
             while not self.take("]"):
-                yield (*path, place), self.line
-                yield from self.value((*path, place))
+                yield (*path, index), self.line
+                yield from self.value((*path, index))
                 self.take(",")
-                place += 1
+                index += 1
         elif self.take("{"):
             while not self.take("}"):
                 yield from self.pair(path)
                 self.take(",")
-        elif not self.ended():
+        elif not self.at_end():
             self.match(_STRING if self.text[self.at] in "\"'" else _SCALAR)
 
-    def ended(self) -> bool:
+    def at_end(self) -> bool:
         """Skip space and comments; return whether the text is at its end."""
         self.match(_SPACE)
         return self.at == len(self.text)
 
     def peek(self, token: str) -> bool:
         """Return whether ``token`` comes next, after space and comments."""
-        self.ended()
+        self.at_end()
         return self.text.startswith(token, self.at)
 
     def take(self, token: str) -> bool:
         """Go past ``token`` if it comes next."""
-        found = self.peek(token)
-        self.at += len(token) if found else 0
-        return found
+        present = self.peek(token)
+        self.at += len(token) if present else 0
+        return present
 
     def match(self, pattern: re.Pattern[str]) -> str:
         """Return the text that fits a pattern here, and go past it."""
-        found = pattern.match(self.text, self.at)
-        assert found is not None  # the parser has accepted the text
-        self.at = found.end()
-        return found[0]
+        match = pattern.match(self.text, self.at)
+        assert match is not None  # the parser has accepted the text
+        self.at = match.end()
+        return match[0]
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     """Return the text in quotes, of JSON or TOML: what both can read means the same in both."""
     try:
-        found: str = json.loads(text, strict=False)
+        content: str = json.loads(text, strict=False)
     except ValueError:
-        found = tomllib.loads(f"key = {text}")["key"]
-    return found
+        content = tomllib.loads(f"key = {text}")["key"]
+    return content
 
 
 def to_toml(settings: Mapping[str, Any]) -> str:
@@ -325,18 +325,18 @@ def alternatives(text: str) -> tuple[str, str, tuple[str, ...]]:
     """
     scanner, _ = _key_of(text)
     setting, value = text[: scanner.at - 1].strip(), text[scanner.at :].strip()
-    found: list[str] = []
+    options: list[str] = []
     with suppress(AssertionError, IndexError):  # text without quotes is not TOML
-        while not found or scanner.take(","):
-            scanner.ended()
+        while not options or scanner.take(","):
+            scanner.at_end()
             start = scanner.at
             for _ in scanner.value(()):
                 pass
-            found.append(text[start : scanner.at].strip())
-    return setting, value, tuple(found) if all(found) and scanner.ended() else (value,)
+            options.append(text[start : scanner.at].strip())
+    return setting, value, tuple(options) if all(options) and scanner.at_end() else (value,)
 
 
-def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, Any]]) -> dict[str, Any]:
+def apply_changes(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, Any]]) -> dict[str, Any]:
     """Return settings with changes, whose order does not matter.
 
     Args:
@@ -355,23 +355,23 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, tuple[KeyPath, An
         node: Any = made
         for depth, key in enumerate(path[:-1]):
             node = _inside(node, key, path[:depth], text, {})
-        place = path[-1] if isinstance(node, list) else str(path[-1])
-        _inside(node, place, path[:-1], text, value)
-        node[place] = value
+        final_key = path[-1] if isinstance(node, list) else str(path[-1])
+        _inside(node, final_key, path[:-1], text, value)
+        node[final_key] = value
     return made
 
 
-def without_found(settings: Any, follows: bool = False) -> Any:
+def drop_inferred_inputs(settings: Any, follows: bool = False) -> Any:
     """Return settings without the numbers of inputs of layers that follow others, whose units they are.
 
     Example:
-        >>> without_found({"layers": [{"inputs": 2, "units": 3}, {"inputs": 3, "units": 1}]})
+        >>> drop_inferred_inputs({"layers": [{"inputs": 2, "units": 3}, {"inputs": 3, "units": 1}]})
         {'layers': [{'inputs': 2, 'units': 3}, {'units': 1}]}
-        >>> without_found({"layers": [{"type": "Dense", "units": 3}, {"type": "BatchNorm", "units": 3}]})
+        >>> drop_inferred_inputs({"layers": [{"type": "Dense", "units": 3}, {"type": "BatchNorm", "units": 3}]})
         {'layers': [{'type': 'Dense', 'units': 3}, {'type': 'BatchNorm'}]}
     """
     if isinstance(settings, list):
-        return [without_found(item, follows) for item in settings]
+        return [drop_inferred_inputs(item, follows) for item in settings]
     if not isinstance(settings, dict):
         return settings
     made, inferred = {}, "inputs"
@@ -379,19 +379,19 @@ def without_found(settings: Any, follows: bool = False) -> Any:
         inferred = getattr(class_of(settings["type"]), "inferred", inferred)
     for key, item in settings.items():
         if key == "layers" and isinstance(item, list):
-            made[key] = [without_found(layer, follows or index > 0) for index, layer in enumerate(item)]
+            made[key] = [drop_inferred_inputs(layer, follows or index > 0) for index, layer in enumerate(item)]
         elif not (follows and key == inferred):
-            made[key] = without_found(item, follows)
+            made[key] = drop_inferred_inputs(item, follows)
     return made
 
 
 def places(
-    name: str, lines: Mapping[KeyPath, int], given: Mapping[str, tuple[KeyPath, Any]]
+    name: str, lines: Mapping[KeyPath, int], changes: Mapping[str, tuple[KeyPath, Any]]
 ) -> Callable[[KeyPath], str]:
     """Return the function that words the place of a setting: a change, or a line of the file ``name``."""
 
     def place(path: KeyPath) -> str:
-        for text, (changed_path, value) in given.items():
+        for text, (changed_path, value) in changes.items():
             made = lines and path and path not in lines and changed_path[: len(path)] == path  # a table of the change
             if made or path[: len(changed_path)] == changed_path:
                 return f"--set {text}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from framework.base.errors import SettingsError, nearest
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.random_streams import random_generator
 from framework.experiments.files.text import alternatives, parse_change
 
@@ -56,16 +56,16 @@ class Varied:
         return f"{self.setting}={value}"
 
 
-def varied(text: str) -> Varied:
+def parse_varied(text: str) -> Varied:
     """Return the setting of a text such as ``trainer.epochs=5,10`` or ``model.seed=int(0, 9)``.
 
     Raises:
         SettingsError: The text has no ``=``, a value is not TOML, a range is unknown, or it is empty.
 
     Example:
-        >>> varied("trainer.epochs=5,10")
+        >>> parse_varied("trainer.epochs=5,10")
         Varied(setting='trainer.epochs', values=('5', '10'), kind='values')
-        >>> varied("trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)").change(0.00316227766)
+        >>> parse_varied("trainer.optimizer.learning_rate=loguniform(1e-4, 1e-1)").change(0.00316227766)
         'trainer.optimizer.learning_rate=0.00316228'
     """
     setting, value, values = alternatives(text)
@@ -75,15 +75,15 @@ def varied(text: str) -> Varied:
         raise SettingsError(f"--set {text}: a range is written {meant[1]}(LOW, HIGH); got {value}")
     if kind not in _RANGES:
         if len(ends) > 1:
-            known = ", ".join(f"{each}(LOW, HIGH)" for each in _RANGES)
+            known = ", ".join(f"{name}(LOW, HIGH)" for name in _RANGES)
             hint = nearest(kind, _RANGES) or "."
             raise SettingsError(
                 f"--set {text}: {kind!r} is not a range{hint} Ranges: {known}; text with a comma goes in quotes"
             )
-        for each in values:
-            parse_change(f"{setting}={each}")
-            if values.count(each) > 1:
-                raise SettingsError(f"--set {text}: the value {each} is given twice; give it once")
+        for option in values:
+            parse_change(f"{setting}={option}")
+            if values.count(option) > 1:
+                raise SettingsError(f"--set {text}: the value {option} is given twice; give it once")
         return Varied(setting, values)
     made = Varied(setting, ends, kind)
     try:
@@ -109,18 +109,18 @@ def trials(space: Sequence[Varied], number: int | None, seed: int) -> list[Trial
         SettingsError: A range has no combinations, or there are fewer than ``number``.
 
     Example:
-        >>> space = [varied("a=1,2"), varied("b=x,y")]
+        >>> space = [parse_varied("a=1,2"), parse_varied("b=x,y")]
         >>> [changes_of(space, trial) for trial in trials(space, None, 0)]
         [('a=1', 'b=x'), ('a=1', 'b=y'), ('a=2', 'b=x'), ('a=2', 'b=y')]
         >>> trials(space, 2, 0) == trials(space, 3, 0)[:2]
         True
     """
     if number is None:
-        if ranged := next((each for each in space if each.kind != "values"), None):
+        if ranged := next((axis for axis in space if axis.kind != "values"), None):
             raise SettingsError(
                 f"--set {ranged.setting}={ranged.kind}(...): a range needs --random N, the number of trials to draw"
             )
-        settings, values = [each.setting for each in space], [each.values for each in space]
+        settings, values = [axis.setting for axis in space], [axis.values for axis in space]
         return [dict(zip(settings, combination, strict=True)) for combination in itertools.product(*values)]
     require_enough(space, "random", number)
     return [*itertools.islice(suggestions(space, (), "RandomSampler", "min", seed), number)]
@@ -132,7 +132,7 @@ def require_enough(space: Sequence[Varied], flag: str, number: int) -> None:
     Raises:
         SettingsError: There are fewer.
     """
-    if number > (size := math.prod(each.size for each in space)):
+    if number > (size := math.prod(axis.size for axis in space)):
         have = f"the varied settings have {size:g} combinations" if space else "no setting varies"
         advice = "leave it out for all" if space else "give --set SETTING=VALUES"
         raise SettingsError(f"--{flag} {number}: {have}; {advice}")
@@ -168,19 +168,19 @@ def suggestions(space: Sequence[Varied], before: Sequence[Any], sampler: str, mo
 
 def changes_of(space: Sequence[Varied], trial: Trial) -> tuple[str, ...]:
     """Return the changes of a trial, such as ``trainer.optimizer.learning_rate=0.1``."""
-    return tuple(each.change(trial[each.setting]) for each in space)
+    return tuple(axis.change(trial[axis.setting]) for axis in space)
 
 
 def distributions_of(space: Sequence[Varied]) -> dict[str, Any]:
     """Return the distributions of Optuna by setting; values of a list are text there."""
     optuna, made = import_optuna().distributions, dict[str, Any]()
-    for each in space:
-        if each.kind == "values":
-            made[each.setting] = optuna.CategoricalDistribution(each.values)
-        elif each.whole:
-            made[each.setting] = optuna.IntDistribution(*map(int, each.values), log=each.kind == "logint")
+    for axis in space:
+        if axis.kind == "values":
+            made[axis.setting] = optuna.CategoricalDistribution(axis.values)
+        elif axis.whole:
+            made[axis.setting] = optuna.IntDistribution(*map(int, axis.values), log=axis.kind == "logint")
         else:
-            made[each.setting] = optuna.FloatDistribution(*map(float, each.values), log=each.kind == "loguniform")
+            made[axis.setting] = optuna.FloatDistribution(*map(float, axis.values), log=axis.kind == "loguniform")
     return made
 
 
@@ -201,4 +201,4 @@ def import_optuna() -> Any:
     Raises:
         UsageError: It is not installed.
     """
-    return required("optuna", "a sweep")
+    return load_module("optuna", "a sweep")

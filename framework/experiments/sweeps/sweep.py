@@ -26,14 +26,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from framework.base.errors import DataError, FrameworkError, SettingsError
 from framework.base.files import leads_to, read_text, write_folder, write_whole
 from framework.base.settings.messages import brief, warn
-from framework.data.files import located
+from framework.data.files import locate_files
 from framework.data.table_files import TableFile
-from framework.experiments.experiment import Experiment, judged, score
+from framework.experiments.experiment import Experiment, choose_objective, score
 from framework.experiments.files.text import alternatives, parse_change, read_settings, to_toml
-from framework.experiments.folder import SETTINGS, RunFolder, Watch, compared, inside, json_of, require_one_process
+from framework.experiments.folder import (
+    SETTINGS,
+    RunFolder,
+    Watch,
+    compare_folders,
+    inside,
+    json_of,
+    require_one_process,
+)
 from framework.experiments.processes import Claim, Claims
 from framework.experiments.sweeps import space
-from framework.experiments.sweeps.space import Trial, Varied, changes_of, import_optuna, require_enough, varied
+from framework.experiments.sweeps.space import Trial, Varied, changes_of, import_optuna, parse_varied, require_enough
 from framework.training.callbacks.base import FunctionCallback
 from framework.training.runs.contents import differing_settings
 from framework.training.runs.run import Run
@@ -122,7 +130,7 @@ class Sweep:
                 "would not be those of its table; undo the change, or make another sweep in another folder. Only the "
                 "paths of the data may change"
             )
-        self._space = [varied(text) for text in self.settings["set"]]
+        self._space = [parse_varied(text) for text in self.settings["set"]]
         self._folds = folds_of(self.settings.get("folds"))
         self._claims = Claims(self.path / "claims")
         self._stamps: list[str] = []  # of the data, when it was read last
@@ -218,7 +226,9 @@ class Sweep:
             DataError: It was changed after the sweep was made.
         """
         tables = [table.replace() for table in self._tables]
-        stamps = [file.stamp() for each in tables for file in located(each.path, each.ending, type(each).__name__)]
+        stamps = [
+            file.stamp() for table in tables for file in locate_files(table.path, table.ending, type(table).__name__)
+        ]
         if stamps != self._stamps:
             digests, names = self._study.user_attrs["data"], [str(table.path) for table in tables]
             if len(tables) == len(digests):
@@ -452,8 +462,8 @@ class Sweep:
         """
         rows, folds = self.results(), self.settings.get("folds")
         if folds is not None:
-            settings = [each.setting for each in self._space]
-            rows = [averaged(rows[i : i + folds], settings, self.objective) for i in range(0, len(rows), folds)]
+            settings = [axis.setting for axis in self._space]
+            rows = [average_folds(rows[i : i + folds], settings, self.objective) for i in range(0, len(rows), folds)]
         return sorted(rows, key=self._rank)
 
     def _rank(self, row: Mapping[str, Any]) -> tuple[float, ...]:
@@ -490,7 +500,7 @@ class Sweep:
             **{alternatives(setting)[0]: parse_change(setting)[1] for setting in settings},
             "state": state,
         }
-        figures = compared([RunFolder(path)])[0] if is_begun(path) else {}
+        figures = compare_folders([RunFolder(path)])[0] if is_begun(path) else {}
         row |= {key: value for key, value in figures.items() if key not in ("run", "complete")}
         return row | (json_of(path / FAILED) or {})
 
@@ -575,16 +585,16 @@ def files_of(
     mode: str | None,
 ) -> dict[str, str]:
     """Return the files of a sweep by name, after all checks; see ``Sweep.create``."""
-    varying, folds, optuna = [varied(text) for text in changes], folds_of(numbers["folds"]), numbers["optuna"]
+    varying, folds, optuna = [parse_varied(text) for text in changes], folds_of(numbers["folds"]), numbers["optuna"]
     _require_right(varying, numbers, mode)
     drawn = space.trials(varying, numbers["random"] if optuna is None else min(optuna, EXAMPLES), numbers["seed"] or 0)
     runs = [(*changes_of(varying, trial), *fold) for trial in drawn for fold in folds.values()]
-    columns = {judged(each, objective, mode) for each in experiment.variants(runs)}
+    columns = {choose_objective(variant, objective, mode) for variant in experiment.variants(runs)}
     if len(columns) != 1:
         raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
     column, direction = columns.pop()
     tables = tables_of(experiment, varying, folds)
-    if len(folds) > 1 and (few := next((each for each in tables if len(each) < len(folds)), None)):
+    if len(folds) > 1 and (few := next((table for table in tables if len(table) < len(folds)), None)):
         raise SettingsError(f"--folds {len(folds)}: each part needs a row; {few.path} has {len(few)} rows")
     settings = {"set": [*changes], **numbers, "objective": column, "mode": direction}
     files = {BASE: to_toml(experiment.bare()), SWEEP: to_toml(settings)}
@@ -600,7 +610,7 @@ def files_of(
 
 def _require_right(space: Sequence[Varied], numbers: Mapping[str, int | None], mode: str | None) -> None:
     """Check the arguments that need no experiment."""
-    names = [each.setting for each in space]
+    names = [axis.setting for axis in space]
     if len({*names}) < len(names):
         raise SettingsError("sweep: a setting is varied twice; give all its values at once, as trainer.epochs=5,10")
     for argument, number in numbers.items():
@@ -621,7 +631,7 @@ def _require_right(space: Sequence[Varied], numbers: Mapping[str, int | None], m
 
 def names_of(space: Sequence[Varied], numbers: Mapping[str, Any]) -> list[str]:
     """Return the names of the trials, which are numbers of the same width."""
-    combinations = math.prod(len(each.values) for each in space)
+    combinations = math.prod(len(axis.values) for axis in space)
     count = numbers.get("optuna") or numbers.get("random") or combinations
     return [f"{number:0{len(str(count - 1))}}" for number in range(count)]
 
@@ -635,8 +645,8 @@ def new_trial(varying: Sequence[Varied], name: str, trial: Trial) -> Any:
 
 def tables_of(experiment: Experiment, space: Sequence[Varied], folds: Mapping[str, Sequence[str]]) -> list[TableFile]:
     """Return the tables that the runs of a sweep read, each once."""
-    own = [each for each in space if each.setting.startswith(("data", "validation"))]
-    values = ([f"{each.setting}={value}" for value in each.values] for each in own)
+    own = [axis for axis in space if axis.setting.startswith(("data", "validation"))]
+    values = ([f"{axis.setting}={value}" for value in axis.values] for axis in own)
     variants = experiment.variants((*changes, *next(iter(folds.values()))) for changes in itertools.product(*values))
     used = [table for variant in variants for table in (variant.data, variant.validation)]
     return [*{str(table.path): table for table in used if isinstance(table, TableFile)}.values()]
@@ -670,7 +680,7 @@ def mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(finite) if len(finite) == len(values) else None
 
 
-def averaged(rows: Sequence[dict[str, Any]], settings: Sequence[str], objective: str) -> dict[str, Any]:
+def average_folds(rows: Sequence[dict[str, Any]], settings: Sequence[str], objective: str) -> dict[str, Any]:
     """Return the row of a trial from those of its folds."""
     first, states = rows[0], [row["state"] for row in rows]
     figures = [key for key in first if key not in ("run", "state", "error", "validation", "fold", *settings)]

@@ -11,10 +11,10 @@ from typing import Any
 from framework.base.errors import DivergedError, FrameworkError, SettingsError
 from framework.base.files import read_text
 from framework.base.settings.messages import is_ours
-from framework.experiments.experiment import Experiment, judged, score
-from framework.experiments.folder import SETTINGS, RunFolder, compared
+from framework.experiments.experiment import Experiment, choose_objective, score
+from framework.experiments.folder import SETTINGS, RunFolder, compare_folders
 from framework.experiments.members import MemberRows, OutOfFold
-from framework.experiments.sweeps.space import varied
+from framework.experiments.sweeps.space import parse_varied
 from framework.experiments.sweeps.sweep import Sweep
 from framework.models.rows import prepare
 from framework.training.callbacks import on
@@ -36,19 +36,19 @@ def report_runs(folders: Sequence[RunFolder], path: str | Path) -> None:
     Raises:
         SettingsError: The file cannot be written, or is something else than a report.
     """
-    folders = [each for folder in folders for each in (folder, *folder.members)]
+    folders = [run_folder for folder in folders for run_folder in (folder, *folder.members)]
     if len(folders) == 1:
         write_report(path, [_contents(folders[0], folders[0].path.name)])
         return
     try:
-        objective, mode = judged(folders[0].experiment, None, None)
+        objective, mode = choose_objective(folders[0].experiment, None, None)
     except (FrameworkError, ImportError):  # of classes that are not defined
         objective, mode = "val_loss", "min"
     ranked = sorted(folders, key=lambda folder: score(folder.side("").row.get(objective), mode))
-    rows = compared(ranked, baselines=True)
+    rows = compare_folders(ranked, baselines=True)
     columns = [*rows[0]]
     names = reports.short_names(columns[1 : columns.index("epochs")])  # of the settings, which stand between those two
-    runs = [_contents(folder, _named(row, names)) for row, folder in zip(rows, ranked, strict=False)]
+    runs = [_contents(folder, _name_run(row, names)) for row, folder in zip(rows, ranked, strict=False)]
     write_report(path, runs, rows, (), _title(f"{len(runs)} runs", rows[0], objective, mode))
 
 
@@ -59,12 +59,12 @@ def report_sweep(sweep: Sweep, path: str | Path) -> None:
         SettingsError: The file cannot be written, or is something else than a report.
     """
     objective, ranked = sweep.objective, sweep.ranked()
-    names = reports.short_names(each.setting for each in map(varied, sweep.settings["set"]) if each.size > 1)
+    names = reports.short_names(axis.setting for axis in map(parse_varied, sweep.settings["set"]) if axis.size > 1)
     further = [key for key in _SHOWN if any(row.get(key) is not None for row in ranked)]
     keys = {"run": "run", objective: objective} | names | {key: key for key in further}
     rows = [{name: row.get(key) for key, name in keys.items()} for row in ranked]
     best = [row for row in ranked[:BEST] if row.get(objective) is not None]
-    runs = [_contents(sweep.folder_of(row), _named(row, names)) for row in best]
+    runs = [_contents(sweep.folder_of(row), _name_run(row, names)) for row in best]
     title = _title(sweep.path.name, ranked[0], objective, sweep.settings["mode"])
     write_report(path, runs, rows, scatters(rows, names.values(), objective), title)
 
@@ -79,7 +79,7 @@ def _title(name: str, best: Mapping[str, Any], objective: str, mode: str) -> str
     return f"{name}, the {'largest' if mode == 'max' else 'smallest'} {objective} first" if ordered else name
 
 
-def _named(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _name_run(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Return a run's name with the first of the settings in which it differs from others."""
     values = [(name, row.get(key)) for key, name in names.items()]
     texts = [f"{name} {f'{value:.4g}' if isinstance(value, float) else value}" for name, value in values]
@@ -109,14 +109,14 @@ def _contents(folder: RunFolder, name: str) -> Contents:
     history = History([{key: math.nan if value is None else value for key, value in row.items()} for row in rows])
     contents.columns = {key: history[key] for key in history.keys}
     contents.settings = read_text(folder.path / SETTINGS)
-    contents.facts = [*contents.facts, *_about(folder)]
+    contents.facts = [*contents.facts, *_describe_start(folder)]
     final = (metrics or {}).get("validation") or {}
     contents.final = {key: value for key, value in final.items() if isinstance(value, int | float)}
     contents.beside = folder.beside
     return contents
 
 
-def _about(folder: RunFolder) -> Cells:
+def _describe_start(folder: RunFolder) -> Cells:
     """Return when and how the run started, and with which versions."""
     try:
         about = folder.about

@@ -17,7 +17,7 @@ import numpy as np
 
 from framework.base.arrays import Array, place_of_best
 from framework.base.errors import SettingsError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.files import leads_to
 from framework.base.settings.messages import printable
 from framework.base.tables import COUNTERS, duration, figure
@@ -133,13 +133,13 @@ class Watched:
         seconds = [row["seconds"] for row in self.rows[-20:] if math.isfinite(row.get("seconds", math.nan))]
         if not seconds:
             return "no times in its lines"
-        each = sum(seconds) / len(seconds)
-        said = f"{duration(each)} an epoch"
+        epoch_seconds = sum(seconds) / len(seconds)
+        said = f"{duration(epoch_seconds)} an epoch"
         quiet = time.time() - self.tail.path.stat().st_mtime if self.tail.path.exists() else 0
         if quiet > max(30.0, 5 * max(seconds)):
             return f"{said}, no new line for {duration(quiet)}"
         left = 0 if self.epochs is None else self.epochs - self._epoch
-        return f"{said}, {duration(each * left)} left" if left > 0 else said
+        return f"{said}, {duration(epoch_seconds * left)} left" if left > 0 else said
 
     def values(self, key: str) -> Array:
         """Return a column, NaN where a row has no number."""
@@ -167,10 +167,10 @@ def watch(
         UsageError: rich is not installed.
         SettingsError: ``once``, and a path is not there.
     """
-    console = required("rich.console", "framework watch").Console(
+    console = load_module("rich.console", "framework watch").Console(
         file=stream, highlight=False, markup=False, emoji=False
     )
-    runs = [Watched(each) for path in paths for each in _members(Path(path))]
+    runs = [Watched(run_path) for path in paths for run_path in _members(Path(path))]
     for run in runs:
         run.read()
         if (once and not run.found) or run.tail.foreign:
@@ -194,7 +194,9 @@ def _members(path: Path) -> list[Path]:
 
 def _live(runs: Sequence[Watched], console: Any, log: bool, every: float) -> None:
     """Redraw when a file has changed, and every ten seconds for the times; leave the last picture."""
-    live = required("rich.live", "framework watch").Live(console=console, auto_refresh=False, vertical_overflow="crop")
+    live = load_module("rich.live", "framework watch").Live(
+        console=console, auto_refresh=False, vertical_overflow="crop"
+    )
     with live:
         drawn = -math.inf
         while True:
@@ -228,18 +230,18 @@ def _follow(runs: Sequence[Watched], console: Any, log: bool, every: float) -> N
 
 def _view(runs: Sequence[Watched], console: Any, log: bool) -> Any:
     """Return the picture of all runs: a table, then the curves."""
-    group = required("rich.console", "framework watch").Group
+    group = load_module("rich.console", "framework watch").Group
     tables = _table_of_one(runs[0], console) if len(runs) == 1 else _table_of_several(runs, console)
     return group(*tables, *_curves(runs, console, log))
 
 
 def _texts(*parts: tuple[str, str]) -> Any:
-    return required("rich.text", "framework watch").Text.assemble(*parts)
+    return load_module("rich.text", "framework watch").Text.assemble(*parts)
 
 
 def _empty_table(console: Any, *columns: str) -> Any:
-    box = required("rich.box", "framework watch").SIMPLE_HEAD
-    table = required("rich.table", "framework watch").Table(box=box, pad_edge=False, safe_box=not _draws(console))
+    box = load_module("rich.box", "framework watch").SIMPLE_HEAD
+    table = load_module("rich.table", "framework watch").Table(box=box, pad_edge=False, safe_box=not _draws(console))
     for index, column in enumerate(columns):
         left = index == 0 or column in ("curve", "state")
         table.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
@@ -257,9 +259,9 @@ def _table_of_one(run: Watched, console: Any) -> list[Any]:
         values = run.values(key)
         row = [printable(key), _cell(run.rows[-1], key)]
         for mode in ("min", "max"):
-            place = place_of_best(values, mode)
+            index = place_of_best(values, mode)
             row += (
-                ["", ""] if place is None else [_short(values[place]), str(run.rows[place].get("epoch") or place + 1)]
+                ["", ""] if index is None else [_short(values[index]), str(run.rows[index].get("epoch") or index + 1)]
             )
         rows.append(row)
     widths = [3 + max(map(len, column)) for column in zip(columns, *rows, strict=True)]
@@ -304,8 +306,8 @@ def _curves(runs: Sequence[Watched], console: Any, log: bool) -> list[Any]:
     width = max(10, min(100, (console.width - 2 * across) // across - 11))
     plots = []
     if len(runs) > 1:
-        drawn = [(name, run.values(name), place) for place, run in enumerate(runs) if (name := _main(run)) is not None]
-        curves = [(values, STYLES[place % len(STYLES)]) for _, values, place in drawn]
+        drawn = [(name, run.values(name), index) for index, run in enumerate(runs) if (name := _main(run)) is not None]
+        curves = [(values, STYLES[index % len(STYLES)]) for _, values, index in drawn]
         title = " and ".join(dict.fromkeys(name for name, _, _ in drawn))
         plots.append(_plot(title, [], curves, max(10, min(150, console.width - 13)), log))
     else:
@@ -313,7 +315,7 @@ def _curves(runs: Sequence[Watched], console: Any, log: bool) -> list[Any]:
         for name in dict.fromkeys(key.removeprefix("val_") for key in run.keys if key != "learning_rate"):
             keys = [key for key in (name, f"val_{name}") if key in run.keys]
             plots.append(_plot(name, keys, [(run.values(key), _style(key)) for key in keys], width, log))
-    grid = required("rich.table", "framework watch").Table.grid(padding=(0, 2))
+    grid = load_module("rich.table", "framework watch").Table.grid(padding=(0, 2))
     for _ in range(across):
         grid.add_column(no_wrap=True)
     for start in range(0, len(plots), across):
@@ -383,7 +385,7 @@ def sparkline(values: Array, width: int, blocks: str = BLOCKS) -> str:
     if not len(values):
         return ""
     parts = np.array_split(values, min(width, len(values)))
-    ends = np.array([part[-1] for part in parts])
+    ends = np.array([chunk[-1] for chunk in parts])
     finite = ends[np.isfinite(ends)]
     if not finite.size:
         return " " * len(ends)
@@ -391,7 +393,7 @@ def sparkline(values: Array, width: int, blocks: str = BLOCKS) -> str:
     span = high / 2 - low / 2 or 1.0  # halves: the whole may overflow
     share = (np.where(np.isfinite(ends), ends, low) / 2 - low / 2) / span
     places = np.minimum(share * len(blocks), len(blocks) - 1).astype(int)
-    return "".join(blocks[place] if ok else " " for place, ok in zip(places, np.isfinite(ends), strict=True))
+    return "".join(blocks[level] if ok else " " for level, ok in zip(places, np.isfinite(ends), strict=True))
 
 
 def braille(
@@ -414,8 +416,8 @@ def braille(
     for values, style in curves:
         own = round(2 * width * len(values) / longest)
         before = None
-        for column, part in enumerate(_columns(values, max(own, 1))):
-            inside = part[np.isfinite(part)]
+        for column, chunk in enumerate(_columns(values, max(own, 1))):
+            inside = chunk[np.isfinite(chunk)]
             if not inside.size:
                 before = None
                 continue
@@ -444,4 +446,4 @@ def _line(dots: Array, styles: Array) -> list[tuple[str, str]]:
     """Return a line of characters from its four rows of dots."""
     cells = (dots.reshape(4, -1, 2) * _DOTS[:, None, :]).sum(axis=(0, 2))
     characters = [(chr(0x2800 + int(cell)) if cell else " ", style) for cell, style in zip(cells, styles, strict=True)]
-    return [("".join(c for c, _ in group), style) for style, group in groupby(characters, lambda each: each[1])]
+    return [("".join(c for c, _ in group), style) for style, group in groupby(characters, lambda pair: pair[1])]

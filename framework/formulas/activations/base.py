@@ -139,16 +139,16 @@ class Activation(Formula):
         if self.writes_derivative or self.writes_backward:
             return not self.writes_derivative
 
-        def coupled() -> bool:
+        def couples() -> bool:
             return bool(share(("coupled", self, self.traced_key), lambda: not self.program().elementwise))
 
-        return bool(share("coupled", coupled, programs_of(self)))
+        return bool(share("coupled", couples, programs_of(self)))
 
     def program(self, like: Any = None) -> Program:
         """Return the traced formula, for the dtype and the rows of ``like``."""
         return program_of(self, "_formula", ("h",), like)
 
-    def shown(self) -> dict[str, Any]:
+    def label_formulas(self) -> dict[str, Any]:
         """Return the formula and its derivative by label, for ``show``."""
         written = (lambda _, h: self.derivative(h)) if self.writes_derivative else None
         return self.program(np.empty((1, trial_width(self, CLASSES)))).formulas_by_label("f", written)
@@ -176,7 +176,7 @@ class Activation(Formula):
     def check_derivative(self) -> None:
         check_activation(self)
 
-    def _recorded(self, formula: Callable[..., Any], h: Symbol) -> Any:
+    def _record_call(self, formula: Callable[..., Any], h: Symbol) -> Any:
         """Return f(h) in a formula that is being traced, and note the call there."""
         if formula is not type(self)._formula:  # super().__call__(h)
             return formula(self, h)
@@ -188,23 +188,23 @@ class Activation(Formula):
         except DerivativeError:
             if not written:
                 raise
-            a = h.record("python", function=self._on_arrays, pullback=self._pulled, name=type(self).__name__)
+            a = h.record("python", function=self._on_arrays, pullback=self._pull_array, name=type(self).__name__)
         if isinstance(a, Symbol) and a.node.op != "python":
             written = written and a.node is not h.node  # Identity hands its argument on
-            a.graph.calls[a.node] = Call(self, h.node, self._pulled_back if written else None)
+            a.graph.calls[a.node] = Call(self, h.node, self._pull_back if written else None)
         return a
 
-    def _pulled_back(self, gradient: Symbol, h: Symbol, a: Symbol) -> Any:
+    def _pull_back(self, gradient: Symbol, h: Symbol, a: Symbol) -> Any:
         """Return the gradient by h with the written derivative; Python calls it on arrays where it cannot be traced."""
         try:
             return self.backward(gradient, h, a) if self.writes_backward else gradient * self.derivative(h)
         except DerivativeError:
-            return gradient.record("python", h, a, function=self._pulled, pullback=None, name="derivative")
+            return gradient.record("python", h, a, function=self._pull_array, pullback=None, name="derivative")
 
     def _on_arrays(self, h: Array) -> Array:
         return np.asarray(self._formula(h), h.dtype)
 
-    def _pulled(self, gradient: Array, h: Array, a: Array) -> Array:
+    def _pull_array(self, gradient: Array, h: Array, a: Array) -> Array:
         return np.asarray(self.backward(gradient, h, a), h.dtype)
 
 
@@ -214,7 +214,7 @@ def _traceable(formula: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(formula)
     def __call__(self: Activation, h: Any) -> Any:  # noqa: N807 (it becomes the method)
         if type(h) is Symbol:
-            return self._recorded(formula, h)
+            return self._record_call(formula, h)
         return call_formula(self, "__call__", partial(formula, self), h=numeric(h, "h"))
 
     return __call__

@@ -130,11 +130,11 @@ def times_log(x: Any, y: Any) -> Any:
     return x * np.log(y + (x == 0.0))
 
 
-def scaled(h: Any, factor: float) -> Any:
+def scale_in_range(h: Any, factor: float) -> Any:
     """Return factor * h, held at 1.7e308 (3.2e38 in float32) where the product would overflow.
 
     Example:
-        >>> float(scaled(0.5, 30.0)), float(scaled(-1e308, 30.0)) > -1.8e308
+        >>> float(scale_in_range(0.5, 30.0)), float(scale_in_range(-1e308, 30.0)) > -1.8e308
         (15.0, True)
     """
     if factor <= 1.0:

@@ -16,7 +16,7 @@ import numpy as np
 from framework.base.settings.component import Fraction, Positive
 from framework.base.special import erfc
 from framework.formulas.activations.base import Activation
-from framework.formulas.activations.basic import logistic, scaled, softplus
+from framework.formulas.activations.basic import logistic, scale_in_range, softplus
 
 
 class ReLU(Activation):
@@ -285,7 +285,7 @@ class Swish(Activation):
     beta: Positive = 1.0
 
     def __call__(self, h: Any) -> Any:
-        return h * logistic(scaled(h, self.beta))
+        return h * logistic(scale_in_range(h, self.beta))
 
 
 class Mish(Activation):
@@ -328,10 +328,10 @@ class Softplus(Activation):
     beta: Positive = 1.0
 
     def __call__(self, h: Any) -> Any:
-        return np.maximum(h, 0.0) + np.log1p(np.exp(-np.abs(scaled(h, self.beta)))) / self.beta
+        return np.maximum(h, 0.0) + np.log1p(np.exp(-np.abs(scale_in_range(h, self.beta)))) / self.beta
 
     def derivative(self, h: Any) -> Any:  # measured: 1.8 times faster than derived where beta is not 1
-        return logistic(scaled(h, self.beta))
+        return logistic(scale_in_range(h, self.beta))
 
 
 class LogSigmoid(Activation):
@@ -373,7 +373,7 @@ class Sine(Activation):
     frequency: Positive = 30.0
 
     def __call__(self, h: Any) -> Any:
-        return np.sin(scaled(h, self.frequency))
+        return np.sin(scale_in_range(h, self.frequency))
 
 
 class Softsign(Activation):

@@ -113,7 +113,7 @@ class Loss(Formula):
         """Return the traced ``value``, for the dtype and the rows of ``like``."""
         return program_of(self, "value", ("prediction", "target"), like)
 
-    def shown(self) -> dict[str, Any]:
+    def label_formulas(self) -> dict[str, Any]:
         """Return the value and its slope by label, for ``show``."""
         written = type(self).slope is not Loss.slope
         return self.program(np.empty((1, trial_width(self, CLASSES)))).formulas_by_label(
@@ -136,12 +136,12 @@ class Loss(Formula):
         a, target = output.a, self.expand(target, output.a.shape).astype(float)
         if self.sums_to_one:
             graph.graph.distributions.add(target.node)
-        values, slope, of_h = self.traced(output, target)
+        values, slope, of_h = self.trace_values(output, target)
         total = self._sum(values, a, graph.weight)
         weights = 1.0 if graph.weight is None else np.reshape(graph.weight, (-1, *(1,) * (a.ndim - 1)))
         return graph.add(path, total, output, slope, None if count is None else weights / count, of_h=of_h)
 
-    def traced(self, output: OutputSymbols, target: Any) -> tuple[Any, Any, bool]:
+    def trace_values(self, output: OutputSymbols, target: Any) -> tuple[Any, Any, bool]:
         """Return the values on symbols, their slope or a function that derives it, and whether it is that by h."""
         a, h = output.a, output.h
         form = None if h is None else self._form_of_h(output.activation, h, target)
@@ -150,7 +150,7 @@ class Loss(Formula):
             known = {end: a.node} if isinstance(end, Node) else {}
             return (
                 symbol_of(*substitute([value], known)),
-                lambda: symbol_of(*substitute([self._derived(value, h.node, target)], known)),
+                lambda: symbol_of(*substitute([self._derive_slope(value, h.node, target)], known)),
                 True,
             )
         values = self._on_symbols("value", a, target, shape=a.shape[:1] if self.by_row else a.shape)
@@ -158,7 +158,7 @@ class Loss(Formula):
             values = symbol_of(stabilise([values.node], {a.node, *nodes_in([value_of(target)])}, of_loss=True)[0])
         if type(self).slope is not Loss.slope:
             return values, self._on_symbols("slope", a, target, shape=a.shape), False
-        return values, lambda: symbol_of(self._derived(value_of(values), a.node, target)), False
+        return values, lambda: symbol_of(self._derive_slope(value_of(values), a.node, target)), False
 
     def _on_symbols(self, method: str, a: Any, target: Any, *, shape: tuple[int, ...]) -> Any:
         """Return what a formula makes of symbols; Python calls a written one on arrays if it cannot be traced."""
@@ -189,7 +189,7 @@ class Loss(Formula):
         needs_h = isinstance(value, Node) and h.node in ancestors([value], {end})
         return (value, end) if needs_h and end is not h.node else None
 
-    def _derived(self, value: Any, variable: Node, target: Any) -> Any:
+    def _derive_slope(self, value: Any, variable: Node, target: Any) -> Any:
         """Return the slope of values by a node."""
         if not isinstance(value, Node):
             return 0.0
@@ -283,7 +283,7 @@ class Loss(Formula):
     def gradient(self, prediction: Any, target: Any, weight: Any = None) -> Array:
         """Return the exact derivative of ``loss(prediction, target, weight)`` with respect to the prediction."""
         shape = np.shape(prediction)
-        prediction, target, weight = self._checked(prediction, target, weight)
+        prediction, target, weight = self._check_arguments(prediction, target, weight)
         out: Array = np.empty_like(prediction)
         count = self.count(prediction.shape, weight)
         self.result(0.0, count)  # refuses a count of 0
@@ -302,7 +302,7 @@ class Loss(Formula):
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
         """Return (sum(w l), sum(w)), which add up over batches before ``result`` divides."""
-        prediction, target, weight = self._checked(prediction, target, weight)
+        prediction, target, weight = self._check_arguments(prediction, target, weight)
         with np.errstate(all="ignore"):
             values, _ = self._stable_values(None, None, prediction)
             return self._total(values, prediction, target, weight), self.count(prediction.shape, weight)
@@ -353,10 +353,10 @@ class Loss(Formula):
             >>> HalfSquaredError().backward(neuron, 5.0)
             9.792779518502163
         """
-        recorded = getattr(model, "recorded", None)
-        if recorded is None:
+        last_pass = getattr(model, "last_pass", None)
+        if last_pass is None:
             raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
-        done: Pass = recorded()
+        done: Pass = last_pass()
         weights: tuple[Any, ...] = ()
         if done.passes.is_number:  # nothing is large, and a weight cancels out
             target = self._one_target(target, weight, done.passes.dtype) if check else target
@@ -378,9 +378,9 @@ class Loss(Formula):
         if half is None or half[0] != key:
             done, half = self._halves(model, done, key, target)
         _, graph, function, memory, into = half
-        given = leaves(target) if type(target) is dict else (target,)
+        targets = leaves(target) if type(target) is dict else (target,)
         before = state.parameters.gradient.copy() if accumulate else None
-        data = (*given, *weights, done.passes.dtype.type(divisor))
+        data = (*targets, *weights, done.passes.dtype.type(divisor))
         arguments = (memory, *done.numbers, *done.x, *done.results, *data, *into)
         if noisy:  # in training, warnings of NumPy are off already
             with np.errstate(all="ignore"):  # a loss that is not finite is found here, a gradient by the optimizer
@@ -423,12 +423,12 @@ class Loss(Formula):
         self, a: Any, h: Any, activation: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
     ) -> DivergedError:
         """Return the error of a loss that is not finite, given the outputs, h where it works on h, and targets."""
-        a, h, target = (None if part is None else np.atleast_1d(part) for part in (a, h, target))
+        a, h, target = (None if value is None else np.atleast_1d(value) for value in (a, h, target))
         with np.errstate(all="ignore"):
             target = self.expand(target, a.shape)
             function, first = self._stable_values(activation, h, a)
             values = function(first, target)
-        return diverged(self, values, a, h)
+        return divergence_error(self, values, a, h)
 
     def output_sums(
         self, activation: Any, h: Array | None, a: Array, target: Array, weight: Any
@@ -486,7 +486,7 @@ class Loss(Formula):
             raise ShapeError(f"target must have the shape of the output, {shape}; got {array.shape}")
         return array
 
-    def _checked(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+    def _check_arguments(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         """Return the arguments as the formulas take them; an error says if they would fit the other way round."""
         try:
             return self._fitting(prediction, target, weight)
@@ -523,15 +523,15 @@ class Loss(Formula):
             raise DataError(f"target must be finite in {dtype}; got {target}")
         if self._requires_targets:
             self.require_target(np.asarray(target), "target")
-        given = None if weight is None else real_array(weight, "weight").reshape(-1)
-        if given is not None and not require_weights(given, 1, "weight", np.float64)[0] > 0:
+        weights = None if weight is None else real_array(weight, "weight").reshape(-1)
+        if weights is not None and not require_weights(weights, 1, "weight", np.float64)[0] > 0:
             raise DataError("argument 'weight' must have a positive sum; got 0: leave such a sample out")
         return dtype.type(target)
 
     def count(self, shape: tuple[int, ...], weight: Array | None) -> float:
         """Return sum(w) for outputs of this shape, over all values, or over rows for a row loss."""
-        each = 1 if self.by_row else math.prod(shape[1:])
-        return float(shape[0] if weight is None else np.add.reduce(weight, dtype=np.float64)) * each
+        per_row = 1 if self.by_row else math.prod(shape[1:])
+        return float(shape[0] if weight is None else np.add.reduce(weight, dtype=np.float64)) * per_row
 
     def _total(self, formula: Any, first: Any, target: Array, weight: Array | None) -> float:
         """Return sum(w l), some rows at a time.
@@ -540,18 +540,18 @@ class Loss(Formula):
             ShapeError: The formula does not give one value per element, or one value per row for a row loss.
         """
         total = 0.0
-        for part in blocks(first):
-            given = first[part]
-            values = call_formula(self, "value", formula, prediction=given, target=target[part])
-            total += float(self._sum(values, given, None if weight is None else weight[part]))
+        for block in blocks(first):
+            outputs = first[block]
+            values = call_formula(self, "value", formula, prediction=outputs, target=target[block])
+            total += float(self._sum(values, outputs, None if weight is None else weight[block]))
         return total
 
-    def _sum(self, values: Any, given: Any, weight: Any) -> Any:
+    def _sum(self, values: Any, outputs: Any, weight: Any) -> Any:
         """Return the weighted sum of what the formula makes of some rows, arrays or symbols."""
-        expected = given.shape[:1] if self.by_row else given.shape
+        expected = outputs.shape[:1] if self.by_row else outputs.shape
         if getattr(values, "shape", ()) != expected:
             of = ("per element", "per row")
-            other = given.shape if self.by_row else given.shape[:1]
+            other = outputs.shape if self.by_row else outputs.shape[:1]
             missing = values is None or values is ...
             hint = "; the mean is taken for you" if np.ndim(values) == 0 and not missing else ""
             if np.ndim(values) and math.prod(np.shape(values)) == math.prod(other):
@@ -583,7 +583,7 @@ class Output(Protocol):
     def _state(self) -> Any:
         """The state of the model."""
 
-    def recorded(self) -> Pass:
+    def last_pass(self) -> Pass:
         """Return the last forward pass."""
 
     def again(self, done: Pass, *patterns: Pattern) -> Pass:
@@ -662,23 +662,23 @@ OVERFLOWS = 1e6
 """Outputs of this size and more have diverged, so that it is not the loss alone that is wrong."""
 
 
-def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> DivergedError:
+def divergence_error(loss: Component, values: Any, a: Array, h: Array | None = None) -> DivergedError:
     """Return an error that says at which row of a batch a loss is not finite.
 
     It is given the values, the outputs a, and h where the loss works on h.
     """
     numbers = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(numbers)
-    place = first_place(bad) if bad.any() else ()
-    row = place[0] if place else 0
+    index = first_place(bad) if bad.any() else ()
+    row = index[0] if index else 0
     advice = "Lower the learning rate, standardise the inputs, or clip the gradient"
     own = ":" in loss.tag()  # the formulas of the library need no other form: the Poisson loss is infinite at 0
     suited = getattr(loss, "suited", None) if h is None else None
     end = f": end the model with {suited.__name__}()" if suited else ""
-    given, shown = (a, f"the output is {a[row]}") if h is None else (h, f"the output is {a[row]}, of h = {h[row]}")
-    if suited and place and np.isinf(numbers[place]) and np.isfinite(a[row]).all():
+    inputs, shown = (a, f"the output is {a[row]}") if h is None else (h, f"the output is {a[row]}, of h = {h[row]}")
+    if suited and index and np.isinf(numbers[index]) and np.isfinite(a[row]).all():
         advice = f"The loss is infinite for this output{end}"
-    elif place and np.isinf(numbers[place]) and own and np.abs(given[row]).max() < OVERFLOWS:
+    elif index and np.isinf(numbers[index]) and own and np.abs(inputs[row]).max() < OVERFLOWS:
         advice = (
             "The formula of the loss overflows there: standardise the target, or write the formula so that it cannot "
             "overflow, such as np.logaddexp(0, 2 * e) for np.log1p(np.exp(e)**2)"
@@ -688,14 +688,14 @@ def diverged(loss: Component, values: Any, a: Array, h: Array | None = None) -> 
                 "A probability p is 0 or 1 there, and the formula takes the logarithm of a sum with it: take that of p "
                 "and of 1 - p alone, as target * np.log(p) + (1 - target) * np.log(1 - p), which has a stable form"
             )
-    elif place and np.isnan(numbers[place]):
-        if np.isfinite(given[row]).all():
+    elif index and np.isnan(numbers[index]):
+        if np.isfinite(inputs[row]).all():
             guard = (
                 ". In a loss of your own, guard 0 / 0 with np.where, and make a number above 0, such as a variance, by "
                 "np.exp of an output"
             )
             advice = f"The loss has no value for this output{end}{guard if own else ''}"
-        elif np.isnan(given[row]).any():
+        elif np.isnan(inputs[row]).any():
             advice = (
                 "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "
                 "grown, lower the learning rate"

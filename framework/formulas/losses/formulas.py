@@ -247,7 +247,7 @@ class BinaryCrossEntropy(_BinaryLoss):
     positive_weight: Positive = 1.0
 
     def value(self, prediction: Any, target: Any) -> Any:
-        t = _smoothed(target, self.label_smoothing, 2)
+        t = _smooth_target(target, self.label_smoothing, 2)
         return -(self.positive_weight * times_log(t, prediction) + times_log(1.0 - t, 1.0 - prediction))
 
 
@@ -284,11 +284,11 @@ class CrossEntropy(DistributionLoss):
     class_weights: Annotated[tuple[Positive, ...] | None, BeforeValidator(_numbers_of_classes)] = None
 
     def value(self, prediction: Any, target: Any) -> Any:
-        return -np.sum(times_log(self._weighted(target), prediction), axis=-1)
+        return -np.sum(times_log(self._weigh_target(target), prediction), axis=-1)
 
-    def _weighted(self, target: Any) -> Any:
+    def _weigh_target(self, target: Any) -> Any:
         """Return c t, with label smoothing."""
-        t = target if self.label_smoothing == 0.0 else _smoothed(target, self.label_smoothing, target.shape[-1])
+        t = target if self.label_smoothing == 0.0 else _smooth_target(target, self.label_smoothing, target.shape[-1])
         return t if self.class_weights is None else t * np.asarray(self.class_weights, t.dtype)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
@@ -393,16 +393,16 @@ class Focal(_BinaryLoss):
         log_yes = np.log(np.where(target == 0.0, 1.0, prediction))  # 0 where its factor is 0, as is log_no
         log_no = np.log1p(-np.where(target == 1.0, 0.0, prediction))
         a, b = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)
-        yes, no = self._focused(1.0 - prediction, log_yes), self._focused(prediction, log_no)
+        yes, no = self._focus(1.0 - prediction, log_yes), self._focus(prediction, log_no)
         return -(a * target * yes + b * (1.0 - target) * no)
 
-    def _focused(self, miss: Any, log: Any) -> Any:
+    def _focus(self, miss: Any, log: Any) -> Any:
         """Return miss^g log, cut off at a miss of 0, where the derivative of a root is infinite."""
         focused = miss**self.gamma * log
         return np.where(miss == 0.0, 0.0, focused)[()] if 0.0 < self.gamma < 1.0 else focused
 
 
-def _smoothed(target: Any, smoothing: float, classes: int) -> Any:
+def _smooth_target(target: Any, smoothing: float, classes: int) -> Any:
     """Return (1 - smoothing) target + smoothing / classes: some of each target's weight is spread over all classes.
 
     Source:

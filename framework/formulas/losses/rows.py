@@ -36,8 +36,8 @@ class RowLoss(Loss):
 
     def program(self, like: Any = None) -> Program:
         """Return the traced ``value``, for the dtype and the classes of ``like``."""
-        given = np.empty((1, trial_width(self))) if like is None else like
-        return program_of(self, "value", ("prediction", "target"), given, rows=True)
+        example = np.empty((1, trial_width(self))) if like is None else like
+        return program_of(self, "value", ("prediction", "target"), example, rows=True)
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
         """Return targets (rows, classes) or integer classes (rows,).

@@ -101,18 +101,18 @@ class OutputLosses(Loss):
         """Return the weighted sum for each row, (rows,): of an elementwise loss the mean over the row's values."""
         total: Any = 0.0
         for name, loss, share in self._weighted:
-            each = np.asarray(loss.value(prediction[name], target[name]))
-            total = total + share * each.reshape(len(each), -1).mean(axis=1)
+            values = np.asarray(loss.value(prediction[name], target[name]))
+            total = total + share * values.reshape(len(values), -1).mean(axis=1)
         return total
 
     def trace(self, graph: LossGraph, output: Output, target: Any, count: Any, path: tuple[str, ...]) -> Any:
         total: Any = 0.0
         graph.totals[path] = total  # before those of its outputs
         for name, loss, share in self._weighted:
-            part = output.at(name)
-            per_row = 1.0 if isinstance(part.a, dict) else _per_row(loss, part.a)
+            child = output.at(name)
+            per_row = 1.0 if isinstance(child.a, dict) else _per_row(loss, child.a)
             divisor = count * (per_row / share) if share and count is not None else None
-            sum_of_part = loss.trace(graph, part, target[name], divisor, (*path, name))
+            sum_of_part = loss.trace(graph, child, target[name], divisor, (*path, name))
             total = total + sum_of_part * (share / per_row) if share else total
         graph.totals[path] = total
         return total
@@ -121,7 +121,7 @@ class OutputLosses(Loss):
         for loss in self.losses.values():
             loss.check_derivative()
 
-    def shown(self) -> dict[str, Any]:
+    def label_formulas(self) -> dict[str, Any]:
         raise UsageError("show: OutputLosses have a formula for each output: write show(loss.losses['...'])")
 
     def require_output(self, activation: Any) -> None:
@@ -136,14 +136,14 @@ class OutputLosses(Loss):
 
     def gradient(self, prediction: Any, target: Any, weight: Any = None) -> Any:
         """Return the exact derivative of ``loss(prediction, target, weight)``, by name."""
-        found = self._called("gradient", prediction, target, weight)
-        return {name: self.weight_of(name) * each for name, each in found.items()}
+        gradients = self._call_method("gradient", prediction, target, weight)
+        return {name: self.weight_of(name) * gradient for name, gradient in gradients.items()}
 
     def sums(self, prediction: Any, target: Any, weight: Any = None) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)), which add up over batches before ``result`` divides."""
-        return self.joined(self._called("sums", prediction, target, weight), prediction)
+        return self.join_sums(self._call_method("sums", prediction, target, weight), prediction)
 
-    def _called(self, method: str, prediction: Any, target: Any, weight: Any) -> dict[str, Any]:
+    def _call_method(self, method: str, prediction: Any, target: Any, weight: Any) -> dict[str, Any]:
         """Return what a method of each loss gives for its output, by name."""
         self.require_names(prediction, "argument 'prediction'")
         self.require_names(target, "argument 'target'")
@@ -151,11 +151,11 @@ class OutputLosses(Loss):
 
     def _for_each(self, call: Callable[[str, Loss], Any]) -> dict[str, Any]:
         """Return what a function gives for each loss, by name; an error names the output."""
-        found = {}
+        results = {}
         for name, loss in self.losses.items():
-            with about(name):
-                found[name] = call(name, loss)
-        return found
+            with name_output(name):
+                results[name] = call(name, loss)
+        return results
 
     def divergence(
         self, a: Any, h: Any, activation: Any, target: Any, totals: Mapping[Any, float], path: tuple[str, ...] = ()
@@ -163,23 +163,23 @@ class OutputLosses(Loss):
         bad = (n for n, _, share in self._weighted if share and not math.isfinite(totals[*path, n]))
         name = next(bad, next(iter(self.losses)))
         inside = (a[name], at(h, (name,)), at(activation, (name,)), target[name], totals, (*path, name))
-        return _about(name, self.losses[name].divergence(*inside))
+        return _name_error(name, self.losses[name].divergence(*inside))
 
     def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) of a model's outputs."""
-        found = {
+        sums = {
             name: loss.output_sums(at(activation, (name,)), at(h, (name,)), a[name], target[name], weight)
             for name, loss in self.losses.items()
         }
-        return self.joined(found, a)
+        return self.join_sums(sums, a)
 
-    def joined(self, sums: Mapping[str, tuple[float, ...]], prediction: Any) -> tuple[float, float]:
+    def join_sums(self, sums: Mapping[str, tuple[float, ...]], prediction: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) from the sums of each output's loss, by name."""
         total = count = 0.0
         for name, loss, share in self._weighted:
-            each, of = sums[name]
+            loss_sum, of = sums[name]
             per_row = _per_row(loss, prediction[name])
-            total, count = total + (share * each / per_row if share else 0.0), of / per_row
+            total, count = total + (share * loss_sum / per_row if share else 0.0), of / per_row
         return total, count
 
     def form_targets(
@@ -201,45 +201,45 @@ class OutputLosses(Loss):
         rows = leaves(shape)[0][0]
         return float(rows if weight is None else np.add.reduce(weight, dtype=np.float64))
 
-    def require_names(self, given: Any, what: str) -> None:
+    def require_names(self, values: Any, what: str) -> None:
         """Check that predictions or targets have the names of the outputs.
 
         Raises:
             DataError: They have others.
         """
         wanted = f"the losses are for the outputs {', '.join(self.losses)}"
-        if not isinstance(given, Mapping):
-            raise DataError(f"{what} must be a dict of arrays by name; got {type(given).__name__}; {wanted}")
-        for name in given:
+        if not isinstance(values, Mapping):
+            raise DataError(f"{what} must be a dict of arrays by name; got {type(values).__name__}; {wanted}")
+        for name in values:
             if name not in self.losses:
                 hint = nearest(str(name), self.losses) or "."
                 raise DataError(
                     f"{what} has {name!r}, for which there is no loss{hint} Outputs: {', '.join(self.losses)}"
                 )
         for name in self.losses:
-            if name not in given:
-                raise DataError(f"{what} must have {name!r} too; it has {', '.join(given)}; {wanted}")
+            if name not in values:
+                raise DataError(f"{what} must have {name!r} too; it has {', '.join(values)}; {wanted}")
 
-    def require_outputs(self, given: Any) -> None:
+    def require_outputs(self, model_outputs: Any) -> None:
         """Check that a model has the outputs that there are losses for, given a dict by their names.
 
         Raises:
             SettingsError: It has others.
         """
         losses = ", ".join(self.losses)
-        if not isinstance(given, Mapping):
+        if not isinstance(model_outputs, Mapping):
             raise SettingsError(
                 f"OutputLosses has a loss for each of {losses}, but the model has one output: give it one"
             )
-        outputs = ", ".join(given)
+        outputs = ", ".join(model_outputs)
         for name in self.losses:
-            if name not in given:
-                hint = nearest(name, [other for other in given if other not in self.losses]) or "."
+            if name not in model_outputs:
+                hint = nearest(name, [other for other in model_outputs if other not in self.losses]) or "."
                 raise SettingsError(
                     f"OutputLosses: there is a loss for {name!r}, which the model does not give{hint} "
                     f"Outputs: {outputs}"
                 )
-        for name in given:
+        for name in model_outputs:
             if name not in self.losses:
                 raise SettingsError(
                     f"OutputLosses: the model's output {name!r} has no loss; there are losses for {losses}. "
@@ -262,7 +262,7 @@ class Figure(NamedTuple):
 
     def form_targets(self, y: Any, shape: Any, dtype: Any, name: str, source: Any) -> Any:
         """Return the targets of a loss that serves as a metric; see ``Loss.form_targets``."""
-        y, shape, source = (at(part, self.path) for part in (y, shape, source))
+        y, shape, source = (at(tree, self.path) for tree in (y, shape, source))
         return self.formula.form_targets(y, shape, dtype, reduce(leaf_name, self.path, name), source)
 
     def divisor(self, y: Any, weight: Array | None) -> float:
@@ -273,12 +273,12 @@ class Figure(NamedTuple):
 
 
 @contextmanager
-def about(name: str) -> Iterator[None]:
+def name_output(name: str) -> Iterator[None]:
     """Name the output in an error; the only one of a model has the name "".
 
     Example:
         >>> from framework import ShapeError
-        >>> with about("late"):
+        >>> with name_output("late"):
         ...     raise ShapeError("target must have the shape of the output")
         Traceback (most recent call last):
         framework.base.errors.ShapeError: output 'late': target must have the shape of the output
@@ -288,10 +288,10 @@ def about(name: str) -> Iterator[None]:
     except FrameworkError as error:
         if not name:
             raise
-        raise _about(name, error) from None
+        raise _name_error(name, error) from None
 
 
-def _about(name: str, error: Error) -> Error:
+def _name_error(name: str, error: Error) -> Error:
     named = type(error)(f"output '{name}': {error.args[0]}")  # its row may change
     vars(named).update(vars(error))  # the row, and notes
     return named

@@ -21,7 +21,7 @@ from framework.base.settings.component import Component, PlainFunction, name_of
 from framework.base.settings.messages import brief
 from framework.formulas.losses import Loss
 from framework.formulas.losses.base import column_name, require_pair, require_weights
-from framework.formulas.losses.several import about
+from framework.formulas.losses.several import name_output
 
 
 class Metric(Component):
@@ -94,7 +94,7 @@ class Metric(Component):
             shape: That of the outputs.
         """
 
-    def checked_sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
+    def check_sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         """Return ``sums``, or refuse what cannot be added up by place.
 
         Raises:
@@ -118,10 +118,10 @@ class Metric(Component):
             DataError: There are no rows, no row has a weight, or a value is not finite.
             UsageError: The figure is not one number.
         """
-        return one_number(self, self._figure(*checked_rows(self, prediction, target, weight)))
+        return one_number(self, self._figure(*check_rows(self, prediction, target, weight)))
 
     def _figure(self, prediction: Array, target: Array, weight: Array | None) -> float:
-        return self.result(*self.checked_sums(prediction, target, weight))
+        return self.result(*self.check_sums(prediction, target, weight))
 
 
 class WholeMetric(Metric):
@@ -198,7 +198,7 @@ def _takes_weights(function: Any) -> bool:
     return True
 
 
-def checked_rows(component: Component, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+def check_rows(component: Component, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
     """Return a caller's rows as arrays, the targets as a trainer gives them: (rows,) and (rows, 1) are the same.
 
     Raises:
@@ -244,12 +244,12 @@ class OutputMetric(Metric):
         return f"{self.output}_{self.metric.key}"
 
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
-        with about(self.output):
+        with name_output(self.output):
             return self.metric(prediction[self.output], target[self.output], weight)
 
     def require_targets(self, target: Any, weight: Array | None, shape: Any) -> None:
         if isinstance(self.metric, Metric):
-            with about(self.output):
+            with name_output(self.output):
                 self.metric.require_targets(target[self.output], weight, shape[self.output])
 
     def sums(self, prediction: Any, target: Any, weight: Array | None = None) -> tuple[float, ...]:

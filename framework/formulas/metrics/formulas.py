@@ -19,7 +19,7 @@ from framework.base.errors import DataError, ShapeError
 from framework.base.settings.component import Component, Count
 from framework.formulas.losses.base import require_classes, require_distributions, require_range
 from framework.formulas.losses.formulas import MeanSquaredError
-from framework.formulas.metrics.base import Metric, WholeMetric, checked_rows
+from framework.formulas.metrics.base import Metric, WholeMetric, check_rows
 
 
 class _OfClasses(Metric):
@@ -53,7 +53,7 @@ class Accuracy(_Fraction):
 
     def sums(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, ...]:
         labels = true_classes(self, target, prediction)
-        return weighted_count(predicted_classes(prediction, self.threshold) == labels, weight)
+        return count_weights(predict_classes(prediction, self.threshold) == labels, weight)
 
     def classes(self, prediction: Any) -> Array:
         """Return the predicted class of each row, (rows,).
@@ -67,7 +67,7 @@ class Accuracy(_Fraction):
         """
         prediction = np.atleast_1d(real_array(prediction, "prediction"))
         require_finite(prediction, "prediction")
-        return predicted_classes(prediction, self.threshold)
+        return predict_classes(prediction, self.threshold)
 
 
 class TopK(_Fraction):
@@ -94,7 +94,7 @@ class TopK(_Fraction):
         score = np.take_along_axis(prediction, labels, axis=1)
         tied = (prediction == score) & (np.arange(classes) > labels)
         behind = (prediction < score) | tied  # NaN is behind nothing and leaves nothing behind
-        return weighted_count(classes - 1 - behind.sum(axis=1) < self.k, weight)
+        return count_weights(classes - 1 - behind.sum(axis=1) < self.k, weight)
 
 
 class _Counted(_OfClasses):
@@ -118,14 +118,14 @@ class _Counted(_OfClasses):
         """Return the weighted hits of each class, then the predicted of each, then the true of each."""
         single = is_single(prediction)
         classes = 2 if single else prediction.shape[1]
-        predicted, true = predicted_classes(prediction, self.threshold), true_classes(self, target, prediction)
+        predicted, true = predict_classes(prediction, self.threshold), true_classes(self, target, prediction)
         hits = predicted == true
         counts = (
             np.bincount(true[hits], None if weight is None else weight[hits], classes),
             np.bincount(predicted, weight, classes),
             np.bincount(true, weight, classes),
         )
-        return tuple(float(count) for each in counts for count in each[1 if single else 0 :])
+        return tuple(float(count) for class_counts in counts for count in class_counts[1 if single else 0 :])
 
     def result(self, *sums: float) -> float:
         counts = np.reshape(np.array(sums), (3, -1))
@@ -206,7 +206,7 @@ class ConfusionMatrix(Component):
             ShapeError: The outputs are not those of that many classes, or there are not as many as targets.
             DataError: A target is not a class, there are no rows, or no row has a weight.
         """
-        prediction, target, weight = checked_rows(self, prediction, target, weight)
+        prediction, target, weight = check_rows(self, prediction, target, weight)
         outputs = 2 if is_single(prediction) else prediction.shape[1]
         if outputs != self.num_classes:
             raise ShapeError(
@@ -214,7 +214,7 @@ class ConfusionMatrix(Component):
                 f"{' or (rows,)' if self.num_classes == 2 else ''}; got {prediction.shape}"
             )
         true = require_classes(labels_of(target, prediction), self.num_classes, "target")
-        cells = true * self.num_classes + predicted_classes(prediction, self.threshold)
+        cells = true * self.num_classes + predict_classes(prediction, self.threshold)
         return np.bincount(cells, weight, self.num_classes**2).reshape(self.num_classes, self.num_classes)
 
 
@@ -241,13 +241,13 @@ class Perplexity(_OfClasses):
             if target.shape == prediction.shape:
                 require_distributions("target", target)
                 logs = np.log(prediction, where=target > 0, out=np.zeros(prediction.shape))
-                each = -np.sum(target * logs, axis=1)
+                losses = -np.sum(target * logs, axis=1)
             else:
-                each = -np.log(np.take_along_axis(prediction, labels[:, None], axis=1)[:, 0], dtype=np.float64)
+                losses = -np.log(np.take_along_axis(prediction, labels[:, None], axis=1)[:, 0], dtype=np.float64)
         if weight is None:
-            return float(each.sum()), float(len(each))
+            return float(losses.sum()), float(len(losses))
         counted = weight > 0  # 0 times an infinite loss would be no number
-        return float(weight[counted] @ each[counted]), float(np.sum(weight, dtype=np.float64))
+        return float(weight[counted] @ losses[counted]), float(np.sum(weight, dtype=np.float64))
 
     def result(self, *sums: float) -> float:
         total, count = sums
@@ -283,8 +283,8 @@ class ROCAUC(WholeMetric):
         labels = true_classes(self, target, prediction)
         if is_single(prediction):
             return _area(prediction.reshape(-1), labels == 1, weight, 1)
-        each = [_area(scores, labels == index, weight, index) for index, scores in enumerate(prediction.T)]
-        return math.fsum(each) / len(each)
+        areas = [_area(scores, labels == index, weight, index) for index, scores in enumerate(prediction.T)]
+        return math.fsum(areas) / len(areas)
 
     def require_targets(self, target: Array, weight: Array | None, shape: tuple[int, ...]) -> None:
         """Refuse targets in which a class has no row, or every row."""
@@ -393,9 +393,9 @@ _CERTAIN, _LEAST = 1e-7, 1e-30
 def _area(scores: Array, positive: Array, weight: Array | None, label: int) -> float:
     """Return the weighted fraction of pairs of a positive and a negative row that stand in the right order."""
     weight = np.ones(len(scores)) if weight is None else weight.astype(np.float64)
-    values, place = np.unique(scores, return_inverse=True)
-    over = np.bincount(place, weight * positive, len(values))
-    under = np.bincount(place, weight * ~positive, len(values))
+    values, rank = np.unique(scores, return_inverse=True)
+    over = np.bincount(rank, weight * positive, len(values))
+    under = np.bincount(rank, weight * ~positive, len(values))
     pairs = float(over.sum() * under.sum())
     if not pairs > 0:
         raise DataError(f"ROCAUC needs rows of positive weight inside and outside class {label}; one side has none")
@@ -412,11 +412,11 @@ def is_single(prediction: Array) -> bool:
     return prediction.ndim == 1 or prediction.shape[1:] == (1,)
 
 
-def predicted_classes(prediction: Array, threshold: float) -> Array:
+def predict_classes(prediction: Array, threshold: float) -> Array:
     """Return the predicted class of each row, (rows,): 1 from the threshold on, or the first of the largest outputs.
 
     Example:
-        >>> predicted_classes(np.array([0.2, 0.7]), 0.5), predicted_classes(np.array([[0.2, 0.4, 0.4]]), 0.5)
+        >>> predict_classes(np.array([0.2, 0.7]), 0.5), predict_classes(np.array([[0.2, 0.4, 0.4]]), 0.5)
         (array([0, 1]), array([1]))
     """
     if is_single(prediction):
@@ -478,11 +478,11 @@ def true_classes(metric: Component, target: Array, prediction: Array, *, several
     return np.asarray(labels == 1, dtype=np.intp)
 
 
-def weighted_count(right: Array, weight: Array | None) -> tuple[float, float]:
+def count_weights(right: Array, weight: Array | None) -> tuple[float, float]:
     """Return (sum of the weights of the rows that are right, sum of weights); without weights each counts 1.
 
     Example:
-        >>> weighted_count(np.array([True, False, True]), np.array([0.5, 1.0, 2.0]))
+        >>> count_weights(np.array([True, False, True]), np.array([0.5, 1.0, 2.0]))
         (2.5, 3.5)
     """
     if weight is None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from framework.base.errors import CallbackError, nearest
 from framework.base.settings.component import Component, Count, PlainFunction
-from framework.base.settings.messages import translated
+from framework.base.settings.messages import translate_name
 from framework.training.runs.run import Run
 
 HOOKS = (
@@ -129,7 +129,7 @@ def _require_hook(cls: type[Callback], name: str) -> None:
     hooks = {_bare(hook): hook for hook in HOOKS}
     like = difflib.get_close_matches(_bare(name), hooks, n=1, cutoff=0.85)
     if name.startswith("on_") or like:
-        meant = translated(name, HOOKS) or (hooks[like[0]] if like else None)
+        meant = translate_name(name, HOOKS) or (hooks[like[0]] if like else None)
         hint = f"; did you mean '{meant}'?" if meant else nearest(name, HOOKS) or "."
         raise CallbackError(f"{cls.__name__}.{name} is not a hook{hint} Hooks: {', '.join(HOOKS)}")
 
@@ -180,7 +180,7 @@ class FunctionCallback(PlainFunction, Callback):
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle as a function is: by the name of the module's variable, where ``@on(...)`` has put this under it."""
         names = getattr(self.function, "__module__", __name__), getattr(self.function, "__qualname__", "")
-        return (_named, names) if _named(*names) is self else super().__reduce_ex__(protocol)
+        return (_look_up, names) if _look_up(*names) is self else super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         """Show the decorator and the function's name."""
@@ -189,7 +189,7 @@ class FunctionCallback(PlainFunction, Callback):
         return f"on({self.hook.removeprefix('on_')!r}{every})({name})"
 
 
-def _named(module: str, name: str) -> Any:
+def _look_up(module: str, name: str) -> Any:
     """Return what a module has under a name, or None."""
     return getattr(importlib.import_module(module), name, None)
 

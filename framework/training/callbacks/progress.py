@@ -70,7 +70,7 @@ class ProgressBar(Callback):
             _write(display.stream, f"stopped: {printable(run.stop_reason)}")
 
 
-def own_bars(callbacks: Sequence[Callback]) -> list[ProgressBar]:
+def make_bars(callbacks: Sequence[Callback]) -> list[ProgressBar]:
     """Return the bar of a trainer that has none among its callbacks, if there is a terminal."""
     wanted = _is_terminal() and not any(isinstance(callback, ProgressBar) for callback in callbacks)
     return [ProgressBar(delay=DELAY)] if wanted else []
@@ -115,7 +115,7 @@ class Display(ABC):
     """
 
     def __init__(self, run: Run, keys: tuple[str, ...], wait: float, stream: Any) -> None:
-        self.keys, self.stream, self.begun, self.start = keys, stream, time.monotonic(), _finished(run)
+        self.keys, self.stream, self.begun, self.start = keys, stream, time.monotonic(), _count_epochs(run)
         self.due = self.begun + wait
 
     def begin(self, run: Run) -> None:
@@ -175,7 +175,7 @@ class Bar(Display):
             while pairs and width and len(self.bar.format_meter(**form | {"postfix": ", ".join(pairs)})) > width:
                 pairs = pairs[:-1]
             self.bar.set_postfix_str(", ".join(pairs), refresh=False)
-            self.bar.update(_finished(run) - self.bar.n)
+            self.bar.update(_count_epochs(run) - self.bar.n)
             self.stands = "file" in self.options  # a widget has a place of its own
 
     def clear(self, callback: Callback) -> None:
@@ -212,7 +212,7 @@ class Lines(Display):
     def draw(self, run: Run) -> None:
         now = time.monotonic()
         self.due = now + max(self.seconds, (now - self.begun) / 19)  # a twentieth of the time so far, when it is over
-        self.shown, finished = _position(run), _finished(run)
+        self.shown, finished = _position(run), _count_epochs(run)
         text = f"{self.shown}: {', '.join(self.pairs(run))}"
         done, seconds = finished - self.start, now - self.begun
         if done > 0 and seconds > 0:
@@ -243,6 +243,6 @@ def _position(run: Run) -> str:
     return f"epoch {run.epoch + 1}/{run.target_epoch}, batch {run.batch}{f'/{run.batches}' if run.batches else ''}"
 
 
-def _finished(run: Run) -> float:
+def _count_epochs(run: Run) -> float:
     """Return how many epochs are done, with the part of the one that is not finished."""
     return run.epoch + (run.batch / run.batches if run.batches else 0.0)

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.base.errors import FrameworkError, SettingsError
-from framework.base.files import claimed, require_writable
+from framework.base.files import claim_folder, require_writable
 from framework.base.settings.component import Count
 from framework.data.fingerprints import fingerprint
 from framework.training.callbacks.base import CHUNK_END, Callback
@@ -97,17 +97,17 @@ class Checkpoint(Callback):
         """Make the folder, and see whether it can be written and is this run's, and whether the run can be saved."""
         folder = Path(self.folder)
         require_writable(folder, "Checkpoint", self.folder)
-        with self._claimed(folder, run):
+        with self._claim_folder(folder, run):
             take_apart(run)  # refuses what save would refuse
 
     @contextlib.contextmanager
-    def _claimed(self, folder: Path, run: Run) -> Iterator[None]:
+    def _claim_folder(self, folder: Path, run: Run) -> Iterator[None]:
         """Lock the folder, so that two runs do not mix their files, and refuse it if it has other or damaged files."""
         refusal = (
             f"Checkpoint: setting 'folder' must be one that no other run is saving into; got {str(folder)!r}, where "
             "one is in training; give another folder, or wait for its end"
         )
-        with claimed(folder, refusal):
+        with claim_folder(folder, refusal):
             newest, there = latest(folder), checkpoints(folder)
             if there and newest is None:
                 raise SettingsError(
@@ -125,7 +125,9 @@ class Checkpoint(Callback):
         """Claim the folder, and note what is saved already."""
         folder = Path(self.folder).absolute()  # a hook may change the working directory
         with contextlib.ExitStack() as claim:
-            claim.enter_context(self._claimed(folder, run))  # another run may have begun and ended since ``require``
+            claim.enter_context(
+                self._claim_folder(folder, run)
+            )  # another run may have begun and ended since ``require``
             saved = _state(run) if checkpoints(folder) else None
             run.live(self).update(folder=folder, saved=saved, time=time.monotonic(), claim=claim.pop_all())
 

@@ -45,7 +45,7 @@ def _weights_of(run: Run) -> dict[str, Any]:
     return {"values": run.model.parameters.vector.copy(), "buffers": buffers}
 
 
-def _put_weights(run: Run, weights: Mapping[str, Any]) -> None:
+def _replace_weights(run: Run, weights: Mapping[str, Any]) -> None:
     run.model.parameters.vector[:] = weights["values"]
     for name, array in weights["buffers"].items():
         run.model.buffers[name][...] = array
@@ -56,7 +56,7 @@ def _restore_weights(callback: Any, run: Run) -> None:
     memory = run.memory(callback)
     if run.error is None and "values" in memory and memory.get("restored") != run.step:
         memory["last"] = _weights_of(run)
-        _put_weights(run, memory)
+        _replace_weights(run, memory)
         memory["restored"] = run.step  # until a further step these are the weights of the best epoch
 
 
@@ -69,7 +69,7 @@ def _resume_weights(callback: Any, run: Run) -> None:
     if memory.get("restored") == run.step and run.stop_reason is None and run.epoch < run.target_epoch:
         last = memory.pop("last")
         if np.array_equal(run.model.parameters.vector, memory["values"]):
-            _put_weights(run, last)
+            _replace_weights(run, last)
         del memory["restored"]
 
 
@@ -189,7 +189,7 @@ class RestoreBest(Callback):
                 layer.weights /= temperature
                 layer.bias /= temperature
             _keep_weights(self, run)
-            _put_weights(run, current)
+            _replace_weights(run, current)
 
     def on_train_end(self, run: Run) -> None:
         _restore_weights(self, run)

@@ -17,10 +17,10 @@ from pydantic import BeforeValidator
 
 from framework.base.arrays import Array
 from framework.base.errors import FrameworkError, SettingsError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.files import require_writable
 from framework.base.settings.component import Component, NonNegative
-from framework.base.settings.messages import shortened, warn
+from framework.base.settings.messages import shorten, warn
 from framework.training.callbacks.reporting import Sender, text_of_path
 from framework.training.checkpoint import save
 from framework.training.runs.run import Run
@@ -79,7 +79,7 @@ class TensorBoard(_Tracker):
 
     def require(self, run: Run) -> None:
         """Check that tensorboardX is installed, make the folder, and refuse that of another run."""
-        required("tensorboardX", "TensorBoard")
+        load_module("tensorboardX", "TensorBoard")
         own, name = Path(self.folder, self.name or ""), Path(self.name or "run")
         if name.is_absolute() or not name.parts or ".." in name.parts:
             raise SettingsError(
@@ -95,7 +95,7 @@ class TensorBoard(_Tracker):
     def _open(self, run: Run) -> None:
         """Begin a file, whose first event takes back those of older files."""
         files, events, summaries, texts = (
-            required(f"tensorboardX.{name}", "TensorBoard")
+            load_module(f"tensorboardX.{name}", "TensorBoard")
             for name in ("event_file_writer", "proto.event_pb2", "proto.summary_pb2", "summary")
         )
         begun = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{run.identity[:4]}"
@@ -184,10 +184,10 @@ class MLflow(_Tracker):
         return f"{start}{Path(path).absolute()}" if inside else self.uri
 
     def _client(self) -> Any:
-        mlflow = required("mlflow", "MLflow")
+        mlflow = load_module("mlflow", "MLflow")
         if self.uri.startswith("sqlite"):
-            required("sqlalchemy", "MLflow")
-            required("alembic", "MLflow")
+            load_module("sqlalchemy", "MLflow")
+            load_module("alembic", "MLflow")
         return mlflow.MlflowClient(tracking_uri=self._place)
 
     def _experiment(self) -> str:
@@ -220,14 +220,14 @@ class MLflow(_Tracker):
                 known: dict[str, dict[int, list[float | str]]] = {}
                 for key in client.get_run(memory["run_id"]).data.metrics:
                     for metric in client.get_metric_history(memory["run_id"], key):
-                        known.setdefault(key, {}).setdefault(metric.step, []).append(_stored(metric.value))
+                        known.setdefault(key, {}).setdefault(metric.step, []).append(_as_stored(metric.value))
                 run.live(self)["known"] = known
                 client.update_run(memory["run_id"], status="RUNNING")
                 return
             except Exception as error:  # noqa: BLE001 (MLflow has one class for all)
                 warn(f"MLflow: run {memory['run_id']} is not at {self.uri!r}, so a new one begins: {error}")
         made = client.create_run(self._experiment(), run_name=self.name)
-        parameter = required("mlflow.entities", "MLflow").Param
+        parameter = load_module("mlflow.entities", "MLflow").Param
         parameters = [parameter(_name(key), value) for key, value in settings_of(run).items()]
         for start in range(0, len(parameters), 100):  # MLflow takes no more at once
             client.log_batch(made.info.run_id, params=parameters[start : start + 100])
@@ -235,7 +235,7 @@ class MLflow(_Tracker):
 
     def _send(self, run: Run, rows: list[dict[str, Any]]) -> None:
         live, moments = run.live(self), self._moments(run, rows)
-        metric = required("mlflow.entities", "MLflow").Metric
+        metric = load_module("mlflow.entities", "MLflow").Metric
         metrics = [
             metric(self._name(run, key), value, int(1000 * moment), row["epoch"])
             for row, moment in zip(rows, moments.tolist(), strict=True)
@@ -262,7 +262,7 @@ class MLflow(_Tracker):
             if key == "epoch":
                 continue
             before = live["known"].get(self._name(run, key), {}).get(step, ())
-            if before and (key == "seconds" or _stored(value) in before):
+            if before and (key == "seconds" or _as_stored(value) in before):
                 continue
             if before and not live.get("differs"):
                 live["differs"] = True
@@ -297,10 +297,10 @@ def _name(key: str) -> str:
         ('loss _test_', 'test/loss', '__/loss')
     """
     parts = re.sub(r"[^\w/.\- :]", "_", key)[:240].split("/")
-    return "/".join(part.replace(".", "_") if part in (".", "..") else part or "_" for part in parts)
+    return "/".join(segment.replace(".", "_") if segment in (".", "..") else segment or "_" for segment in parts)
 
 
-def _stored(value: float) -> float | str:
+def _as_stored(value: float) -> float | str:
     """Return a value as it is compared with what MLflow stores: infinity as the largest number."""
     return min(max(value, -_LARGEST), _LARGEST) if value == value else "nan"  # noqa: PLR0124 (only NaN is so)
 
@@ -317,15 +317,15 @@ def settings_of(run: Run) -> dict[str, str]:
     """
     model = {"model": repr(run.model), "parameters": str(run.model.parameters.vector.size)}
     parts = {**_flat("optimizer", run.optimizer.recipe), **_flat("loss", run.loss_function)}
-    return {name: shortened(text) for name, text in {**model, **run.recipe, **parts}.items()}
+    return {name: shorten(text) for name, text in {**model, **run.recipe, **parts}.items()}
 
 
 def _flat(name: str, value: Any) -> dict[str, str]:
     """Return a setting; of a component its class and its settings."""
     if not isinstance(value, Component):
         return {name: str(value)}
-    found = {name: type(value).__name__}
-    for setting, each in value.settings().items():
-        if each not in (None, ()):
-            found |= _flat(f"{name}.{setting}", each)
-    return found
+    settings = {name: type(value).__name__}
+    for setting, inner in value.settings().items():
+        if inner not in (None, ()):
+            settings |= _flat(f"{name}.{setting}", inner)
+    return settings

@@ -18,11 +18,11 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import CheckpointError, FrameworkError, UsageError
-from framework.base.files import leads_to, shown
-from framework.base.settings.messages import printable, worded
+from framework.base.files import format_path, leads_to
+from framework.base.settings.messages import printable, word_errors
 from framework.base.tables import as_text
 from framework.models import Model
-from framework.training.checkpoint.document import Document, history_of, model_of, put_together, take_apart
+from framework.training.checkpoint.document import Document, history_of, model_of, rebuild_run, take_apart
 from framework.training.checkpoint.file import checkpoints, read, write
 from framework.training.runs.run import Run
 
@@ -82,16 +82,16 @@ def load(path: str | os.PathLike[str]) -> Run:
     """
     arrays, text = read(path)
     try:
-        return put_together(arrays, text)
+        return rebuild_run(arrays, text)
     except Exception as error:
-        raise _refused(path, error) from error
+        raise _wrap_error(path, error) from error
 
 
 @overload
 def load_model(path: str | os.PathLike[str]) -> Model: ...
 @overload
 def load_model(path: str | os.PathLike[str], *, into: Model, names: str | tuple[str, ...] = "*") -> Loaded: ...
-@worded
+@word_errors
 def load_model(path: Any, *, into: Model | None = None, names: str | tuple[str, ...] = "*") -> Model | Loaded:
     """Load the model alone, to predict or to train again; or a part of it into another model, to fine-tune that one.
 
@@ -134,16 +134,16 @@ def load_model(path: Any, *, into: Model | None = None, names: str | tuple[str, 
             return fill(into, arrays, names)
         return model_of(Document.from_text(text), arrays)
     except Exception as error:
-        raise _refused(path, error) from error
+        raise _wrap_error(path, error) from error
 
 
-def _refused(path: object, error: Exception) -> CheckpointError:
+def _wrap_error(path: object, error: Exception) -> CheckpointError:
     """Wrap whatever error building from a file raised: a hostile file can cause any."""
     said = str(error) if isinstance(error, FrameworkError) else f"{type(error).__name__}: {error}"
-    return CheckpointError(f"{shown(path)} cannot be loaded: {said}")
+    return CheckpointError(f"{format_path(path)} cannot be loaded: {said}")
 
 
-@worded
+@word_errors
 def latest(folder: str | os.PathLike[str]) -> Path | None:
     """Return the newest whole checkpoint of a folder, or None if the folder has none or does not exist.
 
@@ -159,7 +159,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
         True
     """
     if leads_to(folder, CheckpointError) == "file":
-        raise CheckpointError(f"latest: argument 'folder' must be a folder; got the file {shown(folder)}")
+        raise CheckpointError(f"latest: argument 'folder' must be a folder; got the file {format_path(folder)}")
     for path in checkpoints(folder)[::-1]:
         try:
             read(path)
@@ -255,7 +255,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     try:
         lines = _lines(Document.from_text(text), arrays)
     except (CheckpointError, RecursionError) as error:
-        raise CheckpointError(f"{shown(path)} cannot be described: {error}") from None
+        raise CheckpointError(f"{format_path(path)} cannot be described: {error}") from None
     return printable(f"{os.fspath(path)}: " + "\n".join(lines))
 
 

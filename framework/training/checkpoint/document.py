@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, cre
 
 from framework.base.arrays import Array
 from framework.base.errors import CheckpointError, DivergedError, UsageError
-from framework.base.settings.component import Component, parsed
+from framework.base.settings.component import Component, parse_json
 from framework.base.shapes import is_known
 from framework.base.trees import map_leaves
 from framework.formulas.losses import Loss
@@ -31,7 +31,7 @@ _Form = tuple[tuple[int, ...], str]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _HINTS = get_type_hints(Progress, include_extras=True)
-_FIELDS: Any = {each.name: (_HINTS[each.name], ...) for each in fields(Progress)}
+_FIELDS: Any = {field.name: (_HINTS[field.name], ...) for field in fields(Progress)}
 _FIELDS["read"] = (_HINTS["read"], Progress.read)  # files of runs without a stream do not have it
 _STORED_PROGRESS = create_model("Progress", __config__=_STRICT, **_FIELDS)
 """The fields of Progress as a model that requires each of the others."""
@@ -64,14 +64,14 @@ class Document(BaseModel):
         Raises:
             CheckpointError: The text is not such a document; names the first thing that is wrong.
         """
-        data = parsed(text, "its document", CheckpointError)
+        data = parse_json(text, "its document", CheckpointError)
         try:
             if isinstance(data, dict) and "progress" in data:
                 data["progress"] = Progress(**dict(_STORED_PROGRESS.model_validate(data["progress"])))
             return cls.model_validate(data)
         except ValidationError as error:
-            part = error.errors(include_url=False)[0]
-            raise CheckpointError(f"its document: {'.'.join(map(str, part['loc']))}: {part['msg']}") from None
+            problem = error.errors(include_url=False)[0]
+            raise CheckpointError(f"its document: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
 
 
 def take_apart(run: Run) -> tuple[dict[str, Array], str]:
@@ -135,7 +135,7 @@ def _json(component: Component) -> Any:
     again = Component.from_json(text)
     if again.to_json() != text:
         raise CheckpointError(f"a setting of {component!r} comes back from JSON as another value")
-    if name := _redefined(component, again):
+    if name := _find_redefined(component, again):
         raise CheckpointError(
             f"the class {name} has been defined again since this one was made, and the file would be loaded with the "
             "newer formula; make the model again and train it, or define the class once"
@@ -143,15 +143,15 @@ def _json(component: Component) -> Any:
     return json.loads(text)
 
 
-def _redefined(one: Any, other: Any) -> str | None:
+def _find_redefined(one: Any, other: Any) -> str | None:
     """Return the name of the first class of a component, or of one in its settings, that is another one."""
     if isinstance(one, tuple):
-        return next(filter(None, map(_redefined, one, other)), None)
+        return next(filter(None, map(_find_redefined, one, other)), None)
     if not isinstance(one, Component):
         return None
     if type(one) is not type(other):
         return type(one).__name__
-    return _redefined(tuple(one.settings().values()), tuple(other.settings().values()))
+    return _find_redefined(tuple(one.settings().values()), tuple(other.settings().values()))
 
 
 def _pack_history(history: History, arrays: dict[str, Array]) -> list[str]:
@@ -176,12 +176,12 @@ def history_of(names: list[str], arrays: dict[str, Array]) -> History:
     Raises:
         CheckpointError: The columns are not those that the document names.
     """
-    places = [f"history.{place}" for place in range(len(names))]
-    found = {place: array for place, array in arrays.items() if place.startswith("history.")}
-    rows = found[places[-1]].size if names and places[-1] in found else 0
+    places = [f"history.{index}" for index in range(len(names))]
+    stored = {key: array for key, array in arrays.items() if key.startswith("history.")}
+    rows = stored[places[-1]].size if names and places[-1] in stored else 0
     implied = [_epochs(rows if name == "epoch" else 0) for name in names]
-    columns = [*map(found.get, places, implied)]
-    named = len(set(names)) == len(names) and found.keys() <= set(places) and bool(rows) == bool(names)
+    columns = [*map(stored.get, places, implied)]
+    named = len(set(names)) == len(names) and stored.keys() <= set(places) and bool(rows) == bool(names)
     if not named or any(a.dtype != np.float64 or a.shape not in ((rows,), (1,)) for a in columns):
         raise CheckpointError("the columns of its history are not those of its document")
     return History.from_columns({name: np.broadcast_to(a, rows) for name, a in zip(names, columns, strict=True)}, rows)
@@ -191,7 +191,7 @@ def _epochs(rows: int) -> Array:
     return np.arange(1.0, rows + 1.0)
 
 
-def put_together(arrays: dict[str, Array], text: str) -> Run:
+def rebuild_run(arrays: dict[str, Array], text: str) -> Run:
     """Build the run again.
 
     Raises:
@@ -261,11 +261,11 @@ def _component(kind: Any, data: _Object) -> Any:
 
 def _require_shapes(wanted: dict[str, _Form], arrays: dict[str, Array], *groups: str) -> None:
     """Compare what the built object has with what the file has, and list every difference."""
-    found = {name: (a.shape, a.dtype.name) for name, a in arrays.items() if name.startswith(groups)}
+    forms = {name: (a.shape, a.dtype.name) for name, a in arrays.items() if name.startswith(groups)}
     lines = [
-        f"{name}: {_form(wanted.get(name))} here, {_form(found.get(name))} in the file"
-        for name in dict.fromkeys([*wanted, *found])
-        if wanted.get(name) != found.get(name)
+        f"{name}: {_form(wanted.get(name))} here, {_form(forms.get(name))} in the file"
+        for name in dict.fromkeys([*wanted, *forms])
+        if wanted.get(name) != forms.get(name)
     ]
     if lines:
         raise CheckpointError("\n".join(["its arrays are not those of its classes as they are defined here:", *lines]))

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, deserialize
 
 from framework.base.arrays import Array
 from framework.base.errors import CheckpointError
-from framework.base.files import reason, shown, whole_file
-from framework.base.settings.component import parsed
+from framework.base.files import format_path, reason, whole_file
+from framework.base.settings.component import parse_json
 
 FORMAT = "framework.checkpoint"
 VERSION = 4
@@ -53,8 +53,8 @@ def encode(arrays: dict[str, Array], text: str) -> list[Any]:
     _require_limit(len(head))
     head = _LENGTH.pack(len(head)) + head
     digest = hashlib.sha256(head)
-    for part in parts:
-        digest.update(part)
+    for chunk in parts:
+        digest.update(chunk)
     return [head.replace(_MARK + _NO_DIGEST, _MARK + digest.hexdigest().encode()), *parts]
 
 
@@ -70,15 +70,15 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
     start = data.find(_MARK, _LENGTH.size, end) + len(_MARK)
     if start < len(_MARK) or start + 64 > end or data.find(_MARK, start, end) >= 0:
         raise CheckpointError("it is not a checkpoint of this framework: its header has no checksum")
-    place = slice(start, start + 64)
-    digest = hashlib.sha256(view[: place.start])
+    span = slice(start, start + 64)
+    digest = hashlib.sha256(view[: span.start])
     digest.update(_NO_DIGEST)
-    digest.update(view[place.stop :])
-    if digest.hexdigest().encode() != data[place]:
+    digest.update(view[span.stop :])
+    if digest.hexdigest().encode() != data[span]:
         raise CheckpointError("it is damaged: its checksum does not fit its contents; use an older checkpoint")
     try:
         tensors = deserialize(data)  # type: ignore[no-untyped-call]  # the library types its classes alone
-        metadata = parsed(data[_LENGTH.size : end], "its header", CheckpointError)["__metadata__"]
+        metadata = parse_json(data[_LENGTH.size : end], "its header", CheckpointError)["__metadata__"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"it is not a valid safetensors file: {error}") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT or not isinstance(metadata.get("run"), str):
@@ -130,10 +130,10 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
         file = Path(path)
         return decode(None if file.exists() and not file.is_file() else file.read_bytes())  # to open a pipe would block
     except CheckpointError as error:
-        raise CheckpointError(f"{shown(path)} cannot be loaded: {error}") from None
+        raise CheckpointError(f"{format_path(path)} cannot be loaded: {error}") from None
     except (OSError, ValueError, TypeError, MemoryError) as error:
         hint = _instead(path) if isinstance(error, FileNotFoundError) else ""
-        raise CheckpointError(f"{shown(path)} cannot be loaded: {reason(error)}{hint}") from error
+        raise CheckpointError(f"{format_path(path)} cannot be loaded: {reason(error)}{hint}") from error
 
 
 def _instead(path: str | os.PathLike[str]) -> str:
@@ -141,7 +141,7 @@ def _instead(path: str | os.PathLike[str]) -> str:
     for newest in checkpoints(Path(path).parent)[-1:]:
         with contextlib.suppress(CheckpointError):
             read(newest)
-            return f"; the newest checkpoint of its folder is {shown(newest)}"
+            return f"; the newest checkpoint of its folder is {format_path(newest)}"
     return "; give the path of a checkpoint, a file that save or Checkpoint(folder=...) wrote"
 
 
@@ -154,11 +154,11 @@ def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> 
     try:
         parts = encode(arrays, text)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{shown(path)} cannot be written: {reason(error)}") from error
+        raise CheckpointError(f"{format_path(path)} cannot be written: {reason(error)}") from error
     with whole_file(path, CheckpointError) as new:
         with new.open("wb") as file:
-            for part in parts:
-                file.write(part)
+            for chunk in parts:
+                file.write(chunk)
         with contextlib.suppress(OSError):  # a file system that keeps no such times, or a file that is gone
             newest = max((path.stat().st_mtime_ns for path in checkpoints(new.parent)), default=-1)
             if newest >= new.stat().st_mtime_ns:  # after the clock was set back
@@ -167,9 +167,9 @@ def write(path: str | os.PathLike[str], arrays: dict[str, Array], text: str) -> 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the files of a folder that end like checkpoints, the newest last; of the same time, the last by name."""
-    found = []
+    stamped = []
     for path in Path(folder).glob("*.safetensors"):
         with contextlib.suppress(OSError):  # it was replaced or deleted in this moment
             if path.is_file():
-                found.append((path.stat().st_mtime_ns, path))
-    return [path for _, path in sorted(found)]
+                stamped.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(stamped)]

@@ -291,7 +291,7 @@ def plan_training(
     def compile_plan() -> Compiled:
         with pause_flushing():
             require_called(plain.written)
-            require_derivatives(*(layer for _, layer in model.placed()), loss, *regularizers, traced=True)
+            require_derivatives(*(layer for _, layer in model.walk_models()), loss, *regularizers, traced=True)
         graph = StepGraph(model, loss, batch, metrics=formulas, shards=shards, derives=derives, plain=plain)
         keeps = len(metrics) < len(figures.of_metrics) or None in graph.loss.metrics
         clipped = clips[0] is not None, clips[1] is not None

@@ -121,7 +121,7 @@ class _Form:
         def make() -> tuple[StepGraph, StepProgram]:
             with step.pause_flushing():
                 require_called(plain.written)
-                require_derivatives(*(layer for _, layer in model.placed()), loss, traced=True)
+                require_derivatives(*(layer for _, layer in model.walk_models()), loss, traced=True)
             traced = StepGraph(model, loss, batch, metrics=formulas, shards=shards, plain=plain)
             return traced, StepProgram(traced, kept=kept or None in traced.loss.metrics)
 

@@ -265,7 +265,7 @@ class BoundOptimizer:
         """
         recipe, parameters = self.recipe, self.parameters
         if self._version != parameters.version:
-            self._cut()
+            self._make_blocks()
         gradient = parameters.gradient
         if not math.isfinite(_vdot(gradient, gradient)):
             require_finite_gradient(parameters)
@@ -303,7 +303,7 @@ class BoundOptimizer:
         _set(self, "last_rate", rate)
         _set(self, "updating", False)
 
-    def _cut(self) -> None:
+    def _make_blocks(self) -> None:
         """Make the views for ``update``: of runs of parameters with the same factors, or of blocks of a run."""
         parameters = self.parameters
         self._blocks, recipe = [], self.recipe
@@ -316,9 +316,9 @@ class BoundOptimizer:
             if recipe.elementwise:
                 size = min(size, 16 * BLOCK // parameters.vector.itemsize)  # 128 KiB
             for start in range(run.start, run.stop, size):
-                part = slice(start, min(start + size, run.stop))
-                memory = tuple(array[part] for array in self.memory.values())
-                values, gradients = parameters.vector[part], parameters.gradient[part]
+                span = slice(start, min(start + size, run.stop))
+                memory = tuple(array[span] for array in self.memory.values())
+                values, gradients = parameters.vector[span], parameters.gradient[span]
                 self._blocks.append((recipe.update, rate_factor, values, gradients, memory))
         self._version = parameters.version
 
@@ -332,8 +332,8 @@ class BoundOptimizer:
         rates, decays = dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0)
         for setting, factors in (("rate_factors", rates), ("decay_factors", decays)):
             for pattern, factor in getattr(self.recipe, setting):
-                found = matching(pattern, names, f"{type(self.recipe).__name__}: setting '{setting}': ")
-                factors.update(dict.fromkeys(found, factor))
+                matches = matching(pattern, names, f"{type(self.recipe).__name__}: setting '{setting}': ")
+                factors.update(dict.fromkeys(matches, factor))
         return {name: (rates[name], decays[name]) for name in names}
 
     def _require_rest(self, rate: float) -> bool:
@@ -358,10 +358,10 @@ class BoundOptimizer:
             move, twice = moves
             grows = (move * values > 1e-6 * values * values) & np.isclose(twice, 2.0 * move, rtol=1e-3)
             if values.any() and grows[values != 0].all():
-                place = int(np.argmax(np.abs(values)))
+                index = int(np.argmax(np.abs(values)))
                 raise UsageError(
                     f"{type(self.recipe).__name__}.update moves the values although the gradient and the memory are 0: "
-                    f"{values[place]:.6g} becomes {values[place] + move[place]:.6g}. The memory starts at 0 and step "
+                    f"{values[index]:.6g} becomes {values[index] + move[index]:.6g}. The memory starts at 0 and step "
                     "at 1: a formula with 'values - previous' writes 'if step == 1: previous[...] = values' first"
                 )
         return True
@@ -431,13 +431,13 @@ def _rebound(update: Callable[..., None]) -> set[str]:
             operator = before.argrepr.strip("[]") if before.opname == "BINARY_OP" else ""
             for name in names[: after.opname.count("STORE")]:  # from Python 3.13 on, it may load or store a second name
                 stores.setdefault(name, []).append(operator)
-    found = set[str]()
+    rebound = set[str]()
     for name, operators in stores.items():
         del operators[: name not in inspect.signature(function).parameters]  # such as 'm, v = memory'
         in_place = [operator.endswith("=") for operator in operators]
         if operators and not in_place[0] and (operators[0] or not any(in_place)):
-            found.add(name)
-    return found
+            rebound.add(name)
+    return rebound
 
 
 def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) -> None:
@@ -445,8 +445,8 @@ def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) ->
     largest = max(float(gradient.max()), -float(gradient.min())) if gradient.size else 0.0
     if clip_norm is not None and largest:
         total = 0.0
-        for part in blocks(gradient):  # in float64, and in multiples of the largest element: no square can overflow
-            scaled = gradient[part].astype(np.float64) / largest
+        for block in blocks(gradient):  # in float64, and in multiples of the largest element: no square can overflow
+            scaled = gradient[block].astype(np.float64) / largest
             total += float(scaled.dot(scaled))
         norm = math.sqrt(total)
         if norm > clip_norm / largest:

@@ -273,7 +273,7 @@ class _Adam(Optimizer):
     memory: ClassVar[tuple[str, ...]] = ("mean", "square")
     squares = True
 
-    def _moved(self, gradients: Array, step: int, m: Array, v: Array) -> Array:
+    def _move_memory(self, gradients: Array, step: int, m: Array, v: Array) -> Array:
         """Move m and v towards the gradients and their squares, and return sqrt(v_hat) + epsilon."""
         m *= self.beta1
         m += (1 - self.beta1) * gradients
@@ -317,7 +317,7 @@ class AdamOptimizer(_Adam):
         m, v = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
-        root = self._moved(gradients, step, m, v)
+        root = self._move_memory(gradients, step, m, v)
         m_hat = m / (1 - self.beta1**step)
         values -= rate * m_hat / root
 
@@ -352,7 +352,7 @@ class AdamWOptimizer(_Adam):
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         m, v = memory
-        root = self._moved(gradients, step, m, v)
+        root = self._move_memory(gradients, step, m, v)
         m_hat = m / (1 - self.beta1**step)
         values -= rate * (m_hat / root + self.weight_decay * values)
 
@@ -395,7 +395,7 @@ class NAdamOptimizer(_Adam):
         m, v, rest = memory
         if self.weight_decay:
             gradients = gradients + self.weight_decay * values
-        root = self._moved(gradients, step, m, v)
+        root = self._move_memory(gradients, step, m, v)
         mu, next_mu = (self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (step, step + 1))
         rest *= mu
         rest += 1 - mu

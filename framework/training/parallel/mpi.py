@@ -27,7 +27,7 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import UsageError
-from framework.base.extras import installing, required
+from framework.base.extras import installing, load_module
 from framework.base.settings.messages import warn
 from framework.training.parallel.strategy import count_processes
 from framework.training.parallel.workers import Workers
@@ -82,7 +82,7 @@ class MPIWorkers(Workers):
         """
         faulthandler.dump_traceback_later(timeout, exit=True)  # MPI starts holding the GIL, so no thread could do this
         try:
-            self._mpi = mpi = required("mpi4py.MPI", "training on several workers")
+            self._mpi = mpi = load_module("mpi4py.MPI", "training on several workers")
         except (ImportError, RuntimeError) as error:
             raise UsageError(
                 f"mpi4py finds no MPI library ({str(error).splitlines()[0]}): pip install mpich, or load the MPI "

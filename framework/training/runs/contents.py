@@ -90,7 +90,7 @@ def side_of(run: Any, name: str, runs: Iterable[Any]) -> Side:
     epoch, history = epoch_of_weights(run) or run.epoch, run.history
     short = {"model": repr(run.model), "loss": repr(run.loss_function)}
     optimizer = {"optimizer": repr(run.optimizer.recipe)}  # a callback may have changed it, as its learning rate
-    changed = any(full_repr(each.optimizer.recipe) != each.recipe.get("optimizer") for each in runs)
+    changed = any(full_repr(other.optimizer.recipe) != other.recipe.get("optimizer") for other in runs)
     settings = {**optimizer, **run.recipe, **short, **({} if changed else optimizer)}
     ended = not run.active and run.error is None and (run.ended or run.epoch == run.target_epoch)
     return Side(name, settings, len(history), ended, history[epoch - 1] if 0 < epoch <= len(history) else {})
@@ -189,8 +189,8 @@ def contents_of(run: Any, name: str) -> Contents:
 
 def first_steps(run: Any) -> list[Mapping[str, Any]]:
     """Return the first steps that a TraceSteps has recorded, if it has recorded the first."""
-    found = (memory for name, memory in run.memories.items() if name.startswith("TraceSteps."))
-    return next(([*memory["steps"][:STEPS]] for memory in found if memory.get("first") == 1), [])
+    traces = (memory for name, memory in run.memories.items() if name.startswith("TraceSteps."))
+    return next(([*memory["steps"][:STEPS]] for memory in traces if memory.get("first") == 1), [])
 
 
 STEPS = 3
@@ -207,8 +207,8 @@ def outputs_of_classes(model: Model, loss: Loss) -> list[tuple[str, ...]]:
 
 def _of_classes(activation: Any, shape: Any, loss: Loss, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if isinstance(loss, OutputLosses):
-        for name, each in loss.losses.items():
-            yield from _of_classes(at(activation, (name,)), at(shape, (name,)), each, (*path, name))
+        for name, output_loss in loss.losses.items():
+            yield from _of_classes(at(activation, (name,)), at(shape, (name,)), output_loss, (*path, name))
         return
     kind = type(activation)
     probability = kind is Sigmoid and loss.suited is Sigmoid and shape in ((), (1,))
@@ -245,10 +245,10 @@ def confusions_of(
     for path in outputs:
         count = max(2, *(at(model.output_shape, path) or (2,)))
         names[path] = (*map(str, class_names(classes, classes_of(model, *path[-1:]), count, name)),)
-    counts = {path: np.zeros((len(each), len(each))) for path, each in names.items()}
-    with closing(source.cut(EVALUATION_ROWS)) as parts:
+    counts = {path: np.zeros((len(labels), len(labels))) for path, labels in names.items()}
+    with closing(source.cut_batches(EVALUATION_ROWS)) as parts:
         for x, y, weight in parts:
             _, a = (compute or model.output)(x)
-            for path, each in names.items():
-                counts[path] += ConfusionMatrix(num_classes=len(each))(at(a, path), at(y, path), weight)
+            for path, labels in names.items():
+                counts[path] += ConfusionMatrix(num_classes=len(labels))(at(a, path), at(y, path), weight)
     return {".".join(path): Confusion(names[path], matrix) for path, matrix in counts.items()}

@@ -38,13 +38,16 @@ def explain(run: Run, rows: Callable[[], Array] | None = None) -> list[str]:
     lines: list[str] = []
     try:
         with np.errstate(all="ignore"):
-            for line in _found(run, rows):
+            for line in _explain(run, rows):
                 lines.append(line)  # noqa: PERF402 (what is found before an error stays)
     except DivergedError:  # the forward of a layer raised it
-        lines += [place_of(run), kept(run)]
+        lines += [place_of(run), describe_weights(run)]
     except Exception as error:  # noqa: BLE001 (a formula of the user's may raise anything)
         where = "" if lines else f"{place_of(run)}: "
-        lines += [f"{where}the batch could not be examined further: {type(error).__name__}: {error}", kept(run)]
+        lines += [
+            f"{where}the batch could not be examined further: {type(error).__name__}: {error}",
+            describe_weights(run),
+        ]
     return lines
 
 
@@ -53,7 +56,7 @@ def place_of(run: Run) -> str:
     return f"in epoch {run.epoch + 1}, step {run.step + 1}"
 
 
-def kept(run: Run) -> str:
+def describe_weights(run: Run) -> str:
     """Say in what state the weights are."""
     bad = not_finite(run.model.parameters)
     if not bad:
@@ -73,14 +76,14 @@ def not_finite(arrays: Any) -> list[str]:
     return [name for name, array in arrays.items() if not np.isfinite(array).all()]
 
 
-def _found(run: Run, rows: Callable[[], Array] | None) -> Iterator[str]:
+def _explain(run: Run, rows: Callable[[], Array] | None) -> Iterator[str]:
     step = _Step(run, rows)
     yield f"{place_of(run)}: the loss is {step.loss:g}"
     if not_finite(run.model.parameters):  # every layer and every row is to blame, and none
-        yield kept(run)
+        yield describe_weights(run)
         return
     yield next(_causes(step))
-    yield kept(run)
+    yield describe_weights(run)
     if not np.isfinite(step.loss) or not_finite(step.twin.parameters.gradients):  # no hook did it
         yield "the same step fails again from these weights: resume from earlier ones, or start over, with a lower rate"
 
@@ -104,7 +107,7 @@ class _Step:
         weight = np.ones(rows_in(y), run.model.dtype) if weight is None else weight
         self.run, self.twin, self._rows = run, run.model.copy(), None if rows is None else rows()
         self.twin.forward(x, key=run.key, copy=False)
-        done, loss = self.twin.recorded(), run.loss_function
+        done, loss = self.twin.last_pass(), run.loss_function
         self.graph = StepGraph(self.twin, loss, (x, y, weight))
         model, after = self.graph.model, self.graph.loss
         inputs, count = [*model.inputs, *after.data.values()], loss.count(map_leaves(np.shape, done.tree), weight)
@@ -137,9 +140,9 @@ class _Step:
         tests: dict[str, Any] = {"nan": np.isnan, "inf": np.isposinf, "-inf": np.isneginf}
         kinds = [kind for kind, test in tests.items() if test(values).any()]
         rows = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-        return f"{' and '.join(kinds)} in {len(rows)} of {len(values)} rows: {self.listed(rows)}"
+        return f"{' and '.join(kinds)} in {len(rows)} of {len(values)} rows: {self.list_rows(rows)}"
 
-    def listed(self, rows: Array) -> str:
+    def list_rows(self, rows: Array) -> str:
         """Return ``rows 517, 12 of the data``, given places in the batch, where the rows of the data are known."""
         named = rows if self._rows is None else self._rows[rows]
         more = f" and {len(named) - SHOWN_ROWS} more" if len(named) > SHOWN_ROWS else ""
@@ -148,7 +151,7 @@ class _Step:
 
     def label(self, scope: Scope) -> str:
         """Return ``layer 1 Dense(ReLU)``, or ``Neuron(Sigmoid)`` when it is the model."""
-        layer = dict(self.twin.placed())[scope.path]
+        layer = dict(self.twin.walk_models())[scope.path]
         shown = layer._summary_rows(scope.path, layer.known_shape)[0][0].removesuffix("()")
         return f"layer {shown}" if scope.path else shown
 
@@ -174,7 +177,7 @@ def _causes_in_loss(step: _Step) -> Iterator[str]:
         if not np.isfinite(rows[path]).all():
             yield f"every layer's output is finite, but the loss{of[path]} is {step.in_rows(rows[path])}"
     row = np.argmax(np.abs(rows[()]), keepdims=True)
-    largest = f"the largest loss is {rows[()][row[0]]:g}, in {step.listed(row)}"
+    largest = f"the largest loss is {rows[()][row[0]]:g}, in {step.list_rows(row)}"
     if not np.isfinite(step.loss):
         yield f"each row's loss is finite, but their sum is not; {largest}"
     own = step.run.model.parameters.gradients

@@ -13,9 +13,9 @@ from framework.base.arrays import Array, Batch, Sums
 from framework.base.errors import SettingsError, nearest
 from framework.base.trees import at, map_leaves, rows_in, sample_shape
 from framework.data.parts import Source
-from framework.data.pieces import joined, map_batch, read_only
+from framework.data.pieces import join_batches, map_batch, read_only
 from framework.formulas.losses import Loss
-from framework.formulas.losses.several import Figure, OutputLosses, about
+from framework.formulas.losses.several import Figure, OutputLosses, name_output
 from framework.formulas.metrics import Metric, WholeMetric
 from framework.formulas.metrics.base import OutputMetric, one_number
 from framework.models import Layer, Model
@@ -75,7 +75,7 @@ class Figures:
         for figure in (*self.summed, *self.whole):
             output = _output(activation, figure)
             if isinstance(figure.formula, Loss):
-                with about(".".join(figure.path)):
+                with name_output(".".join(figure.path)):
                     figure.formula.require_output(output)
 
     def training_sums(self, model: Model, y: Any, weight: Array | None) -> Sums:
@@ -105,7 +105,7 @@ class Figures:
         self, model: Model, h: Any, a: Any, y: Any, weight: Array | None, figures: tuple[Figure, ...]
     ) -> Sums:
         """Return the sums of some figures over a batch. A metric cannot change the arrays it is given."""
-        whole = model.output_activation, h, *(map_leaves(read_only, part) for part in (a, y))
+        whole = model.output_activation, h, *(map_leaves(read_only, tree) for tree in (a, y))
         in_unit: Any = None
         sums: Sums = {}
         for figure in figures:
@@ -113,11 +113,11 @@ class Figures:
             parts = whole
             if (inverse := self.inverse(model, figure)) is not None:
                 parts = in_unit = in_unit or (*whole[:2], inverse(whole[2]), inverse(whole[3], targets=True))
-            f, z, prediction, target = (at(part, path) for part in parts) if path else parts
+            f, z, prediction, target = (at(tree, path) for tree in parts) if path else parts
             if isinstance(formula, Loss):
                 sums[key] = formula.output_sums(f, z, prediction, target, weight)
             else:
-                sums[key] = formula.checked_sums(prediction, target, weight)
+                sums[key] = formula.check_sums(prediction, target, weight)
         return sums
 
     def results(self, sums: Sums) -> dict[str, float]:
@@ -125,7 +125,7 @@ class Figures:
         columns = self._columns.items()
         return {key: one_number(figure, figure.result(*sums.get(key, (0.0, 0.0)))) for key, figure in columns}
 
-    def evaluated(
+    def evaluate(
         self,
         model: Model,
         source: Source,
@@ -142,7 +142,7 @@ class Figures:
         """
         kept: list[Batch] = []
         # Where a metric or a prediction needs all rows at once, each worker computes all of them.
-        layers = [part for _, part in model.placed() if isinstance(part, Layer)]
+        layers = [layer for _, layer in model.walk_models() if isinstance(layer, Layer)]
         alone = self.whole or any(layer.mixes_in_prediction for layer in layers)
         plan = None if alone else strategy
 
@@ -150,17 +150,17 @@ class Figures:
             totals: dict[int, Sums] = {}
             rows = source.rows or EVALUATION_ROWS
             workspace = model.take_workspace(rows)
-            for batch, part in source.shares(EVALUATION_ROWS, _whole if plan is None else plan.shards.parts):
+            for batch, shard in source.shares(EVALUATION_ROWS, _whole if plan is None else plan.shards.parts):
                 work = multiply_adds(model, rows_in(batch[1]), sample_shape(batch[0]))
                 with limit_threads(work), np.errstate(all="ignore"):
                     h, a = model.output(batch[0], workspace) if compute is None else compute(batch[0])
                     of_batch = self.metric_sums(model, h, a, *batch[1:], self.summed)
                     if isinstance(self.loss, OutputLosses):
                         outputs = {path[0]: of_batch[key] for key, path, _ in self.of_outputs if len(path) == 1}
-                        of_batch["loss"] = self.loss.joined(outputs, a)
+                        of_batch["loss"] = self.loss.join_sums(outputs, a)
                     else:
                         of_batch["loss"] = self.loss.output_sums(model.output_activation, h, a, *batch[1:])
-                add_sums(totals.setdefault(part, {}), of_batch)
+                add_sums(totals.setdefault(shard, {}), of_batch)
                 if self.whole:
                     kept.append(map_batch(np.copy, (a, *batch[1:])))
             model.keep_workspace(workspace, rows)
@@ -169,13 +169,13 @@ class Figures:
         totals = sums().get(0, {}) if plan is None else plan.total(sums)
         if not self.whole:
             return self.results(totals)
-        a, y, weight = joined(kept)
+        a, y, weight = join_batches(kept)
         results = self.results(totals)
         for figure in self.whole:
             key, path, formula = figure
             inverse = self.inverse(model, figure)
             arrays = (a, y) if inverse is None else (inverse(a), inverse(y, targets=True))
-            results[key] = one_number(formula, formula._figure(*(at(part, path) for part in arrays), weight))
+            results[key] = one_number(formula, formula._figure(*(at(tree, path) for tree in arrays), weight))
         return results
 
 

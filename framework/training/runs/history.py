@@ -14,7 +14,7 @@ import numpy as np
 
 from framework.base.arrays import Array, Arrays, place_of_best
 from framework.base.errors import DataError, SettingsError, nearest
-from framework.base.settings.component import parsed
+from framework.base.settings.component import parse_json
 from framework.base.tables import as_html, as_text, bold, figure
 from framework.training.runs.memory import CheckedDict
 from framework.views import plots
@@ -110,7 +110,7 @@ class History(Sequence[dict[str, Any]]):
             )
         column = self.columns()[key]
         plain = key != "epoch" and not np.isnan(column).any()  # most are: 20 times as fast
-        return column.tolist() if plain else [_shown(key, value) for value in column.tolist()]
+        return column.tolist() if plain else [_cell_value(key, value) for value in column.tolist()]
 
     def plot(
         self, *keys: str, right: str | Sequence[str] = (), mode: Better | None = None, axis: Axes | None = None
@@ -129,7 +129,7 @@ class History(Sequence[dict[str, Any]]):
         Raises:
             DataError: The text is not a JSON list of objects.
         """
-        rows = parsed(text, "History.from_json", DataError)
+        rows = parse_json(text, "History.from_json", DataError)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DataError(f"History.from_json: expected a list of objects; got {text[:60]!r}")
         return cls(rows)
@@ -190,11 +190,11 @@ class History(Sequence[dict[str, Any]]):
         if best is not None:
             places = sorted({*places, best})
         lines: list[list[str]] = [[*self.keys]]
-        for before, place in zip([-1, *places], places, strict=False):
-            if place > before + 1:
+        for before, index in zip([-1, *places], places, strict=False):
+            if index > before + 1:
                 lines.append(["..."] * len(self.keys))
-            cells = [figure(self[place].get(key)) for key in self.keys]
-            lines.append([*map(bold, cells)] if place == best else cells)
+            cells = [figure(self[index].get(key)) for key in self.keys]
+            lines.append([*map(bold, cells)] if index == best else cells)
         return lines
 
     def __repr__(self) -> str:
@@ -234,7 +234,7 @@ def _number(key: Any, value: Any) -> float:
     return int(number) if key == "epoch" and number.is_integer() else number
 
 
-def _shown(key: str, value: float) -> Any:
+def _cell_value(key: str, value: float) -> Any:
     """Return the value of a column as a row shows it: None if the row has no value."""
     if value != value and np.float64(value).view(np.uint64) == _ABSENT_BITS:  # noqa: PLR0124 (only NaN is so)
         return None
@@ -242,7 +242,7 @@ def _shown(key: str, value: float) -> Any:
 
 
 def _row(values: dict[str, float]) -> dict[str, Any]:
-    shown = {key: _shown(key, value) for key, value in values.items()}
+    shown = {key: _cell_value(key, value) for key, value in values.items()}
     return {key: value for key, value in shown.items() if value is not None}
 
 

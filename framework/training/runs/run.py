@@ -16,8 +16,8 @@ from pydantic import Field, NonNegativeInt
 from framework.base.arrays import Array, Batch, Sums
 from framework.base.errors import CallbackError, DataError, SettingsError, UsageError
 from framework.base.random_streams import random_generator
-from framework.base.settings.messages import brief, elsewhere, shortened, worded
-from framework.base.tables import Markup, as_html, bold, folded, html
+from framework.base.settings.messages import brief, elsewhere, shorten, word_errors
+from framework.base.tables import Markup, as_html, bold, fold_content, html
 from framework.base.trees import leaves
 from framework.formulas.losses import Loss
 from framework.models import Model
@@ -148,7 +148,7 @@ class Run(Progress):
     @property
     def progress(self) -> Progress:
         """A copy of what a checkpoint saves as it is."""
-        return Progress(**{part.name: getattr(self, part.name) for part in fields(Progress)})
+        return Progress(**{field.name: getattr(self, field.name) for field in fields(Progress)})
 
     @progress.setter
     def progress(self, progress: Progress) -> None:
@@ -212,7 +212,7 @@ class Run(Progress):
         if self.stop_reason is None:
             self.stop_reason = reason
 
-    @worded
+    @word_errors
     def report(
         self,
         path: str | os.PathLike[str],
@@ -348,7 +348,7 @@ class Run(Progress):
         if self._buffered:
             self.kept = {name: array.copy() for name, array in self.model.buffers.items()}
 
-    def put_back(self) -> None:
+    def restore_buffers(self) -> None:
         """Restore the model's buffers after a forward whose step was not made."""
         for name, array in (self.kept or {}).items():
             self.model.buffers[name][...] = array
@@ -365,7 +365,7 @@ class Run(Progress):
             return
         parameters = self.model.parameters
         numbers = (parameters.vector, parameters.gradient, *self.model.buffers.values())
-        batch = [leaf for part in self._current or () if part is not None for leaf in leaves(part)]
+        batch = [leaf for tree in self._current or () if tree is not None for leaf in leaves(tree)]
         for memory in self.memories.values():
             memory.require_savable(memory, [*numbers, *self.optimizer.memory.values(), *batch])
 
@@ -402,17 +402,18 @@ class Run(Progress):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state; a step that was not finished is made again, from the buffers before it."""
         self.__dict__.update(state)
-        self.put_back()
+        self.restore_buffers()
 
     def _repr_html_(self) -> str:
         """Return what Jupyter shows: the counters, and history, model and settings to unfold."""
         reason = "" if self.stop_reason is None else f", stopped: {self.stop_reason}"
         ended = "" if self.error is None else f", {type(self.error).__name__}"
         line = f" {self.epoch} of {self.target_epoch} epochs, {self.step:,} steps, engine {self.engine}{reason}{ended}"
-        settings = [("setting", "value"), *((name, shortened(text)) for name, text in self.recipe.items())]
+        settings = [("setting", "value"), *((name, shorten(text)) for name, text in self.recipe.items())]
         return (
             f"<div>{bold('Run')}{html(line)}{self.history._repr_html_()}"
-            f"{folded('model', Markup(self.model._repr_html_()))}{folded('settings', as_html(settings, left=2))}</div>"
+            f"{fold_content('model', Markup(self.model._repr_html_()))}"
+            f"{fold_content('settings', as_html(settings, left=2))}</div>"
         )
 
     def __repr__(self) -> str:

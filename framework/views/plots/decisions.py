@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.base.arrays import Array, class_names, likeliest, real_array, require_finite
 from framework.base.errors import DataError, SettingsError, ShapeError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.frames import Frame, is_frame, is_series
 from framework.base.settings.messages import brief
 from framework.data.parts import parts
@@ -141,7 +141,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
     names = [*map(style.literal, class_names(classes, None, count, name))]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    colors = required("matplotlib.colors", name)
+    colors = load_module("matplotlib.colors", name)
     shades = colors.LinearSegmentedColormap.from_list("shares", ["#dfe9f2", "#7fb0d6", "#0068a8", "#00385c"])
     side = min(14.0, max(4.0, 0.45 * count + 1.6))
     axis = style.axes(axis, "confusion_matrix", width=side + 0.8, height=side, layout="compressed")
@@ -277,7 +277,7 @@ def _plane(model: Any, x: Any, name: str) -> tuple[tuple[str, str], Array | None
         raise ShapeError(f"{name}: x must have two columns; got {', '.join(names[:8])}")
     model.require_columns(x, f"{name}: x") if preprocess is None else preprocess.require_columns(frame, name)
     array = np.stack([frame.numbers(column) for column in names], axis=1)
-    nw = required("narwhals.stable.v2", name)
+    nw = load_module("narwhals.stable.v2", name)
     library = nw.get_native_namespace(frame.native)
 
     def table(rows: Array) -> Any:
@@ -330,7 +330,7 @@ def _draw_classes(axis: Axes, horizontal: Array, vertical: Array, scores: Array,
     """Draw the colour of the likeliest class at each point, and the lines where two are equally likely."""
     count = scores.shape[-1]
     chosen = scores.argmax(axis=-1)
-    to_rgb = required("matplotlib.colors", "plots.decision_boundary").to_rgb
+    to_rgb = load_module("matplotlib.colors", "plots.decision_boundary").to_rgb
     palette = np.array([to_rgb(style.COLORS[index % len(style.COLORS)]) for index in range(count)])
     sure = (scores.max(axis=-1) - 1 / count) / (1 - 1 / count) if probable else np.ones(chosen.shape)
     image = np.concatenate([palette[chosen], 0.1 + 0.5 * np.clip(sure, 0, 1)[..., None]], axis=-1)
@@ -373,7 +373,7 @@ def _draw_values(axis: Axes, horizontal: Array, vertical: Array, values: Array, 
     """Draw contours of a prediction that is a number, and the rows with their own numbers in the same colours."""
     everything = values if y is None else np.append(values, y)
     low, high = float(everything.min()), float(everything.max())
-    ticker = required("matplotlib.ticker", "plots.decision_boundary")
+    ticker = load_module("matplotlib.ticker", "plots.decision_boundary")
     levels = ticker.MaxNLocator(12).tick_values(low, high if high > low else low + 1.0)
     style.contours(axis, horizontal, vertical, values, levels, "prediction")
     if y is not None:

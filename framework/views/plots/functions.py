@@ -9,7 +9,7 @@ import numpy as np
 
 from framework.base.arrays import Array, real_array, require_finite
 from framework.base.errors import DataError, DerivativeError, SettingsError, ShapeError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.settings.messages import brief
 from framework.base.tables import figure
 from framework.base.trees import map_leaves, real_tree
@@ -160,7 +160,7 @@ def loss_surface(
     levels = low + (high - low or 1.0) * np.linspace(0.0, 1.0, 16) ** 2  # closer together near the minimum
     axis = style.axes(axis, "loss_surface", width=6.4, height=4.8)
     style.contours(axis, horizontal, vertical, surface, levels, f"loss, {type(loss).__name__}")
-    stroke = required("matplotlib.patheffects", "plots.loss_surface").withStroke(linewidth=3.5, foreground="black")
+    stroke = load_module("matplotlib.patheffects", "plots.loss_surface").withStroke(linewidth=3.5, foreground="black")
     handles = []
     if len(points) > 1:
         kind = ".-" if len(points) <= 200 else "-"

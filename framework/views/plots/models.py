@@ -12,9 +12,9 @@ import numpy as np
 from framework.backends.text import Shown, plain
 from framework.base.arrays import Array
 from framework.base.errors import FrameworkError, SettingsError, ShapeError, nearest
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.settings.messages import brief
-from framework.base.shapes import of_rows, shown
+from framework.base.shapes import format_shape, of_rows
 from framework.base.trees import leaves, map_leaves, names
 from framework.graph.graph import Graph
 from framework.graph.node import Node, nodes_in, order_nodes
@@ -60,8 +60,8 @@ def graph(model: Any, *, axis: Axes | None = None) -> Axes:
         across, down = size_of(axis)
         inch = min(across / width, down / height, 1.0)
     axis = axes(axis, "graph", width=width + 0.2, height=height + 0.2)
-    patches = required("matplotlib.patches", "plots.graph")
-    fill = required("matplotlib.colors", "plots.graph").to_rgba(COLORS[0], 0.18)
+    patches = load_module("matplotlib.patches", "plots.graph")
+    fill = load_module("matplotlib.colors", "plots.graph").to_rgba(COLORS[0], 0.18)
     for box in boxes:
         axis.add_patch(
             patches.FancyBboxPatch(
@@ -238,7 +238,7 @@ class _Layers(Walk):
 
     def _box(self, label: str, shape: Any, above: list[_Box], numbers: int = 0) -> _Box:
         counted = f", {numbers:,} parameters" if numbers else ""
-        self.boxes.append(_Box(f"{label}\n{shown(of_rows(shape))}{counted}", above, filled=numbers > 0))
+        self.boxes.append(_Box(f"{label}\n{format_shape(of_rows(shape))}{counted}", above, filled=numbers > 0))
         return self.boxes[-1]
 
 

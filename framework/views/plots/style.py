@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from framework.base.arrays import Array
 from framework.base.errors import SettingsError
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.settings.messages import brief
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def axes(
         UsageError: matplotlib is not installed.
         SettingsError: ``axis`` is something else than axes with two straight sides.
     """
-    wanted = required("matplotlib.axes", f"plots.{name}").Axes
+    wanted = load_module("matplotlib.axes", f"plots.{name}").Axes
     if axis is None:
-        pyplot = required("matplotlib.pyplot", f"plots.{name}")
+        pyplot = load_module("matplotlib.pyplot", f"plots.{name}")
         axis = pyplot.figure(figsize=(width, height), layout=layout, facecolor="none").add_subplot()
     elif not isinstance(axis, wanted) or axis.name != "rectilinear":
         raise SettingsError(
@@ -117,7 +117,7 @@ def over_epochs(axis: Axes, most: int) -> None:
     axis.set_xlabel("epoch")
     if most == 1:
         axis.set_xlim(0.0, 2.0)
-    axis.xaxis.set_major_locator(required("matplotlib.ticker", "plots").MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(load_module("matplotlib.ticker", "plots").MaxNLocator(integer=True))
 
 
 def line(index: int, count: int) -> dict[str, Any]:
@@ -145,10 +145,10 @@ def legend(axis: Axes, handles: Sequence[Any]) -> None:
     """Put a legend above the axes, where it covers nothing, in as many columns as fit; of many entries, the first."""
     if len(handles) > MOST:
         more = f"and {len(handles) - MOST + 1:,} more"
-        rest = required("matplotlib.lines", "plots").Line2D([], [], linestyle="none", label=more)
+        rest = load_module("matplotlib.lines", "plots").Line2D([], [], linestyle="none", label=more)
         handles = [*handles[: MOST - 1], rest]
-    size = required("matplotlib", "plots").rcParams["legend.fontsize"]
-    scale = required("matplotlib.font_manager", "plots").FontProperties(size=size).get_size_in_points() / 10.0
+    size = load_module("matplotlib", "plots").rcParams["legend.fontsize"]
+    scale = load_module("matplotlib.font_manager", "plots").FontProperties(size=size).get_size_in_points() / 10.0
     room, cell = size_of(axis)[0], axis.get_subplotspec()
     if cell is not None:  # then a legend may be as wide as the column of axes
         columns = cell.get_topmost_subplotspec().get_gridspec().ncols

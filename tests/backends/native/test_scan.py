@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from framework.backends.native import compile_kernel
-from framework.data.fingerprints import summed_fingerprint
+from framework.data.fingerprints import sum_and_fingerprint
 
 RNG = np.random.default_rng(0)
 ARRAYS = [
@@ -23,10 +23,10 @@ def both(monkeypatch):
     compile_kernel("def run(x: reals):\n    x[0] = 1.0", "run", "float64")  # which loads llvmlite
 
     def results(array):
-        native = summed_fingerprint(array)
+        native = sum_and_fingerprint(array)
         with monkeypatch.context() as patch:
             patch.delitem(sys.modules, "llvmlite.binding")
-            return native, summed_fingerprint(array)
+            return native, sum_and_fingerprint(array)
 
     return results
 

@@ -41,7 +41,7 @@ from framework import (
     split,
 )
 from framework.base import UsageError
-from framework.base.settings.messages import worded
+from framework.base.settings.messages import word_errors
 from framework.formulas import MultiStepSchedule, OneCycleSchedule, TopK, WarmupSchedule
 from framework.formulas.schedules import rate_at
 from framework.models import GroupNorm
@@ -224,7 +224,7 @@ def test_what_makes_no_sense_is_refused_and_leaves_nothing_behind(place):
 
 
 def test_an_argument_of_another_library_is_known():
-    @worded
+    @word_errors
     def fit(model, data, validation=None, *, epochs=None):
         return model, data, validation, epochs
 
@@ -235,7 +235,7 @@ def test_an_argument_of_another_library_is_known():
 
 
 def test_a_call_that_fits_binds_no_signature_and_keeps_its_own_type_error(monkeypatch):
-    @worded
+    @word_errors
     def fit(model: str, data):
         return len(model) + data
 

@@ -26,7 +26,7 @@ from framework.formulas import (
     Step,
     Swish,
 )
-from framework.formulas.activations.basic import logistic, scaled, softplus
+from framework.formulas.activations.basic import logistic, scale_in_range, softplus
 from framework.formulas.derivatives import GRID, Check
 
 GRIDS = {dtype: stored("activations")[f"SiLU() {dtype}"]["h"] for dtype in ("float64", "float32")}
@@ -207,9 +207,9 @@ def test_the_logistic_function_and_softplus_are_scipys(dtype):
 @pytest.mark.parametrize(("dtype", "largest"), LARGEST)
 def test_a_scaled_number_never_overflows(dtype, largest):
     h = np.array([-largest, -2.0, 0.0, 2.0, largest], dtype)
-    assert scaled(h, 30.0)[1:4].tolist() == [-60.0, 0.0, 60.0]
-    assert np.isfinite(scaled(h, 30.0)).all()
-    assert np.array_equal(scaled(h, 0.5), 0.5 * h)
+    assert scale_in_range(h, 30.0)[1:4].tolist() == [-60.0, 0.0, 60.0]
+    assert np.isfinite(scale_in_range(h, 30.0)).all()
+    assert np.array_equal(scale_in_range(h, 0.5), 0.5 * h)
 
 
 @pytest.mark.parametrize(

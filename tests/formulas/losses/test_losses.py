@@ -25,7 +25,7 @@ from framework import (
     Trainer,
 )
 from framework.formulas import Focal, KLDivergence, LogCosh, Poisson
-from framework.formulas.losses.base import diverged
+from framework.formulas.losses.base import divergence_error
 
 RNG = np.random.default_rng(0)
 P = RNG.uniform(0.05, 0.95, (6, 3))
@@ -324,7 +324,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do(loss, outputs, targets, advic
     outputs = np.full((1, targets.shape[-1]), outputs)
     with np.errstate(all="ignore"):
         values = loss.value(outputs, targets.reshape(outputs.shape))
-    message = str(diverged(loss, values, outputs))
+    message = str(divergence_error(loss, values, outputs))
     assert re.search(advice, message), message
     assert ("Lower the learning rate" in message) == np.isinf(outputs).any()
 

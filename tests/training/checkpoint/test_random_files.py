@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from framework import CheckpointError, Run, describe, load, load_model, save
 from framework.training import History
-from framework.training.checkpoint.document import put_together, take_apart
+from framework.training.checkpoint.document import rebuild_run, take_apart
 from framework.training.checkpoint.file import decode, encode
 from framework.training.runs.memory import Memory
 
@@ -249,7 +249,7 @@ def test_whatever_is_remembered_comes_back_bit_for_bit(run, memory, figures):
         run.memories[name].clear()
         run.memories[name].update(memory)
         run.history[-1].update(figures)
-        back = put_together(*decode(b"".join(encode(*take_apart(run)))))
+        back = rebuild_run(*decode(b"".join(encode(*take_apart(run)))))
         assert bits(dict(back.memories[name])) == bits(kept(memory))
         assert bits(list(back.history)) == bits(list(run.history))
     finally:

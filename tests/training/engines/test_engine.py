@@ -97,7 +97,7 @@ def test_the_halves_of_a_step_make_the_bits_of_whole_steps():
     fitted = trainer.fit(whole, (X, CLASSES))
     run, engine = engine_for(halves, loss, metrics=(Accuracy(),))
     source = prepare((X, CLASSES), halves, (loss,), "fit")
-    for batch in source.cut(16, 0, (0, 0)):
+    for batch in source.cut_batches(16, 0, (0, 0)):
         sums = engine.gradient(batch)
         engine.update()
         run.finish_step(sums)

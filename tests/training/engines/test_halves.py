@@ -22,7 +22,7 @@ from framework import (
 )
 from framework.backends.arithmetic import limit_threads
 from framework.base.trees import flatten, map_leaves
-from framework.formulas.derivatives import derivative_bounds, resolved_bounds
+from framework.formulas.derivatives import derivative_bounds, resolve_bounds
 
 TOLERANCES = {"float64": 1e-11, "float32": 1e-4}
 EACH = 10
@@ -198,7 +198,7 @@ def test_backward_returns_the_slope_by_the_inputs(start, pytestconfig):
             slack = 1e-6 * np.sum(np.abs(slope * direction)) + 1e-9
             bounds = derivative_bounds(moved(loss, leaf, direction), np.zeros(1))
             if not bounds.hold(value, slack)[0]:
-                bounds = resolved_bounds(moved(loss, leaf, direction), np.zeros(1))
+                bounds = resolve_bounds(moved(loss, leaf, direction), np.zeros(1))
             assert bounds.hold(value, slack)[0] or not bounds.judged[0], (drawn, name)
 
 

@@ -260,7 +260,7 @@ def test_rows_of_a_batch_are_those_that_the_batch_holds(monkeypatch, shuffle, ro
     source = prepare(form(numbers[:, None], numbers), Neuron(1), (MeanSquaredError(),), "fit")
     order = (3, 1) if shuffle else None
     found = []
-    for place, (x, _, _) in enumerate(source.cut(size, 0, order)):
+    for place, (x, _, _) in enumerate(source.cut_batches(size, 0, order)):
         found.append(source.rows_of(Position(size, place * size, order)))
         assert np.array_equal(found[-1], x[:, 0])
     assert sorted(np.concatenate(found)) == list(range(rows))

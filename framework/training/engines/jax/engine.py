@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.backends.arithmetic import flushes
 from framework.base.arrays import Array, Batch, Sums
-from framework.base.extras import required
+from framework.base.extras import load_module
 from framework.base.trees import leaves, rows_in
 from framework.data.pieces import Piece
 from framework.training.engines.chunks import Chunk, ChunkEngine
@@ -38,12 +38,12 @@ class JaxEngine(ChunkEngine):
 
     @classmethod
     def require(cls) -> None:
-        required("jax", "engine='jax'")
+        load_module("jax", "engine='jax'")
 
     @classmethod
     def identity(cls, *, flush_to_zero: bool) -> dict[str, str]:
         """Return JAX's version and the device that it computes on, and who takes subnormal numbers as 0."""
-        jax = required("jax", "engine='jax'")
+        jax = load_module("jax", "engine='jax'")
         (device,) = jax.device_put(0.0).devices()
         text = f"JAX {jax.__version__}, {device.platform} {device.device_kind}".removesuffix(f" {device.platform}")
         return {"flush_to_zero": str(flushes(wanted=True)) if flush_to_zero else "by JAX", "device": text}
@@ -51,7 +51,7 @@ class JaxEngine(ChunkEngine):
     def __init__(self, *settings: Any, **options: Any) -> None:
         """Prepare for a run."""
         super().__init__(*settings, **options)
-        self.jax = required("jax", "engine='jax'")
+        self.jax = load_module("jax", "engine='jax'")
         self._capacity = self._room = 0  # the most steps of a chunk, and the most rows of a piece
         self._data: tuple[Any, tuple[Any, ...]] = (None, ())  # the arrays of a piece, and those on the device
         self._order: tuple[Any, Any] = (None, None)

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from framework.backends.jax import Source
-from framework.base.extras import required
+from framework.base.extras import load_module
 
 
 class State(NamedTuple):
@@ -76,7 +76,7 @@ class Program:
 
     @cached_property
     def _functions(self) -> tuple[Any, Any, Any, list[tuple[Any, tuple[int, ...]]]]:
-        jax = required("jax", "engine='jax'")
+        jax = load_module("jax", "engine='jax'")
         updates = [(source.function(jax), places) for source, places in self.updates]
         return jax, self.step.function(jax), self.penalties and self.penalties.function(jax), updates
 
@@ -195,5 +195,5 @@ OPTIONS: dict[str, Any] = {}
 @lru_cache(maxsize=32)
 def compile_program(program: Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return ``run`` and ``gradients`` of a program, which JAX compiles once for the shapes of their arguments."""
-    jax = required("jax", "engine='jax'")
+    jax = load_module("jax", "engine='jax'")
     return tuple(jax.jit(function, compiler_options=OPTIONS or None) for function in (program.run, program.gradients))

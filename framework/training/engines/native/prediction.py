@@ -12,7 +12,7 @@ import numpy as np
 from framework.backends.native import addresses
 from framework.base.arrays import Array
 from framework.base.settings.messages import warn
-from framework.base.shapes import closed, is_known
+from framework.base.shapes import close_shape, is_known
 from framework.base.trees import fill, flatten, leaves, map_leaves, rows_in, sample_shape, take
 from framework.graph.node import order_nodes
 from framework.graph.rows import mixing_operation
@@ -20,7 +20,7 @@ from framework.graph.step import ModelGraph
 from framework.graph.symbol import Symbol
 from framework.graph.trace import share
 from framework.models import Model
-from framework.models.rows import predicted
+from framework.models.rows import predict_rows
 from framework.training.engines.native.engine import CompiledEngine
 from framework.training.engines.native.kernel import GraphKernel, bound_to
 from framework.training.engines.native.memory import NOTHING, lay_out
@@ -214,7 +214,7 @@ class CompiledModel:
             ShapeError: x is not a batch of the model's samples.
             DataError: A value is not finite, or a table's columns are not those of ``fit``.
         """
-        return predicted(self.model, x, "predict", lambda rows: self.outputs(rows)[1])
+        return predict_rows(self.model, x, "predict", lambda rows: self.outputs(rows)[1])
 
     def outputs(self, x: Any) -> tuple[Any, Any]:
         """Return (h, a) of the output layer for a batch of the model's dtype, as new arrays; by name for several."""
@@ -259,7 +259,7 @@ class CompiledModel:
 
     def _add_kernel(self, bound: _Bound, shape: Any, *, compiles: bool = True) -> None:
         """Add the kernel for samples of a shape, or None; for an open shape, find out whether it can be compiled."""
-        shape = map_leaves(_guess, closed(shape))
+        shape = map_leaves(_guess, close_shape(shape))
         try:
             kernel = PredictionKernel.of(self.model, shape, compiles=compiles)
         except CannotLower as error:
