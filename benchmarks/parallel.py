@@ -74,7 +74,6 @@ def ours(contender: str, work: Work) -> list[float]:
     from framework import (  # noqa: PLC0415 (not in PyTorch's processes)
         BinaryCrossEntropy,
         CrossEntropy,
-        DataParallel,
         Dense,
         ReLU,
         Sequential,
@@ -83,6 +82,7 @@ def ours(contender: str, work: Work) -> list[float]:
         Softmax,
         Trainer,
     )
+    from framework.training import DataParallel  # noqa: PLC0415 (as above)
     from framework.training.runs.run import Run  # noqa: PLC0415
 
     times: list[float] = []

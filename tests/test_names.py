@@ -12,7 +12,7 @@ import framework
 VAGUE = {"found", "place", "part", "each", "given"}
 """Names that do not say what a value is."""
 
-VAGUE_BINDINGS = 20
+VAGUE_BINDINGS = 9
 PARTICIPLES = 40
 
 PARTICIPLE = re.compile(r"\w*(ed|en|wn|ut|made|told|kept|found)|read|split")
