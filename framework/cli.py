@@ -169,6 +169,7 @@ def list_parts(kind: str) -> None:
     bases = {base, *filter(inspect.isabstract, parts)}
     parts = [cls for cls in parts if issubclass(cls, base) and cls not in bases]
     click.echo(as_text([(cls.__name__, (inspect.getdoc(cls) or "").splitlines()[0]) for cls in parts], left=2))
+    click.echo(f"  All are in {families()[KINDS[kind]]}, and the most used ones in framework too.")
 
 
 @main.command(name="describe", short_help="Print what a checkpoint holds.")

@@ -195,7 +195,7 @@ def resume(folder: str, epochs: int | None, minutes: float | None) -> None:
 
 def _run(folder: RunFolder, epochs: int | None, minutes: float | None) -> None:
     shown = _relative(folder.path)
-    if epochs is None and folder.metrics is not None and not folder.out_of_time:
+    if epochs is None and folder.complete:
         rate = folder.experiment.trainer.optimizer.learning_rate
         advice = "" if folder.members else "; --epochs 5 trains five more"
         if isinstance(rate, Schedule) and rate.open:
@@ -404,7 +404,7 @@ def show(path: str, changes: tuple[str, ...]) -> None:
     folder = RunFolder(path)
     click.echo(Experiment.read(folder.path / SETTINGS, changes).to_toml())
     rows = folder.history()
-    click.echo(f"# {len(rows)} epochs{', complete' if folder.metrics is not None else ''}")
+    click.echo(f"# {len(rows)} epochs{', complete' if folder.complete else ''}")
     if rows:
         row = folder.side("").row if folder.members else rows[-1]
         click.echo("\n".join(f"# {key} = {value}" for key, value in row.items()))

@@ -113,7 +113,7 @@ class RunFolder:
         epochs = 0
         with contextlib.suppress(SettingsError):  # it was removed, or damaged
             epochs = len(self.history())
-        return f"RunFolder({str(self.path)!r}): {epochs} epochs, {'not ' if self.metrics is None else ''}complete"
+        return f"RunFolder({str(self.path)!r}): {epochs} epochs, {'' if self.complete else 'not '}complete"
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], experiment: Experiment, command: Sequence[str] = ()) -> RunFolder:
@@ -263,7 +263,7 @@ class RunFolder:
         begun = next((member for member in self.members if member.newest is not None), None)
         rows = MemberRows(experiment)
         preprocess = rows.fit_preprocess() if begun is None else begun.model().preprocess
-        complete = [n for n, each in enumerate(self.members) if each.metrics is not None and not each.out_of_time]
+        complete = [number for number, member in enumerate(self.members) if member.complete]
         left = [number for number in range(experiment.members) if number not in complete]
         for index, number in enumerate(left):
             path = self.member_path(number)
@@ -367,6 +367,11 @@ class RunFolder:
         return stop if isinstance(stop, str) and stop.startswith(EarlyStopping.__name__) else None
 
     @property
+    def complete(self) -> bool:
+        """Whether the run has ended, and not only because of the clock."""
+        return self.metrics is not None and not self.out_of_time
+
+    @property
     def out_of_time(self) -> bool:
         """Whether the clock stopped the run, or one of its members, so that it can be continued."""
         reasons = ((each.metrics or {}).get("stop_reason") for each in self.members or [self])
@@ -447,7 +452,7 @@ class RunFolder:
             row = {f"val_{key}": value for key, value in (metrics.get("validation") or {}).items()} or row
         elif metrics is not None:
             row = next((entry for entry in rows if entry.get("epoch") == metrics["epoch"]), row)
-        return Side(name, drop_inferred_inputs(self.settings), len(rows), metrics is not None, row)
+        return Side(name, drop_inferred_inputs(self.settings), len(rows), self.complete, row)
 
 
 class Clock:

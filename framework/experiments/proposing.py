@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -169,7 +170,7 @@ FEW_CLASSES = 10
 
 
 _MEMBERS = """\
-members = {:<13} # networks with first weights and held-out rows of their own; the model is their mean
+members = {:<13} # the model is the mean of networks with first weights and held-out rows of their own; 1 is faster
 """
 
 
@@ -555,11 +556,15 @@ def _describe_target(classes: Counter[str]) -> str:
 def _rare(classes: Counter[str]) -> str:
     """Return a comment on the classes that have few rows."""
     few, rows = RARE * min(1, 10 / max(1, len(classes))), classes.total()
-    rare = [f"{_comment(name)} ({count / rows:.1%})" for name, count in classes.items() if count <= few * rows]
+    rare = [
+        f"{_comment(name)} ({count / rows:.1%})"
+        for name, count in sorted(classes.items(), key=itemgetter(1))
+        if count <= few * rows
+    ]
     shown = ", ".join(rare[:SHOWN]) + f" and {len(rare) - SHOWN} more" * (len(rare) > SHOWN)
     return bool(rare) * (
-        f"# Few rows: {shown}; the accuracy says little about them. sampling = "
-        '"balanced" in\n# [trainer] draws each class equally often; its probabilities are then too large.\n'
+        f"# Few rows: {shown}\n# The accuracy says little about them. sampling = "
+        '"balanced" in [trainer] draws each class equally often;\n# its probabilities are then too large.\n'
     )
 
 

@@ -106,9 +106,10 @@ class _File:
         helpers = helpers_in("\n".join(functions), HELPERS | TABLE_HELPERS)
         large = {name: value for name, value in self.numbers.items() if value.size > _SMALL}
         small = {name: value for name, value in self.numbers.items() if value.size <= _SMALL}
+        article = "An" if type(self.model).__name__[0] in "AEIOU" else "A"
         made = f"written by export_python of framework {metadata.version('framework')} with NumPy {np.__version__}"
         parts = [
-            f'"""A {type(self.model).__name__}, {made}.\n\n{docstring_text(self.model.summary())}\n"""\n',
+            f'"""{article} {type(self.model).__name__}, {made}.\n\n{docstring_text(self.model.summary())}\n"""\n',
             "import base64\nimport io\n" if large else "",
             "from datetime import datetime\nfrom zoneinfo import ZoneInfo\n" if "date_of" in helpers else "",
             "import numpy as np\n\n",

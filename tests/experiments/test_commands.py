@@ -105,7 +105,11 @@ def test_a_run_that_the_clock_has_stopped_is_continued_by_resume(validation):
     without = ["--set", "trainer.callbacks=[]", *validation]
     said = command("train", "points.toml", "--out", "run", "--minutes", "1e-9", *without)
     assert said.startswith("run: 0 epochs (--minutes 1e-09 is over; framework resume continues)\non the ")
+    assert json.loads(command("compare", "run", "--json"))[0]["complete"] is False
+    assert "complete" not in command("show", "run").splitlines()[-1]
+    assert "complete" not in command("watch", "run", "--once")
     command("resume", "run")
+    assert json.loads(command("compare", "run", "--json"))[0]["complete"] is True
     command("train", "points.toml", "--out", "whole", *without)
     assert weights("run").tobytes() == weights("whole").tobytes()
     assert history("run") == history("whole")

@@ -187,6 +187,7 @@ def test_a_run_that_was_killed_resumes_as_if_it_had_not_been(killed_at, run, tmp
     if killed_at != "the mean":
         assert "has no checkpoint yet" in command("evaluate", path, status=1)
     command("resume", path)
+    assert RunFolder(path).complete
     assert vector(path).tobytes() == vector(run.path).tobytes()
     assert RunFolder(path).metrics["validation"] == run.metrics["validation"]
     assert RunFolder(path).beside == run.beside
@@ -211,6 +212,7 @@ def test_members_share_the_time_and_continue_as_if_nothing_had_stopped_them(run,
     assert said[0].endswith("member-0: 0 epochs (--minutes 1e-09 is over; framework resume continues)")
     assert [load(latest(member.checkpoints)).step for member in RunFolder(path).members] == [1, 1, 1]
     assert RunFolder(path).metrics["validation"]["loss"] > 0
+    assert "not complete" in repr(RunFolder(path))
     command("resume", path, "--minutes", "60")
     assert vector(path).tobytes() == vector(run.path).tobytes()
     assert RunFolder(path).metrics["validation"] == run.metrics["validation"]

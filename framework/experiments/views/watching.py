@@ -127,6 +127,8 @@ class Watched:
         """Say how the run stands."""
         if self.metrics is not None:
             reason = self.metrics.get("stop_reason")
+            if self.folder is not None and not self.folder.complete:
+                return printable(str(reason)) if reason else "stopped: framework resume continues"
             return f"complete: {printable(str(reason))}" if reason else "complete"
         if not self.rows:
             return "waiting for its first epoch" if self.path.exists() else "waiting: nothing is there yet"
