@@ -10,6 +10,8 @@ CELLS = {
 import numpy as np
 import pandas as pd
 from framework import *
+from framework.formulas import *
+from framework.preprocessing import *
 
 x = np.linspace(-1, 1, 16)[:, None]
 model = Sequential(Dense(1, 3, Tanh()), Residual(Dense(3, 3)), Neuron(3))
