@@ -26,7 +26,8 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 
-import framework as fw
+import framework.formulas as fw
+from framework import Layer
 from framework.base.special import erfc
 from framework.formulas.activations.basic import logistic, scale_in_range
 
@@ -204,7 +205,7 @@ def derived_and_written(case: Case) -> tuple[Any, Any]:
     return tuple(cls(**case.formula.settings()) for cls in (derived, written))
 
 
-class Only(fw.Layer):
+class Only(Layer):
     """A layer that is an activation."""
 
     inputs: int

@@ -44,7 +44,7 @@ def test_the_rank_is_that_of_the_launcher(monkeypatch, size):
 def test_each_launched_worker_has_its_rank_before_and_without_mpi4py(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(
-        "import sys\nfrom framework import rank\n"
+        "import sys\nfrom framework.training import rank\n"
         "found, alone = rank(), 'mpi4py' not in sys.modules\n"
         "from mpi4py import MPI\n"
         "print(f'{found == MPI.COMM_WORLD.rank} {alone} {found}\\n', end='', flush=True)\n"
