@@ -8,49 +8,22 @@ import runpy
 import sys
 import tomllib
 from functools import cached_property
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rooms import FILES, PACKAGE, ROOMS, arrows, imported, room_of
 
 import framework
 from framework import Activation, BinaryCrossEntropy, Component, Dense, Neuron, Sequential, SGDOptimizer, Trainer
 from framework.base.lazy import families, import_all, import_public, stub_of
 
-PACKAGE = Path(framework.__file__).parent
 ROOT = PACKAGE.parent
-FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [name for name, value in import_all().items() if inspect.isclass(value) or inspect.isfunction(value)]
-
 
 site = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "build.py")))
 ORDER = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8"), re.MULTILINE)
 """The files and folders in their order: a module imports only from those before it; a folder is one place."""
-
-
-def place(path):
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
-
-
-def imported(path):
-    """Every place of the package that a file imports from, also inside functions and under TYPE_CHECKING."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} imports relatively"
-            if node.module == "framework":  # from framework import name: a module, or what __init__ gives
-                modules = [f"framework.{alias.name}" for alias in node.names]
-            else:
-                modules = [node.module]
-        else:
-            continue
-        for module in modules:
-            package, _, rest = module.partition(".")
-            if package == "framework":
-                first = rest.partition(".")[0]
-                yield first if first in ORDER else "__init__"
 
 
 @pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("__init__.pyi")), ids=lambda stub: stub.parent.name)
@@ -119,7 +92,7 @@ def test_methods_have_a_docstring_or_inherit_one():
 def test_imports_follow_the_data_flow():
     wrong = []
     for path in FILES:
-        own = place(path)
+        own = room_of(path)
         assert own in ORDER, f"say in docs/contributing.md where {own} stands in the flow"
         later = {other for other in imported(path) if ORDER.index(other) > ORDER.index(own)}
         wrong += [f"{path.relative_to(PACKAGE)} imports from {other}, which comes after it" for other in sorted(later)]
@@ -127,10 +100,8 @@ def test_imports_follow_the_data_flow():
 
 
 def test_the_package_has_a_dozen_rooms_and_few_arrows_between_them():
-    entries = [path for path in PACKAGE.iterdir() if path.suffix in (".py", "") and path.name != "__pycache__"]
-    arrows = {(place(path), other) for path in FILES for other in imported(path)}
-    assert len(entries) <= 20
-    assert len([1 for start, end in arrows if start != end]) <= 90
+    assert len(ROOMS) <= 20
+    assert len(arrows()) <= 90
 
 
 class Bent(Activation):
