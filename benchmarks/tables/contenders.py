@@ -8,7 +8,6 @@ standardised with missing ones at the median, text as one-hot columns or, for bo
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.proposals import processor_seconds
 from benchmarks.tables.sources import TARGET
 
 
@@ -43,11 +43,6 @@ class Prediction(NamedTuple):
 Contender = Callable[[pd.DataFrame, pd.DataFrame, str, int], Prediction]
 
 
-def _child_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def commands(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> Prediction:
     """Run ``new``, ``train`` and ``predict``, with no flag but the target and, for other seeds than 0, the seed.
 
@@ -56,13 +51,13 @@ def commands(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> P
     with tempfile.TemporaryDirectory() as folder:
 
         def run(*arguments: str) -> float:
-            before = _child_seconds()
+            before = processor_seconds()
             command = [sys.executable, "-m", "framework", *arguments]
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.strip()[-300:]}")
-            return _child_seconds() - before
+            return processor_seconds() - before
 
         train.to_csv(Path(folder, "train.csv"), index=False)
         test.to_csv(Path(folder, "test.csv"), index=False)

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from benchmarks.tables.sources import TABLES, halves
 
 RESULTS = Path(__file__).parent / "results.csv"
@@ -37,18 +39,6 @@ def means(rows: Sequence[Mapping[str, str]], field: str) -> dict[str, dict[str, 
     }
 
 
-def geometric_mean(values: Sequence[float]) -> float:
-    """Return the mean of ratios."""
-    return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
-
-
-def ranks(losses: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Return each contender's place by the loss, the smallest first; equal ones share the mean place."""
-    below = {name: [losses[other] < losses[name] for other in names] for name in names}
-    equal = {name: [losses[other] == losses[name] for other in names] for name in names}
-    return {name: sum(below[name]) + (sum(equal[name]) + 1) / 2 for name in names}
-
-
 def shown(rows: Sequence[Mapping[str, str]], half: str, names: Sequence[str]) -> str:
     """Return the losses of the tables that all contenders have learnt, and what they are in the mean."""
     rows = [row for row in rows if row["contender"] in names]
@@ -62,13 +52,13 @@ def shown(rows: Sequence[Mapping[str, str]], half: str, names: Sequence[str]) ->
         texts = [f"{losses[table][each]:.4g}" if each in losses[table] else "" for each in names]
         texts = [f"**{text}**" if text == f"{best:.4g}" else text for text in texts]
         lines.append(f"| {table} | {size[table]} | {' | '.join(texts)} |")
-    placed = [ranks(losses[table], names) for table in common]
+    ranks = [pd.Series(losses[table])[[*names]].rank() for table in common]
     lines += ["", f"{len(common)} tables that all of them have learnt:", ""]
     lines += [f"| | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    lines.append(_line("mean rank", [statistics.fmean(each[name] for each in placed) for name in names]))
+    lines.append(_line("mean rank", [statistics.fmean(places[name] for places in ranks) for name in names]))
     for other in ("lightgbm", "mlp"):
         if other in names:
-            over = [geometric_mean([losses[t][name] / losses[t][other] for t in common]) for name in names]
+            over = [statistics.geometric_mean(losses[t][name] / losses[t][other] for t in common) for name in names]
             lines.append(_line(f"loss over {other}'s", over))
     if "mlp" in names:
         better = [sum(losses[t][name] < losses[t]["mlp"] for t in common) / len(common) for name in names]
