@@ -7,7 +7,6 @@ import io
 import math
 import sys
 import time
-from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -86,13 +85,12 @@ class _Commands(click.Group):
             module, _, name = COMMANDS[cmd_name][0].partition(":")
             command: click.Command = getattr(import_module(module), name)
             return command
-        if cmd_name in self.commands:
-            return self.commands[cmd_name]
-        from framework.base.settings.messages import elsewhere  # noqa: PLC0415 (slow, as it imports pydantic)
+        if cmd_name not in self.commands and not ctx.resilient_parsing:  # which completes names
+            from framework.base.settings.messages import elsewhere
 
-        if (advice := elsewhere(_Commands, cmd_name)) and not ctx.resilient_parsing:  # which completes names
-            ctx.fail(f"No such command {cmd_name!r}; {advice}")
-        return None
+            if advice := elsewhere(_Commands, cmd_name):
+                ctx.fail(f"No such command {cmd_name!r}; {advice}")
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; for an option that it does not have, say how to change a setting."""
@@ -106,13 +104,6 @@ class _Commands(click.Group):
             setting = f"trainer.{name}" if name in framework.Trainer.model_fields else "SETTING"
             said = f"{error.message.rstrip('.')}; for a setting, write --set {setting}=VALUE."
             raise click.NoSuchOption(error.option_name, said, error.possibilities, error.ctx) from None
-
-
-def _answering() -> AbstractContextManager[None]:
-    """Return what turns errors into one message; imported where a command runs."""
-    answering = import_module("framework.experiments.commands").answering
-    context: AbstractContextManager[None] = answering()
-    return context
 
 
 @click.group(cls=_Commands)
@@ -142,17 +133,19 @@ def step(x: list[float], w: list[float], b: float, y: float, learning_rate: floa
     """
     if len(x) != len(w):
         raise click.ClickException(f"--w must have as many numbers as --x; got {len(w)}, and {len(x)} in --x")
-    import numpy as np  # noqa: PLC0415 (too slow for `framework --help`)
+    import numpy as np
 
-    with _answering():
+    from framework.experiments.commands import answering
+    from framework.training.trace import LABELS
+
+    with answering():
         function = getattr(framework, ACTIVATIONS[activation])()
         neuron = framework.Neuron.from_weights(w, b, activation=function, train_bias=False)
         with np.errstate(all="ignore"):  # what is not finite is said below, in one line
             traced = framework.trace_step(neuron, x, y, learning_rate=learning_rate)
     for name, value in traced.to_dict().items():
         if not np.isfinite(value).all():
-            label = import_module("framework.training.trace").LABELS[name]
-            raise click.ClickException(f"the step overflows: '{label}' is {value}; give smaller numbers")
+            raise click.ClickException(f"the step overflows: '{LABELS[name]}' is {value}; give smaller numbers")
     click.echo({"text": traced.to_text, "markdown": traced.to_markdown, "json": traced.to_json}[form]())
 
 
@@ -176,9 +169,12 @@ def list_parts(kind: str) -> None:
 @click.argument("path")
 def describe_checkpoint(path: str) -> None:
     """Print what the checkpoint PATH holds, without building anything of it."""
-    with _answering():
+    from framework.experiments.commands import answering
+    from framework.experiments.folder import CHECKPOINTS
+
+    with answering():
         if leads_to(path) == "folder":
-            newest = framework.latest(path) or framework.latest(Path(path, "checkpoints"))
+            newest = framework.latest(path) or framework.latest(Path(path, CHECKPOINTS))
             hint = f"its newest is {newest}" if newest else "it has none"
             raise click.ClickException(f"PATH must be a checkpoint; got the folder {path}; {hint}")
         click.echo(framework.describe(path))
