@@ -341,9 +341,8 @@ class Model(Component):
             return
         for _, model in reversed([*self.walk_models()]):  # the inner ones first, of which the outer ones are laid out
             if "dtype" in type(model).model_fields:
-                model.__dict__["dtype"] = model._build_from(
-                    model.settings() | {"dtype": dtype}
-                ).dtype  # which checks it
+                checked = model._build_from(model.settings() | {"dtype": dtype})
+                model.__dict__["dtype"] = checked.dtype
             programs_of(model).clear()
             if (state := model._state) is not None:
                 cast_state = model._laid_out(draw=False)

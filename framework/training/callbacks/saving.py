@@ -125,9 +125,8 @@ class Checkpoint(Callback):
         """Claim the folder, and note what is saved already."""
         folder = Path(self.folder).absolute()  # a hook may change the working directory
         with contextlib.ExitStack() as claim:
-            claim.enter_context(
-                self._claim_folder(folder, run)
-            )  # another run may have begun and ended since ``require``
+            # Another run may have begun and ended since ``require``.
+            claim.enter_context(self._claim_folder(folder, run))
             saved = _state(run) if checkpoints(folder) else None
             run.live(self).update(folder=folder, saved=saved, time=time.monotonic(), claim=claim.pop_all())
 
