@@ -31,7 +31,7 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]],
             return import_module("importlib.metadata").version(package)
         from framework.base.settings.messages import answering  # noqa: PLC0415 (too slow for `import framework`)
 
-        return answering(package, families() | dict.fromkeys(modules, package))(name, depth=2)
+        return answering(package, families() | _rooms_with(name) | dict.fromkeys(modules, package))(name, depth=2)
 
     def __dir__() -> list[str]:  # noqa: N807 (as above)
         inside = (name for _, name, _ in iter_modules(module.__path__) if name[0] != "_")
@@ -64,6 +64,13 @@ def families() -> dict[str, str]:
     """
     packages = [f"framework.{stub.parent.name}" for stub in sorted(ROOT.glob("*/__init__.pyi"))]
     return {name: package for package in packages for name in stub_of(package)}
+
+
+def _rooms_with(name: str) -> dict[str, str]:
+    """Return the package that has a module of this name, if there is one: of ``losses``, ``framework.formulas``."""
+    paths = (path for room in ROOT.iterdir() for path in (room / f"{name}.py", room / name / "__init__.py"))
+    path = next(filter(Path.is_file, paths), None)
+    return {} if path is None else {name: f"framework.{path.relative_to(ROOT).parts[0]}"}
 
 
 def import_public(name: str) -> Any:

@@ -240,6 +240,8 @@ class Ensemble(Composite):
     members: tuple[Model, ...]
 
     def __init__(self, *members: Model, dtype: npt.DTypeLike | None = None) -> None:
+        if len(members) == 1 and isinstance(members[0], list | tuple):
+            raise SettingsError("Ensemble: give the members one by one, without a list: Ensemble(*members)")
         super().__init__(members=members, dtype=dtype)
 
     @classmethod

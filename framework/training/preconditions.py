@@ -13,10 +13,12 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
-from framework.base.settings.component import full_repr
+from framework.base.settings.component import classes_by_tag, full_repr
 from framework.base.settings.messages import brief, printable, warn
 from framework.data.parts import Source
 from framework.formulas.losses import Loss
+from framework.formulas.losses.base import column_name
+from framework.formulas.metrics import Metric
 from framework.formulas.schedules import Schedule
 from framework.models import Layer, Model
 from framework.preprocessing.fitted import FittedPreprocess
@@ -44,6 +46,12 @@ OWN = ("optimizer", "seed", "preprocess", "engine")
 """Settings that belong to the run: it keeps them when it is resumed by a trainer with others."""
 
 
+def _metric_of(key: str) -> str | None:
+    """Return the name of the metric whose column is called so, the user's own among them."""
+    metrics = {tag: cls for tag, cls in classes_by_tag().items() if issubclass(cls, Metric) and tag[0] != "_"}
+    return next((tag for tag, cls in metrics.items() if column_name(cls) == key), None)
+
+
 def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
     """Refuse a metric and callbacks that the columns of the history cannot serve.
 
@@ -67,7 +75,12 @@ def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
         for key in callback.required_keys():
             if key not in keys:
                 unjudged = key.startswith("val_") and not validated
-                hint = f"; give {name} validation=(x, y)." if unjudged else nearest(key, keys) or "."
+                if unjudged:
+                    hint = f"; give {name} validation=(x, y)."
+                elif absent := _metric_of(key.removeprefix("val_")):
+                    hint = f"; add {absent} to the trainer's metrics."
+                else:
+                    hint = nearest(key, keys) or "."
                 raise SettingsError(
                     f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint} "
                     f"Columns: {', '.join(keys)}"

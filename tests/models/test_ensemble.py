@@ -93,6 +93,8 @@ def test_it_trains_as_a_whole_and_comes_back_from_a_file(engine, tmp_path):
 
 
 def test_models_without_a_mean_are_refused():
+    with pytest.raises(SettingsError, match="give the members one by one, without a list"):
+        Ensemble([network(0), network(1)])
     with pytest.raises(SettingsError, match=r"give one member or more, e\.g\. Ensemble\(Dense\(4, 1\), Dense"):
         Ensemble()
     with pytest.raises(SettingsError, match=r"must end in the same activation; got Identity\(\), Sigmoid\(\)"):

@@ -189,5 +189,6 @@ def test_a_model_whose_last_numbers_cannot_be_divided_is_refused(layers):
 
 def test_the_missing_temperature_is_named():
     training = trainer(CALIBRATING).replace(metrics=[RefinedLoss()])
-    with pytest.raises(SettingsError, match="RestoreBest reads 'val_temperature', which the history will not have"):
+    message = "RestoreBest reads 'val_temperature', which the history will not have; "
+    with pytest.raises(SettingsError, match=f"{message}add Temperature to the trainer's metrics"):
         training.fit(network(), (X, CLASSES), validation=0.2)
