@@ -187,8 +187,8 @@ class RunFolder:
         Members are trained one after another, then the mean of them is saved.
 
         Args:
-            epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. Of a run that
-                EarlyStopping has ended, it counts its patience again from there. A run of members takes None.
+            epochs: How many more, for a run that is resumed; None trains up to the trainer's ``epochs``. If
+                EarlyStopping has ended the run, it counts its patience again from there. A run of members takes None.
             minutes: When to stop, counted from now, at the end of a chunk of steps; members share the time. None is no
                 limit. ``train`` continues such a run.
             callbacks: More callbacks than the experiment's.

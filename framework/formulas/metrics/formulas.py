@@ -512,7 +512,7 @@ class RootMeanSquaredError(Metric):
 class R2(Metric):
     """1 - sum(w (target - prediction)^2) / sum(w (target - mean)^2), the part of the variance that is explained.
 
-    1 is perfect, 0 is as good as the targets' weighted mean, and it may be negative. Of several outputs it is the
+    1 is perfect, 0 is as good as the targets' weighted mean, and it may be negative. For several outputs it is the
     plain mean of each one's figure. The spread is found from sums of targets and of their squares, which loses digits
     when the targets' mean is large against their spread: then give ``center``, any number near the mean.
 
