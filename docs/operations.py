@@ -9,6 +9,7 @@ from textwrap import fill
 import numpy as np
 
 from framework.backends.text import Shown
+from framework.graph.functions import FUNCTIONS
 from framework.graph.gradient import gradients
 from framework.graph.node import Node, order_nodes
 from framework.graph.operations import OPERATIONS
@@ -64,8 +65,8 @@ np.interp(x, [0, 1, 3], [0, 2, 1])
 np.piecewise(x, [x > 0], [np.sin, 0.0])   np.sinc(x)
 np.round(x)                               np.around(x, 2)
 np.isclose(x, 0.0)                        np.real(x)
-np.conj(x)                                np.real_if_close(x)
-np.copy(x)                                x.astype(int)
+np.real_if_close(x)                       np.copy(x)
+x.astype(int)
 np.zeros_like(x)                          np.ones_like(x)
 np.empty_like(x)                          np.full_like(x, 2.0)
 np.zeros(3, like=x)                       np.ones(3, like=x)
@@ -73,6 +74,9 @@ np.empty(3, like=x)                       np.full(3, 2.0, like=x)
 np.asarray(b, like=x)                     np.array(b, like=x)
 """
 """A call of each function, which is traced to see whether it has a gradient; two a line, or a long one alone."""
+
+COMPOSED = [name for name in FUNCTIONS if isinstance(f := getattr(np, name, None), np.ufunc) and not f.signature]
+"""Elementwise functions that are formulas of others."""
 
 HEAD = """# Operations that can be derived
 
@@ -121,7 +125,7 @@ def page() -> str:
     return "".join(
         [
             HEAD,
-            _listed(_names(name) for name, row in elementwise.items() if any(row.rules)),
+            _listed([*(_names(name) for name, row in elementwise.items() if any(row.rules)), *map(_names, COMPOSED)]),
             STEPS,
             _listed(_names(name) for name, row in elementwise.items() if not any(row.rules)),
             ARRAYS,

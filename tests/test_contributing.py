@@ -39,7 +39,7 @@ def add(parts, folder):
             for name in re.findall(r"^class (\w+)\(", addition.text, re.MULTILINE):
                 export(name, addition.path, folder)
                 names.append(name)
-            names += re.findall(r'^ {4}"(\w+)": _row\(', addition.text, re.MULTILINE)
+            names += re.findall(r'^ {4}"(\w+)": lambda', addition.text, re.MULTILINE)
     subprocess.run([sys.executable, "-m", "docs.operations"], cwd=folder, check=True)
     return names, [addition.path for part in parts for addition in part]
 

@@ -736,6 +736,7 @@ FUNCTIONS |= {  # written by the functions above
     "column_stack": lambda arrays: _concatenate([np.expand_dims(x, 1) if np.ndim(x) == 1 else x for x in arrays], 1),
     "copy": lambda x, order="K", subok=False: x.copy(),
     "count_nonzero": lambda x, axis=None, keepdims=False: _reduce("sum", x != 0, axis, keepdims),
+    **dict.fromkeys(("deg2rad", "radians"), lambda x: x * (math.pi / 180.0)),
     "flatten": lambda x, order="C": _reshape(x, (-1,), order).copy(),
     "hstack": lambda arrays: _concatenate(arrays, 1 if np.ndim(arrays[0]) > 1 else 0),
     "inner": lambda a, b: a * b if np.ndim(a) == 0 or np.ndim(b) == 0 else _tensordot(a, b, (-1, -1)),
@@ -751,6 +752,7 @@ FUNCTIONS |= {  # written by the functions above
     "ptp": lambda x, axis=None, keepdims=False: (
         np.max(x, axis=axis, keepdims=keepdims) - np.min(x, axis=axis, keepdims=keepdims)
     ),
+    **dict.fromkeys(("rad2deg", "degrees"), lambda x: x * (180.0 / math.pi)),
     **dict.fromkeys(("real", "conj", "real_if_close"), lambda x: x),
     "ravel": lambda x, order="C": _reshape(x, (-1,), order),
     "result_type": lambda *values: np.dtype(graph_of(*values).dtype),

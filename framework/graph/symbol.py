@@ -151,7 +151,7 @@ class Symbol(NDArrayOperatorsMixin):
             result = ufunc(np.reshape(a, (*np.shape(a), *(1,) * np.ndim(b))), b)
         elif method != "__call__" or options:
             _refuse_options(f"np.{ufunc.__name__}{'' if method == '__call__' else f'.{method}'}", options)
-        elif name in ("matmul", "vecdot"):
+        elif name in FUNCTIONS:
             result = FUNCTIONS[name](*inputs)
         else:
             if not hasattr(np, name) and name not in ("erf", "erfc"):

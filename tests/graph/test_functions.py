@@ -135,6 +135,7 @@ np.add.reduce(x, axis=-1)                             np.maximum.reduce(x, axis=
 np.multiply.outer(c, b)                               np.add.accumulate(c)
 (x > 0).astype(int) + 2                               abs(x) ** 1.5
 np.full_like(x.astype(int), 1.7) * x                  np.full_like(x > 0, 0.5) * x
+np.radians(x)                                         np.degrees(np.rint(3 * x).astype(int))
 np.full(3, 2.5, like=x)                               np.full_like(x.astype(int), w[0, 0] * 9) * x
 """
 

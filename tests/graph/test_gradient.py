@@ -52,6 +52,7 @@ ONE_ARGUMENT = {  # the operations of one argument, and where each is smooth
     **dict.fromkeys(("log", "log2", "log10", "log1p", "sqrt", "cbrt", "reciprocal"), POSITIVE),
     **dict.fromkeys(("square", "negative", "positive", "sin", "cos", "arctan", "tanh", "erf", "erfc"), GRID),
     **dict.fromkeys(("abs", "sign"), GRID),
+    **dict.fromkeys(("deg2rad", "radians", "rad2deg", "degrees"), GRID),
     "arccosh": POSITIVE[4:],
 }
 TWO_ARGUMENTS = (
