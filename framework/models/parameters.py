@@ -218,17 +218,7 @@ class Parameters(Mapping[str, Array]):
 
     def groups(self, labels: Mapping[str, Any]) -> list[tuple[Any, slice]]:
         """Return the longest runs of the flat vector that hold trainable parameters of one label, with the label."""
-        groups: list[tuple[Any, slice]] = []
-        start = 0
-        frozen = {*self.frozen}
-        for name, view in self.views.items():
-            stop = start + view.size
-            if view.size and name not in frozen:
-                if groups and groups[-1][1].stop == start and groups[-1][0] == labels[name]:
-                    start = groups.pop()[1].start
-                groups.append((labels[name], slice(start, stop)))
-            start = stop
-        return groups
+        return label_runs(self.views, {name: labels[name] for name in labels.keys() - {*self.frozen}})
 
     def __getitem__(self, name: str) -> Array:
         try:
@@ -250,6 +240,19 @@ class Parameters(Mapping[str, Array]):
         frozen = self.frozen
         rows = ", ".join(f"{n}: {v.shape}{' frozen' if n in frozen else ''}" for n, v in self.items())
         return f"Parameters({rows})"
+
+
+def label_runs(views: Mapping[str, Array], labels: Mapping[str, Any]) -> list[tuple[Any, slice]]:
+    """Return the longest runs of a flat vector whose parameters have one label, with the label; skip the others."""
+    runs, start = list[tuple[Any, slice]](), 0
+    for name, view in views.items():
+        stop = start + view.size
+        if view.size and name in labels:
+            if runs and runs[-1][1].stop == start and runs[-1][0] == labels[name]:
+                start = runs.pop()[1].start
+            runs.append((labels[name], slice(start, stop)))
+        start = stop
+    return runs
 
 
 def _views(shapes: Mapping[str, tuple[int, ...]], vector: Array) -> Views:

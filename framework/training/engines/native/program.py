@@ -13,6 +13,7 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.graph.node import Node, nodes_in
+from framework.models.parameters import label_runs
 from framework.training.engines.native.kernel import GraphKernel, bound_to
 from framework.training.engines.native.memory import ARRAYS, MOVING, NUMBERS, Memory
 from framework.training.engines.native.nests import PHASE, Pause
@@ -410,18 +411,11 @@ class StepKernel(GraphKernel):
 
     def spans(self, parameters: Mapping[str, Array]) -> Array:
         """Return (group, start, length) of each run of the flat vector whose update is a loop."""
-        fused, start = {fused.name for fused in self._fused}, 0
         groups = {name: index for index, group in enumerate(self.plan.groups) for name in group.names}
-        spans = list[tuple[int, int, int]]()
-        for name, view in parameters.items():
-            if name in groups and name not in fused:
-                group = groups[name]
-                if spans and spans[-1][0] == group and sum(spans[-1][1:]) == start:
-                    spans[-1] = group, spans[-1][1], spans[-1][2] + view.size
-                else:
-                    spans.append((group, start, view.size))
-            start += view.size
-        return np.array(spans, np.int64).reshape(-1, 3)
+        for fused in self._fused:
+            del groups[fused.name]
+        runs = label_runs(parameters, groups)
+        return np.array([(group, run.start, run.stop - run.start) for group, run in runs], np.int64).reshape(-1, 3)
 
 
 class RowKernel(StepKernel):
