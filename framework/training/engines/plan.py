@@ -25,6 +25,7 @@ from framework.models.regularizers import Regularizer
 from framework.training.engines.records import CannotLower, Lowered, rehearse_update, run_compiler
 from framework.training.engines.step import metrics_in_step, overrides_loop
 from framework.training.optimizers import BoundOptimizer
+from framework.training.optimizers.base import list_limits
 from framework.training.runs.figures import Figures
 from framework.training.runs.run import Run
 
@@ -155,7 +156,7 @@ class Plan:
         inputs: The data, the numbers of the model and the draws, by role and name: ``data x``, ``number 0.weights``.
         groups: The updates; empty where NumPy makes them.
         reason: Why NumPy makes them.
-        clips: Whether the optimizer has a ``clip_norm``, and whether it has a ``clip_value``.
+        clips: The names of the clips that the optimizer has; see ``list_limits``.
         regularizers: The penalties.
         kept: The outputs that metrics read, first the arguments of their activations; empty if none does.
     """
@@ -167,7 +168,7 @@ class Plan:
         regularizers: Sequence[Regularizer],
         *,
         reason: str,
-        clips: tuple[bool, bool],
+        clips: tuple[str, ...],
         keeps: bool,
     ) -> None:
         """Compose the step."""
@@ -227,19 +228,14 @@ class Planned(NamedTuple):
         per_row: Over how many values of a row each figure of which a step gives the total is the mean, the loss first.
         metrics: The metrics that NumPy computes from the outputs.
         groups: The updates.
-        clips: ``clip_norm`` and ``clip_value``.
+        limits: Those of the clips, in the order of ``Plan.clips``.
     """
 
     compiled: Any
     per_row: dict[str, float]
     metrics: tuple[Figure, ...]
     groups: Sequence[Group]
-    clips: tuple[float | None, float | None]
-
-    @property
-    def limits(self) -> Array:
-        """The limits of ``clips``, (2,); 0 stands for a limit that is not set."""
-        return np.array([limit or 0.0 for limit in self.clips])
+    limits: Array
 
     def numbers(self, rates: Array, made: int) -> Iterator[Array]:
         """Give the numbers that each update takes in each step, after those that are made."""
@@ -281,8 +277,7 @@ def plan_training(
     formulas = [(metric.path, metric.formula) for metric in metrics]
     if loop := overrides_loop(loss):
         raise CannotLower(f"{loop} replaces that of its base class")
-    recipe, reason, groups = optimizer.recipe, within, list[Group]()
-    clips = recipe.clip_norm, recipe.clip_value
+    reason, groups, limits = within, list[Group](), list_limits(optimizer.recipe)
     try:
         groups = [] if within else groups_of(optimizer)
     except CannotLower as error:
@@ -294,8 +289,7 @@ def plan_training(
             require_derivatives(*(layer for _, layer in model.walk_models()), loss, *regularizers, traced=True)
         graph = StepGraph(model, loss, batch, metrics=formulas, shards=shards, derives=derives, plain=plain)
         keeps = len(metrics) < len(figures.of_metrics) or None in graph.loss.metrics
-        clipped = clips[0] is not None, clips[1] is not None
-        plan = Plan(graph, groups, () if reason else regularizers, reason=reason, clips=clipped, keeps=keeps)
+        plan = Plan(graph, groups, () if reason else regularizers, reason=reason, clips=tuple(limits), keeps=keeps)
         return run_compiler(partial(make, plan))
 
     try:
@@ -303,7 +297,7 @@ def plan_training(
         losses = keys_of(loss, *(formula for _, formula in formulas), *regularizers, dtype=model.dtype)
         form = form_of(batch[1]), batch[2] is None, model.parameters.frozen, len(figures.of_metrics), derives
         updates = tuple((group.update.key, group.names) for group in groups)
-        key = make, plain.key, losses, tuple(formulas), form, reason, updates, clips[0] is None, clips[1] is None
+        key = make, plain.key, losses, tuple(formulas), form, reason, updates, tuple(limits)
         made = share(key, compile_plan, model._built().programs if plain.calls else None)
     except (CannotLower, Warning):  # a program may make errors of warnings
         raise
@@ -318,4 +312,4 @@ def plan_training(
     summed = [(figure.key, figure.formula, figure.path) for figure in (*figures.of_outputs, *traced)]
     per_row = {name: formula.count(at(row, path), None) for name, formula, path in [("loss", loss, ()), *summed]}
     rest = tuple(figure for figure in figures.of_metrics if figure not in traced)
-    return Planned(made, per_row, rest, groups, clips)
+    return Planned(made, per_row, rest, groups, np.array([*limits.values()]))

@@ -276,8 +276,8 @@ class BoundOptimizer:
                 )
         rate = recipe.learning_rate
         rate = rate if type(rate) is float else self.rate()
-        if self._clips:
-            _clip(gradient, recipe.clip_norm, recipe.clip_value)
+        for clip, limit in self._clips:
+            clip(gradient, limit)
         step = self.steps + 1
         before = self._first(rate) if step == 1 else None
         try:
@@ -306,12 +306,11 @@ class BoundOptimizer:
     def _make_blocks(self) -> None:
         """Make the views for ``update``: of runs of parameters with the same factors, or of blocks of a run."""
         parameters = self.parameters
-        self._blocks, recipe = [], self.recipe
-        self._clips = recipe.clip_norm is not None or recipe.clip_value is not None
+        self._blocks = []
+        self._clips = [(_CLIPS[name], limit) for name, limit in list_limits(self.recipe).items()]
         for (rate_factor, decay_factor), run in parameters.groups(self._factors()):
-            recipe = self.recipe
-            if decay_factor != 1.0:
-                recipe = recipe.replace(weight_decay=decay_factor * self.weight_decay)
+            decayed: Any = {} if decay_factor == 1.0 else {"weight_decay": decay_factor * self.weight_decay}
+            recipe = self.recipe.replace(**decayed) if decayed else self.recipe
             size = run.stop - run.start
             if recipe.elementwise:
                 size = min(size, 16 * BLOCK // parameters.vector.itemsize)  # 128 KiB
@@ -440,17 +439,27 @@ def _rebound(update: Callable[..., None]) -> set[str]:
     return rebound
 
 
-def _clip(gradient: Array, clip_norm: float | None, clip_value: float | None) -> None:
+def _clip_norm(gradient: Array, limit: float) -> None:
     """Clip the gradient in place; a frozen parameter's is 0 and adds nothing to the norm."""
     largest = max(float(gradient.max()), -float(gradient.min())) if gradient.size else 0.0
-    if clip_norm is not None and largest:
+    if largest:
         total = 0.0
         for block in blocks(gradient):  # in float64, and in multiples of the largest element: no square can overflow
             scaled = gradient[block].astype(np.float64) / largest
             total += float(scaled.dot(scaled))
         norm = math.sqrt(total)
-        if norm > clip_norm / largest:
+        if norm > limit / largest:
             gradient /= largest
-            gradient *= clip_norm / norm
-    if clip_value is not None:
-        np.clip(gradient, -clip_value, clip_value, out=gradient)
+            gradient *= limit / norm
+
+
+_CLIPS: dict[str, Callable[[Array, float], object]] = {
+    "norm": _clip_norm,
+    "value": lambda gradient, limit: np.clip(gradient, -limit, limit, out=gradient),
+}
+"""The clips in the order in which they apply, as in each engine; the limit of "norm" is the setting ``clip_norm``."""
+
+
+def list_limits(recipe: Optimizer) -> dict[str, float]:
+    """Return the limits of the clips that an optimizer has, by the names of the clips."""
+    return {name: limit for name in _CLIPS if (limit := getattr(recipe, f"clip_{name}")) is not None}

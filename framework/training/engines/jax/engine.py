@@ -89,7 +89,7 @@ class JaxEngine(ChunkEngine):
         if not len(rates):
             return None
         with self.pause_flushing(), self._mode():
-            train, _ = compile_program(jaxed.program(size, self.part_rows, made.clips))
+            train, _ = compile_program(jaxed.program(size, self.part_rows, made.limits))
             state = jaxed.state(run.model, run.optimizer)
             steps = Steps(
                 self._on_device(piece.arrays),
@@ -192,7 +192,7 @@ class JaxEngine(ChunkEngine):
         (weight,) = self.weights(Piece(batch, rows), rows, 1)
         count = weight * made.per_row["loss"]
         with self._mode():
-            program = jaxed.program(rows, self.part_rows, made.clips)
+            program = jaxed.program(rows, self.part_rows, made.limits)
             draws = tuple(array[0] for array in self._draw_numbers(jaxed.plan, 1, rows, 1))
             state, data = jaxed.state(run.model, run.optimizer), tuple(self._leaves(batch))
             divisor = count.astype(run.model.dtype)

@@ -54,8 +54,9 @@ class JaxPlan:
         except DerivativeError as error:
             raise CannotLower(str(error)) from None
 
-    def program(self, rows: int, part_rows: int, clips: tuple[float | None, float | None]) -> Program:
+    def program(self, rows: int, part_rows: int, limits: Array) -> Program:
         """Return the program for batches of so many rows, of which so many go through the model at once."""
+        clips = tuple(zip(self.plan.clips, limits.tolist(), strict=True))
         return replace(self._program, rows=rows, part_rows=part_rows, clips=clips)
 
     def state(self, model: Model, optimizer: BoundOptimizer) -> State:

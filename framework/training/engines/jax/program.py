@@ -61,7 +61,7 @@ class Program:
         penalties: (trained parameters) -> sound, and what is added to each gradient; None without penalties.
         updates: The update of each group of parameters, and their places among the trained ones.
         totals: How many figures have a total of their own.
-        clips: ``clip_norm`` and ``clip_value``.
+        clips: The names of the clips, and their limits.
         rows: Rows in a batch.
         part_rows: Rows that go through the model at once.
     """
@@ -70,7 +70,7 @@ class Program:
     penalties: Source | None
     updates: tuple[tuple[Source, tuple[int, ...]], ...]
     totals: int
-    clips: tuple[float | None, float | None] = (None, None)
+    clips: tuple[tuple[str, float], ...] = ()
     rows: int = 0
     part_rows: int = 0
 
@@ -120,7 +120,9 @@ class Program:
     def update_state(self, state: State, numbers: Any) -> State:
         """Return the state after the optimizer's update."""
         functions = self._functions[3]
-        values, memory, gradients = [*state.values], [*state.memory], self._clip(state.gradients)
+        values, memory, gradients = [*state.values], [*state.memory], state.gradients
+        for name, limit in self.clips if gradients else ():
+            gradients = _CLIPS[name](self._functions[0].numpy, gradients, limit)
         for (update, places), group_numbers in zip(functions, numbers, strict=True):
             scalars = [group_numbers[row] for row in range(group_numbers.shape[0])]
             for index in places:
@@ -130,20 +132,6 @@ class Program:
                 values[index], *rest = (array.reshape(shape) for array in made)
                 memory[index] = tuple(rest)
         return State(tuple(values), tuple(memory), state.buffers, gradients)
-
-    def _clip(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Clip the gradients as the optimizer does: the norm is in multiples of the largest element."""
-        norm, value = self.clips
-        jnp = self._functions[0].numpy
-        if norm is not None and gradients:
-            largest = jnp.max(jnp.stack([jnp.max(jnp.abs(g), initial=0.0) for g in gradients]))
-            unit = jnp.where(largest == 0, 1.0, largest)
-            length = jnp.sqrt(sum(jnp.sum(jnp.square(g / unit)) for g in gradients))
-            long = (length > norm / unit) & (largest > 0)
-            gradients = tuple(jnp.where(long, g / unit * (norm / length), g) for g in gradients)
-        if value is not None:
-            gradients = tuple(jnp.clip(g, -value, value) for g in gradients)
-        return gradients
 
     def run(self, state: State, chunk: Steps) -> tuple[Any, State, tuple[Any, Any]]:
         """Make steps; return how many are sound, the state, and of each the totals and the outputs, (steps, ...).
@@ -187,6 +175,20 @@ class Program:
         made, _, state, results = lax.while_loop(going, one, (first, jnp.bool_(True), state, results))
         return made, state, results
 
+
+def _clip_norm(jnp: Any, gradients: tuple[Any, ...], limit: float) -> tuple[Any, ...]:
+    """Clip as the optimizer does: the norm is in multiples of the largest element."""
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(g), initial=0.0) for g in gradients]))
+    unit = jnp.where(largest == 0, 1.0, largest)
+    length = jnp.sqrt(sum(jnp.sum(jnp.square(g / unit)) for g in gradients))
+    long = (length > limit / unit) & (largest > 0)
+    return tuple(jnp.where(long, g / unit * (limit / length), g) for g in gradients)
+
+
+_CLIPS: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "norm": _clip_norm,
+    "value": lambda jnp, gradients, limit: tuple(jnp.clip(g, -limit, limit) for g in gradients),
+}
 
 OPTIONS: dict[str, Any] = {}
 """Options for XLA; tests compile with less optimization, which is faster."""

@@ -82,7 +82,7 @@ class Steps(NamedTuple):
         counts: What the loss of each step is divided by.
         numbers: The numbers of the updates, a line for each step.
         totals: Receives the totals of each step.
-        clips: ``clip_norm`` and ``clip_value`` of the optimizer, (2,), or of those of several models, (2, models).
+        clips: The limits of the optimizer's clips, (clips,), or of those of several models, (clips, models).
         moving: The random numbers of all steps, and the arrays for their outputs, by role and number.
         updates: Whether the parameters are updated; else the gradients alone are computed.
         seen: Whether a callback reads the gradients of every step.

@@ -20,7 +20,7 @@ from framework.training.engines.native.nests import PHASE, Pause
 from framework.training.engines.native.rewrite import prepare
 from framework.training.engines.native.schedule import Block, split_views
 from framework.training.engines.native.single import for_one_row
-from framework.training.engines.native.update import AHEAD, HELPERS, clip_text, update_text
+from framework.training.engines.native.update import AHEAD, CLIPS, HELPERS, update_text
 from framework.training.engines.native.views import Buffer, View
 from framework.training.engines.native.writer import KINDS
 from framework.training.engines.plan import Plan
@@ -236,7 +236,7 @@ class StepKernel(GraphKernel):
         """Give the products into which the update of a parameter goes."""
         shared = [split_views(node)[0] for node in self._gradients.values() if isinstance(node, Node)]
         for index, group in enumerate(self.plan.groups):
-            for name in group.names if group.update.descends and not any(self.plan.clips) else ():
+            for name in group.names if group.update.descends and not self.plan.clips else ():
                 node = self._gradients[name]
                 product, views = split_views(node) if isinstance(node, Node) else (node, [])
                 if name in slopes or not isinstance(product, Node) or product.op not in ("matmul", "einsum"):
@@ -341,10 +341,9 @@ class StepKernel(GraphKernel):
     def _update(self) -> None:
         """Write the update of runs of the flat vector, by groups of rate and decay."""
         e, plan = self.emitter, self.plan
-        for index, (limit, clips) in enumerate(zip(("norm", "value"), plan.clips, strict=True)):
-            if clips:
-                self._written[f"clip_{limit}"] = (clip_text(limit, math.prod(self.models)),)
-                e.line(f"clip_{limit}(runs, spans, flat1, clips[{index * math.prod(self.models)}:])")
+        for index, clip in enumerate(plan.clips):
+            self._written[f"clip_{clip}"] = (CLIPS[clip].format(lanes=math.prod(self.models)),)
+            e.line(f"clip_{clip}(runs, spans, flat1, clips[{index * math.prod(self.models)}:])")
         e.line("for run in range(runs):")
         e.line("    place = spans[3 * run + 1]")
         for number, group in enumerate(plan.groups):

@@ -73,7 +73,7 @@ def squares(runs: int, spans: ints, x: reals) -> real:
     return total
 """
 
-_CLIPS = {
+CLIPS = {
     "norm": """
 def clip_norm(runs: int, spans: ints, x: reals, limits: floats):
     for lane in range({lanes}):
@@ -108,11 +108,7 @@ def clip_value(runs: int, spans: ints, x: reals, limits: floats):
                 part[i] = minimum(maximum(part[i], -value), value)
 """,
 }
-
-
-def clip_text(limit: str, models: int = 1) -> str:
-    """Return the text of the function that clips the gradients of each of some models by their norm or by value."""
-    return _CLIPS[limit].format(lanes=models)
+"""The functions that clip the gradients of each of some models, by the names of the clips."""
 
 
 def update_text(name: str, update: Update, models: int = 1) -> str:
