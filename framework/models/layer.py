@@ -107,7 +107,7 @@ class Layer(Model):
         cardinality: How many ids there are, where x holds ids and not numbers; ``{"city": 5}`` for one of several
             inputs. Ids are checked, and have no gradient.
         check: ``"off"`` for gradients that differ from the outputs' on purpose.
-        mixes_rows: Whether a row's output depends on the other rows of its batch, as in BatchNorm.
+        mixes_rows: Whether a row's output depends on other rows of its batch, as in BatchNorm; see ``minimum_rows``.
         seed: The seed of the first values; None is 0, or in a model its seed and the layer's position. So equal layers
             with seed=None that stand alone start alike. A layer of the library that draws nothing refuses a seed.
         dtype: "float64" or "float32". A model's dtype replaces "float64", and every dtype of a layer without numbers.
