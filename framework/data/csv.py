@@ -166,20 +166,20 @@ class CSV(TableFile):
             return f"; if the file begins without a line of names, give them: {header=}"
         return ""
 
-    def explained(self, message: str) -> str:
+    def explain_message(self, message: str) -> str:
         """Return a message on a column that is text, and should not be, with the cell that makes it text."""
         for name in self.names:
             before, column, after = message.partition(f"column {name!r}")
-            if column and after.startswith(" must hold real numbers; got text") and (why := self._advice(name)):
+            if column and after.startswith(" must hold real numbers; got text") and (why := self._explain_text(name)):
                 return f"{before}{column} must hold real numbers; {why}"
-            held = re.match(r" held (\w+) in fit, and holds (text|numbers) now", after)
+            held = column and re.match(r" held (\w+) in fit, and holds (text|numbers) now", after)
             form = held and held[1] in ("dates", "durations")
-            if column and held and (why := self._other_form(name, *held.groups()) if form else self._advice(name)):
+            if held and (why := self._explain_form(name, *held.groups()) if form else self._explain_text(name)):
                 return f"{before}{column}{re.sub('(?<= now).*; cast it before[^;]*', '', after)}; {why}"
         return message
 
-    def _advice(self, column: str) -> str:
-        """Return why a column is text, where it has numbers too; else ""."""
+    def _explain_text(self, column: str) -> str:
+        """Return why a column that has numbers is read as text; "" if it has none."""
         column_type = cast("_CSVRows", self.rows).types[column]
         if column_type.odd is None:
             return ""
@@ -188,8 +188,8 @@ class CSV(TableFile):
             return f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}"
         return _ODD.format(brief(cell), row)
 
-    def _other_form(self, column: str, kind: str, actual_kind: str) -> str:
-        """Return what to do where cells of a column of dates or durations are of a form that is not read."""
+    def _explain_form(self, column: str, kind: str, actual_kind: str) -> str:
+        """Return what to do about cells that are not dates or durations in a known form."""
         known = [ISO, *map(pattern_of, self.dates)] if kind == "dates" else [r"\d\d:\d\d(:\d\d)?", DURATION]
         compute = load_module("pyarrow.compute", "CSV")
         for start in range(0, len(self), blocks.BLOCK_ROWS) if kind == "durations" or actual_kind == "text" else ():
@@ -497,7 +497,7 @@ class _Type:
             cells = self._strip_unit(cells)
             durations = self._match(cells, DURATION).all()
             kind = self.arrow.duration("ns") if durations else self._number_in_text(cells, row, settings) or kind
-        self.type = self._common(before, kind)
+        self.type = self._common_type(before, kind)
         if types.is_string(self.type) and not types.is_string(before):
             self.grouped = None
             if types.is_string(cells.type):
@@ -542,20 +542,18 @@ class _Type:
             self.grouped = cells[int(same.argmin())].as_py(), row + int(same.argmin())
         return self.arrow.float64() if self.grouped or self.unit else None
 
-    def _common(self, one: Any, other: Any) -> Any:
-        """Return the narrowest type that holds the values of two."""
+    def _common_type(self, first: Any, second: Any) -> Any:
+        """Return the narrowest type that holds the values of both types."""
         types = self.arrow.types
-        if one == other or types.is_null(other):
-            return one
-        if types.is_null(one):
-            return other
-        kinds = [one, other]
+        kinds = [kind for kind in dict.fromkeys((first, second)) if not types.is_null(kind)]
+        if len(kinds) < 2:
+            return kinds[0] if kinds else first
         if all(types.is_int64(kind) or types.is_float64(kind) for kind in kinds):
             return self.arrow.float64()
-        stamps = [kind for kind in kinds if types.is_timestamp(kind)]
-        dated = all(types.is_timestamp(kind) or types.is_date32(kind) for kind in kinds)
-        if stamps and dated and len({getattr(kind, "tz", None) for kind in kinds}) == 1:  # a date has no zone
-            return max(stamps, key=lambda kind: ("s", "ms", "us", "ns").index(kind.unit))
+        timestamps = [kind for kind in kinds if types.is_timestamp(kind)]
+        all_dates = all(types.is_timestamp(kind) or types.is_date32(kind) for kind in kinds)
+        if timestamps and all_dates and len({getattr(kind, "tz", None) for kind in kinds}) == 1:  # a date has no zone
+            return max(timestamps, key=lambda kind: ("s", "ms", "us", "ns").index(kind.unit))
         return self.arrow.string()
 
     def require_known(self, settings: CSV) -> None:

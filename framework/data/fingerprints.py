@@ -52,16 +52,16 @@ def sum_and_fingerprint(array: Array) -> tuple[str, float]:
     whole = len(raw) - len(raw) % (8 * _COLUMNS)
     if whole:
         grid = raw[:whole].view(np.uint64).reshape(-1, _COLUMNS)
-        rows, columns, total = _native_sums(grid, kind) or _grid_sums(grid, kind)
-        digest.update(rows.data)
-        digest.update(columns.data)
+        row_sums, column_sums, total = _sum_grid_natively(grid, kind) or _sum_grid(grid, kind)
+        digest.update(row_sums.data)
+        digest.update(column_sums.data)
     digest.update(raw[whole:].data)
-    total += _sum(raw[whole:].view(kind))
+    total += _sum_floats(raw[whole:].view(kind))
     return f"{array.dtype.name} {array.shape} {digest.hexdigest()[:12]}", total
 
 
-def _native_sums(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float] | None:
-    """Return the same sums by native code where llvmlite is loaded, which else takes longer than is saved."""
+def _sum_grid_natively(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float] | None:
+    """Return the sums of ``_sum_grid`` from native code; None without llvmlite, as loading it would take longer."""
     if "llvmlite.binding" not in sys.modules:
         return None
     from framework.backends.native.scan import EXPONENTS, grid_sums  # noqa: PLC0415 (slow, and seldom needed)
@@ -69,18 +69,18 @@ def _native_sums(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float]
     return grid_sums(grid, kind) if kind in EXPONENTS else None
 
 
-def _grid_sums(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float]:
-    """Return the sums of the rows and of the columns of a grid of words, and of the numbers in them."""
-    sums, columns, total = np.empty(len(grid), np.uint64), np.zeros(grid.shape[1], np.uint64), 0.0
-    for first in range(0, len(grid), _ROWS):
-        rows = grid[first : first + _ROWS]
-        total += _sum(rows.reshape(-1).view(kind))
-        sums[first : first + _ROWS] = np.add.reduce(rows, axis=1)
-        columns += np.add.reduce(rows, axis=0)
-    return sums, columns, total
+def _sum_grid(grid: Array, kind: np.dtype[Any]) -> tuple[Array, Array, float]:
+    """Return the sums of the rows and of the columns of a grid of words, and the sum of its floats."""
+    row_sums, column_sums, total = np.empty(len(grid), np.uint64), np.zeros(grid.shape[1], np.uint64), 0.0
+    for start in range(0, len(grid), _ROWS):
+        rows = grid[start : start + _ROWS]
+        total += _sum_floats(rows.reshape(-1).view(kind))
+        row_sums[start : start + _ROWS] = np.add.reduce(rows, axis=1)
+        column_sums += np.add.reduce(rows, axis=0)
+    return row_sums, column_sums, total
 
 
-def _sum(numbers: Array) -> float:
+def _sum_floats(numbers: Array) -> float:
     return float(np.add.reduce(numbers)) if numbers.dtype.kind == "f" else 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -126,16 +127,17 @@ class _File:
         start, stop = rows.start, rows.stop
         if self.file.stamp() != self._stamp:
             raise DataError(f"NPY: {self.url} was changed after it was opened; make a new NPY(...)")
-        cells = int(np.prod(self.shape[1:], dtype=np.int64))
-        # In Fortran's order the numbers of a column follow one another: each is read by itself.
-        pieces, width = (cells, self.dtype.itemsize) if self._by_column else (1, cells * self.dtype.itemsize)
-        read = []
+        row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+        # In Fortran's order the rows of a column follow one another, so the columns are read one by one.
+        columns = math.prod(self.shape[1:]) if self._by_column else 1
+        width = self.dtype.itemsize if self._by_column else row_bytes
+        chunks = []
         with self.file.open_plain() as opened:
-            for piece in range(pieces):
-                opened.seek(self._offset + (piece * self.shape[0] + start) * width)
-                read.append(opened.read((stop - start) * width))
-        data = b"".join(read)
-        if len(data) != (stop - start) * cells * self.dtype.itemsize:
+            for column in range(columns):
+                opened.seek(self._offset + (column * self.shape[0] + start) * width)
+                chunks.append(opened.read((stop - start) * width))
+        data = b"".join(chunks)
+        if len(data) != (stop - start) * row_bytes:
             raise DataError(f"NPY: {self.url} ends before row {stop}; is it complete?")
         order: Literal["F", "C"] = "F" if self._by_column else "C"
         return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:], order=order)

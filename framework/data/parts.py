@@ -22,11 +22,11 @@ from framework.data.pieces import (
     Own,
     Piece,
     Position,
-    by_place,
     map_batch,
     permutation,
     read_only,
     rows_of_batch,
+    sort_batches,
 )
 from framework.data.sampling import Chances, Sampling, draw_rows
 
@@ -276,8 +276,8 @@ def _require_parts(item: Any, demand: str) -> None:
 
 
 def explain_error(error: DataError, data: Any) -> DataError:
-    """Return an error with what a Dataset knows of the column that it names, if it has the method ``explain_error``."""
-    text = data.explained(str(error)) if hasattr(data, "explained") else str(error)
+    """Return an error with what a Dataset that has ``explain_message`` knows of the column that it names."""
+    text = data.explain_message(str(error)) if hasattr(data, "explain_message") else str(error)
     return error if text == str(error) else type(error)(text)
 
 
@@ -447,7 +447,7 @@ class ArraySource(NumberedSource):
         if order is None:
             return None
         rows = permutation(self.rows, *order) if chances is None else draw_rows(chances, self.rows, *order)
-        return by_place(rows, min(position.size, self.rows)) if shared else rows
+        return sort_batches(rows, min(position.size, self.rows)) if shared else rows
 
     def fingerprint(self) -> str:
         return fingerprints(*self._whole, self.checks.digests)

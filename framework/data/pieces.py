@@ -168,15 +168,15 @@ def every(rows: int) -> slice:
     return slice(0, rows)
 
 
-def by_place(order: Array, size: int) -> Array:
-    """Return an order in which the rows of each batch of ``size`` rows are ascending.
+def sort_batches(order: Array, size: int) -> Array:
+    """Sort the rows within each batch of ``size`` rows of an order.
 
     Example:
-        >>> by_place(np.array([4, 0, 3, 1, 2]), 2).tolist()
+        >>> sort_batches(np.array([4, 0, 3, 1, 2]), 2).tolist()
         [0, 4, 1, 3, 2]
     """
-    whole = len(order) - len(order) % size
-    return np.concatenate([np.sort(order[:whole].reshape(-1, size), axis=1).ravel(), np.sort(order[whole:])])
+    last = len(order) - len(order) % size  # the start of the incomplete batch
+    return np.concatenate([np.sort(order[:last].reshape(-1, size), axis=1).ravel(), np.sort(order[last:])])
 
 
 class Arranged(NamedTuple):
@@ -213,14 +213,13 @@ class Slots:
         done = at = 0
         while at < len(places):
             count = len(places) - at
-            if not len(self._free) and count >= self.size:
+            if not len(self._free) and count >= self.size:  # whole batches
                 count -= count % self.size
-                slots = np.arange(count)
                 mine = np.zeros(self.size, bool)
                 mine[self._own(self.size)] = True
                 rows = places[at : at + count]
-                rows = by_place(rows, self.size) if shuffled else rows
-                runs.append((rows, done + slots, np.tile(mine, count // self.size)))
+                rows = sort_batches(rows, self.size) if shuffled else rows
+                runs.append((rows, done + np.arange(count), np.tile(mine, count // self.size)))
                 self._left -= count
                 done += count
             else:

@@ -145,9 +145,9 @@ class Selection:
         trees = (as_tree(value, "data", as_leaf) for value in triple if value is not None)
         return tuple(trees) if numbered else tuple(take_rows(tree, rows - first) for tree in trees)
 
-    def explained(self, message: str) -> str:
+    def explain_message(self, message: str) -> str:
         """Return a message on a column with what the Dataset knows of it."""
-        return str(self.dataset.explained(message)) if hasattr(self.dataset, "explained") else message
+        return str(self.dataset.explain_message(message)) if hasattr(self.dataset, "explain_message") else message
 
     def fingerprint(self) -> str | None:
         """Return a text that changes with the data and the rows; None if the Dataset has none."""

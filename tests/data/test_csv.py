@@ -402,7 +402,7 @@ def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
     ):
         classifier(data)
     unknown = "column 'y' must hold real numbers; got text"
-    assert data.explained(unknown) == unknown
+    assert data.explain_message(unknown) == unknown
     with pytest.raises(DataError, match=r"column 'x' .* because a float has fewer digits than '12345678901234567891'"):
         classifier(CSV(written(here, "x,y\n1,2\n12345678901234567891,4\n"), "y"))
     with pytest.raises(DataError, match=r"column 'y' must .*text, first 'a' in row 0; a Prep"):
