@@ -109,10 +109,10 @@ class Jax(Writer):
         raise DerivativeError(f"{node.attributes['name']} is a function of Python on arrays, which JAX cannot compile")
 
     def _loop(self, node: Node) -> str:
-        """Write the step of a scan as a function; sums over the steps are a part of what it carries."""
-        body, count = node.attributes["body"], len(node.attributes["body"].states)
-        stop = count + body.stacked
-        moving = [self.text(arg) for arg in node.args[: count + len(body.entries)]]
+        """Write a scan and the function of its step, which carries the states and the sums over the steps."""
+        body = node.attributes["body"]
+        count, stop = len(body.states), len(body.states) + body.stacked  # of the outputs: states, stacked ones, sums
+        args = [self.text(arg) for arg in node.args[: count + len(body.entries)]]
         step = self.page.name("step")
         self.names |= {value: self.page.name("s") for value in (*body.states, *body.entries)}
         sums = [self.page.name("t") for _ in body.outputs[stop:]]
@@ -128,16 +128,16 @@ class Jax(Writer):
         totals = [f"{total} + {text}" for total, text in zip(sums, results[stop:], strict=True)]
         self.page.line(f"return {_tuple([*results[:count], *totals])}, {_tuple(results[count:stop])}")
         self.page.indent = outer
-        zeros = [f"jnp.zeros({self.shape(output.shape)}, {self.dtype(output.kind)})" for output in body.outputs[stop:]]
-        pairs = zip(moving[:count], body.outputs, strict=False)
-        start = _tuple([*(f"jnp.asarray({text}, {self.dtype(output.kind)})" for text, output in pairs), *zeros])
+        starts = zip(args[:count], body.outputs, strict=False)
+        states = [f"jnp.asarray({text}, {self.dtype(o.kind)})" for text, o in starts]
+        zeros = [f"jnp.zeros({self.shape(o.shape)}, {self.dtype(o.kind)})" for o in body.outputs[stop:]]
         options = f"length={node.attributes['steps']}, reverse={node.attributes['reverse']}"
-        return f"lax.scan({step}, {start}, {_tuple(moving[count:])}, {options})"
+        return f"lax.scan({step}, {_tuple([*states, *zeros])}, {_tuple(args[count:])}, {options})"
 
     def _part(self, node: Node) -> str:
         loop, index = node.args[0], node.attributes["index"]
         body = loop.attributes["body"]
-        count, stop = len(body.states), len(body.states) + body.stacked
+        count, stop = len(body.states), len(body.states) + body.stacked  # as in _loop
         if count <= index < stop:
             return f"{self.names[loop]}[1][{index - count}]"
         return f"{self.names[loop]}[0][{index if index < count else index - body.stacked}]"

@@ -335,12 +335,12 @@ class _Function(ast.NodeVisitor):
             return self._compare(ast.NotEq(), value, Value("literal", 0))
         return self._add_line(kind, f"{how} {value.type} {value.name} to {kind}")
 
-    def _alike(self, *values: Value, floats: bool = False) -> list[Value]:
-        """Return numbers in the type of the widest one; literals follow the others."""
-        known = [value.type for value in values if value.type != "literal"]
-        if any(kind not in _RANKS for kind in known):
-            raise self._error(f"expected numbers, got {', '.join(known)}")
-        kind = max(known, key=_RANKS.index, default="")
+    def _promote(self, *values: Value, floats: bool = False) -> list[Value]:
+        """Convert numbers to the type of the widest; literals adapt to it. ``floats`` makes integers floats."""
+        kinds = [value.type for value in values if value.type != "literal"]
+        if any(kind not in _RANKS for kind in kinds):
+            raise self._error(f"expected numbers, got {', '.join(kinds)}")
+        kind = max(kinds, key=_RANKS.index, default="")
         if kind[:1] not in ("f", "d") and (floats or any(isinstance(value.name, float) for value in values)):
             kind = "double" if kind else self.program.real
         return [self._convert(value, kind or "i64") for value in values]
@@ -424,7 +424,7 @@ class _Function(ast.NodeVisitor):
             self.names[name] = value
             return
         if name not in self.names:
-            (value,) = self._alike(value) if value.type in ("literal", *_RANKS) else (value,)
+            (value,) = self._promote(value) if value.type in ("literal", *_RANKS) else (value,)
             self.count += 1
             self.names[name] = Value(value.type, f"%{name}.{self.count}", slot=True)
             self.slots.append(f"  {self.names[name].name} = alloca {_type_in_memory(value.type)}")
@@ -482,7 +482,7 @@ class _Function(ast.NodeVisitor):
 
     def visit_Return(self, node: ast.Return) -> None:
         value = self.visit(node.value) if node.value else None
-        if self.flags == ORDERED:
+        if self.flags == ORDERED:  # a formula, whose body is written into its caller
             self.returned = value
         elif value is None:
             self._line("ret void", ends=True)
@@ -558,7 +558,7 @@ class _Function(ast.NodeVisitor):
         folded, of_ints, of_floats = _ARITHMETIC[type(op)]
         if left.type == right.type == "literal":
             return Value("literal", folded(left.name, right.name))
-        left, right = self._alike(left, right, floats=isinstance(op, ast.Div))
+        left, right = self._promote(left, right, floats=isinstance(op, ast.Div))
         kind = left.type
         if kind[0] in "fd" and of_floats:
             if self.flags == ORDERED:
@@ -615,7 +615,7 @@ class _Function(ast.NodeVisitor):
         return self._all(ast.BitAnd(), comparisons)
 
     def _compare(self, op: ast.cmpop, left: Value, right: Value) -> Value:
-        left, right = self._alike(left, right)
+        left, right = self._promote(left, right)
         of_ints, of_floats = _COMPARISONS[type(op)]
         compare = f"fcmp {of_floats}" if left.type[0] in "fd" else f"icmp {of_ints}"
         return self._add_line("i1", f"{compare} {left.type} {left.name}, {right.name}")
@@ -636,7 +636,7 @@ class _Function(ast.NodeVisitor):
     def _select(self, test: Value, yes: Value, no: Value) -> Value:
         test = self._convert(test, "i1")
         if yes.type[0] != "*" or yes.type != no.type:
-            yes, no = self._alike(yes, no)
+            yes, no = self._promote(yes, no)
         kind = _type_in_memory(yes.type)
         return self._add_line(yes.type, f"select i1 {test.name}, {kind} {yes.name}, {kind} {no.name}")
 
@@ -660,7 +660,7 @@ class _Function(ast.NodeVisitor):
         if known is None:
             return self._elementwise(name, arguments)
         names = [arg.arg for arg in known.args.args]
-        if _is_annotated(known):
+        if any(arg.annotation for arg in known.args.args):  # it is compiled by itself
             kinds = self.program.signature(name)
             converted = [self._argument(*pair) for pair in zip(arguments, kinds.arguments, strict=True)]
             return self._call(kinds.result, self.program.symbol(name), converted)
@@ -682,7 +682,7 @@ class _Function(ast.NodeVisitor):
 
     def _elementwise(self, name: str, arguments: list[Value]) -> Value:
         """Return a call of LLVM's function, or of the mathematical library's."""
-        arguments = self._alike(*arguments, floats=True)
+        arguments = self._promote(*arguments, floats=True)
         kind = arguments[0].type
         if name in _INTRINSICS:
             symbol = f"llvm.{_INTRINSICS[name]}.{'f32' if kind == 'float' else 'f64'}"
@@ -731,7 +731,7 @@ class _Function(ast.NodeVisitor):
         return self._extreme_float("minimum", a, b)
 
     def _extreme_float(self, which: str, a: Value, b: Value) -> Value:
-        a, b = self._alike(a, b, floats=True)
+        a, b = self._promote(a, b, floats=True)
         name = f"llvm.{which}.{'f32' if a.type == 'float' else 'f64'}"
         return self._outside(a.type, name, [(a.type, a.name), (b.type, b.name)])
 
@@ -818,11 +818,6 @@ class _Function(ast.NodeVisitor):
 def _functions(text: str) -> dict[str, ast.FunctionDef]:
     """Return the functions of a text by name."""
     return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
-
-
-def _is_annotated(node: ast.FunctionDef) -> bool:
-    """Return whether a function is compiled by itself."""
-    return any(argument.annotation for argument in node.args.args)
 
 
 def _type_in_memory(kind: str) -> str:

@@ -111,7 +111,7 @@ class _Pass:
         self._nest, self._position, self._group, self._needed = Nest(writer), position, group, needed
         self._lanes, self._sizes, self._unrolled = writer.lanes, dict(group.sizes), unrolled
         variables = {v for node in needed for v in group.reads.get(node, group.coords[node]) if v}
-        while True:
+        while True:  # unroll the innermost loop as long as it is too short for vectors
             body = self._body({})
             loops = self._order_by_stride([v for v in group.sizes if v in variables - self._unrolled], body)
             if not self._is_short(loops, body):
@@ -119,7 +119,7 @@ class _Pass:
             self._unrolled = self._unrolled | {loops[-1]}
         self._loops = self._merge_loops(loops, body)
         self._sums = [*self._sums_of(result for result in body.results if result.summed)]
-        self._jammed = self._loops[-2] if self._jams() else None
+        self._jammed = self._loops[-2] if self._can_jam() else None
 
     def write(self) -> None:
         """Write the nest, and call it."""
@@ -130,7 +130,7 @@ class _Pass:
         self._nest.call()
 
     def _body(self, shift: Mapping[str, int]) -> _Body:
-        """Return what is done at one place of the loops; the reductions come last.
+        """Return the formula of one iteration and its results; the reductions come last.
 
         Args:
             shift: How much further than the loop variables some of the coordinates are.
@@ -171,7 +171,7 @@ class _Pass:
         )
 
     def _is_short(self, loops: Sequence[str], body: _Body) -> bool:
-        """Return whether the innermost of several loops is too short for vectors: it is unrolled."""
+        """Return whether the innermost of several loops is too short for vectors, so that it is unrolled."""
         if len(loops) < 2 or self._sizes[loops[-1]] > UNROLLED // 2 or self._continues(loops[-2], loops[-1], body):
             return False
         return math.prod(self._sizes[variable] for variable in {*self._unrolled, loops[-1]}) <= 2 * UNROLLED
@@ -205,7 +205,7 @@ class _Pass:
     def _in_memory(self, total: _Sum) -> bool:
         return total.level == len(self._loops)
 
-    def _jams(self) -> bool:
+    def _can_jam(self) -> bool:
         """Return whether the loop around the innermost one runs over rows that are all added to sums in memory."""
         if len(self._loops) < 2 or self._sizes[self._loops[-2]] < ROWS or not any(map(self._in_memory, self._sums)):
             return False

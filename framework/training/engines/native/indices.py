@@ -66,7 +66,7 @@ Coords = tuple[Index, ...]
 
 
 def coords_of(variables: Iterable[str | None], values: Mapping[str, int] | None = None) -> Coords:
-    """Return the coordinates at loop variables: None is an axis of 1; some variables have a plain value instead."""
+    """Return the index on each axis: 0 for None, an axis of size 1; its value for a variable in ``values``."""
     values = values or {}
     return tuple(
         Index() if name is None else Index(values[name]) if name in values else Index.of(name) for name in variables

@@ -137,10 +137,10 @@ class ManyKernel(StepKernel):
         del count
         return [f"numbers[(made * {self.numbers} + {self._starts[group]}) * {self.models[0]}:]"]
 
-    def _gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
+    def _write_gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
         """Return the lines that copy the rows of a batch; each model may have its own."""
         if self.shared:
-            return super()._gather(index, buffer, squared=squared)
+            return super()._write_gather(index, buffer, squared=squared)
         name, (lanes,) = self.emitter.pointers[buffer], self.models
         function, width = f"gather{'_ids' * (buffer.kind == 'i')}_beside", math.prod(buffer.shape[1:-1])
         head, sums = ([f"square_{name} = 0.0"], f"square_{name} += ") if squared else ([], "")

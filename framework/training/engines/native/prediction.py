@@ -112,23 +112,22 @@ class PredictionKernel(GraphKernel):
         nodes = {name: known[node] for name, node in inputs.items() if node in known}
         first, block = self._begin(sound, results, [node for node in nodes.values() if node.op == "input"])
         self._bind_inputs(first, inputs, nodes)
-        late, targets = [], []
-        for index, (shape, node) in enumerate(zip(map(first.shape, self._results), results, strict=True)):
-            target = first.buffer(f"kept {index}", shape, role="kept").view()
-            targets.append(target.buffer)
-            late += [] if bound_to(block, node, target) else [(target, node)]
+        shapes = map(first.shape, self._results)
+        outputs = [first.buffer(f"kept {index}", shape, role="kept") for index, shape in enumerate(shapes)]
+        pairs = [(buffer.view(), node) for buffer, node in zip(outputs, results, strict=True)]
+        copies = [(view, node) for view, node in pairs if not bound_to(block, node, view)]
         self._compute(sound, first, block)
-        for target, node in late:
-            e.write_value(block, target, node)
+        for view, node in copies:
+            e.write_value(block, view, node)
         clear = []
         if e.wrong in e.pointers:
             clear = [f"{e.indent}{e.pointer(e.wrong)}[0] = real(0.0)"]
             self._stop_unless(f"{e.pointer(e.wrong)}[0] == real(0.0)")
         rows = [e.pointer(self._arrays[f"row {name}"]) for name in model.x]
-        to = [f"    whole_{e.pointer(target)}: reals = words[{_WORDS + index}]" for index, target in enumerate(targets)]
+        wholes = [f"    whole_{e.pointer(buffer)}: reals = words[{_WORDS + n}]" for n, buffer in enumerate(outputs)]
         return _PREDICT.format(
             rows=", ".join(f"whole_{name}: reals" for name in rows),
-            pointers="\n".join([*self._pointers(elsewhere=("row", "kept")), *to]),
+            pointers="\n".join([*self._pointers(elsewhere=("row", "kept")), *wholes]),
             parts="\n".join([*self._parts("begin"), *clear, *(e.indent + line for line in e.scalar_lines)]),
             body="\n".join(e.lines),
         )
@@ -259,7 +258,7 @@ class CompiledModel:
 
     def _add_kernel(self, bound: _Bound, shape: Any, *, compiles: bool = True) -> None:
         """Add the kernel for samples of a shape, or None; for an open shape, find out whether it can be compiled."""
-        shape = map_leaves(_guess, close_shape(shape))
+        shape = map_leaves(_guess_sizes, close_shape(shape))
         try:
             kernel = PredictionKernel.of(self.model, shape, compiles=compiles)
         except CannotLower as error:
@@ -277,11 +276,7 @@ def _form(shape: Any) -> tuple[Any, ...]:
     return shape if type(shape) is tuple else tuple(flatten(shape).items())
 
 
-def _copy_sample(leaf: Array) -> Any:
-    return leaf[0].copy()
-
-
-def _guess(shape: tuple[Any, ...]) -> tuple[int, ...]:
+def _guess_sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
     """Return an open shape with some sizes."""
     return tuple(7 if size is None else size for size in shape)
 
@@ -401,7 +396,7 @@ class _Work:
         self._words[:2], self._words[_WORDS:] = rows, addresses(self._results)
         self._own = self._words.copy()
         _, a = self.kernel.trees(self._results)
-        self.take: Callable[[], Any] = partial(map_leaves, _copy_sample if sample else np.copy, a)
+        self.take: Callable[[], Any] = partial(map_leaves, (lambda leaf: leaf[0].copy()) if sample else np.copy, a)
         if type(a) is np.ndarray:
             self.take = a.copy if not sample else a[0].copy if a.ndim > 1 else lambda: a[0]
 

@@ -7,7 +7,7 @@ and B in all three. Its vectors lie along an axis of C that is contiguous there,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -473,9 +473,9 @@ def _write_hops(writer: NestWriter, product: Product, parts: _Parts, along: Axis
 
 def _write_dots(writer: NestWriter, product: Product, run: Axis) -> None:
     sums = [axis for axis in product.of("K") if axis is not run]
-    rows, columns, height, width = _best_tile(product)
+    rows, columns, height, width = _choose_tile(product)
     body, lanes = _Body(), writer.lanes
-    for axis in [*_falling(product.of("M")), *_falling(product.of("N")), *product.of("B")]:
+    for axis in [*_largest_first(product.of("M")), *_largest_first(product.of("N")), *product.of("B")]:
         if axis is not rows and axis is not columns:
             body.loop(axis)
     body.loop(rows, height)
@@ -488,24 +488,24 @@ def _write_dots(writer: NestWriter, product: Product, run: Axis) -> None:
     body.call(writer, product, _tables(sums))
 
 
-def _falling(axes: Iterable[Axis]) -> list[Axis]:
+def _largest_first(axes: Iterable[Axis]) -> list[Axis]:
     return sorted(axes, key=lambda axis: -axis.size)
 
 
-def _best_tile(product: Product) -> tuple[Axis, Axis, int, int]:
-    """Return the rows and columns of the tiles of sums that load the fewest numbers for a product, and their counts."""
-    tiles: Iterator[tuple[float, Axis, Axis, int, int]] = (
-        (_products_per_load(height, width), rows, columns, height, width)
-        for rows in _falling(product.of("M"))
-        for columns in _falling(product.of("N"))
+def _choose_tile(product: Product) -> tuple[Axis, Axis, int, int]:
+    """Return the axes of rows and columns, and the (height, width), of the tile that loads the fewest numbers."""
+    tiles = (
+        (rows, columns, height, width)
+        for rows in _largest_first(product.of("M"))
+        for columns in _largest_first(product.of("N"))
         for height in range(1, 9)
         for width in range(1, 9)
         if _divides(height, rows.size)
         and _divides(width, columns.size)
         and height * width <= _CELLS
-        and height * width + height + width <= 30
+        and height * width + height + width <= 30  # all of them stay in registers
     )
-    return max(tiles, key=lambda tile: tile[0])[1:]
+    return max(tiles, key=lambda tile: _products_per_load(*tile[2:]))
 
 
 def _divides(count: int, size: int) -> bool:
@@ -514,7 +514,7 @@ def _divides(count: int, size: int) -> bool:
 
 
 def _products_per_load(height: int, width: int) -> float:
-    """Return how many products of a tile of sums there are for a load; few sums wait for one another."""
+    """Estimate the products per load of a tile; fewer than 8 sums wait for one another, which costs time."""
     cells = height * width
     return cells / (height + width + 0.5) * min(1.0, cells / 8)
 

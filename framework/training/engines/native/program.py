@@ -121,9 +121,9 @@ class StepKernel(GraphKernel):
         first, block = self._begin(self._sound, self._with_factors(outputs), inputs)
         self._root = first
         self._bind_inputs(first, self.plan.inputs, nodes)
-        late = self._bind_gradients(block)
+        copies = self._bind_gradients(block)
         self._compute(self._sound, first, block)
-        for view, node in late:
+        for view, node in copies:
             e.write_value(block, view, node)
         self._keep(block)
         fresh = self._check(block)
@@ -143,7 +143,7 @@ class StepKernel(GraphKernel):
             self._product(block, fused, f"number {fused.name}", f"-{fused.rate}", 1.0)
         self._update()
         update = e.lines
-        gathers, parts = self._gathers(pad)
+        gathers, parts = self._write_gathers(pad)
         return _TRAIN.format(
             pointers="\n".join(self._write_pointers()),
             scalars="\n".join([*parts, *(pad + line for line in e.scalar_lines)]),
@@ -269,7 +269,7 @@ class StepKernel(GraphKernel):
 
     def _bind_gradients(self, block: Block) -> list[tuple[View, Any]]:
         """Let gradients be made where they belong; return those that must be copied there."""
-        late = []
+        copies = []
         shapes = self.plan.graph.model.numbers
         factors = {split_views(factor)[0] for fused in self._fused for factor in fused.product.args}
         for name in self.plan.graph.trained:
@@ -282,8 +282,8 @@ class StepKernel(GraphKernel):
             # A slope is added before the products after the step read their factors.
             read_later = name in self._slopes and isinstance(gradient, Node) and split_views(gradient)[0] in factors
             if read_later or not bound_to(block, gradient, buffer.view()):
-                late.append((buffer.view(), gradient))
-        return late
+                copies.append((buffer.view(), gradient))
+        return copies
 
     def _keep(self, block: Block) -> None:
         """Copy the outputs that metrics read."""
@@ -354,7 +354,7 @@ class StepKernel(GraphKernel):
             e.line(f"    if spans[3 * run] == {number}:")
             e.line(f"        update{number}({', '.join(['spans[3 * run + 2]', *views, *numbers])})")
 
-    def _gathers(self, pad: str) -> tuple[list[str], list[str]]:
+    def _write_gathers(self, pad: str) -> tuple[list[str], list[str]]:
         """Return the lines that copy the rows of a batch, and those that find the parts of larger arrays."""
         e, lines = self.emitter, list[str]()
         factors = {split_views(arg)[0] for fused in self._fused for arg in fused.product.args}
@@ -363,12 +363,12 @@ class StepKernel(GraphKernel):
         for index, name in enumerate(self.data):
             buffer = self._arrays[name]
             if buffer in e.pointers:
-                lines += [pad + line for line in self._gather(index, buffer, squared=buffer in squared)]
+                lines += [pad + line for line in self._write_gather(index, buffer, squared=buffer in squared)]
         if e.wrong in e.pointers:
             lines.append(f"{pad}{e.pointers[e.wrong]}[0] = real(0.0)")
         return lines, self._parts("made * n")
 
-    def _gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
+    def _write_gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
         """Return the lines that copy the rows of a batch from a leaf of the data."""
         name, width = self.emitter.pointers[buffer], math.prod(buffer.shape[1:])
         arguments = f"(n, {width}, left, rows[begin:], d{index}, {name})"
@@ -427,7 +427,7 @@ class RowKernel(StepKernel):
         new, known = prepare(outputs, {before.get(node, node) for node in compared})
         return new, {old: known[node] for old, node in before.items() if node in known}
 
-    def _gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
+    def _write_gather(self, index: int, buffer: Buffer, *, squared: bool) -> list[str]:
         """Return the lines that find a row where it lies."""
         del squared
         name, width = self.emitter.pointers[buffer], math.prod(buffer.shape[1:])
