@@ -328,7 +328,7 @@ def _read_tensors(source: Any) -> dict[str, Any]:
         return {name: tensor.float() if name in wide else tensor for name, tensor in source.items()}
     try:
         tensors = deserialize(Path(source).read_bytes())  # type: ignore[no-untyped-call]
-        return {name: _tensor(name, tensor) for name, tensor in tensors}
+        return {name: _read_tensor(name, tensor) for name, tensor in tensors}
     except CheckpointError:
         raise
     except SafetensorError as error:
@@ -340,7 +340,7 @@ def _read_tensors(source: Any) -> dict[str, Any]:
         raise CheckpointError(f"load_torch: {format_path(source)} cannot be read: {reason(error)}") from error
 
 
-def _tensor(name: str, tensor: dict[str, Any]) -> Array:
+def _read_tensor(name: str, tensor: dict[str, Any]) -> Array:
     if tensor["dtype"] == "BF16":  # the upper half of a float32
         bits = np.frombuffer(tensor["data"], "<u2").astype("<u4") << 16
         return bits.view("<f4").reshape(tensor["shape"])

@@ -200,7 +200,7 @@ class Model(Component):
             raise plain
         if inputs is None or more is None:
             return (...,) if inputs is None else plain
-        return map_leaves(_common, plain, deeper)
+        return map_leaves(_join_open_shapes, plain, deeper)
 
     def _infer(self, shape: Any, *, settle: bool) -> Any:
         try:
@@ -873,7 +873,7 @@ def unsound_buffer(model: Model, name: str) -> DivergedError:
     )
 
 
-def _common(plain: Any, deeper: Any) -> Any:
+def _join_open_shapes(plain: Any, deeper: Any) -> Any:
     """Return the open shape that is ``plain`` without axes in front, and ``deeper`` with an axis of 7."""
     return (..., *plain) if deeper == (7, *plain) else plain if deeper == plain else (...,)
 

@@ -70,7 +70,7 @@ class _Trial:
         twin = self._twin
         object.__setattr__(twin, "_state", twin._laid_out(0))
         twin.parameters.lay_out()
-        twin.parameters.vector[:] = _waves(twin.parameters.vector.shape, 1.3) + 0.125
+        twin.parameters.vector[:] = _draw_waves(twin.parameters.vector.shape, 1.3) + 0.125
         # A layer by hand may take its own buffers for constants; those of a child must not change the next output.
         self._buffers = {name: value.copy() for name, value in twin.buffers.items()} if self.joins else {}
 
@@ -83,20 +83,20 @@ class _Trial:
 
         samples = map_leaves(fill_sizes, twin.input_shape)
         self._limits = twin.cardinalities(samples)
-        self._x = map_leaves(scale_wave, _waves(map_leaves(lambda shape: (3, *shape), samples), 1.3), self._limits)
+        self._x = map_leaves(scale_wave, _draw_waves(map_leaves(lambda shape: (3, *shape), samples), 1.3), self._limits)
         self.refusal: Exception | None = None
         try:
             with np.errstate(all="ignore"):
-                output = self._output(map_leaves(np.copy, self._x))[0]
+                output = self._run_apply(map_leaves(np.copy, self._x))[0]
         except Exception as error:  # noqa: BLE001 (whatever it is, the made-up batch is to blame)
             self.refusal = error
         else:
-            waves = _waves(map_leaves(np.shape, output), 1.7)
+            waves = _draw_waves(map_leaves(np.shape, output), 1.7)
             self._gradient = map_leaves(lambda wave: wave.astype(dtype), waves)
 
     def digest(self) -> str:
         """Return a text that changes with the outputs and the gradients of the batch."""
-        results = *self.gradients().values(), *leaves(self._output(self._x)[0])
+        results = *self.gradients().values(), *leaves(self._run_apply(self._x)[0])
         return hashlib.sha256(b"".join(array.tobytes() for array in results)).hexdigest()
 
     def check(self, narrow: _Trial) -> None:
@@ -123,7 +123,7 @@ class _Trial:
     def gradients(self) -> dict[str, Array]:
         """Return the gradients that the layer gives, that of the input last."""
         twin, name = self._twin, type(self._twin).__name__
-        _, record = require_untouched(f"{name}.apply", flatten(self._x), lambda: self._output(self._x))
+        _, record = require_untouched(f"{name}.apply", flatten(self._x), lambda: self._run_apply(self._x))
         # As the step before left them: a layer overwrites them, and a child that is left out gets the gradient 0.
         twin.parameters.gradient[:] = 0.0 if self.joins else 0.7
         gradient, parameters = map_leaves(np.copy, self._gradient), twin.parameters
@@ -139,13 +139,13 @@ class _Trial:
         kept = array.copy()
         array += (moves @ directions).reshape(array.shape)
         try:
-            outputs = leaves(self._output(self._x)[0])  # which may be views of the array
+            outputs = leaves(self._run_apply(self._x)[0])  # which may be views of the array
             return np.array([sum(np.sum(g * a) for g, a in zip(leaves(self._gradient), outputs, strict=True))])
         finally:
             array[...] = kept
 
-    def _output(self, x: Any) -> tuple[Any, Record]:
-        """Return the output of a batch, and the record of the pass."""
+    def _run_apply(self, x: Any) -> tuple[Any, Record]:
+        """Run ``apply`` with the buffers as they were; return the output and the record of the pass."""
         for name, value in self._buffers.items():
             self._twin.buffers[name][...] = value
         record = Record(self._twin.dtype, training=True)
@@ -153,7 +153,7 @@ class _Trial:
         return map_leaves(np.asarray, self._twin.apply(x, self._twin.parameters.views, record)), record
 
 
-def _waves(shapes: Any, power: float) -> Any:
+def _draw_waves(shapes: Any, power: float) -> Any:
     """Return numbers of both signs without any symmetry, the same in float32 as in float64, for a tree of shapes."""
     powers = count(power, 0.03)  # leaves of equal numbers could cancel out
 

@@ -74,7 +74,7 @@ class _Convolution(Layer):
     def shape_after(self, shape: Shape) -> Shape:
         if not is_known(shape[1:]):
             return (self.filters, *(None,) * self.axes)
-        return (self.filters, *self._places(shape[-self.axes :]))
+        return (self.filters, *self._output_sizes(shape[-self.axes :]))
 
     def inputs_of(self, shape: Shape) -> int | None:
         size = super().inputs_of(shape)
@@ -94,8 +94,8 @@ class _Convolution(Layer):
         }
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
-        self._places(x.shape[2:])
-        x = np.pad(x, [(0, 0), (0, 0), *self._around(x.shape[2:])])
+        self._output_sizes(x.shape[2:])  # raises if the kernel does not fit
+        x = np.pad(x, [(0, 0), (0, 0), *self._margins(x.shape[2:])])
         steps = (*spread_setting(self, "stride", self.axes), *spread_setting(self, "dilation", self.axes))
         return self._product(x, weights, self._reach(), steps) + bias[:, *(None,) * self.axes]
 
@@ -113,7 +113,7 @@ class _Convolution(Layer):
         kernel, dilation = spread_setting(self, "kernel", self.axes), spread_setting(self, "dilation", self.axes)
         return tuple(step * (size - 1) + 1 for size, step in zip(kernel, dilation, strict=True))
 
-    def _around(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+    def _margins(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
         """Return how many zeros stand before and after each axis."""
         if self.padding == "valid":
             return [(0, 0)] * self.axes
@@ -127,12 +127,12 @@ class _Convolution(Layer):
             zeros.append((total // 2, total - total // 2))
         return zeros
 
-    def _places(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    def _output_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Return at how many places the kernel stands along each axis."""
-        around, strides = self._around(sizes), spread_setting(self, "stride", self.axes)
+        margins, strides = self._margins(sizes), spread_setting(self, "stride", self.axes)
         positions = tuple(
             (before + size + after - reach) // stride + 1
-            for size, (before, after), reach, stride in zip(sizes, around, self._reach(), strides, strict=True)
+            for size, (before, after), reach, stride in zip(sizes, margins, self._reach(), strides, strict=True)
         )
         if min(positions) < 1:
             order = (self.axes + 1, *range(1, self.axes + 1))
@@ -217,8 +217,8 @@ class Conv2D(_Convolution):
 class _Transposed(_Convolution):
     """The base of transposed convolutions.
 
-    With stride s, every s-th entry of a kernel makes every s-th place of the output. So a kernel is s kernels that move
-    by 1, and their outputs take turns; no zeros stand between the places of x, and none are multiplied.
+    With stride s, every s-th entry of a kernel makes every s-th place of the output. So the kernel is split into s
+    phases that move by 1, and their outputs are interleaved: no zeros between the places of x are multiplied.
     """
 
     padding: Literal["valid", "same"] | Size | tuple[Size, ...] = "valid"
@@ -228,42 +228,42 @@ class _Transposed(_Convolution):
         return {"weights": (self.inputs or 0, *kernel, self.filters // self.groups), "bias": (self.filters,)}
 
     def formula(self, x: Any, weights: Any, bias: Any) -> Any:
-        places, around = self._places(x.shape[2:]), self._around(x.shape[2:])
-        weights = self._kernels_by_turn(weights)
+        sizes, margins = self._output_sizes(x.shape[2:]), self._margins(x.shape[2:])
+        weights = self._phase_kernels(weights)
         counts = weights.shape[1:-1]
         x = np.pad(x, [(0, 0), (0, 0), *((count - 1, count - 1) for count in counts)])
         output = self._interleave(self._product(x, weights, counts, (1,) * (2 * self.axes)))
-        cuts = (slice(cut, cut + count) for (cut, _), count in zip(around, places, strict=True))
-        return output[(slice(None), slice(None), *cuts)] + bias[:, *(None,) * self.axes]
+        crops = (slice(start, start + size) for (start, _), size in zip(margins, sizes, strict=True))
+        return output[(slice(None), slice(None), *crops)] + bias[:, *(None,) * self.axes]
 
-    def _kernels_by_turn(self, weights: Any) -> Any:
-        """Return the kernels that take turns, (inputs / groups, counts, filters strides), as those of a convolution."""
-        turns = map(_turns, *(spread_setting(self, name, self.axes) for name in ("kernel", "dilation", "stride")))
+    def _phase_kernels(self, weights: Any) -> Any:
+        """Return the phases of the kernel, (inputs / groups, counts, filters strides), as a kernel of a convolution."""
+        masks = map(_phase_mask, *(spread_setting(self, name, self.axes) for name in ("kernel", "dilation", "stride")))
         subscripts = "cif,ikp->ckfp" if self.axes == 1 else "cijf,ikp,jlq->cklfpq"
-        kernels = np.einsum(subscripts, weights, *turns)
+        kernels = np.einsum(subscripts, weights, *masks)
         kernels = kernels.reshape(*kernels.shape[: 1 + self.axes], -1)
         return np.concatenate(np.split(kernels, self.groups), axis=-1)  # those of a group see its inputs alone
 
     def _interleave(self, output: Any) -> Any:
-        """Join outputs of kernels that take turns: (rows, filters strides, sizes) gives (rows, filters, places)."""
+        """Interleave the outputs of the phases: (rows, filters strides, sizes) gives (rows, filters, places)."""
         strides, sizes = spread_setting(self, "stride", self.axes), output.shape[2:]
         output = output.reshape(len(output), self.filters, *strides, *sizes)
         order = [axis for n in range(2, 2 + self.axes) for axis in (n + self.axes, n)]
         places = (size * stride for size, stride in zip(sizes, strides, strict=True))
         return np.transpose(output, (0, 1, *order)).reshape(len(output), self.filters, *places)
 
-    def _around(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-        """Return how many places are cut off before and after each axis; less than 0 are added."""
+    def _margins(self, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Return how many places are cut off before and after each axis; a negative number adds places."""
         if self.padding != "same":
-            return super()._around(sizes)
+            return super()._margins(sizes)
         totals = [reach - n for reach, n in zip(self._reach(), spread_setting(self, "stride", self.axes), strict=True)]
         return [(max(total, 0) // 2, total - max(total, 0) // 2) for total in totals]
 
-    def _places(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        around, strides = self._around(sizes), spread_setting(self, "stride", self.axes)
+    def _output_sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        margins, strides = self._margins(sizes), spread_setting(self, "stride", self.axes)
         places = tuple(
-            (size - 1) * stride + reach - sum(cut)
-            for size, stride, reach, cut in zip(sizes, strides, self._reach(), around, strict=True)
+            (size - 1) * stride + reach - sum(margin)
+            for size, stride, reach, margin in zip(sizes, strides, self._reach(), margins, strict=True)
         )
         if min(places) < 1:
             raise ShapeError(
@@ -273,14 +273,14 @@ class _Transposed(_Convolution):
         return places
 
 
-def _turns(size: int, gap: int, turns: int) -> Any:
-    """Return where the entries of a kernel with gaps go, (entries, counts, turns), as zeros and ones.
+def _phase_mask(size: int, dilation: int, stride: int) -> Any:
+    """Return which entry of a kernel goes where in which phase, as zeros and ones: (entries, counts, phases).
 
     The entries stand in reverse order, because a convolution does not flip its kernel.
     """
-    count = gap * (size - 1) // turns + 1
-    places = turns * np.arange(count)[::-1, None] + np.arange(turns)
-    return 1.0 * (gap * np.arange(size)[:, None, None] == places)
+    count = dilation * (size - 1) // stride + 1
+    places = stride * np.arange(count)[::-1, None] + np.arange(stride)
+    return 1.0 * (dilation * np.arange(size)[:, None, None] == places)
 
 
 class ConvTranspose1D(_Transposed):

@@ -157,9 +157,10 @@ class PeriodicEmbedding(Layer):
     def initializers(self) -> Mapping[str, Initializer]:
         if not self.shapes():
             return {}
-        start, turn = (Uniform(low=-size, high=size) for size in (1 / math.sqrt(self.frequencies), math.pi))
+        limit = 1 / math.sqrt(self.frequencies)
+        linear, phase = Uniform(low=-limit, high=limit), Uniform(low=-math.pi, high=math.pi)
         frequency = Normal(deviation=2 * math.pi * self.deviation)
-        return {"frequency": frequency, "phase": turn, "weights": start, "bias": start}
+        return {"frequency": frequency, "phase": phase, "weights": linear, "bias": linear}
 
     def formula(self, x: Any, frequency: Any = None, phase: Any = None, weights: Any = None, bias: Any = None) -> Any:
         if frequency is None:

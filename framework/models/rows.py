@@ -189,16 +189,16 @@ class Checks:
     def _check_arrays(self, x: Any, y: Any, weight: Any, name: str) -> Batch:
         """Return x, y and weight as arrays that fit the model and the loss; see ``prepare`` and ``check_rows``."""
         model, source, of_y = self.model, y, f"{name}: argument 'y'"
-        x = check_rows(x, model, name, self.columns.inputs, self._sum if self.fingerprinted else None)
+        x = check_rows(x, model, name, self.columns.inputs, self._sum_and_fingerprint if self.fingerprinted else None)
         rows = rows_in(x)
         if rows == 0:
-            raise DataError(f"{name}: argument 'x' must have at least one row; got shape {_form(x)}")
+            raise DataError(f"{name}: argument 'x' must have at least one row; got shape {_format_shapes(x)}")
         if known := self.columns.targets or model.target_columns:
             model.require_columns(y, of_y, known)
         y = real_tree(y, of_y)
         for array in leaves(y):
             if array.ndim == 0 or len(array) != rows:
-                got = f"{_form(x)} and {_form(y)}"
+                got = f"{_format_shapes(x)} and {_format_shapes(y)}"
                 raise ShapeError(f"{name}: arguments 'x' and 'y' must have the same number of rows; got shapes {got}")
         sample = model.infer_shape(sample_shape(x))
         sample = sample if is_known(sample) else sample_shape(model.output(take(x, slice(1)))[1])
@@ -210,7 +210,7 @@ class Checks:
         self._require_metrics(y, weight, shape, of_y)
         return x, y, weight
 
-    def _sum(self, array: Array) -> float:
+    def _sum_and_fingerprint(self, array: Array) -> float:
         """Return the sum of an array, and keep its fingerprint, which is found in the same pass over the numbers."""
         text, total = sum_and_fingerprint(array)
         self.digests.append(text)
@@ -236,7 +236,7 @@ def _counting_from(start: int) -> Iterator[None]:
         raise (type(error)(f"{error}; rows count from row {start} of the data") if start else error) from None
 
 
-def _form(tree: Tree) -> str:
+def _format_shapes(tree: Tree) -> str:
     """Return the shapes of arrays, for a message."""
     return format_shape(map_leaves(np.shape, tree))
 
@@ -266,7 +266,7 @@ def check_rows(
 ) -> Any:
     """Return x as rows of the model's dtype, finite and of its input shape: an array, or a dict of arrays by name.
 
-    ``total`` may find the sum of an array, which is finite only if every number is, on another errand.
+    ``total`` returns a number that is finite only if all of an array are, from a pass that the caller needs anyway.
 
     Raises:
         ShapeError: x is not a batch of the model's samples.

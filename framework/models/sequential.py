@@ -224,7 +224,7 @@ class Residual(Composite):
     def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         if unknown := set(settings) - {"block"}:
             raise SettingsError(f"Residual: unknown setting '{min(unknown)}'. Settings: block")
-        return cls(*(block for block in settings.values()))
+        return cls(*settings.values())
 
     def children(self) -> Mapping[str, Model | Activation]:
         return {"block": self.block}
@@ -242,10 +242,10 @@ class Residual(Composite):
         return self.shape_after(shape)
 
     def shape_after(self, shape: Any) -> Any:
-        gives = self.block.infer_shape(shape)
-        if not fits(gives, shape):
-            taken, made = format_shape(close_shape(shape)), format_shape(close_shape(gives))
-            raise ShapeError(f"Residual: the layers must give the shape that they take, {taken}; they give {made}")
+        output_shape = self.block.infer_shape(shape)
+        if not fits(output_shape, shape):
+            expected, got = format_shape(close_shape(shape)), format_shape(close_shape(output_shape))
+            raise ShapeError(f"Residual: the layers must give the shape that they take, {expected}; they give {got}")
         return shape
 
     def apply(self, x: Any, values: Arrays, record: Record) -> Any:
