@@ -203,9 +203,9 @@ class _Reverse:
         elif node.op == "part":
             self.parts.setdefault(node.args[0], {})[node.attributes["index"]] = g.node
         elif row.reverse is not None:
-            parts = row.reverse(g, Symbol(node), *map(symbol_of, node.args), **node.attributes)
-            for arg, argument_gradient in zip(node.args, parts, strict=True):
-                self._give(arg, argument_gradient)
+            arg_gradients = row.reverse(g, Symbol(node), *map(symbol_of, node.args), **node.attributes)
+            for arg, gradient in zip(node.args, arg_gradients, strict=True):
+                self._give(arg, gradient)
 
     def _back_elementwise(self, node: Node, g: Any) -> None:
         if _is_constant(node):
@@ -215,30 +215,25 @@ class _Reverse:
         if slope is not None and not ancestors([node], {variable}) & self.ends - {node, variable}:
             self._give(variable, _apply_rule(node, lambda t, _y, *_args: t * slope, g, args))
             return
-        for arg, argument_gradient in zip(
-            node.args, _gradients_of_choice(node, g) or self._by_rules(node, g, args), strict=True
-        ):
-            if argument_gradient is not None and isinstance(arg, Node):
+        arg_gradients = _gradients_of_choice(node, g) or self._apply_rules(node, g, args)
+        for arg, gradient in zip(node.args, arg_gradients, strict=True):
+            if gradient is not None and isinstance(arg, Node):
                 same = arg.shape == node.shape
-                self._give(
-                    arg,
-                    argument_gradient if same else unbroadcast(Symbol(_as_node(node, argument_gradient)), arg.shape),
-                )
+                self._give(arg, gradient if same else unbroadcast(Symbol(_as_node(node, gradient)), arg.shape))
 
-    def _by_rules(self, node: Node, g: Any, args: list[Any]) -> list[Any]:
+    def _apply_rules(self, node: Node, g: Any, args: list[Any]) -> list[Any]:
         """Return the gradients of the arguments of an elementwise operation; None for an argument without one."""
         if node.op in EXTREMES or node.op == "copysign":
             self.deciding.append(node)
-        parts: list[Any] = [
+        arg_gradients: list[Any] = [
             None if rule is None or arg not in self.reached else _apply_rule(node, rule, g, args)
             for arg, rule in zip(node.args, OPERATIONS[node.op].rules, strict=True)
         ]
         if node in self.overflowing:
-            denominator = _DENOMINATOR[node.op]
-            parts[denominator] = (
-                None if parts[denominator] is None else np.where(np.isinf(args[denominator]), 0.0, parts[denominator])
-            )
-        return parts
+            index = _DENOMINATOR[node.op]
+            if arg_gradients[index] is not None:
+                arg_gradients[index] = np.where(np.isinf(args[index]), 0.0, arg_gradients[index])
+        return arg_gradients
 
     def _slope_of_formula(self, node: Node) -> tuple[Node, Any] | None:
         """Return the variable of an elementwise formula that ends in a node, and its slope, if it has several kinks."""

@@ -90,10 +90,10 @@ class Graph:
         self._recorded: dict[tuple[Any, ...], Node] = {}
         self._key = Key()
 
-    def begin(self) -> int:
-        """Begin a further trace of a formula, which finds its nodes known if it has not changed; return their number.
+    def begin_trace(self) -> int:
+        """Forget the calls of the last trace; return the number of its nodes, to which an equal formula adds none.
 
-        Nothing else may have been added since the first trace.
+        Nothing else may have been added since.
         """
         self.calls, self.written, self.loops = {}, [], 0
         return len(self.nodes)
@@ -102,7 +102,7 @@ class Graph:
     def simplifying(
         self, rules: Mapping[str, Callable[..., Any]] | None = None, *, reorders: bool = False
     ) -> Iterator[None]:
-        """Simplify new operations for a while, by further rules if there are some; see the attributes."""
+        """Simplify new operations in this block, by ``rules`` if they are not None; see the attributes."""
         before = self.rules, self.simplifies, self.reorders
         self.rules, self.simplifies, self.reorders = self.rules if rules is None else rules, True, reorders
         try:

@@ -75,23 +75,17 @@ def _add(graph: Graph, a: Any, b: Any) -> Any:
             return graph.add("subtract", x, other.args[0])
     if graph.reorders and a is b:
         return graph.add("multiply", 2.0, a)
-    return _same_choice(graph, "add", a, b) or _narrow(graph, "add", a, b)
+    return _merge_choices(graph, "add", a, b) or _narrow(graph, "add", a, b)
 
 
-def _same_choice(graph: Graph, op: str, a: Any, b: Any) -> Node | None:
-    """Return the sum or difference of two choices by one condition as a choice, if some side of them is 0."""
-    if (
-        graph.reorders
-        and matching(a, "where")
-        and matching(b, "where")
-        and a.args[0] is b.args[0]
-        and a.shape == b.shape
-    ):
-        sides = list(zip(a.args[1:], b.args[1:], strict=True))
-        if any(is_number(x, 0) or is_number(y, 0) for x, y in sides):
-            made: Node = graph.add("where", a.args[0], *(graph.add(op, x, y) for x, y in sides))
-            return made
-    return None
+def _merge_choices(graph: Graph, op: str, a: Any, b: Any) -> Node | None:
+    """Return the sum or difference of two choices by one condition as a choice, if a side of one is 0."""
+    alike = matching(a, "where") and matching(b, "where") and a.args[0] is b.args[0] and a.shape == b.shape
+    if not (graph.reorders and alike and any(is_number(side, 0) for side in (*a.args[1:], *b.args[1:]))):
+        return None
+    sides = (graph.add(op, x, y) for x, y in zip(a.args[1:], b.args[1:], strict=True))
+    choice: Node = graph.add("where", a.args[0], *sides)
+    return choice
 
 
 def _subtract(graph: Graph, a: Any, b: Any) -> Any:
@@ -99,7 +93,7 @@ def _subtract(graph: Graph, a: Any, b: Any) -> Any:
         return a
     if is_number(a, 0) and _fits(b, a):
         return graph.add("negative", b)
-    return _same_choice(graph, "subtract", a, b) or _narrow(graph, "subtract", a, b)
+    return _merge_choices(graph, "subtract", a, b) or _narrow(graph, "subtract", a, b)
 
 
 def _multiply(graph: Graph, a: Any, b: Any) -> Any:

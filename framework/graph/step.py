@@ -91,7 +91,6 @@ class ModelGraph:
         samples, numbers = flatten(shape), {**model.parameters.views, **model.buffers}
         shapes = {name: size if sample else (ROWS, *size) for name, size in samples.items()}
         shapes |= {f"number {name}": value.shape for name, value in numbers.items()}
-        of_numbers = {f"number {name}": KINDS[value.dtype.kind] for name, value in numbers.items()}
         walks: dict[Graph, tuple[Walk, Any]] = {}  # the formula may be called twice
         form = {"training": training, "sample": sample, "derives": derives, "stable": stable}
 
@@ -104,22 +103,24 @@ class ModelGraph:
 
             return formula
 
-        options: Any = {"dtype": dtype or model.dtype, "kinds": of_numbers | dict(kinds or {})}
-        options |= {"checked": plain and plain.graph, "compared": not stable}
-
-        def again(**symbols: Symbol) -> Any:
+        def formula_of_twin(**symbols: Symbol) -> Any:
             twin = _with_other_numbers(model) if derives is False else model
             return formula_of(twin, checks=True)(**symbols)
 
+        number_kinds = {f"number {name}": KINDS[value.dtype.kind] for name, value in numbers.items()}
+        options: Any = {"dtype": dtype or model.dtype, "kinds": number_kinds | dict(kinds or {})}
+        options |= {"checked": plain and plain.graph, "compared": not stable}
         formulas, settings = model.identity
         identity = formulas, training, derives is True, derives is model, stable
         traced = None
         with suppress(Exception):
-            traced = trace(formula_of(model, checks=False), shapes, **options, owner=(identity, settings), again=again)
+            traced = trace(
+                formula_of(model, checks=False), shapes, **options, owner=(identity, settings), again=formula_of_twin
+            )
         if traced is None:
-            placed = ((f"{path} {layer._label}".strip(), layer) for path, layer in model.walk_models())
-            own = [label for label, layer in placed if ":" in layer.tag() and not layer.by_hand]
-            options |= {"name": f"apply of {' or '.join(own)}"} if own else {}
+            labels = {f"{path} {layer._label}".strip(): layer for path, layer in model.walk_models()}
+            of_user = [label for label, layer in labels.items() if ":" in layer.tag() and not layer.by_hand]
+            options |= {"name": f"apply of {' or '.join(of_user)}"} if of_user else {}
             trace(formula_of(model, checks=True), shapes, **options)  # its errors say more
             raise DerivativeError(
                 f"{model._label}: apply or a formula reads numbers of the model itself, which training changes: "
@@ -138,8 +139,8 @@ class ModelGraph:
         self.draws = [(draw._replace(wide=node in computed), node) for draw, node in walk.drawn]
         self._ends = walk.ends
         ends = sorted(node.place for node in self._ends)
-        parts = tuple(draw for draw, _ in self.draws), tuple(ids[:2] for ids in walk.ids), *ends
-        self.key = identity, traced.key, sample, shards, self.minimum, str(self.outputs), *parts
+        inputs = tuple(draw for draw, _ in self.draws), tuple(ids[:2] for ids in walk.ids)
+        self.key = identity, traced.key, sample, shards, self.minimum, str(self.outputs), *inputs, *ends
         if shards:
             self._share_out()
         calls = self.graph.calls  # h is that of the activations that end the model, where they do
@@ -147,9 +148,9 @@ class ModelGraph:
 
     def _share_out(self) -> None:
         """Let every sum over rows go over all shards."""
-        parts = [*self.buffers.values(), *self.x.values(), *self.numbers.values(), *(node for _, node in self.draws)]
-        flat = [*self.a, self.sound, *parts, *self._ends, *(ids.node for ids in self.ids)]
-        takes = iter(over_shards(flat))
+        nodes = [*self.buffers.values(), *self.x.values(), *self.numbers.values(), *(node for _, node in self.draws)]
+        nodes = [*self.a, self.sound, *nodes, *self._ends, *(ids.node for ids in self.ids)]
+        takes = iter(over_shards(nodes))
         self.a = tuple(next(takes) for _ in self.a)
         self.sound = next(takes)
         self.buffers, self.x, self.numbers = (
@@ -202,9 +203,9 @@ class Output(NamedTuple):
     activation: Any
     name: Any
 
-    def at(self, name: str) -> Output:
-        """Return one of several outputs."""
-        return Output(*(at(values, (name,)) for values in self))
+    def at(self, path: Path) -> Output:
+        """Return the output that a path of names leads to."""
+        return Output(*(at(values, path) for values in self))
 
 
 class LossGraph:
@@ -279,10 +280,7 @@ class LossGraph:
             for path, metric in metrics:
                 self.totals = {}
                 try:
-                    output_of_metric = whole
-                    for name in path:
-                        output_of_metric = output_of_metric.at(name)
-                    self.metrics.append(value_of(metric.trace(self, output_of_metric, at(target, path), None, ())))
+                    self.metrics.append(value_of(metric.trace(self, whole.at(path), at(target, path), None, ())))
                 except Exception:  # noqa: BLE001 (whatever a formula does with a symbol: NumPy computes it)
                     self.metrics.append(None)
             self.totals = {path: value_of(total) for path, total in totals.items()}

@@ -81,7 +81,7 @@ def trace_again(owner: Any, call: Callable[[Graph], Result], dtype: str = "float
         graph = _KNOWN.pop(key, None) or Graph(dtype, rows)  # no other thread may trace in it
     except TypeError:  # a user's function that has no hash
         return call(Graph(dtype, rows))
-    count = graph.begin()
+    count = graph.begin_trace()
     result = call(graph)
     if 0 < count < len(graph.nodes):
         graph = Graph(dtype, rows)

@@ -109,7 +109,7 @@ class OutputLosses(Loss):
         total: Any = 0.0
         graph.totals[path] = total  # before those of its outputs
         for name, loss, share in self._weighted:
-            child = output.at(name)
+            child = output.at((name,))
             per_row = 1.0 if isinstance(child.a, dict) else _per_row(loss, child.a)
             divisor = count * (per_row / share) if share and count is not None else None
             sum_of_part = loss.trace(graph, child, target[name], divisor, (*path, name))
