@@ -224,16 +224,16 @@ def _same(a: Any, b: Any) -> bool:
 # every component
 
 
-def _json(component: Component) -> None:
+def _check_json(component: Component) -> None:
     _require(_same(Component.from_json(component.to_json()), component), "from_json(to_json()) gives another component")
 
 
-def _repr(component: Component) -> None:
+def _check_repr(component: Component) -> None:
     names = {**import_all(), type(component).__name__: type(component)}
     _require(_same(eval(repr(component), names), component), f"{component!r} evaluates to another component")
 
 
-def _equality(component: Component) -> None:
+def _check_equality(component: Component) -> None:
     twin = component.replace()
     _require(_same(twin, component), "a replace() without changes is not equal")
     if not isinstance(component, Model):
@@ -250,12 +250,12 @@ def _check_frozen(component: Component) -> None:
         raise AssertionError(f"setting '{name}' can be assigned; settings are frozen")
 
 
-def _copies(component: Component) -> None:
+def _check_copies(component: Component) -> None:
     for twin in (copy.copy(component), copy.deepcopy(component), pickle.loads(pickle.dumps(component))):
         _require(_same(twin, component), "a copy or a pickle is another component")
 
 
-def _docstring(component: Component) -> None:
+def _check_docstring(component: Component) -> None:
     text = type(component).__doc__ or ""
     _require(text.strip() and text != Component.__doc__, "the class has no docstring")
     _require("Example:" in text, "the docstring has no 'Example:'")
@@ -266,7 +266,7 @@ def _docstring(component: Component) -> None:
 _H: Array = np.array([[-3.0, -0.7, 0.0], [0.2, 1.1, 4.0]])
 
 
-def _formula_dtype(activation: Any) -> None:
+def _check_dtype(activation: Any) -> None:
     for dtype in ("float64", "float32"):
         h = _H.astype(dtype)
         kept = h.copy()
@@ -277,7 +277,7 @@ def _formula_dtype(activation: Any) -> None:
         _require(np.shape(activation(h)) == h.shape, "the formula changes the shape")
 
 
-def _formula_shapes(activation: Activation) -> None:
+def _check_shapes(activation: Activation) -> None:
     if activation.coupled:
         return
     whole = np.asarray(activation(_H))
@@ -287,12 +287,12 @@ def _formula_shapes(activation: Activation) -> None:
     )
 
 
-def _derivative(formula: Any) -> None:
+def _check_derivative(formula: Any) -> None:
     if formula.check == "on":
         formula.check_derivative()
 
 
-def _in_a_layer(activation: Any) -> None:
+def _check_in_layer(activation: Any) -> None:
     model = Dense(3, 2, activation, seed=0)
     if activation.check == "on":
         check_gradients(model, HalfSquaredError(), _H, np.array([[0.1, 0.2], [0.3, 0.4]]))
@@ -301,7 +301,7 @@ def _in_a_layer(activation: Any) -> None:
 # losses
 
 
-def _loss_gradient(loss: Loss) -> None:
+def _check_loss_gradient(loss: Loss) -> None:
     prediction, target, weight = _sample_for(loss)
     gradients, predictions = loss.gradient(prediction, target, weight), flatten(prediction)
     for name, gradient in flatten(gradients).items():
@@ -316,14 +316,12 @@ def _loss_gradient(loss: Loss) -> None:
         )
 
 
-def _loss_sums(loss: Loss) -> None:
+def _check_loss_sums(loss: Loss) -> None:
     prediction, target, weight = _sample_for(loss)
     halves = [slice(0, 1), slice(1, 2)]
-    parts = [loss.sums(take(prediction, half), take(target, half), weight[half]) for half in halves]
-    whole = loss(prediction, target, weight)
-    _require(
-        np.isclose(loss.result(*(sum(p) for p in zip(*parts, strict=True))), whole), "sums over rows do not add up"
-    )
+    sums = [loss.sums(take(prediction, half), take(target, half), weight[half]) for half in halves]
+    totals = map(sum, zip(*sums, strict=True))
+    _require(np.isclose(loss.result(*totals), loss(prediction, target, weight)), "sums over rows do not add up")
 
 
 def _sample_for(loss: Loss) -> tuple[Any, Any, Array]:
@@ -348,7 +346,7 @@ def _sample_for(loss: Loss) -> tuple[Any, Any, Array]:
 # metrics, initializers, schedules
 
 
-def _metric_sums(metric: Metric) -> None:
+def _check_metric_sums(metric: Metric) -> None:
     if isinstance(metric, OutputMetric) and isinstance(metric.metric, Metric):
         metric = metric.metric
     if isinstance(metric, WholeMetric):
@@ -366,7 +364,7 @@ def _metric_sums(metric: Metric) -> None:
     _require(isinstance(whole, float), "the result is not a plain float")
 
 
-def _initializer(initializer: Initializer) -> None:
+def _check_initializer(initializer: Initializer) -> None:
     for shape in ((4,), (4, 3)):
         first, again = (np.asarray(initializer(shape, random_generator(0, "check"))) for _ in range(2))
         _require(first.shape == shape, f"shape {shape} becomes {first.shape}")
@@ -374,7 +372,7 @@ def _initializer(initializer: Initializer) -> None:
         _require(np.isfinite(first).all(), "a value is not finite")
 
 
-def _schedule(schedule: Schedule) -> None:
+def _check_schedule(schedule: Schedule) -> None:
     rates = [schedule(step) for step in (0, 1, 2, 10, 99, 1000)]
     _require(all(np.isfinite(rate) and rate >= 0 for rate in rates), f"a rate is negative or not finite: {rates}")
     _require(rates == [schedule(step) for step in (0, 1, 2, 10, 99, 1000)], "the same step gives another rate")
@@ -396,7 +394,7 @@ def _small() -> Sequential:
     return Sequential(Dense(2, 3, framework.Tanh()), Dense(3, 1))
 
 
-def _optimizer_resumes(optimizer: Optimizer) -> None:
+def _check_optimizer_copies(optimizer: Optimizer) -> None:
     bound = optimizer.bind(_small())
     _train(bound, 3)
     for twin in (copy.deepcopy(bound), pickle.loads(pickle.dumps(bound))):
@@ -407,7 +405,7 @@ def _optimizer_resumes(optimizer: Optimizer) -> None:
         _require(np.array_equal(a, b), "a copy or a pickle continues with other bits")
 
 
-def _optimizer_frozen(optimizer: Optimizer) -> None:
+def _check_optimizer_frozen(optimizer: Optimizer) -> None:
     model = _small()
     model.parameters.freeze("0.weights")
     kept = model.parameters["0.weights"].copy()
@@ -415,7 +413,7 @@ def _optimizer_frozen(optimizer: Optimizer) -> None:
     _require(np.array_equal(model.parameters["0.weights"], kept), "a frozen parameter moved")
 
 
-def _optimizer_blocks(optimizer: Optimizer) -> None:
+def _check_optimizer_blocks(optimizer: Optimizer) -> None:
     if not optimizer.elementwise:
         return
     rng = random_generator(0, "check")
@@ -429,7 +427,7 @@ def _optimizer_blocks(optimizer: Optimizer) -> None:
     _require(np.array_equal(whole, parts), "elementwise is True, but an update in blocks gives other values")
 
 
-def _layer(layer: Model) -> None:
+def _check_model(layer: Model) -> None:
     shape = _shape_of_sample(layer)
     x = map_leaves(lambda size: np.cos(np.arange(1.0, 1.0 + 4 * math.prod(size))).reshape(4, *size), shape)
     x = map_leaves(lambda leaf, limit: np.where(np.isinf(limit), leaf, 0.0), x, layer.cardinalities(shape))
@@ -460,7 +458,7 @@ def _loss_of(prediction: Any) -> Loss:
     return OutputLosses(**{name: _loss_of(output) for name, output in prediction.items()})
 
 
-def _callback_resumes(callback: Callback) -> None:
+def _check_callback(callback: Callback) -> None:
     x, y = np.linspace(-1, 1, 7)[:, None], np.linspace(0, 1, 7)
     trainer = Trainer(
         loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.1), epochs=4, batch_size=3, callbacks=[callback]
@@ -478,32 +476,32 @@ def _callback_resumes(callback: Callback) -> None:
 
 _CHECKS: dict[type, dict[str, Check]] = {
     Component: {
-        "its JSON gives it back": _json,
-        "its repr evaluates back": _repr,
-        "equal settings are equal": _equality,
+        "its JSON gives it back": _check_json,
+        "its repr evaluates back": _check_repr,
+        "equal settings are equal": _check_equality,
         "its settings are frozen": _check_frozen,
-        "it copies and pickles": _copies,
-        "its docstring has an example": _docstring,
+        "it copies and pickles": _check_copies,
+        "its docstring has an example": _check_docstring,
     },
     Activation: {
-        "its derivative is that of its formula": _derivative,
-        "it keeps dtype, shape and argument": _formula_dtype,
-        "it works on numbers and on any shape": _formula_shapes,
-        "a layer with it has right gradients": _in_a_layer,
+        "its derivative is that of its formula": _check_derivative,
+        "it keeps dtype, shape and argument": _check_dtype,
+        "it works on numbers and on any shape": _check_shapes,
+        "a layer with it has right gradients": _check_in_layer,
     },
     Loss: {
-        "its slope is that of its formula": _derivative,
-        "its gradient is that of the weighted mean": _loss_gradient,
-        "its sums add up": _loss_sums,
+        "its slope is that of its formula": _check_derivative,
+        "its gradient is that of the weighted mean": _check_loss_gradient,
+        "its sums add up": _check_loss_sums,
     },
-    Metric: {"its sums add up": _metric_sums},
-    Initializer: {"it is a pure function of shape and generator": _initializer},
-    Schedule: {"it is a pure function of the step": _schedule},
+    Metric: {"its sums add up": _check_metric_sums},
+    Initializer: {"it is a pure function of shape and generator": _check_initializer},
+    Schedule: {"it is a pure function of the step": _check_schedule},
     Optimizer: {
-        "it continues after a copy or a pickle": _optimizer_resumes,
-        "it leaves frozen parameters alone": _optimizer_frozen,
-        "it may be called in blocks if it says so": _optimizer_blocks,
+        "it continues after a copy or a pickle": _check_optimizer_copies,
+        "it leaves frozen parameters alone": _check_optimizer_frozen,
+        "it may be called in blocks if it says so": _check_optimizer_blocks,
     },
-    Model: {"its gradients are right and it pickles": _layer},
-    Callback: {"it remembers across a resume": _callback_resumes},
+    Model: {"its gradients are right and it pickles": _check_model},
+    Callback: {"it remembers across a resume": _check_callback},
 }

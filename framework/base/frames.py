@@ -459,11 +459,11 @@ class Frame:
             if not of_text:
                 return None
         if series.dtype == self._nw.Object:
-            return _of_objects(pa, _items(series))
+            return _array_of_objects(pa, _items(series))
         try:
             array = series.to_arrow()
         except (ValueError, TypeError, NotImplementedError, OverflowError):
-            return _of_objects(pa, _items(series))
+            return _array_of_objects(pa, _items(series))
         if isinstance(array, pa.ChunkedArray):
             array = array.combine_chunks()
         if pa.types.is_run_end_encoded(array.type):
@@ -546,11 +546,11 @@ def as_column(array: npt.NDArray[Any], name: str) -> Any:
     pa = load_module("pyarrow", name)
     if array.dtype != object:
         return pa.array(array)
-    held = [None if item is None or _is_nan(item) else item for item in array.tolist()]
-    if all(isinstance(item, str | None) for item in held):
-        return pa.array(held, pa.string())
-    if (column := _of_objects(pa, held)) is None:
-        types = dict.fromkeys(type(item).__name__ for item in held if item is not None)
+    items = [None if item is None or _is_nan(item) else item for item in array.tolist()]
+    if all(isinstance(item, str | None) for item in items):
+        return pa.array(items, pa.string())
+    if (column := _array_of_objects(pa, items)) is None:
+        types = dict.fromkeys(type(item).__name__ for item in items if item is not None)
         raise DtypeError(f"{name} must hold values of one type; got {' and '.join([*types][:3])} values")
     return column
 
@@ -562,48 +562,48 @@ def _is_nan(item: Any) -> bool:
     return type(item).__name__ in ("NAType", "NaTType")
 
 
-def _of_objects(pa: Any, held: list[Any]) -> Any:
+def _array_of_objects(pa: Any, items: list[Any]) -> Any:
     """Return objects as an array of what they all are: booleans, numbers, dates of one zone, durations, times; or None.
 
     A whole number that is too large becomes inf.
     """
-    there = [item for item in held if item is not None]
-    types = set(map(type, there))
+    present = [item for item in items if item is not None]
+    types = set(map(type, present))
 
     def are(*classes: type) -> bool:
         return all(issubclass(kind, classes) for kind in types)
 
     if not types:
-        return pa.nulls(len(held))
+        return pa.nulls(len(items))
     if are(bool, np.bool_):
-        return pa.array([None if item is None else bool(item) for item in held], pa.bool_())
+        return pa.array([None if item is None else bool(item) for item in items], pa.bool_())
     if are(timedelta, np.timedelta64):
-        return _times(pa, held, "m8[us]")
+        return _time_array(pa, items, "m8[us]")
     if are(time):  # of day, in no time zone
-        return None if any(item.tzinfo for item in there) else pa.array(held, pa.time64("us"))
+        return None if any(item.tzinfo for item in present) else pa.array(items, pa.time64("us"))
     if are(date, np.datetime64):
-        zones = {str(zone): zone for zone in (getattr(item, "tzinfo", None) for item in there)}
+        zones = {str(zone): zone for zone in (getattr(item, "tzinfo", None) for item in present)}
         if zones == {"None": None}:
-            return _times(pa, held, "M8[us]")
+            return _time_array(pa, items, "M8[us]")
         (zone, *others) = zones.values()
-        return None if others else pa.array(held, pa.timestamp("us", pa.lib.tzinfo_to_string(zone)))
-    return _real(pa, held, whole=are(numbers.Integral)) if all(map(_is_number, there)) else None
+        return None if others else pa.array(items, pa.timestamp("us", pa.lib.tzinfo_to_string(zone)))
+    return _real_array(pa, items, whole=are(numbers.Integral)) if all(map(_is_number, present)) else None
 
 
-def _real(pa: Any, held: list[Any], *, whole: bool) -> Any:
+def _real_array(pa: Any, items: list[Any], *, whole: bool) -> Any:
     """Return real numbers as an array: of int64 if they are whole numbers that it holds, else of float64."""
     try:
         if whole:
-            return pa.array([None if item is None else int(item) for item in held], pa.int64())
+            return pa.array([None if item is None else int(item) for item in items], pa.int64())
     except OverflowError:
         pass
-    return pa.array([None if item is None else _float(item) for item in held], pa.float64())
+    return pa.array([None if item is None else _float(item) for item in items], pa.float64())
 
 
-def _times(pa: Any, held: list[Any], unit: str) -> Any:
-    """Return dates or durations as an array of microseconds, or None where NumPy makes none of them."""
+def _time_array(pa: Any, items: list[Any], unit: str) -> Any:
+    """Return dates or durations as an array of microseconds, or None if NumPy cannot convert them."""
     try:
-        return pa.array(np.array(held, unit))
+        return pa.array(np.array(items, unit))
     except (TypeError, ValueError, OverflowError):  # such as a duration of months
         return None
 

@@ -139,7 +139,7 @@ def take(tree: Any, rows: Any) -> Any:
 
 
 def at(tree: Any, path: tuple[str, ...]) -> Any:
-    """Return the part of a tree that a path of names leads to; None of what there is not, such as an activation.
+    """Return the part of a tree that a path of names leads to; None has None at every path, as a missing activation.
 
     Example:
         >>> at({"late": {"arrival": 1}}, ("late", "arrival")), at(3, ()), at(None, ("late",))

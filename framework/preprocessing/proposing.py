@@ -64,24 +64,24 @@ class _Summary:
         self.kind, self.rows, self.missing = kind, 0, 0
         self.moments, self.sketch, self.levels = Moments(), Sketch(), LevelCounts(COUNTED)
         self.numbers: set[float] = set()
-        self.fresh = 0
+        self.most_distinct = 0  # the sum over blocks
         self.whole = True
-        self.parts: dict[str, Moments] = {}
-        self.places, self.products = Moments(), 0.0  # the numbers of rows with a date, and the sum of number times days
+        self.units: dict[str, Moments] = {}  # of dates
+        self.positions, self.products = Moments(), 0.0  # of the rows with a date, and the sum of position times days
 
     def add(self, column: Column, rows: int) -> None:
         """Add the rows of a block."""
         self.rows += rows
         if column.form == "dates":
-            parts = ("days", "year", "month", "weekday", "hour")
-            numbers = Dates(parts, cyclic=False).apply(column)
-            for unit, array in zip(parts, numbers.arrays, strict=True):
-                self.parts.setdefault(unit, Moments()).add(array)
-            days = numbers.arrays[0]
-            places = np.where(np.isnan(days), np.nan, np.arange(self.rows - rows, self.rows))
-            self.places.add(places)
-            self.products += float(np.nansum(places * days))
-            self.missing = int(self.parts["days"].missing)
+            units = ("days", "year", "month", "weekday", "hour")
+            arrays = Dates(units, cyclic=False).apply(column).arrays
+            for unit, array in zip(units, arrays, strict=True):
+                self.units.setdefault(unit, Moments()).add(array)
+            days = arrays[0]
+            positions = np.where(np.isnan(days), np.nan, np.arange(self.rows - rows, self.rows))
+            self.positions.add(positions)
+            self.products += float(np.nansum(positions * days))
+            self.missing = int(self.units["days"].missing)
         elif column.form == "numbers":
             (values,) = column.arrays
             self.moments.add(values)
@@ -89,12 +89,12 @@ class _Summary:
             self.missing = int(self.moments.missing)
             distinct = np.unique(values[~np.isnan(values)])
             self.whole = self.whole and bool((distinct == np.floor(distinct)).all())
-            self.fresh += len(distinct)
+            self.most_distinct += len(distinct)
             if len(self.numbers) <= COUNTED:
                 self.numbers.update(distinct[: COUNTED + 1].tolist())
         else:
             self.levels.add(column.arrays[0], column.levels)
-            self.fresh += len(column.levels)
+            self.most_distinct += len(column.levels)
             self.missing = self.levels.missing
 
     @property
@@ -104,12 +104,12 @@ class _Summary:
 
     @property
     def ordered(self) -> bool:
-        """Whether the numbers of the rows explain half of the variance of their dates, or more."""
+        """Whether the positions of the rows explain half of the variance of their dates, or more."""
         if self.kind != "date":
             return False
-        days = self.parts["days"]
-        shared = self.products - self.places.count * self.places.mean * days.mean
-        return shared**2 > 0.5 * self.places.squares * days.squares
+        days, positions = self.units["days"], self.positions
+        covariance = self.products - positions.count * positions.mean * days.mean
+        return covariance**2 > 0.5 * positions.squares * days.squares
 
     def doubt(self, *, target: bool = False) -> str:
         """Return what seems wrong: text of dates or numbers, or very many classes; "" for nothing."""
@@ -133,7 +133,7 @@ class _Summary:
     def distinct(self) -> int:
         """How many different values there are; beyond ``COUNTED`` the sum over blocks, which may be too large."""
         counted = len(self.levels.counts) if self.levels.counts else len(self.numbers)
-        return self.fresh if self.levels.error or counted > COUNTED else counted
+        return self.most_distinct if self.levels.error or counted > COUNTED else counted
 
 
 def propose(
@@ -263,14 +263,14 @@ def _log(column: _Summary) -> Log | None:
 
 
 def _date_steps(column: _Summary) -> tuple[tuple[ColumnStep, ...], str]:
-    parts = [unit for unit in ("year", "month", "weekday", "hour") if column.parts[unit].deviation > 0]
+    units = [unit for unit in ("year", "month", "weekday", "hour") if column.units[unit].deviation > 0]
     missing = f"{column.missing:,} missing" if column.missing else ""
-    if not parts and not missing:
+    if not units and not missing:
         return (Drop(),), "always the same"
-    if "month" in parts and "year" not in parts:  # a later month would be outside of all that the model has seen
-        parts.remove("month")
+    if "month" in units and "year" not in units:  # a later month would be outside of all that the model has seen
+        units.remove("month")
         missing = ", ".join(filter(None, ["of one year: no month comes again", missing]))
-    return (Dates(parts or ("days",)), Impute("median"), Standardize()), missing
+    return (Dates(units or ("days",)), Impute("median"), Standardize()), missing
 
 
 def _goal(label: str, column: _Summary) -> Proposal:

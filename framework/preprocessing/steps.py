@@ -125,11 +125,11 @@ class Column:
         return text_of(bool(number) if self.boolean and number in (0.0, 1.0) else number)
 
 
-def _each(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_each)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 """A number for each array of a column; one number is a tuple of one."""
 
 

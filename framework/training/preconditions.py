@@ -95,8 +95,8 @@ def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
                 )
 
 
-def require_counts(model: Model, preprocess: FittedPreprocess | None, validation: Source | None, name: str) -> None:
-    """Refuse an Embedding of fewer ids than its column has, and outputs that are not as many as a target has classes.
+def require_categories(model: Model, preprocess: FittedPreprocess | None, validation: Source | None, name: str) -> None:
+    """Check that each Embedding takes all ids of its column, and that a target has an output for each class.
 
     Raises:
         SettingsError: Names the column and both numbers of ids.
@@ -117,6 +117,7 @@ def require_counts(model: Model, preprocess: FittedPreprocess | None, validation
         shape = shape.get(target) if isinstance(shape, dict) else shape
         outputs = 1 if shape == () else shape[0] if shape is not None and len(shape) == 1 else None
         if outputs is not None and outputs != len(classes) and (outputs, len(classes)) != (1, 2):
+            # If the validation data has further classes, the error says so instead.
             for block in () if validation is None else Blocks(validation):
                 y = None if block.y is None else block.y.native
                 preprocess.transform_target(y, name=f"{name}: validation", start=block.start)

@@ -84,7 +84,7 @@ def search_rate(
         )
     rates: list[float] = []
     losses: list[float] = []
-    average, least = 0.0, math.inf
+    tenth, average, least = steps // 10, 0.0, math.inf
 
     @on("batch_end")
     def record(run: Run) -> None:
@@ -93,10 +93,10 @@ def search_rate(
         rates.append(run.optimizer.last_rate)
         losses.append(loss)
         average = 0.9 * average + 0.1 * loss
-        unbiased = average / (1.0 - 0.9 ** len(losses))
+        unbiased = average / (1.0 - 0.9 ** len(losses))  # as in Adam
         least = min(least, unbiased)
-        start = sum(losses[: steps // 10]) / min(len(losses), steps // 10)
-        diverged = len(losses) > steps // 10 and unbiased - least > 3.0 * max(abs(start), abs(least))
+        start = sum(losses[:tenth]) / min(len(losses), tenth)
+        diverged = len(losses) > tenth and unbiased - least > 3.0 * max(abs(start), abs(least))
         if diverged or len(losses) == steps:
             run.stop(name)
 
@@ -114,14 +114,14 @@ def search_rate(
         if not losses:
             raise
     deviation = 0.03 * steps
-    places = np.arange(len(losses))
-    weights = np.exp(-0.5 * ((places[:, None] - places) / deviation) ** 2)
+    indices = np.arange(len(losses))
+    weights = np.exp(-0.5 * ((indices[:, None] - indices) / deviation) ** 2)
     smoothed: Array = weights @ losses / weights.sum(axis=1)
-    suggestion = _steepest(np.array(rates), np.array(losses), smoothed, deviation)
+    suggestion = _find_steepest_rate(np.array(rates), np.array(losses), smoothed, deviation)
     return LearningRateSearch(np.array(rates), np.array(losses), smoothed, suggestion)
 
 
-def _steepest(rates: Array, losses: Array, smoothed: Array, deviation: float) -> float | None:
+def _find_steepest_rate(rates: Array, losses: Array, smoothed: Array, deviation: float) -> float | None:
     """Return the rate where the smoothed loss falls fastest, or None.
 
     The fall begins at the last step above a tenth of it. It ends where, after half of the whole fall, the loss rises

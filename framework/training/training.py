@@ -135,7 +135,7 @@ class Training:
                 forget(*trainer.metrics)
                 settled.enter_context(settling(model, rows, preprocess))
                 figures.require_model(model.output_activation)
-                preconditions.require_counts(model, preprocess, validated, name)
+                preconditions.require_categories(model, preprocess, validated, name)
                 if run is not None:
                     preconditions.require_own(run, model, trainer.loss)
                 plain = epochs is None or (type(epochs) is int and epochs >= 1)

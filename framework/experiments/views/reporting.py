@@ -152,18 +152,18 @@ def _add_data(contents: Contents, folder: RunFolder, run: Run) -> None:
             contents.alarms.append(said)
     callbacks = experiment.trainer.callbacks  # those of a user may change the steps, which are made again without them
     if isinstance(data, tuple) and all(is_ours(type(callback).__module__) for callback in callbacks):
-        again = _begun_again(experiment, data, run)
-        if again.recipe["data"] == run.recipe.get("data"):
-            contents.steps = reports.first_steps(again)
+        replay = _replay_first_steps(experiment, data, run)
+        if replay.recipe["data"] == run.recipe.get("data"):
+            contents.steps = reports.first_steps(replay)
         else:
             contents.alarms.append("The data has changed since the run, so its first steps are not shown.")
 
 
-def _begun_again(experiment: Experiment, data: Any, run: Run) -> Run:
-    """Return a run of the first steps of the first epoch, which depend on the settings and the data alone."""
-    enough = on("batch_end")(lambda run: run.stop("these are enough") if run.step == reports.STEPS else None)
+def _replay_first_steps(experiment: Experiment, data: Any, run: Run) -> Run:
+    """Train again for ``reports.STEPS`` steps, which depend on the settings and the data alone; return the run."""
+    stop = on("batch_end")(lambda run: run.stop("these are enough") if run.step == reports.STEPS else None)
     experiment.model.preprocess = run.model.preprocess
-    tracing = {"callbacks": [TraceSteps(limit=reports.STEPS), enough], "engine": "numpy", "metrics": []}
+    tracing = {"callbacks": [TraceSteps(limit=reports.STEPS), stop], "engine": "numpy", "metrics": []}
     trainer = experiment.trainer.replace(**tracing)
     try:
         return train(trainer, experiment.model, data, epochs=1)

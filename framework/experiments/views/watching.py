@@ -331,22 +331,21 @@ def _style(key: str) -> str:
 
 def _plot(title: str, keys: Sequence[str], curves: Sequence[tuple[Array, str]], width: int, log: bool) -> Any:
     """Return the lines of a plot: a title, the curves with the limits beside them, and the epochs below."""
-    values = [(np.log10(np.where(v > 0, v, np.nan)) if log else v, style) for v, style in curves]
-    finite = np.concatenate([v[np.isfinite(v)] for v, _ in values])
+    if log:
+        curves = [(np.log10(np.where(values > 0, values, np.nan)), style) for values, style in curves]
+    finite = np.concatenate([values[np.isfinite(values)] for values, _ in curves])
     legend = [(f"  ── {'validation' if key.startswith('val_') else 'training'}", _style(key)) for key in keys]
-    head = [(printable(title), "bold"), (" (log scale)" if log else "", "dim"), *(legend if len(keys) > 1 else [])]
+    texts = [(printable(title), "bold"), (" (log scale)" if log else "", "dim"), *(legend if len(keys) > 1 else [])]
     if not finite.size:
-        return _texts(*head, ("\nno value to draw", "dim"))
+        return _texts(*texts, ("\nno value to draw", "dim"))
     low, high = float(finite.min()), float(finite.max())
-    lines = braille(values, width, HEIGHT, low, high)
-    ends = (10.0**high, 10.0**low) if log else (high, low)
-    parts = [*head]
-    for index, line in enumerate(lines):
-        label = _short(ends[0]) if index == 0 else _short(ends[1]) if index == HEIGHT - 1 else ""
-        parts += [(f"\n{label:>9} ", "dim"), *line]
-    longest = max(len(v) for v, _ in values)
-    parts.append((f"\n{'':10}{'1':<{width - len(str(longest))}}{longest}", "dim"))
-    return _texts(*parts)
+    labels = {0: high, HEIGHT - 1: low}
+    for index, line in enumerate(braille(curves, width, HEIGHT, low, high)):
+        label = _short(10.0 ** labels[index] if log else labels[index]) if index in labels else ""
+        texts += [(f"\n{label:>9} ", "dim"), *line]
+    epochs = max(len(values) for values, _ in curves)
+    texts.append((f"\n{'':10}{'1':<{width - len(str(epochs))}}{epochs}", "dim"))
+    return _texts(*texts)
 
 
 HEIGHT = 6

@@ -144,7 +144,7 @@ class Loss(Formula):
     def trace_values(self, output: OutputSymbols, target: Any) -> tuple[Any, Any, bool]:
         """Return the values on symbols, their slope or a function that derives it, and whether it is that by h."""
         a, h = output.a, output.h
-        form = None if h is None else self._form_of_h(output.activation, h, target)
+        form = None if h is None else self._stable_form_of_h(output.activation, h, target)
         if form is not None:  # what it has of the output is known already
             value, end = form
             known = {end: a.node} if isinstance(end, Node) else {}
@@ -170,8 +170,8 @@ class Loss(Formula):
                 raise
             return a.record("python", target, function=formula, pullback=None, name=method, shape=shape)
 
-    def _form_of_h(self, activation: Any, h: Symbol, target: Any) -> tuple[Node, Any] | None:
-        """Return the stable form of the values and of the output, where that of the values needs h itself; else None.
+    def _stable_form_of_h(self, activation: Any, h: Symbol, target: Any) -> tuple[Node, Any] | None:
+        """Return the stable forms of the values and of the output, if the values need h itself; else None.
 
         A derivative that differs from its formula's on purpose belongs to the output.
         """
@@ -207,7 +207,7 @@ class Loss(Formula):
         key = "of h", activation, dtype, shape
 
         def formula(h: Any, target: Any) -> Any:
-            form = self._form_of_h(activation, h, target)
+            form = self._stable_form_of_h(activation, h, target)
             return h if form is None else symbol_of(form[0])
 
         if key not in programs:
@@ -489,14 +489,14 @@ class Loss(Formula):
     def _check_arguments(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         """Return the arguments as the formulas take them; an error says if they would fit the other way round."""
         try:
-            return self._fitting(prediction, target, weight)
+            return self._convert_arguments(prediction, target, weight)
         except DataError as error:
             with suppress(DataError):
-                self._fitting(target, prediction, weight)
+                self._convert_arguments(target, prediction, weight)
                 error.args = (f"{error}; if the arguments are swapped, write loss(prediction, target)",)
             raise
 
-    def _fitting(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
+    def _convert_arguments(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
         prediction, target = np.atleast_1d(floats(prediction, "prediction"), real_array(target, "target"))
         require_finite(prediction, "prediction")
         self.require_prediction(prediction)

@@ -89,8 +89,8 @@ class DistributionLoss(RowLoss):
             "Use Softmax; the loss works on the logits by itself. For one output use BinaryCrossEntropy and Sigmoid"
         )
         require_output_range(self, activation, 0.0, 1.0, advice)
-        other = isinstance(activation, Activation) and type(activation) is not self.suited
-        if other and activation.output_range is not None and not activation.coupled:
+        unsuited = isinstance(activation, Activation) and type(activation) is not self.suited
+        if unsuited and activation.output_range is not None and not activation.coupled:
             raise SettingsError(
                 f"{type(self).__name__} needs rows that sum to 1; {activation!r} does not give them. {advice}"
             )

@@ -316,16 +316,16 @@ def settings_of(run: Run) -> dict[str, str]:
         ('SGDOptimizer', '0.5', '32', 'Neuron(inputs=1)')
     """
     model = {"model": repr(run.model), "parameters": str(run.model.parameters.vector.size)}
-    parts = {**_flat("optimizer", run.optimizer.recipe), **_flat("loss", run.loss_function)}
+    parts = {**_flatten_setting("optimizer", run.optimizer.recipe), **_flatten_setting("loss", run.loss_function)}
     return {name: shorten(text) for name, text in {**model, **run.recipe, **parts}.items()}
 
 
-def _flat(name: str, value: Any) -> dict[str, str]:
-    """Return a setting; of a component its class and its settings."""
+def _flatten_setting(name: str, value: Any) -> dict[str, str]:
+    """Return a setting by its name; of a component, its class and each of its settings."""
     if not isinstance(value, Component):
         return {name: str(value)}
-    settings = {name: type(value).__name__}
+    texts = {name: type(value).__name__}
     for setting, inner in value.settings().items():
         if inner not in (None, ()):
-            settings |= _flat(f"{name}.{setting}", inner)
-    return settings
+            texts |= _flatten_setting(f"{name}.{setting}", inner)
+    return texts

@@ -253,44 +253,44 @@ def describe(path: str | os.PathLike[str]) -> str:
     """
     arrays, text = read(path)
     try:
-        lines = _lines(Document.from_text(text), arrays)
+        lines = _describe_document(Document.from_text(text), arrays)
     except (CheckpointError, RecursionError) as error:
         raise CheckpointError(f"{format_path(path)} cannot be described: {error}") from None
     return printable(f"{os.fspath(path)}: " + "\n".join(lines))
 
 
-def _lines(document: Document, arrays: dict[str, Array]) -> list[str]:
+def _describe_document(document: Document, arrays: dict[str, Array]) -> list[str]:
     progress = document.progress
     finished = f"{progress.epoch} of {progress.target_epoch} epochs, {progress.step} steps"
     return [
         f"{finished}, {progress.batch} of {progress.batches} batches of the next epoch",
         *([f"stopped: {progress.stop_reason}"] if progress.stop_reason else []),
         f"engine: {progress.engine}; seed: {progress.seed}",
-        f"model: {_line(document.model)}",
+        f"model: {_format_json(document.model)}",
         *([f"frozen: {', '.join(document.frozen)}"] if document.frozen else []),
-        f"loss: {_line(document.loss_function)}",
-        f"optimizer: {_line(document.optimizer)}, {document.optimizer_steps} updates made",
+        f"loss: {_format_json(document.loss_function)}",
+        f"optimizer: {_format_json(document.optimizer)}, {document.optimizer_steps} updates made",
         "started with:",
         *(f"  {name}: {text}" for name, text in progress.recipe.items() if name not in _SHOWN_ABOVE),
-        *(f"newest row: {_pairs(row)}" for row in history_of(document.history, arrays)[-1:]),
+        *(f"newest row: {_format_pairs(row)}" for row in history_of(document.history, arrays)[-1:]),
         *(f"remembered by {name}: {', '.join(memory) or 'nothing'}" for name, memory in document.memories.items()),
         "arrays:",
         as_text([(f"  {name}", f"{array.dtype.name} {array.shape}") for name, array in arrays.items()], left=2),
     ]
 
 
-def _line(value: Any) -> str:
+def _format_json(value: Any) -> str:
     """Return JSON on one line, an object with a type as ``Type(name=value, ...)``."""
     match value:
         case {"type": str(kind), **settings}:
-            return f"{kind}({_pairs({str(name): item for name, item in settings.items() if item is not None})})"
+            return f"{kind}({_format_pairs({str(name): item for name, item in settings.items() if item is not None})})"
         case dict():
-            return f"{{{_pairs(value)}}}"
+            return f"{{{_format_pairs(value)}}}"
         case list():
-            return f"[{', '.join(map(_line, value))}]"
+            return f"[{', '.join(map(_format_json, value))}]"
         case _:
             return json.dumps(value)
 
 
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={_line(item)}" for name, item in values.items())
+def _format_pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_format_json(item)}" for name, item in values.items())

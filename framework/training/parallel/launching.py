@@ -87,10 +87,10 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
     def forward(number: int, _frame: FrameType | None) -> None:
         signals.append(number)
         if process is not None:  # else it comes when the process has started
-            send(process)
+            stop(process)
 
-    def send(process: subprocess.Popen[bytes]) -> None:
-        if len(signals) > 1:
+    def stop(process: subprocess.Popen[bytes]) -> None:
+        if len(signals) > 1:  # a second signal, or the alarm
             process.kill()
         else:
             process.send_signal(signals[0])
@@ -101,7 +101,7 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bool]:
     try:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         if signals:
-            send(process)
+            stop(process)
         code = process.wait()
     finally:
         signal.alarm(0)

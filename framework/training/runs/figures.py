@@ -40,7 +40,7 @@ class Figures:
     def __init__(self, loss: Loss, metrics: tuple[Metric | Loss, ...]) -> None:
         """Hold a loss and its metrics."""
         self.loss, self.metrics = loss, metrics
-        self.of_outputs = tuple(_of_outputs(loss))
+        self.of_outputs = tuple(_output_losses(loss))
         figures = [*self.of_outputs, *(_figure(metric, (), metric.key) for metric in metrics)]
         self.summed = tuple(figure for figure in figures if not isinstance(figure.formula, WholeMetric))
         self.whole = tuple(figure for figure in figures if isinstance(figure.formula, WholeMetric))
@@ -59,7 +59,7 @@ class Figures:
 
     @property
     def better(self) -> dict[str, str | None]:
-        """Which values of a column are better, by its name."""
+        """Whether "smaller" or "greater" values of a column are better, by its name; None if neither is."""
         return {"loss": "smaller"} | {
             figure.key: figure.formula.better if isinstance(figure.formula, Metric) else "smaller"
             for figure in (*self.summed, *self.whole)
@@ -73,7 +73,7 @@ class Figures:
         """
         self.loss.require_model(activation)
         for figure in (*self.summed, *self.whole):
-            output = _output(activation, figure)
+            output = _activation_of(activation, figure)
             if isinstance(figure.formula, Loss):
                 with name_output(".".join(figure.path)):
                     figure.formula.require_output(output)
@@ -96,7 +96,7 @@ class Figures:
         preprocess, formula = model.preprocess, figure.formula
         if preprocess is None or not preprocess.unit or figure in self.of_outputs:
             return None
-        losses = (_of_outputs(formula, figure.path) or [figure]) if isinstance(formula, Loss) else []
+        losses = (_output_losses(formula, figure.path) or [figure]) if isinstance(formula, Loss) else []
         activations = model.output_activation
         of_h = any(loss.program_of_h(at(activations, path)) is not None for _, path, loss in losses)
         return None if of_h else preprocess.inverse
@@ -166,11 +166,10 @@ class Figures:
             model.keep_workspace(workspace, rows)
             return totals
 
-        totals = sums().get(0, {}) if plan is None else plan.total(sums)
+        results = self.results(sums().get(0, {}) if plan is None else plan.total(sums))
         if not self.whole:
-            return self.results(totals)
+            return results
         a, y, weight = join_batches(kept)
-        results = self.results(totals)
         for figure in self.whole:
             key, path, formula = figure
             inverse = self.inverse(model, figure)
@@ -191,16 +190,16 @@ def _figure(metric: Metric | Loss, path: tuple[str, ...], key: str) -> Figure:
     return Figure(key, path, metric)
 
 
-def _of_outputs(loss: Loss, path: tuple[str, ...] = ()) -> list[Figure]:
-    """Return the losses of several outputs as figures: ``price_loss``."""
+def _output_losses(loss: Loss, path: tuple[str, ...] = ()) -> list[Figure]:
+    """Return the losses of the outputs inside a loss, such as ``price_loss``; none for a loss of one output."""
     figures = []
-    for name, inner in loss.losses.items() if isinstance(loss, OutputLosses) else ():
-        inside = (*path, name)
-        figures += [Figure(f"{'_'.join(inside)}_loss", inside, inner), *_of_outputs(inner, inside)]
+    for name, loss_of_output in loss.losses.items() if isinstance(loss, OutputLosses) else ():
+        keys = (*path, name)
+        figures += [Figure(f"{'_'.join(keys)}_loss", keys, loss_of_output), *_output_losses(loss_of_output, keys)]
     return figures
 
 
-def _output(activation: Any, figure: Figure) -> Any:
+def _activation_of(activation: Any, figure: Figure) -> Any:
     """Return the activation of the output that a figure is of.
 
     Raises:

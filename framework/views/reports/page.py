@@ -147,7 +147,7 @@ def page(runs: Sequence[Contents], rows: Sequence[Any] = (), over: Sequence[Any]
         title: The title of several runs.
     """
     title = title or (f"{len(runs)} runs" if rows else runs[0].name)
-    drawn = [*over, *charts(runs)]
+    curves = charts(runs)
     styles = _asset("uPlot.min.css") + _asset("report.css")
     scripts = [f"/*!\n{_asset('LICENSE-uPlot')}*/\n{_asset('uPlot.iife.min.js')}", _asset("report.js")]
     policy = "; ".join(
@@ -168,21 +168,21 @@ def page(runs: Sequence[Contents], rows: Sequence[Any] = (), over: Sequence[Any]
             f"<title>{_text(title)}</title>\n<style>{styles}</style>\n</head>\n<body>\n<main>\n",
             f"<h1>{_text(title)}</h1>\n",
             f'<p class="soft">Written by framework at {dt.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}.</p>\n',
-            *_body(runs, rows, over, drawn),
+            *_body(runs, rows, over, curves),
             "</main>\n",
-            f'<script type="application/json" id="data">{_json(drawn)}</script>\n',
+            f'<script type="application/json" id="data">{_json([*over, *curves])}</script>\n',
             *(f"<script>{script}</script>\n" for script in scripts),
             "</body>\n</html>\n",
         )
     )
 
 
-def _body(runs: Sequence[Contents], rows: Sequence[Any], over: Sequence[Any], drawn: Sequence[Any]) -> Iterator[str]:
+def _body(runs: Sequence[Contents], rows: Sequence[Any], over: Sequence[Any], curves: Sequence[Any]) -> Iterator[str]:
     yield from _comparison(runs, rows) if rows else _results(runs[0])
     if over:
         yield "<h2>Settings that vary</h2>\n"
-        yield from _places(over, 0)
-    yield from _curves(runs, drawn, len(over))
+        yield from _chart_boxes(over, 0)
+    yield from _curves(runs, curves, len(over))
     for index, run in enumerate(runs):
         if not rows:
             yield from _details(run)
@@ -247,13 +247,13 @@ def _epoch(run: Contents, index: int) -> str:
     return _cell(run.columns["epoch"][index]) if "epoch" in run.columns else str(index + 1)
 
 
-def _curves(runs: Sequence[Contents], drawn: Sequence[Any], first: int) -> Iterator[str]:
-    """Give the charts from the number ``first`` on, and the tables of epochs."""
-    if len(drawn) == first:
+def _curves(runs: Sequence[Contents], curves: Sequence[Any], first: int) -> Iterator[str]:
+    """Give the charts of curves, whose numbers on the page begin with ``first``, and the tables of epochs."""
+    if not curves:
         return
     yield "<h2>Curves</h2>\n"
     yield "<noscript><p>The curves need JavaScript. The tables of epochs have their numbers.</p></noscript>\n"
-    long = any(run.epochs > POINTS for run in runs)
+    thinned = any(run.epochs > POINTS for run in runs)
     yield (
         '<p class="soft">Drag over a chart to zoom all of them, double-click to see all again. A click on a name in a '
         "legend hides its curve."
@@ -262,19 +262,19 @@ def _curves(runs: Sequence[Contents], drawn: Sequence[Any], first: int) -> Itera
     yield (
         f" Curves of more than {POINTS:,} epochs are thinned: of each of {(POINTS - 2) // 3} equal parts, the smallest "
         "and the largest value are drawn."
-        if long
+        if thinned
         else ""
     )
     yield "</p>\n"
-    yield from _places(drawn[first:], first)
+    yield from _chart_boxes(curves, first)
     for run in runs:
         yield from _epochs(run, f" of {_text(run.name)}" if len(runs) > 1 else "")
 
 
-def _places(drawn: Sequence[Any], first: int) -> Iterator[str]:
-    """Give a place for each chart; the numbers of charts on the page begin with ``first``."""
+def _chart_boxes(charts: Sequence[Any], first: int) -> Iterator[str]:
+    """Give an empty box for each chart, which the script fills; their numbers on the page begin with ``first``."""
     yield '<div class="charts" hidden>\n'
-    for number, chart in enumerate(drawn, first):
+    for number, chart in enumerate(charts, first):
         title = _text(chart["title"])
         yield (
             f'<figure class="chart" id="chart-{number}"><figcaption><span>{title}</span>'
@@ -290,10 +290,10 @@ def _epochs(run: Contents, of: str) -> Iterator[str]:
     count = run.epochs
     if not count:
         return
-    places = sorted({*map(round, np.linspace(0, count - 1, min(count, TABLE_EPOCHS)).tolist())})
+    rows = sorted({*map(round, np.linspace(0, count - 1, min(count, TABLE_EPOCHS)).tolist())})
     keys = [*run.columns]
-    said = f"{len(places)} of {count:,} epochs" if len(places) < count else f"{count} epoch{'s' * (count > 1)}"
-    lines = [[_cell(run.columns[key][row]) for key in keys] for row in places]
+    said = f"{len(rows)} of {count:,} epochs" if len(rows) < count else f"{count} epoch{'s' * (count > 1)}"
+    lines = [[_cell(run.columns[key][row]) for key in keys] for row in rows]
     table = _grid("epochs", _heads(map(_text, keys)), lines)
     yield f"<details><summary>Table of {said}{of}</summary>\n{table}</details>\n"
 
