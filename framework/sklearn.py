@@ -32,16 +32,19 @@ from framework.formulas.losses.base import require_weights
 from framework.formulas.losses.formulas import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from framework.formulas.losses.several import OutputLosses
 from framework.formulas.metrics import Metric
-from framework.formulas.schedules import Schedule
+from framework.formulas.metrics.formulas import RefinedLoss, Temperature
+from framework.formulas.schedules import CosineSchedule, Schedule
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
+from framework.models.embedding import PeriodicEmbedding
 from framework.models.regularizers import Regularizer
 from framework.models.sequential import Sequential as Network
 from framework.training.callbacks import Callback
-from framework.training.callbacks.stopping import EarlyStopping
+from framework.training.callbacks.stopping import EarlyStopping, RestoreBest
 from framework.training.loop import train
 from framework.training.optimizers import Optimizer
 from framework.training.optimizers.formulas import AdamOptimizer
+from framework.training.proposing import size_of
 from framework.training.runs.run import Run
 from framework.training.trainer import Trainer
 
@@ -56,11 +59,22 @@ except ImportError as error:
     advice = "pip install 'scikit-learn>=1.6'"
     raise ImportError(f"framework.sklearn needs scikit-learn 1.6 or newer: {advice} ({error})") from None
 
-_DEFAULTS: dict[str, Component] = {"activation": ReLU(), "optimizer": AdamOptimizer(learning_rate=0.003)}
+_RATE = 0.003
+
+_DEFAULTS: dict[str, Component] = {
+    "activation": ReLU(),
+    "optimizer": AdamOptimizer(learning_rate=CosineSchedule(initial=_RATE)),
+}
 """The components that None stands for."""
 
 _ENOUGH = 100
-"""From how many rows on ``early_stopping="auto"`` holds some out: a tenth of fewer says little."""
+"""From how many rows on ``early_stopping="auto"`` holds some out: a part of fewer says little."""
+
+_UPDATES = 200
+"""How many updates the proposed epochs have at least."""
+
+_CALIBRATED = 500
+"""How many held-out rows a temperature needs: fewer make probabilities too sure."""
 
 _SETTLED = ("hidden", "activation", "layers", "output", "loss", "engine", "class_weight")
 """Parameters that have their effect in the first call of ``partial_fit``."""
@@ -81,25 +95,37 @@ class _Settings(Component):
     activation: Activation
     layers: tuple[Model | Activation, ...] | None
     output: Activation | None
-    batch_size: Count | None
+    epochs: Count | None
+    batch_size: Count | Literal["auto"] | None
     early_stopping: bool | Literal["auto"]
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
-    n_iter_no_change: Count
+    n_iter_no_change: Count | None
 
     def stops(self, rows: int) -> bool:
         """Return whether training on so many rows stops early."""
         return rows >= _ENOUGH if self.early_stopping == "auto" else self.early_stopping
 
-    def model(self, targets: _Targets, dtype: str, seed: int) -> Network:
+    def model(self, targets: _Targets, X: Array, weight: Array | None, seed: int, *, embed: bool) -> Network:
         """Return the network, with numbers that are drawn from the seed when it meets data.
 
-        Its dtype is that of the given layers, else ``dtype``.
+        Its dtype is that of the given layers, else that of X. With ``embed`` the hidden layers get waves of each
+        column that holds more than two different numbers, with periods in its standard deviations.
         """
-        layers: list[Any] = [Dense(units=units, activation=self.activation) for units in self.hidden]
+        dtype, head = X.dtype.name, targets.head()
         if self.layers is not None:
             layers = [layer.in_dtype(layer.dtype) if isinstance(layer, Model) else layer for layer in self.layers]
             dtype = min((layer.dtype for layer in layers if isinstance(layer, Model)), default=dtype)
-        return Network(*layers, targets.head(), seed=seed, dtype=dtype)
+            return Network(*layers, head, seed=seed, dtype=dtype)
+        hidden = [Dense(units=units, activation=self.activation) for units in self.hidden]
+        numbers = [embed and len(np.unique(column)) > 2 for column in X.T]
+        if not any(numbers):
+            return Network(*hidden, head, seed=seed, dtype=dtype)
+        network = Network(PeriodicEmbedding(numbers=numbers), *hidden, head, seed=seed, dtype=dtype)
+        embedding = next(iter(network.parts.values())).parameters
+        mean, scale = _moments(X[:, numbers], weight)
+        embedding["frequency"][...] /= scale[:, None]
+        embedding["phase"][...] -= embedding["frequency"] * mean[:, None]
+        return network
 
 
 @dataclass(frozen=True)
@@ -268,6 +294,16 @@ def _gives_probabilities(output: Activation | None) -> bool:
     return bool(low >= 0 and high <= 1)
 
 
+def _moments(numbers: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the mean and the standard deviation of each column, which is 1 for one that does not vary."""
+    numbers = numbers.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.average(numbers, axis=0, weights=weight)
+        scale = np.sqrt(np.average((numbers - mean) ** 2, axis=0, weights=weight))
+        varies = np.isfinite(scale) & (scale > 10 * np.finfo(float).eps * abs(mean))
+    return np.where(np.isfinite(mean), mean, 0.0), np.where(varies, scale, 1.0)
+
+
 def _serves(loss: Loss, output: Activation) -> bool:
     """Return whether a loss takes such outputs."""
     try:
@@ -309,15 +345,15 @@ class _Neural(BaseEstimator):
     output: Activation | None = None
     loss: Loss | None = None
     optimizer: Optimizer | None = None
-    epochs: int = 200
-    batch_size: int | None = 128
+    epochs: int | None = None
+    batch_size: int | str | None = "auto"
     shuffle: bool = True
     metrics: Sequence[Metric | Loss] = ()
     regularizers: Sequence[Regularizer] = ()
     callbacks: Sequence[Callback] = ()
     early_stopping: bool | str = "auto"
-    validation_fraction: float = 0.1
-    n_iter_no_change: int = 10
+    validation_fraction: float = 0.2
+    n_iter_no_change: int | None = None
     engine: str = "auto"
     random_state: Any = None
 
@@ -404,7 +440,7 @@ class _Neural(BaseEstimator):
         """Refuse parameters of ``partial_fit`` that need to know when training ends."""
         if self.early_stopping is True:
             raise SettingsError("partial_fit trains for one epoch: give early_stopping='auto' or False, not True")
-        rate = getattr(_DEFAULTS["optimizer"] if self.optimizer is None else self.optimizer, "learning_rate", None)
+        rate = getattr(self.optimizer, "learning_rate", None)
         if isinstance(rate, Schedule) and rate.open:
             raise SettingsError(
                 f"partial_fit cannot know how many calls follow: give the schedule a 'length', in updates; got {rate!r}"
@@ -429,20 +465,25 @@ class _Neural(BaseEstimator):
         held_out: _Data | None = None
         if X_val is not None or y_val is not None:
             held_out = self._held_out(targets, X_val, y_val)
+        proposed = size_of(len(X), classes=isinstance(targets, _Classes))
         if not partial and settings.stops(len(X)):
             if held_out is None:
                 data, held_out = _hold_out_rows(targets, data, settings.validation_fraction, trainer.seed)
-            if not any(isinstance(callback, EarlyStopping) for callback in self.callbacks):
-                stopping = EarlyStopping(patience=settings.n_iter_no_change, restore_best=True)
-                trainer = trainer.replace(callbacks=(*trainer.callbacks, stopping))
-
-        size = settings.batch_size or len(X)
+            trainer = self._keep_best(trainer, targets, len(held_out[0]))
+        size = proposed.batch_size if settings.batch_size == "auto" else settings.batch_size or len(X)
         one_batch = size >= len(data[0])  # in any order it is the same batch
-        trainer = trainer.replace(loss=targets.loss, batch_size=size, shuffle=self.shuffle and not one_batch)
+        trainer = trainer.replace(
+            loss=targets.loss,
+            batch_size=size,
+            shuffle=self.shuffle and not one_batch,
+            epochs=settings.epochs or max(proposed.epochs, math.ceil(_UPDATES / math.ceil(len(data[0]) / size))),
+        )
+        if partial and self.optimizer is None:
+            trainer = trainer.replace(optimizer=trainer.optimizer.replace(learning_rate=_RATE))
         rows = targets.encode_rows(*data), held_out and targets.encode_rows(*held_out)
         run = self._continue_run(trainer) if more else None
         try:
-            model = self.model_ if more else settings.model(targets, X.dtype.name, trainer.seed)
+            model = self.model_ if more else settings.model(targets, X, weight, trainer.seed, embed=not partial)
             with targets.training(model, fitted=more):
                 run = _fit(trainer, model, *rows, epochs=1 if partial else None, run=run)
             targets.finish(run)
@@ -462,6 +503,21 @@ class _Neural(BaseEstimator):
         self.n_iter_ = run.epoch
         return self
 
+    def _keep_best(self, trainer: Trainer, targets: _Targets, rows: int) -> Trainer:
+        """Return a trainer whose network ends with the weights of its best epoch, unless a callback sees to it."""
+        callbacks = self.callbacks
+        if any(isinstance(callback, EarlyStopping | RestoreBest) for callback in callbacks):
+            return trainer
+        metrics, best = self._figure(targets, rows)
+        if self.n_iter_no_change is not None:
+            callbacks = (*callbacks, EarlyStopping(monitor=best.monitor, patience=self.n_iter_no_change))
+        metrics = tuple(metric for metric in metrics if metric not in trainer.metrics)
+        return trainer.replace(callbacks=(*callbacks, best), metrics=(*trainer.metrics, *metrics))
+
+    def _figure(self, targets: _Targets, rows: int) -> tuple[tuple[Metric, ...], RestoreBest]:
+        """Return the callback that keeps the best epoch, judged by so many rows, and the metrics that it needs."""
+        return (), RestoreBest()
+
     def _recipes(self, seed: int) -> tuple[_Settings, Trainer]:
         """Return the parameters as checked components."""
         parameters = {
@@ -471,7 +527,7 @@ class _Neural(BaseEstimator):
             parameters["hidden"] = (self.hidden,)
         parameters |= {"seed": seed, "loss": MeanSquaredError() if self.loss is None else self.loss}
         settings = self._component(_Settings, parameters)
-        return settings, self._component(Trainer, parameters | {"batch_size": settings.batch_size or 1})
+        return settings, self._component(Trainer, parameters | {"batch_size": 1, "epochs": settings.epochs or 1})
 
     def _component(self, kind: type[_C], parameters: dict[str, Any]) -> _C:
         """Return a component of some parameters; an error names this class."""
@@ -627,25 +683,29 @@ class NeuralClassifier(ClassifierMixin, _Neural):
     Two classes end in a sigmoid neuron, more in a softmax, several labels in a sigmoid for each.
 
     Args:
-        hidden: Units of each hidden layer.
+        hidden: Units of each hidden layer. Before them, ``fit`` puts a PeriodicEmbedding of the columns that hold more
+            than two different numbers.
         activation: That of the hidden layers; None is ReLU.
-        layers: Layers in place of the hidden ones, such as ``[Dense(units=32, activation=Tanh()), Dropout(rate=0.2)]``;
+        layers: Layers in place of all these, such as ``[Dense(units=32, activation=Tanh()), Dropout(rate=0.2)]``;
             the last layer is added to them. They are settings: each ``fit`` draws new numbers.
         output: The activation of the last layer; None takes that of the loss. An output of both signs, such as
             Identity, makes scores: for a loss such as Hinge.
         loss: None is BinaryCrossEntropy or CrossEntropy.
-        optimizer: None is AdamOptimizer(learning_rate=0.003).
-        epochs: Passes over the data, if training does not stop before.
-        batch_size: Rows of a step; None is all.
+        optimizer: None is AdamOptimizer with a learning rate that falls from 0.003 to 0 by a cosine; in ``partial_fit``
+            it stays at 0.003.
+        epochs: Passes over the data; None takes 60 of 10,000 rows or fewer, 40 for numbers, and fewer of more rows.
+        batch_size: Rows of a step; "auto" takes 64 of 2,500 rows or fewer, and more of more; None is all.
         shuffle: Whether each epoch has a new order of the rows.
         metrics: Figures for ``run_.history``.
         regularizers: Penalties on the weights.
-        callbacks: Called at the hooks. An EarlyStopping among them takes the place of the one that is added.
+        callbacks: Called at the hooks. An EarlyStopping or RestoreBest among them takes the place of those that are
+            added.
         class_weight: A weight for each class, {class: weight}; or "balanced", by which each class counts alike.
-        early_stopping: Whether to hold rows out, evaluate the loss on them after each epoch, stop when it no longer
-            falls, and keep the weights of the best epoch; "auto" does so from 100 rows on.
+        early_stopping: Whether to hold rows out, evaluate the loss on them after each epoch, and keep the weights of
+            the best epoch; "auto" does so from 100 rows on. With 500 held-out rows or more, the default loss is
+            judged by RefinedLoss, and the probabilities are calibrated by Temperature.
         validation_fraction: The part of the rows that early stopping holds out, unless ``fit`` gets X_val and y_val.
-        n_iter_no_change: How many epochs without a smaller loss stop training early.
+        n_iter_no_change: How many epochs without a smaller loss stop training; None trains all epochs.
         engine: "auto" compiles where llvmlite is installed; "numpy" gives the same digits with and without it.
         random_state: The seed of the first weights and of the order of rows; None draws it from NumPy's global
             generator, as in scikit-learn.
@@ -746,6 +806,13 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         targets = _Classes(loss, output, None if one else len(names), names, multilabel, None)
         return targets if self.class_weight is None else self._weigh_classes(targets, y, weight)
 
+    def _figure(self, targets: _Targets, rows: int) -> tuple[tuple[Metric, ...], RestoreBest]:
+        """Judge the default loss of many rows by what calibration leaves of it, and calibrate; any other as it is."""
+        one_class = targets.units is None or targets.output.coupled
+        if self.loss is not None or self.class_weight is not None or not one_class or rows < _CALIBRATED:
+            return super()._figure(targets, rows)
+        return (RefinedLoss(), Temperature()), RestoreBest(monitor="val_refined_loss", calibrate=True)
+
     def _require_output(self, loss: Loss, output: Activation, *, multilabel: bool) -> None:
         """Refuse an output that gives neither probabilities nor scores, or cannot serve the loss."""
         low, high = output.output_range or (np.nan, np.nan)
@@ -827,23 +894,25 @@ class NeuralRegressor(RegressorMixin, _Neural):
     ``Checkpoint`` give standardised numbers; for one in the unit of y ``save`` a fitted ``run_``.
 
     Args:
-        hidden: Units of each hidden layer.
+        hidden: Units of each hidden layer, after a PeriodicEmbedding; see NeuralClassifier.
         activation: That of the hidden layers; None is ReLU.
-        layers: Layers that replace the hidden ones; see NeuralClassifier.
+        layers: Layers that replace all these; see NeuralClassifier.
         output: The activation of the last layer; None is Identity. A loss such as Poisson needs another, Softplus, with
             which y stays as it is.
         loss: None is MeanSquaredError. With the output Identity it compares standardised numbers.
-        optimizer: None is AdamOptimizer(learning_rate=0.003).
-        epochs: Passes over the data, if training does not stop before.
-        batch_size: Rows of a step; None is all.
+        optimizer: None is AdamOptimizer with a learning rate that falls from 0.003 to 0 by a cosine; in ``partial_fit``
+            it stays at 0.003.
+        epochs: Passes over the data; None takes 60 of 10,000 rows or fewer, 40 for numbers, and fewer of more rows.
+        batch_size: Rows of a step; "auto" takes 64 of 2,500 rows or fewer, and more of more; None is all.
         shuffle: Whether each epoch has a new order of the rows.
         metrics: Figures for ``run_.history``.
         regularizers: Penalties on the weights.
-        callbacks: Called at the hooks. An EarlyStopping among them takes the place of the one that is added.
-        early_stopping: Whether to hold rows out, evaluate the loss on them after each epoch, stop when it no longer
-            falls, and keep the weights of the best epoch; "auto" does so from 100 rows on.
+        callbacks: Called at the hooks. An EarlyStopping or RestoreBest among them takes the place of those that are
+            added.
+        early_stopping: Whether to hold rows out, evaluate the loss on them after each epoch, and keep the weights of
+            the best epoch; "auto" does so from 100 rows on.
         validation_fraction: The part of the rows that early stopping holds out, unless ``fit`` gets X_val and y_val.
-        n_iter_no_change: How many epochs without a smaller loss stop training early.
+        n_iter_no_change: How many epochs without a smaller loss stop training; None trains all epochs.
         engine: "auto" compiles where llvmlite is installed; "numpy" gives the same digits with and without it.
         random_state: The seed of the first weights and of the order of rows; see NeuralClassifier.
 
@@ -883,12 +952,7 @@ class NeuralRegressor(RegressorMixin, _Neural):
         units = None if y.ndim == 1 else y.shape[1]
         if type(output) is not Identity:
             return _Targets(loss, output, units)
-        y = y.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.average(y, axis=0, weights=weight)
-            scale = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weight))
-            varies = np.isfinite(scale) & (scale > 10 * np.finfo(float).eps * abs(mean))
-        return _Numbers(loss, output, units, mean, np.where(varies, scale, 1.0))
+        return _Numbers(loss, output, units, *_moments(y, weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

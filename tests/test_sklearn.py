@@ -18,6 +18,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification, make_multilabel_classification, make_regression
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -71,6 +72,8 @@ TWO = (Y > 0).astype(int)
 NUMBERS = make_regression(60, 5, n_targets=2, random_state=0)[1] / 100
 LABELS = make_multilabel_classification(120, 5, n_classes=3, random_state=0)[1]
 RATE = SGDOptimizer(learning_rate=0.1)
+PLAIN = {"layers": [Dense(units=6, activation=ReLU())], "optimizer": AdamOptimizer(learning_rate=0.003)}
+"""A network without waves, at a constant rate."""
 SMALL = {"hidden": (6,), "epochs": 3, "early_stopping": False, "random_state": 0}
 
 
@@ -105,7 +108,7 @@ def regressor(**params):
 )
 def test_fit_is_what_the_trainer_does_with_the_same_network(estimator, y, target, loss, head):
     rows = X[: len(y)]
-    made = estimator(batch_size=16, random_state=3).fit(rows, y)
+    made = estimator(batch_size=16, random_state=3, **PLAIN).fit(rows, y)
     if estimator is regressor:
         scaler = StandardScaler().fit(y.reshape(len(y), -1))
         target = scaler.transform(y.reshape(len(y), -1)).reshape(y.shape)
@@ -140,7 +143,7 @@ def test_fit_is_what_the_trainer_does_with_the_same_network(estimator, y, target
 )
 def test_from_equal_weights_the_loss_curve_is_that_of_scikit_learns_mlp(peer, ours, y):
     rows = X[: len(y)]
-    ours = clone(ours).set_params(hidden=(6,), activation=Tanh(), optimizer=RATE, epochs=4, batch_size=20)
+    ours = clone(ours).set_params(layers=[Dense(units=6, activation=Tanh())], optimizer=RATE, epochs=4, batch_size=20)
     ours.set_params(shuffle=False, random_state=0, early_stopping=False).fit(rows, y)
     settings = {"activation": "tanh", "solver": "sgd", "alpha": 0.0, "learning_rate_init": 0.1, "momentum": 0.0}
     mlp = peer(hidden_layer_sizes=(6,), batch_size=len(y), nesterovs_momentum=False, shuffle=False, **settings)
@@ -172,7 +175,7 @@ def test_params_reach_the_settings_of_components_at_any_depth():
 def test_none_stands_for_a_default_whose_settings_can_be_set():
     estimator = classifier().set_params(optimizer__learning_rate=0.1)
     assert estimator.optimizer == AdamOptimizer(learning_rate=0.1)
-    assert classifier().get_params()["optimizer__learning_rate"] == 0.003
+    assert classifier().get_params()["optimizer__learning_rate__initial"] == 0.003
 
 
 def test_a_component_and_its_settings_can_be_set_at_once_in_any_order():
@@ -353,8 +356,8 @@ def test_training_stops_early_by_itself_and_keeps_the_best_epoch():
     noise = np.random.default_rng(0).permutation(TWO)
     estimator = NeuralClassifier((50,), batch_size=16, n_iter_no_change=3, random_state=0).fit(X, noise)
     losses = estimator.run_.history.column("val_loss")
-    assert 4 <= estimator.n_iter_ == int(np.argmin(losses)) + 4 < 200
-    assert estimator.run_.layout[0] == 108
+    assert 4 <= estimator.n_iter_ == int(np.argmin(losses)) + 4 < 60
+    assert estimator.run_.layout[0] == 96
     given = NeuralClassifier((50,), batch_size=16, n_iter_no_change=3, random_state=0)
     given.fit(X, noise, X_val=X[:40], y_val=noise[::-1][:40])  # those rows in place of some that are held out
     assert given.run_.layout[0] == 120
@@ -368,7 +371,7 @@ def test_few_rows_train_without_any_that_are_held_out(rows):
     y = np.arange(rows) % min(rows, 40)  # classes of one to three rows
     for estimator, target in ((NeuralClassifier(epochs=2), y), (NeuralRegressor(epochs=2), X[:rows, 0])):
         fitted = clone(estimator).set_params(hidden=(4,), random_state=0).fit(X[:rows], target)
-        assert fitted.run_.layout[0] == (90 if rows == 100 else rows)
+        assert fitted.run_.layout[0] == (80 if rows == 100 else rows)
         assert fitted.predict(X[:rows]).shape == (rows,)
 
 
@@ -416,10 +419,10 @@ def test_a_row_of_weight_2_is_two_rows_for_the_mean_of_y():
 
 def test_passes_of_partial_fit_see_y_as_the_first_one_does():
     y = NUMBERS[:, 0] * 1000 + 5
-    parts = regressor(shuffle=False, batch_size=30)
+    parts = regressor(shuffle=False, batch_size=30, **PLAIN)
     for _ in range(3):
         parts.partial_fit(X[:60], y)
-    whole = regressor(shuffle=False, batch_size=30).fit(X[:60], y)
+    whole = regressor(shuffle=False, batch_size=30, **PLAIN).fit(X[:60], y)
     np.testing.assert_allclose(parts.predict(X[:60]), whole.predict(X[:60]), rtol=1e-9)
     np.testing.assert_allclose(parts.loss_curve_, whole.loss_curve_, rtol=1e-9)
     before = parts.model_.parameters.vector.copy()
@@ -443,7 +446,7 @@ def test_callbacks_of_a_regressor_see_standardised_numbers_and_a_saved_run_the_u
 
 def test_a_resumed_run_of_a_regressor_keeps_the_unit_of_y():
     y = X[:, 0] * 1e3 + 1e6
-    estimator = NeuralRegressor((8,), epochs=20, random_state=0).fit(X, y)
+    estimator = NeuralRegressor((8,), epochs=20, optimizer=PLAIN["optimizer"], random_state=0).fit(X, y)
     with pytest.warns(ResumeWarning, match="data"):
         run = estimator.trainer_.resume(estimator.run_, (X, y), (X, y), epochs=2)
     assert abs(run.model.predict(X).mean() - 1e6) < 1e4
@@ -451,8 +454,8 @@ def test_a_resumed_run_of_a_regressor_keeps_the_unit_of_y():
 
 def test_early_stopping_says_when_there_are_too_few_rows_to_hold_out():
     for estimator in (classifier(early_stopping=True), regressor(early_stopping=True)):
-        with pytest.raises(ValueError, match=r"validation_fraction=0.1 of 4 rows.* or early_stopping=False"):
-            estimator.fit(X[:4], TWO[:4])
+        with pytest.raises(ValueError, match=r"validation_fraction=0.2 of 2 rows.* or early_stopping=False"):
+            estimator.fit(X[1:3], TWO[1:3])
 
 
 def test_the_export_of_a_fitted_regressor_gives_the_unit_of_y(tmp_path):
@@ -491,7 +494,7 @@ def test_rows_of_weight_0_are_as_if_they_were_not_there(batch_size):
 def test_class_weights_count_as_the_weights_of_rows(y, loss, class_weight):
     if class_weight != "balanced":
         class_weight = {name: class_weight[name] for name in np.unique(y)}
-    settings = {"loss": loss, "batch_size": None, "epochs": 20}
+    settings = {"loss": loss, "batch_size": None, "epochs": 20} | PLAIN
     by_class = classifier(class_weight=class_weight, **settings).fit(X, y)
     by_row = classifier(**settings).fit(X, y, compute_sample_weight(class_weight, y))
     np.testing.assert_allclose(by_class.predict_proba(X), by_row.predict_proba(X), rtol=1e-4)
@@ -511,17 +514,17 @@ def test_balanced_weights_count_a_row_of_weight_2_as_two_rows():
 
 def test_class_weights_and_sample_weights_multiply():
     weight, by_class = 1.0 + (X[:, 0] > 0), {0: 3.0, 1: 0.5}
-    settings = {"loss": MeanSquaredError(), "batch_size": 20}
+    settings = {"loss": MeanSquaredError(), "batch_size": 20} | PLAIN
     both = classifier(class_weight=by_class, **settings).fit(X, TWO, weight)
     by_row = classifier(**settings).fit(X, TWO, weight * compute_sample_weight(by_class, TWO))
     np.testing.assert_array_equal(both.predict_proba(X), by_row.predict_proba(X))
 
 
 def test_partial_fit_makes_one_pass_and_keeps_the_optimizers_memory():
-    parts = classifier(shuffle=False, batch_size=30)
+    parts = classifier(shuffle=False, batch_size=30, **PLAIN)
     for _ in range(3):
         parts.partial_fit(X, Y, classes=[0, 1, 2])
-    whole = classifier(shuffle=False, batch_size=30, epochs=3).fit(X, Y)
+    whole = classifier(shuffle=False, batch_size=30, **PLAIN).fit(X, Y)
     np.testing.assert_array_equal(parts.predict_proba(X), whole.predict_proba(X))
     assert parts.loss_curve_ == whole.loss_curve_
     assert parts.n_iter_ == 3
@@ -784,3 +787,43 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
     spec = spec_from_file_location("imported_again", framework.sklearn.__file__)
     with pytest.raises(ImportError, match=r"framework\.sklearn needs scikit-learn 1.6 or newer: pip install"):
         spec.loader.exec_module(module_from_spec(spec))
+
+
+def test_waves_of_the_columns_do_not_depend_on_their_unit():
+    size, shift = 10.0 ** np.arange(-3, 2), np.array([0.0, 5.0, -3.0, 1e3, 1.0])
+    still = SGDOptimizer(learning_rate=1e-300)
+    waves = []
+    for rows in (X[:60], X[:60] * size + shift):
+        model = regressor(epochs=1, optimizer=still).fit(rows, NUMBERS[:, 0]).model_
+        assert model.parameters["0.frequency"].shape == (5, 16)
+        waves.append(np.cos(rows[:, :, None] * model.parameters["0.frequency"] + model.parameters["0.phase"]))
+    np.testing.assert_allclose(waves[1], waves[0], atol=1e-9)
+
+
+def test_columns_of_two_values_get_no_waves():
+    rows = np.column_stack([X[:, 0] > 0, X[:, 1], X[:, 2] * 0])
+    assert classifier().fit(rows, Y).model_.layers[0].numbers == (False, True, False)
+    assert len(classifier().fit(rows[:, ::2], Y).model_.layers) == 2
+    assert len(classifier().partial_fit(rows, Y, classes=range(3)).model_.layers) == 2  # later rows may differ
+
+
+def test_the_default_loss_is_calibrated_where_enough_rows_judge_it():
+    rows, y = make_classification(2600, 4, n_informative=3, n_redundant=0, flip_y=0.2, random_state=0)
+    made = NeuralClassifier(epochs=3, random_state=0).fit(rows, y)
+    best = min(made.run_.history.rows, key=lambda row: row["val_refined_loss"])
+    held_out = rows[2000:], y[2000:]
+    given = NeuralClassifier(epochs=3, random_state=0).fit(rows[:2000], y[:2000], X_val=held_out[0], y_val=held_out[1])
+    figure = min(row["val_refined_loss"] for row in given.run_.history.rows)
+    assert log_loss(held_out[1], given.predict_proba(held_out[0])) == pytest.approx(figure, rel=1e-3)
+    assert best["val_refined_loss"] <= best["val_loss"]
+    weighted = NeuralClassifier(epochs=2, class_weight="balanced", random_state=0).fit(rows, y)
+    assert "val_refined_loss" not in weighted.run_.history[-1]
+
+
+def test_none_and_auto_take_more_rows_in_fewer_and_larger_steps():
+    layouts = {}
+    for rows in (60, 2_400, 12_000):
+        made = NeuralRegressor((1,), random_state=0, early_stopping=False)
+        made.fit(np.resize(X, (rows, 5)), np.resize(X[:, 0], rows))
+        layouts[rows] = made.n_iter_, made.trainer_.batch_size
+    assert layouts == {60: (200, 64), 2_400: (40, 64), 12_000: (40, 256)}

@@ -37,6 +37,7 @@ from framework.preprocessing.numbers import Drop, Standardize
 from framework.preprocessing.proposing import alike, propose, rules
 from framework.preprocessing.statistics import BLOCK_ROWS, LevelCounts
 from framework.preprocessing.steps import ColumnStep
+from framework.training.proposing import SIZES, Size, size_of
 
 NEARLY = 0.9
 """From this part of its cells on, a column is taken to be meant as numbers or as dates."""
@@ -147,24 +148,6 @@ RARE = 0.05
 """A class with this part of the rows or less deserves a word; of more than 10 classes, with half of an equal part."""
 
 
-class Size(NamedTuple):
-    """Choices for tables of at most this many rows."""
-
-    rows: float
-    validation: float
-    levels: int
-    batch_size: int
-    epochs: int
-
-
-SIZES = (
-    Size(2_500, 0.2, 20, 64, 60),
-    Size(10_000, 0.2, 20, 128, 60),
-    Size(30_000, 0.2, 20, 256, 40),
-    Size(200_000, 0.1, 50, 512, 20),
-    Size(float("inf"), 0.1, 100, 1024, 10),
-)
-
 FEW_CLASSES = 10
 """Up to this many classes need a small network only, where the rows are as few as in the first size."""
 
@@ -199,14 +182,12 @@ class Plan(NamedTuple):
 def plan(size: Size, classes: int, *, numbers: bool) -> Plan:
     """Return a small network for few classes in few rows, which a large one learns by heart; else large ones.
 
-    benchmarks/tables has the figures: its choosing half set these sizes, its other half says what they are worth.
-
     Args:
         size: The choices for as many rows.
         classes: How many classes the target has; 0 for a number.
         numbers: Whether there are inputs that are numbers or dates.
     """
-    if 0 < classes <= FEW_CLASSES and size is SIZES[0]:
+    if 0 < classes <= FEW_CLASSES and size.rows == SIZES[0].rows:
         return Plan(
             layers=(('{type = "Dense", units = 32, activation = "ReLU"}', ""),),
             rate="0.003",
@@ -224,7 +205,7 @@ def plan(size: Size, classes: int, *, numbers: bool) -> Plan:
         layers=(waves, dense, dense) if numbers else (dense, dense),
         rate='{type = "CosineSchedule", initial = 0.003}',
         batch_size=size.batch_size,
-        epochs=(size.epochs if classes else min(size.epochs, 40), "the learning rate falls to 0 in them"),
+        epochs=(size.epochs, "the learning rate falls to 0 in them"),
         metrics=', "RefinedLoss", "Temperature"' if classes else "",
         best=(
             'type = "RestoreBest", monitor = "val_refined_loss", calibrate = true',
@@ -272,7 +253,7 @@ def proposal(
     proposals, [goal] = propose(learnt, name="new", advice=_COMMENTED)
     rows = len(learnt)
     left_out = f"; {len(table) - rows:,} rows without it are left out" if rows < len(table) else ""
-    size = next(size for size in SIZES if rows <= size.rows)
+    size = size_of(rows, classes=True)
     detailed = (OneHot(size.levels),)  # as many levels of a text as the number of rows allows
     columns = [column._replace(steps=detailed) if column.steps == (OneHot(),) else column for column in proposals]
     if goal.kind in ("date", "other"):
@@ -299,7 +280,8 @@ def proposal(
     counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
     held, why_held = _holdout(bool(classes), split, ordered=any(column.ordered for column in columns))
     levels = ("text", "category", "boolean")
-    planned = plan(size, len(classes), numbers=any(column.kind not in levels for column in columns))
+    numbers = any(column.kind not in levels for column in columns)
+    planned = plan(size_of(rows, classes=bool(classes)), len(classes), numbers=numbers)
     strata = y if held == "stratified" else None
     parts = [
         part.first[1]

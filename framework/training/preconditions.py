@@ -93,6 +93,11 @@ def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
                     f"{name}: {type(callback).__name__} judges {key!r} by mode={mode!r}, but it is better when it is "
                     f"{kind}; write mode={wanted!r}"
                 )
+    if len(restoring := [type(callback).__name__ for callback in trainer.callbacks if callback.restores]) > 1:
+        raise SettingsError(
+            f"{name}: {' and '.join(restoring)} put weights back when training ends; keep one of them, or set "
+            "restore_best=False"
+        )
 
 
 def require_categories(model: Model, preprocess: FittedPreprocess | None, validation: Source | None, name: str) -> None:

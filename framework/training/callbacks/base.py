@@ -109,6 +109,11 @@ class Callback(Component):
         """Return the columns by which this callback tells better from worse, with ``"min"`` or ``"max"``."""
         return {}
 
+    @property
+    def restores(self) -> bool:
+        """Whether it puts other weights into the model when training ends; one callback of a trainer may."""
+        return False
+
     def required_keys(self) -> tuple[str, ...]:
         """Return the columns of the history that this callback reads, so that ``fit`` can refuse a missing one."""
         return tuple(self.judged())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -104,6 +104,10 @@ class EarlyStopping(Callback):
     min_delta: NonNegative = 0.0
     restore_best: bool = False
 
+    @property
+    def restores(self) -> bool:
+        return self.restore_best
+
     def judged(self) -> dict[str, str]:
         return {self.monitor: self.mode}
 
@@ -165,6 +169,7 @@ class RestoreBest(Callback):
     mode: Literal["min", "max"] = "min"
     min_delta: NonNegative = 0.0
     calibrate: bool = False
+    restores: ClassVar[bool] = True
 
     def judged(self) -> dict[str, str]:
         return {self.monitor: self.mode}

@@ -192,3 +192,14 @@ def test_the_missing_temperature_is_named():
     message = "RestoreBest reads 'val_temperature', which the history will not have; "
     with pytest.raises(SettingsError, match=f"{message}add Temperature to the trainer's metrics"):
         training.fit(network(), (X, CLASSES), validation=0.2)
+
+
+def test_two_callbacks_that_restore_weights_are_refused():
+    trainer = Trainer(
+        loss=CrossEntropy(),
+        optimizer=AdamOptimizer(),
+        callbacks=[RestoreBest(monitor="loss"), EarlyStopping(monitor="loss", restore_best=True)],
+    )
+    model = Sequential(Dense(units=3, activation=Softmax()))
+    with pytest.raises(SettingsError, match=r"RestoreBest and EarlyStopping put weights back.* restore_best=False"):
+        trainer.fit(model, (X, CLASSES))
