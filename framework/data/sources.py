@@ -15,9 +15,10 @@ from framework.base.random_streams import random_generator
 from framework.base.settings.component import Component
 from framework.base.settings.messages import brief, word_errors
 from framework.data.blocks import Dataset, DatasetSource
+from framework.data.fingerprints import fingerprint
 from framework.data.indexed import Indexed
 from framework.data.parts import ArraySource, NumberedSource, Source, texts_of
-from framework.data.splits import Draw, Mask, spread_classes
+from framework.data.splits import Draw, Mask, draw_groups, spread_classes
 from framework.data.streams import Stream, StreamSource
 
 
@@ -126,7 +127,7 @@ def _of_loader(loader: Any, name: str) -> Stream:
 
 @word_errors
 def split(
-    data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False
+    data: tuple[Any, ...], fraction: float = 0.25, *, seed: int = 0, stratify: bool = False, groups: Any = None
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Split arrays or tables into a training and a held-out part, shuffled; or the rows of files, in their order.
 
@@ -138,14 +139,17 @@ def split(
         seed: The seed of the shuffle.
         stratify: Whether each class of y (rows,) has the same share of both parts, as far as rows allow: whole numbers,
             text, or a column of categories or booleans. Data in memory only.
+        groups: The group of each row, such as a patient, (rows,): numbers, text or a column. Rows of one group are all
+            in one part, whose size is then as near to the fraction as groups allow.
 
     Returns:
         (training, held-out), each a tuple like ``data``; the rows are copies, tables those of the same library.
 
     Raises:
-        SettingsError: The fraction is not between 0 and 1, or leaves a part empty.
+        SettingsError: The fraction is not between 0 and 1, or leaves a part empty, or all rows are of one group.
         ShapeError: The arrays differ in rows.
-        DataError: ``stratify`` is asked for and y holds real numbers, not classes; or a column does not exist.
+        DataError: ``stratify`` is asked for and y holds real numbers, not classes; or a row has no group, or a column
+            does not exist.
 
     Example:
         >>> train, test = split((np.arange(8).reshape(8, 1), np.arange(8)), 0.25)
@@ -156,6 +160,8 @@ def split(
         >>> train, test = split((table, "city"), 0.5, stratify=True)
         >>> train[0]["city"].tolist(), train[1]
         (['Rome', 'Bern'], 'city')
+        >>> split((np.arange(6), np.arange(6)), 0.5, groups=["Ann", "Bob", "Bob", "Cy", "Cy", "Cy"])[1][0]
+        array([4, 3, 5])
     """
     alone = isinstance(data, tuple | list) and len(data) == 1
     source = ArraySource(tuple(data), "split") if alone else source_of(data, "split")
@@ -167,32 +173,49 @@ def split(
         raise SettingsError(
             f"split: argument 'stratify' must be True, for the classes y, or False; got {brief(stratify)}"
         )
+    codes = None if groups is None else _classes(groups, "split: argument 'groups'", "group")
+    if codes is not None and len(codes) != source.rows:
+        raise ShapeError(f"split: argument 'groups' must have the {source.rows} rows of the data; got {len(codes)}")
     if not isinstance(source, ArraySource):
         if stratify:
             raise SettingsError(f"split: stratify needs data in memory; got a {source.kind}; leave stratify out")
-        train, test = hold_out(source, float(fraction), seed, "split: argument 'fraction'")
+        train, test = hold_out(source, float(fraction), seed, "split: argument 'fraction'", groups=codes)
         return train.given, test.given
-    rows, labels = source.rows, source.first[1]
+    rows, (_, labels, *_) = source.rows, source.first
     order = random_generator(seed, "split").permutation(rows)
-    held = round(rows * fraction)
-    if stratify and len(source.given) == 1:
-        raise SettingsError("split: stratify needs the classes: give (x, y)")
-    if stratify:
-        codes = _classes(labels)
-        classes = np.unique(codes)
-        if 2 * len(classes) > rows or not np.array_equal(classes, np.floor(classes)):
-            raise DataError(
-                "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
-                f"{len(classes)} different numbers in {rows} rows; leave stratify out"
-            )
-        order = spread_classes(order, codes)  # from each class its share of the first rows
+    held, classes = round(rows * fraction), _strata(source, labels) if stratify else None
+    if classes is not None:
+        order = spread_classes(order, classes)  # from each class its share of the first rows
+    if codes is not None:
+        mask = draw_groups(codes, classes, float(fraction), int(seed), None, "split: argument 'fraction'")[order]
+        order, held = np.concatenate([order[mask], order[~mask]]), int(mask.sum())
     if not 0 < held < rows:
         raise SettingsError(f"split: {fraction} of {rows} rows leaves a part empty; give more rows")
     return source.take(order[held:]).given, source.take(order[:held]).given
 
 
+def _strata(source: ArraySource, labels: Any) -> Array:
+    """Return a number for the class of each row, for ``split``."""
+    if len(source.given) == 1:
+        raise SettingsError("split: stratify needs the classes: give (x, y)")
+    codes = _classes(labels, "split: argument 'data[1]'", "class")
+    classes = np.unique(codes)
+    if 2 * len(classes) > source.rows or not np.array_equal(classes, np.floor(classes)):
+        raise DataError(
+            "split: stratify needs classes, as whole numbers that come several times; argument 'data[1]' holds "
+            f"{len(classes)} different numbers in {source.rows} rows; leave stratify out"
+        )
+    return codes
+
+
 def hold_out(
-    data: Any, fraction: float, seed: int | None, name: str, fold: int | None = None, classes: Array | None = None
+    data: Any,
+    fraction: float,
+    seed: int | None,
+    name: str,
+    fold: int | None = None,
+    classes: Array | None = None,
+    groups: Array | None = None,
 ) -> tuple[NumberedSource, NumberedSource]:
     """Return the training part and the held-out part of some data, each in the order of the data, as sources.
 
@@ -210,9 +233,11 @@ def hold_out(
             follow the drawn order, or without a seed the order of the data. None holds out one part, drawn or the last.
         classes: A number for the class of each row, (rows,): each class has its share of every part, as far as rows
             allow, and a class of one row is trained on, unless its fold is held out. None draws from all rows alike.
+        groups: A number for the group of each row, (rows,), for which there must be a seed: see ``draw_groups``.
 
     Raises:
-        SettingsError: The fraction is not between 0 and 1, or a part has no rows; or data has no rows by number.
+        SettingsError: The fraction is not between 0 and 1, or a part has no rows; or data has no rows by number; or
+            there are fewer groups than parts.
 
     Example:
         >>> train, held_out = hold_out((np.arange(8.0), np.arange(8)), 0.25, None, "hold_out")
@@ -227,6 +252,9 @@ def hold_out(
     drawn = Draw(source.rows, fraction, seed, fold)
     draw = drawn if classes is None else Mask(drawn.mask(0, drawn.count, classes))
     by = "order" if seed is None else f"seed {seed}{'' if classes is None else ' and class'}"
+    if groups is not None and seed is not None:
+        draw = Mask(draw_groups(groups, classes, fraction, seed, fold, name))
+        by += f" of groups {fingerprint(groups)}"
     by += "" if fold is None else f", fold {fold}"
     for held, what in ((True, "validate"), (False, "train")):
         if not sum(draw.size(start, held=held) for start in draw.starts):
@@ -235,23 +263,23 @@ def hold_out(
     return others, source.select(draw, f"{fraction} held out by {by}", held=True)
 
 
-def _classes(labels: Any) -> Array:
-    """Return a number for the class of each row."""
-    name = "split: argument 'data[1]'"
+def _classes(labels: Any, name: str, what: str) -> Array:
+    """Return a number for the class or the group of each row; ``name`` and ``what`` are for messages."""
     if is_frame(labels) and len((frame := Frame(labels, name)).names) == 1:
         labels = frame.column(*frame.names)
     if is_series(labels) and (frame := Frame(labels, name)).kind(*frame.names) in ("text", "category"):
         codes, _ = frame.texts(*frame.names)
         if (codes < 0).any():
             where = frame.place(frame.names[0], int(np.argmin(codes)))
-            raise DataError(f"{name} must have a class in each row; got none in {where}")
+            raise DataError(f"{name} must have a {what} in each row; got none in {where}")
         return codes
     if (texts := texts_of(labels)) is not None and texts.ndim == 1:
         if None in (texts := texts.tolist()):
-            raise DataError(f"{name} must have a class in each row; got none in row {texts.index(None)}")
+            raise DataError(f"{name} must have a {what} in each row; got none in row {texts.index(None)}")
         return np.unique(texts, return_inverse=True)[1]
     if isinstance(labels, dict) or (array := real_array(labels, name)).ndim != 1:
         got = "a dict" if isinstance(labels, dict) else array.shape
-        raise ShapeError(f"split: stratify needs one class per row, (rows,); got {got}")
+        needs = "stratify needs" if what == "class" else "groups needs"
+        raise ShapeError(f"split: {needs} one {what} per row, (rows,); got {got}")
     require_finite(array, name, labels)  # NaN equals no class
     return array

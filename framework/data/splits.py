@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError
+from framework.base.errors import DataError, SettingsError
 from framework.base.frames import concatenate_rows
 from framework.base.random_streams import random_generator
 from framework.base.trees import as_tree, map_leaves
@@ -162,6 +162,44 @@ def spread_classes(order: Array, labels: Array) -> Array:
     rank[np.argsort(codes, kind="stable")] = (within + 0.5) / sizes
     spread: Array = order[np.argsort(rank, kind="stable")]
     return spread
+
+
+def draw_groups(groups: Array, classes: Array | None, fraction: float, seed: int, fold: int | None, name: str) -> Array:
+    """Return whether each row is held out, where rows of one group are held out together, (rows,).
+
+    One group after another joins the part whose number of rows, or of rows of each class, it brings closest to what is
+    asked. Groups come in a drawn order; for folds large ones come first, which makes the folds more alike.
+
+    Raises:
+        SettingsError: There are fewer groups than parts; ``name`` begins the message.
+
+    Source:
+        scikit-learn's StratifiedGroupKFold, with parts of any size.
+    """
+    shares = np.array([fraction, 1 - fraction] if fold is None else [fraction] * round(1 / fraction))
+    _, first, codes, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    if len(sizes) < len(shares):
+        raise SettingsError(
+            f"{name} = {fraction:.3g} needs at least {len(shares)} groups, because the rows of a group stay together; "
+            f"got {len(sizes)}; choose other groups, or larger parts"
+        )
+    classes = np.zeros_like(codes) if classes is None else classes
+    _, kinds, totals = np.unique(classes, return_inverse=True, return_counts=True)
+    order = random_generator(seed, "validation of groups").permutation(np.argsort(first))  # whatever the groups' names
+    if fold is not None:
+        order = order[np.argsort(-sizes[order], kind="stable")]
+    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
+    filled, part_of, empty = np.zeros((len(shares), len(totals))), np.zeros_like(sizes), np.ones(len(shares), bool)
+    for left, group in zip(range(len(order), 0, -1), order.tolist(), strict=True):
+        size = np.bincount(kinds[rows[group]], minlength=len(totals)) / totals
+        excess = (2 * (filled - shares[:, None]) @ size + size @ size) / shares
+        if empty.sum() == left:  # each part gets a group
+            excess[~empty] = np.inf
+        part_of[group] = chosen = excess.argmin()
+        filled[chosen] += size
+        empty[chosen] = False
+    held: Array = part_of[codes] == (fold or 0)
+    return held
 
 
 @contextmanager

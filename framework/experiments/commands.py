@@ -132,6 +132,7 @@ _runs = click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 @click.option("--target", required=True, help="The column to predict.")
 @click.option("--out", help="The file to write; - prints it. [default: the name of DATA with .toml]")
 @click.option("--task", type=click.Choice(["classes", "number"]), help="What the target is, if the guess is wrong.")
+@click.option("--groups", metavar="COLUMN", help="Hold out all rows of a value together, such as those of a patient.")
 @_read
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @_command
@@ -140,17 +141,18 @@ def new(
     target: str,
     out: str | None,
     task: Literal["classes", "number"] | None,
+    groups: str | None,
     changes: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Look at the table DATA, CSV or Parquet, and write an experiment for it, with comments that say why."""
     path = Path(out or f"{Path(data).stem}.toml")
     if out == "-":
-        click.echo(proposal(data, target, task, Path.cwd(), changes, out), nl=False)
+        click.echo(proposal(data, target, task, Path.cwd(), changes, out, groups), nl=False)
         return
     _require_new(path, overwrite)
     require_not_read(table_of(data), f"--out {path}", path)
-    write_whole(path, proposal(data, target, task, path.absolute().parent, changes, out))
+    write_whole(path, proposal(data, target, task, path.absolute().parent, changes, out, groups))
     click.echo(f"wrote {path}; now: framework train {shlex.quote(str(path))}")
 
 

@@ -28,7 +28,7 @@ from framework.experiments.files.text import (
     read_settings,
     to_toml,
 )
-from framework.experiments.tables import classes_of, drop_unlabelled, in_memory, read_alike
+from framework.experiments.tables import classes_of, drop_unlabelled, groups_of, in_memory, read_alike
 from framework.models import Model
 from framework.models.base import with_models
 from framework.training.trainer import Trainer
@@ -49,8 +49,11 @@ class Experiment(Component):
         holdout: Which rows are held out: ``"random"``, drawn by the trainer's seed; ``"stratified"``, drawn so that
             each class of the target has its share of both parts; or the ``"last"`` ones, for a table in the order of
             time.
+        groups: A column of ``data``, such as the patient: rows with the same value are all trained on, or all held out,
+            in each fold and by each member. It is an input only if ``data.columns`` lists it.
         fold: Which of 1 / ``validation`` parts is held out, from 0: over all folds, each row is held out once. With
-            ``holdout="last"``, each part is a block of rows. None holds out one part.
+            ``holdout="last"``, each part is a block of rows, and all other blocks are trained on, later ones too: only
+            the last fold predicts later rows from earlier ones. None holds out one part.
         members: How many networks are trained; the model is their mean. The seeds of member m are those of the trainer
             and of the model plus m, and so it has a held-out part of its own. All share one ``preprocess``, which is
             learnt from the rows that some member trains on.
@@ -76,15 +79,22 @@ class Experiment(Component):
     trainer: Trainer
     validation: Annotated[float, Field(gt=0, lt=1)] | TableFile | None = None
     holdout: Literal["random", "stratified", "last"] = "random"
+    groups: str | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
     members: Count = 1
 
     def model_post_init(self, context: object) -> None:
-        """Check that there are rows to hold out where ``holdout``, ``fold`` or ``members`` needs them."""
-        if self.holdout != "random" and not isinstance(self.validation, float):
+        """Check that there are rows to hold out where ``holdout``, ``groups``, ``fold`` or ``members`` needs them."""
+        drawn = "groups" if self.groups is not None else "holdout" if self.holdout != "random" else ""
+        if drawn and not isinstance(self.validation, float):
             raise SettingsError(
-                "Experiment: setting 'holdout' says which rows of the data are held out, so 'validation' must be a "
+                f"Experiment: setting '{drawn}' says which rows of the data are held out, so 'validation' must be a "
                 f"part such as 0.2; got {brief(self.validation)}"
+            )
+        if self.groups is not None and self.holdout == "last":
+            raise SettingsError(
+                'Experiment: setting \'holdout\' must be "random" or "stratified" where there are groups; got '
+                "'last', which may cut a group in two; leave out holdout or groups"
             )
         size = self.validation if isinstance(self.validation, float) else 1.0
         if self.fold is not None and not (math.isclose(round(1 / size) * size, 1) and self.fold < round(1 / size) > 1):
@@ -198,7 +208,7 @@ class Experiment(Component):
             SettingsError: ``validation`` leaves a part empty.
         """
         if isinstance(self.validation, float):
-            train, held_out = next(self._splits(drop_unlabelled(self.data)))
+            train, held_out = next(self._splits(self._rows_with_target()))
             return in_memory(train.given), in_memory(held_out.given)
         data = in_memory(drop_unlabelled(self.data))
         if self.validation is None:
@@ -208,13 +218,21 @@ class Experiment(Component):
         except DataError as error:
             raise type(error)(f"validation: {error}") from error
 
+    def _rows_with_target(self) -> Any:
+        """Return the rows with a target, without the column of the groups unless ``data.columns`` lists it."""
+        data = self.data
+        if self.groups is not None and data.columns is None:
+            data = data.replace(columns=[name for name in data.names if name != self.groups])
+        return drop_unlabelled(data)
+
     def _splits(self, rows: Any) -> Iterator[tuple[Any, Any]]:
         """Give the training part and the held-out part of the rows for each member."""
         assert isinstance(self.validation, float)
         classes = classes_of(rows)[1] if self.holdout == "stratified" else None
+        groups = None if self.groups is None else groups_of(rows, self.groups)
         for number in range(self.members):
             seed = None if self.holdout == "last" else self.trainer.seed + number
-            yield hold_out(rows, self.validation, seed, "validation", self.fold, classes)
+            yield hold_out(rows, self.validation, seed, "validation", self.fold, classes, groups)
 
     def member(self, number: int) -> Self:
         """Return the experiment of one of the ``members``, which has the seeds of this one plus its number.
@@ -233,7 +251,7 @@ class Experiment(Component):
 
     def held_out(self) -> tuple[Any, Array]:
         """Return the rows with a target, and whether each member holds them out, (members, rows)."""
-        rows: Any = drop_unlabelled(self.data)
+        rows: Any = self._rows_with_target()
         return rows, np.array([held.given.draw.whole for _, held in self._splits(rows)])
 
     def moved(self, folder: str | os.PathLike[str]) -> Self:

@@ -29,7 +29,7 @@ from framework.data.splits import Selection
 from framework.data.table_files import TableFile
 from framework.experiments.files.text import to_toml
 from framework.experiments.folder import SAVING
-from framework.experiments.tables import classes_of, drop_unlabelled, table_of, table_read_as, targets_of
+from framework.experiments.tables import classes_of, drop_unlabelled, groups_of, table_of, table_read_as, targets_of
 from framework.formulas.metrics.base import Metric
 from framework.formulas.metrics.formulas import R2, ROCAUC
 from framework.preprocessing.categories import Classes, OneHot
@@ -224,6 +224,7 @@ def proposal(
     folder: Path,
     changes: Sequence[str] = (),
     out: str | None = None,
+    groups: str | None = None,
 ) -> str:
     """Return an experiment for a table, as TOML with comments.
 
@@ -234,28 +235,34 @@ def proposal(
         folder: Where the experiment will be: the path of the data is relative to it.
         changes: Settings of how the table is read, such as ``"data.thousands=,"``.
         out: The file that is written, for the commands in comments; None is the name of the data.
+        groups: The column whose values keep rows together when some are held out; it is not an input.
 
     Raises:
         DataError: The table cannot be read, has no such column, or its target cannot be learnt.
         SettingsError: The ending is neither .csv nor .parquet, or a setting is wrong.
     """
     table, comments = table_read_as(table_of(data, target=target), changes), list[str]()
+    again = ["framework", "new", data, "--target", target]
+    for flag, value in (("--task", task), ("--out", out), ("--groups", groups)):
+        again += () if value is None else (flag, value)
+    again += [argument for change in changes for argument in ("--set", change)]
     if isinstance(table, CSV):
-        again = ["framework", "new", data, "--target", target]
-        again += [*(() if task is None else ("--task", task)), *(() if out is None else ("--out", out))]
-        again += [argument for change in changes for argument in ("--set", change)]
         table, comments = _read_as_meant(table, again)
-    if not table.names:
+    names = [name for name in table.names if name != groups]
+    if not names:
         raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
     if not len(table):
         raise DataError(f"{data} has no rows, so there is nothing to learn from")
-    learnt = drop_unlabelled(table)
+    codes = None if groups is None else groups_of(drop_unlabelled(table), groups)
+    table = table.replace(columns=names) if groups is not None and table.columns else table
+    learnt = drop_unlabelled(table if groups is None else table.replace(columns=names))
     proposals, [goal] = propose(learnt, name="new", advice=_COMMENTED)
     rows = len(learnt)
     left_out = f"; {len(table) - rows:,} rows without it are left out" if rows < len(table) else ""
     size = size_of(rows, classes=True)
-    detailed = (OneHot(size.levels),)  # as many levels of a text as the number of rows allows
-    columns = [column._replace(steps=detailed) if column.steps == (OneHot(),) else column for column in proposals]
+    columns = [  # with as many levels of a text as the number of rows allows
+        column._replace(steps=(OneHot(size.levels),)) if column.steps == (OneHot(),) else column for column in proposals
+    ]
     if goal.kind in ("date", "other"):
         what = "dates" if goal.kind == "date" else "neither numbers nor text"
         raise DataError(f"the target {target!r} holds {what}; choose another column")
@@ -278,7 +285,7 @@ def proposal(
         y = _numbers(learnt, goal.kind)
     kinds = Counter(column.kind for column in columns)
     counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
-    held, why_held = _holdout(bool(classes), split, ordered=any(column.ordered for column in columns))
+    held, why_held = _holdout(bool(classes), split, codes, ordered=any(column.ordered for column in columns))
     levels = ("text", "category", "boolean")
     numbers = any(column.kind not in levels for column in columns)
     planned = plan(size_of(rows, classes=bool(classes)), len(classes), numbers=numbers)
@@ -286,7 +293,7 @@ def proposal(
     parts = [
         part.first[1]
         for seed in ([None] if held == "last" else range(planned.members))
-        for part in hold_out((y, y), size.validation, seed, "validation", None, strata)
+        for part in hold_out((y, y), size.validation, seed, "validation", None, strata, codes)
     ]
     head, why_head, loss, metrics = _head(classes, parts, planned.metrics)
     layers = (*planned.layers, (f"{{{head}}}", why_head))
@@ -301,7 +308,7 @@ def proposal(
 # The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
 holdout = {_quote(held):<13} # {_comment(why_held)}
-{_MEMBERS.format(planned.members) if planned.members > 1 else ""}
+{_groups(learnt, groups, codes, again)}{_MEMBERS.format(planned.members) if planned.members > 1 else ""}
 # Paths are relative to this file.
 {"".join(comments)}{to_toml({"data": _data(table, folder)})}
 [trainer]
@@ -391,8 +398,10 @@ def _classes(table: TableFile | Selection, target: str, validation: float) -> tu
     return Counter({name: count for (name,), count in zip(names, counts, strict=True)}), codes, split
 
 
-def _holdout(classes: bool, split: str, *, ordered: bool) -> tuple[str, str]:
+def _holdout(classes: bool, split: str, groups: Array | None, *, ordered: bool) -> tuple[str, str]:
     """Return which rows are held out, and why; ``split`` is what the last rows do to a class."""
+    if groups is not None:
+        return "stratified" if classes else "random", "whole groups, drawn by the seed of the trainer"
     if classes and (split or not ordered):
         why = f"although the rows are in the order of a date: {split}" if ordered else _DRAWN
         return "stratified", f"of each class its share, {why}"
@@ -400,6 +409,27 @@ def _holdout(classes: bool, split: str, *, ordered: bool) -> tuple[str, str]:
 
 
 _DRAWN = 'drawn by the seed of the trainer; "last" takes the last rows'
+
+
+_REPEATED = re.compile(
+    r"(^|[_\W])(ids?|uuid|key|patient|subject|participant|person|user|customer|client|household|session|device|group)$",
+    re.IGNORECASE,
+)
+"""The end of the name of a column whose values may keep rows together."""
+
+
+def _groups(table: Any, groups: str | None, codes: Array | None, again: Sequence[str]) -> str:
+    """Return the line of the groups, or a comment on the first column that looks like the id of several rows."""
+    if groups is not None and codes is not None:
+        why = f"the rows of each of its {codes.max() + 1:,} values stay together, because they may be alike"
+        return f"groups = {_quote(groups):<14} # {why}\n"
+    for name in filter(_REPEATED.search, (table if isinstance(table, TableFile) else table.dataset).names):
+        with suppress(DataError):
+            counts = np.bincount(groups_of(table, name))
+            if 10 < len(counts) <= len(table) / 2 and np.median(counts) > 1:
+                advice = f"If rows that share one are alike: {shlex.join([*again, '--groups', name, '--overwrite'])}"
+                return f"# {_comment(name)}: {len(counts):,} values in {len(table):,} rows. {_comment(advice)}\n"
+    return ""
 
 
 def _delimiter(table: CSV) -> str:

@@ -280,10 +280,42 @@ def classes_of(table: TableFile | Selection, most: float = math.inf) -> tuple[li
     return [*known], np.concatenate(numbers)
 
 
+def groups_of(table: TableFile | Selection, column: str) -> Array:
+    """Return the number of the group of each row, in the order of their first rows; ``column`` holds the groups.
+
+    Raises:
+        DataError: There is no such column, or it is the target or the weight, or it has no value in a row.
+    """
+    known: dict[str, int] = {}
+    numbers = [np.zeros(0, np.int64)]
+    for frame in _frames_of(table, column):
+        codes, levels = frame.texts(column)
+        numbers.append(np.array([*(known.setdefault(level, len(known)) for level in levels), -1])[codes])
+    groups = np.concatenate(numbers)
+    if (missing := groups < 0).any():
+        raise DataError(
+            f"groups: the column {column!r} is missing in {missing.sum():,} of {len(table):,} rows that have a target, "
+            f"first in row {missing.argmax()} of these; fill it in, or delete the rows"
+        )
+    return groups
+
+
 def targets_of(table: TableFile | Selection) -> Iterator[Frame]:
     """Give the targets of a table, in blocks."""
+    return _frames_of(table, None)
+
+
+def _frames_of(table: TableFile | Selection, column: str | None) -> Iterator[Frame]:
+    """Give a column of a table, or its targets, in blocks."""
     file = table if isinstance(table, TableFile) else table.dataset
-    narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole
+    if column is not None:
+        require_columns(file, [column], "groups must be a column of the table")
+        if column in (*file.targets, file.weight):
+            raise DataError(f"groups: {column!r} must be neither the target nor the weight; choose another column")
+        narrow = file.replace(columns=[column])
+    else:
+        narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole
     rows = narrow if isinstance(table, TableFile) else Selection(narrow, table.draw, table.name, held=table.held)
     for start in range(0, len(rows), BLOCK_ROWS):
-        yield Frame(rows.read(start, min(start + BLOCK_ROWS, len(rows)))[1], f"the target {file.targets[0]!r}")
+        x, y, *_ = rows.read(start, min(start + BLOCK_ROWS, len(rows)))
+        yield Frame(y, f"the target {file.targets[0]!r}") if column is None else Frame(x, "groups")
