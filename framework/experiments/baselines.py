@@ -17,6 +17,9 @@ from framework.data.pieces import join_batches, map_batch
 from framework.data.sources import hold_out, source_of
 from framework.experiments.members import OutOfFold
 from framework.formulas.activations.basic import Softmax
+from framework.formulas.losses import Loss
+from framework.formulas.losses.rows import Quantiles
+from framework.formulas.losses.several import OutputLosses
 from framework.formulas.schedules import CosineSchedule
 from framework.models import Model
 from framework.models.affine import Dense, Neuron
@@ -107,11 +110,11 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
         rows = join_batches([map_batch(np.copy, batch) for batch in batches])
     for path, end in ends.items():
         end.weights = np.zeros_like(end.weights)
-        end.bias = _constant_bias(model, path, at(rows[1], path), rows[2])
+        end.bias = _constant_bias(model, path, at(rows[1], path), rows[2], trainer.loss)
     classes = outputs_of_classes(model, trainer.loss)
     constant = "the commonest class alone" if len(classes) == len(ends) else "a constant"
     if not classes and not (model.preprocess and model.preprocess.classes):
-        constant = "the mean alone"
+        constant = "the quantiles alone" if isinstance(trainer.loss, Quantiles) else "the mean alone"
     save_like(trainer, model, linear.copy(), folder / f"{constant}.safetensors")
     _train(trainer, linear, rows)
     save_like(trainer, model, linear, folder / "a linear model.safetensors")
@@ -144,13 +147,19 @@ def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:
     return linear, ends
 
 
-def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array | None) -> Array:
-    """Return the bias with which an output is the mean of its targets in their unit, or the share of each class."""
+def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array | None, loss: Loss) -> Array:
+    """Return the bias with which an output is the mean of its targets in their unit, or the share of each class.
+
+    Several outputs for ``Quantiles`` are the quantiles of the targets.
+    """
+    loss = loss.losses[path[0]] if isinstance(loss, OutputLosses) else loss
     activation, shape = at(model.output_activation, path), at(model.output_shape, path)
 
     def in_unit(a: Array) -> Any:
         return a if model.preprocess is None else at(model.preprocess.inverse({path[0]: a} if path else a), path)
 
+    if isinstance(loss, Quantiles):
+        return np.quantile(y, loss.quantiles, weights=weight, method="inverted_cdf")
     y = np.eye(*shape)[y] if y.ndim == 1 and math.prod(shape) > 1 else in_unit(y.reshape(-1, *shape))
     mean = np.average(y.astype(np.float64), axis=0, weights=weight)
     if activation.output_range == (0.0, 1.0) and not (model.preprocess and model.preprocess.unit):

@@ -127,12 +127,21 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _runs = click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 
 
+def _numbers_of(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, ...]:
+    """Return the numbers of ``0.1,0.9``."""
+    try:
+        return tuple(map(float, text.split(","))) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"expected numbers with commas between them, e.g. 0.1,0.5,0.9; got {text!r}") from None
+
+
 @click.command()
 @click.argument("data", metavar="DATA")
 @click.option("--target", required=True, help="The column to predict.")
 @click.option("--out", help="The file to write; - prints it. [default: the name of DATA with .toml]")
 @click.option("--task", type=click.Choice(["classes", "number"]), help="What the target is, if the guess is wrong.")
 @click.option("--groups", metavar="COLUMN", help="Hold out all rows of a value together, such as those of a patient.")
+@click.option("--quantiles", metavar="Q,Q,...", callback=_numbers_of, help="Predict quantiles, such as 0.1,0.5,0.9.")
 @_read
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @_command
@@ -142,17 +151,18 @@ def new(
     out: str | None,
     task: Literal["classes", "number"] | None,
     groups: str | None,
+    quantiles: tuple[float, ...],
     changes: tuple[str, ...],
     overwrite: bool,
 ) -> None:
     """Look at the table DATA, CSV or Parquet, and write an experiment for it, with comments that say why."""
     path = Path(out or f"{Path(data).stem}.toml")
     if out == "-":
-        click.echo(proposal(data, target, task, Path.cwd(), changes, out, groups), nl=False)
+        click.echo(proposal(data, target, task, Path.cwd(), changes, out, groups, quantiles), nl=False)
         return
     _require_new(path, overwrite)
     require_not_read(table_of(data), f"--out {path}", path)
-    write_whole(path, proposal(data, target, task, path.absolute().parent, changes, out, groups))
+    write_whole(path, proposal(data, target, task, path.absolute().parent, changes, out, groups, quantiles))
     click.echo(f"wrote {path}; now: framework train {shlex.quote(str(path))}")
 
 

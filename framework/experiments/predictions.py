@@ -36,6 +36,9 @@ from framework.data.table_files import TableFile
 from framework.experiments import tables
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import Claims
+from framework.formulas.losses import Loss
+from framework.formulas.losses.rows import Quantiles
+from framework.formulas.losses.several import OutputLosses
 from framework.models import Model
 from framework.models.rows import places_of, predict_rows
 from framework.preprocessing.statistics import BLOCK_ROWS
@@ -66,7 +69,8 @@ def write_predictions(
     tables.require_not_read(tables.table_of(data, trained), f"--out {out}", out)
     table, kept = open_tables(models[0], trained, data, keep, changes)
     try:
-        return write_table(Path(out), blocks(models, table, kept, trained.targets, cuts(table)))
+        loss = runs[0].experiment.trainer.loss
+        return write_table(Path(out), blocks(models, table, kept, trained.targets, loss, cuts(table)))
     except DataError as error:
         said = str(error).removeprefix("predict: argument 'x': ").removeprefix("predict: argument 'x' ")
         raise type(error)(said if data in said else f"{data}: {said}") from None
@@ -138,7 +142,12 @@ def cuts_within(start: int, stop: int) -> list[int]:
 
 
 def blocks(
-    models: Sequence[Model], table: TableFile, kept: TableFile | None, targets: Sequence[str], ends: Sequence[int]
+    models: Sequence[Model],
+    table: TableFile,
+    kept: TableFile | None,
+    targets: Sequence[str],
+    loss: Loss,
+    ends: Sequence[int],
 ) -> Iterator[dict[str, Any]]:
     """Give the columns of each block of rows, from each of ``ends`` to the next; of several models, of their mean."""
     compute = load_module("pyarrow.compute", "a table")
@@ -151,7 +160,7 @@ def blocks(
         prediction = predictions[0]
         if len(predictions) > 1:
             prediction = map_leaves(lambda *arrays: np.mean(arrays, axis=0), *predictions)
-        columns = columns_of(models[0], prediction, targets)
+        columns = columns_of(models[0], prediction, targets, loss)
         block: dict[str, Any] = {}
         keeps: Any = kept and kept.frame(start, stop)
         for name in keeps.column_names if kept else ():
@@ -165,13 +174,16 @@ def blocks(
         yield block | columns
 
 
-def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[str, Any]:
+def columns_of(model: Model, prediction: Any, targets: Sequence[str], loss: Loss | None = None) -> dict[str, Any]:
     """Return predictions as columns: numbers by the name of their target; a class, and the probability of each.
+
+    Quantiles have the name of the target and their percentage, ``price_q10``.
 
     Args:
         model: The model.
         prediction: What ``model.predict`` gives.
         targets: The names of the columns of the target.
+        loss: The loss of the training, which knows the quantiles.
 
     Example:
         >>> from framework import Neuron
@@ -181,13 +193,17 @@ def columns_of(model: Model, prediction: Any, targets: Sequence[str]) -> dict[st
     classes = {} if model.preprocess is None else model.preprocess.classes
     activation = model.output_activation
     if isinstance(prediction, dict):
-        outputs = [_columns(values, [name], activation[name], classes.get(name)) for name, values in prediction.items()]
+        losses = loss.losses if isinstance(loss, OutputLosses) else {}
+        outputs = [
+            _columns(values, [name], activation[name], classes.get(name), losses.get(name))
+            for name, values in prediction.items()
+        ]
         return {name: values for output in outputs for name, values in output.items()}
-    return _columns(prediction, targets, activation, classes.get(targets[0]) if len(targets) == 1 else None)
+    return _columns(prediction, targets, activation, classes.get(targets[0]) if len(targets) == 1 else None, loss)
 
 
 def _columns(
-    prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[Any, ...] | None
+    prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[Any, ...] | None, loss: Loss | None
 ) -> dict[str, Any]:
     """Return one output as columns."""
     flat = prediction.reshape(len(prediction), math.prod(prediction.shape[1:]))  # also without rows
@@ -196,6 +212,8 @@ def _columns(
         shares = np.column_stack([1 - flat, flat]) if flat.shape[1] == 1 else flat
         return {targets[0]: chosen, **{f"{targets[0]}={name}": shares[:, n] for n, name in enumerate(classes)}}
     several = [f"{targets[0]}.{index}" for index in range(flat.shape[1])]
+    if isinstance(loss, Quantiles):
+        several = [f"{targets[0]}_q{100 * quantile:g}" for quantile in loss.quantiles]
     names = targets if len(targets) == flat.shape[1] else several
     return {name: flat[:, index] for index, name in enumerate(names)}
 
@@ -312,7 +330,8 @@ def write_parts(
     checkpoints = [run.checkpoint() for run in runs]
     digests = " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints)
     about = {"checkpoint": digests, "target": [*trained.targets], "keep": [*dict.fromkeys(keep)]}
-    parts = Parts(models_of(checkpoints), trained, Path(out), about, changes, overwrite, report)
+    loss = runs[0].experiment.trainer.loss
+    parts = Parts(models_of(checkpoints), trained, loss, Path(out), about, changes, overwrite, report)
     parts.write(files, checked=checked)
     return parts
 
@@ -350,13 +369,14 @@ class Parts:
         self,
         models: Sequence[Model],
         trained: TableFile,
+        loss: Loss,
         folder: Path,
         about: dict[str, Any],
         changes: Sequence[str],
         overwrite: bool,
         report: Callable[[FrameworkError], None],
     ) -> None:
-        self._models, self._trained, self._folder, self._about = models, trained, folder, about
+        self._models, self._trained, self._loss, self._folder, self._about = models, trained, loss, folder, about
         self._changes, self._overwrite, self._report = changes, overwrite, report
         self._arrow, self._parquet = (
             load_module("pyarrow", "Parquet"),
@@ -486,7 +506,8 @@ class Parts:
                     open_tables(self._models[0], self._trained, file.url, self._about["keep"], self._changes),
                 )
             table, kept = self._open[1]
-            column_blocks = blocks(self._models, table, kept, self._trained.targets, cuts_within(out.start, out.stop))
+            ends = cuts_within(out.start, out.stop)
+            column_blocks = blocks(self._models, table, kept, self._trained.targets, self._loss, ends)
             write_table(out.path, column_blocks, {ABOUT: json.dumps(out.about)})
         except FrameworkError as error:
             if self._is_there(out):  # written by a process that has taken the claim over

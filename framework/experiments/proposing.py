@@ -30,6 +30,7 @@ from framework.data.table_files import TableFile
 from framework.experiments.files.text import to_toml
 from framework.experiments.folder import SAVING
 from framework.experiments.tables import classes_of, drop_unlabelled, groups_of, table_of, table_read_as, targets_of
+from framework.formulas.losses.rows import Quantiles
 from framework.formulas.metrics.base import Metric
 from framework.formulas.metrics.formulas import R2, ROCAUC
 from framework.preprocessing.categories import Classes, OneHot
@@ -225,6 +226,7 @@ def proposal(
     changes: Sequence[str] = (),
     out: str | None = None,
     groups: str | None = None,
+    quantiles: Sequence[float] = (),
 ) -> str:
     """Return an experiment for a table, as TOML with comments.
 
@@ -236,16 +238,17 @@ def proposal(
         changes: Settings of how the table is read, such as ``"data.thousands=,"``.
         out: The file that is written, for the commands in comments; None is the name of the data.
         groups: The column whose values keep rows together when some are held out; it is not an input.
+        quantiles: The quantiles of the target to predict, which is a number then; () predicts its mean.
 
     Raises:
         DataError: The table cannot be read, has no such column, or its target cannot be learnt.
         SettingsError: The ending is neither .csv nor .parquet, or a setting is wrong.
     """
     table, comments = table_read_as(table_of(data, target=target), changes), list[str]()
+    flags = {"--task": task, "--out": out, "--groups": groups, "--quantiles": ",".join(map(repr, quantiles)) or None}
+    settings = [*flags.items(), *(("--set", change) for change in changes)]
     again = ["framework", "new", data, "--target", target]
-    for flag, value in (("--task", task), ("--out", out), ("--groups", groups)):
-        again += () if value is None else (flag, value)
-    again += [argument for change in changes for argument in ("--set", change)]
+    again += [text for flag, value in settings if value is not None for text in (flag, value)]
     if isinstance(table, CSV):
         table, comments = _read_as_meant(table, again)
     names = [name for name in table.names if name != groups]
@@ -271,7 +274,7 @@ def proposal(
         why = ", ".join(f"{column.column} ({column.reason})" for column in columns[:10])
         raise DataError(f"{data} has no column to learn from: {why}{', ...' if len(columns) > 10 else ''}{said}")
     classes, split, step = Counter[str](), "", cast("ColumnStep", Standardize())
-    if task == "classes" or (task is None and any(isinstance(step, Classes) for step in goal.steps)):
+    if task == "classes" or (task is None and not quantiles and any(isinstance(step, Classes) for step in goal.steps)):
         if isinstance(table, CSV) and goal.kind != "text":
             table = table.replace(text=(*table.text, target))  # so that a label stays as its cell is: 01, true
         classes, y, split = _classes(drop_unlabelled(table), target, size.validation)
@@ -295,9 +298,8 @@ def proposal(
         for seed in ([None] if held == "last" else range(planned.members))
         for part in hold_out((y, y), size.validation, seed, "validation", None, strata, codes)
     ]
-    head, why_head, loss, metrics = _head(classes, parts, planned.metrics)
-    layers = (*planned.layers, (f"{{{head}}}", why_head))
-    lines = "".join(f"    {layer},{f'  # {why}' if why else ''}\n" for layer, why in layers)
+    head, loss, metrics = _head(classes, parts, planned.metrics, quantiles)
+    lines = "".join(f"    {layer},{f'  # {why}' if why else ''}\n" for layer, why in (*planned.layers, head))
     return f"""\
 # {_comment(data)}: {rows:,} rows; {counted}
 # {_comment(target)}: {_comment(_describe_target(classes))}{left_out}
@@ -316,7 +318,7 @@ seed = 0                # of the held-out rows and of the order of the others
 epochs = {planned.epochs[0]:<14} # {planned.epochs[1]}
 batch_size = {planned.batch_size}
 engine = "auto"         # compiled where llvmlite is installed, and NumPy where it is not; "numpy" is always NumPy
-loss = "{loss}"
+loss = {loss}
 metrics = {metrics}
 optimizer = {{type = "AdamOptimizer", learning_rate = {planned.rate}}}
 callbacks = [
@@ -600,19 +602,25 @@ def _numbers(table: TableFile | Selection, kind: str) -> Array:
         return ((y - mean) / scale).astype(np.float32).astype(np.float64) * scale + mean
 
 
-def _head(classes: Counter[str], parts: Sequence[Array], more: str) -> tuple[str, str, str, str]:
-    """Return the last layer for a target, why, the loss, and the metrics that training and held-out rows have."""
+def _head(
+    classes: Counter[str], parts: Sequence[Array], more: str, quantiles: Sequence[float]
+) -> tuple[tuple[str, str], str, str]:
+    """Return the last layer for a target and why, the loss, and the metrics that training and held-out rows have."""
+    if quantiles:
+        loss = f'{{type = "Quantiles", quantiles = {[*Quantiles(quantiles=quantiles).quantiles]}}}'
+        layer = f'{{type = "Dense", units = {len(quantiles)}, activation = "Sort"}}'
+        return (layer, "An output for each quantile, in rising order"), loss, f'[{loss}, "Coverage", "MiddleError"]'
     if not classes:
         center = float(f"{np.nan_to_num(parts[0].mean()):.6g}")
         r2 = _choose_metric({', "R2"': R2(), f', {{type = "R2", center = {center}}}': R2(center=center)}, parts)
         metrics = f'["MeanAbsoluteError", "RootMeanSquaredError"{r2}]'  # in the unit of the target
-        return 'type = "Neuron"', "One output, a number", "MeanSquaredError", metrics
+        return ('{type = "Neuron"}', "One output, a number"), '"MeanSquaredError"', metrics
     if len(classes) == 2:
-        why = "One output: the probability of the second class"
+        neuron = '{type = "Neuron", activation = "Sigmoid"}', "One output: the probability of the second class"
         area = _choose_metric({', "ROCAUC"': ROCAUC()}, parts)
-        return 'type = "Neuron", activation = "Sigmoid"', why, "BinaryCrossEntropy", f'["Accuracy"{area}{more}]'
-    layer = f'type = "Dense", units = {len(classes)}, activation = "Softmax"'
-    return layer, "An output for each class: its probability", "CrossEntropy", f'["Accuracy"{more}]'
+        return neuron, '"BinaryCrossEntropy"', f'["Accuracy"{area}{more}]'
+    layer = f'{{type = "Dense", units = {len(classes)}, activation = "Softmax"}}'
+    return (layer, "An output for each class: its probability"), '"CrossEntropy"', f'["Accuracy"{more}]'
 
 
 def _choose_metric(metrics: Mapping[str, Metric], parts: Sequence[Array]) -> str:

@@ -26,6 +26,7 @@ from framework.formulas.activations.formulas import (
     Sine as Sine,
     Softplus as Softplus,
     Softsign as Softsign,
+    Sort as Sort,
     Step as Step,
     Swish as Swish,
 )
@@ -45,7 +46,11 @@ from framework.formulas.losses.formulas import (
     Quantile as Quantile,
     SquaredHinge as SquaredHinge,
 )
-from framework.formulas.losses.rows import CosineSimilarity as CosineSimilarity, KLDivergence as KLDivergence
+from framework.formulas.losses.rows import (
+    CosineSimilarity as CosineSimilarity,
+    KLDivergence as KLDivergence,
+    Quantiles as Quantiles,
+)
 from framework.formulas.losses.several import OutputLosses as OutputLosses
 from framework.formulas.metrics import Metric as Metric, WholeMetric as WholeMetric
 from framework.formulas.metrics.base import OutputMetric as OutputMetric
@@ -55,6 +60,8 @@ from framework.formulas.metrics.formulas import (
     ROCAUC as ROCAUC,
     Accuracy as Accuracy,
     ConfusionMatrix as ConfusionMatrix,
+    Coverage as Coverage,
+    MiddleError as MiddleError,
     Perplexity as Perplexity,
     Precision as Precision,
     Recall as Recall,

@@ -24,14 +24,29 @@ from framework import (
 )
 from framework.backends.text import Shown
 from framework.base.lazy import families, import_public
-from framework.formulas import CELU, ELU, Cauchy, Focal, LeakyReLU, LogCosh, OutputLosses, Quantile, Sine, Step, Swish
+from framework.formulas import (
+    CELU,
+    ELU,
+    Cauchy,
+    Focal,
+    LeakyReLU,
+    LogCosh,
+    OutputLosses,
+    Quantile,
+    Sine,
+    Sort,
+    Step,
+    Swish,
+)
 from framework.graph.graph import rewrite
 from framework.graph.node import Node, order_nodes
 from framework.graph.textbook import FACTS, plainer
 from framework.graph.trace import ROWS, trace
 
 NAMESPACE = {name: getattr(np, name) for name in ("exp", "log", "tanh", "cosh", "sinh", "sin", "cos", "sqrt", "sum")}
-NAMESPACE |= {name: getattr(np, name) for name in ("abs", "sign", "where", "heaviside", "mean", "pi", "hypot", "floor")}
+NAMESPACE |= {
+    name: getattr(np, name) for name in ("abs", "array", "sign", "where", "heaviside", "mean", "pi", "hypot", "floor")
+}
 NAMESPACE |= {"erf": special.erf}
 SETTINGS = [
     CELU(alpha=2.0),
@@ -57,7 +72,7 @@ def made():
     for name in families():
         kind = import_public(name)
         formulas = isinstance(kind, type) and issubclass(kind, Activation | Loss) and not inspect.isabstract(kind)
-        if formulas and kind is not OutputLosses:  # which has a formula for each output
+        if formulas and kind not in (OutputLosses, Sort):  # a formula for each output; and one with numbers of rows
             yield kind()
 
 
@@ -72,7 +87,7 @@ def computed(shown, values):
     """Return the value of each line of a shown formula, with what its legend means."""
     known = dict(values)
     scope = NAMESPACE | {"max": extreme(np.maximum, np.max), "min": extreme(np.minimum, np.min)}
-    for line in shown.text.splitlines():
+    for line in re.sub(r"(?<!\w)(\[[^\]]+\])", r"array(\1)", shown.text).splitlines():  # a list divides nothing
         label, _, rest = line.partition(" = ")
         expression, _, legend = rest.partition("  where ")
         names = {}

@@ -395,3 +395,22 @@ class Softsign(Activation):
     def derivative(self, h: Any) -> Any:  # measured: 1.4 times faster than derived, and right for large h
         share = 1.0 / (1.0 + np.abs(h))
         return share * share
+
+
+class Sort(Activation):
+    """a = the elements of h in rising order along the last axis, as np.sort, for outputs that must not cross.
+
+    The mean loss of quantiles never rises when they are sorted.
+
+    Example:
+        >>> Sort()(np.array([3.0, 1.0, 2.0]))
+        array([1., 2., 3.])
+
+    Source:
+        Chernozhukov, Fernandez-Val and Galichon, Quantile and probability curves without crossing (2010).
+    """
+
+    output_range = (-np.inf, np.inf)
+
+    def __call__(self, h: Any) -> Any:
+        return np.sort(h, axis=-1)
