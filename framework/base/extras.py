@@ -16,6 +16,7 @@ EXTRAS = {
     "sklearn": ("scikit-learn",),
     "mpi": ("mpi4py", "mpich"),
     "watch": ("rich",),
+    "boosting": ("lightgbm",),
     "tensorboard": ("tensorboardX", "crc32c"),
     "optuna": ("optuna",),
     "mlflow": ("mlflow-skinny", "sqlalchemy", "alembic"),

@@ -12,11 +12,12 @@ import numpy as np
 
 from framework.base.arrays import Array, Batch
 from framework.base.errors import DataError
-from framework.base.trees import at, leaves, rows_in
+from framework.base.extras import load_module
+from framework.base.trees import at, flatten, leaves, rows_in
 from framework.data.pieces import join_batches, map_batch
 from framework.data.sources import hold_out, source_of
 from framework.experiments.members import OutOfFold
-from framework.formulas.activations.basic import Softmax
+from framework.formulas.activations.basic import Identity, Softmax
 from framework.formulas.losses import Loss
 from framework.formulas.losses.rows import Quantiles
 from framework.formulas.losses.several import OutputLosses
@@ -39,6 +40,9 @@ from framework.training.trainer import Trainer
 
 MODEL = "the model"
 """The name of the model among its baselines."""
+
+BOOSTED = "LightGBM (default)"
+"""The name of LightGBM among the baselines of ``framework compare``."""
 
 ROWS, NUMBERS, PRODUCTS = 200_000, 20_000_000, 2_000_000_000
 """The largest numbers of rows, of numbers in them, and of numbers times weights, from which baselines are made.
@@ -65,25 +69,33 @@ def beside(trainer: Trainer, model: Model, data: Any, validation: Any, folder: P
 
 
 def judge(
-    trainer: Trainer, models: Mapping[str, Sequence[Model]], data: Any, held: Array | None = None
+    trainer: Trainer,
+    models: Mapping[str, Sequence[Any]],
+    data: Any,
+    held: Array | None = None,
+    model: Model | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return the loss and the metrics of a model and its baselines, by name, over the same rows.
 
     Args:
         trainer: The settings.
-        models: The model, or the members whose mean it is, by name; likewise for each baseline.
+        models: The model, or the members whose mean it is, by name; likewise for each baseline, which may be Boosted.
         data: The rows.
         held: Which members did not train on which row; see ``OutOfFold``.
+        model: The model as which all take the rows; None is the first of them.
     """
     figures, ((first, *_), *_) = trainer.figures, models.values()
+    first = model or first
     source = prepare(data, first, figures.losses, "evaluate", metrics=trainer.metrics)
     # A kernel for a baseline is not worth its time.
     engines = dict.fromkeys(models, Engine.name) | {MODEL: trainer.engine}
     computes = {
-        name: OutOfFold(members, held, engines[name]) if members[1:] else outputs_of(members[0], engines[name])
+        name: OutOfFold(members, held, engines[name])
+        if members[1:]
+        else outputs_of(members[0], engines[name]) or members[0].output
         for name, members in models.items()
     }
-    return {name: figures.evaluate(members[0], source, computes[name]) for name, members in models.items()}
+    return {name: figures.evaluate(first, source, compute) for name, compute in computes.items()}
 
 
 def load_baselines(folder: Path) -> dict[str, Model]:
@@ -101,13 +113,7 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
         DataError: The model does not take the columns of a table, or no layer gives its outputs.
     """
     linear, ends = _linear(model)
-    width = sum(map(math.prod, leaves(linear.input_shape)))
-    most = max(2_000, min(ROWS, NUMBERS // width, PRODUCTS // linear.parameters.vector.size))
-    source = source_of(data, "baselines")
-    if source.rows is not None and source.rows > most:
-        _, source = hold_out(source, most / source.rows, trainer.seed, "baselines")
-    with closing(prepare(source, model, (trainer.loss,), "baselines").cut_batches(EVALUATION_ROWS)) as batches:
-        rows = join_batches([map_batch(np.copy, batch) for batch in batches])
+    rows = _read_rows(trainer, model, data, min(ROWS, PRODUCTS // linear.parameters.vector.size))
     for path, end in ends.items():
         end.weights = np.zeros_like(end.weights)
         end.bias = _constant_bias(model, path, at(rows[1], path), rows[2], trainer.loss)
@@ -119,6 +125,69 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
     _train(trainer, linear, rows)
     save_like(trainer, model, linear, folder / "a linear model.safetensors")
     return rows_in(rows[1])
+
+
+def _read_rows(trainer: Trainer, model: Model, data: Any, most: int) -> Batch:
+    """Return the rows of some data as a model takes them: ``most`` of them or fewer, which the seed draws."""
+    shape: Any = model.input_shape if model.preprocess is None else model.preprocess.shape
+    most = max(2_000, min(most, NUMBERS // sum(map(math.prod, leaves(shape)))))
+    source = source_of(data, "baselines")
+    if source.rows is not None and source.rows > most:
+        _, source = hold_out(source, most / source.rows, trainer.seed, "baselines")
+    with closing(prepare(source, model, (trainer.loss,), "baselines").cut_batches(EVALUATION_ROWS)) as batches:
+        return join_batches([map_batch(np.copy, batch) for batch in batches])
+
+
+class Boosted:
+    """LightGBM with its default settings in the place of a model, fitted to the rows as the model takes them.
+
+    Args:
+        trainer: The settings of the model's training.
+        model: The model, with one output: a number, quantiles of one, or the classes of a row.
+        data: The training rows.
+
+    Raises:
+        DataError: The model has other outputs.
+        UsageError: LightGBM is not installed.
+
+    Source:
+        Ke et al., LightGBM: a highly efficient gradient boosting decision tree (2017).
+    """
+
+    def __init__(self, trainer: Trainer, model: Model, data: Any) -> None:
+        lightgbm = load_module("lightgbm", BOOSTED)
+        self._shape, self.dtype = model.output_shape, model.dtype
+        self.output_activation, loss = model.output_activation, trainer.loss
+        wanted: list[dict[str, Any]] = [{"objective": "regression"}]
+        if isinstance(loss, Quantiles):
+            wanted = [{"objective": "quantile", "alpha": quantile} for quantile in loss.quantiles]
+        elif outputs_of_classes(model, loss) == [()]:
+            classes = math.prod(self._shape)
+            wanted = [{"objective": "multiclass", "num_class": classes} if classes > 1 else {"objective": "binary"}]
+        elif not isinstance(self.output_activation, Identity) or math.prod(self._shape) > 1:
+            raise DataError(f"LightGBM has no default for outputs {self._shape} of {self.output_activation!r}")
+        x, y, weight = _read_rows(trainer, model, data, NUMBERS)
+        x, categories = self._columns(x)
+        fixed = {"verbosity": -1, "seed": trainer.seed, "deterministic": True, "force_row_wise": True}
+        labels = y.argmax(axis=1) if y.ndim > 1 and y.shape[1] > 1 else y.reshape(-1)
+        rows = lightgbm.Dataset(x, labels, weight=weight, categorical_feature=categories, free_raw_data=False)
+        self._boosters = [lightgbm.train(fixed | settings, rows) for settings in wanted]
+
+    def output(self, x: Any) -> tuple[None, Array]:
+        """Return (None, a) of some rows, as ``Model.output`` gives (h, a)."""
+        x, _ = self._columns(x)
+        a = np.stack([booster.predict(x) for booster in self._boosters], axis=-1).reshape(len(x), *self._shape)
+        a = np.sort(a, axis=-1) if len(self._boosters) > 1 else a
+        margin = float(np.finfo(self.dtype).eps)
+        probable = self.output_activation.output_range == (0.0, 1.0)
+        return None, (np.clip(a, margin, 1.0 - margin) if probable else a).astype(self.dtype)
+
+    @staticmethod
+    def _columns(x: Any) -> tuple[Array, list[int]]:
+        """Return inputs as one array, and the numbers of its columns that are ids."""
+        arrays = {name: np.reshape(array, (len(array), -1)) for name, array in flatten(x).items()}
+        ids = [array.dtype.kind in "iu" for array in arrays.values() for _ in range(array.shape[1])]
+        return np.concatenate([*arrays.values()], axis=1), np.flatnonzero(ids).tolist()
 
 
 def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,9 +30,10 @@ from pydantic import BeforeValidator
 
 from framework.base.errors import DataError, SettingsError, UsageError
 from framework.base.files import leads_to, read_text, real_path, write_folder, write_whole
+from framework.base.settings.messages import warn
 from framework.data.parts import explain_error
 from framework.data.splits import rows_of_parts
-from framework.experiments.baselines import MODEL, beside, judge, load_baselines, save_like
+from framework.experiments.baselines import BOOSTED, MODEL, Boosted, beside, judge, load_baselines, save_like
 from framework.experiments.experiment import Experiment
 from framework.experiments.files.text import drop_inferred_inputs, read_settings
 from framework.experiments.members import MemberRows
@@ -345,6 +347,18 @@ class RunFolder:
         _, rows = experiment.parts()
         return judge(experiment.trainer, models, rows)
 
+    def judge_lightgbm(self) -> dict[str, float]:
+        """Fit LightGBM to the training rows, and return its figures on the validation data, as ``judge`` has them."""
+        experiment, model, held = self.experiment, self.model(), None
+        if experiment.members > 1:
+            rows = MemberRows(experiment)
+            parts = [rows.of(number)[0] for number in range(experiment.members)]
+            data, held = rows.out_of_fold()
+        else:
+            *parts, data = experiment.parts()
+        boosted = [Boosted(experiment.trainer, model, part) for part in parts]
+        return judge(experiment.trainer, {BOOSTED: boosted}, data, held, model)[BOOSTED]
+
     @property
     def metrics(self) -> dict[str, Any] | None:
         """The content of metrics.json; None before the end of the run.
@@ -479,18 +493,37 @@ def compare_folders(folders: Sequence[RunFolder], *, baselines: bool = False) ->
     """Return the comparison of some runs, for which their own classes need not be defined.
 
     Runs have the names of their folders, or their paths where two have the same name. The rows of
-    ``baselines`` follow. One that differs from that of the first run has the name of its own run.
+    ``baselines`` follow, with LightGBM where it is installed. One that differs from that of the first run has the name
+    of its own run.
     """
     names = {folder.path.name: folder for folder in folders}
     runs = names if len(names) == len(folders) else {str(folder.path): folder for folder in folders}
     rows = comparison([folder.side(name) for name, folder in runs.items()])
+    boosted: dict[str, dict[str, dict[str, float]]] = {}
     for name, folder in runs.items():
-        for label, figures in folder.beside.items() if baselines else ():
+        for label, figures in (folder.beside | _judge_lightgbm(folder, boosted)).items() if baselines else ():
             values = {f"val_{key}": value for key, value in figures.items()}
             row = {key: values.get(key) for key in rows[0]} | {"run": label}
             if row not in rows:
                 rows.append(row if all(old["run"] != label for old in rows) else row | {"run": f"{label}, {name}"})
     return rows
+
+
+def _judge_lightgbm(folder: RunFolder, known: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return the figures of LightGBM by its name, where it is installed; ``known`` are those of other runs."""
+    if not folder.beside or find_spec("lightgbm") is None:
+        return {}
+    settings = folder.settings
+    trainer = settings.pop("trainer", {})
+    del settings["model"]
+    key = repr([settings, *map(trainer.get, ("seed", "preprocess", "loss", "metrics"))])
+    if key not in known:
+        known[key] = {}
+        try:
+            known[key] = {BOOSTED: folder.judge_lightgbm()}
+        except Exception as error:  # noqa: BLE001 (whatever fails, the runs can be compared)
+            warn(f"{folder.path.name}: {BOOSTED} is not shown: {error}")
+    return known[key]
 
 
 def json_of(path: Path) -> dict[str, Any] | None:

@@ -102,6 +102,7 @@ columns = {{"w" = ["Drop"], "<number>" = ["Standardize"]}}
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("framework.experiments.folder.find_spec", lambda _: None)  # test_boosting.py is of LightGBM
 
 
 def judged(target, **settings):
