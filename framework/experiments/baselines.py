@@ -19,7 +19,7 @@ from framework.data.sources import hold_out, source_of
 from framework.experiments.members import OutOfFold
 from framework.formulas.activations.basic import Identity, Softmax
 from framework.formulas.losses import Loss
-from framework.formulas.losses.rows import Quantiles
+from framework.formulas.losses.rows import MultiQuantile
 from framework.formulas.losses.several import OutputLosses
 from framework.formulas.schedules import CosineSchedule
 from framework.models import Model
@@ -120,7 +120,7 @@ def make_baselines(trainer: Trainer, model: Model, data: Any, folder: Path) -> i
     classes = outputs_of_classes(model, trainer.loss)
     constant = "the commonest class alone" if len(classes) == len(ends) else "a constant"
     if not classes and not (model.preprocess and model.preprocess.classes):
-        constant = "the quantiles alone" if isinstance(trainer.loss, Quantiles) else "the mean alone"
+        constant = "the quantiles alone" if isinstance(trainer.loss, MultiQuantile) else "the mean alone"
     save_like(trainer, model, linear.copy(), folder / f"{constant}.safetensors")
     _train(trainer, linear, rows)
     save_like(trainer, model, linear, folder / "a linear model.safetensors")
@@ -159,7 +159,7 @@ class Boosted:
         self._shape, self.dtype = model.output_shape, model.dtype
         self.output_activation, loss = model.output_activation, trainer.loss
         wanted: list[dict[str, Any]] = [{"objective": "regression"}]
-        if isinstance(loss, Quantiles):
+        if isinstance(loss, MultiQuantile):
             wanted = [{"objective": "quantile", "alpha": quantile} for quantile in loss.quantiles]
         elif outputs_of_classes(model, loss) == [()]:
             classes = math.prod(self._shape)
@@ -219,7 +219,7 @@ def _linear(model: Model) -> tuple[Sequential, dict[tuple[str, ...], Any]]:
 def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array | None, loss: Loss) -> Array:
     """Return the bias with which an output is the mean of its targets in their unit, or the share of each class.
 
-    Several outputs for ``Quantiles`` are the quantiles of the targets.
+    Several outputs for ``MultiQuantile`` are the quantiles of the targets.
     """
     loss = loss.losses[path[0]] if isinstance(loss, OutputLosses) else loss
     activation, shape = at(model.output_activation, path), at(model.output_shape, path)
@@ -227,7 +227,7 @@ def _constant_bias(model: Model, path: tuple[str, ...], y: Array, weight: Array 
     def in_unit(a: Array) -> Any:
         return a if model.preprocess is None else at(model.preprocess.inverse({path[0]: a} if path else a), path)
 
-    if isinstance(loss, Quantiles):
+    if isinstance(loss, MultiQuantile):
         return np.quantile(y, loss.quantiles, weights=weight, method="inverted_cdf")
     y = np.eye(*shape)[y] if y.ndim == 1 and math.prod(shape) > 1 else in_unit(y.reshape(-1, *shape))
     mean = np.average(y.astype(np.float64), axis=0, weights=weight)

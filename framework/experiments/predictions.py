@@ -37,7 +37,7 @@ from framework.experiments import tables
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import Claims
 from framework.formulas.losses import Loss
-from framework.formulas.losses.rows import Quantiles
+from framework.formulas.losses.rows import MultiQuantile
 from framework.formulas.losses.several import OutputLosses
 from framework.models import Model
 from framework.models.rows import places_of, predict_rows
@@ -212,7 +212,7 @@ def _columns(
         shares = np.column_stack([1 - flat, flat]) if flat.shape[1] == 1 else flat
         return {targets[0]: chosen, **{f"{targets[0]}={name}": shares[:, n] for n, name in enumerate(classes)}}
     several = [f"{targets[0]}.{index}" for index in range(flat.shape[1])]
-    if isinstance(loss, Quantiles):
+    if isinstance(loss, MultiQuantile):
         several = [f"{targets[0]}_q{100 * quantile:g}" for quantile in loss.quantiles]
     names = targets if len(targets) == flat.shape[1] else several
     return {name: flat[:, index] for index, name in enumerate(names)}

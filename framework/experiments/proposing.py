@@ -30,7 +30,7 @@ from framework.data.table_files import TableFile
 from framework.experiments.files.text import to_toml
 from framework.experiments.folder import SAVING
 from framework.experiments.tables import classes_of, drop_unlabelled, groups_of, table_of, table_read_as, targets_of
-from framework.formulas.losses.rows import Quantiles
+from framework.formulas.losses.rows import MultiQuantile
 from framework.formulas.metrics.base import Metric
 from framework.formulas.metrics.formulas import R2, ROCAUC
 from framework.preprocessing.categories import Classes, OneHot
@@ -286,12 +286,11 @@ def proposal(
         raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
     else:
         y = _numbers(learnt, goal.kind)
-    kinds = Counter(column.kind for column in columns)
-    counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds.items())
+    kinds = Counter(column.kind for column in columns).items()
+    counted = ", ".join(f"{count} {kind} column{'s' * (count > 1)}" for kind, count in kinds)
     held, why_held = _holdout(bool(classes), split, codes, ordered=any(column.ordered for column in columns))
-    levels = ("text", "category", "boolean")
-    numbers = any(column.kind not in levels for column in columns)
-    planned = plan(size_of(rows, classes=bool(classes)), len(classes), numbers=numbers)
+    with_numbers = any(column.kind not in ("text", "category", "boolean") for column in columns)
+    planned = plan(size_of(rows, classes=bool(classes)), len(classes), numbers=with_numbers)
     strata = y if held == "stratified" else None
     parts = [
         part.first[1]
@@ -607,7 +606,7 @@ def _head(
 ) -> tuple[tuple[str, str], str, str]:
     """Return the last layer for a target and why, the loss, and the metrics that training and held-out rows have."""
     if quantiles:
-        loss = f'{{type = "Quantiles", quantiles = {[*Quantiles(quantiles=quantiles).quantiles]}}}'
+        loss = f'{{type = "MultiQuantile", quantiles = {[*MultiQuantile(quantiles=quantiles).quantiles]}}}'
         layer = f'{{type = "Dense", units = {len(quantiles)}, activation = "Sort"}}'
         return (layer, "An output for each quantile, in rising order"), loss, f'[{loss}, "Coverage", "MiddleError"]'
     if not classes:

@@ -49,7 +49,7 @@ from framework.formulas.losses.formulas import (
 from framework.formulas.losses.rows import (
     CosineSimilarity as CosineSimilarity,
     KLDivergence as KLDivergence,
-    Quantiles as Quantiles,
+    MultiQuantile as MultiQuantile,
 )
 from framework.formulas.losses.several import OutputLosses as OutputLosses
 from framework.formulas.metrics import Metric as Metric, WholeMetric as WholeMetric

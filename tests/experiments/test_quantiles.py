@@ -13,7 +13,7 @@ from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
 from framework import AdamOptimizer, Dense, SettingsError, ShapeError, Trainer, load_model
 from framework.experiments.folder import RunFolder
-from framework.formulas import Coverage, MiddleError, Quantiles, Sort
+from framework.formulas import Coverage, MiddleError, MultiQuantile, Sort
 
 LEVELS = (0.05, 0.5, 0.9)
 NAMES = ["price_q5", "price_q50", "price_q90"]
@@ -53,7 +53,9 @@ def pinball(target, predictions, weight=None):
 @pytest.mark.parametrize("weight", [None, RNG.uniform(size=50)])
 def test_the_figures_are_those_of_scikit_learn(weight):
     prediction, target = np.sort(RNG.normal(size=(50, 3)), axis=1), RNG.normal(size=50)
-    assert Quantiles(quantiles=LEVELS)(prediction, target, weight) == pytest.approx(pinball(target, prediction, weight))
+    assert MultiQuantile(quantiles=LEVELS)(prediction, target, weight) == pytest.approx(
+        pinball(target, prediction, weight)
+    )
     inside = (prediction[:, 0] <= target) & (target <= prediction[:, 2])
     assert Coverage()(prediction, target, weight) == pytest.approx(np.average(inside, weights=weight))
     expected = mean_absolute_error(target, prediction[:, 1], sample_weight=weight)
@@ -65,7 +67,7 @@ def test_a_constant_learns_the_quantiles_of_numpy(engine):
     target = RNG.exponential(size=2000)
     model = Dense(1, len(LEVELS), Sort())
     trainer = Trainer(
-        loss=Quantiles(quantiles=LEVELS),
+        loss=MultiQuantile(quantiles=LEVELS),
         optimizer=AdamOptimizer(learning_rate=0.003),
         epochs=3000,
         batch_size=2000,
@@ -136,7 +138,7 @@ layers = [{type = "Heads", price = {type = "Dense", units = 2, activation = "Sor
 [trainer]
 epochs = 2
 optimizer = {type = "AdamOptimizer", learning_rate = 0.01}
-loss = {type = "OutputLosses", price = {type = "Quantiles", quantiles = [0.025, 0.5]}, size = "MeanSquaredError"}
+loss = {type = "OutputLosses", price = {type = "MultiQuantile", quantiles = [0.025, 0.5]}, size = "MeanSquaredError"}
 [trainer.preprocess]
 target = {"*" = ["Standardize"]}
 columns = {kind = ["OneHot"], "<number>" = ["Standardize"]}
@@ -150,8 +152,11 @@ columns = {kind = ["OneHot"], "<number>" = ["Standardize"]}
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ('model.layers.3={type="Dense", units=3}', "Quantiles needs outputs in rising order; Identity() does not give"),
-        ("model.layers.3.units=4", "Quantiles needs an output for each of (0.05, 0.5, 0.9); got outputs (480, 4)"),
+        (
+            'model.layers.3={type="Dense", units=3}',
+            "MultiQuantile needs outputs in rising order; Identity() does not give",
+        ),
+        ("model.layers.3.units=4", "MultiQuantile needs an output for each of (0.05, 0.5, 0.9); got outputs (480, 4)"),
         ("trainer.loss.quantiles=[0.9, 0.1]", "'quantiles' must be two or more rising numbers, as (0.1, 0.5, 0.9)"),
         ("trainer.loss.quantiles=[0.5]", "'quantiles' must be two or more rising numbers, as (0.1, 0.5, 0.9)"),
     ],
@@ -167,7 +172,7 @@ def test_metrics_of_quantiles_refuse_one_output():
         with pytest.raises(ShapeError, match="needs several outputs and one target for each row"):
             metric([1.0, 2.0], [1.0, 2.0])
     with pytest.raises(SettingsError, match="for one, use Quantile"):
-        Quantiles(quantiles=[0.5])
+        MultiQuantile(quantiles=[0.5])
 
 
 def test_new_refuses_quantiles_of_classes():

@@ -147,7 +147,7 @@ class CosineSimilarity(RowLoss):
             raise DataError(f"{name} must have a direction in each row; row {int(np.argmax(zero))} is all 0")
 
 
-class Quantiles(RowLoss):
+class MultiQuantile(RowLoss):
     """l = mean_k (1/2 |p_k - t| + (1/2 - q_k) (p_k - t)): the mean of the ``Quantile`` loss over several outputs.
 
     slope = (1/2 sign(p_k - t) + 1/2 - q_k) / K. Output k of K learns the quantile q_k of the one target t of a row. The
@@ -160,11 +160,11 @@ class Quantiles(RowLoss):
         SettingsError: There are fewer than two quantiles, or they do not rise.
 
     Example:
-        >>> round(Quantiles(quantiles=[0.1, 0.9])([[1.0, 3.0]], [2.0]), 6)
+        >>> round(MultiQuantile(quantiles=[0.1, 0.9])([[1.0, 3.0]], [2.0]), 6)
         0.1
 
     Source:
-        Koenker and Bassett, Regression quantiles (1978).
+        Koenker and Bassett, Regression quantiles (1978). CatBoost has it under this name.
     """
 
     quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.5, 0.9)
@@ -173,7 +173,7 @@ class Quantiles(RowLoss):
         """Check that there are several quantiles, which rise."""
         if len(self.quantiles) < 2 or any(low >= high for low, high in pairwise(self.quantiles)):
             raise SettingsError(
-                f"Quantiles: setting 'quantiles' must be two or more rising numbers, as (0.1, 0.5, 0.9); got "
+                f"MultiQuantile: setting 'quantiles' must be two or more rising numbers, as (0.1, 0.5, 0.9); got "
                 f"{self.quantiles}; for one, use Quantile"
             )
 
@@ -183,7 +183,9 @@ class Quantiles(RowLoss):
 
     def require_output(self, activation: Any) -> None:
         if isinstance(activation, Activation) and not activation.coupled:
-            raise SettingsError(f"Quantiles needs outputs in rising order; {activation!r} does not give them. Use Sort")
+            raise SettingsError(
+                f"MultiQuantile needs outputs in rising order; {activation!r} does not give them. Use Sort"
+            )
 
     def require_targets(self, array: Array, shape: tuple[int, ...], name: str) -> Array:
         """Return targets (rows,), or (rows, quantiles) where each output has one of its own.
@@ -192,7 +194,7 @@ class Quantiles(RowLoss):
             ShapeError: There is no output for each quantile, or no number for each row.
         """
         if shape[1:] != (len(self.quantiles),):
-            raise ShapeError(f"Quantiles needs an output for each of {self.quantiles}; got outputs {shape}")
+            raise ShapeError(f"MultiQuantile needs an output for each of {self.quantiles}; got outputs {shape}")
         if array.shape not in (shape, shape[:1], (shape[0], 1)):
             raise ShapeError(f"{name} must have one number for each row, {shape[:1]}; got {array.shape}")
         return array if array.shape == shape else array.reshape(-1)
