@@ -229,8 +229,9 @@ def hold_out(
         fraction: The held-out part of the rows, between 0 and 1.
         seed: The seed of the draw; None holds out the last rows.
         name: The caller and its argument, for messages.
-        fold: The number of a part, from 0 to 1 / fraction - 1: over all folds, each row is held out once. The parts
-            follow the drawn order, or without a seed the order of the data. None holds out one part, drawn or the last.
+        fold: The number of a drawn part, from 0 to 1 / fraction - 1: over all folds, each row is held out once. Without
+            a seed the data has one block more, and fold k trains on those before block k + 1, as scikit-learn's
+            TimeSeriesSplit: no row is predicted from a later one. None holds out one part, drawn or the last.
         classes: A number for the class of each row, (rows,): each class has its share of every part, as far as rows
             allow, and a class of one row is trained on, unless its fold is held out. None draws from all rows alike.
         groups: A number for the group of each row, (rows,), for which there must be a seed: see ``draw_groups``.
@@ -250,6 +251,13 @@ def hold_out(
     if not isinstance(source, NumberedSource):
         raise SettingsError(f"{name} needs rows by number; got a {source.kind}; give held-out data by itself")
     drawn = Draw(source.rows, fraction, seed, fold)
+    if seed is None and fold is not None:
+        folds = round(1 / fraction)
+        size = source.rows // (folds + 1)
+        end = source.rows - (folds - 1 - fold) * size
+        drawn = Draw(end, size / end, None)
+        if end < source.rows:
+            source = source.select(Draw(source.rows, 1 - end / source.rows, None), f"the first {end}", held=False)
     draw = drawn if classes is None else Mask(drawn.mask(0, drawn.count, classes))
     by = "order" if seed is None else f"seed {seed}{'' if classes is None else ' and class'}"
     if groups is not None and seed is not None:

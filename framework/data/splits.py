@@ -55,7 +55,7 @@ class Mask:
 class Draw(Mask):
     """Which rows are held out: of each segment of ``SEGMENT_ROWS`` rows, a part, drawn when its rows are needed."""
 
-    def __init__(self, count: int, fraction: float, seed: int | None, fold: int | None) -> None:
+    def __init__(self, count: int, fraction: float, seed: int | None, fold: int | None = None) -> None:
         self.count, self.fraction, self.seed, self.fold = count, fraction, seed, fold
         self.starts = range(0, count, SEGMENT_ROWS)
 
@@ -63,10 +63,7 @@ class Draw(Mask):
         """Return the held-out places in the order of the rows start..end."""
         size, folds = end - start, round(1 / self.fraction)
         if self.seed is None:
-            first, last = self.count - round(self.count * self.fraction), self.count
-            if self.fold is not None:
-                first, last = (self.count * (self.fold + more) // folds for more in (0, 1))
-            return slice(*(min(max(0, row - start), size) for row in (first, last)))
+            return slice(min(max(0, self.count - round(self.count * self.fraction) - start), size), size)
         if self.fold is not None:
             return slice(size * self.fold // folds, size * (self.fold + 1) // folds)
         return slice(size - round(end * self.fraction) + round(start * self.fraction), size)

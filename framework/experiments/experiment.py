@@ -52,8 +52,8 @@ class Experiment(Component):
         groups: A column of ``data``, such as the patient: rows with the same value are all trained on, or all held out,
             in each fold and by each member. It is an input only if ``data.columns`` lists it.
         fold: Which of 1 / ``validation`` parts is held out, from 0: over all folds, each row is held out once. With
-            ``holdout="last"``, each part is a block of rows, and all other blocks are trained on, later ones too: only
-            the last fold predicts later rows from earlier ones. None holds out one part.
+            ``holdout="last"`` the rows have one block more, and fold k trains on those before block k + 1: no row is
+            predicted from a later one. None holds out one part.
         members: How many networks are trained; the model is their mean. The seeds of member m are those of the trainer
             and of the model plus m, and so it has a held-out part of its own. All share one ``preprocess``, which is
             learnt from the rows that some member trains on.

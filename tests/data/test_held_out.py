@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, TimeSeriesSplit
 from source_pieces import bits
 
 from framework import (
@@ -95,20 +95,17 @@ def test_two_parts_have_every_row_once_in_its_order(table, fraction, seed):
 
 
 @pytest.mark.share(1 / 3)
-@pytest.mark.parametrize("seed", [3, None])
 @pytest.mark.parametrize("folds", [2, 3, 7])
 @pytest.mark.usefixtures("small")
-def test_over_all_folds_each_row_is_held_out_once(table, folds, seed):
-    parts = [hold_out(table, 1 / folds, seed, "hold_out", fold) for fold in range(folds)]
+def test_over_all_folds_each_row_is_held_out_once(table, folds):
+    parts = [hold_out(table, 1 / folds, 3, "hold_out", fold) for fold in range(folds)]
     held = [rows(part) for _, part in parts]
     assert np.array_equal(np.sort(np.concatenate(held)), np.arange(ROWS))
     for (others, _), each in zip(parts, held, strict=True):
         assert abs(len(each) - ROWS / folds) < 1 + len(range(0, ROWS, 3000))
         assert np.array_equal(rows(others), np.setdiff1d(np.arange(ROWS), each))
-        if seed is None:
-            assert np.array_equal(each, np.arange(each[0], each[-1] + 1))
     arrays = TABLE[["x"]].to_numpy(), TABLE["row"].to_numpy()
-    assert np.array_equal(hold_out(arrays, 1 / folds, seed, "hold_out", 1)[1][1], held[1])
+    assert np.array_equal(hold_out(arrays, 1 / folds, 3, "hold_out", 1)[1][1], held[1])
     assert len({part.fingerprint() for pair in parts for part in pair}) == 2 * folds
 
 
@@ -312,7 +309,7 @@ def test_a_class_of_one_row_is_held_out_in_no_part_but_its_fold():
         assert 1 in train
 
 
-@pytest.mark.parametrize("seed", [None, 0, 1])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_class_of_few_rows_in_several_segments_has_its_share_of_every_part(seed):
     rows, classes = np.arange(200_000), np.zeros(200_000, int)
     classes[[5, 70_000, 140_000, 199_000]] = 1
@@ -325,6 +322,19 @@ def test_a_class_of_few_rows_in_several_segments_has_its_share_of_every_part(see
     train, held = hold_out(Numbered(rows), 0.25, seed, "hold_out", 3, classes)
     assert np.array_equal(np.sort(np.r_[train.read(0, 150_000)[0], held.read(0, 50_000)[0]]), rows)
     assert np.bincount(classes[held.read(0, 50_000)[0]]).tolist() == oracle[0]
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+@pytest.mark.parametrize("count", [6, 23, 100, 200_003])
+def test_folds_in_the_order_of_rows_are_those_of_scikit_learns_time_series_split(count, folds):
+    rows = np.arange(count)
+    for fold, (before, block) in enumerate(TimeSeriesSplit(folds).split(rows)):
+        (train, _), (held, _) = hold_out((rows, rows), 1 / folds, None, "hold_out", fold)
+        assert np.array_equal(train, before)
+        assert np.array_equal(held, block)
+        train, held = hold_out(Numbered(rows), 1 / folds, None, "hold_out", fold)
+        assert np.array_equal(train.read(0, len(train))[0], before)
+        assert np.array_equal(held.read(0, len(held))[0], block)
 
 
 class Numbered:

@@ -594,7 +594,8 @@ def files_of(
         raise SettingsError("sweep: trials have different columns to judge them by; give --objective and --mode")
     column, direction = columns.pop()
     tables = tables_of(experiment, varying, folds)
-    if len(folds) > 1 and (few := next((table for table in tables if len(table) < len(folds)), None)):
+    least = len(folds) + (experiment.holdout == "last")
+    if len(folds) > 1 and (few := next((table for table in tables if len(table) < least), None)):
         raise SettingsError(f"--folds {len(folds)}: each part needs a row; {few.path} has {len(few)} rows")
     settings = {"set": [*changes], **numbers, "objective": column, "mode": direction}
     files = {BASE: to_toml(experiment.bare()), SWEEP: to_toml(settings)}
