@@ -352,11 +352,11 @@ class RunFolder:
         experiment, model, held = self.experiment, self.model(), None
         if experiment.members > 1:
             rows = MemberRows(experiment)
-            parts = [rows.of(number)[0] for number in range(experiment.members)]
+            training = [rows.of(number)[0] for number in range(experiment.members)]
             data, held = rows.out_of_fold()
         else:
-            *parts, data = experiment.parts()
-        boosted = [Boosted(experiment.trainer, model, part) for part in parts]
+            *training, data = experiment.parts()
+        boosted = [Boosted(experiment.trainer, model, rows) for rows in training]
         return judge(experiment.trainer, {BOOSTED: boosted}, data, held, model)[BOOSTED]
 
     @property
