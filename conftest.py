@@ -100,6 +100,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="Run all cases, also those that are slow or many and alike.")
     parser.addoption("--few", action="store_true", help="Run a fifth of all cases.")
     parser.addoption("--store", action="store_true", help="Store the results of JAX that these tests compare with.")
+    parser.addoption("--update-errors", action="store_true", help="Write the texts of errors to tests/errors.txt.")
     parser.addoption("--rotation", type=int, help="Select the cases, and seed, as the run with this rotation did.")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from framework.base.arrays import Array, first_place
-from framework.base.errors import DataError, DtypeError, SettingsError, ShapeError, UsageError
+from framework.base.errors import Advice, DataError, DtypeError, SettingsError, ShapeError, UsageError
 from framework.base.frames import is_frame
 from framework.base.settings.component import Component, Count
 from framework.base.settings.messages import brief, require_arguments
@@ -150,7 +150,7 @@ class _Targets:
         """Return checked targets in the form that ``encode`` takes."""
         columns, expected = (1 if y.ndim == 1 else y.shape[1]), self.units or 1
         if columns != expected:
-            raise ShapeError(f"{name} must have {expected} column{'s' * (expected > 1)}, as in fit; got {columns}")
+            raise ShapeError(f"must have {expected} column{'s' * (expected > 1)}, as in fit; got {columns}", name=name)
         return y
 
     def encode(self, codes: Array) -> Array:
@@ -246,14 +246,14 @@ class _Classes(_Targets):
             y = super().codes(y, name)
             if (other := ~np.isin(y, (0, 1))).any():
                 row, column = first_place(other)
-                raise DataError(f"{name} must be 0 or 1 for each label; got {y[row, column]} at row {row}")
+                raise DataError(f"must be 0 or 1 for each label; got {y[row, column]} at row {row}", name=name)
             return y
         classes, places = _unique(y, name)
         known, received = self.classes.tolist(), classes.tolist()
         known_set = {*known}
         if unknown := [value for value in received if value not in known_set]:
             row = int(np.argmax(places == received.index(unknown[0])))
-            raise DataError(f"{name} must hold the classes {brief(known)}; got {brief(unknown[0])} at row {row}")
+            raise DataError(f"must hold the classes {brief(known)}; got {brief(unknown[0])} at row {row}", name=name)
         return np.searchsorted(self.classes, classes)[places]
 
     def encode(self, codes: Array) -> Array:
@@ -324,7 +324,7 @@ def _unique(y: Array, name: str) -> tuple[Array, Array]:
         classes, places = np.unique(y, return_inverse=True)
     except TypeError:
         kinds = ", ".join(sorted({type(value).__name__ for value in y.tolist()}))
-        raise DataError(f"{name} must hold classes of one type, and none that is missing; got {kinds}") from None
+        raise DataError(f"must hold classes of one type, and none that is missing; got {kinds}", name=name) from None
     return classes, places
 
 
@@ -443,7 +443,7 @@ class _Neural(BaseEstimator):
         rate = getattr(self.optimizer, "learning_rate", None)
         if isinstance(rate, Schedule) and rate.open:
             raise SettingsError(
-                f"partial_fit cannot know how many calls follow: give the schedule a 'length', in updates; got {rate!r}"
+                "partial_fit cannot know how many calls follow: give the schedule a 'length', in updates", got=rate
             )
 
     def _train_checked(
@@ -534,7 +534,9 @@ class _Neural(BaseEstimator):
         try:
             return kind(**{name: parameters[name] for name in kind.model_fields if name in parameters})
         except SettingsError as error:
-            raise SettingsError(str(error).replace(f"{kind.__name__}: ", f"{type(self).__name__}: ")) from None
+            for fault in (error, *error.faults):
+                fault.where = tuple(type(self).__name__ if where == kind.__name__ else where for where in fault.where)
+            raise
 
     def _seed(self) -> int:
         generator = check_random_state(self.random_state)
@@ -585,11 +587,11 @@ class _Neural(BaseEstimator):
     def _require_served(self, loss: Loss, output: Activation) -> None:
         """Refuse an output that cannot serve the loss."""
         if isinstance(loss, OutputLosses):
-            raise SettingsError(f"{type(self).__name__}: setting 'loss' must be a loss of one output; got {loss!r}")
+            raise SettingsError("must be a loss of one output", name=f"{type(self).__name__}: setting 'loss'", got=loss)
         try:
             loss.require_output(output)
         except SettingsError as error:
-            raise SettingsError(f"{type(self).__name__}: setting 'output': {error}") from None
+            raise SettingsError(f"setting 'output': {error}", where=type(self).__name__) from None
 
     @abstractmethod
     def _learn_targets(self, y: Array, weight: Array | None, classes: Any) -> _Targets:
@@ -640,7 +642,7 @@ def _place_of_no_number(frame: Any) -> str | None:
 def _require_numbers(X: Any) -> None:
     """Refuse masked values, dates and durations, which scikit-learn would cast to numbers."""
     if isinstance(X, np.ma.MaskedArray):
-        raise DtypeError("X must have no masked values; got a masked array; fill or drop them first")
+        raise DtypeError("X must have no masked values; got a masked array", advice="fill or drop them first")
     types = {"": X.dtype} if hasattr(X, "dtype") else {}
     if is_frame(X):
         arrow = hasattr(X, "column_names")
@@ -658,8 +660,8 @@ def _hold_out_rows(targets: _Targets, data: _Data, fraction: float, seed: int) -
     stratify = isinstance(targets, _Classes) and not targets.multilabel and 2 * len(targets.classes) <= count
     if not 0 < round(count * fraction) < count:
         raise SettingsError(
-            f"early_stopping=True holds out validation_fraction={fraction} of {count} rows, which leaves a part empty; "
-            "give more rows, X_val and y_val, or early_stopping=False"
+            f"early_stopping=True holds out validation_fraction={fraction} of {count} rows, which leaves a part empty",
+            advice="give more rows, X_val and y_val, or early_stopping=False",
         )
     train, test = split(rows, fraction, seed=seed, stratify=stratify)
     return (*train, None)[:3], (*test, None)[:3]
@@ -670,9 +672,9 @@ def _fit(trainer: Trainer, model: Model, data: Any, held_out: Any, **settings: A
     try:
         return train(trainer, model, data, held_out, **settings)
     except SettingsError as error:
-        advice = "set early_stopping=True, or call fit(X, y, X_val=..., y_val=...)"
-        for name in ("fit", "resume"):
-            error.args = (str(error).replace(f"give {name} validation=(x, y)", advice),)
+        if error.expected == "validation":
+            advice = Advice("set early_stopping=True, or call fit(X, y, X_val=..., y_val=...)")
+            error.advice = advice, *error.advice[1:]
         raise
 
 
@@ -780,8 +782,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
             check_classification_targets(y)  # which says what else it is
         if kind == "multiclass-multioutput":
             raise ShapeError(
-                f"y must have one class per row, or 0 and 1 for each label; got {y.shape} of more than two classes; "
-                "use sklearn.multioutput.MultiOutputClassifier, which trains a network for each column"
+                f"y must have one class per row, or 0 and 1 for each label; got {y.shape} of more than two classes",
+                advice="use sklearn.multioutput.MultiOutputClassifier, which trains a network for each column",
             )
         multilabel = kind == "multilabel-indicator"
         if names is None or multilabel:
@@ -825,8 +827,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         if multilabel and not _serves(loss, output):
             advice = "BinaryCrossEntropy does" if self.output is None else "leave 'output' out"
             raise SettingsError(
-                f"{type(self).__name__}: for several labels per row, setting 'loss' must take outputs of {output!r}; "
-                f"got {loss!r}; {advice}"
+                f"for several labels per row, setting 'loss' must take outputs of {output!r}; got {loss!r}; {advice}",
+                where=type(self).__name__,
             )
         self._require_served(loss, output)
 
@@ -845,7 +847,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         else:
             weights = compute_class_weight(self.class_weight, classes=names, y=y)
         if min(weights) < 0:
-            raise SettingsError(f"class_weight must not be negative; got {brief(self.class_weight)}")
+            raise SettingsError("class_weight must not be negative", got=self.class_weight)
         if min(weights) == 0:
             return replace(targets, weights=weights)
         if type(loss) is CrossEntropy and loss.class_weights is None:

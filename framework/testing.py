@@ -129,7 +129,7 @@ def check_function(
     """
     if not cases or not all(isinstance(case, tuple) for case in cases):
         raise UsageError(
-            f"check_function: argument 'cases' must hold a tuple of arguments for each call; got {cases!r}"
+            "must hold a tuple of arguments for each call", name="check_function: argument 'cases'", got=cases
         )
     for case in cases:
         call = f"{getattr(function, '__name__', type(function).__name__)}({', '.join(map(_argument, case))})"

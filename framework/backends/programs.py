@@ -199,7 +199,7 @@ def program_of(
             try:
                 made = Program(getattr(component, method), names, dtype, size, (component, method))
             except DerivativeError as error:
-                raise DerivativeError(f"{label}: {error}") from None
+                raise error.within(label) from None
             except (ValueError, IndexError) as error:
                 advice = "" if size != tried else f". {_any_width(names, rows=rows)}"
                 raise ShapeError(
@@ -383,8 +383,9 @@ def _advice(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
         with np.errstate(all="ignore"):
             function(*symbols)
     except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol)
-        if str(error).startswith(CANNOT):
-            return str(error).removeprefix(CANNOT)
+        if isinstance(error, DerivativeError) and error.subject == CANNOT:
+            error.subject = ""
+            return str(error).removeprefix("through ")
     return ""
 
 

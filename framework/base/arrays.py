@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.base.errors import DataError, DerivativeError, DtypeError, SettingsError, ShapeError
+from framework.base.errors import DataError, DerivativeError, DtypeError, SettingsError, ShapeError, Text
 from framework.base.frames import Frame, is_frame, is_series
 from framework.base.settings.messages import brief, warn
 
@@ -136,7 +136,7 @@ def _numbers(value: Any, name: str) -> Array:
         _tell_rounded(frame, frame.names[0], column, name)
         return column
     if _is_masked(value):
-        raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
+        raise DtypeError("must have no masked values; got a masked array", name=name, advice="fill or drop them first")
     try:
         try:
             array = np.asanyarray(value)
@@ -144,14 +144,14 @@ def _numbers(value: Any, name: str) -> Array:
             array = np.asarray(value, dtype=object)
     except ValueError as error:
         raise ShapeError(
-            f"{name} must be a full grid of numbers; got {_unlike(value, name_of(name)) or error}"
+            f"must be a full grid of numbers; got {_unlike(value, name_of(name)) or error}", name=name
         ) from None
     except Exception as error:
         raise DtypeError(
             f"{name} must be an array of real numbers, or become one; got {type(value).__name__}, which says: {error}"
         ) from error
     if has_mask(type(array)):  # what an object gives for itself
-        raise DtypeError(f"{name} must have no masked values; got a masked array; fill or drop them first")
+        raise DtypeError("must have no masked values; got a masked array", name=name, advice="fill or drop them first")
     if kind := _NO_NUMBERS.get(array.dtype.kind):
         if isinstance(value, list | tuple):  # whose numbers are still numbers, not text like all the rest
             array = np.asarray(value, dtype=object)
@@ -227,12 +227,14 @@ def _unbox_numbers(array: Array, name: str, kind: str) -> Array:
             if kind == "text" and array.ndim == 1:
                 hint = "; np.unique(text, return_inverse=True)[1] are numbers of classes"
             raise DtypeError(
-                f"{name} must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}{hint}"
+                f"must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}{hint}",
+                name=name,
+                row=index[0] if index else None,
             )
     try:
         return array.astype(np.float64)
     except OverflowError:
-        raise DataError(f"{name} must be finite; got a whole number too large for a float") from None
+        raise DataError("must be finite; got a whole number too large for a float", name=name) from None
 
 
 def name_of(name: str) -> str:
@@ -272,14 +274,15 @@ def require_finite(array: Array, name: str, source: Any = None) -> None:
     index = first_place(bad)
     hint = ""
     if np.isnan(array[index]) and source is not None:
-        argument, hint = name_of(name), "; drop the rows with missing values"
+        argument, hint = name_of(name), "drop the rows with missing values"
         if is_frame(source) or is_series(source):
             hint += ", or fill these by Impute() in a Preprocess"
         elif argument[:1] == "x":  # a target or a weight that is made up would train on it
             hint += f", or fill these, as np.nan_to_num({argument}) does by 0"
     where = _where(name, index, source)
     count = np.count_nonzero(bad)
-    raise DataError(f"{name} must be finite; got {array[index]} {where} ({count} of {array.size} values){hint}")
+    got = Text(f"{array[index]} {where} ({count} of {array.size} values)")
+    raise DataError("must be finite", name=name, got=got, row=index[0] if index else None, advice=hint)
 
 
 def require_untouched(name: str, arguments: Mapping[str, Array], call: Callable[[], Any]) -> Any:
@@ -363,7 +366,8 @@ def likeliest(rows: Array, name: str) -> Array:
             hint = (
                 "Of several labels per row, count each as a row of its own: prediction.reshape(-1), target.reshape(-1)"
             )
-        raise DataError(f"{name} must have one class per row; got {rows[row]} at row {row}. {hint}")
+        got = Text(f"{rows[row]} at row {row}")
+        raise DataError("must have one class per row", name=name, got=got, row=row, advice=hint)
     return np.asarray(np.argmax(rows, axis=-1))
 
 
@@ -380,10 +384,10 @@ def class_names(wanted: Any, known: Sequence[Any] | None, count: int, name: str)
     chosen = wanted if wanted is not None else known if known is not None else range(count)
     if isinstance(chosen, set | frozenset):
         raise SettingsError(
-            f"{name}: argument 'classes' must be a list, in the order of the outputs; got {brief(chosen)}"
+            "must be a list, in the order of the outputs", name=f"{name}: argument 'classes'", got=chosen
         )
     if isinstance(chosen, str) or not hasattr(chosen, "__len__") or len(chosen) != count:
-        raise SettingsError(f"{name}: argument 'classes' must have {count} names, one a class; got {brief(chosen)}")
+        raise SettingsError(f"must have {count} names, one a class", name=f"{name}: argument 'classes'", got=chosen)
     return (*chosen,)
 
 
@@ -426,8 +430,10 @@ def require_ids(array: Array, cardinality: Any, name: str, source: Any = None) -
         largest = int(np.broadcast_to(cardinality, array.shape)[index]) - 1
         count = np.count_nonzero(np.broadcast_to(ids, array.shape))
         raise DataError(
-            f"{name} must hold whole ids in 0..{largest}; got {array[index]} {_where(name, index, source)} "
-            f"({np.count_nonzero(bad)} of {count} ids)"
+            f"must hold whole ids in 0..{largest}; got {array[index]} {_where(name, index, source)} "
+            f"({np.count_nonzero(bad)} of {count} ids)",
+            name=name,
+            row=index[0] if index else None,
         )
 
 

@@ -43,7 +43,7 @@ def load_module(module: str, name: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError:
         package = module.partition(".")[0]
-        raise UsageError(f"{name} needs {package}: {installing(package)}") from None
+        raise UsageError(f"needs {package}: {installing(package)}", name=name) from None
 
 
 def installing(package: str) -> str:

@@ -169,7 +169,7 @@ def read_text(path: str | os.PathLike[str], name: str = "the settings") -> str:
         line, byte = problem.object[: problem.start].count(b"\n") + 1, f"{problem.object[problem.start]:#x}"
         raise SettingsError(f"{path}, line {line}: {name} must be a text in UTF-8; got the byte {byte}") from None
     except (OSError, ValueError) as problem:
-        raise SettingsError(f"{path}: {name} must be a file that can be read; {reason(problem)}") from None
+        raise SettingsError(f"{name} must be a file that can be read; {reason(problem)}", where=f"{path}") from None
 
 
 def require_writable(folder: Path, owner: str, setting: str) -> None:
@@ -184,7 +184,7 @@ def require_writable(folder: Path, owner: str, setting: str) -> None:
             file.write(b"0")
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"{owner}: setting 'folder' must be a folder that can be written; got {setting!r}: {error}"
+            f"must be a folder that can be written; got {setting!r}: {error}", name=f"{owner}: setting 'folder'"
         ) from None
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from framework.base.errors import DataError, DtypeError, nearest
+from framework.base.errors import DataError, DtypeError, Text, nearest
 from framework.base.extras import load_module
 from framework.base.settings.messages import brief, list_names, printable
 
@@ -98,7 +98,7 @@ def concatenate_rows(*parts: Any, name: str = "tables") -> Any:
     try:
         whole = nw.concat(tables if label is None else [table.alias(label).to_frame() for table in tables])
     except Exception as error:  # of the library that the tables are of
-        raise DataError(f"{name} must have the same columns of the same types; {printable(str(error))}") from error
+        raise DataError(f"must have the same columns of the same types; {printable(str(error))}", name=name) from error
     return (whole if label is None else whole.get_column(label)).to_native()
 
 
@@ -165,9 +165,9 @@ class Frame:
             self._held = nw.from_native(native, allow_series=True)
         except (nw.exceptions.NarwhalsError, TypeError) as error:
             if self._alone or not _twice(tuple(map(str, _labels(native)))):  # which are refused below
-                raise DataError(f"{name} must be a table that narwhals reads; {printable(str(error))}") from None
+                raise DataError(f"must be a table that narwhals reads; {printable(str(error))}", name=name) from None
         if isinstance(self._held, nw.LazyFrame):
-            raise DataError(f"{name} must be a table in memory; got a {type(native).__name__}; collect it first")
+            raise DataError(f"must be a table in memory; got a {type(native).__name__}; collect it first", name=name)
         labels = [getattr(table, "name", None)] if self._alone else _labels(native)
         if any(isinstance(label, tuple) for label in labels) and not self._alone:
             raise DataError(
@@ -206,7 +206,7 @@ class Frame:
         """
         chosen = tuple(names)
         if twice := _twice(chosen):
-            raise DataError(f"{self._name}: choose each column once; got {twice[0]!r} twice")
+            raise DataError(f"choose each column once; got {twice[0]!r} twice", where=self._name)
         labels = {name: self._label(name) for name in chosen}
         frame = self._with(self._held.select(*map(self._nw.col, labels.values())))
         frame.names, frame._labels = chosen, labels
@@ -251,7 +251,7 @@ class Frame:
         name = self.names[0] if name is None else name
         kind = self.kind(name)
         if kind not in ("number", "boolean"):
-            raise DtypeError(self._refusal(name, kind))
+            raise self._refusal(name, kind)
         if name in self._plain:
             return np.asarray(self.column(name).to_numpy())
         pa = self._pa
@@ -283,7 +283,7 @@ class Frame:
         """
         kind, pa = self.kind(name), self._pa
         if kind in ("date", "duration", "other"):
-            raise DtypeError(self._refusal(name, kind, "text, categories or numbers"))
+            raise self._refusal(name, kind, "text, categories or numbers")
         array = self._array(name)
         if array is not None and pa.types.is_dictionary(array.type):
             value = array.type.value_type
@@ -334,7 +334,7 @@ class Frame:
         """
         kind, pa = self.kind(name), self._pa
         if kind not in ("date", "duration"):
-            raise DtypeError(self._refusal(name, kind, "dates or durations"))
+            raise self._refusal(name, kind, "dates or durations")
         array, own = self._array(name), self.zone(name)
         zone = own if zone == "own" or array.null_count == len(array) else zone
         if (own is None) != (zone is None):
@@ -348,14 +348,14 @@ class Frame:
                 array = load_module("pyarrow.compute", self._name).local_timestamp(array)
             except pa.ArrowInvalid as error:
                 said = f"must hold dates of a known time zone; {printable(str(error))}"
-                raise DataError(f"{self._name}: column {name!r} {said}") from None
+                raise DataError(f"column {name!r} {said}", where=self._name) from None
         stamps = array.to_numpy(zero_copy_only=False)
         missing, unit = np.isnat(stamps), np.datetime_data(stamps.dtype)[0]
         most = np.iinfo(np.int64).max // _MICROSECONDS.get(unit, 1)
         whole = stamps.astype(np.int64)
         if (far := ((whole > most) | (whole < -most)) & ~missing).any():
             where = self.place(name, int(np.argmax(far)))
-            raise DataError(f"{self._name} must hold dates within 292,000 years of 1970; got another in {where}")
+            raise DataError(f"must hold dates within 292,000 years of 1970; got another in {where}", name=self._name)
         cast = stamps.astype(f"{stamps.dtype.kind}8[us]")
         return np.where(missing, 0, cast.astype(np.int64)), missing
 
@@ -416,7 +416,7 @@ class Frame:
         """Return the name that the library has for a column: perhaps a number, where ``names`` has its digits."""
         if name not in self._labels:
             hint = nearest(name, self.names) or f". Columns: {list_names(self.names)}"
-            raise DataError(f"{self._name} has no column {name!r}{hint}")
+            raise DataError(f"has no column {name!r}{hint}", name=self._name)
         return self._labels[name]
 
     def _kind(self, name: str) -> Kind:
@@ -470,10 +470,10 @@ class Frame:
             return load_module("pyarrow.compute", self._name).run_end_decode(array)
         return array
 
-    def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> str:
-        """Return the message for a column that holds something else than what is wanted."""
+    def _refusal(self, name: str, kind: Kind, wanted: str = "real numbers") -> DtypeError:
+        """Return the error for a column that holds something else than what is wanted."""
         column = f": column {name!r}" if name or not self._alone else ""
-        start = f"{self._name}{column} must hold {wanted}; got"
+        error = DtypeError(f"must hold {wanted}", name=f"{self._name}{column}", argument=name, expected=wanted)
         series, words, advice = self.column(name), WORDS[kind], _ADVICE[kind]
         there = np.flatnonzero(~series.is_null().to_numpy().astype(bool))
         if kind == "other":
@@ -486,15 +486,17 @@ class Frame:
             there = np.flatnonzero(strange) if strange.any() else there
             advice = advice if strange.any() else "all of it reads as numbers: cast the column, or choose other steps"
         if not len(there):
-            return f"{start} {words}, {'all missing' if self.rows else 'in no rows'}; {advice}"
-        row = int(there[0])
+            error.got = Text(f"{words}, {'all missing' if self.rows else 'in no rows'}")
+            return error.advise(advice)
+        error.row = row = int(there[0])
         first = self.slice(row, row + 1)
         if kind in ("date", "duration"):
             shown = str(first.dates(name)[0].view("M8[us]" if kind == "date" else "m8[us]")[0].item())
         else:
             item = first.column(name).to_list()[0]
             shown = brief(item.item() if isinstance(item, np.str_) else item)
-        return f"{start} {words}, first {shown} in row {row}; {advice}"
+        error.got = Text(f"{words}, first {shown} in row {row}")
+        return error.advise(advice)
 
 
 def _labels(table: Any) -> list[Any]:
@@ -551,7 +553,7 @@ def as_column(array: npt.NDArray[Any], name: str) -> Any:
         return pa.array(items, pa.string())
     if (column := _array_of_objects(pa, items)) is None:
         types = dict.fromkeys(type(item).__name__ for item in items if item is not None)
-        raise DtypeError(f"{name} must hold values of one type; got {' and '.join([*types][:3])} values")
+        raise DtypeError(f"must hold values of one type; got {' and '.join([*types][:3])} values", name=name)
     return column
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from framework.base.arrays import name_of
 from framework.base.errors import SettingsError, ShapeError, nearest
-from framework.base.settings.messages import brief
 from framework.base.trees import flatten, leaves, map_leaves
 
 Shape = tuple[Any, ...]
@@ -110,7 +109,7 @@ def require_sizes(name: str, shapes: Any) -> None:
     """
     for shape in leaves(shapes):
         if not isinstance(shape, tuple) or not all(size in (None, ...) or isinstance(size, int) for size in shape):
-            raise SettingsError(f"{name} must be a tuple of sizes, as (4,) or (None,); got {brief(shape)}")
+            raise SettingsError("must be a tuple of sizes, as (4,) or (None,)", name=name, got=shape)
 
 
 def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> None:
@@ -137,7 +136,7 @@ def require_rows(shapes: Any, expected: Any, name: str, advice: str = "") -> Non
                 "array of columns of numbers by np.column_stack([*x.values()])"
             )
         got = f"a dict of {listed}" if isinstance(shapes, dict) else f"one array of shape {format_shape(shapes)}"
-        raise ShapeError(f"{name} must be a batch of shape {format_shape(of_rows(expected))}; got {got}{advice}")
+        raise ShapeError(f"must be a batch of shape {format_shape(of_rows(expected))}; got {got}{advice}", name=name)
     for leaf, shape in wanted.items():
         if not got_shapes[leaf] or not fits(got_shapes[leaf][1:], shape):
             raise ShapeError(

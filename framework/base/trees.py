@@ -59,7 +59,7 @@ def as_tree(value: Any, name: str, convert: Callable[[Any, str], Any]) -> Any:
     if not isinstance(value, Mapping):
         return convert(value, name)
     if not value or not all(isinstance(key, str) for key in value):
-        raise DataError(f"{name} must be an array, or a dict of arrays by name; got the names {brief([*value])}")
+        raise DataError(f"must be an array, or a dict of arrays by name; got the names {brief([*value])}", name=name)
     return {key: as_tree(child, leaf_name(name, key), convert) for key, child in value.items()}
 
 
@@ -192,5 +192,5 @@ def rows_in(tree: Any, name: str = "x") -> int:
     first, count = next(iter(rows.items()))
     leaf, other = next(item for item in rows.items() if item[1] != count)
     raise ShapeError(
-        f"{name} must have the same number of rows in each array; got {count} in {first} and {other} in {leaf}"
+        f"must have the same number of rows in each array; got {count} in {first} and {other} in {leaf}", name=name
     )

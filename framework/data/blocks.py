@@ -110,7 +110,7 @@ class DatasetSource(NumberedSource):
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: argument 'data' must have a number of rows; its len() says: {error}") from None
         if self.rows == 0:
-            raise DataError(f"{name}: argument 'data' must have at least one row; got a Dataset of length 0")
+            raise DataError("must have at least one row; got a Dataset of length 0", name=f"{name}: argument 'data'")
 
     @property
     def first(self) -> Part:
@@ -138,7 +138,7 @@ class DatasetSource(NumberedSource):
         self._sums = sums = {start: chances.total(counts) for start, counts in learnt.items()}
         if not 0 < sum(sums.values()) < math.inf:
             what = "a positive sum; all are 0" if not any(sums.values()) else "a sum that float64 holds; divide them"
-            raise DataError(f"{self.name}: sampling='weighted' needs weights of {what}")
+            raise DataError(f"sampling='weighted' needs weights of {what}", where=self.name)
 
     def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
         """Give a window after another; a batch that spans two windows is joined from both.
@@ -365,9 +365,9 @@ class DatasetSource(NumberedSource):
         try:
             batch: Batch = self.checks(triple, name, start)
         except DataError as error:
-            if self.target is not None and "argument 'y': column" not in (text := str(error)):
-                error = type(error)(text.replace("argument 'y'", f"argument 'y': column {self.target!r}"))
+            if self.target is not None and error.subject == "argument 'y'":
+                error.subject += f": column {self.target!r}"
             raise explain_error(error, self.given) from None
         if (count := rows_in(batch[1])) != rows:
-            raise ShapeError(f"{self.name}: {name} must return {rows} rows; got {count}")
+            raise ShapeError(f"{name} must return {rows} rows; got {count}", where=self.name)
         return batch

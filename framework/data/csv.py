@@ -9,13 +9,14 @@ import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 from pydantic import BeforeValidator
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, SettingsError
+from framework.base.errors import Advice, DataError, Setting, SettingsError
 from framework.base.extras import load_module
 from framework.base.frames import LARGEST_WHOLE
 from framework.base.settings.component import Named
@@ -42,10 +43,7 @@ DURATION = (
 )
 """A duration as pandas writes it, such as ``1 days 12:30:00`` or ``-1 days +23:59:59.5``."""
 
-_ODD = (
-    "CSV reads it as text because of {0} in row {1}; correct the cell, or write nulls=(..., {0}) if it stands for a "
-    "missing value"
-)
+_ENCODINGS = [Setting("encoding", "latin-1"), Setting("encoding", "cp1252")]
 
 _QUOTE, _LINE_FEED, _RETURN = b'"\n\r'
 
@@ -133,79 +131,90 @@ class CSV(TableFile):
         super().model_post_init(context)
         for setting, value in (("delimiter", self.delimiter), ("thousands", self.thousands)):
             if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
-                raise SettingsError(f"CSV: setting '{setting}' must be one character, such as ';'; got {value!r}")
+                raise SettingsError("must be one character, such as ';'", name=f"setting '{setting}'", got=value)
         if twice := [
             form for form in self.dates if swap_day_and_month(form) != form and swap_day_and_month(form) in self.dates
         ]:
             raise SettingsError(
-                f"CSV: setting 'dates' must not hold both {twice[0]!r} and {twice[1]!r}, which read 01/02/2021 "
-                "differently; leave one out, and name the columns that have it in 'text'"
+                f"must not hold both {twice[0]!r} and {twice[1]!r}, which read 01/02/2021 differently; leave one "
+                "out, and name the columns that have it in 'text'",
+                name="setting 'dates'",
             )
         if self.decimal == self.thousands:
-            raise SettingsError(f"CSV: settings 'decimal' and 'thousands' must differ; got {self.decimal!r} twice")
+            raise SettingsError(f"settings 'decimal' and 'thousands' must differ; got {self.decimal!r} twice")
         try:
             keeps_ascii = 'a,\r\n"'.encode(self.encoding) == b'a,\r\n"'
         except LookupError:
-            raise SettingsError(f"CSV: setting 'encoding' must be known to Python; got {self.encoding!r}") from None
+            raise SettingsError("must be known to Python", name="setting 'encoding'", got=self.encoding) from None
         if not keeps_ascii and codecs.lookup(self.encoding).name != "utf-8-sig":
             raise SettingsError(
-                f"CSV: setting 'encoding' must have the characters of ASCII; got {self.encoding!r}; convert the file "
-                f"first: iconv -f {self.encoding} -t utf-8 FILE"
+                f"must have the characters of ASCII; got {self.encoding!r}; convert the file first: iconv -f "
+                f"{self.encoding} -t utf-8 FILE",
+                name="setting 'encoding'",
             )
 
     def _open(self, files: Sequence[File]) -> Rows:
         return _CSVRows(files, self)
 
-    def hint(self, names: Sequence[str]) -> str:
+    def hint(self, names: Sequence[str]) -> Advice | None:
         """Return what else may be wrong where a column is missing: the delimiter, or a header that is not there."""
         delimiter = next((character for character in ";\t|," if len(names) == 1 and character in names[0]), None)
         if delimiter is not None:
-            return f"; the line of names has no {self.delimiter!r}: write delimiter={delimiter!r}"
+            return Advice(f"the line of names has no {self.delimiter!r}: write ", Setting("delimiter", delimiter))
         if self.header is None and any(re.fullmatch(r"[+-]?\d+([.,]\d+)*", name.strip()) for name in names):
             header = tuple(f"column{n}" for n in range(1, len(names) + 1))
-            return f"; if the file begins without a line of names, give them: {header=}"
-        return ""
+            return Advice("if the file begins without a line of names, give them: ", Setting("header", header))
+        return None
 
-    def explain_message(self, message: str) -> str:
-        """Return a message on a column that is text, and should not be, with the cell that makes it text."""
-        for name in self.names:
-            before, column, after = message.partition(f"column {name!r}")
-            if column and after.startswith(" must hold real numbers; got text") and (why := self._explain_text(name)):
-                return f"{before}{column} must hold real numbers; {why}"
-            held = column and re.match(r" held (\w+) in fit, and holds (text|numbers) now", after)
-            form = held and held[1] in ("dates", "durations")
-            if held and (why := self._explain_form(name, *held.groups()) if form else self._explain_text(name)):
-                return f"{before}{column}{re.sub('(?<= now).*; cast it before[^;]*', '', after)}; {why}"
-        return message
+    def explain(self, error: DataError) -> None:
+        """Say in the error of a column that is text, and should not be, which cell makes it text."""
+        column, expected = error.argument, error.expected
+        if column not in self.names or not expected:
+            return
+        form = expected in ("dates", "durations")
+        if advice := self._explain_form(column, expected) if form else self._explain_text(column):
+            error.got, error.advice = ..., (*error.advice[1:], advice)
 
-    def _explain_text(self, column: str) -> str:
-        """Return why a column that has numbers is read as text; "" if it has none."""
+    def _explain_text(self, column: str) -> Advice | None:
+        """Return why a column is text, where it has numbers too; else None."""
         column_type = cast("_CSVRows", self.rows).types[column]
         if column_type.odd is None:
-            return ""
+            return None
         cell, row = column_type.odd
         if column_type.odd == column_type.long:
-            return f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}"
-        return _ODD.format(brief(cell), row)
+            return Advice(f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}")
+        return _or_missing(cell, f"CSV reads it as text because of {brief(cell)} in row {row}; ")
 
-    def _explain_form(self, column: str, kind: str, actual_kind: str) -> str:
-        """Return what to do about cells that are not dates or durations in a known form."""
+    def _explain_form(self, column: str, kind: str) -> Advice | None:
+        """Return what to do where cells of a column of dates or durations are of a form that is not read."""
         known = [ISO, *map(pattern_of, self.dates)] if kind == "dates" else [r"\d\d:\d\d(:\d\d)?", DURATION]
         compute = load_module("pyarrow.compute", "CSV")
-        for start in range(0, len(self), blocks.BLOCK_ROWS) if kind == "durations" or actual_kind == "text" else ():
+        is_text = str(self.rows.schema.field(column).type) == "string"
+        for start in range(0, len(self), blocks.BLOCK_ROWS) if kind == "durations" or is_text else ():
             cells = self.frame(start, min(start + blocks.BLOCK_ROWS, len(self))).column(column).cast("string")
             fits = compute.match_substring_regex(cells, rf"^\s*({'|'.join(known)})$")
             if (index := compute.index(fits, False).as_py()) < 0:
                 continue
             cell, row = cells[index].as_py(), start + index
             if start or compute.any(fits).as_py():
-                return _ODD.format(brief(cell), row)
-            advice = "write durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit"
-            if kind == "dates":
-                forms = formats_of(cell.strip()) or ("%m/%d/%Y", "%d/%m/%Y")
-                advice = f"write their form, such as {' or '.join(f'dates=({form!r},)' for form in forms)}"
-            return f"in row {row} it has {brief(cell)}; {advice}"
-        return ""
+                return _or_missing(cell, f"CSV reads it as text because of {brief(cell)} in row {row}; ")
+            what = f"in row {row} it has {brief(cell)}; write"
+            if kind == "durations":
+                return Advice(f"{what} durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit")
+            forms = [Setting("dates", (form,)) for form in formats_of(cell.strip()) or ("%m/%d/%Y", "%d/%m/%Y")]
+            return Advice(f"{what} their form, such as ", *_join_settings(forms, " or "))
+        return None
+
+
+def _or_missing(cell: str, problem: str = "") -> Advice:
+    """Return advice on a cell that may stand for a missing value."""
+    nulls = Setting("nulls", (..., cell))
+    return Advice(f"{problem}correct the cell, or write ", nulls, " if it stands for a missing value")
+
+
+def _join_settings(settings: Sequence[str | Setting], between: str) -> list[str | Setting]:
+    """Return settings with a text between them."""
+    return [*chain(*((between, setting) for setting in settings))][1:]
 
 
 class _Block(NamedTuple):
@@ -269,7 +278,7 @@ class _CSVRows(Rows):
             self.rows += len(starts)
             end = base + len(data)
         if names is None:
-            raise DataError(f"CSV: {file.url} is empty; a file must begin with a line of column names")
+            raise DataError("is empty; a file must begin with a line of column names", name=f"CSV: {file.url}")
         if len(self._headers) == index:
             self._add_header(index, names)
         for number, begin in enumerate(begins):
@@ -290,14 +299,17 @@ class _CSVRows(Rows):
                 data = rest + new
                 ends = record_ends(data, delimiter, final=not new)
                 if not new and rest and (len(ends) == 0 or ends[-1] < len(data)):
-                    raise DataError(f"CSV: {file.url}: a quote of row {self._row(index)} is not closed up to the end")
+                    raise DataError(
+                        f"a quote of row {self._row(index)} is not closed up to the end", where=("CSV", file.url)
+                    )
                 whole = int(ends[-1]) if len(ends) else 0
                 if whole:
                     yield base, data[:whole], _starts(data, ends)
                 rest, base = data[whole:], base + whole
                 if len(rest) > LONGEST:
                     raise DataError(
-                        f"CSV: {file.url}: row {self._row(index)} is longer than {LONGEST >> 20} MB; is a quote open?"
+                        f"row {self._row(index)} is longer than {LONGEST >> 20} MB; is a quote open?",
+                        where=("CSV", file.url),
                     )
                 if not new:
                     return
@@ -306,15 +318,19 @@ class _CSVRows(Rows):
         """Return where the rows begin: after a byte order mark, and after a first line such as ``sep=;``."""
         for mark, problem in _UNREADABLE.items():
             if data.startswith(mark):
-                raise DataError(f"CSV: {file.url} {problem.replace('FILE', file.url)}")
+                raise DataError(problem.replace("FILE", file.url), name=f"CSV: {file.url}")
         if b"\0" in data[:4096]:
-            raise DataError(f"CSV: {file.url} is not text: it has a zero byte; is it UTF-16, or another kind of file?")
+            raise DataError(
+                "is not text: it has a zero byte; is it UTF-16, or another kind of file?", name=f"CSV: {file.url}"
+            )
         if (line := _EXCEL.match(data)) is None:
             return 3 if data.startswith(codecs.BOM_UTF8) else 0
         delimiter = line[1].decode("latin-1")
         if delimiter != self._settings.delimiter:
             raise DataError(
-                f"CSV: {file.url} says in its first line that cells end with {delimiter!r}; write {delimiter=}"
+                f"says in its first line that cells end with {delimiter!r}",
+                name=f"CSV: {file.url}",
+                advice=Advice("write ", Setting("delimiter", delimiter)),
             )
         return line.end()
 
@@ -344,8 +360,9 @@ class _CSVRows(Rows):
             if starts is not None:
                 row = f"row {self._row(index) + int(np.searchsorted(starts, error.start, side='right')) - 1}"
             raise DataError(
-                f"CSV: {self.files[index].url} must be {self._settings.encoding} text; {row} has the byte "
-                f"{hex(data[error.start])}; write the encoding, such as encoding='latin-1' or encoding='cp1252'"
+                f"must be {self._settings.encoding} text; {row} has the byte {hex(data[error.start])}",
+                name=f"CSV: {self.files[index].url}",
+                advice=Advice("write the encoding, such as ", *_join_settings(_ENCODINGS, " or ")),
             ) from None
 
     def _learn(self, index: int, data: bytes, starts: Array) -> None:
@@ -355,8 +372,9 @@ class _CSVRows(Rows):
         table = self._parse_rows(index, data, known, self._row(index))
         if table.num_rows != len(starts):
             raise DataError(
-                f"CSV: {self.files[index].url}: rows from {self._row(index)} on cannot be told apart: {len(starts)} by "
-                f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes"
+                f"{self.files[index].url}: rows from {self._row(index)} on cannot be told apart: {len(starts)} by "
+                f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes",
+                where="CSV",
             )
         row, hexes, settings = self._row(index), b"0x" in data.lower(), self._settings
         asked = [kind.name for kind in self.types.values() if kind.needs_text(table.column(kind.name), settings, hexes)]
@@ -397,13 +415,13 @@ class _CSVRows(Rows):
         except self.arrow.ArrowInvalid as error:
             file = self.files[index].url
             if bad:
-                wrong = bad[0]
+                wrong, delimiter = bad[0], Setting("delimiter", settings.delimiter)
                 raise DataError(
-                    f"CSV: {file}: row {row + (wrong.number or 1) - 1} must have {wrong.expected_columns} cells; got "
-                    f"{wrong.actual_columns}: {brief(wrong.text)}; is delimiter={settings.delimiter!r} right, and is "
-                    "text that has it in quotes?"
+                    f"must have {wrong.expected_columns} cells; got {wrong.actual_columns}: {brief(wrong.text)}",
+                    name=f"CSV: {file}: row {row + (wrong.number or 1) - 1}",
+                    advice=Advice("is ", delimiter, " right, and is text that has it in quotes?"),
                 ) from None
-            raise DataError(f"CSV: {file}: rows from {row} on cannot be read: {error}") from error
+            raise DataError(f"rows from {row} on cannot be read: {error}", where=("CSV", file)) from error
 
     def tables(self, row: int, stop: int) -> tuple[int, int, Iterator[Any]]:
         """Return one: the block of the row, with those after it in the same file that are wanted too, up to 16."""
@@ -517,11 +535,9 @@ class _Type:
         for form in dict.fromkeys(re.sub("%[bB]", name, form) for form in settings.dates for name in ("%b", "%B")):
             rest &= ~self._match(cells, pattern_of(form))
             if rest.any() and (bad := rest & self._match(cells, pattern_of(form, real=False))).any():
-                cell = brief(cells[int(bad.argmax())].as_py())
-                raise DataError(
-                    f"CSV: column {self.name!r} has {cell} in row {row + bad.argmax()}, a day that no calendar has; "
-                    f"correct the cell, or write nulls=(..., {cell}) if it stands for a missing value"
-                )
+                cell = cells[int(bad.argmax())].as_py()
+                problem = f"has {brief(cell)} in row {row + bad.argmax()}, a day that no calendar has"
+                raise DataError(problem, name=f"CSV: column {self.name!r}", advice=_or_missing(cell))
 
     def _match(self, cells: Any, pattern: str) -> Any:
         return self.compute.match_substring_regex(cells, rf"^\s*({pattern})$").fill_null(True).to_numpy()
@@ -567,18 +583,20 @@ class _Type:
         (cell, row), name = self.grouped, self.name
         signs = {",": "."}.get(settings.decimal, ","), "'", settings.decimal
         form = f"with {next(sign for sign in signs if sign in cell)!r}" if self.marks else "that are not written alike"
-        options: dict[str, str] = {}
+        options: dict[str, list[str | Setting]] = {}
         for decimal, thousands in marks_of(settings):
             if (decimal, thousands) in self.marks:
-                changed = [f"decimal={decimal!r}"] * (decimal != settings.decimal)
-                changed += [f"thousands={thousands!r}"] * (thousands is not None)
+                changed: list[str | Setting] = [Setting("decimal", decimal)] * (decimal != settings.decimal)
+                changed += [Setting("thousands", thousands)] * (thousands is not None)
                 number = cell.replace(thousands or "", "").replace(decimal, ".")
-                options.setdefault(decimal, f"{' and '.join(changed)} if it is {number}")
+                options.setdefault(decimal, [*_join_settings(changed, " and "), f" if it is {number}, "])
         if settings.decimal == "," and "," in options:  # the user has set it
             options.pop(".", None)
+        ways = [*chain(*options.values())] or ["all of them alike, "]
         raise DataError(
-            f"CSV: column {name!r} has numbers {form}, first {cell!r} in row {row}; write "
-            f"{', '.join(options.values()) or 'all of them alike'}, or text=({name!r},) for text"
+            f"has numbers {form}, first {cell!r} in row {row}",
+            name=f"CSV: column {name!r}",
+            advice=Advice("write ", *ways, "or ", Setting("text", (name,)), " for text"),
         )
 
     @property

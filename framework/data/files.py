@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from framework.base.errors import DataError
 from framework.base.extras import load_module
 from framework.base.files import leads_to
-from framework.base.settings.messages import brief
 
 
 class File(NamedTuple):
@@ -91,10 +90,10 @@ def locate_files(paths: str | Iterable[str], ending: str, name: str) -> list[Fil
     for path in [paths] if isinstance(paths, str) else paths:
         files = _remote(path, ending, name) if "://" in path else _local(path, ending, name)
         if not files:
-            raise DataError(f"{name}: no file has the path {path!r}")
+            raise DataError(f"no file has the path {path!r}", where=name, argument="path")
         all_files += files
     if not all_files:
-        raise DataError(f"{name}: setting 'path' must name at least one file; got {brief(paths)}")
+        raise DataError("must name at least one file", name=f"{name}: setting 'path'", got=paths)
     return all_files
 
 
@@ -139,7 +138,7 @@ def _in_folder(names: list[str], folder: str, ending: str, name: str) -> list[st
     """Return the files of a folder in their order; those that begin with a dot or an underscore are not data."""
     kept = sorted(entry for entry in names if not entry.replace("\\", "/").rpartition("/")[2].startswith((".", "_")))
     if not kept:
-        raise DataError(f"{name}: the folder {folder!r} has no file that ends in {ending}")
+        raise DataError(f"the folder {folder!r} has no file that ends in {ending}", where=name)
     _require_whole(kept, f"the folder {folder!r}", name)
     return kept
 

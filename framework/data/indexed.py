@@ -7,7 +7,6 @@ from typing import Any
 
 from framework.base.errors import DataError, SettingsError, nearest
 from framework.base.extras import load_module
-from framework.base.settings.messages import brief
 from framework.data.parts import stack_items
 
 
@@ -44,7 +43,7 @@ class Indexed:
     ) -> None:
         """Check that rows can be read by number."""
         if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
-            raise SettingsError(f"Indexed: argument 'data' must have len() and rows by number; got {brief(data)}")
+            raise SettingsError("must have len() and rows by number", name="Indexed: argument 'data'", got=data)
         self.data, self.target, self.weight, self.read_ahead = data, target, weight, read_ahead
 
     @property
@@ -82,7 +81,7 @@ class Indexed:
                 y = item[self.target] if isinstance(self.target, str) else [item[name] for name in self.target or ()]
                 items[index] = (x, y) if self.weight is None else (x, y, item[self.weight])
         elif self._named:
-            raise DataError(f"{self._name}: {self._named[0]!r} is the name of a value; but rows have no names")
+            raise DataError(f"{self._named[0]!r} is the name of a value; but rows have no names", where=self._name)
         x, y, weight = stack_items(items, self._name, rows)
         return (x, y) if weight is None else (x, y, weight)
 
@@ -98,7 +97,7 @@ class Indexed:
     def _require(self, names: Sequence[str], where: str) -> None:
         shown = ", ".join(map(str, names))
         if self.target is None:
-            raise DataError(f"{self._name}: rows have names; write Indexed(data, target=...). Names: {shown}")
+            raise DataError(f"rows have names; write Indexed(data, target=...). Names: {shown}", where=self._name)
         for name in self._named:
             if name not in names:
                 raise DataError(f"{self._name}: {where} has no {name!r}{nearest(name, names) or '.'} Names: {shown}")

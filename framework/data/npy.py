@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, SettingsError, ShapeError
-from framework.base.settings.messages import brief
+from framework.base.errors import Advice, DataError, SettingsError, ShapeError
 from framework.base.trees import flatten, leaf_name, map_leaves
 from framework.data.files import File, locate_files
 
@@ -51,7 +50,7 @@ class NPY:
         rows = {name: leaf.rows for key, tree in self._parts.items() for name, leaf in flatten(tree, key).items()}
         if len({*rows.values()}) > 1:
             got = ", ".join(f"{count} in {name}" for name, count in rows.items())
-            raise ShapeError(f"NPY: arrays must have the same number of rows; got {got}")
+            raise ShapeError(f"arrays must have the same number of rows; got {got}", where="NPY")
         self._rows = next(iter(rows.values()))
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class _Rows:
         for array in arrays:
             if len(array.shape) == 0:
                 where = getattr(array, "url", "an array")
-                raise ShapeError(f"NPY: argument {name!r} must have rows; got one number in {where}")
+                raise ShapeError(f"must have rows; got one number in {where}", name=f"NPY: argument {name!r}")
             if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
                 raise ShapeError(
                     f"NPY: argument {name!r} must have rows of one form; got {array.dtype} {array.shape[1:]} in "
@@ -126,7 +125,8 @@ class _File:
     def __getitem__(self, rows: slice) -> Array:
         start, stop = rows.start, rows.stop
         if self.file.stamp() != self._stamp:
-            raise DataError(f"NPY: {self.url} was changed after it was opened; make a new NPY(...)")
+            advice = Advice("make a new NPY(...)", command="start the command again")
+            raise DataError("was changed after it was opened", name=f"NPY: {self.url}", advice=advice)
         row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
         # In Fortran's order the rows of a column follow one another, so the columns are read one by one.
         columns = math.prod(self.shape[1:]) if self._by_column else 1
@@ -138,7 +138,7 @@ class _File:
                 chunks.append(opened.read((stop - start) * width))
         data = b"".join(chunks)
         if len(data) != (stop - start) * row_bytes:
-            raise DataError(f"NPY: {self.url} ends before row {stop}; is it complete?")
+            raise DataError(f"{self.url} ends before row {stop}; is it complete?", where="NPY")
         order: Literal["F", "C"] = "F" if self._by_column else "C"
         return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:], order=order)
 
@@ -150,5 +150,5 @@ def _open_tree(source: Any, name: str) -> Any:
         return _Rows([source], name)
     paths = [source] if isinstance(source, str | Path) else source
     if not isinstance(paths, list | tuple) or not all(isinstance(path, str | Path) for path in paths):
-        raise SettingsError(f"NPY: argument {name!r} must be a path, a list of paths or an array; got {brief(source)}")
+        raise SettingsError("must be a path, a list of paths or an array", name=f"NPY: argument {name!r}", got=source)
     return _Rows([_File(file, name) for file in locate_files(map(str, paths), ".npy", "NPY")], name)

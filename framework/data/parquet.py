@@ -73,7 +73,7 @@ def _open_file(file: File) -> Any:
         # A file that holds checksums of its pages is verified as it is read.
         return library.ParquetFile(file.open(), pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True)
     except load_module("pyarrow", "Parquet").ArrowInvalid as error:
-        raise DataError(f"Parquet: {file.url} is not a Parquet file, or is damaged: {error}") from error
+        raise DataError(f"is not a Parquet file, or is damaged: {error}", name=f"Parquet: {file.url}") from error
 
 
 class _Group(NamedTuple):
@@ -134,7 +134,7 @@ class _ParquetRows(Rows):
                 yield self.arrow.Table.from_batches([aligned], self.schema)
         except Exception as error:
             raise DataError(f"Parquet: rows of {self.files[group.file].url} cannot be read: {error}") from error
-        raise DataError(f"Parquet: {self.files[group.file].url} has fewer rows than its footer says")
+        raise DataError("has fewer rows than its footer says", name=f"Parquet: {self.files[group.file].url}")
 
     def _require_same_types(self, file: File, schema: Any) -> None:
         for column in self.schema.names:

@@ -89,7 +89,7 @@ class Source(ABC):
                 "Stream(function), or model.preprocess = recipe.fit(table) before, with a table of such rows"
             )
         if name == "resume" and not self.exact:
-            raise UsageError(f"resume: a {kind} cannot be read from the middle of an epoch; {READ_AGAIN}")
+            raise UsageError(f"a {kind} cannot be read from the middle of an epoch; {READ_AGAIN}", where="resume")
         if self.once and epochs > 1:
             raise UsageError(f"{name}: a {kind} can be read once, which is one epoch; got {epochs}; {READ_AGAIN}")
 
@@ -215,7 +215,7 @@ def parts(data: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, Any, Any]:
         weight = frame.column(weight)
     rest = [label for label in frame.names if label not in named]
     if not rest:
-        raise DataError(f"{name}: argument 'x' must have a column beside {brief(named)}; got no other")
+        raise DataError(f"must have a column beside {brief(named)}; got no other", name=f"{name}: argument 'x'")
     return frame.select(rest).native, y, weight
 
 
@@ -276,9 +276,10 @@ def _require_parts(item: Any, demand: str) -> None:
 
 
 def explain_error(error: DataError, data: Any) -> DataError:
-    """Return an error with what a Dataset that has ``explain_message`` knows of the column that it names."""
-    text = data.explain_message(str(error)) if hasattr(data, "explain_message") else str(error)
-    return error if text == str(error) else type(error)(text)
+    """Return an error with what a Dataset knows of the column that is wrong, if it has the method ``explain``."""
+    if hasattr(data, "explain"):
+        data.explain(error)
+    return error
 
 
 def rows_in_part(triple: Part, name: str) -> int:
@@ -293,7 +294,7 @@ def rows_in_part(triple: Part, name: str) -> int:
     try:
         return len(y)
     except TypeError:
-        raise ShapeError(f"{name} must have rows in y; got one number; for single rows write each='row'") from None
+        raise ShapeError("must have rows in y; got one number; for single rows write each='row'", name=name) from None
 
 
 def first_rows(triple: Part, rows: int) -> Part:
@@ -321,7 +322,7 @@ def stack_items(items: Sequence[Any], name: str, numbers: Sequence[int] | None =
         _require_parts(item, f"{name}: row {number} must be")
         if rows and len(item) != len(rows[0]):
             raise DataError(
-                f"{name}: row {number} must have {len(rows[0])} parts, as row {numbers[0]} has; got {len(item)}"
+                f"row {number} must have {len(rows[0])} parts, as row {numbers[0]} has; got {len(item)}", where=name
             )
         rows.append(item)
     columns = zip(*rows, strict=True)
@@ -394,7 +395,7 @@ class ArraySource(NumberedSource):
         counts = {shape[:1] for shape in shapes.values()}
         if len(counts) != 1 or counts == {()}:
             got = ", ".join(f"{leaf} {shape}" for leaf, shape in shapes.items())
-            raise ShapeError(f"{self.name}: arrays must have the same number of rows; got {got}")
+            raise ShapeError(f"arrays must have the same number of rows; got {got}", where=self.name)
         return counts.pop()[0]
 
     def parts(self, size: int) -> Iterator[Part]:

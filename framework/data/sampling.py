@@ -34,7 +34,7 @@ class Chances:
         """
         if self.sampling == "weighted":
             if batch[2] is None:
-                raise DataError(f"{self.name}: sampling='weighted' needs weights; give (x, y, weight)")
+                raise DataError("sampling='weighted' needs weights", where=self.name, advice="give (x, y, weight)")
             return {0.0: float(batch[2].sum(dtype=np.float64))}
         values, counts = np.unique(self._classes(batch[1]), return_counts=True)
         class_counts = dict(zip(values.astype(float).tolist(), counts.astype(float).tolist(), strict=True))

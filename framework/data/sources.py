@@ -13,7 +13,7 @@ from framework.base.errors import DataError, SettingsError, ShapeError
 from framework.base.frames import Frame, is_frame, is_series
 from framework.base.random_streams import random_generator
 from framework.base.settings.component import Component
-from framework.base.settings.messages import brief, word_errors
+from framework.base.settings.messages import word_errors
 from framework.data.blocks import Dataset, DatasetSource
 from framework.data.fingerprints import fingerprint
 from framework.data.indexed import Indexed
@@ -166,16 +166,18 @@ def split(
     alone = isinstance(data, tuple | list) and len(data) == 1
     source = ArraySource(tuple(data), "split") if alone else source_of(data, "split")
     if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
-        raise SettingsError(f"split: argument 'fraction' must be between 0 and 1; got {brief(fraction)}")
+        raise SettingsError("must be between 0 and 1", name="split: argument 'fraction'", got=fraction)
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise SettingsError(f"split: argument 'seed' must be a whole number, 0 or more; got {seed!r}")
+        raise SettingsError("must be a whole number, 0 or more", name="split: argument 'seed'", got=seed)
     if not isinstance(stratify, bool | np.bool_):
         raise SettingsError(
-            f"split: argument 'stratify' must be True, for the classes y, or False; got {brief(stratify)}"
+            "must be True, for the classes y, or False", name="split: argument 'stratify'", got=stratify
         )
     codes = None if groups is None else _classes(groups, "split: argument 'groups'", "group")
     if codes is not None and len(codes) != source.rows:
-        raise ShapeError(f"split: argument 'groups' must have the {source.rows} rows of the data; got {len(codes)}")
+        raise ShapeError(
+            f"must have the {source.rows} rows of the data", name="split: argument 'groups'", got=len(codes)
+        )
     if not isinstance(source, ArraySource):
         if stratify:
             raise SettingsError(f"split: stratify needs data in memory; got a {source.kind}; leave stratify out")
@@ -190,14 +192,14 @@ def split(
         mask = draw_groups(codes, classes, float(fraction), int(seed), None, "split: argument 'fraction'")[order]
         order, held = np.concatenate([order[mask], order[~mask]]), int(mask.sum())
     if not 0 < held < rows:
-        raise SettingsError(f"split: {fraction} of {rows} rows leaves a part empty; give more rows")
+        raise SettingsError(f"{fraction} of {rows} rows leaves a part empty", where="split", advice="give more rows")
     return source.take(order[held:]).given, source.take(order[:held]).given
 
 
 def _strata(source: ArraySource, labels: Any) -> Array:
     """Return a number for the class of each row, for ``split``."""
     if len(source.given) == 1:
-        raise SettingsError("split: stratify needs the classes: give (x, y)")
+        raise SettingsError("stratify needs the classes: give (x, y)", where="split", argument="stratify")
     codes = _classes(labels, "split: argument 'data[1]'", "class")
     classes = np.unique(codes)
     if 2 * len(classes) > source.rows or not np.array_equal(classes, np.floor(classes)):
@@ -246,10 +248,10 @@ def hold_out(
         (array([0, 1, 2, 3, 4, 5]), array([6, 7]))
     """
     if not 0 < fraction < 1:
-        raise SettingsError(f"{name} must be between 0 and 1, such as 0.2; got {fraction!r}")
+        raise SettingsError("must be between 0 and 1, such as 0.2", name=name, got=fraction)
     source = source_of(data, name) if not isinstance(data, Source) else data
     if not isinstance(source, NumberedSource):
-        raise SettingsError(f"{name} needs rows by number; got a {source.kind}; give held-out data by itself")
+        raise SettingsError(f"needs rows by number; got a {source.kind}; give held-out data by itself", name=name)
     drawn = Draw(source.rows, fraction, seed, fold)
     if seed is None and fold is not None:
         folds = round(1 / fraction)
@@ -279,15 +281,15 @@ def _classes(labels: Any, name: str, what: str) -> Array:
         codes, _ = frame.texts(*frame.names)
         if (codes < 0).any():
             where = frame.place(frame.names[0], int(np.argmin(codes)))
-            raise DataError(f"{name} must have a {what} in each row; got none in {where}")
+            raise DataError(f"must have a {what} in each row; got none in {where}", name=name)
         return codes
     if (texts := texts_of(labels)) is not None and texts.ndim == 1:
         if None in (texts := texts.tolist()):
-            raise DataError(f"{name} must have a {what} in each row; got none in row {texts.index(None)}")
+            raise DataError(f"must have a {what} in each row; got none in row {texts.index(None)}", name=name)
         return np.unique(texts, return_inverse=True)[1]
     if isinstance(labels, dict) or (array := real_array(labels, name)).ndim != 1:
         got = "a dict" if isinstance(labels, dict) else array.shape
         needs = "stratify needs" if what == "class" else "groups needs"
-        raise ShapeError(f"split: {needs} one {what} per row, (rows,); got {got}")
+        raise ShapeError(f"{needs} one {what} per row, (rows,); got {got}", where="split")
     require_finite(array, name, labels)  # NaN equals no class
     return array

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from framework.base.errors import DataError, SettingsError
 from framework.base.frames import concatenate_rows
 from framework.base.random_streams import random_generator
 from framework.base.trees import as_tree, map_leaves
-from framework.data.parts import as_leaf, take_rows, unpack_item
+from framework.data.parts import as_leaf, explain_error, take_rows, unpack_item
 
 SEGMENT_ROWS = 65_536
 """Rows that follow one another, of which a part is held out."""
@@ -142,9 +141,9 @@ class Selection:
         trees = (as_tree(value, "data", as_leaf) for value in triple if value is not None)
         return tuple(trees) if numbered else tuple(take_rows(tree, rows - first) for tree in trees)
 
-    def explain_message(self, message: str) -> str:
-        """Return a message on a column with what the Dataset knows of it."""
-        return str(self.dataset.explain_message(message)) if hasattr(self.dataset, "explain_message") else message
+    def explain(self, error: DataError) -> None:
+        """Say in the error of a column what the Dataset knows of it."""
+        explain_error(error, self.dataset)
 
     def fingerprint(self) -> str | None:
         """Return a text that changes with the data and the rows; None if the Dataset has none."""
@@ -205,7 +204,7 @@ def rows_of_parts(validation: Any) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if not isinstance(validation, float) or not re.search(r"\brow \d|\b[xy](\['.*'\])?\[\d", str(error)):
-            raise
-        portion = "held-out" if "validation: " in str(error) else "training"
-        raise type(error)(f"{error}; rows are counted within the {portion} part") from None
+        if isinstance(validation, float) and error.row is not None:
+            portion = "held-out" if "validation" in error.where else "training"
+            error.advise(f"rows are counted within the {portion} part")
+        raise

@@ -88,22 +88,22 @@ class Stream:
         """Check the arguments; nothing is read yet."""
         if not callable(function):
             raise SettingsError(
-                f"Stream: argument 'function' must be a function of the epoch, such as lambda epoch: batches(epoch); "
-                f"got {brief(function)}"
+                f"must be a function of the epoch, such as lambda epoch: batches(epoch); got {brief(function)}",
+                name="Stream: argument 'function'",
             )
         try:
             inspect.signature(function).bind(0)
         except TypeError as error:
             raise SettingsError(
-                f"Stream: argument 'function' must take the epoch, as def function(epoch): {error}"
+                f"must take the epoch, as def function(epoch): {error}", name="Stream: argument 'function'"
             ) from None
         except ValueError:  # a built-in function, which has no signature
             pass
         for name, value in (("rows", rows), ("window", window)):
             if not (value is None and name == "rows") and (type(value) is not int or value < 1):
-                raise SettingsError(f"Stream: argument {name!r} must be a whole number, 1 or more; got {brief(value)}")
+                raise SettingsError("must be a whole number, 1 or more", name=f"Stream: argument {name!r}", got=value)
         if each not in ("batch", "row"):
-            raise SettingsError(f"Stream: argument 'each' must be 'batch' or 'row'; got {brief(each)}")
+            raise SettingsError("must be 'batch' or 'row'", name="Stream: argument 'each'", got=each)
         self.function, self.rows, self.each = function, rows, each
         self.window, self.read_ahead = window, read_ahead
         self.name = f"Stream({getattr(function, '__qualname__', type(function).__name__)})"  # in messages
@@ -196,7 +196,7 @@ class StreamSource(Source):
     def _begin(self, sampling: Sampling | None) -> None:
         if sampling is not None:
             raise DataError(
-                f"{self.name}: sampling={sampling!r} needs rows by number; got a {self.kind}; leave sampling out"
+                f"sampling={sampling!r} needs rows by number; got a {self.kind}; leave sampling out", where=self.name
             )
 
     def pieces(self, position: Position, before: tuple[int, str] = UNREAD, own: Own | None = None) -> Generator[Piece]:
@@ -280,8 +280,8 @@ class StreamSource(Source):
             raise DataError(f"{self.kind} must give {limit or f'{least} or more'} rows; got {total} in epoch {epoch}")
         if limit is not None and total != limit:
             raise DataError(
-                f"{self.kind} must give {limit} rows in each epoch; got {total} in epoch {epoch}; write "
-                "Stream(function, rows=...) with the number that every epoch has"
+                f"{self.kind} must give {limit} rows in each epoch; got {total} in epoch {epoch}",
+                advice="write Stream(function, rows=...) with the number that every epoch has",
             )
 
     def _name(self, item: int, epoch: int) -> str:

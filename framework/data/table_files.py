@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.errors import Advice, DataError, SettingsError, nearest
 from framework.base.extras import load_module
 from framework.base.forks import renew_in_children
 from framework.base.settings.component import Component
@@ -80,7 +80,9 @@ class Rows:
     def error_of_change(self, index: int) -> DataError:
         """Return the error for a file that is not as it was."""
         return DataError(
-            f"{self.name}: {self.files[index].url} was changed after it was opened; make a new {self.name}(...)"
+            "was changed after it was opened",
+            name=f"{self.name}: {self.files[index].url}",
+            advice=Advice(f"make a new {self.name}(...)", command="start the command again"),
         )
 
     def read(self, start: int, stop: int) -> Any:
@@ -149,10 +151,10 @@ class TableFile(Component):
         """Check that no column is named twice."""
         for setting, names in (("target", self.targets), ("columns", self.columns)):
             if names == () and (setting == "columns" or self.target is not None):
-                raise SettingsError(f"{type(self).__name__}: setting '{setting}' must name at least one column; got ()")
+                raise SettingsError("must name at least one column; got ()", name=f"setting '{setting}'")
         used = [*self.targets, *([] if self.weight is None else [self.weight]), *(self.columns or ())]
         if twice := next((column for column in used if used.count(column) > 1), None):
-            raise SettingsError(f"{type(self).__name__}: the column {twice!r} is named twice")
+            raise SettingsError(f"the column {twice!r} is named twice")
 
     @abstractmethod
     def _open(self, files: Sequence[File]) -> Rows:
@@ -214,8 +216,8 @@ class TableFile(Component):
     def _require_target(self) -> None:
         if self.target is None:
             raise DataError(
-                f"{type(self).__name__}: setting 'target' must name the column to predict. Columns: "
-                f"{list_names(self.rows.names)}"
+                f"must name the column to predict. Columns: {list_names(self.rows.names)}",
+                name=f"{type(self).__name__}: setting 'target'",
             )
 
     def _split_columns(self, table: Any) -> tuple[Any, ...]:
@@ -245,14 +247,15 @@ class TableFile(Component):
             for column in (value,) if isinstance(value, str) else value or ():
                 if column not in names:
                     raise DataError(
-                        f"{type(self).__name__}: setting '{setting}' names the column {column!r}, which "
-                        f"{rows.files[0].url} does not have{nearest(column, names) or '.'} Columns: {list_names(names)}"
-                        f"{self.hint(names)}"
+                        f"names the column {column!r}, which {rows.files[0].url} does not "
+                        f"have{nearest(column, names) or '.'} Columns: {list_names(names)}",
+                        name=f"{type(self).__name__}: setting '{setting}'",
+                        advice=self.hint(names),
                     )
 
-    def hint(self, names: Sequence[str]) -> str:
+    def hint(self, names: Sequence[str]) -> Advice | None:
         """Return what else may be wrong where a column is missing."""
-        return ""
+        return None
 
 
 def require_same_names(name: str, first: tuple[File, Sequence[str]], other: tuple[File, Sequence[str]]) -> None:
@@ -263,12 +266,12 @@ def require_same_names(name: str, first: tuple[File, Sequence[str]], other: tupl
     """
     (one, expected), (two, got) = first, other
     if missing := [column for column in expected if column not in got]:
-        raise DataError(f"{name}: {two.url} has no column {missing[0]!r}, which {one.url} has")
+        raise DataError(f"has no column {missing[0]!r}, which {one.url} has", name=f"{name}: {two.url}")
     if more := [column for column in got if column not in expected]:
-        raise DataError(f"{name}: {two.url} has a column {more[0]!r}, which {one.url} does not have")
+        raise DataError(f"has a column {more[0]!r}, which {one.url} does not have", name=f"{name}: {two.url}")
 
 
-def require_different(name: str, file: File, names: Sequence[str], hint: str = "") -> None:
+def require_different(name: str, file: File, names: Sequence[str], hint: Advice | None = None) -> None:
     """Check that no two columns of a file have one name; ``hint`` ends the message.
 
     Raises:
@@ -276,4 +279,5 @@ def require_different(name: str, file: File, names: Sequence[str], hint: str = "
     """
     if len({*names}) < len(names):
         twice = next(column for column in names if names.count(column) > 1)
-        raise DataError(f"{name}: {file.url} has {names.count(twice)} columns {twice!r}; rename them{hint}")
+        problem = f"has {names.count(twice)} columns {twice!r}; rename them"
+        raise DataError(problem, name=f"{name}: {file.url}", advice=hint)

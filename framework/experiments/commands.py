@@ -31,7 +31,7 @@ from framework.experiments.processes import work_together
 from framework.experiments.proposing import proposal
 from framework.experiments.sweeps.space import parse_varied
 from framework.experiments.sweeps.sweep import SWEEP, Sweep
-from framework.experiments.tables import require_not_read, table_of, with_flags
+from framework.experiments.tables import render_for_command, require_not_read, table_of
 from framework.experiments.views.reporting import report_runs, report_sweep
 from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
@@ -62,8 +62,7 @@ def answering(file: str | None = None) -> Iterator[None]:
             if isinstance(error, BrokenPipeError):  # the reader of the output has ended
                 raise
             notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-            said = with_flags(f"{str(error) or type(error).__name__}{notes}", file)
-            raise click.ClickException(printable(said)) from None
+            raise click.ClickException(printable(render_for_command(error, file) + notes)) from None
 
 
 def _import(modules: tuple[str, ...]) -> None:
@@ -180,7 +179,7 @@ def train(file: str, changes: tuple[str, ...], out: str | None, minutes: float |
     except SettingsError as error:
         for change in changes:
             with suppress(SettingsError):
-                if f"--set {change}:" in str(error) and parse_varied(change).size > 1:
+                if _is_of(error, change) and parse_varied(change).size > 1:
                     command = shlex.join(["framework", "sweep", str(path), "--set", change])
                     error.add_note(f"To train with each of several values: {command}")
         raise
@@ -295,6 +294,11 @@ def sweep_runs(
     sys.exit(0 if well and any(row["state"] != "failed" for row in rows) else 1)
 
 
+def _is_of(error: FrameworkError, change: str) -> bool:
+    """Return whether a change by ``--set`` is wrong."""
+    return any(f"--set {change}" in fault.where for fault in (error, *error.faults))
+
+
 def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dict[str, Any]) -> Sweep:
     """Return the sweep of a folder, or that of an experiment's file, whose folder is made if it is not there."""
     context = click.get_current_context()
@@ -313,7 +317,7 @@ def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dic
     try:
         experiment = Experiment.read(path, fixed).moved(Path(path).absolute().parent)
     except SettingsError as error:
-        if any(f"--set {change}:" in str(error) for change in fixed):
+        if any(_is_of(error, change) for change in fixed):
             error.add_note("A --set with one value sets it in all runs; to vary it, write --set SETTING=VALUE,VALUE")
         raise
     return Sweep.create(out or Path("sweeps") / Path(path).stem, experiment, varying, **options)
@@ -387,7 +391,7 @@ def predict(
     command += [text for flag, values in flags.items() for value in values for text in (flag, value)]
 
     def report(error: FrameworkError) -> None:
-        click.echo(f"Error: {printable(with_flags(str(error)))}", err=True)
+        click.echo(f"Error: {printable(render_for_command(error))}", err=True)
 
     codes = work_together(command, workers) if workers is not None and workers > 1 else []
     if killed := [code for code in codes if code not in (0, 1)]:

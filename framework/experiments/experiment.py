@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.errors import SettingsError, Text, nearest, within
 from framework.base.files import leads_to, read_text, real_path, write_whole
 from framework.base.settings.component import Component, Count
 from framework.base.settings.messages import brief
@@ -88,38 +88,44 @@ class Experiment(Component):
         drawn = "groups" if self.groups is not None else "holdout" if self.holdout != "random" else ""
         if drawn and not isinstance(self.validation, float):
             raise SettingsError(
-                f"Experiment: setting '{drawn}' says which rows of the data are held out, so 'validation' must be a "
-                f"part such as 0.2; got {brief(self.validation)}"
+                "says which rows of the data are held out, so 'validation' must be a part such as 0.2",
+                name=f"setting '{drawn}'",
+                got=self.validation,
             )
         if self.groups is not None and self.holdout == "last":
             raise SettingsError(
-                'Experiment: setting \'holdout\' must be "random" or "stratified" where there are groups; got '
-                "'last', which may cut a group in two; leave out holdout or groups"
+                'must be "random" or "stratified" where there are groups',
+                name="setting 'holdout'",
+                got=Text("'last', which may cut a group in two"),
+                advice="leave out holdout or groups",
             )
         size = self.validation if isinstance(self.validation, float) else 1.0
         if self.fold is not None and not (math.isclose(round(1 / size) * size, 1) and self.fold < round(1 / size) > 1):
             raise SettingsError(
-                "Experiment: setting 'fold' must be one of 0 to K - 1, where 'validation' is 1 / K, such as 0.2; got "
-                f"{self.fold}, and validation = {brief(self.validation)}"
+                "must be one of 0 to K - 1, where 'validation' is 1 / K, such as 0.2; got "
+                f"{self.fold}, and validation = {brief(self.validation)}",
+                name="setting 'fold'",
             )
         if self.members > 1:
             self._require_members()
 
     def _require_members(self) -> None:
         """Check that members can differ, and can be judged."""
-        said = f"Experiment: members = {self.members}"
+        said, where = f"members = {self.members}", ("Experiment",)
         if self.validation is None:
-            raise SettingsError(f"{said} needs rows that judge them: write validation = 0.2")
+            raise SettingsError(f"{said} needs rows that judge them: write validation = 0.2", where=where)
         if self.fold is not None:
             raise SettingsError(
                 f"{said} have held-out parts of their own: leave out 'fold', or --folds of a sweep; or train one "
-                "network: write members = 1 in the file, or --set members=1"
+                "network: write members = 1 in the file, or --set members=1",
+                where=where,
             )
         if "seed" not in type(self.model).model_fields:
             kind = type(self.model).__name__
             raise SettingsError(
                 f"{said} start from different weights, so the model needs a seed, which {kind} does not have: write "
-                f"Sequential with the {kind} as its layer"
+                f"Sequential with the {kind} as its layer",
+                where=where,
             )
 
     def __eq__(self, other: object) -> bool:
@@ -148,9 +154,9 @@ class Experiment(Component):
         except SettingsError as error:
             if leads_to(path) == "file":
                 raise
-            hint = "; framework resume continues the run of a folder" if leads_to(Path(path, "experiment.toml")) else ""
-            hint = hint if leads_to(path) else "; framework new writes one for a table"
-            raise SettingsError(f"{error}{hint}") from None
+            hint = "framework resume continues the run of a folder" if leads_to(Path(path, "experiment.toml")) else ""
+            hint = hint if leads_to(path) else "framework new writes one for a table"
+            raise error.advise(hint) from None
         parsed_changes = {text: parse_change(text) for text in changes}
         made: Self = build(apply_changes(settings, parsed_changes), cls, places(name, lines, parsed_changes))
         return made
@@ -213,10 +219,8 @@ class Experiment(Component):
         data = in_memory(drop_unlabelled(self.data))
         if self.validation is None:
             return data, None
-        try:
+        with within("validation"):
             return data, in_memory(drop_unlabelled(read_alike(self.validation, self.data)))
-        except DataError as error:
-            raise type(error)(f"validation: {error}") from error
 
     def _rows_with_target(self) -> Any:
         """Return the rows with a target, without the column of the groups unless ``data.columns`` lists it."""

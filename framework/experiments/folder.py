@@ -336,12 +336,12 @@ class RunFolder:
             try:
                 return judge(experiment.trainer, models, in_memory(rows))
             except DataError as error:
-                counted = "" if rows is table else "; rows are counted without those that have no target"
-                raise type(error)(f"{explain_error(error, table)}{counted}") from None
+                counted = None if rows is table else "rows are counted without those that have no target"
+                raise explain_error(error, table).advise(counted) from None
         if changes:
             raise SettingsError(f"--set {changes[0]}: give --data, the table that is read so")
         if experiment.validation is None:
-            raise SettingsError("the experiment has no validation data; give --data, a table with the target")
+            raise SettingsError("the experiment has no validation data", advice="give --data, a table with the target")
         if experiment.members > 1:
             return judge(experiment.trainer, self._models(), *MemberRows(experiment).out_of_fold())
         _, rows = experiment.parts()
@@ -401,8 +401,8 @@ class RunFolder:
         content = json_of(self.path / ABOUT)
         if content is None or not all(isinstance(content.get(name), str) for name in ("history", "checkpoints")):
             raise SettingsError(
-                f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints; put it "
-                "back, or train again in a new folder"
+                f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints",
+                advice="put it back, or train again in a new folder",
             )
         return content
 
@@ -568,8 +568,8 @@ def inside(callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
         if not path.is_relative_to(root) or others & {path, *path.parents}:
             expected = "be of its own" if path.is_relative_to(root) else "lead to a place inside the folder of the run"
             raise SettingsError(
-                f"{type(callbacks[number]).__name__}: setting {name!r} must {expected}, such as 'own/{path.name}'; got "
-                f"{getattr(callbacks[number], name)!r}"
+                f"must {expected}, such as 'own/{path.name}'; got {getattr(callbacks[number], name)!r}",
+                name=f"{type(callbacks[number]).__name__}: setting {name!r}",
             )
         moved[number] = moved[number].replace(**{name: path})
     return moved

@@ -72,8 +72,9 @@ def write_predictions(
         loss = runs[0].experiment.trainer.loss
         return write_table(Path(out), blocks(models, table, kept, trained.targets, loss, cuts(table)))
     except DataError as error:
-        said = str(error).removeprefix("predict: argument 'x': ").removeprefix("predict: argument 'x' ")
-        raise type(error)(said if data in said else f"{data}: {said}") from None
+        error.where = tuple(where for where in error.where if where not in ("predict", "argument 'x'"))
+        error.subject = "" if error.subject == "argument 'x'" else error.subject
+        raise error.within(*[data] * (data not in str(error))) from None
 
 
 def models_of(checkpoints: Sequence[Path]) -> list[Model]:
@@ -113,7 +114,7 @@ def open_tables(
     table = tables.table_read_as(tables.table_of(data, tables.as_trained(trained, model), weight=None), changes)
     table = tables.drop_target(table)
     tables.require_trained(table, model, data)
-    tables.require_columns(table, keep, f"{data} must have the columns of --keep")
+    tables.require_columns(table, keep, data, "the columns of --keep")
     if not keep:
         return table.replace(columns=model.columns), None
     names = [*dict.fromkeys(keep)]
@@ -166,7 +167,7 @@ def blocks(
         for name in keeps.column_names if kept else ():
             label = f"actual {name}" if name in columns else name
             if label in columns or label in block:
-                raise SettingsError(f"--keep {name}: the predictions have a column {label!r}; leave it out")
+                raise SettingsError(f"--keep {name}: the predictions have a column {label!r}", advice="leave it out")
             cells = keeps.column(name)
             if isinstance(kept, CSV):
                 cells = compute.if_else(compute.equal(cells, ""), None, cells)
@@ -315,8 +316,8 @@ def write_parts(
     trained = runs[0].experiment.data
     if (table := tables.table_of(data, Parquet(data))).ending != ".parquet":
         raise SettingsError(
-            f"--out {out} is a folder, which is written from Parquet files; got {data}; write one file with --out "
-            f"{Path(out)}.csv"
+            f"--out {out} is a folder, which is written from Parquet files; got {data}",
+            advice=f"write one file with --out {Path(out)}.csv",
         )
     files = locate_files(table.path, ".parquet", "Parquet")
     folder = real_path(out)
@@ -385,7 +386,7 @@ class Parts:
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
         self._claims = Claims(folder / CLAIMS)
         self.count = self.rows = self.written = self.failed = 0
-        self.kinds: set[str] = set()
+        self.kinds: set[tuple[str, str | None]] = set()
 
     def write(self, files: Sequence[File], *, checked: bool) -> None:
         """Write the parts that are not there or damaged, and wait for those that others write or check."""
@@ -406,15 +407,13 @@ class Parts:
                 parts.append(_Part(file, path, start, start + rows, self._about | made_of))
                 start += rows
         except FrameworkError as error:
-            self._fail(error, file.url)
+            self._fail(error)
         return parts
 
-    def _fail(self, error: FrameworkError, *names: str) -> None:
-        """Count an error, and report the first of its kind; ``names`` are those of its file and its part."""
+    def _fail(self, error: FrameworkError) -> None:
+        """Count an error, and report the first of its kind."""
         self.failed += 1
-        kind = str(error)
-        for name in names:
-            kind = kind.replace(name, "")
+        kind = error.problem, error.argument
         if kind not in self.kinds:
             self.kinds.add(kind)
             if len(self.kinds) <= SHOWN:
@@ -426,7 +425,7 @@ class Parts:
             if not self._finish(out, checked=checked):
                 return False
         except FrameworkError as error:
-            self._fail(error, str(out.path), out.file.url)
+            self._fail(error)
             return True
         self.count += 1
         self.rows += out.stop - out.start
@@ -492,13 +491,14 @@ class Parts:
         others = [name for name, value in out.about.items() if made_of.get(name) != value]
         values = f": {brief(made_of.get('keep'))} there, {brief(out.about['keep'])} now" if others == ["keep"] else ""
         raise SettingsError(
-            f"{out.path} is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite"
+            f"is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite",
+            name=str(out.path),
         )
 
     def _write(self, out: _Part) -> None:
         file = out.file
         if file.stamp() != out.about["size and time"]:
-            raise DataError(f"{file.url} was changed after the command began; start the command again")
+            raise DataError("was changed after the command began", name=file.url, advice="start the command again")
         try:
             if self._open[0] != file:
                 self._open = (
@@ -512,6 +512,5 @@ class Parts:
         except FrameworkError as error:
             if self._is_there(out):  # written by a process that has taken the claim over
                 return
-            if file.url in str(error):
-                raise
-            raise type(error)(f"{file.url}, row group {out.about['row group']}: {error}") from None
+            where = f"{file.url}, row group {out.about['row group']}"
+            raise error.within(*[where] * (file.url not in str(error))) from None

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError
+from framework.base.errors import Advice, DataError
 from framework.base.extras import load_module
 from framework.base.frames import Frame
 from framework.base.settings.messages import brief, printable, warn
@@ -447,22 +447,24 @@ def _with_numbers_read(table: CSV) -> CSV:
     Raises:
         DataError: The table cannot be read, or numbers fit two decimal points or none.
     """
-    problems, readings = list[str](), dict[str, CSV]()
+    problems, readings = list[DataError](), dict[str, CSV]()
     for decimal, thousands in marks_of(table):
         read = table.replace(decimal=decimal, thousands=thousands)
         try:
             read.rows  # noqa: B018 (opens the files)
         except DataError as problem:
-            problems.append(str(problem))
+            problems.append(problem)
             continue
         if not problems:
             return read
         readings.setdefault(decimal, read)
     if len(readings) == 1:
         return readings.popitem()[1]
-    first, last = (problem.partition("; write")[0] for problem in (problems[0], problems[-1]))
-    alike = f"; write all numbers of the file alike, {problems[0].rpartition(', ')[2]}"
-    raise DataError(problems[0] if readings or first == last else f"{first}, but {last.removeprefix('CSV: ')}{alike}")
+    first, last = problems[0], problems[-1]
+    if not readings and (first.subject, first.problem) != (last.subject, last.problem):
+        first.problem += f", but {last.subject} {last.problem}"
+        first.advice = (Advice("write all numbers of the file alike, or ", *first.advice[0].words[-2:]),)
+    raise first
 
 
 def _read_as_meant(table: CSV, again: Sequence[str]) -> tuple[CSV, list[str]]:

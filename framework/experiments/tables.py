@@ -5,10 +5,8 @@ An experiment trains on the rows that have a target, and is evaluated on these.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.errors import Advice, DataError, FrameworkError, Setting, SettingsError, nearest
 from framework.base.extras import load_module
 from framework.base.files import leads_to
 from framework.base.frames import Frame
@@ -102,48 +100,42 @@ def table_read_as(table: TableFile, changes: Sequence[str]) -> TableFile:
     return made
 
 
-def with_flags(message: str, file: str | None = None) -> str:
-    """Return a message in which settings of CSV files in Python, ``thousands=','``, are flags of a command.
+def render_for_command(error: Exception, file: str | None = None) -> str:
+    """Return the message of an error whose advice on the settings of a table is flags of a command.
 
-    Of a command that has no such flag, they are settings of the ``file`` that it reads.
+    For a command that has no such flags, they are settings of the ``file`` that it reads.
 
     Example:
-        >>> print(with_flags("write thousands=',' or text=('zip',)"))
-        write --set data.thousands=, or --set 'data.text=["zip"]'
-        >>> print(with_flags("write thousands=',' or text=('zip',)", "run/experiment.toml"))
+        >>> advice = Advice("write ", Setting("thousands", ","), " or ", Setting("text", ("zip",)))
+        >>> error = DataError("CSV: column 'a' has numbers with ','", advice=advice)
+        >>> print(render_for_command(error))
+        CSV: column 'a' has numbers with ','; write --set data.thousands=, or --set 'data.text=["zip"]'
+        >>> print(render_for_command(error, "run/experiment.toml").partition("; ")[2])
         write thousands = "," or text = ["zip"] in [data] of run/experiment.toml
-        >>> print(with_flags("no class 'own:Bent'; import the module that defines it first"))
-        no class 'own:Bent'; give --import MODULE, which defines it
     """
-    table = "validation" if message.startswith("validation: ") else "data"
+    if not isinstance(error, FrameworkError):
+        return str(error) or type(error).__name__
+    table = "validation" if "validation" in error.where else "data"
 
-    def flag(match: re.Match[str]) -> str:
-        value = ast.literal_eval(match[2])
+    def word(setting: Setting | str) -> str:
+        if isinstance(setting, str):
+            return setting
+        value = setting.value
         if isinstance(value, tuple):
             value = [word for one in value for word in (NULLS if one is ... else (one,))]
         text = json.dumps(value, ensure_ascii=False)
         if file is not None:
-            return f"{match[1]} = {text}"
+            return f"{setting.name} = {text}"
         text = value if isinstance(value, str) and value.isprintable() else text
-        return f"--set {shlex.quote(f'{table}.{match[1]}={text}')}"
+        return f"--set {shlex.quote(f'{table}.{setting.name}={text}')}"
 
-    for in_python, in_commands in (
-        ("give fit validation=(x, y)", "write validation = 0.2 in the file, or --set validation=0.2"),
-        ("split(data, stratify=True) leaves", 'validation = 0.2 with holdout = "stratified" in the file leaves'),
-        ("import the module that defines it first", "give --import MODULE, which defines it"),
-    ):
-        message = message.replace(in_python, in_commands)
-    message = re.sub(r"make a new \w+\(\.\.\.\)", "start the command again", message)
-    if file is not None and "no file has the path" in message:
-        return f"{message}; if it was moved, write its new path in [{table}] of {file}"
-    flagged = _SETTING.sub(flag, message)
-    return flagged if file is None or flagged == message else f"{flagged} in [{table}] of {file}"
+    def write(advice: Advice) -> str:
+        words = [advice.command] if advice.command else [*map(word, advice.words)]
+        ends = file is not None and any(isinstance(word, Setting) for word in advice.words)
+        return "".join([*words, f" in [{table}] of {file}" * ends])
 
-
-_SETTING = re.compile(
-    r"\b(thousands|decimal|delimiter|encoding|text|nulls|dates|header|columns)="
-    r"('(?:[^'\\\n]|\\.)*'|\((?:(?:\.\.\.|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"),? ?)+\))"
-)
+    moved = f"; if it was moved, write its new path in [{table}] of {file}"
+    return error.render(write) + moved * (file is not None and error.argument == "path")
 
 
 def require_not_read(table: TableFile, name: str, path: str | Path) -> None:
@@ -156,7 +148,7 @@ def require_not_read(table: TableFile, name: str, path: str | Path) -> None:
         return
     for file in locate_files(table.path, table.ending, type(table).__name__):
         if file.system is None and Path(path).samefile(file.path):
-            raise SettingsError(f"{name}: {file.url} is read, so it must not be replaced; give another file")
+            raise SettingsError(f"{file.url} is read, so it must not be replaced; give another file", where=name)
 
 
 def as_trained(table: TableFile, model: Model) -> TableFile:
@@ -184,25 +176,27 @@ def require_trained(table: TableFile, model: Model, data: str) -> None:
     Raises:
         DataError: It lacks one; names it.
     """
-    columns, what = model.columns or (), f"{data} must have the columns that the model was trained with"
+    columns, what = model.columns or (), "the columns that the model was trained with"
     try:
-        require_columns(table, columns, what)
+        require_columns(table, columns, data, what)
     except DataError:
         if isinstance(table, CSV):  # a column of text is missing perhaps, which no setting of the user names
-            require_columns(table.replace(text=()), columns, what)
+            require_columns(table.replace(text=()), columns, data, what)
         raise
 
 
-def require_columns(table: TableFile, columns: Sequence[str], what: str) -> None:
-    """Check that a table has some columns; ``what`` begins the message.
+def require_columns(table: TableFile, columns: Sequence[str], data: str, what: str) -> None:
+    """Check that a table has some columns; ``data`` and ``what`` name the table and the columns in the message.
 
     Raises:
         DataError: It lacks one; names it.
     """
     names = table.rows.names
     if missing := next((name for name in columns if name not in names), None):
-        hint = nearest(missing, names) + table.hint(names)
-        raise DataError(f"{what}; there is no {missing!r}{hint or f'. Columns: {list_names(names)}'}")
+        problem = f"must have {what}; there is no {missing!r}{nearest(missing, names)}"
+        error = DataError(problem, name=data, argument=missing, advice=table.hint(names))
+        listed = "" if error.advice or nearest(missing, names) else f"Columns: {list_names(names)}"
+        raise error.advise(listed)
 
 
 def read_alike(table: TableFile, data: TableFile) -> TableFile:
@@ -294,8 +288,10 @@ def groups_of(table: TableFile | Selection, column: str) -> Array:
     groups = np.concatenate(numbers)
     if (missing := groups < 0).any():
         raise DataError(
-            f"groups: the column {column!r} is missing in {missing.sum():,} of {len(table):,} rows that have a target, "
-            f"first in row {missing.argmax()} of these; fill it in, or delete the rows"
+            f"is missing in {missing.sum():,} of {len(table):,} rows that have a target, first in row "
+            f"{missing.argmax()} of these",
+            name=f"groups: column {column!r}",
+            advice="fill it in, or delete the rows",
         )
     return groups
 
@@ -309,9 +305,13 @@ def _frames_of(table: TableFile | Selection, column: str | None) -> Iterator[Fra
     """Give a column of a table, or its targets, in blocks."""
     file = table if isinstance(table, TableFile) else table.dataset
     if column is not None:
-        require_columns(file, [column], "groups must be a column of the table")
+        require_columns(file, [column], "the table", "the column of setting 'groups'")
         if column in (*file.targets, file.weight):
-            raise DataError(f"groups: {column!r} must be neither the target nor the weight; choose another column")
+            raise DataError(
+                "must be neither the target nor the weight",
+                name=f"groups: column {column!r}",
+                advice="choose another column",
+            )
         narrow = file.replace(columns=[column])
     else:
         narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole

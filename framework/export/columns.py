@@ -78,9 +78,9 @@ def write_columns(file: File, fitted: FittedPreprocess, dtype: str) -> tuple[dic
             for step in steps:
                 column = _STEPS.get(type(step), _formula)(writer, column, step)
         except DerivativeError as error:
-            raise SettingsError(f"export_onnx: column {name!r}: {explain_without_graph(error)}") from None
+            raise explain_without_graph(error).within("export_onnx", f"column {name!r}") from None
         except SettingsError as error:
-            raise SettingsError(f"export_onnx: column {name!r}: {error}") from None
+            raise error.within("export_onnx", f"column {name!r}") from None
         if column.ids is not None:
             names[name] = writer.write_value(value_of(column.ids), "i")
         blocks += [] if column.numbers is None else [column.numbers]
@@ -115,7 +115,7 @@ def _formula(_writer: Writer, column: _Column, step: ColumnStep) -> _Column:
     """Take a step that is a formula of numbers."""
     if type(step).apply is not ColumnStep.apply:
         raise SettingsError(
-            f"{type(step).__name__} writes its own 'apply', which has no graph; write 'formula' instead"
+            f"{type(step).__name__} writes its own 'apply', which has no graph", advice="write 'formula' instead"
         )
     arrays = [step.formula(column.numbers[:, index], index) for index in range(column.numbers.shape[1])]
     return replace(column, numbers=np.stack(arrays, axis=1))

@@ -129,7 +129,7 @@ def _distinct(names: list[str]) -> list[str]:
     """Return names, of which no two may be the same, and none empty."""
     if "" in names:
         raise SettingsError(
-            "export_onnx: an input or output of the file would have the name ''; give the column a name"
+            "an input or output of the file would have the name ''; give the column a name", where="export_onnx"
         )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise SettingsError(
@@ -177,7 +177,7 @@ def _classes(
         raise SettingsError("export_onnx: leave argument 'classes' out: the model's Preprocess has the classes")
     if classes is not None and len(outputs) > 1:
         raise SettingsError(
-            f"export_onnx: argument 'classes' is for a model of one output; this one has {', '.join(outputs)}"
+            f"is for a model of one output; this one has {', '.join(outputs)}", name="export_onnx: argument 'classes'"
         )
     if classes is not None and not choosing:
         raise SettingsError(

@@ -181,7 +181,7 @@ class _File:
         try:
             texts = formula.write_results(wanted, self._headings(lowering))
         except SettingsError as error:
-            raise SettingsError(f"export_python: layer {self.labels[self.lines.heading]}: {error}") from None
+            raise error.within("export_python", f"layer {self.labels[self.lines.heading]}") from None
         homes = map(formula.lives.home.get, results)  # x itself and views of it are copied
         outputs = iter(
             [f"np.array({text})" if home in names else text for home, text in zip(homes, texts, strict=True)]

@@ -378,8 +378,8 @@ class Readable(Writer):
 
     def _python(self, node: Node) -> str:
         raise SettingsError(
-            f"{node.attributes['name']} is a Python function without a graph, which no file can hold; write the "
-            "formula with other NumPy functions"
+            f"{node.attributes['name']} is a Python function without a graph, which no file can hold",
+            advice="write the formula with other NumPy functions",
         )
 
     texts: ClassVar[Mapping[str, Text]] = {

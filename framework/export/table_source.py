@@ -225,7 +225,7 @@ class TableSource:
                 for step in steps:
                     _STEPS.get(type(step), _formula)(column, step)
             except FrameworkError as error:
-                raise SettingsError(f"export_python: column {label!r}: {error}") from None
+                raise SettingsError.of(error, "export_python", f"column {label!r}") from None
             if column.ids:
                 results[label] = column.ids
             columns += [*(f"present({number}, {label!r})" for number in column.numbers), *column.indicators]
@@ -293,7 +293,7 @@ class TableSource:
                 try:
                     self.inverse(step, name)
                 except FrameworkError as error:
-                    raise SettingsError(f"export_python: target {label!r}: {error}") from None
+                    raise SettingsError.of(error, "export_python", f"target {label!r}") from None
             names.append(name)
         whole = names[0] if single else f"np.stack([{', '.join(names)}], axis=1)"
         self.lines.line(f"{value} = {whole}")
@@ -354,7 +354,7 @@ class _Column:
         self.name = source.lines.name(re.sub(r"\W", "_", label, flags=re.ASCII).strip("_") or "column")
         self.name = self.name if not self.name[0].isdigit() else source.lines.name(f"column_{self.name}")
         if kind == "other":
-            raise SettingsError(f"export_python: column {label!r} holds neither numbers nor text nor dates")
+            raise SettingsError("holds neither numbers nor text nor dates", name=f"export_python: column {label!r}")
         readers = {"text": "texts", "category": "categories", "date": "dates", "duration": "seconds"}
         self.form = {"text": "texts", "category": "texts", "date": "dates"}.get(kind, "numbers")
         further = ", empty=True" if empty and self.form == "texts" else ""
@@ -434,7 +434,7 @@ def _formula(column: _Column, step: ColumnStep) -> None:
     """Write a step that is a formula, of the library or of a user's class."""
     if type(step).apply is not ColumnStep.apply:
         raise SettingsError(
-            f"{type(step).__name__} writes its own 'apply', which is not a formula; write 'formula' instead"
+            f"{type(step).__name__} writes its own 'apply', which is not a formula", advice="write 'formula' instead"
         )
     for index, name in enumerate(column.numbers):
         column.source.formula(step, lambda x: step.formula(x, index), name, name)  # noqa: B023 (called here)

@@ -148,7 +148,7 @@ def to_torch(model: Model, *, layers: Mapping[str, str] | None = None) -> dict[s
         arrays = _arrays(layer)
         for name, array in zip(theirs, rule.give(*(arrays[ours] for ours in rule.ours)), strict=True):
             if name in state:
-                raise SettingsError(f"to_torch: argument 'layers' gives two arrays the name {name!r}")
+                raise SettingsError(f"gives two arrays the name {name!r}", name="to_torch: argument 'layers'")
             state[name] = np.array(array, order="C")
     return state
 
@@ -311,7 +311,7 @@ def _names_in_torch(places: Mapping[str, Model], layers: Mapping[str, str], name
                 f". Layers: {', '.join(filter(None, places)) or repr('')}"
             )
         if not isinstance(theirs, str):
-            raise SettingsError(f"{name}: argument 'layers' must hold names; got {brief(theirs)} for {path!r}")
+            raise SettingsError(f"must hold names; got {brief(theirs)} for {path!r}", name=f"{name}: argument 'layers'")
     names: dict[str, str] = {"": layers.get("", "")}
     for path in places:  # what is outside comes first
         if path:

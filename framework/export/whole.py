@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from framework.base.errors import DerivativeError, FrameworkError, SettingsError
+from framework.base.errors import DerivativeError, SettingsError
 from framework.base.shapes import format_shape, is_known, require_sizes
 from framework.base.trees import flatten, leaves, map_leaves
 from framework.graph.node import Node
@@ -36,7 +36,7 @@ def graph_of(model: Model, shape: Any, name: str, dtype: str | None = None, *, i
         return ModelGraph(model, shape, training=False, dtype=dtype, kinds=kinds, derives=True)
     except Exception as error:  # noqa: BLE001 (whatever an apply that was written for arrays raises on symbols)
         layer = getattr(error, "layer", model._label)
-        raise SettingsError(f"{name}: layer {layer} has no graph: {explain_without_graph(error)}") from None
+        raise explain_without_graph(error).within(name, f"layer {layer} has no graph") from None
 
 
 def scope_of(graph: ModelGraph, node: Node) -> Scope | None:
@@ -44,11 +44,12 @@ def scope_of(graph: ModelGraph, node: Node) -> Scope | None:
     return next((scope for scope in graph.scopes if scope.start <= node.place < scope.stop), None)
 
 
-def explain_without_graph(error: Exception) -> str:
-    """Return what an error of tracing says, with advice that fits: nothing is derived here."""
-    said = str(error) if isinstance(error, FrameworkError) else f"{type(error).__name__}: {error}"
-    said = said.partition("; ")[0] if isinstance(error, DerivativeError) else said
-    return f"{said}; write it with the functions of docs/operations.md"
+def explain_without_graph(error: Exception) -> SettingsError:
+    """Return an error of tracing with advice that fits: nothing is derived here."""
+    made = SettingsError.of(error)
+    if isinstance(error, DerivativeError):
+        made.advice = tuple(advice for advice in made.advice if advice.after != "; ")
+    return made.advise("write it with the functions of docs/operations.md")
 
 
 def _sample_of(model: Model, shape: Any, name: str) -> Any:
@@ -60,9 +61,9 @@ def _sample_of(model: Model, shape: Any, name: str) -> Any:
             raise SettingsError(f"{name}: leave argument 'shape' out: the model's Preprocess has the shape of a sample")
         if not model.takes(model.preprocess.shape):
             raise SettingsError(
-                f"{name}: the Preprocess of the model gives samples of shape "
-                f"{format_shape(model.preprocess.shape)}, and the model takes {format_shape(expected)}; "
-                "train them together"
+                f"the Preprocess of the model gives samples of shape {format_shape(model.preprocess.shape)}, and the "
+                f"model takes {format_shape(expected)}; train them together",
+                where=name,
             )
         shape = model.preprocess.shape
     shape = model.known_shape if shape is None else shape

@@ -255,7 +255,7 @@ class Writer:
             said = f"{node.attributes['name']} is a Python function without a graph, which no file can hold"
         else:
             said = f"np.{node.op} has no operator in ONNX"
-        raise SettingsError(f"export_onnx: {where}{said}; write the formula with other NumPy functions")
+        raise SettingsError(f"{where}{said}; write the formula with other NumPy functions", where="export_onnx")
 
 
 # structures: (writer, node) -> the name of the result

@@ -166,9 +166,7 @@ class MultiStepSchedule(Schedule):
 
     def model_post_init(self, context: object) -> None:
         if any(a >= b for a, b in zip(self.milestones, self.milestones[1:], strict=False)):
-            raise SettingsError(
-                f"MultiStepSchedule: setting 'milestones' must rise, e.g. (100, 200); got {self.milestones}"
-            )
+            raise SettingsError(f"must rise, e.g. (100, 200); got {self.milestones}", name="setting 'milestones'")
 
     def __call__(self, step: int) -> float:
         return self.initial * _power(self.decay, bisect.bisect_right(self.milestones, step))
@@ -302,8 +300,9 @@ class WarmupSchedule(Schedule):
         """
         if self.open and steps <= self.length:
             raise SettingsError(
-                f"WarmupSchedule: setting 'length' must be less than the {steps} updates of the fit, of which the "
-                f"schedule within takes the rest; got {self.length}"
+                f"must be less than the {steps} updates of the fit, of which the schedule within takes the rest; got "
+                f"{self.length}",
+                name="WarmupSchedule: setting 'length'",
             )
         return super().over(steps - self.length)
 
@@ -352,8 +351,8 @@ class OneCycleSchedule(Schedule):
     def model_post_init(self, context: object) -> None:
         if self.length is not None and self.rise * self.length <= 1:
             raise SettingsError(
-                f"OneCycleSchedule: setting 'length' must be more than 1 / rise = {1 / self.rise:g}, so that the rate "
-                f"can rise; got {self.length}"
+                f"must be more than 1 / rise = {1 / self.rise:g}, so that the rate can rise; got {self.length}",
+                name="setting 'length'",
             )
 
     def __call__(self, step: int) -> float:

@@ -133,7 +133,7 @@ class Graph:
                 return known
         row = OPERATIONS.get(op)
         if row is None:
-            refuse(f"np.{op}", NO_RULE)
+            refuse(f"np.{op}", *NO_RULE)
         if row.elementwise and Node not in map(type, args):
             return self._number(op, args, attributes)
         if op in self.rules and (form := self.rules[op](*args, **attributes)) is not None:
@@ -143,7 +143,8 @@ class Graph:
         try:
             shape = row.shape(self, *[arg.shape if type(arg) is Node else () for arg in args], **attributes)
         except ShapeError as error:
-            raise ShapeError(f"{error}{line_at_fault()}") from None
+            error.problem += line_at_fault()
+            raise
         kind = row.kind or self._promote_kind(op, args, attributes)
         if 0 in (_sizes(args) if op in _OF_NOTHING else shape):
             return self.of_nothing(op, shape, kind)

@@ -138,7 +138,7 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
 
     if not symbols:
         if not sizes[0]:
-            raise ShapeError(f"loop: the sequence has no steps, axis {axis} of {np.shape(sequences[0])}")
+            raise ShapeError(f"the sequence has no steps, axis {axis} of {np.shape(sequences[0])}", where="loop")
         outputs = []
         for index in range(sizes[0]):
             state, output = take_step(state, [np.take(array, index, axis) for array in sequences])
@@ -162,7 +162,7 @@ def loop(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, sequence: Any,
         for parts in (firsts, results[:-1])
     )
     if kept != returned:
-        raise ShapeError(f"loop: the state must keep its shape and kind, {kept}; step returned {returned}")
+        raise ShapeError(f"the state must keep its shape and kind, {kept}; step returned {returned}", where="loop")
     node = add_loop(graph, Body(states, entries, results, 1), [*firsts, *moved], moved[0].shape[0])
     parts = [Symbol(part(node, index)) for index in range(len(results))]
     last = tuple(parts[:-1]) if isinstance(state, tuple) else parts[0]

@@ -6,7 +6,7 @@ import linecache
 import traceback
 from typing import NoReturn
 
-from framework.base.errors import DerivativeError
+from framework.base.errors import Advice, DerivativeError
 
 _OURS = (
     "framework.graph",
@@ -18,14 +18,15 @@ _OURS = (
 )
 """The modules that trace; the line at fault belongs to their caller."""
 
-NO_RULE = (
-    "it has no rule; use functions that have one, or write the derivative in a class: derivative or backward of an "
-    "Activation, slope of a Loss, apply and apply_backward of a Layer"
+_RULES = (
+    "use functions that have one, or write the derivative in a class: derivative or backward of an Activation, slope "
+    "of a Loss, apply and apply_backward of a Layer"
 )
+NO_RULE = "it has no rule", _RULES
 """The advice for a function that the table of operations does not have."""
 
-CANNOT = "the formula cannot be traced through "
-"""How the message of ``refuse`` begins."""
+CANNOT = "the formula cannot be traced"
+"""The subject of the errors of ``refuse``."""
 
 ONE_HOT = (
     "the target of a RowLoss has one-hot rows: np.sum(target * prediction, axis=-1), or target.argmax(axis=-1) as index"
@@ -33,17 +34,19 @@ ONE_HOT = (
 """The advice for an index by such a target."""
 
 
-def refuse(what: str, instead: str) -> NoReturn:
+def refuse(what: str, instead: str, more: str = "") -> NoReturn:
     """Raise DerivativeError for an operation that a graph cannot represent.
 
     Args:
         what: The operation.
         instead: What to write.
+        more: Further advice.
 
     Raises:
         DerivativeError: Always; names the line of the formula.
     """
-    raise DerivativeError(f"{CANNOT}{what}{line_at_fault()}: {instead}")
+    advice = Advice(instead, after=": ")
+    raise DerivativeError(f"through {what}{line_at_fault()}", name=CANNOT, advice=advice).advise(more)
 
 
 def line_at_fault(error: BaseException | None = None) -> str:

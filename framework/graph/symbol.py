@@ -164,7 +164,7 @@ class Symbol(NDArrayOperatorsMixin):
         name = function.__name__
         handler = FUNCTIONS.get(name)
         if handler is None:
-            refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", NO_RULE)
+            refuse(f"{function.__module__.replace('numpy', 'np')}.{name}", *NO_RULE)
         options = dict(options)
         if name in _LIKE:  # called with like=self, which NumPy takes off
             options["like"] = self
@@ -260,7 +260,7 @@ class Symbol(NDArrayOperatorsMixin):
 def _refuse_options(what: str, options: dict[str, Any]) -> NoReturn:
     odd = [name for name in options if name not in ("axis", "keepdims")]
     if not odd:
-        refuse(what, NO_RULE)
+        refuse(what, *NO_RULE)
     refuse(f"{what} with {', '.join(odd)}", "use np.where(condition, a, b)" if "where" in odd else "write it without")
 
 

@@ -250,8 +250,8 @@ class Walk:
                 raise error.__cause__ from None
             advice = "" if model.by_hand else ", or write apply_backward too: then Python runs both"
             raise DerivativeError(
-                f"{model._label}.apply cannot be traced: {type(error).__name__}: {error}; write it with NumPy "
-                f"functions{advice}"
+                f"{model._label}.apply cannot be traced: {type(error).__name__}: {error}",
+                advice=f"write it with NumPy functions{advice}",
             ) from error
 
     def _require_rows_apart(self, model: Any, output: Any, start: int, children: list[Scope]) -> None:

@@ -29,7 +29,7 @@ class _Affine(Layer):
     def model_post_init(self, context: object) -> None:
         """Refuse an activation that has no derivative, or one over a row of a single unit."""
         self.activation.require_derivative()
-        self.activation.require_units(getattr(self, "units", None), "Dense: setting 'activation' must work on 1 unit; ")
+        self.activation.require_units(getattr(self, "units", None), "Dense: setting 'activation'")
 
     @property
     def output_activation(self) -> Activation:
@@ -60,7 +60,7 @@ class _Affine(Layer):
         view = self.parameters[name]
         array = real_array(value, name, view.dtype)
         if array.shape != view.shape:
-            raise ShapeError(f"{name} must have the shape {view.shape}; got {array.shape}")
+            raise ShapeError(f"must have the shape {view.shape}; got {array.shape}", name=name)
         require_finite(array, name)
         view[...] = array
 

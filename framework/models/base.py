@@ -35,7 +35,7 @@ from framework.base.errors import (
 from framework.base.forks import finish_before_forks
 from framework.base.frames import difference
 from framework.base.settings.component import Component, require_dtype
-from framework.base.settings.messages import brief, warn, word_errors
+from framework.base.settings.messages import warn, word_errors
 from framework.base.shapes import (
     close_shape,
     fits,
@@ -413,7 +413,7 @@ class Model(Component):
     def preprocess(self, fitted: FittedPreprocess | None) -> None:
         if not isinstance(fitted, FittedPreprocess | None):
             raise SettingsError(
-                f"model.preprocess must be a FittedPreprocess, as recipe.fit(data) gives, or None; got {brief(fitted)}"
+                "model.preprocess must be a FittedPreprocess, as recipe.fit(data) gives, or None", got=fitted
             )
         columns = Columns() if fitted is None else Columns(fitted.inputs, fitted.targets or None, fitted)
         if fitted is not None and not self.outermost.settled:
@@ -478,7 +478,7 @@ class Model(Component):
             )
         known = self.columns if known is None else known
         if known is not None and columns != known:
-            raise DataError(f"{name} must have the columns of fit, in that order: {difference(known, columns)}")
+            raise DataError(f"must have the columns of fit, in that order: {difference(known, columns)}", name=name)
 
     def __call__(self, x: Any) -> Any:
         """Predict: one sample gives one prediction, a batch gives a batch. Nothing is recorded for ``backward``.
@@ -660,7 +660,7 @@ class Model(Component):
             UsageError: The key is not a tuple.
         """
         if key is not None and type(key) is not tuple:
-            raise UsageError(f"forward: argument 'key' must be a tuple, (seed, epoch, step); got {key!r}")
+            raise UsageError("must be a tuple, (seed, epoch, step)", name="forward: argument 'key'", got=key)
         state = self._state or self._built()
         done = state.done
         if done is not None and _is_like(x, state.like, state.dtype) and done.version == state.parameters.version:

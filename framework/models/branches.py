@@ -10,12 +10,11 @@ import numpy.typing as npt
 from pydantic import ConfigDict
 
 from framework.base.arrays import Arrays, Record
-from framework.base.errors import SettingsError, ShapeError
+from framework.base.errors import SettingsError, ShapeError, within
 from framework.base.settings.component import Count, require_named
 from framework.base.shapes import Shape, format_shape, is_known, require_rows
 from framework.base.trees import leaf_name, map_leaves, sample_shape
 from framework.formulas.activations import Activation
-from framework.formulas.losses.several import name_output
 from framework.models.base import Model
 from framework.models.composite import Composite
 from framework.models.embedding import Embedding
@@ -198,7 +197,7 @@ class Heads(_Branches):
     def settle(self, shape: Any) -> Any:
         shapes = {}
         for name, child in self.parts.items():
-            with name_output(name):
+            with within(f"output '{name}'"):
                 shapes[name] = child.infer_shape(shape, settle=True)
         return shapes
 
@@ -241,13 +240,13 @@ class Ensemble(Composite):
 
     def __init__(self, *members: Model, dtype: npt.DTypeLike | None = None) -> None:
         if len(members) == 1 and isinstance(members[0], list | tuple):
-            raise SettingsError("Ensemble: give the members one by one, without a list: Ensemble(*members)")
+            raise SettingsError("give the members one by one, without a list: Ensemble(*members)", where="Ensemble")
         super().__init__(members=members, dtype=dtype)
 
     @classmethod
     def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         if unknown := set(settings) - {"members"}:
-            raise SettingsError(f"Ensemble: unknown setting '{min(unknown)}'. Settings: members")
+            raise SettingsError(f"unknown setting '{min(unknown)}'. Settings: members", where="Ensemble")
         return cls(*settings.get("members", ()))
 
     def children(self) -> Mapping[str, Model]:
@@ -255,10 +254,10 @@ class Ensemble(Composite):
 
     def _connect(self) -> None:
         if not self.parts:
-            raise SettingsError("Ensemble: give one member or more, e.g. Ensemble(Dense(4, 1), Dense(4, 1))")
+            raise SettingsError("give one member or more, e.g. Ensemble(Dense(4, 1), Dense(4, 1))", where="Ensemble")
         ends = [repr(member.output_activation) for member in self.parts.values()]
         if len({*ends}) > 1:
-            raise SettingsError(f"Ensemble: members must end in the same activation; got {', '.join(ends)}")
+            raise SettingsError(f"members must end in the same activation; got {', '.join(ends)}", where="Ensemble")
 
     def tell_numbers(self, numbers: tuple[bool, ...]) -> None:
         for part in self.parts.values():

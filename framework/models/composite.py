@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 
 from framework.backends.step import Workspace
 from framework.base.arrays import Arrays, Record
-from framework.base.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError
+from framework.base.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError, within
 from framework.base.settings.component import require_dtype
 from framework.base.settings.messages import brief
 from framework.base.shapes import Shape, format_shape, is_known, require_sizes
@@ -176,12 +176,12 @@ class Composite(Model):
             parameters = None if child._state is None else child._state.parameters
             if child._owner is not None or child in seen:
                 raise UsageError(
-                    f"{type(self).__name__}: layer {name} already belongs to a model; give layer.copy() instead"
+                    f"layer {name} already belongs to a model; give layer.copy() instead", where=type(self).__name__
                 )
             if parameters is not None and parameters.bound:
                 raise UsageError(
-                    f"{type(self).__name__}: an optimizer is bound to layer {name}; give layer.copy(), or bind to the "
-                    "model"
+                    f"an optimizer is bound to layer {name}; give layer.copy(), or bind to the model",
+                    where=type(self).__name__,
                 )
             seen.add(child)
 
@@ -325,7 +325,7 @@ class Composite(Model):
             if not strict:
                 return trial
             if isinstance(error, FrameworkError):
-                raise type(error)(f"{type(self).__name__}: {error}") from None
+                raise error.within(type(self).__name__) from None
             raise ShapeError(
                 f"{type(self).__name__}.apply fails on a sample of zeros of shape {format_shape(shape)}, with which "
                 f"the shapes inside are found: {type(error).__name__}: {error}; or write settle and "
@@ -436,10 +436,8 @@ class _Trial(Following):
     def call_child(self, name: str, child: Model, x: Any) -> Any:
         """Return zeros of the shape of a child's outputs; ``settle`` takes its numbers of inputs from x."""
         self.given.append((name, x))
-        try:
+        with within(f"child '{name}'"):
             shape = child.infer_shape(sample_shape(x), settle=self._settle or child.settled)
-        except FrameworkError as error:
-            raise type(error)(f"child '{name}': {error}") from None
         if not is_known(shape):
             raise _OpenShape
         return map_leaves(lambda leaf: np.zeros((rows_in(x), *leaf), self.dtype), shape)

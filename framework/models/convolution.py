@@ -33,7 +33,8 @@ def spread_setting(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
         return (value,) * axes
     if len(value) != axes:
         raise SettingsError(
-            f"{type(layer).__name__}: setting '{name}' must be one number, or one for each of {axes} axes; got {value}"
+            f"must be one number, or one for each of {axes} axes; got {value}",
+            name=f"{type(layer).__name__}: setting '{name}'",
         )
     return value
 
@@ -139,9 +140,9 @@ class _Convolution(Layer):
             swap = f"if they come last, put Permute({order}) before {type(self).__name__}; otherwise "
             advice = swap if sizes[-1] in (1, 3) else ""  # as many channels as images have
             raise ShapeError(
-                f"{type(self).__name__}: a kernel that spans {self._reach()} does not fit into {sizes}; "
-                f"channels are the first axis of a sample; "
-                f"{advice}take a smaller kernel, or padding='same'"
+                f"a kernel that spans {self._reach()} does not fit into {sizes}; channels are the first axis of a "
+                f"sample; {advice}take a smaller kernel, or padding='same'",
+                where=type(self).__name__,
             )
         return positions
 
@@ -267,8 +268,9 @@ class _Transposed(_Convolution):
         )
         if min(places) < 1:
             raise ShapeError(
-                f"{type(self).__name__}: padding={self.padding} cuts off every place of samples of sizes {sizes}; "
-                "take a smaller padding, or 'same'"
+                f"padding={self.padding} cuts off every place of samples of sizes {sizes}",
+                where=type(self).__name__,
+                advice="take a smaller padding, or 'same'",
             )
         return places
 
@@ -355,7 +357,7 @@ class _Pool(Layer):
         window, _, padding = self._spread_settings(self._axes or 1)
         if any(2 * around > size for around, size in zip(padding, window, strict=True)):
             raise SettingsError(
-                f"{type(self).__name__}: setting 'padding' must be at most half of the window, {window}; got {padding}"
+                f"must be at most half of the window, {window}; got {padding}", name="setting 'padding'"
             )
 
     @property
@@ -394,7 +396,7 @@ class _Pool(Layer):
         window, stride, padding = self._spread_settings(x.ndim - 2)
         sizes = tuple(size + 2 * around for size, around in zip(x.shape[2:], padding, strict=True))
         if any(size < width for size, width in zip(sizes, window, strict=True)):
-            raise ShapeError(f"{type(self).__name__}: a window of {window} does not fit into {sizes}")
+            raise ShapeError(f"a window of {window} does not fit into {sizes}", where=type(self).__name__)
         x = np.pad(x, [(0, 0), (0, 0), *((around, around) for around in padding)], constant_values=fill)
         if stride == window:  # windows that do not overlap are blocks
             counts = [size // width for size, width in zip(sizes, window, strict=True)]

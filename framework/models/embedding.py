@@ -128,9 +128,7 @@ class PeriodicEmbedding(Layer):
         """Check that the activation works on each number alone."""
         self.activation.require_derivative()
         if self.activation.coupled:
-            raise SettingsError(
-                f"PeriodicEmbedding: setting 'activation' must work on each number alone; got {self.activation!r}"
-            )
+            raise SettingsError("must work on each number alone", name="setting 'activation'", got=self.activation)
 
     @property
     def input_shape(self) -> Shape:

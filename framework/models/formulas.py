@@ -132,7 +132,7 @@ class LayerNorm(_Normalization):
 
     def inputs_of(self, shape: Shape) -> int | None:
         if shape[-1] == 1:
-            raise SettingsError("LayerNorm: setting 'units' must be 2 or more; a row of 1 unit normalizes to 0")
+            raise SettingsError("must be 2 or more; a row of 1 unit normalizes to 0", name="LayerNorm: setting 'units'")
         return super().inputs_of(shape)
 
     def formula(self, x: Any, scale: Any, shift: Any) -> Any:
@@ -225,8 +225,9 @@ class GroupNorm(_Normalization):
             )
         if is_known(shape) and math.prod(shape) == self.groups:
             raise ShapeError(
-                f"GroupNorm: a group of samples of shape {format_shape(shape)} is a single number, which normalizes to "
-                f"0; give fewer groups than {self.groups}, or samples of more numbers"
+                f"a group of samples of shape {format_shape(shape)} is a single number, which normalizes to 0",
+                where="GroupNorm",
+                advice=f"give fewer groups than {self.groups}, or samples of more numbers",
             )
         return shape
 
@@ -345,7 +346,7 @@ class Reshape(Layer):
         """Refuse sizes that say nothing."""
         if any(size < 1 and size != -1 for size in self.shape) or self.shape.count(-1) > 1:
             raise SettingsError(
-                f"Reshape: setting 'shape' must hold positive sizes, and at most one -1; got {self.shape}"
+                f"must hold positive sizes, and at most one -1; got {self.shape}", name="setting 'shape'"
             )
 
     def shape_after(self, shape: Shape) -> Shape:
@@ -354,9 +355,11 @@ class Reshape(Layer):
             return tuple(None if size == -1 else size for size in self.shape)
         count, rest = math.prod(shape), math.prod(size for size in self.shape if size != -1)
         if count % rest or (count != rest and -1 not in self.shape):
-            no_rows = "; for one sample, give x[None]" if shape == self.shape[-len(shape) :] else ""
+            no_rows = "for one sample, give x[None]" if shape == self.shape[-len(shape) :] else ""
             raise ShapeError(
-                f"Reshape: samples of shape {format_shape(shape)} do not have the size of {self.shape}{no_rows}"
+                f"samples of shape {format_shape(shape)} do not have the size of {self.shape}",
+                where="Reshape",
+                advice=no_rows,
             )
         return tuple(count // rest if size == -1 else size for size in self.shape)
 
@@ -393,7 +396,7 @@ class Permute(Layer):
         """Check that the setting is an order of all axes."""
         if not self.axes or sorted(self.axes) != [*range(1, len(self.axes) + 1)]:
             raise SettingsError(
-                f"Permute: setting 'axes' must hold each of 1, 2, ... once (axis 0, the rows, stays); got {self.axes}"
+                f"must hold each of 1, 2, ... once (axis 0, the rows, stays); got {self.axes}", name="setting 'axes'"
             )
 
     @property
@@ -445,8 +448,9 @@ class Bilinear(Layer):
     def inputs_of(self, shape: Shape) -> int | None:
         if shape[-1] is not None and shape[-1] <= self.first:
             raise SettingsError(
-                f"Bilinear: the number of inputs must be more than first={self.first}, because x2 is what is left; "
-                f"got {shape[-1]}"
+                f"the number of inputs must be more than first={self.first}, because x2 is what is left; got "
+                f"{shape[-1]}",
+                where="Bilinear",
             )
         return super().inputs_of(shape)
 

@@ -76,7 +76,7 @@ class Uniform(Initializer):
 
     def model_post_init(self, context: object) -> None:
         if self.low >= self.high:
-            raise SettingsError(f"Uniform: setting 'low' must be less than high; got low={self.low}, high={self.high}")
+            raise SettingsError(f"must be less than high; got low={self.low}, high={self.high}", name="setting 'low'")
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         return rng.uniform(self.low, self.high, shape)

@@ -19,7 +19,7 @@ from framework.base.arrays import Array, Arrays, Record, require_finite, require
 from framework.base.errors import DerivativeError, SettingsError, ShapeError, UsageError, nearest
 from framework.base.random_streams import random_generator
 from framework.base.settings.component import Dtype, PlainFunction, Seed, belongs_to, list_undeclared, require_function
-from framework.base.settings.messages import brief, elsewhere
+from framework.base.settings.messages import elsewhere
 from framework.base.shapes import Shape, close_shape, format_shape, is_known, is_open, require_sizes
 from framework.base.trees import flatten, leaves, map_leaves, names
 from framework.formulas.activations import Activation
@@ -154,8 +154,8 @@ class Layer(Model):
             if count > _EXACT[self.dtype]:
                 wider = "; write dtype='float64'" if self.dtype == "float32" else ""
                 raise SettingsError(
-                    f"{type(self).__name__}: {self.dtype} holds at most {_EXACT[self.dtype]} different ids; got "
-                    f"{count}{wider}"
+                    f"{self.dtype} holds at most {_EXACT[self.dtype]} different ids; got {count}{wider}",
+                    where=type(self).__name__,
                 )
         if self.seed is None or ":" in self.tag():  # an own formula may read it
             return
@@ -202,7 +202,7 @@ class Layer(Model):
             array([0., 0.])
         """
         if shapes is not None and not (isinstance(shapes, Mapping) and all(map(_is_shape, shapes.values()))):
-            raise SettingsError(f"Layer.of: argument 'shapes' must be {_SHAPES}; got {brief(shapes)}")
+            raise SettingsError(f"must be {_SHAPES}", name="Layer.of: argument 'shapes'", got=shapes)
         require_function("Layer.of", function, "x", names=shapes or {})
         return _FunctionLayer(
             function=function, parameter_shapes=tuple((shapes or {}).items()), drawn=tuple((initializers or {}).items())
@@ -341,8 +341,8 @@ class Layer(Model):
         """Return the number of inputs of samples of this shape: the size of one axis."""
         if isinstance(shape, dict):
             raise SettingsError(
-                f"{type(self).__name__}: give {self.inferred}=..., or write inputs_of(shape) in the class; shape is "
-                f"{format_shape(shape)}"
+                f"give {self.inferred}=..., or write inputs_of(shape) in the class; shape is {format_shape(shape)}",
+                where=type(self).__name__,
             )
         size: int | None = shape[self.inputs_axis]
         return size
@@ -438,9 +438,9 @@ class Layer(Model):
             traced = trace(flat, shapes, self.dtype, kinds=kinds, owner=owner)
             return share((owner, "layer", traced.key), make)
         except (DerivativeError, ShapeError) as error:
-            own = str(error).startswith(f"{self._label}: ")  # a check that the class makes itself
-            where = "" if own else f"{self._label}.{'' if training else 'predict_'}formula: "
-            raise type(error)(f"{where}{error}") from None
+            if error.where[:1] != (self._label,):  # not a check that the class makes itself
+                error.within(f"{self._label}.{'' if training else 'predict_'}formula")
+            raise
 
     @property
     def mixes_in_prediction(self) -> bool:
@@ -541,7 +541,7 @@ class Layer(Model):
         """
         values = getattr(self, method)(*arguments)
         if not isinstance(values, Mapping) or not all(map(fits, values.values())):
-            raise SettingsError(f"{type(self).__name__}.{method} must return {form}; got {brief(values)}")
+            raise SettingsError(f"{type(self).__name__}.{method} must return {form}", got=values)
         return dict(values)
 
     def _choose_initializers(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Initializer]:
@@ -636,8 +636,8 @@ def require_multiple(layer: Layer, name: str, size: int | None, count: str = "gr
     parts: int = getattr(layer, count)
     if size is not None and size % parts:
         raise SettingsError(
-            f"{type(layer).__name__}: setting '{name}' must be a multiple of {count}={parts}; got {size}; change one "
-            "of them"
+            f"must be a multiple of {count}={parts}; got {size}; change one of them",
+            name=f"{type(layer).__name__}: setting '{name}'",
         )
 
 

@@ -48,7 +48,7 @@ class Views(dict[str, Array]):
 
     def _refuse(self, *arguments: Any) -> NoReturn:
         raise UsageError(
-            "the arrays of a model cannot be replaced or removed; write into one: ...['name'][...] = value"
+            "the arrays of a model cannot be replaced or removed", advice="write into one: ...['name'][...] = value"
         )
 
     __delitem__ = clear = pop = popitem = setdefault = _refuse

@@ -11,7 +11,7 @@ import numpy as np
 
 from framework.backends.arithmetic import SMALL, limit_threads
 from framework.base.arrays import Array, Batch, column_names, real_array, require_finite, require_ids
-from framework.base.errors import DataError, FrameworkError, SettingsError, ShapeError
+from framework.base.errors import DataError, FrameworkError, SettingsError, ShapeError, within
 from framework.base.frames import Frame, is_frame
 from framework.base.shapes import format_shape, is_known, of_rows
 from framework.base.trees import Tree, flatten, leaves, map_leaves, real_tree, rows_in, sample_shape, take
@@ -113,7 +113,7 @@ def _settle(model: Model, source: Source, preprocess: FittedPreprocess | None) -
         model.tell_numbers(preprocess.numbers)
     require_samples(shapes, model, name)
     if any(0 in shape[1:] for shape in leaves(shapes)):
-        raise ShapeError(f"{name} must not have an empty axis; got {format_shape(shapes)}")
+        raise ShapeError(f"must not have an empty axis; got {format_shape(shapes)}", name=name)
     model.settle(map_leaves(lambda shape: shape[1:], shapes))
 
 
@@ -166,7 +166,7 @@ class Checks:
                 for x, y, weighted in (form, self._form)
             )
             raise DataError(
-                f"{name} must return one form, and weights for all rows or for none; got {got}; before {before}"
+                f"must return one form, and weights for all rows or for none; got {got}; before {before}", name=name
             )
         return batch
 
@@ -192,7 +192,7 @@ class Checks:
         x = check_rows(x, model, name, self.columns.inputs, self._sum_and_fingerprint if self.fingerprinted else None)
         rows = rows_in(x)
         if rows == 0:
-            raise DataError(f"{name}: argument 'x' must have at least one row; got shape {_format_shapes(x)}")
+            raise DataError(f"must have at least one row; got shape {_format_shapes(x)}", name=f"{name}: argument 'x'")
         if known := self.columns.targets or model.target_columns:
             model.require_columns(y, of_y, known)
         y = real_tree(y, of_y)
@@ -221,10 +221,8 @@ class Checks:
         metrics = [metric for metric in self.metrics if isinstance(metric, Metric)]
         target = y if self.model.preprocess is None or not metrics else self.model.preprocess.inverse(y, targets=True)
         for metric in metrics:
-            try:
+            with within(*name.split(": ")):
                 metric.require_targets(target, weight, shape)
-            except DataError as error:
-                raise type(error)(f"{name}: {error}") from None
 
 
 @contextmanager
@@ -233,7 +231,7 @@ def _counting_from(start: int) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise (type(error)(f"{error}; rows count from row {start} of the data") if start else error) from None
+        raise error.advise(f"rows count from row {start} of the data" if start else None) from None
 
 
 def _format_shapes(tree: Tree) -> str:
@@ -258,7 +256,7 @@ def require_samples(shape: Any, model: Model, name: str) -> None:
     elif any(model.input_shape) and model.takes(shape):
         advice = f"; one sample is x[None]{advice and f'; for more, {advice[2:]}'}"
     expected = format_shape(("rows", *model.input_shape))
-    raise ShapeError(f"{name} must have the shape {expected}; got {shape}{advice}")
+    raise ShapeError(f"must have the shape {expected}; got {shape}{advice}", name=name)
 
 
 def check_rows(
@@ -449,5 +447,5 @@ def places_of(scores: Array, activation: Any, classes: tuple[Any, ...] | None, n
     else:
         raise ShapeError(f"{name}: the model must give one row of numbers a sample; got the shape {scores.shape}")
     if classes is not None and len(classes) != count:
-        raise ShapeError(f"{name}: the target has {len(classes)} classes, and the model tells {count} apart")
+        raise ShapeError(f"the target has {len(classes)} classes, and the model tells {count} apart", where=name)
     return places

@@ -224,16 +224,16 @@ class Bidirectional(Composite):
         for name, layer in layers.items():
             if not isinstance(layer, _Recurrent):
                 raise SettingsError(
-                    f"Bidirectional: argument '{name}' must be a SimpleRNN, GRU or LSTM; got {brief(layer)}; for other "
-                    "layers, write a Composite"
+                    f"must be a SimpleRNN, GRU or LSTM; got {brief(layer)}; for other layers, write a Composite",
+                    name=f"Bidirectional: argument '{name}'",
                 )
         backwards = forwards.replace() if backwards is None else backwards
         for name in ("returns", "masking", "inputs"):
             ahead, back = getattr(forwards, name), getattr(backwards, name)
             if ahead != back and not (name == "inputs" and None in (ahead, back)):
                 raise SettingsError(
-                    f"Bidirectional: both layers must have the same {name}; got {ahead!r} in 'forwards' and {back!r} "
-                    "in 'backwards'"
+                    f"both layers must have the same {name}; got {ahead!r} in 'forwards' and {back!r} in 'backwards'",
+                    where="Bidirectional",
                 )
         super().__init__(forwards=forwards, backwards=backwards, dtype=dtype)
 
@@ -308,9 +308,7 @@ class MultiHeadAttention(Layer):
         """Refuse units that cannot be split over the heads, and a mask that is not square."""
         self._size()
         if self.mask is not None and {len(row) for row in self.mask} != {len(self.mask)}:
-            raise SettingsError(
-                "MultiHeadAttention: setting 'mask' must have as many columns as rows: mask[query][key]"
-            )
+            raise SettingsError("must have as many columns as rows: mask[query][key]", name="setting 'mask'")
 
     def _size(self, inputs: int | None = None) -> int:
         """Return the numbers of one head."""

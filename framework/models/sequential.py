@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from framework.base.arrays import Arrays, Record
-from framework.base.errors import FrameworkError, SettingsError, ShapeError
+from framework.base.errors import FrameworkError, SettingsError, ShapeError, within
 from framework.base.settings.component import Seed
 from framework.base.shapes import Shape, close_shape, fits, format_shape, is_open, narrow_shape
 from framework.base.trees import map_leaves
@@ -68,7 +68,7 @@ class Sequential(Composite):
     def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         layers = settings.get("layers", ())
         if not isinstance(layers, tuple | list):
-            raise SettingsError(f"Sequential: setting 'layers' must be a list of layers; got {layers!r}")
+            raise SettingsError("must be a list of layers", name="Sequential: setting 'layers'", got=layers)
         return cls(*layers, **{name: value for name, value in settings.items() if name != "layers"})
 
     def children(self) -> Mapping[str, Model | Activation]:
@@ -152,10 +152,8 @@ class Sequential(Composite):
     def settle(self, shape: Any) -> Any:
         gives = shape
         for index, layer in enumerate(self.parts.values()):
-            try:
+            with within(f"layer {index}"):
                 gives = layer.infer_shape(gives, settle=True)
-            except ShapeError as error:
-                raise ShapeError(f"layer {index}: {error}") from None
         return gives
 
     @property
@@ -223,7 +221,7 @@ class Residual(Composite):
     @classmethod
     def _build_from(cls, settings: Mapping[str, Any]) -> Self:
         if unknown := set(settings) - {"block"}:
-            raise SettingsError(f"Residual: unknown setting '{min(unknown)}'. Settings: block")
+            raise SettingsError(f"unknown setting '{min(unknown)}'. Settings: block", where="Residual")
         return cls(*settings.values())
 
     def children(self) -> Mapping[str, Model | Activation]:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, FiniteFloat
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, SettingsError
+from framework.base.errors import Advice, DataError, SettingsError
 from framework.base.frames import text_of
 from framework.base.settings.component import Count
 from framework.base.settings.messages import brief
@@ -36,7 +36,7 @@ class _LevelStep(ColumnStep):
         levels = [*map(text_of, self.settings()["levels"] or ())]
         if len(set(levels)) < len(levels):
             twice = next(level for level in levels if levels.count(level) > 1)
-            raise SettingsError(f"{type(self).__name__}: setting 'levels' must not hold {twice!r} twice")
+            raise SettingsError(f"must not hold {twice!r} twice", name="setting 'levels'")
 
     def gather(self, column: Column, statistics: Sequence[Any]) -> None:
         (counts,) = statistics
@@ -56,7 +56,7 @@ class _LevelStep(ColumnStep):
         row_codes: Array = codes[texts.arrays[0]]
         return row_codes
 
-    def refuse_others(self, column: Column, places: Array, advice: str) -> None:
+    def refuse_others(self, column: Column, places: Array, advice: Advice | str) -> None:
         """Refuse a level that was not learnt.
 
         Raises:
@@ -72,13 +72,15 @@ class _LevelStep(ColumnStep):
             if held_out:
                 column = column.replaced(where=f"{fit}: validation: class {brief(text)} of target {target}")
                 what = "is only among the held-out rows, first"
-                advice = "split(data, stratify=True) leaves rows of each class for training"
+                end = "leaves rows of each class for training"
+                command = f'validation = 0.2 with holdout = "stratified" in the file {end}'
+                advice = Advice(f"split(data, stratify=True) {end}", command=command)
             column.refuse(others, what, advice)
 
 
 def _require_levels(counts: LevelCounts, where: str) -> None:
     if not counts.counts and not counts.missing and not counts.error:
-        raise DataError(f"{where} has no rows")
+        raise DataError("has no rows", name=where)
 
 
 def _texts(levels: Any) -> Any:
@@ -134,14 +136,16 @@ class OneHot(_LevelStep):
         others = sorted({*counts.counts} - {*levels})
         if others and self.levels and not self.other:
             raise DataError(
-                f"{where} has {brief(others[0])}, which is not among the levels {brief(list(levels))}; "
-                "write other=True to take it"
+                f"has {brief(others[0])}, which is not among the levels {brief(list(levels))}; write other=True to "
+                "take it",
+                name=where,
             )
         more = bool(others) or counts.error > 0
         if more and not self.other:
             raise DataError(
-                f"{where} has {'more than ' if counts.error else ''}{len(counts.counts)} levels, and OneHot takes "
-                f"{self.n}; write a larger n, or other=True"
+                f"has {'more than ' if counts.error else ''}{len(counts.counts)} levels, and OneHot takes {self.n}; "
+                "write a larger n, or other=True",
+                name=where,
             )
         return self.replace(
             levels=levels,
@@ -234,11 +238,11 @@ class Classes(_LevelStep):
         super().model_post_init(context)
         if odd := next((level for level in self.levels if isinstance(level, str) and level.endswith("\0")), None):
             raise SettingsError(
-                f"Classes: setting 'levels' must not end in a zero character, which NumPy's text drops; got {odd!r}"
+                "must not end in a zero character, which NumPy's text drops", name="setting 'levels'", got=odd
             )
         if len({float if type(level) is int else type(level) for level in self.levels}) > 1:
             raise SettingsError(
-                f"Classes: setting 'levels' must hold text, numbers or booleans alone; got {brief(list(self.levels))}"
+                f"must hold text, numbers or booleans alone; got {brief(list(self.levels))}", name="setting 'levels'"
             )
 
     def gather(self, column: Column, statistics: Sequence[Any]) -> None:
@@ -252,10 +256,10 @@ class Classes(_LevelStep):
     def learnt(self, statistics: Sequence[LevelCounts], where: str) -> Self:
         (counts,) = statistics
         if counts.error:
-            raise DataError(f"{where} has more than {len(counts.counts)} classes; is it a number to predict?")
+            raise DataError(f"has more than {len(counts.counts)} classes; is it a number to predict?", name=where)
         if len(counts.counts) < 2:
             raise DataError(
-                f"{where} must have two classes or more; got {', '.join(map(repr, counts.counts)) or 'none'}"
+                f"must have two classes or more; got {', '.join(map(repr, counts.counts)) or 'none'}", name=where
             )
         levels: list[Level] = [*counts.sort_texts(counts.counts)]
         if counts.boolean:

@@ -78,18 +78,16 @@ class FittedPreprocess(Component):
             ("target_kinds", self.target, self.target_kinds),
         ):
             if len(steps) != len(kinds):
-                raise SettingsError(f"FittedPreprocess: setting '{setting}' must have one kind per column")
+                raise SettingsError("must have one kind per column", name=f"setting '{setting}'")
             for name, chain in steps:
                 if unfitted := next((step for step in chain if step.open), None):
-                    raise SettingsError(f"FittedPreprocess: column {name!r}: {unfitted!r} has learnt nothing yet")
+                    raise SettingsError(f"column {name!r}: {unfitted!r} has learnt nothing yet")
         try:
             self.names  # noqa: B018 -- takes no rows through all steps
         except (IndexError, ValueError) as error:  # a ValueError of zip
             if isinstance(error, SettingsError):
                 raise
-            raise SettingsError(
-                "FittedPreprocess: a step has numbers for more or fewer arrays than come to it"
-            ) from None
+            raise SettingsError("a step has numbers for more or fewer arrays than come to it") from None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -225,15 +223,16 @@ class FittedPreprocess(Component):
             for label, _ in _outputs(column):
                 if label in givers:
                     raise SettingsError(
-                        f"{name}: the columns {givers[label]!r} and {column.label!r} would both give the model a "
-                        f"column {label!r}; rename one of them in the table"
+                        f"the columns {givers[label]!r} and {column.label!r} would both give the model a column "
+                        f"{label!r}; rename one of them in the table",
+                        where=name,
                     )
                 givers[label] = column.label
         if not ids and not givers:
-            raise SettingsError(f"{name}: the Preprocess drops every column, so nothing is left for the model")
+            raise SettingsError("the Preprocess drops every column, so nothing is left for the model", where=name)
         if givers and NUMBERS in ids:
             raise SettingsError(
-                f"{name}: column {NUMBERS!r} has Levels, but x holds the other columns by this name; rename it"
+                "has Levels, but x holds the other columns by this name; rename it", name=f"{name}: column {NUMBERS!r}"
             )
 
     def require_columns(self, frame: Frame, name: str) -> None:
@@ -248,8 +247,10 @@ class FittedPreprocess(Component):
             extra = [label for label in frame.names if label not in self.inputs]
             shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise DataError(
-                f"{name}: the table must have the column{'s' * (len(missing) > 1)} {shown}, as in fit"
-                f"{nearest(missing[0], extra)}{advice_on_kept(name)}"
+                f"the table must have the column{'s' * (len(missing) > 1)} {shown}, as in "
+                f"fit{nearest(missing[0], extra)}",
+                where=name,
+                advice=advice_on_kept(name),
             )
 
     def transform_target(self, y: Any, *, name: str = "transform", start: int | Array = 0) -> Tree:
@@ -266,9 +267,9 @@ class FittedPreprocess(Component):
         frame = target_frame(y, name)
         if len(frame.names) != len(self.target) or (is_frame(y) and {*frame.names} != {*self.targets}):
             raise ShapeError(
-                f"{name}: argument 'y' must have the column{'s' * (len(self.target) > 1)} "
-                f"{', '.join(map(repr, self.targets))}, as in fit; got {', '.join(map(repr, frame.names))}"
-                f"{advice_on_kept(name)}"
+                f"must have the column{'s' * (len(self.target) > 1)} {', '.join(map(repr, self.targets))}, as in "
+                f"fit; got {', '.join(map(repr, frame.names))}{advice_on_kept(name)}",
+                name=f"{name}: argument 'y'",
             )
         arrays = []
         labels = self.targets if is_frame(y) else frame.names  # a column of Arrow has no name, and an array neither
@@ -278,10 +279,10 @@ class FittedPreprocess(Component):
                 column = _through(steps, column)
             except DataError as error:
                 unknown = any(isinstance(step, Classes) and (step.places(column) == -2).any() for step in steps)
-                raise type(error)(f"{error}{advice_on_kept(name) if unknown else ''}") from None
+                raise error.advise(advice_on_kept(name) if unknown else None) from None
             if column.form not in ("numbers", "ids"):
                 raise SettingsError(
-                    f"{column.where} holds {HOLDS[column.form]}; write target=[Classes()] in Preprocess"
+                    f"holds {HOLDS[column.form]}", name=column.where, advice="write target=[Classes()] in Preprocess"
                 )
             column.require_present("drop such rows first")
             tell_rounded(frame, label, column)
@@ -376,7 +377,7 @@ def _outputs(column: Column) -> list[tuple[str, Array]]:
     """
     if column.form in ("texts", "dates"):
         advice = "Dates()" if column.form == "dates" else "OneHot(20), Levels(20) for an Embedding,"
-        raise SettingsError(f"{column.where} holds {HOLDS[column.form]}: write {advice} or Drop() for it")
+        raise SettingsError(f"holds {HOLDS[column.form]}: write {advice} or Drop() for it", name=column.where)
     if column.form == "ids":
         return [*column.flags]
     column.require_present("fill or drop it, or fit with Impute() in its steps")

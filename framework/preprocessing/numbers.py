@@ -23,12 +23,14 @@ SMALLEST_SQUARES = 1e-290
 
 def _require_values(count: float, where: str) -> None:
     if not count:
-        raise DataError(f"{where} has no values, so nothing can be learnt from it; write Drop() for it")
+        raise DataError("has no values, so nothing can be learnt from it", name=where, advice="write Drop() for it")
 
 
 def _require_finite(numbers: Sequence[float], what: str, where: str) -> None:
     if not all(map(math.isfinite, numbers)):
-        raise DataError(f"{where} has numbers so large that {what} is not finite; divide them, or write Log() first")
+        raise DataError(
+            f"has numbers so large that {what} is not finite; divide them, or write Log() first", name=where
+        )
 
 
 class Standardize(ColumnStep):
@@ -59,7 +61,7 @@ class Standardize(ColumnStep):
     def model_post_init(self, context: object) -> None:
         """Check that the numbers fit together."""
         if len(self.mean) != len(self.scale) or any(scale <= 0 for scale in self.scale):
-            raise SettingsError("Standardize: give 'mean' and a positive 'scale' for each array, or neither")
+            raise SettingsError("give 'mean' and a positive 'scale' for each array, or neither")
 
     def gather(self, column: Column, statistics: Sequence[Moments]) -> None:
         for moments, array in zip(statistics, column.arrays, strict=True):
@@ -71,7 +73,7 @@ class Standardize(ColumnStep):
             _require_finite((moments.mean, moments.squares), "their variance", where)
             if moments.low < moments.high and moments.squares < SMALLEST_SQUARES:
                 raise DataError(
-                    f"{where} has numbers so close to one another that their variance is lost; write MinMax()"
+                    "has numbers so close to one another that their variance is lost; write MinMax()", name=where
                 )
         return self.replace(
             mean=tuple(moments.mean for moments in statistics),
@@ -113,7 +115,7 @@ class MinMax(ColumnStep):
     def model_post_init(self, context: object) -> None:
         """Check that the numbers fit together."""
         if len(self.low) != len(self.high) or any(a >= b for a, b in zip(self.low, self.high, strict=True)):
-            raise SettingsError("MinMax: give 'low' and a larger 'high' for each array, or neither")
+            raise SettingsError("give 'low' and a larger 'high' for each array, or neither")
 
     def learnt(self, statistics: Sequence[Moments], where: str) -> Self:
         for moments in statistics:
@@ -158,7 +160,7 @@ class Bounds(ColumnStep):
     def model_post_init(self, context: object) -> None:
         """Check that the numbers fit together."""
         if len(self.low) != len(self.high) or any(a > b for a, b in zip(self.low, self.high, strict=True)):
-            raise SettingsError("Bounds: give 'low' and a 'high' that is not smaller, or neither")
+            raise SettingsError("give 'low' and a 'high' that is not smaller, or neither")
 
     def learnt(self, statistics: Sequence[Moments], where: str) -> Self:
         for moments in statistics:
@@ -205,7 +207,7 @@ class RobustScale(ColumnStep):
     def model_post_init(self, context: object) -> None:
         """Check that the numbers fit together."""
         if len(self.center) != len(self.factor) or any(factor < 0 for factor in self.factor):
-            raise SettingsError("RobustScale: give 'center' and a 'factor' from 0 for each array, or neither")
+            raise SettingsError("give 'center' and a 'factor' from 0 for each array, or neither")
 
     def learnt(self, statistics: Sequence[Sketch], where: str) -> Self:
         centers, factors = list[float](), list[float]()
@@ -326,9 +328,7 @@ class QuantileTransform(ColumnStep):
         """Check that the quantiles rise."""
         for values in self.values:
             if len(values) < 2 or any(a > b for a, b in pairwise(values)):
-                raise SettingsError(
-                    "QuantileTransform: setting 'values' must hold 2 or more rising numbers for each array"
-                )
+                raise SettingsError("must hold 2 or more rising numbers for each array", name="setting 'values'")
 
     def learnt(self, statistics: Sequence[Sketch], where: str) -> Self:
         for sketch in statistics:
@@ -408,11 +408,10 @@ class Impute(ColumnStep):
     def require(self, column: Column) -> None:
         super().require(column)
         if column.form == "texts" and (not isinstance(self.fill, str) or self.fill in ("mean", "median")):
-            raise SettingsError(f"{column.where} holds text, which has no {self.fill!r}: write Impute('unknown')")
+            raise SettingsError(f"holds text, which has no {self.fill!r}: write Impute('unknown')", name=column.where)
         if column.form == "numbers" and isinstance(self.fill, str) and self.fill not in ("mean", "median"):
             raise SettingsError(
-                f"{column.where} holds numbers: write Impute('mean'), Impute('median') or Impute(0.0); "
-                f"got {self.fill!r}"
+                "holds numbers: write Impute('mean'), Impute('median') or Impute(0.0)", name=column.where, got=self.fill
             )
 
     def statistic(self) -> Any:
@@ -524,7 +523,7 @@ class Dates(ColumnStep):
     def model_post_init(self, context: object) -> None:
         """Check that there are parts, and none twice."""
         if not self.parts or len(set(self.parts)) < len(self.parts):
-            raise SettingsError(f"Dates: setting 'parts' must name different parts; got {list(self.parts)}")
+            raise SettingsError(f"must name different parts; got {list(self.parts)}", name="setting 'parts'")
 
     def apply(self, column: Column) -> Column:
         names: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.base.arrays import Array, real_array
-from framework.base.errors import DataError
+from framework.base.errors import Advice, DataError, Text
 from framework.base.extras import load_module
 from framework.base.frames import WORDS, Frame, Kind, as_column, concatenate_rows, is_frame, is_series
 from framework.base.settings.messages import brief, warn
@@ -74,11 +74,13 @@ def raw_column(
     if kind == "other":
         raise DataError(f"{where} holds neither numbers nor text nor dates; make one of these of it, or write Drop()")
     example = f", such as by pandas.to_datetime(table[{label!r}])" if kind == "date" else ""
-    advice = f"cast it before{example}{advice_on_kept(where.partition(':')[0])}"
-    what = f"held {WORDS[kind]} in fit, and holds {WORDS[held]} now"
+    advice = Advice(f"cast it before{example}")
+    error = DataError(f"held {WORDS[kind]} in fit, and holds {WORDS[held]} now", name=where, argument=label)
+    error.expected = WORDS[kind]
     if kind == "number" and held == "text" and (odd := frame.not_numbers(label)).any():
-        column.refuse(odd, f"{what}, first {brief(frame.column(label).item(int(np.argmax(odd))))}", advice)
-    raise DataError(f"{where} {what}; {advice}")
+        error.row, cell = column.first_row(odd), brief(frame.column(label).item(int(np.argmax(odd))))
+        advice = Advice(f"first {cell} in row {error.row}; {advice}", after=", ")
+    raise error.advise(advice).advise(advice_on_kept(where.partition(":")[0]))
 
 
 def tell_rounded(frame: Frame, label: str, column: Column) -> None:
@@ -102,7 +104,7 @@ def advice_on_kept(name: str) -> str:
     if name != "fit":
         return ""
     return (
-        "; the model keeps the Preprocess of its first fit: to learn another one, train a new model, or write "
+        "the model keeps the Preprocess of its first fit: to learn another one, train a new model, or write "
         "model.preprocess = None if its weights are untrained"
     )
 
@@ -128,7 +130,7 @@ def target_frame(y: Any, name: str) -> Frame:
     where = f"{name}: argument 'y'"
     if isinstance(y, Mapping):
         raise DataError(
-            f"{where} must be a table, or name columns of x, as (table, {[*y]}), for a Preprocess; got a dict"
+            f"must be a table, or name columns of x, as (table, {[*y]}), for a Preprocess; got a dict", name=where
         )
     pa = load_module("pyarrow", where)
     try:
@@ -137,7 +139,7 @@ def target_frame(y: Any, name: str) -> Frame:
     except (pa.ArrowException, ValueError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{where} must be a column, an array or a list; {error}") from None
+        raise DataError(f"must be a column, an array or a list; {error}", name=where) from None
     names = [TARGET] if len(columns) == 1 else [f"{TARGET} {index}" for index in range(len(columns))]
     return Frame(pa.table(dict(zip(names, columns, strict=True))), where)
 
@@ -231,8 +233,8 @@ class Blocks:
             return Block(start, x, y)
         if (bad := ~(np.isfinite(weight) & (weight >= 0))).any():
             row = int(np.argmax(bad))
-            got = f"{weight[row]} in row {start + row}"
-            raise DataError(f"{self.name}: argument 'weight' must be finite and not negative; got {got}")
+            name, got = f"{self.name}: argument 'weight'", Text(f"{weight[row]} in row {start + row}")
+            raise DataError("must be finite and not negative", name=name, got=got, row=int(start + row))
         if np.all(weight):
             return Block(start, x, y, weight)
         rows = np.flatnonzero(weight)

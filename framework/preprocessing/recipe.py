@@ -127,7 +127,7 @@ class Preprocess(Component):
         source = source_of(data, name, alone=True)
         blocks = Blocks(source)
         if blocks.whole is not None and blocks.whole.x.rows == 0:
-            raise DataError(f"{name}: argument 'data' must have at least one row; got none")
+            raise DataError("must have at least one row; got none", name=f"{name}: argument 'data'")
         kinds, target_kinds, zones = kinds_of(blocks)
         target_kinds = target_kinds if self.target else {}
         chosen = _choose_steps(self.columns, kinds, f"{name}: column", "columns")
@@ -201,8 +201,8 @@ def _choose_steps(
         if not keys:
             drop = ", with [Drop()] to leave it out" if setting == "columns" else ""
             raise SettingsError(
-                f"{where} {label!r} ({kind}) fits no rule of the Preprocess; write {label!r}: [...] or "
-                f"'<{kind}>': [...] in {setting}{drop}"
+                f"{where} {label!r} ({kind}) fits no rule of the Preprocess",
+                advice=f"write {label!r}: [...] or '<{kind}>': [...] in {setting}{drop}",
             )
         chosen.append((label, kind, steps[keys[0]]))
     if unused := [key for key in steps if key not in used]:

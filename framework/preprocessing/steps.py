@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, SettingsError
+from framework.base.errors import Advice, DataError, SettingsError
 from framework.base.frames import text_of
 from framework.base.settings.component import Component
 
@@ -76,16 +76,20 @@ class Column:
         """Return a copy with some attributes changed."""
         return replace(self, **({"texts": None} | changes))
 
-    def refuse(self, bad: Array, what: str, advice: str) -> None:
+    def first_row(self, bad: Array) -> int:
+        """Return the number of the first row of a mask in the caller's data."""
+        row = int(np.argmax(bad))
+        return row + self.start if isinstance(self.start, int) else int(self.start[row])
+
+    def refuse(self, bad: Array, what: str, advice: Advice | str) -> None:
         """Raise an error for the first row of a mask, if there is one.
 
         Raises:
             DataError: Names the column and the row.
         """
         if bad.any():
-            row = int(np.argmax(bad))
-            row = row + self.start if isinstance(self.start, int) else int(self.start[row])
-            raise DataError(f"{self.where} {what} in row {row}; {advice}")
+            row = self.first_row(bad)
+            raise DataError(f"{what} in row {row}", name=self.where, row=row, advice=advice)
 
     def require_present(self, advice: str = "make Impute() its first step") -> None:
         """Refuse missing numbers.
@@ -194,7 +198,7 @@ class ColumnStep(Component):
         kind = type(self).__name__
         if column.form in ("indicators", "ids", "dropped"):
             raise SettingsError(
-                f"{column.where} holds {HOLDS[column.form]}, which {kind} cannot follow; leave {kind} out"
+                f"holds {HOLDS[column.form]}, which {kind} cannot follow", name=column.where, advice=f"leave {kind} out"
             )
         advice = {
             "texts": "write Classes() for classes"
@@ -204,7 +208,7 @@ class ColumnStep(Component):
             "numbers": "leave it out",
         }[column.form]
         taken = " or ".join(HOLDS[form] for form in self.takes)
-        raise SettingsError(f"{column.where} holds {HOLDS[column.form]}, and {kind} takes {taken}; {advice}")
+        raise SettingsError(f"holds {HOLDS[column.form]}, and {kind} takes {taken}; {advice}", name=column.where)
 
     def apply(self, column: Column) -> Column:
         """Return the column after this step.

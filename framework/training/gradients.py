@@ -116,11 +116,11 @@ def check_gradients(
         (True, ['0.weights', '0.bias', '1.weights', '1.bias', 'x'])
     """
     if not elements >= 1:
-        raise DataError(f"check_gradients: argument 'elements' must be 1 or more; got {elements!r}")
+        raise DataError("must be 1 or more", name="check_gradients: argument 'elements'", got=elements)
     model = model.copy()
     model.parameters.unfreeze()
     if model.dtype != "float64":
-        raise DataError(f"check_gradients: the model must be of dtype float64; got {model.dtype}")
+        raise DataError(f"the model must be of dtype float64; got {model.dtype}", where="check_gradients")
     inputs = map_leaves(np.array, real_tree(x, "check_gradients: argument 'x'", np.float64))
     key = (0, 0, 0)
 
@@ -314,7 +314,7 @@ def compare_steps(
     pairs: list[tuple[int, str, float, tuple[float, float]]] = []
     if isinstance(loop, Trainer):
         if model is None or data is None:
-            raise DataError("compare_steps: a Trainer needs model=... and data=...")
+            raise DataError("a Trainer needs model=... and data=...", where="compare_steps")
         count = itertools.count(1)
 
         def compare(run: Run) -> None:
@@ -344,10 +344,10 @@ def _distances(
         raise DataError(f"compare_steps: the reference must return its parameters by name, as a dict; got {got}")
     for name, value in theirs.items():
         if name not in ours:
-            raise DataError(f"compare_steps: the model has no parameter '{name}'; it has {', '.join(ours)}")
+            raise DataError(f"the model has no parameter '{name}'; it has {', '.join(ours)}", where="compare_steps")
         a, b = np.asarray(ours[name]), np.asarray(value)
         if b.dtype.kind not in "biuf":
-            raise DataError(f"compare_steps: '{name}' must be numbers; the reference gives {brief(value)}")
+            raise DataError(f"'{name}' must be numbers; the reference gives {brief(value)}", where="compare_steps")
         if a.shape != b.shape:
             raise DataError(f"compare_steps: '{name}' must have the shape {a.shape}; the reference gives {b.shape}")
         b = b.astype(a.dtype)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.base.errors import DivergedError, SettingsError
-from framework.base.settings.messages import brief
 from framework.data.parts import ArraySource
 from framework.data.pieces import Piece
 from framework.data.sources import source_of
@@ -44,17 +43,21 @@ def fit_many(
     """Train as ``Trainer.fit_many`` does."""
     models = models if isinstance(models, Model) else [*models]
     if isinstance(models, Model) or not models or not all(isinstance(model, Model) for model in models):
-        raise SettingsError(f"{NAME}: argument 'models' must be a list of models; got {brief(models)}")
+        raise SettingsError("must be a list of models", name=f"{NAME}: argument 'models'", got=models)
     if len({id(model.outermost) for model in models}) < len(models):
-        raise SettingsError(f"{NAME}: argument 'models' must not hold one model twice; use model.copy()")
+        raise SettingsError("must not hold one model twice; use model.copy()", name=f"{NAME}: argument 'models'")
     trainers = [trainer] * len(models)
     for setting, argument, values in (("optimizer", "optimizers", optimizers), ("seed", "seeds", seeds)):
         for number, value in enumerate(_one_each(argument, values, len(models)) or ()):
             try:
                 trainers[number] = trainers[number].replace(**{setting: value})
             except SettingsError as error:
-                said = str(error).removeprefix(f"Trainer: setting {setting!r} ")
-                raise SettingsError(f"{NAME}: argument {argument!r}, number {number}, {said}") from None
+                error.where, error.argument, error.subject = (
+                    (NAME,),
+                    argument,
+                    f"argument {argument!r}, number {number},",
+                )
+                raise
     _require_trainer(trainer)
     parts = _parts(data, validation, _one_each("splits", splits, len(models)), len(models))
     many = engine_of(trainer.engine).many()
@@ -75,7 +78,7 @@ def _one_each(argument: str, values: Iterable[Any] | None, count: int) -> list[A
     values = [values] if isinstance(values, Optimizer) else [*values]
     if len(values) != count:
         raise SettingsError(
-            f"{NAME}: argument {argument!r} must have one for each of the {count} models; got {len(values)}"
+            f"must have one for each of the {count} models; got {len(values)}", name=f"{NAME}: argument {argument!r}"
         )
     return values
 
@@ -88,7 +91,7 @@ def _parts(data: Any, validation: Any, splits: Sequence[Any] | None, count: int)
     if validation is not None:
         raise SettingsError(f"{NAME}: give validation=... or splits=..., whose second rows are the validation data")
     if not isinstance(source, ArraySource):
-        raise SettingsError(f"{NAME}: argument 'splits' takes rows of (x, y) or (x, y, weight); got {brief(data)}")
+        raise SettingsError("takes rows of (x, y) or (x, y, weight)", name=f"{NAME}: argument 'splits'", got=data)
     every, pairs = np.arange(source.rows), list[tuple[Any, Any]]()
     for index, split in enumerate(splits):
         try:
@@ -141,11 +144,11 @@ def _require_trainer(trainer: Trainer) -> None:
         if callback.writes:
             kind = type(callback).__name__
             raise SettingsError(
-                f"{NAME}: {kind} writes about one run, and all models would write to its place; {instead}"
+                f"{kind} writes about one run, and all models would write to its place; {instead}", where=NAME
             )
     if trainer.strategy is not None:
         raise SettingsError(
-            f"{NAME}: strategy={trainer.strategy!r} shares out the batches of one model; write a loop over fit"
+            f"strategy={trainer.strategy!r} shares out the batches of one model; write a loop over fit", where=NAME
         )
 
 
@@ -204,7 +207,7 @@ def _members(
         if first is None:
             member.check(model, *data_pair, epochs, None, NAME)
             if not isinstance(member.source, ArraySource):
-                raise SettingsError(f"{NAME}: the data must be arrays in memory; write a loop over fit")
+                raise SettingsError("the data must be arrays in memory", where=NAME, advice="write a loop over fit")
         else:
             model.retrace()
             preprocess = fit_preprocess(trainer, model, data_pair[0], NAME, first.run.model.preprocess)

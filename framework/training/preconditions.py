@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
+from framework.base.errors import Advice, DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
 from framework.base.settings.component import classes_by_tag, full_repr
 from framework.base.settings.messages import brief, printable, warn
 from framework.data.parts import Source
@@ -65,26 +65,24 @@ def require_columns(trainer: Trainer, name: str, *, validated: bool) -> None:
             the history will not have; or it takes the worst value of a metric, a loss or the penalty for its best.
     """
     figures, keys = trainer.figures, trainer.columns(validated=validated)
+    in_file = "write validation = 0.2 in the file, or --set validation=0.2"
+    advice = Advice(f"give {name} validation=(x, y)", command=in_file)
     for metric in () if validated else figures.whole:
-        raise SettingsError(
-            f"{name}: metric '{metric.key}' needs all rows at once, so it is computed in validation only; "
-            f"give {name} validation=(x, y)"
-        )
+        problem = "needs all rows at once, so it is computed in validation only"
+        raise SettingsError(problem, name=f"{name}: metric '{metric.key}'", expected="validation", advice=advice)
     better = {"penalty": "smaller"} | figures.better
     for callback in trainer.callbacks:
         for key in callback.required_keys():
             if key not in keys:
-                unjudged = key.startswith("val_") and not validated
-                if unjudged:
-                    hint = f"; give {name} validation=(x, y)."
+                problem = f"{type(callback).__name__} reads {key!r}, which the history will not have"
+                error = SettingsError(problem, where=name)
+                if key.startswith("val_") and not validated:
+                    error.expected, error.advice = "validation", (advice,)
                 elif absent := _metric_of(key.removeprefix("val_")):
-                    hint = f"; add {absent} to the trainer's metrics."
+                    error.advise(f"add {absent} to the trainer's metrics")
                 else:
-                    hint = nearest(key, keys) or "."
-                raise SettingsError(
-                    f"{name}: {type(callback).__name__} reads {key!r}, which the history will not have{hint} "
-                    f"Columns: {', '.join(keys)}"
-                )
+                    error.problem += nearest(key, keys)
+                raise error.advise(f"Columns: {', '.join(keys)}")
         for key, mode in callback.judged().items():
             kind = better.get(key.removeprefix("val_"))
             wanted = {"greater": "max", "smaller": "min"}.get(kind or "", mode)
@@ -114,8 +112,8 @@ def require_categories(model: Model, preprocess: FittedPreprocess | None, valida
     for column, count in preprocess.vocabularies.items():
         if limits[column] < count:
             raise SettingsError(
-                f"{name}: column {column!r} has {count} ids, and its Embedding takes {int(limits[column])}; write "
-                f"Embedding({count}, ...)"
+                f"has {count} ids, and its Embedding takes {int(limits[column])}; write Embedding({count}, ...)",
+                name=f"{name}: column {column!r}",
             )
     for target, classes in preprocess.classes.items():
         shape = model.output_shape
@@ -287,14 +285,14 @@ def require_own(run: Run, model: Model, loss: Loss) -> None:
             "returned"
         )
     if run.model is not model:
-        raise UsageError("fit: argument 'run' must be a run of this model; it trains another one, run.model")
+        raise UsageError("must be a run of this model; it trains another one, run.model", name="fit: argument 'run'")
     if run.loss_function != loss:
         raise UsageError(
             f"resume: the run minimizes {run.loss_function!r}, the trainer {loss!r}; use a trainer with the run's "
             "loss, or start a new run with fit(run.model, ...)"
         )
     if not run.consistent:
-        raise UsageError("resume: the run was interrupted in the middle of an update; start again with fit")
+        raise UsageError("the run was interrupted in the middle of an update; start again with fit", where="resume")
 
 
 def require_alike(

@@ -11,7 +11,6 @@ import numpy as np
 
 from framework.base.arrays import Array
 from framework.base.errors import DivergedError, SettingsError, UsageError
-from framework.base.settings.messages import brief
 from framework.data.parts import READ_AGAIN
 from framework.data.sources import source_of
 from framework.formulas.schedules import ExponentialSchedule
@@ -71,16 +70,16 @@ def search_rate(
     name = "find_learning_rate"
     for argument, value in (("lowest", lowest), ("highest", highest)):
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
-            raise SettingsError(f"{name}: argument '{argument}' must be a positive number; got {brief(value)}")
+            raise SettingsError("must be a positive number", name=f"{name}: argument '{argument}'", got=value)
     lowest, highest = float(lowest), float(highest)
     if lowest > highest / 2:
         raise SettingsError(f"{name}: argument 'lowest' must be at most half of 'highest', {highest:g}; got {lowest:g}")
     if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 20:
-        raise SettingsError(f"{name}: argument 'steps' must be a whole number from 20; got {brief(steps)}")
+        raise SettingsError("must be a whole number from 20", name=f"{name}: argument 'steps'", got=steps)
     source = source_of(data, name)
     if source.once:
         raise UsageError(
-            f"{name}: a {source.kind} can be read once, and the search may need several epochs; {READ_AGAIN}"
+            f"a {source.kind} can be read once, and the search may need several epochs; {READ_AGAIN}", where=name
         )
     rates: list[float] = []
     losses: list[float] = []

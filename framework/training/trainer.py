@@ -138,19 +138,19 @@ class Trainer(Component):
     def model_post_init(self, context: object) -> None:
         """Check that no two metrics have one name, no two callbacks one folder, and that sampling can draw."""
         if self.sampling is not None and not self.shuffle:
-            raise SettingsError(f"Trainer: sampling={self.sampling!r} draws rows at random; leave shuffle=False out")
+            raise SettingsError(f"sampling={self.sampling!r} draws rows at random; leave shuffle=False out")
         folders = [real_path(callback.folder) for callback in self.callbacks if isinstance(callback, Checkpoint)]
         if len(folders) != len(set(folders)):
-            raise SettingsError("Trainer: setting 'callbacks' must not hold two Checkpoints of one folder")
+            raise SettingsError("must not hold two Checkpoints of one folder", name="setting 'callbacks'")
         if any(one is other for i, one in enumerate(self.callbacks) for other in self.callbacks[:i]):
-            raise SettingsError("Trainer: setting 'callbacks' must not hold one object twice; use replace()")
+            raise SettingsError("must not hold one object twice; use replace()", name="setting 'callbacks'")
         figures = self.figures
         measured = [*figures.keys, *(whole.key for whole in figures.whole)]
         keys = ["epoch", "penalty", "learning_rate", "seconds", *measured, *(f"val_{key}" for key in measured)]
         if twice := {key for key in keys if keys.count(key) > 1}:
             outputs = "; the outputs of OutputLosses give columns too" if figures.of_outputs else ""
             raise SettingsError(
-                f"Trainer: setting 'metrics' must have different names; got '{min(twice)}' twice{outputs}"
+                f"must have different names; got '{min(twice)}' twice{outputs}", name="setting 'metrics'"
             )
 
     @word_errors

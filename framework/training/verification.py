@@ -53,7 +53,7 @@ def verify_resume(
         (1, 3, 5, 8)
     """
     if epochs < 2:
-        raise SettingsError(f"verify_resume: argument 'epochs' must be 2 or more; got {epochs!r}")
+        raise SettingsError("must be 2 or more", name="verify_resume: argument 'epochs'", got=epochs)
     callbacks = [callback for callback in trainer.callbacks if not callback.writes]
     recipe = trainer.replace(epochs=epochs, callbacks=callbacks)
     with tempfile.TemporaryDirectory() as folder:

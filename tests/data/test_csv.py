@@ -401,8 +401,9 @@ def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
         DataError, match=r"column 'x' must hold real numbers; CSV reads it as text because of 'oops' in row 2; correct"
     ):
         classifier(data)
-    unknown = "column 'y' must hold real numbers; got text"
-    assert data.explain_message(unknown) == unknown
+    unknown = DataError("must hold real numbers", name="column 'y'", expected="real numbers", advice="cast it")
+    data.explain(unknown)
+    assert str(unknown) == "column 'y' must hold real numbers; cast it"
     with pytest.raises(DataError, match=r"column 'x' .* because a float has fewer digits than '12345678901234567891'"):
         classifier(CSV(written(here, "x,y\n1,2\n12345678901234567891,4\n"), "y"))
     with pytest.raises(DataError, match=r"column 'y' must .*text, first 'a' in row 0; a Prep"):

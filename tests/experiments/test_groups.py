@@ -230,8 +230,11 @@ def test_new_names_a_column_that_looks_like_groups():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("groups=patent", "groups must be a column of the table; there is no 'patent'; did you mean 'patient'?"),
-        ("groups=sick", "groups: 'sick' must be neither the target nor the weight; choose another column"),
+        (
+            "groups=patent",
+            "the table must have the column of setting 'groups'; there is no 'patent'; did you mean 'patient'?",
+        ),
+        ("groups=sick", "groups: column 'sick' must be neither the target nor the weight; choose another column"),
         ("holdout=last", "where there are groups; got 'last', which may cut a group in two"),
         ('validation={type="CSV", path="rows.csv", target="sick"}', "setting 'groups' says which rows of the data"),
         ("data.path=one.csv", "needs at least 2 groups, because the rows of a group stay together; got 1"),

@@ -9,7 +9,8 @@ import pytest
 from experiment_pieces import command
 
 from framework import Experiment
-from framework.experiments.tables import with_flags
+from framework.base.errors import Advice, DataError
+from framework.experiments.tables import render_for_command
 
 QUOTED = '"{}"'.format
 
@@ -230,4 +231,7 @@ def test_a_table_that_was_moved_is_found_by_its_new_path(incomes):
 
 
 def test_a_command_advises_to_start_it_again():
-    assert with_flags("a.csv was changed after it was opened; make a new CSV(...)").endswith("start the command again")
+    advice = Advice("make a new CSV(...)", command="start the command again")
+    error = DataError("was changed after it was opened", name="a.csv", advice=advice)
+    assert str(error) == "a.csv was changed after it was opened; make a new CSV(...)"
+    assert render_for_command(error) == "a.csv was changed after it was opened; start the command again"

@@ -582,7 +582,8 @@ def test_durations_of_a_csv_of_another_form_are_refused_with_a_form_that_is_read
     recipe = Preprocess(columns={"t": []}).fit(pd.DataFrame({"t": pd.to_timedelta([1.0], unit="s")}))
     with pytest.raises(DataError, match=f"held durations in fit, and holds {held} now") as caught:
         recipe.transform(read.frame())
-    said = read.explain_message(str(caught.value))
+    read.explain(caught.value)
+    said = str(caught.value)
     assert re.search("now; in row 0 it has '?949.*; write durations as 12:30:00 or, as pandas does, 1 days 12:30", said)
 
 

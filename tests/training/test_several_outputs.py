@@ -43,8 +43,8 @@ from framework import (
     split,
     verify_resume,
 )
+from framework.base.errors import within
 from framework.formulas import ROCAUC, OutputLosses, OutputMetric, Poisson
-from framework.formulas.losses.several import name_output
 from framework.models import Composite
 from framework.preprocessing import Levels
 
@@ -145,7 +145,7 @@ def test_an_output_of_weight_0_does_not_end_a_run_by_its_loss(engine):
 def test_an_error_of_an_output_keeps_its_notes():
     error = DataError("y is empty")
     error.add_note("in epoch 2")
-    with pytest.raises(DataError, match="output 'late': y is empty") as caught, name_output("late"):
+    with pytest.raises(DataError, match="output 'late': y is empty") as caught, within("output 'late'"):
         raise error
     assert caught.value.__notes__ == ["in epoch 2"]
 

@@ -70,7 +70,7 @@ def processor() -> Processor:
         needs, registers = _LEVELS.get(name, ("", Registers(0, 0)))
         if not features.get(needs):
             able = [level for level, (feature, _) in _LEVELS.items() if features.get(feature)]
-            raise UsageError(f"FRAMEWORK_CPU must be a level of this processor: {', '.join(able)}; got {name!r}")
+            raise UsageError(f"FRAMEWORK_CPU must be a level of this processor: {', '.join(able)}", got=name)
         return Processor(name, "-prefer-256-bit", registers)
     wide = features.get("avx512vl")
     vectors = Registers(64, 32) if wide else Registers(32, 16) if features.get("avx2") else Registers(16, 16)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 import numbers
-import re
 import warnings
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,19 +22,19 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PydanticUserError, ValidationError, model_validator
 from pydantic_core import to_jsonable_python
 
-from framework.base.errors import FrameworkError, SettingsError, nearest
+from framework.base.errors import Advice, FrameworkError, SettingsError, Text, nearest
 from framework.base.lazy import families, import_public
 from framework.base.settings.messages import (
     brief,
     class_message,
     closest,
     component_hint,
-    describe_unknown_name,
     elsewhere,
     is_ours,
+    make_name_error,
     require_arguments,
     setting_names,
-    settings_message,
+    settings_error,
     type_of,
 )
 
@@ -72,7 +71,7 @@ def require_dtype(name: str, value: Any) -> str:
         'float32'
     """
     if (dtype := _dtype_name(value)) not in ("float32", "float64"):
-        raise SettingsError(f"{name} must be 'float32' or 'float64'; got {value!r}")
+        raise SettingsError("must be 'float32' or 'float64'", name=name, got=value)
     return str(dtype)
 
 
@@ -110,20 +109,23 @@ class ComponentType(ModelMetaclass):
         except UserWarning as warning:
             field = str(warning).split('"')[1]
             raise SettingsError(
-                f"{name}: setting '{field}' has the name of something that {bases[0].__name__} already has; "
-                "choose another name"
+                f"has the name of something that {bases[0].__name__} already has; choose another name",
+                name=f"{name}: setting '{field}'",
             ) from None
         for field, info in made.__pydantic_fields__.items():  # type: ignore[attr-defined]
             if field == "type":
                 raise SettingsError(
-                    f"{name}: setting 'type' has the name of the class's tag in JSON; choose another name"
+                    "has the name of the class's tag in JSON; choose another name", name=f"{name}: setting 'type'"
                 )
             if info.alias or info.validation_alias or info.serialization_alias:
-                raise SettingsError(f"{name}: setting '{field}' has an alias; leave it out, a setting has one name")
+                raise SettingsError(
+                    "has an alias; leave it out, a setting has one name", name=f"{name}: setting '{field}'"
+                )
             if mutable := _mutable(info.annotation):
                 raise SettingsError(
-                    f"{name}: setting '{field}' is a {mutable}, which could be changed in place; write a tuple, "
-                    f"e.g. {field}: tuple[float, ...] = ()"
+                    f"is a {mutable}, which could be changed in place; write a tuple, e.g. {field}: tuple[float, "
+                    "...] = ()",
+                    name=f"{name}: setting '{field}'",
                 )
         if not is_ours(made.__module__):  # mypy checks those of the library, whose import is to be fast
             _require_overrides(made, namespace)
@@ -138,7 +140,7 @@ class ComponentType(ModelMetaclass):
         """The settings with plain types, for help() and editors."""
         made: inspect.Signature = cls._signature
         parameters = {
-            name: parameter.replace(annotation=_Text(_type_text(parameter.annotation)))
+            name: parameter.replace(annotation=Text(_type_text(parameter.annotation)))
             for name, parameter in made.parameters.items()
         }
         if parameters.pop("args", None) and (name := obvious_setting(cls)):
@@ -161,7 +163,7 @@ class ComponentType(ModelMetaclass):
             written = vars(cls).keys() & {"forward", "call"}
             advice = elsewhere(cls, *written, missing[0]) or f"write {', '.join(map(repr, missing))} in the class"
             hint = component_hint(args[0], [cls.__name__], _subclasses(cls)) if args else ""
-            raise SettingsError(f"{cls.__name__} is not complete{hint or f': {advice}'}")
+            raise SettingsError(f"{cls.__name__} is not complete", advice=hint or Advice(advice, after=": "))
         try:
             try:
                 return super().__call__(*args, **settings)
@@ -171,7 +173,9 @@ class ComponentType(ModelMetaclass):
         except SettingsError as error:
             if not (named := cls._by_name(args, settings)):
                 raise
-            raise SettingsError(f"{re.sub('; write .*', '', str(error))}; write {named}") from None
+            for fault in (error, *error.faults):
+                fault.advice = ()
+            raise error.advise(f"write {named}") from None
 
     def _by_name(cls, args: tuple[Any, ...], settings: dict[str, Any]) -> str:
         """Return how to write a refused call with names, if there is one way that works, or nothing.
@@ -252,19 +256,19 @@ class Component(BaseModel, metaclass=ComponentType):
         """Validate ``settings``; see the fields of the class."""
         obvious = obvious_setting(type(self)) if args else None
         if obvious in settings:
-            raise SettingsError(f"{type(self).__name__}: setting '{obvious}' is given twice; write it once")
+            raise SettingsError("is given twice; write it once", name=f"{type(self).__name__}: setting '{obvious}'")
         if args[obvious is not None :]:
             kind, names = type(self).__name__, setting_names(type(self))
             advice = f"write {kind}()(...)" if callable(self) and not names else None
             advised = [(elsewhere(type(self), *(base.__name__ for base in type(arg).__mro__)), arg) for arg in args]
             advice, arg = next(filter(itemgetter(0), advised), (advice, args[-1]))
-            unknown = [
-                f"\n{kind}: {describe_unknown_name(type(self), name, names)}" for name in settings if name not in names
-            ]
-            raise SettingsError(
-                f"settings go by name: {kind}({', '.join(f'{name}=...' for name in names)}); "
-                f"got {brief(arg)} without a name{f'; {advice}' if advice else ''}{''.join(unknown)}"
+            unnamed = SettingsError(
+                f"settings go by name: {kind}({', '.join(f'{name}=...' for name in names)})",
+                got=Text(f"{brief(arg)} without a name"),
+                advice=advice,
             )
+            unknown = [make_name_error(type(self), name, names) for name in settings if name not in names]
+            raise SettingsError(faults=[unnamed, *unknown]) if unknown else unnamed
         if obvious:
             settings[obvious] = args[0]
         try:
@@ -274,7 +278,7 @@ class Component(BaseModel, metaclass=ComponentType):
                 cause = problem.get("ctx", {}).get("error")
                 if isinstance(cause, FrameworkError) and not isinstance(cause, SettingsError):
                     raise cause from None  # such as a formula's wrong shape, found when it is put to work
-            raise SettingsError(settings_message(type(self), error, [*_subclasses(Component)])) from None
+            raise settings_error(type(self), error, [*_subclasses(Component)]) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse: components are frozen. A property with a setter still works."""
@@ -444,8 +448,10 @@ class Component(BaseModel, metaclass=ComponentType):
                     settings = settings | {name: brief(value)}  # which is refused by its name
                     continue
                 raise SettingsError(
-                    f"setting '{name}' must not be a dict, which could be changed in place; write a tuple; "
-                    f"got {brief(value)}"
+                    "must not be a dict, which could be changed in place; write a tuple",
+                    name=f"setting '{name}'",
+                    expected="no table",
+                    got=value,
                 )
         return {name: _plain(_pairs(value) if name in cls.named else value) for name, value in settings.items()}
 
@@ -500,15 +506,6 @@ def _pairs(value: Any) -> Any:
     """Return a dict as pairs, but leave the JSON object of a component as it is."""
     is_pairs = isinstance(value, Mapping) and not isinstance(value.get("type"), str)
     return tuple(value.items()) if is_pairs else value
-
-
-class _Text(str):
-    """A type as a signature shows it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def _type_text(annotation: Any) -> str:
@@ -660,6 +657,9 @@ def classes_by_tag() -> dict[str, type[Component]]:
     return {cls.tag(): cls for cls in sorted(made, key=lambda cls: cls.born)}
 
 
+IMPORT = Advice("import the module that defines it first", command="give --import MODULE, which defines it")
+
+
 def class_of(tag: str) -> type[Component]:
     """Return the class of a tag; see ``classes_by_tag``.
 
@@ -685,8 +685,10 @@ def class_of(tag: str) -> type[Component]:
     others = f"; there are {' and '.join(alike)}" if alike else ""
     public = [name for name in known if not name.startswith("_")]
     meant = None if ":" in tag else closest(bare, public)
-    hint = f"; did you mean {meant!r}?" if meant else f"{others}; import the module that defines it first"
-    raise SettingsError(f"type {tag!r} is not a class that this program has defined{hint}")
+    problem = f"type {tag!r} is not a class that this program has defined"
+    if meant:
+        raise SettingsError(problem, argument="type", advice=f"did you mean {meant!r}?")
+    raise SettingsError(f"{problem}{others}", argument="type", advice=IMPORT)
 
 
 def require_named(cls: type, kind: str, written: str, unnamed: tuple[object, ...], named: Mapping[str, Any]) -> None:
@@ -702,10 +704,12 @@ def require_named(cls: type, kind: str, written: str, unnamed: tuple[object, ...
     """
     if unnamed or not named:
         got = f"; got {brief(unnamed[0])} without a name" if unnamed else ""
-        raise SettingsError(f"{cls.__name__}: give each {kind} a name: {written}{got}")
+        raise SettingsError(f"give each {kind} a name: {written}{got}", where=cls.__name__)
     for name in named:
         if name in ("type", "") or "." in name:
-            raise SettingsError(f"{cls.__name__}: the name of an {kind} must not be 'type' or hold a dot; got {name!r}")
+            raise SettingsError(
+                f"the name of an {kind} must not be 'type' or hold a dot; got {name!r}", where=cls.__name__
+            )
 
 
 def parse_json(text: str | bytes, name: str, error: type[FrameworkError]) -> Any:
@@ -728,7 +732,7 @@ def parse_json(text: str | bytes, name: str, error: type[FrameworkError]) -> Any
     try:
         return json.loads(text, object_pairs_hook=_object)
     except (ValueError, TypeError, RecursionError) as cause:
-        raise error(f"{name}: the text is not JSON: {cause}") from None
+        raise error(f"the text is not JSON: {cause}", where=name) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -832,7 +836,9 @@ def require_function(made_by: str, function: object, *arguments: str, names: Col
     wanted = ", ".join([*arguments, *(names or ())])
     if isinstance(function, type | Component) or not callable(function):
         advice = f"; leave out {made_by}" if isinstance(function, Component) else ""
-        raise SettingsError(f"{made_by}: the argument must be a function of ({wanted}); got {brief(function)}{advice}")
+        raise SettingsError(
+            f"the argument must be a function of ({wanted}); got {brief(function)}{advice}", where=made_by
+        )
     try:
         signature = inspect.signature(function)
     except ValueError:  # some built-in functions have none
@@ -843,5 +849,5 @@ def require_function(made_by: str, function: object, *arguments: str, names: Col
         more = [] if names is None else list_undeclared(signature, len(arguments), names)
         advice = f"; give shapes={{'{more[0]}': ...}} for the parameter {more[0]}" if more else ""
         raise SettingsError(
-            f"{made_by}: the function must take ({wanted}); {name_of(function)} takes {signature}{advice}"
+            f"the function must take ({wanted}); {name_of(function)} takes {signature}{advice}", where=made_by
         ) from None

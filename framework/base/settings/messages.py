@@ -16,7 +16,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origi
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
 
-from framework.base.errors import SettingsError, misspelt, nearest
+from framework.base.errors import Advice, SettingsError, misspelt, nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -212,30 +212,35 @@ _WORDS = {
 """Kinds of values, by what pydantic calls them after "a valid"."""
 
 
-def settings_message(cls: type[BaseModel], error: ValidationError, components: Iterable[type]) -> str:
-    """Word a validation error: one line for each setting; ``components`` are what a hint may name."""
+def settings_error(cls: type[BaseModel], error: ValidationError, components: Iterable[type]) -> SettingsError:
+    """Return a validation error with a fault for each setting; ``components`` are what a hint may name."""
     expected: dict[str, list[str]] = {}
     inputs: dict[str, object] = {}
-    lines = []
+    faults, arrays = list[SettingsError](), set[str]()
     parts = error.errors(include_url=False)
     unknown = [str(fault["loc"][0]) for fault in parts if fault["type"] == "extra_forbidden"]
     parts.sort(key=lambda fault: fault["type"] != "extra_forbidden")  # first what may explain why another is missing
     for fault in parts:
         where = str(fault["loc"][0]) if fault["loc"] else ""
         context = fault.get("ctx", {})
-        text = str(context["error"]) if fault["type"] == "value_error" else fault["msg"].removeprefix("Input should ")
+        cause = context.get("error")
+        text = str(cause) if fault["type"] == "value_error" else fault["msg"].removeprefix("Input should ")
         text = re.sub(r"\ba valid (integer|number|string|boolean|tuple)\b", lambda kind: _WORDS[kind[1]], text)
         if not where:
-            lines.append(text.removeprefix(f"{cls.__name__}: "))
+            made = cause if isinstance(cause, SettingsError) else SettingsError(text)
+            faults += [made] if made.where[:1] == (cls.__name__,) else [made.within(cls.__name__)]
         elif fault["type"] == "extra_forbidden":
-            lines.append(describe_unknown_name(cls, where, setting_names(cls)))
+            faults.append(make_name_error(cls, where, setting_names(cls)))
         elif fault["type"] == "missing":
             if where in [translate_name(name, cls.model_fields) for name in unknown]:
                 continue
-            lines.append(f"setting '{where}' is missing; {elsewhere(cls, where) or f'write {where}=...'}")
+            advice = elsewhere(cls, where) or f"write {where}=..."
+            faults.append(SettingsError("is missing", name=f"{cls.__name__}: setting '{where}'", advice=advice))
         else:
             kind = context.get("class_name")
             wanted = f"be of class {kind}" if kind else text
+            if fault["type"] == "tuple_type":
+                arrays.add(where)
             if fault["type"] == "tuple_type" and isinstance(fault["input"], BaseModel):
                 wanted += f": write [{type(fault['input']).__name__}(...)]"
             expected.setdefault(where, []).append(wanted)
@@ -244,10 +249,11 @@ def settings_message(cls: type[BaseModel], error: ValidationError, components: I
         either = " or" if wanted_list[0].startswith("be of class") else " or a"
         wanted = " or ".join(dict.fromkeys(wanted_list)).replace(" or be of class", either).replace(" or be ", " or ")
         kinds = [text.removeprefix("be of class ") for text in wanted_list if text.startswith("be of class ")]
-        advice = elsewhere(cls, where) if kinds else None
-        hint = f"; {advice}" if advice else component_hint(inputs[where], kinds, components)
-        lines.append(f"setting '{where}' must {wanted}; got {brief(inputs[where])}{hint}")
-    return "\n".join(f"{cls.__name__}: {line}" for line in lines)
+        fault_of = SettingsError(f"must {wanted}", name=f"{cls.__name__}: setting '{where}'", got=inputs[where])
+        fault_of.expected = "array" if where in arrays else ""
+        known = elsewhere(cls, where) if kinds else None
+        faults.append(fault_of.advise(known or component_hint(inputs[where], kinds, components)))
+    return faults[0] if len(faults) == 1 else SettingsError(faults=faults)
 
 
 _LOOSE = (Any, bool, int, float, tuple)
@@ -273,6 +279,7 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
     signature, classes = _signature(called)
     args = (called, *args) if isinstance(called, type) else args
     hint = name = ""
+    fault = SettingsError(where=called.__name__)
     try:
         arguments = signature.bind(*args, **settings).arguments
         wrong = [name for name in arguments if name in classes and not isinstance(arguments[name], classes[name])]
@@ -280,34 +287,34 @@ def require_arguments(called: Callable[..., Any], args: tuple[Any, ...], setting
             return
         name, value, kinds = wrong[0], arguments[wrong[0]], [kind.__name__ for kind in classes[wrong[0]]]
         wanted = " or ".join({"Callable": "a function", "NoneType": "None"}.get(kind, f"a {kind}") for kind in kinds)
-        problem = f"argument '{name}' must be {wanted}; got {brief(value)}"
+        fault = SettingsError(f"must be {wanted}", name=f"{called.__name__}: argument '{name}'", got=value)
         for attribute in (name, f"{name}_"):  # as of a run, and of an estimator
             if isinstance(getattr(value, attribute, ...), classes[name]):
-                hint = f"; write {type(value).__name__.lower()}.{attribute}"
+                hint = f"write {type(value).__name__.lower()}.{attribute}"
         hint = hint or component_hint(value, kinds, ())
     except TypeError as error:
-        problem = str(error)
+        fault.problem = str(error)
     parameters = [parameter for name, parameter in signature.parameters.items() if name != "self"]
     named = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     names = setting_names(called) if named else [parameter.name for parameter in parameters]
     if unknown := [name for name in settings if name not in names]:
-        problem = describe_unknown_name(called, unknown[0], names)
-    elif problem.startswith("too many"):
+        raise make_name_error(called, unknown[0], names) from None
+    if fault.problem.startswith("too many"):
         placed = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
         got = len(args) - ("self" in signature.parameters)
-        problem = f"the arguments without a name are {', '.join(placed)}; got {got}"
-        hint = f"; {DATA}" if "data" in placed else f"; settings go by name: {', '.join(names)}" if named else ""
+        fault.problem, fault.got = f"the arguments without a name are {', '.join(placed)}", got
+        hint = DATA if "data" in placed else f"settings go by name: {', '.join(names)}" if named else ""
     elif not hint:
         needed = [
             parameter.name
             for parameter in parameters
             if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
         ]
-        if advice := elsewhere(called, name or "".join(re.findall(r"'(\w+)'$", problem))):
-            hint = f"; {advice}"
+        if advice := elsewhere(called, name or "".join(re.findall(r"'(\w+)'$", fault.problem))):
+            hint = advice
         elif needed and (not name or name in needed):
-            hint = f"; write {called.__name__}({', '.join(needed)}){f'; {DATA}' if 'data' in needed else ''}"
-    raise SettingsError(f"{called.__name__}: {problem}{hint}") from None
+            hint = f"write {called.__name__}({', '.join(needed)}){f'; {DATA}' if 'data' in needed else ''}"
+    raise fault.advise(hint) from None
 
 
 def setting_names(cls: Any) -> list[str]:
@@ -322,18 +329,19 @@ def setting_names(cls: Any) -> list[str]:
     return sorted(first + [name for name in cls.model_fields if name not in first], key=("seed", "dtype").__contains__)
 
 
-def describe_unknown_name(owner: Any, name: str, choices: Iterable[str]) -> str:
-    """Return what to say of a name that a class or a function does not have.
+def make_name_error(owner: Any, name: str, choices: Iterable[str]) -> SettingsError:
+    """Return the error for a name that a class or a function does not have.
 
     Example:
         >>> class Trainer: ...
-        >>> describe_unknown_name(Trainer, "optimiser", ["loss", "optimizer"])
-        "unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer"
+        >>> print(make_name_error(Trainer, "optimiser", ["loss", "optimizer"]))
+        Trainer: unknown setting 'optimiser'; did you mean 'optimizer'? Settings: loss, optimizer
     """
     names, kind = list(choices), "setting" if isinstance(owner, type) else "argument"
     advice, meant = elsewhere(owner, name), translate_name(name, names) or misspelt(name, names)
-    hint = f": {advice}." if advice else f"; did you mean {meant!r}?" if meant else "."
-    return f"unknown {kind} {name!r}{hint} {kind.capitalize()}s: {', '.join(names) or 'none'}"
+    error = SettingsError(f"unknown {kind} {name!r}", argument=name, expected="name", where=owner.__name__)
+    error.advise(Advice(advice, after=": ") if advice else f"did you mean {meant!r}?" if meant else None)
+    return error.advise(f"{kind.capitalize()}s: {', '.join(names) or 'none'}")
 
 
 def word_errors(function: Callable[P, R]) -> Callable[P, R]:
@@ -367,7 +375,7 @@ def require_formula(caller: str, formula: object, method: str, kinds: str) -> No
     """Raise SettingsError for an argument without this method, such as a class or a function; say what to write."""
     if isinstance(formula, type) or not hasattr(formula, method):
         hint = component_hint(formula, ["Activation", "Loss"], ())
-        raise SettingsError(f"{caller}: argument 'formula' must be {kinds}; got {brief(formula)}{hint}")
+        raise SettingsError(f"must be {kinds}", name=f"{caller}: argument 'formula'", got=formula, advice=hint)
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -386,22 +394,20 @@ _MAKERS |= {"Callback": "on('epoch_end')({})", "Model": "Layer.of({})"}
 def component_hint(value: object, kinds: list[str], components: Iterable[type]) -> str:
     """Say what to write instead of a component's class or name, among the classes of the expected kinds."""
     if isinstance(value, type) and {base.__name__ for base in value.__mro__}.intersection(kinds):
-        return f"; write {_write_call(value)} with its brackets"
+        return f"write {_write_call(value)} with its brackets"
     known = {cls.__name__: cls for cls in components if any(base.__name__ in kinds for base in cls.__mro__)}
     if isinstance(value, str) and known:
         if meant := closest(value, known):
-            return f"; write {_write_call(known[meant])}"
+            return f"write {_write_call(known[meant])}"
         advice = other_libraries()["framework"].get(_bare(value), "")
         if advice.removeprefix("write ").partition("(")[0] in known:
-            return f"; {advice}"
-        return (
-            f"; no {kinds[0]} has that name: define it first, derived from {kinds[0]}" if value.isidentifier() else ""
-        )
+            return advice
+        return f"no {kinds[0]} has that name: define it first, derived from {kinds[0]}" if value.isidentifier() else ""
     if callable(value) and not isinstance(value, BaseModel):
         name = getattr(value, "__name__", "function").replace("<lambda>", "function")
         written = f"np.{name}" if type(value).__name__ == "ufunc" else name
         makers = [maker.format(written) for kind, maker in _MAKERS.items() if kind in kinds]
-        return f"; write {' or '.join(makers)}" if makers else ""
+        return f"write {' or '.join(makers)}" if makers else ""
     return ""
 
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter
 
-from framework.base.errors import FrameworkError, SettingsError, nearest
-from framework.base.settings.component import Component, PlainFunction, class_of, classes_by_tag
+from framework.base.errors import Advice, FrameworkError, SettingsError, nearest
+from framework.base.settings.component import IMPORT, Component, PlainFunction, class_of, classes_by_tag
 from framework.base.settings.messages import brief, printable
 from framework.experiments.files.text import KeyPath, to_toml
 
@@ -46,7 +46,8 @@ def build(settings: Mapping[str, Any], kind: type[Component], where: Callable[[K
     builder = _Builder(where)
     made = builder.component(settings, (kind,), ())
     if builder.errors:
-        raise SettingsError("\n".join(dict.fromkeys(builder.errors)))
+        first, *others = {str(error): error for error in builder.errors}.values()
+        raise SettingsError(faults=[first, *others]) if others else first
     return made
 
 
@@ -55,10 +56,12 @@ class _Builder:
 
     def __init__(self, where: Callable[[KeyPath], str]) -> None:
         self.where = where
-        self.errors: list[str] = []
+        self.errors: list[SettingsError] = []
 
-    def error(self, path: KeyPath, message: str) -> Any:
-        self.errors.append(f"{self.where(path)}: {printable(message)}")
+    def error(self, path: KeyPath, fault: FrameworkError | str) -> Any:
+        made = SettingsError(fault) if isinstance(fault, str) else SettingsError.of(fault)
+        made.problem = printable(made.problem)
+        self.errors.append(made.within(self.where(path)))
         return _FAILED
 
     def values(self, value: Any, kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
@@ -106,8 +109,8 @@ class _Builder:
         try:
             return cls._build_from(settings)
         except FrameworkError as error:
-            for line in str(error).splitlines():
-                self.refuse(cls, settings, table, path, line)
+            for fault in error.faults or [error]:
+                self.refuse(cls, settings, table, path, fault)
             return _FAILED
 
     def class_for(self, table: Mapping[str, Any], kinds: tuple[type[Component], ...], path: KeyPath) -> Any:
@@ -127,27 +130,24 @@ class _Builder:
             return class_of(tag)
         except SettingsError as error:
             module, colon, _ = tag.partition(":")
-            advice = (
-                f"give --import {module}, the module that defines it" if colon else "write your own as module:Class"
-            )
-            said = str(error).replace("import the module that defines it first", advice)
-            return self.error(key_path, said if "did you mean" in said else said + _choices(kinds))
+            known = f"give --import {module}, the module that defines it"
+            if IMPORT in error.advice:
+                error.advice = (Advice((known if colon else "write your own as module:Class") + _choices(kinds)),)
+            return self.error(key_path, error)
 
-    def refuse(
-        self, cls: type[Component], settings: Mapping[str, Any], table: Mapping[str, Any], path: KeyPath, line: str
-    ) -> None:
-        """Keep a line of the error that a class raised for its settings, which come from a table."""
-        named = re.search(r"setting '(\w+)'", line)
-        said = line.replace("a dict, which could be changed in place; write a tuple", "a table")
-        if named is None:
-            self.error(path, said)
-        elif "must be a list or a tuple" in line:
-            self.error(*_array_advised(cls, named[1], table[named[1]], (*path, named[1])))
+    def refuse(self, cls: type[Component], settings: Any, table: Any, path: KeyPath, fault: FrameworkError) -> None:
+        """Keep a fault of the error that a class raised for its settings, which come from a table."""
+        name = fault.argument
+        if name is None:
+            self.error(path, fault)
+        elif fault.expected == "array":
+            self.error(*_array_advised(cls, name, table[name], (*path, name)))
         else:
-            unknown = f"unknown setting '{named[1]}'"
-            if f"{unknown}." in said and (inner := _within(settings, named[1])):  # a part of it has such a setting
-                said = said.replace(f"{unknown}.", f"{unknown}; did you mean '{'.'.join(map(str, (*path, inner)))}'?")
-            self.error((*path, named[1]), said)
+            if fault.expected == "no table":
+                fault.problem = "must not be a table"
+            if fault.expected == "name" and len(fault.advice) == 1 and (inner := _within(settings, name)):
+                fault.advice = Advice(f"did you mean '{'.'.join(map(str, (*path, inner)))}'?"), *fault.advice
+            self.error((*path, name), fault)
 
 
 def _choices(kinds: tuple[type[Component], ...]) -> str:

@@ -42,23 +42,24 @@ def read_settings(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, i
         except SettingsError as error:
             cause = error.__context__
             where = f", line {cause.lineno}" if isinstance(cause, json.JSONDecodeError) else ""
-            raise SettingsError(f"{name}{where}: {str(error).removeprefix(f'{name}: ')}") from None
+            error.where = (f"{name}{where}",)
+            raise
         if not isinstance(settings, dict):
-            raise SettingsError(f"{name}: expected an object of settings; got {type(settings).__name__}")
+            raise SettingsError(f"expected an object of settings; got {type(settings).__name__}", where=name)
     else:
         try:
             settings = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             at = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", str(error))
             if at is None:
-                raise SettingsError(f"{name}: the text is not TOML: {error}") from None
+                raise SettingsError(f"the text is not TOML: {error}", where=name) from None
             line, said = at[1] or text.rstrip("\n").count("\n") + 1, str(error)[: at.start()]
             hint = "; text goes in quotes" if said == "Invalid value" else ""
             if name.endswith((".csv", ".tsv")):
                 hint = "; framework new writes an experiment for a table"
             raise SettingsError(f"{name}, line {line}: the text is not TOML: {said}{hint}") from None
         except RecursionError:
-            raise SettingsError(f"{name}: the text is nested too deeply") from None
+            raise SettingsError("the text is nested too deeply", where=name) from None
     lines: dict[KeyPath, int] = {}
     for path, line in Scanner(text).lines():
         lines.setdefault(path, line)
@@ -257,7 +258,7 @@ def _value(value: Any, path: tuple[str, ...]) -> str:
         case Mapping():
             return f"{{{', '.join(f'{_key(key)} = {_value(item, (*path, key))}' for key, item in _present(value))}}}"
         case _:
-            raise SettingsError(f"setting '{'.'.join(path)}' cannot be written as TOML; got {value!r}")
+            raise SettingsError(f"setting '{'.'.join(path)}' cannot be written as TOML", got=value)
 
 
 def parse_change(text: str) -> tuple[KeyPath, Any]:
@@ -283,10 +284,10 @@ def parse_change(text: str) -> tuple[KeyPath, Any]:
     except tomllib.TOMLDecodeError:
         if not value or value[0] in "[{\"'":
             hint = f"{value}; is each quote and bracket closed?" if value else "nothing"
-            raise SettingsError(f"--set {text}: the value must be TOML; got {hint}") from None
+            raise SettingsError(f"the value must be TOML; got {hint}", where=f"--set {text}") from None
         return path, value  # text without quotes, which the shell takes away
     if read.keys() != {"value"}:
-        raise SettingsError(f"--set {text}: the value must be one value of TOML; got several lines")
+        raise SettingsError("the value must be one value of TOML; got several lines", where=f"--set {text}")
     return path, read["value"]
 
 
@@ -305,7 +306,7 @@ def _key_of(text: str) -> tuple[Scanner, list[str]]:
                 'a name with other characters than letters, digits, _ and - goes in quotes, as columns."signup date", '
                 "and the whole in others: --set 'SETTING=VALUE'"
             )
-        raise SettingsError(f"--set {text}: {said}") from None
+        raise SettingsError(said, where=f"--set {text}") from None
     return scanner, keys
 
 
@@ -410,9 +411,11 @@ def _inside(node: Any, key: str | int, path: KeyPath, text: str, default: Any) -
     if isinstance(node, dict):
         return node.setdefault(str(key), default)
     if not isinstance(node, list):
-        raise SettingsError(f"--set {text}: {where} is {node!r}, which has no settings")
+        raise SettingsError(f"{where} is {node!r}, which has no settings", where=f"--set {text}")
     if not node:
-        raise SettingsError(f"--set {text}: {where} is empty, so it has no item {key!r}; give the whole array")
+        problem = f"{where} is empty, so it has no item {key!r}; give the whole array"
+        raise SettingsError(problem, where=f"--set {text}")
     if not isinstance(key, int) or key >= len(node):
-        raise SettingsError(f"--set {text}: expected a place in the array {where}, 0 to {len(node) - 1}; got {key!r}")
+        problem = f"expected a place in the array {where}, 0 to {len(node) - 1}; got {key!r}"
+        raise SettingsError(problem, where=f"--set {text}")
     return node[key]

@@ -83,7 +83,7 @@ def parse_varied(text: str) -> Varied:
         for option in values:
             parse_change(f"{setting}={option}")
             if values.count(option) > 1:
-                raise SettingsError(f"--set {text}: the value {option} is given twice; give it once")
+                raise SettingsError(f"--set {text}: the value {option} is given twice", advice="give it once")
         return Varied(setting, values)
     made = Varied(setting, ends, kind)
     try:

@@ -236,9 +236,9 @@ class Sweep:
                 names = [str(table.path) for table, digest in pairs if table.rows.digest != digest]
             if names:
                 raise DataError(
-                    f"the data of the sweep {str(self.path)!r} was changed after the sweep was made, so its runs could "
-                    f"not be compared: {', '.join(names)}; put the old rows back, or start another sweep in another "
-                    "folder with --out"
+                    f"the data of the sweep {str(self.path)!r} was changed after the sweep was made, so its runs "
+                    f"could not be compared: {', '.join(names)}",
+                    advice="put the old rows back, or start another sweep in another folder with --out",
                 )
             self._stamps = stamps
 
@@ -621,7 +621,7 @@ def _require_right(space: Sequence[Varied], numbers: Mapping[str, int | None], m
         if number is not None and (twice := {*fixed} & {*names}):
             raise SettingsError(f"--set {twice.pop()}: --{argument} sets it in each run; leave one of the two out")
     if mode not in (None, "min", "max"):
-        raise SettingsError(f"sweep: argument 'mode' must be 'min' or 'max'; got {mode!r}")
+        raise SettingsError("must be 'min' or 'max'", name="sweep: argument 'mode'", got=mode)
     optuna = numbers["optuna"]
     if optuna is not None:
         if numbers["random"] is not None or not space:

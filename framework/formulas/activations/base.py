@@ -86,8 +86,7 @@ class Activation(Formula):
             case (float() | int() as low, float() | int() as high) if low < high:
                 return
         raise SettingsError(
-            f"{type(self).__name__}: output_range must be (low, high), the interval of the outputs, or None; got "
-            f"{brief(self.output_range)}"
+            f"output_range must be (low, high), the interval of the outputs, or None; got {brief(self.output_range)}"
         )
 
     @staticmethod
@@ -163,7 +162,7 @@ class Activation(Formula):
         return super().require_traced_derivative()
 
     def require_units(self, units: int | None, name: str = "") -> None:
-        """Check that the output over a row of this many units is not constant; ``name`` begins the message.
+        """Check that the output over a row of this many units is not constant; ``name`` is the setting's, for messages.
 
         Raises:
             SettingsError: It is, as that of Softmax over one unit.
@@ -171,7 +170,8 @@ class Activation(Formula):
         if units == 1 and self.coupled:
             first, second = self(np.array([[-0.7], [1.3]]))
             if first == second:
-                raise SettingsError(f"{name}{self!r} over a row of 1 unit is constant: use Sigmoid for two classes")
+                problem = f"{self!r} over a row of 1 unit is constant: use Sigmoid for two classes"
+                raise SettingsError(f"must work on 1 unit; {problem}" if name else problem, name=name)
 
     def check_derivative(self) -> None:
         check_activation(self)

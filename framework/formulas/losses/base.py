@@ -355,7 +355,7 @@ class Loss(Formula):
         """
         last_pass = getattr(model, "last_pass", None)
         if last_pass is None:
-            raise UsageError(f"backward: the first argument must be the model; got {type(model).__name__}")
+            raise UsageError(f"the first argument must be the model; got {type(model).__name__}", where="backward")
         done: Pass = last_pass()
         weights: tuple[Any, ...] = ()
         if done.passes.is_number:  # nothing is large, and a weight cancels out
@@ -370,7 +370,7 @@ class Loss(Formula):
                 weight = None if weight is None else require_weights(weight, rows, "weight", dtype)
             divisor = self.count(map_leaves(np.shape, a), weight) if count is None else count
             if divisor <= 0:
-                raise DataError("argument 'weight' must have a positive sum; got 0: leave such a batch out")
+                raise DataError("must have a positive sum; got 0: leave such a batch out", name="argument 'weight'")
             weights = () if weight is None else (weight,)
             form, noisy = form_of(target), check
         key, state = (form, bool(weights), self), model._state
@@ -457,7 +457,7 @@ class Loss(Formula):
         """
         self.require_outputs(shape)
         if isinstance(target, Mapping):
-            raise DataError(f"{name} must be one array, as the model has one output; got {brief(sorted(target))}")
+            raise DataError(f"must be one array, as the model has one output; got {brief(sorted(target))}", name=name)
         array = real_array(target, name)
         array = array[None] if sample and array.ndim < len(shape) else array
         if not self.by_row or array.shape == shape:  # else they are classes
@@ -475,7 +475,7 @@ class Loss(Formula):
         if array.shape != shape:
             if array.shape not in ((shape[0],), (shape[0], 1)) or math.prod(shape[1:]) != 1:
                 hint = "; for class labels use CrossEntropy" if array.shape == shape[:1] and len(shape) == 2 else ""
-                raise ShapeError(f"{name} must have the shape of the output, {shape}; got {array.shape}{hint}")
+                raise ShapeError(f"must have the shape of the output, {shape}; got {array.shape}{hint}", name=name)
             array = array.reshape(shape)
         self.require_target(array, name)
         return array
@@ -493,7 +493,7 @@ class Loss(Formula):
         except DataError as error:
             with suppress(DataError):
                 self._convert_arguments(target, prediction, weight)
-                error.args = (f"{error}; if the arguments are swapped, write loss(prediction, target)",)
+                error.advise("if the arguments are swapped, write loss(prediction, target)")
             raise
 
     def _convert_arguments(self, prediction: Any, target: Any, weight: Any) -> tuple[Array, Array, Array | None]:
@@ -525,7 +525,7 @@ class Loss(Formula):
             self.require_target(np.asarray(target), "target")
         weights = None if weight is None else real_array(weight, "weight").reshape(-1)
         if weights is not None and not require_weights(weights, 1, "weight", np.float64)[0] > 0:
-            raise DataError("argument 'weight' must have a positive sum; got 0: leave such a sample out")
+            raise DataError("must have a positive sum; got 0: leave such a sample out", name="argument 'weight'")
         return dtype.type(target)
 
     def count(self, shape: tuple[int, ...], weight: Array | None) -> float:
@@ -605,8 +605,10 @@ def require_classes(array: Array, classes: int, name: str) -> Array:
         good = (array >= 0) & (array < classes) & (array == np.floor(array))
         row = int(np.argmin(good))
         raise DataError(
-            f"{name} must have integer labels in 0..{classes - 1}; got {array[row]} at row {row} "
-            f"({int((~good).sum())} of {len(array)} rows)"
+            f"must have integer labels in 0..{classes - 1}; got {array[row]} at row {row} "
+            f"({int((~good).sum())} of {len(array)} rows)",
+            name=name,
+            row=row,
         )
     return array.astype(np.intp, copy=False)
 
@@ -619,8 +621,10 @@ def require_range(name: str, target: Array, low: float, high: float, advice: str
     """
     if target.size and (target.min() < low or target.max() > high):
         first = first_place((target < low) | (target > high))
-        where = f" at row {first[0]}" if first else ""
-        raise DataError(f"{name} must lie in [{low:g}, {high:g}]; got {target[first]}{where}. {advice}")
+        where, row = (f" at row {first[0]}", first[0]) if first else ("", None)
+        raise DataError(
+            f"must lie in [{low:g}, {high:g}]; got {target[first]}{where}", name=name, row=row, advice=advice
+        )
 
 
 def require_output_range(loss: Component, activation: Any, low: float, high: float, advice: str) -> None:
@@ -646,11 +650,11 @@ def require_weights(weight: Any, rows: int, name: str, dtype: Any) -> Array:
     """
     array = real_array(weight, name, dtype)
     if array.shape != (rows,):
-        raise ShapeError(f"{name} must have one weight per row, ({rows},); got {array.shape}")
+        raise ShapeError(f"must have one weight per row, ({rows},); got {array.shape}", name=name)
     require_finite(array, name, weight)
     if array.size and array.min() < 0:
         first = int(np.argmax(array < 0))
-        raise DataError(f"{name} must not be negative; got {array[first]} at row {first}")
+        raise DataError(f"must not be negative; got {array[first]} at row {first}", name=name, row=first)
     with np.errstate(over="ignore"):
         total = float(np.add.reduce(array, dtype=np.float64))
     if total > LARGEST[array.dtype]:
@@ -700,12 +704,7 @@ def divergence_error(loss: Component, values: Any, a: Array, h: Array | None = N
                 "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "
                 "grown, lower the learning rate"
             )
-    error = DivergedError(
-        f"{type(loss).__name__}: the loss is not finite, first at row {{row}} of the batch, where {shown}; the update "
-        f"was not applied. {advice}"
-    )
-    error.row = int(row)
-    return error
+    return DivergedError("the loss is not finite", where=type(loss).__name__, row=row, state=shown, advice=advice)
 
 
 def require_distributions(name: str, target: Array) -> None:
@@ -723,7 +722,7 @@ def require_distributions(name: str, target: Array) -> None:
     bad = np.abs(target.sum(axis=-1) - 1.0) > 1e-4
     if bad.any():
         row = int(np.argmax(bad))
-        raise DataError(f"{name} must have rows that sum to 1; row {row} sums to {target[row].sum():g}")
+        raise DataError(f"must have rows that sum to 1; row {row} sums to {target[row].sum():g}", name=name, row=row)
 
 
 def require_pair(made_by: str, function: Any, *further: str) -> None:

@@ -299,8 +299,8 @@ class CrossEntropy(DistributionLoss):
         """
         if self.class_weights is not None and len(self.class_weights) != shape[-1]:
             raise SettingsError(
-                f"CrossEntropy: setting 'class_weights' must have one weight for each of the {shape[-1]} classes; "
-                f"got {len(self.class_weights)}"
+                f"must have one weight for each of the {shape[-1]} classes; got {len(self.class_weights)}",
+                name="CrossEntropy: setting 'class_weights'",
             )
         return super().require_targets(array, shape, name)
 
@@ -312,9 +312,9 @@ class _MarginLoss(Loss):
         bad = np.abs(target) != 1.0
         if np.any(bad):
             first = first_place(bad)
-            where = f" at row {first[0]}" if first else ""
+            where, row = (f" at row {first[0]}", first[0]) if first else ("", None)
             advice = "For labels y of 0 and 1 give 2 * y - 1"
-            raise DataError(f"{name} must be -1 or +1; got {target[first]}{where}. {advice}")
+            raise DataError(f"must be -1 or +1; got {target[first]}{where}", name=name, row=row, advice=advice)
 
     def require_output(self, activation: Any) -> None:
         low, high = getattr(activation, "output_range", None) or (-np.inf, np.inf)

@@ -57,7 +57,7 @@ class RowLoss(Loss):
             return array
         if array.shape not in ((shape[0],), (shape[0], 1)):
             raise ShapeError(
-                f"{name} must be classes ({shape[0]},) or have the output's shape, {shape}; got {array.shape}"
+                f"must be classes ({shape[0]},) or have the output's shape, {shape}; got {array.shape}", name=name
             )
         try:
             return require_classes(array.reshape(-1), shape[1], name)
@@ -66,7 +66,7 @@ class RowLoss(Loss):
                 advice = (
                     f"targets that are not classes have the output's shape, as np.column_stack([y] * {shape[1]}) has"
                 )
-                error.args = (f"{error}; {advice}",)
+                error.advise(advice)
             raise
 
     def expand(self, array: Any, shape: tuple[int, ...]) -> Any:
@@ -144,7 +144,8 @@ class CosineSimilarity(RowLoss):
     def require_target(self, target: Array, name: str) -> None:
         zero = ~np.any(target, axis=-1)
         if zero.any():
-            raise DataError(f"{name} must have a direction in each row; row {int(np.argmax(zero))} is all 0")
+            row = int(np.argmax(zero))
+            raise DataError(f"must have a direction in each row; row {row} is all 0", name=name, row=row)
 
 
 class MultiQuantile(RowLoss):
@@ -173,8 +174,10 @@ class MultiQuantile(RowLoss):
         """Check that there are several quantiles, which rise."""
         if len(self.quantiles) < 2 or any(low >= high for low, high in pairwise(self.quantiles)):
             raise SettingsError(
-                f"MultiQuantile: setting 'quantiles' must be two or more rising numbers, as (0.1, 0.5, 0.9); got "
-                f"{self.quantiles}; for one, use Quantile"
+                "must be two or more rising numbers, as (0.1, 0.5, 0.9)",
+                name="MultiQuantile: setting 'quantiles'",
+                got=self.quantiles,
+                advice="for one, use Quantile",
             )
 
     def value(self, prediction: Any, target: Any) -> Any:
@@ -196,7 +199,7 @@ class MultiQuantile(RowLoss):
         if shape[1:] != (len(self.quantiles),):
             raise ShapeError(f"MultiQuantile needs an output for each of {self.quantiles}; got outputs {shape}")
         if array.shape not in (shape, shape[:1], (shape[0], 1)):
-            raise ShapeError(f"{name} must have one number for each row, {shape[:1]}; got {array.shape}")
+            raise ShapeError(f"must have one number for each row, {shape[:1]}", name=name, got=array.shape)
         return array if array.shape == shape else array.reshape(-1)
 
     def expand(self, array: Any, shape: tuple[int, ...]) -> Any:

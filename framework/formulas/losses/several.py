@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property, reduce
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, DivergedError, FrameworkError, SettingsError, UsageError, nearest
+from framework.base.errors import DataError, DivergedError, SettingsError, UsageError, nearest, within
 from framework.base.settings.component import Named, NonNegative, require_named
-from framework.base.settings.messages import brief
 from framework.base.trees import at, leaf_name, leaves, rows_in
 from framework.formulas.losses.base import Loss
 from framework.graph.step import LossGraph, Output
-
-Error = TypeVar("Error", bound=FrameworkError)
 
 
 class OutputLosses(Loss):
@@ -57,7 +54,7 @@ class OutputLosses(Loss):
         require_named(type(self), "output", "OutputLosses(price=MeanSquaredError(), late=...)", unnamed, losses)
         if not isinstance(weights, Mapping | tuple):
             raise SettingsError(
-                f"OutputLosses: setting 'weights' must be a dict of numbers by name; got {brief(weights)}"
+                "must be a dict of numbers by name", name="OutputLosses: setting 'weights'", got=weights
             )
         pairs = tuple(weights.items()) if isinstance(weights, Mapping) else weights  # as JSON gives them
         with suppress(TypeError, ValueError, IndexError):  # in the order of the losses: that of weights says nothing
@@ -72,10 +69,10 @@ class OutputLosses(Loss):
         for name, loss in self.losses.items():
             if type(loss).backward is not Loss.backward:
                 raise SettingsError(
-                    f"OutputLosses: the loss of {name!r} must not write backward; write value and slope"
+                    f"the loss of {name!r} must not write backward; write value and slope", where="OutputLosses"
                 )
         if not any(self.weight_of(name) for name in self.losses):
-            raise SettingsError("OutputLosses: setting 'weights' must have a weight above 0")
+            raise SettingsError("must have a weight above 0", name="OutputLosses: setting 'weights'")
 
     @property
     def losses(self) -> dict[str, Loss]:
@@ -122,7 +119,7 @@ class OutputLosses(Loss):
             loss.check_derivative()
 
     def label_formulas(self) -> dict[str, Any]:
-        raise UsageError("show: OutputLosses have a formula for each output: write show(loss.losses['...'])")
+        raise UsageError("OutputLosses have a formula for each output: write show(loss.losses['...'])", where="show")
 
     def require_output(self, activation: Any) -> None:
         """Refuse a model of other outputs, and an output activation that cannot serve its loss."""
@@ -153,7 +150,7 @@ class OutputLosses(Loss):
         """Return what a function gives for each loss, by name; an error names the output."""
         results = {}
         for name, loss in self.losses.items():
-            with name_output(name):
+            with within(f"output '{name}'"):
                 results[name] = call(name, loss)
         return results
 
@@ -163,7 +160,7 @@ class OutputLosses(Loss):
         bad = (n for n, _, share in self._weighted if share and not math.isfinite(totals[*path, n]))
         name = next(bad, next(iter(self.losses)))
         inside = (a[name], at(h, (name,)), at(activation, (name,)), target[name], totals, (*path, name))
-        return _name_error(name, self.losses[name].divergence(*inside))
+        return self.losses[name].divergence(*inside).within(f"output '{name}'")
 
     def output_sums(self, activation: Any, h: Any, a: Any, target: Any, weight: Any) -> tuple[float, float]:
         """Return (sum of w L over rows, sum(w)) of a model's outputs."""
@@ -236,8 +233,8 @@ class OutputLosses(Loss):
             if name not in model_outputs:
                 hint = nearest(name, [other for other in model_outputs if other not in self.losses]) or "."
                 raise SettingsError(
-                    f"OutputLosses: there is a loss for {name!r}, which the model does not give{hint} "
-                    f"Outputs: {outputs}"
+                    f"there is a loss for {name!r}, which the model does not give{hint} Outputs: {outputs}",
+                    where="OutputLosses",
                 )
         for name in model_outputs:
             if name not in self.losses:
@@ -270,31 +267,6 @@ class Figure(NamedTuple):
         target = at(y, self.path)
         count: float = self.formula.count((rows_in(target),) if isinstance(target, dict) else target.shape, weight)
         return count
-
-
-@contextmanager
-def name_output(name: str) -> Iterator[None]:
-    """Name the output in an error; the only one of a model has the name "".
-
-    Example:
-        >>> from framework import ShapeError
-        >>> with name_output("late"):
-        ...     raise ShapeError("target must have the shape of the output")
-        Traceback (most recent call last):
-        framework.base.errors.ShapeError: output 'late': target must have the shape of the output
-    """
-    try:
-        yield
-    except FrameworkError as error:
-        if not name:
-            raise
-        raise _name_error(name, error) from None
-
-
-def _name_error(name: str, error: Error) -> Error:
-    named = type(error)(f"output '{name}': {error.args[0]}")  # its row may change
-    vars(named).update(vars(error))  # the row, and notes
-    return named
 
 
 def _per_row(loss: Loss, output: Any) -> float:

@@ -16,12 +16,10 @@ import numpy as np
 
 from framework.backends.programs import call_formula
 from framework.base.arrays import Array, floats, real_array, require_finite
-from framework.base.errors import DataError, SettingsError, ShapeError, UsageError
+from framework.base.errors import DataError, SettingsError, ShapeError, UsageError, within
 from framework.base.settings.component import Component, PlainFunction, name_of
-from framework.base.settings.messages import brief
 from framework.formulas.losses import Loss
 from framework.formulas.losses.base import column_name, require_pair, require_weights
-from framework.formulas.losses.several import name_output
 
 
 class Metric(Component):
@@ -49,7 +47,7 @@ class Metric(Component):
         """Check ``better``: a misspelt one would let every mode pass."""
         super().__pydantic_init_subclass__(**options)
         if cls.better not in ("greater", "smaller", None):
-            raise SettingsError(f"{cls.__name__}.better must be 'greater', 'smaller' or None; got {cls.better!r}")
+            raise SettingsError(f"{cls.__name__}.better must be 'greater', 'smaller' or None", got=cls.better)
 
     @staticmethod
     def of(function: Callable[..., float]) -> WholeMetric:
@@ -105,8 +103,8 @@ class Metric(Component):
             return tuple(map(float, sums))
         except TypeError:
             raise UsageError(
-                f"{type(self).__name__}.sums must return a tuple of plain numbers, which result takes, as (total,); "
-                f"got {brief(sums)}"
+                f"{type(self).__name__}.sums must return a tuple of plain numbers, which result takes, as (total,)",
+                got=sums,
             ) from None
 
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
@@ -186,7 +184,7 @@ def one_number(figure: Component, value: Any) -> float:
     if np.ndim(value) == 0:
         with suppress(TypeError, ValueError):
             return float(value)
-    raise UsageError(f"{figure!r} must give one number for all rows; got {brief(value)}")
+    raise UsageError(f"{figure!r} must give one number for all rows", got=value)
 
 
 def _takes_weights(function: Any) -> bool:
@@ -244,12 +242,12 @@ class OutputMetric(Metric):
         return f"{self.output}_{self.metric.key}"
 
     def __call__(self, prediction: Any, target: Any, weight: Any = None) -> float:
-        with name_output(self.output):
+        with within(self.output and f"output '{self.output}'"):
             return self.metric(prediction[self.output], target[self.output], weight)
 
     def require_targets(self, target: Any, weight: Array | None, shape: Any) -> None:
         if isinstance(self.metric, Metric):
-            with name_output(self.output):
+            with within(self.output and f"output '{self.output}'"):
                 self.metric.require_targets(target[self.output], weight, shape[self.output])
 
     def sums(self, prediction: Any, target: Any, weight: Array | None = None) -> tuple[float, ...]:

@@ -463,8 +463,8 @@ def true_classes(metric: Component, target: Array, prediction: Array, *, several
     single = is_single(prediction)
     if single and several:
         raise ShapeError(
-            f"{type(metric).__name__} needs outputs (rows, classes); got {prediction.shape}; give the last layer a "
-            "unit for each class"
+            f"{type(metric).__name__} needs outputs (rows, classes); got {prediction.shape}",
+            advice="give the last layer a unit for each class",
         )
     labels = labels_of(target, prediction)
     if not single:

@@ -153,7 +153,7 @@ def _require_signature(cls: type[Callback], hook: str) -> None:
 def _require_plain(function: object, name: str) -> None:
     """Refuse coroutines and generators: a hook is simply called."""
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise CallbackError(f"{name} must be a plain function: no 'async' and no 'yield', which would never run")
+        raise CallbackError("must be a plain function: no 'async' and no 'yield', which would never run", name=name)
 
 
 def _keras_hint(signature: inspect.Signature) -> str:
@@ -220,11 +220,11 @@ def on(hook: str = "", *, every: int = 1) -> Callable[[Callable[[Run], Any]], Ca
         raise CallbackError(f"on: name the hook: on('epoch_end'){f'; got {hook!r}' if hook else ''}")
     name = hook if hook.startswith("on_") else f"on_{hook}"
     if name not in HOOKS:
-        raise CallbackError(f"on: argument 'hook' must be one of {', '.join(h[3:] for h in HOOKS)}; got {hook!r}")
+        raise CallbackError(f"must be one of {', '.join(h[3:] for h in HOOKS)}", name="on: argument 'hook'", got=hook)
 
     def wrap(function: Callable[[Run], Any]) -> Callback:
         if not callable(function):
-            raise CallbackError(f"on({hook!r}) takes a function of one argument, run; got {function!r}")
+            raise CallbackError(f"on({hook!r}) takes a function of one argument, run", got=function)
         _require_plain(function, f"on({hook!r}): {function!r}")
         signature = inspect.signature(function)
         required = [p for p in signature.parameters.values() if p.default is p.empty]

@@ -83,7 +83,7 @@ class TensorBoard(_Tracker):
         own, name = Path(self.folder, self.name or ""), Path(self.name or "run")
         if name.is_absolute() or not name.parts or ".." in name.parts:
             raise SettingsError(
-                f"TensorBoard: setting 'name' must be that of a folder inside {self.folder!r}; got {self.name!r}"
+                f"must be that of a folder inside {self.folder!r}", name="TensorBoard: setting 'name'", got=self.name
             )
         require_writable(own, "TensorBoard", self.folder)
         if self.name and not all(path.suffix == f".{run.identity}" for path in own.glob("events.out.tfevents*")):

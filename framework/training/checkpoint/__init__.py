@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import CheckpointError, FrameworkError, UsageError
+from framework.base.errors import CheckpointError, UsageError
 from framework.base.files import format_path, leads_to
 from framework.base.settings.messages import printable, word_errors
 from framework.base.tables import as_text
@@ -61,7 +61,7 @@ def save(run: Run, path: str | os.PathLike[str]) -> None:
     if not isinstance(run, Run):
         by_hand = "; after a loop by hand, Run(model, optimizer, loss, seed) makes one"
         hint = f"write save(run, path), with the run that fit returned{by_hand if isinstance(run, Model) else ''}"
-        raise CheckpointError(f"save: argument 'run' must be a Run; got {type(run).__name__}; {hint}")
+        raise CheckpointError(f"must be a Run; got {type(run).__name__}; {hint}", name="save: argument 'run'")
     write(path, *take_apart(run))
 
 
@@ -123,9 +123,9 @@ def load_model(path: Any, *, into: Model | None = None, names: str | tuple[str, 
         unused: bias
     """
     if into is None and names != "*":
-        raise UsageError("load_model: argument 'names' chooses what goes into a model: write into=model")
+        raise UsageError("chooses what goes into a model: write into=model", name="load_model: argument 'names'")
     if not isinstance(names, str) and not (isinstance(names, tuple | list) and all(isinstance(n, str) for n in names)):
-        raise UsageError(f"load_model: argument 'names' must be a pattern such as '0.*', or several; got {names!r}")
+        raise UsageError("must be a pattern such as '0.*', or several", name="load_model: argument 'names'", got=names)
     if into is not None:
         into._built()  # raises while a number of inputs is not known
     arrays, text = read(path)
@@ -139,8 +139,7 @@ def load_model(path: Any, *, into: Model | None = None, names: str | tuple[str, 
 
 def _wrap_error(path: object, error: Exception) -> CheckpointError:
     """Wrap whatever error building from a file raised: a hostile file can cause any."""
-    said = str(error) if isinstance(error, FrameworkError) else f"{type(error).__name__}: {error}"
-    return CheckpointError(f"{format_path(path)} cannot be loaded: {said}")
+    return CheckpointError.of(error, f"{format_path(path)} cannot be loaded")
 
 
 @word_errors
@@ -159,7 +158,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
         True
     """
     if leads_to(folder, CheckpointError) == "file":
-        raise CheckpointError(f"latest: argument 'folder' must be a folder; got the file {format_path(folder)}")
+        raise CheckpointError(f"must be a folder; got the file {format_path(folder)}", name="latest: argument 'folder'")
     for path in checkpoints(folder)[::-1]:
         try:
             read(path)
@@ -255,7 +254,7 @@ def describe(path: str | os.PathLike[str]) -> str:
     try:
         lines = _describe_document(Document.from_text(text), arrays)
     except (CheckpointError, RecursionError) as error:
-        raise CheckpointError(f"{format_path(path)} cannot be described: {error}") from None
+        raise CheckpointError.of(error, f"{format_path(path)} cannot be described") from None
     return printable(f"{os.fspath(path)}: " + "\n".join(lines))
 
 

@@ -83,7 +83,7 @@ def take_apart(run: Run) -> tuple[dict[str, Array], str]:
         CheckpointError: Something cannot be written: a setting that is a function, a memory that is no JSON value.
     """
     if run.in_step:
-        raise UsageError("save: the step is not finished; save in on_batch_end or on_epoch_end")
+        raise UsageError("the step is not finished", where="save", advice="save in on_batch_end or on_epoch_end")
     if waiting := [repr(callback) for callback in run.waiting if not callback.writes]:
         raise UsageError(
             f"save: {run.hook} of {', '.join(waiting)} has not been called yet, and would be lost; write "

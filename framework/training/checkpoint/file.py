@@ -75,7 +75,7 @@ def decode(data: bytes | None) -> tuple[dict[str, Array], str]:
     digest.update(_NO_DIGEST)
     digest.update(view[span.stop :])
     if digest.hexdigest().encode() != data[span]:
-        raise CheckpointError("it is damaged: its checksum does not fit its contents; use an older checkpoint")
+        raise CheckpointError("it is damaged: its checksum does not fit its contents", advice="use an older checkpoint")
     try:
         tensors = deserialize(data)  # type: ignore[no-untyped-call]  # the library types its classes alone
         metadata = parse_json(data[_LENGTH.size : end], "its header", CheckpointError)["__metadata__"]
@@ -130,7 +130,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
         file = Path(path)
         return decode(None if file.exists() and not file.is_file() else file.read_bytes())  # to open a pipe would block
     except CheckpointError as error:
-        raise CheckpointError(f"{format_path(path)} cannot be loaded: {error}") from None
+        raise error.within(f"{format_path(path)} cannot be loaded") from None
     except (OSError, ValueError, TypeError, MemoryError) as error:
         hint = _instead(path) if isinstance(error, FileNotFoundError) else ""
         raise CheckpointError(f"{format_path(path)} cannot be loaded: {reason(error)}{hint}") from error

@@ -36,7 +36,7 @@ def compile_model(model: Model) -> CompiledModel:
     if not isinstance(model, Model):
         hint = "; write run.model" if isinstance(getattr(model, "model", None), Model) else ""
         hint = "; load_model reads one from a file" if isinstance(model, str | os.PathLike) else hint
-        raise SettingsError(f"compile_model: argument 'model' must be a model; got {brief(model)}{hint}")
+        raise SettingsError(f"must be a model; got {brief(model)}{hint}", name="compile_model: argument 'model'")
     from framework.training.engines.native.prediction import compile_prediction  # noqa: PLC0415 (slow, and seldom needed)
 
     model.retrace()

@@ -14,13 +14,13 @@ import numpy as np
 
 from framework.backends.numpy import emit
 from framework.backends.programs import programs_of
-from framework.base.errors import DerivativeError
+from framework.base.errors import DerivativeError, FrameworkError
 from framework.base.settings.messages import warn
 from framework.formulas.schedules import ConstantSchedule, Schedule
 from framework.graph.graph import Graph, signature
 from framework.graph.node import Node, matching, order_nodes
 from framework.graph.operations import OPERATIONS
-from framework.graph.refuse import NO_RULE
+from framework.graph.refuse import CANNOT, NO_RULE
 from framework.graph.symbol import Symbol
 from framework.graph.trace import share, trace_again
 from framework.training.optimizers import Optimizer
@@ -34,7 +34,7 @@ _VIEWS = frozenset({"broadcast_to", "reshape"})
 Result = TypeVar("Result")
 
 
-class CannotLower(Exception):  # noqa: N818 (not an error: the NumPy engine takes over)
+class CannotLower(FrameworkError):  # noqa: N818 (not an error: the NumPy engine takes over)
     """A part of a step has no form that an engine can compile; the message names it and says why.
 
     Attributes:
@@ -111,8 +111,11 @@ def reason(name: str, error: Exception) -> str:
     """Return why a formula cannot be recorded."""
     if not isinstance(error, DerivativeError):
         return f"{name} cannot be recorded: {type(error).__name__}: {error}"
-    start, text = "the formula cannot be traced ", str(error).removesuffix(f": {NO_RULE}")
-    return f"{name} cannot be recorded{' ' if text.startswith(start) else ': '}{text.removeprefix(start)}"
+    if error.subject != CANNOT:
+        return f"{name} cannot be recorded: {error}"
+    error.subject = f"{name} cannot be recorded"
+    error.advice = () if error.advice[0].words == NO_RULE[:1] else error.advice
+    return str(error)
 
 
 def of_elements(name: str, record: Lowered) -> Lowered:

@@ -92,7 +92,7 @@ class Optimizer(Component):
         if "update" in vars(cls) and "elementwise" not in vars(cls):
             cls.elementwise = False
         if isinstance(cls.memory, str):
-            raise SettingsError(f"{cls.__name__}: write memory = ('{cls.memory}',), with a comma")
+            raise SettingsError(f"write memory = ('{cls.memory}',), with a comma", where=cls.__name__)
         for name in ("step", "rate"):
             if name in vars(cls):
                 raise SettingsError(
@@ -113,7 +113,7 @@ class Optimizer(Component):
             rate = model if isinstance(model, int | float) else 0.1
             example = f"settings go by name; write {cls.__name__}(learning_rate={rate})"
             advice = "give the model" if isinstance(model, Parameters) else example
-            raise SettingsError(f"{cls.__name__}: argument 'model' must be a model; got {model!r}; {advice}")
+            raise SettingsError("must be a model", name=f"{cls.__name__}: argument 'model'", got=model, advice=advice)
         return cls(**settings).bind(model)
 
     def __init__(self, model: Model | None = None, **settings: Any) -> None:
@@ -376,8 +376,8 @@ class BoundOptimizer:
         forward, fills = self.model.outermost._built().ready, self.model.training_lock.locked()  # a kernel may
         if forward and not fills and not self.parameters.gradient.any():
             raise UsageError(
-                f"{type(self.recipe).__name__}.step: there is no gradient yet; call loss.backward(model, y) after "
-                "model.forward(x), and then step"
+                f"{type(self.recipe).__name__}.step: there is no gradient yet",
+                advice="call loss.backward(model, y) after model.forward(x), and then step",
             )
         if self.parameters.vector.any():
             share(("at rest", self.recipe), lambda: self._require_rest(rate))

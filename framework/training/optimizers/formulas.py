@@ -50,7 +50,7 @@ class SGDOptimizer(Optimizer):
     def model_post_init(self, context: object) -> None:
         """Refuse nesterov without momentum."""
         if self.nesterov and not self.momentum:
-            raise SettingsError("SGDOptimizer: setting 'nesterov' needs momentum; write momentum=0.9, nesterov=True")
+            raise SettingsError("needs momentum; write momentum=0.9, nesterov=True", name="setting 'nesterov'")
 
     def update(self, values: Array, gradients: Array, rate: float, step: int, *memory: Array) -> None:
         if self.weight_decay:

@@ -127,8 +127,8 @@ class MPIWorkers(Workers):
         if len(set(depths)) > 1:
             inner = depths.index(max(depths))
             raise UsageError(
-                f"worker {inner} trains within a callback, and worker {depths.index(min(depths))} does not; call fit "
-                "on all workers, or there with a trainer without a strategy"
+                f"worker {inner} trains within a callback, and worker {depths.index(min(depths))} does not",
+                advice="call fit on all workers, or there with a trainer without a strategy",
             )
         return [value for _, value in gathered]
 

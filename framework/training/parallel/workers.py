@@ -16,11 +16,11 @@ import numpy as np
 
 from framework.base import errors
 from framework.base.arrays import Array
-from framework.base.errors import DivergedError, UsageError
+from framework.base.errors import DivergedError, FrameworkError, UsageError
 
 Value = TypeVar("Value")
 
-Failure: TypeAlias = tuple[type[Exception], str] | None
+Failure: TypeAlias = FrameworkError | None
 """An error as other workers hear of it: its class, or that of its base class in this package, and its text."""
 
 
@@ -125,7 +125,7 @@ def failure_of(error: Exception | None) -> Failure:
     if error is None:
         return None
     kind = next((base for base in type(error).__mro__ if vars(errors).get(base.__name__) is base), None)
-    return (UsageError, f"{type(error).__name__}: {error}") if kind is None else (kind, str(error))
+    return (kind or UsageError).of(error)
 
 
 def require_success(failures: Sequence[Failure], rank: int, error: Exception | None) -> None:
@@ -144,9 +144,9 @@ def require_success(failures: Sequence[Failure], rank: int, error: Exception | N
     failure, own = failures[first], failures[rank]
     if failure is None:
         return
-    if error is None or (isinstance(error, DivergedError) and own != failure):
-        raise of_worker(first, failure[0](f"worker {first}: {failure[1]}"))
-    raise of_worker(first, error) if own == failure and rank != first else error
+    if error is None or (isinstance(error, DivergedError) and repr(own) != repr(failure)):
+        raise of_worker(first, type(failure).of(failure, f"worker {first}"))
+    raise of_worker(first, error) if repr(own) == repr(failure) and rank != first else error
 
 
 def of_worker(rank: int, error: Exception) -> Exception:

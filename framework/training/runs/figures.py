@@ -10,12 +10,12 @@ import numpy as np
 
 from framework.backends.arithmetic import limit_threads
 from framework.base.arrays import Array, Batch, Sums
-from framework.base.errors import SettingsError, nearest
+from framework.base.errors import SettingsError, nearest, within
 from framework.base.trees import at, map_leaves, rows_in, sample_shape
 from framework.data.parts import Source
 from framework.data.pieces import join_batches, map_batch, read_only
 from framework.formulas.losses import Loss
-from framework.formulas.losses.several import Figure, OutputLosses, name_output
+from framework.formulas.losses.several import Figure, OutputLosses
 from framework.formulas.metrics import Metric, WholeMetric
 from framework.formulas.metrics.base import OutputMetric, one_number
 from framework.models import Layer, Model
@@ -75,7 +75,7 @@ class Figures:
         for figure in (*self.summed, *self.whole):
             output = _activation_of(activation, figure)
             if isinstance(figure.formula, Loss):
-                with name_output(".".join(figure.path)):
+                with within(f"output '{'.'.join(figure.path)}'" if figure.path else ""):
                     figure.formula.require_output(output)
 
     def training_sums(self, model: Model, y: Any, weight: Array | None) -> Sums:

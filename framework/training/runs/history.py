@@ -131,7 +131,7 @@ class History(Sequence[dict[str, Any]]):
         """
         rows = parse_json(text, "History.from_json", DataError)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"History.from_json: expected a list of objects; got {text[:60]!r}")
+            raise DataError(f"expected a list of objects; got {text[:60]!r}", where="History.from_json")
         return cls(rows)
 
     def to_csv(self) -> str:
@@ -212,7 +212,7 @@ class _NewestRow(CheckedDict):
 
     def __init__(self, row: Any) -> None:
         if not isinstance(row, dict):
-            raise DataError(f"History: rows must be dicts of columns; got {row!r}")
+            raise DataError("rows must be dicts of columns", where="History", got=row)
         super().__init__()
         dict.update(self, {key: _number(key, value) for key, value in row.items()})
 
@@ -227,7 +227,7 @@ def _number(key: Any, value: Any) -> float:
     if type(value) is (int if key == "epoch" else float) and type(key) is str and value < 1e15:  # a tenth of the time
         return value
     if not isinstance(key, str):
-        raise DataError(f"history: the name of a column must be text; got {key!r}")
+        raise DataError("the name of a column must be text", where="history", got=key)
     if not isinstance(value, Real) or (isinstance(value, int) and value.bit_length() > 1023):
         raise DataError(f"history: {key!r} must be a number; got {value!r}; other values go into run.memory(self)")
     number = float(value)

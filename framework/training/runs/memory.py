@@ -91,14 +91,13 @@ class Memory(CheckedDict):
         """
         for key, value in values.items():
             if not isinstance(key, str):
-                raise DataError(f"run.memory of {self.name}: keys must be text; got {key!r}")
+                raise DataError(f"run.memory of {self.name}: keys must be text", got=key)
             arrays: dict[str, Array] = {}
             try:
                 pack(value, f"'{key}'", arrays)
             except DataError as error:
-                raise DataError(
-                    f"run.memory of {self.name}: {error}; bars, files and clients go into run.live(self)"
-                ) from None
+                error.advise("bars, files and clients go into run.live(self)")
+                raise error.within(f"run.memory of {self.name}") from None
             for name, array in arrays.items():
                 if any(np.may_share_memory(array, other) for other in changing):
                     raise DataError(
@@ -128,7 +127,7 @@ def pack(value: Any, name: str, arrays: dict[str, Array], depth: int = DEPTH) ->
     if depth == 0:
         raise DataError(f"{name[:40]} is nested more than {DEPTH} deep, or contains itself")
     if has_mask(type(value)):
-        raise DataError(f"{name} must have no masked values, which would be lost; fill them first")
+        raise DataError("must have no masked values, which would be lost", name=name, advice="fill them first")
     kind = type(value)
     if value is None or kind in (bool, float, str) or (kind is int and value.bit_length() < 14_000):
         return value  # Python writes no longer whole numbers as text
@@ -146,7 +145,7 @@ def pack(value: Any, name: str, arrays: dict[str, Array], depth: int = DEPTH) ->
     elif kind is dict and all(type(key) is str for key in value):
         packed = {key: pack(item, f"{name}.{key}", arrays, depth - 1) for key, item in value.items()}
         return {"$dict": packed} if any(key.startswith("$") for key in packed) else packed
-    raise DataError(f"{name} must be a JSON value or a NumPy array of numbers; got {kind.__name__}")
+    raise DataError(f"must be a JSON value or a NumPy array of numbers; got {kind.__name__}", name=name)
 
 
 def unpack(value: Any, arrays: dict[str, Array]) -> Any:

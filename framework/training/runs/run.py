@@ -208,7 +208,7 @@ class Run(Progress):
         """
         if not isinstance(reason, str) or not reason:
             got = f"; got {reason!r}" if reason else ""
-            raise CallbackError(f"run.stop: say why: run.stop('the loss is small enough'){got}")
+            raise CallbackError(f"say why: run.stop('the loss is small enough'){got}", where="run.stop")
         if self.stop_reason is None:
             self.stop_reason = reason
 

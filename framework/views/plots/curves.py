@@ -54,7 +54,7 @@ def learning_curves(
     right = (right,) if isinstance(right, str) else tuple(right)
     keys = keys or ("loss",)
     if mode not in (None, "min", "max"):
-        raise SettingsError(f"plots.learning_curves: argument 'mode' must be 'min' or 'max'; got {brief(mode)}")
+        raise SettingsError("must be 'min' or 'max'", name="plots.learning_curves: argument 'mode'", got=mode)
     for key in (*keys, *right):
         _require_column(columns, key, "learning_curves")
     axis = style.open_frame(style.axes(axis, "learning_curves"))
@@ -102,12 +102,12 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
     if not isinstance(runs, Mapping):
         if hasattr(runs, "history") or hasattr(runs, "columns") or not isinstance(runs, Sequence):
             raise SettingsError(
-                "plots.compare_runs: argument 'runs' must be a dict of runs by name, or a list of runs; got "
-                f"{brief(runs)}"
+                f"must be a dict of runs by name, or a list of runs; got {brief(runs)}",
+                name="plots.compare_runs: argument 'runs'",
             )
         runs = {f"run {index}": run for index, run in enumerate(runs, 1)}
     if not runs:
-        raise DataError("plots.compare_runs: argument 'runs' must hold a run or more; it is empty")
+        raise DataError("must hold a run or more; it is empty", name="plots.compare_runs: argument 'runs'")
     curves = {}
     for name, run in runs.items():
         columns, epochs = _columns(run, "compare_runs", f"runs[{name!r}]")
@@ -139,7 +139,7 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
         (['layer 0', 'layer 1'], 'log')
     """
     if of not in ("gradient", "weight"):
-        raise SettingsError(f"plots.norms: argument 'of' must be 'gradient' or 'weight'; got {brief(of)}")
+        raise SettingsError("must be 'gradient' or 'weight'", name="plots.norms: argument 'of'", got=of)
     columns, epochs = _columns(history, "norms", "history")
     start = f"{of}_norm"
     norms_by_layer = {
@@ -147,8 +147,8 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
     }
     if not norms_by_layer:
         raise DataError(
-            "plots.norms: argument 'history' has no norms of layers; train with Trainer(callbacks=[RecordNorms()]), "
-            "which records them"
+            "has no norms of layers; train with Trainer(callbacks=[RecordNorms()]), which records them",
+            name="plots.norms: argument 'history'",
         )
     axis = style.axes(axis, "norms")
     if any((values[np.isfinite(values)] > 0).any() for values in norms_by_layer.values()):
@@ -182,8 +182,8 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
     """
     if not all(hasattr(search, name) for name in ("rates", "losses", "smoothed", "suggestion")):
         raise SettingsError(
-            "plots.learning_rate_search: argument 'search' must be what trainer.find_learning_rate(model, data) "
-            f"returns; got {brief(search)}"
+            f"must be what trainer.find_learning_rate(model, data) returns; got {brief(search)}",
+            name="plots.learning_rate_search: argument 'search'",
         )
     axis = style.open_frame(style.axes(axis, "learning_rate_search"))
     handles = axis.plot(
@@ -207,7 +207,7 @@ def _columns(thing: Any, name: str, argument: str) -> tuple[dict[str, Array], Ar
     """Return the columns of a history, NaN where a row has no value, and the epochs of its rows."""
     history = getattr(thing, "history", thing)
     if not callable(getattr(history, "columns", None)) or not hasattr(history, "keys"):
-        raise SettingsError(f"plots.{name}: argument '{argument}' must be a run, or its history; got {brief(thing)}")
+        raise SettingsError(f"plots.{name}: argument '{argument}' must be a run, or its history", got=thing)
     if not len(history):
         raise DataError(f"plots.{name}: argument '{argument}' must have a finished epoch; it has none")
     columns = history.columns()
@@ -254,7 +254,7 @@ def trials(results: Sequence[Mapping[str, Any]], setting: str, objective: str, *
             )
     rows = [row for row in results if row[objective] is not None and math.isfinite(row[objective])]
     if not rows:
-        raise DataError(f"plots.trials: argument 'results' must hold a trial with a finite {objective!r}")
+        raise DataError(f"must hold a trial with a finite {objective!r}", name="plots.trials: argument 'results'")
     axis = style.open_frame(style.axes(axis, "trials"))
     values = [row[setting] for row in rows]
     numbers, names, log = axis_positions(values)

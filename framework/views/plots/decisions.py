@@ -11,7 +11,6 @@ from framework.base.arrays import Array, class_names, likeliest, real_array, req
 from framework.base.errors import DataError, SettingsError, ShapeError
 from framework.base.extras import load_module
 from framework.base.frames import Frame, is_frame, is_series
-from framework.base.settings.messages import brief
 from framework.data.parts import parts
 from framework.views.plots import style
 
@@ -70,13 +69,13 @@ def decision_boundary(
     elif x is not None and len(whole := x[np.isfinite(x).all(axis=1)]):
         ranges = style.enclosing(whole, 0.08)
     else:
-        raise DataError(f"{name}: x has no row without missing values; give span=((low, high), (low, high))")
+        raise DataError("x has no row without missing values; give span=((low, high), (low, high))", where=name)
     horizontal, vertical = (np.linspace(*limits, resolution) for limits in ranges)
     scores = model.predict(
         plane(np.stack([coordinates.reshape(-1) for coordinates in np.meshgrid(horizontal, vertical)], axis=1))
     )
     if isinstance(scores, dict):
-        raise ShapeError(f"{name}: argument 'model' must have one output; it has {', '.join(scores)}")
+        raise ShapeError(f"must have one output; it has {', '.join(scores)}", name=f"{name}: argument 'model'")
     preprocess = model.preprocess
     known = None if preprocess is None else next(iter(preprocess.classes.values()), None)
     shares = known is None and classes is None and data is not None and _between(target)
@@ -86,7 +85,7 @@ def decision_boundary(
     count = scores.shape[1]
     if count == 1 and classes is not None:
         raise SettingsError(
-            f"{name}: argument 'classes' is for a model of classes; this one predicts numbers; leave it out"
+            "is for a model of classes; this one predicts numbers; leave it out", name=f"{name}: argument 'classes'"
         )
     names = [] if count == 1 else class_names(classes, known, count, name)
     y = None
@@ -96,7 +95,7 @@ def decision_boundary(
     elif data is not None:
         y = _places_of(target, count, f"{name}: y") if known is None else preprocess.transform_target(target, name=name)
     if x is not None and y is not None and len(y) != len(x):
-        raise ShapeError(f"{name}: y must have {len(x)} rows, as x; got {len(y)}")
+        raise ShapeError(f"y must have {len(x)} rows, as x; got {len(y)}", where=name)
     axis = style.axes(axis, "decision_boundary", height=4.8)
     grid = scores.reshape(resolution, resolution, count)
     if names:
@@ -136,7 +135,7 @@ def confusion_matrix(matrix: Any, classes: Sequence[Any] | None = None, *, axis:
         raise ShapeError(f"{name}: argument 'matrix' must have the shape (classes, classes); got {counts.shape}")
     require_finite(counts, f"{name}: argument 'matrix'")
     if (counts < 0).any():
-        raise DataError(f"{name}: argument 'matrix' must count rows; got {counts.min():g}")
+        raise DataError(f"must count rows; got {counts.min():g}", name=f"{name}: argument 'matrix'")
     count = len(counts)
     names = [*map(style.literal, class_names(classes, None, count, name))]
     totals = counts.sum(axis=1, keepdims=True)
@@ -204,8 +203,8 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
     outside = (chances < 0) | (chances > 1)
     if outside.any():
         raise DataError(
-            f"{name}: argument 'prediction' must hold probabilities; got {chances[outside][0]:g}: end the model in a "
-            "Sigmoid or a Softmax"
+            f"must hold probabilities; got {chances[outside][0]:g}: end the model in a Sigmoid or a Softmax",
+            name=f"{name}: argument 'prediction'",
         )
     several = chances.ndim == 2 and chances.shape[1] > 1
     true = _places_of(target, chances.shape[1] if several else 2, f"{name}: argument 'target'")
@@ -245,14 +244,14 @@ def _require_given(model: Any, data: Any, span: Any, resolution: Any, name: str)
     taken = model.input_shape if preprocess is None else (len(preprocess.inputs),)
     if taken != (2,):
         of = "" if preprocess is None else f" columns: {', '.join(preprocess.inputs[:8])}"
-        raise ShapeError(f"{name}: argument 'model' must take two inputs; it takes {taken}{of}")
+        raise ShapeError(f"must take two inputs; it takes {taken}{of}", name=f"{name}: argument 'model'")
     style.require_whole(resolution, 2, f"{name}: argument 'resolution'")
     if data is None and preprocess is not None:
         raise SettingsError(f"{name}: give data=(table, y): the model has a preprocess, which takes tables of its kind")
     if data is None and span is None:
-        raise SettingsError(f"{name}: give data=(x, y), or span=((low, high), (low, high))")
+        raise SettingsError("give data=(x, y), or span=((low, high), (low, high))", where=name)
     if data is not None and (not isinstance(data, tuple | list) or len(data) not in (2, 3)):
-        raise SettingsError(f"{name}: argument 'data' must be (x, y); got {brief(data)}")
+        raise SettingsError("must be (x, y)", name=f"{name}: argument 'data'", got=data)
 
 
 def _plane(model: Any, x: Any, name: str) -> tuple[tuple[str, str], Array | None, Any]:
@@ -261,20 +260,20 @@ def _plane(model: Any, x: Any, name: str) -> tuple[tuple[str, str], Array | None
     if not is_frame(x):
         if preprocess is not None:
             raise SettingsError(
-                f"{name}: argument 'data' must be (table, y), as the model has a preprocess; got {brief(x)}"
+                "must be (table, y), as the model has a preprocess", name=f"{name}: argument 'data'", got=x
             )
         columns = model.columns or ("x[:, 0]", "x[:, 1]")
         if x is None:
             return (columns[0], columns[1]), None, lambda rows: rows
         array = real_array(x, f"{name}: x", np.float64)
         if array.ndim != 2 or array.shape[1] != 2:
-            raise ShapeError(f"{name}: x must have the shape (rows, 2); got {array.shape}")
+            raise ShapeError(f"x must have the shape (rows, 2); got {array.shape}", where=name)
         require_finite(array, f"{name}: x")
         return (columns[0], columns[1]), array, lambda rows: rows
     frame = Frame(x, f"{name}: x")
     names = frame.names if preprocess is None else preprocess.inputs
     if len(names) != 2:
-        raise ShapeError(f"{name}: x must have two columns; got {', '.join(names[:8])}")
+        raise ShapeError(f"x must have two columns; got {', '.join(names[:8])}", where=name)
     model.require_columns(x, f"{name}: x") if preprocess is None else preprocess.require_columns(frame, name)
     array = np.stack([frame.numbers(column) for column in names], axis=1)
     nw = load_module("narwhals.stable.v2", name)
@@ -295,8 +294,8 @@ def _scores(scores: Array, activation: Any) -> tuple[Array, bool]:
         return (np.concatenate([1 - chance, chance], axis=1), True) if low_high == (0.0, 1.0) else (chance, False)
     if scores.ndim != 2:
         raise ShapeError(
-            "plots.decision_boundary: argument 'model' must give one row of numbers a sample; got the shape "
-            f"{scores.shape[1:]}"
+            f"must give one row of numbers a sample; got the shape {scores.shape[1:]}",
+            name="plots.decision_boundary: argument 'model'",
         )
     return scores, bool(np.all(scores >= 0) and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
 
@@ -322,7 +321,7 @@ def _places_of(y: Any, count: int, name: str) -> Array:
     wrong = ~np.isin(array, np.arange(count))
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise DataError(f"{name} must hold classes from 0 to {count - 1}; got {array[row]:g} in row {row}")
+        raise DataError(f"must hold classes from 0 to {count - 1}; got {array[row]:g} in row {row}", name=name)
     return array.astype(np.intp)
 
 

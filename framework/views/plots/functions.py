@@ -46,13 +46,13 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
     """
     if isinstance(formula, type) or not all(hasattr(formula, name) for name in ("derivative", "coupled", "program")):
         raise SettingsError(
-            f"plots.activation: argument 'formula' must be an activation, such as Tanh(); got {brief(formula)}"
+            "must be an activation, such as Tanh()", name="plots.activation: argument 'formula'", got=formula
         )
     low, high = style.span_of(span, "activation", "span")
     if formula.coupled:
         raise SettingsError(
-            f"plots.activation: argument 'formula' must work on each number alone; {formula!r} couples the units of a "
-            "row, so there is no curve over h"
+            f"must work on each number alone; {formula!r} couples the units of a row, so there is no curve over h",
+            name="plots.activation: argument 'formula'",
         )
     h = np.linspace(low, high, _POINTS)
     with np.errstate(all="ignore"):  # a formula may overflow far from 0
@@ -217,7 +217,7 @@ def _points(path: Any, vector: Array, places: tuple[int, int]) -> Array:
         return vector[None, places]
     steps = [*path] if isinstance(path, Iterable) else [path]
     if not steps:
-        raise DataError("plots.loss_surface: argument 'path' must hold a point or more; it is empty")
+        raise DataError("must hold a point or more; it is empty", name="plots.loss_surface: argument 'path'")
     if all(hasattr(step, "new_weights") for step in steps):
         rows = [np.append(step.weights, step.bias) for step in steps]
         steps = [*rows, np.append(steps[-1].new_weights, steps[-1].new_bias)]
@@ -235,9 +235,9 @@ def _measure(model: Any, loss: Any, data: Any) -> Callable[[], float]:
     """Return a function that gives the loss of a model on the data, with its parameters of that moment."""
     name = "plots.loss_surface: argument 'data'"
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-        raise SettingsError(f"{name} must be (x, y) or (x, y, weight); got {brief(data)}")
+        raise SettingsError("must be (x, y) or (x, y, weight)", name=name, got=data)
     if not hasattr(loss, "output_sums"):
-        raise SettingsError(f"plots.loss_surface: argument 'loss' must be a loss; got {brief(loss)}")
+        raise SettingsError("must be a loss", name="plots.loss_surface: argument 'loss'", got=loss)
     x = real_tree(data[0], f"{name}: x", model.dtype)
     model.require_batch(map_leaves(np.shape, x), f"{name}: x")
     map_leaves(lambda leaf: require_finite(leaf, f"{name}: x"), x)

@@ -13,7 +13,6 @@ from framework.backends.text import Shown, plain
 from framework.base.arrays import Array
 from framework.base.errors import FrameworkError, SettingsError, ShapeError, nearest
 from framework.base.extras import load_module
-from framework.base.settings.messages import brief
 from framework.base.shapes import format_shape, of_rows
 from framework.base.trees import leaves, map_leaves, names
 from framework.graph.graph import Graph
@@ -303,8 +302,8 @@ def weights(
     if name not in names:
         hint = nearest(name, names)
         raise SettingsError(
-            f"plots.weights: argument 'name' must be a parameter of the model{hint or ';'} Parameters: "
-            f"{', '.join(names) or 'none'}"
+            f"must be a parameter of the model{hint or ';'} Parameters: {', '.join(names) or 'none'}",
+            name="plots.weights: argument 'name'",
         )
     require_whole(count, 1, "plots.weights: argument 'count'")
     images = _images(np.asarray(model.parameters[name], np.float64), name, shape)[:count]
@@ -329,23 +328,23 @@ def _images(values: Array, name: str, shape: Any) -> Array:
     if values.ndim == 3:  # (channels, kernel, filters) of a Conv1D
         return values.transpose(2, 0, 1)[:, None]
     if values.ndim not in (1, 2):
-        raise ShapeError(f"plots.weights: argument 'name': {name} of shape {values.shape} cannot be images")
+        raise ShapeError(f"argument 'name': {name} of shape {values.shape} cannot be images", where="plots.weights")
     rows = values.reshape(len(values), -1).T
     inputs = rows.shape[1]
     side = math.isqrt(inputs)
     if shape is None and side * side != inputs:
         raise ShapeError(
-            f"plots.weights: argument 'shape' must be given: {name} has {inputs} inputs, which do not fill a square; "
-            "write shape=(height, width)"
+            f"must be given: {name} has {inputs} inputs, which do not fill a square; write shape=(height, width)",
+            name="plots.weights: argument 'shape'",
         )
     if shape is not None and not (
         isinstance(shape, tuple | list) and len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)
     ):
-        raise SettingsError(f"plots.weights: argument 'shape' must be (height, width); got {brief(shape)}")
+        raise SettingsError("must be (height, width)", name="plots.weights: argument 'shape'", got=shape)
     height, width = (side, side) if shape is None else shape
     if height * width != inputs:
         raise ShapeError(
-            f"plots.weights: argument 'shape' must hold the {inputs} inputs of {name}; got {height} x {width}"
+            f"must hold the {inputs} inputs of {name}; got {height} x {width}", name="plots.weights: argument 'shape'"
         )
     return rows.reshape(-1, 1, height, width)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from framework.base.arrays import Array
 from framework.base.errors import SettingsError
 from framework.base.extras import load_module
-from framework.base.settings.messages import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +56,8 @@ def axes(
         axis = pyplot.figure(figsize=(width, height), layout=layout, facecolor="none").add_subplot()
     elif not isinstance(axis, wanted) or axis.name != "rectilinear":
         raise SettingsError(
-            f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives; got "
-            f"{brief(axis)}"
+            f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives",
+            got=axis,
         )
     return _in_ink(axis)
 
@@ -78,13 +77,13 @@ def require_model(model: Any, name: str) -> None:
     if isinstance(model, type) or not all(
         hasattr(model, attribute) for attribute in ("parameters", "preprocess", "input_shape")
     ):
-        raise SettingsError(f"plots.{name}: argument 'model' must be a model; got {brief(model)}")
+        raise SettingsError(f"plots.{name}: argument 'model' must be a model", got=model)
 
 
 def require_whole(value: Any, least: int, name: str) -> None:
     """Raise a SettingsError if ``value`` is not a whole number from ``least`` on; ``name`` is its own."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise SettingsError(f"{name} must be a whole number from {least}; got {brief(value)}")
+        raise SettingsError(f"must be a whole number from {least}", name=name, got=value)
 
 
 def literal(text: Any) -> str:
@@ -217,9 +216,7 @@ def span_of(span: Any, name: str, argument: str = "span") -> Span:
     ends = [*span] if isinstance(span, Sequence) and not isinstance(span, str) else []
     numbers = len(ends) == 2 and all(isinstance(end, Real) and math.isfinite(end) for end in ends)
     if not numbers or ends[0] >= ends[1]:
-        raise SettingsError(
-            f"plots.{name}: argument '{argument}' must be two increasing numbers, as (-5, 5); got {brief(span)}"
-        )
+        raise SettingsError(f"plots.{name}: argument '{argument}' must be two increasing numbers, as (-5, 5)", got=span)
     return float(ends[0]), float(ends[1])
 
 
@@ -235,7 +232,7 @@ def two_spans(span: Any, name: str) -> tuple[Span, Span]:
     """
     if not isinstance(span, Sequence) or len(span) != 2 or not all(isinstance(limits, Sequence) for limits in span):
         raise SettingsError(
-            f"plots.{name}: argument 'span' must be a range for each axis, as ((-1, 1), (0, 5)); got {brief(span)}"
+            f"plots.{name}: argument 'span' must be a range for each axis, as ((-1, 1), (0, 5))", got=span
         )
     return span_of(span[0], name, "span[0]"), span_of(span[1], name, "span[1]")
 

@@ -133,7 +133,7 @@ def write_report(path: str | os.PathLike[str], runs: Sequence[Contents], *severa
         if file.is_file() and MARK not in file.read_text(encoding="utf-8", errors="replace")[:1000]:
             raise SettingsError(f"report: {os.fspath(path)!r} exists, and is not a report; give another path")
     except OSError as error:
-        raise SettingsError(f"report: argument 'path' must be a file that can be read; {error}") from error
+        raise SettingsError(f"must be a file that can be read; {error}", name="report: argument 'path'") from error
     write_whole(file, page(runs, *several))
 
 

@@ -46,10 +46,10 @@ Classes levels, Clip limit, ConfusionMatrix num_classes, Constant value, Constan
 initial, Dates parts, Dropout rate, ELU alpha, ExponentialSchedule initial, Flatten shape, GELU approximate, GRU
 units, GroupNorm groups, He distribution, Huber delta, Impute fill, Input inputs, JSONLog path, L1 strength, L2
 strength, LSTM units, LayerNorm units, LeCun distribution, LeakyReLU negative_slope, Levels n, Log unit, MaxPool
-window, MultiHeadAttention heads, OneCycleSchedule maximum, OneHot n, Orthogonal gain, Permute axes,
-PolynomialSchedule initial, Quantile quantile, QuantileTransform n, R2 center, RBF units, RMSNorm units, Regularizer
-strength, Reshape shape, SimpleRNN units, Sine frequency, SmoothClip limit, Softplus beta, Swish beta, TensorBoard
-folder, TopK k
+window, MultiHeadAttention heads, MultiQuantile quantiles, OneCycleSchedule maximum, OneHot n, Orthogonal gain,
+Permute axes, PolynomialSchedule initial, Quantile quantile, QuantileTransform n, R2 center, RBF units, RMSNorm units,
+Regularizer strength, Reshape shape, SimpleRNN units, Sine frequency, SmoothClip limit, Softplus beta, Swish beta,
+TensorBoard folder, TopK k
 """
 """The classes that take a setting without its name and write no constructor, with the setting."""
 
@@ -191,7 +191,7 @@ def test_a_refused_call_with_the_name_of_a_users_class_makes_no_instance_of_it()
         (lambda: Dense(64, activation="relu"), "got 'relu'; write Dense(units=64, activation=ReLU())"),
         (lambda: Dense(32, inputs=64), "; write Dense(units=32, inputs=64)"),
         (lambda: Trainer("mse", "adam"), "; write Trainer(loss=MeanSquaredError(), optimizer=AdamOptimizer())"),
-        (lambda: SGDOptimizer(0.2), "got 0.2; settings go by name; write SGDOptimizer(learning_rate=0.2)"),
+        (lambda: SGDOptimizer(0.2), "got 0.2; write SGDOptimizer(learning_rate=0.2)"),
         (lambda: AdamOptimizer(0.003), "; write AdamOptimizer(learning_rate=0.003)"),
         (lambda: EarlyStopping("val_loss"), "without a name; write EarlyStopping(monitor='val_loss')"),
         (lambda: CosineRestartsSchedule(0.1, 9), "; write CosineRestartsSchedule(initial=0.1, length=9)"),

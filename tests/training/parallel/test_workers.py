@@ -41,22 +41,21 @@ def failing(error):
 
 
 def diverged(rank):
-    error = DivergedError("the loss of row {row} is nan")
-    error.row = 10 * rank
-    return error
+    return DivergedError("the loss is nan", row=10 * rank, state="the output is nan")
 
 
 def test_workers_that_diverge_name_one_row():
     errors = failing(diverged)
     assert [type(error) for error in errors] == [DivergedError] * 3
-    told = "the loss of row 10 is nan"
+    told = "the loss is nan, first at row 10 of the batch, where the output is nan; the update was not applied"
+    assert [error.row for error in errors] == [10, 10, 10]
     assert [str(error) for error in errors] == [f"worker 1: {told}", told, f"worker 1: {told}"]
 
 
 def test_workers_raise_their_own_error_or_that_of_the_first():
     errors = failing(KeyError)
     assert [type(error) for error in errors] == [UsageError, KeyError, KeyError]
-    assert [error.args[0] for error in errors] == ["worker 1: KeyError: 1", 1, 2]
+    assert [str(error) for error in errors] == ["worker 1: KeyError: 1", "1", "2"]
 
 
 def test_an_error_that_names_a_file_with_bytes_that_are_no_text_is_printed(capfd):

@@ -52,7 +52,7 @@ class JaxPlan:
                 totals=len(step.totals),
             )
         except DerivativeError as error:
-            raise CannotLower(str(error)) from None
+            raise CannotLower.of(error) from None
 
     def program(self, rows: int, part_rows: int, limits: Array) -> Program:
         """Return the program for batches of so many rows, of which so many go through the model at once."""

@@ -133,8 +133,8 @@ class CompiledEngine(ChunkEngine):
             if reason and not all(refusals):
                 raise UsageError(
                     f"engine='compiled': worker {rank} has no kernel ({reason}), and worker {refusals.index('')} has "
-                    "one, so that the bits would depend on the number of workers; use one llvmlite everywhere, or "
-                    "train with engine='numpy'"
+                    "one, so that the bits would depend on the number of workers",
+                    advice="use one llvmlite everywhere, or train with engine='numpy'",
                 )
         if made is None:
             raise CannotLower(refusal)

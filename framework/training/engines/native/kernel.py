@@ -63,7 +63,7 @@ class GraphKernel(ABC):
         try:
             text = self._write()
         except CannotLower as error:
-            raise type(error)(f"{_layer_with(error.op, model)}{error}") from None
+            raise error.within(*_layer_with(error.op, model)) from None
         apart = self._apart(text)
         self.text = "\n\n".join(dict.fromkeys([*chain(*apart.values()), text]))
         self.settings = np.array([*self.emitter.settings, 0.0])
@@ -178,9 +178,9 @@ def bound_to(block: Block, node: Any, view: View) -> bool:
     return True
 
 
-def _layer_with(op: str, model: ModelGraph) -> str:
-    """Return the start of a message that names the layer with an operation; empty if no formula has it."""
+def _layer_with(op: str, model: ModelGraph) -> list[str]:
+    """Return the layer with an operation as an error names it; empty if no formula has it."""
     scopes = (
         scope for scope in model.scopes if op in {node.op for node in model.graph.nodes[scope.start : scope.stop]}
     )
-    return next((f"layer {scope.label}: " for scope in scopes), "")
+    return [f"layer {scope.label}" for scope in scopes][:1]
