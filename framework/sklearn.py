@@ -246,14 +246,15 @@ class _Classes(_Targets):
             y = super().codes(y, name)
             if (other := ~np.isin(y, (0, 1))).any():
                 row, column = first_place(other)
-                raise DataError(f"must be 0 or 1 for each label; got {y[row, column]} at row {row}", name=name)
+                raise DataError(f"must be 0 or 1 for each label; got {y[row, column]} at row {row}", name=name, row=row)
             return y
         classes, places = _unique(y, name)
         known, received = self.classes.tolist(), classes.tolist()
         known_set = {*known}
         if unknown := [value for value in received if value not in known_set]:
             row = int(np.argmax(places == received.index(unknown[0])))
-            raise DataError(f"must hold the classes {brief(known)}; got {brief(unknown[0])} at row {row}", name=name)
+            problem = f"must hold the classes {brief(known)}; got {brief(unknown[0])} at row {row}"
+            raise DataError(problem, name=name, row=row)
         return np.searchsorted(self.classes, classes)[places]
 
     def encode(self, codes: Array) -> Array:
@@ -534,7 +535,7 @@ class _Neural(BaseEstimator):
         try:
             return kind(**{name: parameters[name] for name in kind.model_fields if name in parameters})
         except SettingsError as error:
-            for fault in (error, *error.faults):
+            for fault in error.errors:
                 fault.where = tuple(type(self).__name__ if where == kind.__name__ else where for where in fault.where)
             raise
 

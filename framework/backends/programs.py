@@ -384,8 +384,7 @@ def _advice(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
             function(*symbols)
     except Exception as error:  # noqa: BLE001 (whatever a formula does with a symbol)
         if isinstance(error, DerivativeError) and error.subject == CANNOT:
-            error.subject = ""
-            return str(error).removeprefix("through ")
+            return str(error).removeprefix(f"{CANNOT} through ")
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The errors of the framework: every one is a FrameworkError and also the built-in error that fits.
+"""The errors of the framework: each below is a FrameworkError and also the built-in error that fits.
 
     FrameworkError
     ├── SettingsError    (ValueError)       a setting or argument is unknown, missing or out of range
@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import EllipsisType
+from types import NoneType
 from typing import Any, NamedTuple, Self
 
 
@@ -36,6 +36,11 @@ class Text(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+_PLACES = re.compile(r""": (?=(?:\\.|[^'"\\]|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")*$)""")
+"""The colons between the places of a name; those in quotes are part of a place."""
+_NAMED = re.compile(r"""(?:argument|setting|parameter|column|metric) (?P<quote>['"])(.*)(?P=quote)|([a-z_]\w*)""")
 
 
 class Setting(NamedTuple):
@@ -69,7 +74,7 @@ class Advice:
 
     def __init__(self, *words: str | Setting, command: str = "", after: str = "") -> None:
         """Hold the words."""
-        sentence = re.match("[A-Z][a-z]", str(words[0]))
+        sentence = re.match("[A-Z][a-z]", "".join(map(str, words[:1])))
         vars(self).update(words=words, command=command, after=after or (". " if sentence else "; "))
 
     def __str__(self) -> str:
@@ -82,13 +87,13 @@ class FrameworkError(Exception):
     Attributes:
         problem: What is wrong, without the other fields.
         argument: The name of the argument, setting or column that is wrong; None if it is none of them.
-        got: What came instead; ``...`` if the problem says it, or nothing came.
+        got: What came instead, of long values and other objects a short text; empty if the problem says it.
         where: Where it happened, from the outside to the inside, such as ``("fit", "output 'price'")``.
         advice: What to do next.
         subject: The first words of the sentence, such as ``setting 'rate'``; empty if the problem has them.
         expected: What was expected, such as ``"dates"``, where a program has to know it; else empty.
-        row: The number of the row of data that is wrong, if one is.
-        faults: The errors of several settings, of which this one is the list.
+        row: The number of the row of data that is wrong, if one is; the problem may name it as ``{row}``.
+        faults: The errors of several settings, of which this one is the list; they say where it happened.
 
     Example:
         >>> error = SettingsError("must be positive", name="SGD: setting 'rate'", got=-1, advice="write rate=0.1")
@@ -98,30 +103,40 @@ class FrameworkError(Exception):
         ('rate', ("output 'price'", 'SGD'))
     """
 
+    problem: str = ""
+    argument: str | None = None
+    got: Any = Text()
+    where: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    subject: str = ""
+    expected: str = ""
+    row: int | None = None
+    faults: tuple[FrameworkError, ...] = ()
+
     def __init__(
         self,
-        problem: str = "",
-        *,
+        problem: object = "",
+        *args: object,
         name: str = "",
         argument: str | None = None,
         expected: str = "",
-        got: Any = ...,
+        got: Any = got,
         where: str | tuple[str, ...] = (),
         advice: Advice | str | None = None,
         row: int | None = None,
         faults: Iterable[FrameworkError] = (),
     ) -> None:
         """Hold the fields; ``name`` is where and what, as functions pass it on, such as ``fit: argument 'x'``."""
-        super().__init__(problem)
-        places = name.split(": ")
-        self.subject = places.pop()
-        self.row, self.faults = row, (*faults,)
-        named = re.match(r"\w+ '(.*?)'|(\w+)$", self.subject)
-        self.argument = argument or (named and (named[1] or named[2]))
-        self.argument = self.argument or (self.faults[0].argument if self.faults else None)
-        self.problem, self.expected, self.got = problem, expected, got
+        super().__init__(problem, *args)
+        *places, self.subject = _PLACES.split(name)
+        named = _NAMED.fullmatch(self.subject)
+        self.problem, self.faults = super().__str__() if args else str(problem), (*faults,)
+        first = [fault.argument for fault in self.faults[:1]]
+        self.argument = next(filter(None, (argument, *(named.group(2, 3) if named else first))), None)
+        plain = isinstance(got, int | float | NoneType | Text) or (isinstance(got, str) and len(got) <= 200)
+        self.got = got if plain else Text(_brief(got))  # a list may change, and an array would live with the error
+        self.expected, self.row = expected, self.row if row is None else row
         self.where = (*([where] if isinstance(where, str) else where), *places)
-        self.advice: tuple[Advice, ...] = ()
         self.advise(advice)
 
     @classmethod
@@ -129,14 +144,19 @@ class FrameworkError(Exception):
         """Return an error of this class with the fields of another one, or with the text of one from elsewhere."""
         made = cls(f"{type(error).__name__}: {error}")
         if isinstance(error, FrameworkError):
-            vars(made).update((name, value) for name, value in vars(error).items() if name in vars(made))
+            vars(made).update((name, getattr(error, name)) for name in FrameworkError.__annotations__)
             made.args = error.args
-        made.where = (*where, *made.where)
-        return made
+        return made.within(*where)
+
+    @property
+    def errors(self) -> tuple[FrameworkError, ...]:
+        """The errors of a list, without lists; else this one."""
+        return tuple(error for fault in self.faults for error in fault.errors) or (self,)
 
     def within(self, *where: str) -> Self:
         """Add where the error happened, as seen from further outside, and return the error."""
-        self.where = (*where, *self.where)
+        for error in self.errors:
+            error.where = (*where, *error.where)
         return self
 
     def advise(self, advice: Advice | str | None) -> Self:
@@ -147,20 +167,12 @@ class FrameworkError(Exception):
     def render(self, write: Callable[[Advice], str] = str) -> str:
         """Return the message, with the advice as a function writes it."""
         words = [f"{where}: " for where in self.where] + [self.subject and f"{self.subject} "]
-        words += [self._sentence(), "\n".join(fault.render(write) for fault in self.faults)]
-        text = "".join([*words, "" if self.got is ... else f"; got {_brief(self.got)}"])
+        words += [self.problem.replace("{row}", str(self.row)) or super().__str__()]
+        got = _brief(self.got)
+        text = "".join([*words, "\n".join(fault.render(write) for fault in self.faults), got and f"; got {got}"])
         for advice in self.advice:
             text += (" " if text.endswith("?") and advice.after == ". " else advice.after) + write(advice)
         return text
-
-    def _sentence(self) -> str:
-        """Return the problem; a subclass adds its own fields."""
-        return str(self.problem)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what came as its text: it may be anything, such as a function."""
-        plain = self.got is None or isinstance(self.got, bool | int | float | str | EllipsisType)
-        return type(self), self.args, vars(self) | {"got": self.got if plain else Text(_brief(self.got))}
 
     def __str__(self) -> str:
         return self.render()
@@ -238,20 +250,9 @@ class DivergedError(FrameworkError, ArithmeticError):
     Attributes:
         row: The place in the batch of the first row whose loss is not finite. A part of a batch counts within itself,
             and the caller that has cut the batch adds the rows before the part.
-        state: The output in that row; empty if no row is known.
     """
 
-    row: int
-
-    def __init__(self, problem: str = "", *, state: str = "", row: int = 0, **fields: Any) -> None:
-        """Hold the fields."""
-        super().__init__(problem, row=row, **fields)
-        self.state = state
-
-    def _sentence(self) -> str:
-        if not self.state:
-            return super()._sentence()
-        return f"{self.problem}, first at row {self.row} of the batch, where {self.state}; the update was not applied"
+    row: int = 0
 
 
 class CheckpointError(FrameworkError, OSError):

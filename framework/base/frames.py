@@ -354,8 +354,9 @@ class Frame:
         most = np.iinfo(np.int64).max // _MICROSECONDS.get(unit, 1)
         whole = stamps.astype(np.int64)
         if (far := ((whole > most) | (whole < -most)) & ~missing).any():
-            where = self.place(name, int(np.argmax(far)))
-            raise DataError(f"must hold dates within 292,000 years of 1970; got another in {where}", name=self._name)
+            row = int(np.argmax(far))
+            got = Text(f"another in {self.place(name, row)}")
+            raise DataError("must hold dates within 292,000 years of 1970", name=self._name, got=got, row=row)
         cast = stamps.astype(f"{stamps.dtype.kind}8[us]")
         return np.where(missing, 0, cast.astype(np.int64)), missing
 

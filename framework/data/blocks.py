@@ -366,7 +366,7 @@ class DatasetSource(NumberedSource):
             batch: Batch = self.checks(triple, name, start)
         except DataError as error:
             if self.target is not None and error.subject == "argument 'y'":
-                error.subject += f": column {self.target!r}"
+                error.subject, error.argument = f"{error.subject}: column {self.target!r}", self.target
             raise explain_error(error, self.given) from None
         if (count := rows_in(batch[1])) != rows:
             raise ShapeError(f"{name} must return {rows} rows; got {count}", where=self.name)

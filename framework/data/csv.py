@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.base.arrays import Array
-from framework.base.errors import Advice, DataError, Setting, SettingsError
+from framework.base.errors import Advice, DataError, Setting, SettingsError, Text
 from framework.base.extras import load_module
 from framework.base.frames import LARGEST_WHOLE
 from framework.base.settings.component import Named
@@ -168,25 +168,23 @@ class CSV(TableFile):
 
     def explain(self, error: DataError) -> None:
         """Say in the error of a column that is text, and should not be, which cell makes it text."""
-        column, expected = error.argument, error.expected
-        if column not in self.names or not expected:
+        column, expected, kind = error.argument, error.expected, None
+        if expected in ("dates", "durations") and column in self.names:
+            explained = self._explain_form(column, expected)
+        elif expected and (kind := cast("_CSVRows", self.rows).types.get(column or "")) and kind.odd:
+            cell, row = kind.odd
+            explained = _or_missing(cell, f"CSV reads it as text because of {brief(cell)} in row {row}; "), row
+            if kind.odd == kind.long:
+                said = f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}"
+                explained = Advice(said), row
+        else:
             return
-        form = expected in ("dates", "durations")
-        if advice := self._explain_form(column, expected) if form else self._explain_text(column):
-            error.got, error.advice = ..., (*error.advice[1:], advice)
+        if explained is not None:
+            advice, error.row = explained
+            error.got, error.advice = Text(), (*error.advice[1:], advice)
 
-    def _explain_text(self, column: str) -> Advice | None:
-        """Return why a column is text, where it has numbers too; else None."""
-        column_type = cast("_CSVRows", self.rows).types[column]
-        if column_type.odd is None:
-            return None
-        cell, row = column_type.odd
-        if column_type.odd == column_type.long:
-            return Advice(f"CSV reads it as text because a float has fewer digits than {brief(cell)} in row {row}")
-        return _or_missing(cell, f"CSV reads it as text because of {brief(cell)} in row {row}; ")
-
-    def _explain_form(self, column: str, kind: str) -> Advice | None:
-        """Return what to do where cells of a column of dates or durations are of a form that is not read."""
+    def _explain_form(self, column: str, kind: str) -> tuple[Advice, int] | None:
+        """Return what to do where a cell of dates or durations is of a form that is not read, and its row."""
         known = [ISO, *map(pattern_of, self.dates)] if kind == "dates" else [r"\d\d:\d\d(:\d\d)?", DURATION]
         compute = load_module("pyarrow.compute", "CSV")
         is_text = str(self.rows.schema.field(column).type) == "string"
@@ -197,12 +195,13 @@ class CSV(TableFile):
                 continue
             cell, row = cells[index].as_py(), start + index
             if start or compute.any(fits).as_py():
-                return _or_missing(cell, f"CSV reads it as text because of {brief(cell)} in row {row}; ")
+                return _or_missing(cell, f"CSV reads it as text because of {brief(cell)} in row {row}; "), row
             what = f"in row {row} it has {brief(cell)}; write"
             if kind == "durations":
-                return Advice(f"{what} durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit")
+                said = f"{what} durations as 12:30:00 or, as pandas does, 1 days 12:30:00; a number has no unit"
+                return Advice(said), row
             forms = [Setting("dates", (form,)) for form in formats_of(cell.strip()) or ("%m/%d/%Y", "%d/%m/%Y")]
-            return Advice(f"{what} their form, such as ", *_join_settings(forms, " or "))
+            return Advice(f"{what} their form, such as ", *_join_settings(forms, " or ")), row
         return None
 
 
@@ -372,9 +371,9 @@ class _CSVRows(Rows):
         table = self._parse_rows(index, data, known, self._row(index))
         if table.num_rows != len(starts):
             raise DataError(
-                f"{self.files[index].url}: rows from {self._row(index)} on cannot be told apart: {len(starts)} by "
-                f"their quotes, {table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes",
-                where="CSV",
+                f"rows from {self._row(index)} on cannot be told apart: {len(starts)} by their quotes, "
+                f"{table.num_rows} by pyarrow; put cells that hold quotes or newlines into quotes",
+                where=("CSV", self.files[index].url),
             )
         row, hexes, settings = self._row(index), b"0x" in data.lower(), self._settings
         asked = [kind.name for kind in self.types.values() if kind.needs_text(table.column(kind.name), settings, hexes)]

@@ -90,7 +90,7 @@ def locate_files(paths: str | Iterable[str], ending: str, name: str) -> list[Fil
     for path in [paths] if isinstance(paths, str) else paths:
         files = _remote(path, ending, name) if "://" in path else _local(path, ending, name)
         if not files:
-            raise DataError(f"no file has the path {path!r}", where=name, argument="path")
+            raise DataError(f"no file has the path {path!r}", where=name, argument="path", expected="file")
         all_files += files
     if not all_files:
         raise DataError("must name at least one file", name=f"{name}: setting 'path'", got=paths)

@@ -280,12 +280,14 @@ def _classes(labels: Any, name: str, what: str) -> Array:
     if is_series(labels) and (frame := Frame(labels, name)).kind(*frame.names) in ("text", "category"):
         codes, _ = frame.texts(*frame.names)
         if (codes < 0).any():
-            where = frame.place(frame.names[0], int(np.argmin(codes)))
-            raise DataError(f"must have a {what} in each row; got none in {where}", name=name)
+            row = int(np.argmin(codes))
+            where = frame.place(frame.names[0], row)
+            raise DataError(f"must have a {what} in each row; got none in {where}", name=name, row=row)
         return codes
     if (texts := texts_of(labels)) is not None and texts.ndim == 1:
         if None in (texts := texts.tolist()):
-            raise DataError(f"must have a {what} in each row; got none in row {texts.index(None)}", name=name)
+            row = texts.index(None)
+            raise DataError(f"must have a {what} in each row; got none in row {row}", name=name, row=row)
         return np.unique(texts, return_inverse=True)[1]
     if isinstance(labels, dict) or (array := real_array(labels, name)).ndim != 1:
         got = "a dict" if isinstance(labels, dict) else array.shape

@@ -296,7 +296,7 @@ def sweep_runs(
 
 def _is_of(error: FrameworkError, change: str) -> bool:
     """Return whether a change by ``--set`` is wrong."""
-    return any(f"--set {change}" in fault.where for fault in (error, *error.faults))
+    return any(f"--set {change}" in fault.where for fault in error.errors)
 
 
 def _sweep_of(path: str, changes: tuple[str, ...], out: str | None, options: dict[str, Any]) -> Sweep:

@@ -135,7 +135,7 @@ def render_for_command(error: Exception, file: str | None = None) -> str:
         return "".join([*words, f" in [{table}] of {file}" * ends])
 
     moved = f"; if it was moved, write its new path in [{table}] of {file}"
-    return error.render(write) + moved * (file is not None and error.argument == "path")
+    return error.render(write) + moved * (file is not None and error.expected == "file")
 
 
 def require_not_read(table: TableFile, name: str, path: str | Path) -> None:
@@ -291,6 +291,7 @@ def groups_of(table: TableFile | Selection, column: str) -> Array:
             f"is missing in {missing.sum():,} of {len(table):,} rows that have a target, first in row "
             f"{missing.argmax()} of these",
             name=f"groups: column {column!r}",
+            row=int(missing.argmax()),
             advice="fill it in, or delete the rows",
         )
     return groups

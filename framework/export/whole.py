@@ -10,6 +10,7 @@ from framework.base.errors import DerivativeError, SettingsError
 from framework.base.shapes import format_shape, is_known, require_sizes
 from framework.base.trees import flatten, leaves, map_leaves
 from framework.graph.node import Node
+from framework.graph.refuse import CANNOT
 from framework.graph.step import ModelGraph
 from framework.graph.walk import Scope
 from framework.models import Model
@@ -48,7 +49,7 @@ def explain_without_graph(error: Exception) -> SettingsError:
     """Return an error of tracing with advice that fits: nothing is derived here."""
     made = SettingsError.of(error)
     if isinstance(error, DerivativeError):
-        made.advice = tuple(advice for advice in made.advice if advice.after != "; ")
+        made.advice = made.advice[: error.subject == CANNOT]  # what to write instead
     return made.advise("write it with the functions of docs/operations.md")
 
 

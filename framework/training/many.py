@@ -52,11 +52,8 @@ def fit_many(
             try:
                 trainers[number] = trainers[number].replace(**{setting: value})
             except SettingsError as error:
-                error.where, error.argument, error.subject = (
-                    (NAME,),
-                    argument,
-                    f"argument {argument!r}, number {number},",
-                )
+                error.where, error.argument = (NAME,), argument
+                error.subject = f"argument {argument!r}, number {number},"
                 raise
     _require_trainer(trainer)
     parts = _parts(data, validation, _one_each("splits", splits, len(models)), len(models))

@@ -1,8 +1,10 @@
 """Errors are data, and one file has the texts of many of them: ``pytest tests/base/test_errors.py --update-errors``."""
 
 import copy
+import gc
 import pickle
 import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,7 @@ from framework.formulas import OutputLosses
 from framework.models import Conv2D, Reshape
 from framework.preprocessing import OneHot, Preprocess, Standardize
 from framework.sklearn import NeuralClassifier
+from framework.training.parallel.workers import failure_of
 
 FILE = Path(__file__).parents[1] / "errors.txt"
 X, Y = np.arange(12.0).reshape(6, 2), np.array([0.0, 1.0] * 3)
@@ -230,10 +233,30 @@ def test_the_texts_of_errors_are_those_of_the_file(tmp_path, monkeypatch, pytest
     assert texts.splitlines() == FILE.read_text(encoding="utf-8").splitlines()
 
 
+def test_an_error_that_names_a_row_has_its_number():
+    entries = re.findall(r"^(\w.*)\n +(.*)", FILE.read_text(encoding="utf-8"), re.MULTILINE)
+    named = [(fields, re.search(r" row (\d+)", text)) for fields, text in entries if not text.startswith("CSV: ")]
+    assert sum(row is not None for _, row in named) >= 20
+    assert [fields for fields, row in named if row and f"row={row[1]}" not in fields.split()] == []
+
+
 def test_a_name_says_where_and_which_argument():
     error = DataError("must be finite", name="fit: validation: argument 'x'", got=np.nan, row=3)
     assert (error.where, error.argument, error.subject, error.row) == (("fit", "validation"), "x", "argument 'x'", 3)
     assert str(error) == "fit: validation: argument 'x' must be finite; got nan"
+
+
+@pytest.mark.parametrize("name", ["path", "b: c", "it's", "a 'b': \"c\""])
+def test_a_column_may_have_any_name(name):
+    error = DataError("holds text", name=f"fit: validation: column {name!r}")
+    assert (error.where, error.subject) == (("fit", "validation"), f"column {name!r}")
+    assert error.argument == repr(name)[1:-1]
+    assert str(error) == f"fit: validation: column {name!r} holds text"
+
+
+@pytest.mark.parametrize("name", ["CSV", "output 'price'", "CSV: data.csv", "argument 'x' or 'y', together"])
+def test_a_name_without_an_argument_has_none(name):
+    assert DataError("is wrong", name=name).argument is None
 
 
 def test_an_error_says_where_it_happened_from_the_outside_to_the_inside():
@@ -245,6 +268,51 @@ def test_an_error_says_where_it_happened_from_the_outside_to_the_inside():
     assert str(error) == "fit: output 'price': target must be finite"
 
 
+def test_each_line_of_a_list_says_where_it_happened():
+    error = SettingsError(faults=[SettingsError(name="setting 'a'"), SettingsError(name="setting 'b'")])
+    assert str(error.within("fit", "Trainer")) == "fit: Trainer: setting 'a' \nfit: Trainer: setting 'b' "
+    assert [fault.where for fault in error.faults] == [("fit", "Trainer")] * 2
+    assert str(SettingsError.of(error, "worker 1")).count("worker 1: ") == 2
+
+
+def test_what_came_is_text_when_the_error_is_raised():
+    came = [1, 2]
+    error = DataError("must be one", got=came)
+    came.append(3)
+    assert str(error) == "must be one; got [1, 2]"
+    assert str(DataError("must be one", got=...)) == "must be one; got Ellipsis"
+    assert str(DataError("must be one", got="")) == "must be one; got ''"
+    bad = type("Bad", (), {"__repr__": lambda _: 1 / 0})()
+    assert str(DataError("must be one", got=bad)) == "must be one; got a Bad"
+    assert len(pickle.dumps(DataError("must be short", got="long" * 1_000_000))) < 1000
+
+
+def test_an_error_does_not_keep_an_array_alive():
+    array = np.zeros(1000)
+    alive, error = weakref.ref(array), DataError("must be one", got=array)
+    del array
+    gc.collect()
+    assert alive() is None
+    assert str(error).startswith("must be one; got array([0., 0.,")
+
+
+def test_errors_of_users_need_no_fields():
+    class OwnError(DataError):
+        def __init__(self, code):
+            self.code = code
+            Exception.__init__(self, "is odd")
+
+    error = OwnError(3)
+    assert str(error.within("fit")) == "fit: is odd"
+    assert (error.code, error.row, error.argument) == (3, None, None)
+    failure = failure_of(error)
+    assert (type(failure), str(failure), failure.where) == (DataError, "fit: is odd", ("fit",))
+    assert str(DataError("a", 3)) == "('a', 3)"
+    error = CheckpointError(2, "No such file", where="load")
+    assert (error.errno, str(error)) == (2, "load: [Errno 2] No such file")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
 def test_python_and_the_command_line_write_one_advice():
     advice = Advice("write ", Setting("nulls", (..., "old")), " or ", Setting("delimiter", ";"))
     error = DataError("CSV: column 'a' is text", advice=advice)
@@ -253,6 +321,12 @@ def test_python_and_the_command_line_write_one_advice():
     assert re.search(r'; write nulls = \["", .*"old"\] or delimiter = ";" in \[validation\] of e.toml$', said)
     assert render_for_command(error).endswith(" or --set 'validation.delimiter=;'")
     assert render_for_command(OSError("no disk")) == "no disk"
+
+
+def test_only_a_file_that_is_not_there_may_have_been_moved():
+    absent = render_for_command(refused(lambda: len(CSV("nowhere.csv"))), "e.toml")
+    assert absent.endswith("; if it was moved, write its new path in [data] of e.toml")
+    assert "moved" not in render_for_command(DataError("holds text", name="column 'path'"), "e.toml")
 
 
 @pytest.mark.parametrize("of", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
@@ -268,9 +342,9 @@ def test_a_copy_has_the_fields(of):
 
 
 def test_a_row_that_diverges_counts_from_the_first_one_of_the_batch():
-    error = DivergedError("the loss is not finite", row=3, state="the output is inf", advice=Advice("Clip", after=". "))
+    error = DivergedError("not finite, first at row {row} of the batch", row=3, advice="Clip it")
     error.row += 4
-    assert "first at row 7 of the batch, where the output is inf; the update was not applied. Clip" in str(error)
+    assert str(error) == "not finite, first at row 7 of the batch. Clip it"
     assert pickle.loads(pickle.dumps(error)).row == 7
 
 
@@ -279,13 +353,15 @@ def test_an_error_of_another_class_keeps_the_fields():
     assert (type(error), error.argument, error.where) == (CheckpointError, "x", ("run.safetensors", "fit"))
     assert str(error) == "run.safetensors: fit: argument 'x' is empty; got 0 rows"
     assert str(FrameworkError.of(KeyError("x"))) == "KeyError: 'x'"
+    diverged = DivergedError("is not finite, first at row {row}", row=3)
+    assert str(CheckpointError.of(diverged, "a")) == "a: is not finite, first at row 3"
 
 
 def test_each_setting_that_is_wrong_is_a_fault():
     error = refused(lambda: trainer(epochs=0, batch_size=0, rate=1))
     assert isinstance(error, SettingsError)
     assert [(fault.where, fault.argument, fault.got) for fault in error.faults] == [
-        (("Trainer",), "rate", ...),
+        (("Trainer",), "rate", ""),
         (("Trainer",), "epochs", 0),
         (("Trainer",), "batch_size", 0),
     ]

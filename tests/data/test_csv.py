@@ -401,6 +401,9 @@ def test_a_cell_of_text_among_numbers_is_named(here, monkeypatch, apart):
         DataError, match=r"column 'x' must hold real numbers; CSV reads it as text because of 'oops' in row 2; correct"
     ):
         classifier(data)
+    with pytest.raises(DataError, match=r"argument 'y': column 'x' .*because of 'oops' in row 2; correct") as caught:
+        classifier(data.replace(target="x"))
+    assert (caught.value.argument, caught.value.row) == ("x", 2)
     unknown = DataError("must hold real numbers", name="column 'y'", expected="real numbers", advice="cast it")
     data.explain(unknown)
     assert str(unknown) == "column 'y' must hold real numbers; cast it"

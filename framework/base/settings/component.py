@@ -173,7 +173,7 @@ class ComponentType(ModelMetaclass):
         except SettingsError as error:
             if not (named := cls._by_name(args, settings)):
                 raise
-            for fault in (error, *error.faults):
+            for fault in error.errors:
                 fault.advice = ()
             raise error.advise(f"write {named}") from None
 

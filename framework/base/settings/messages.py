@@ -71,8 +71,8 @@ def brief(value: object) -> str:
     """
     try:
         text = repr(value)
-    except ValueError:  # a whole number of more digits than Python writes
-        return "a value too long to show"
+    except Exception:  # noqa: BLE001 (also a whole number of more digits than Python writes)
+        return "a value too long to show" if isinstance(value, int) else f"a {type(value).__name__}"
     return shorten(re.sub(r"\n\s*", " ", text))  # as of an array
 
 

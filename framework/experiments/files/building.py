@@ -109,7 +109,7 @@ class _Builder:
         try:
             return cls._build_from(settings)
         except FrameworkError as error:
-            for fault in error.faults or [error]:
+            for fault in error.errors:
                 self.refuse(cls, settings, table, path, fault)
             return _FAILED
 

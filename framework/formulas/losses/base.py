@@ -704,7 +704,8 @@ def divergence_error(loss: Component, values: Any, a: Array, h: Array | None = N
                 "A formula in the model gives 0 / 0 or inf - inf: guard it with np.where, or, where the numbers have "
                 "grown, lower the learning rate"
             )
-    return DivergedError("the loss is not finite", where=type(loss).__name__, row=row, state=shown, advice=advice)
+    problem = f"the loss is not finite, first at row {{row}} of the batch, where {shown}; the update was not applied"
+    return DivergedError(problem, where=type(loss).__name__, row=row, advice=advice)
 
 
 def require_distributions(name: str, target: Array) -> None:

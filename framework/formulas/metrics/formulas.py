@@ -472,9 +472,8 @@ def true_classes(metric: Component, target: Array, prediction: Array, *, several
     bad = ~np.isin(labels, (-1, 0, 1))
     if bad.any():
         row = int(np.argmax(bad))
-        raise DataError(
-            f"{type(metric).__name__} of one output needs targets 0 and 1, or -1 and 1; got {labels[row]} at row {row}"
-        )
+        needs = f"{type(metric).__name__} of one output needs targets 0 and 1, or -1 and 1"
+        raise DataError(f"{needs}; got {labels[row]} at row {row}", row=row)
     return np.asarray(labels == 1, dtype=np.intp)
 
 

@@ -113,9 +113,8 @@ def reason(name: str, error: Exception) -> str:
         return f"{name} cannot be recorded: {type(error).__name__}: {error}"
     if error.subject != CANNOT:
         return f"{name} cannot be recorded: {error}"
-    error.subject = f"{name} cannot be recorded"
-    error.advice = () if error.advice[0].words == NO_RULE[:1] else error.advice
-    return str(error)
+    no_rule = [advice.words for advice in error.advice[:1]] == [NO_RULE[:1]]
+    return f"{name} cannot be recorded {error.problem if no_rule else str(error).removeprefix(f'{CANNOT} ')}"
 
 
 def of_elements(name: str, record: Lowered) -> Lowered:
