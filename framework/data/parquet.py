@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
-from framework.base.errors import DataError
+from framework.base.errors import DataError, Text
 from framework.base.extras import load_module
 from framework.data import blocks
 from framework.data.files import File
@@ -133,7 +133,8 @@ class _ParquetRows(Rows):
                 aligned = batch if same else batch.select(names).cast(self.schema)
                 yield self.arrow.Table.from_batches([aligned], self.schema)
         except Exception as error:
-            raise DataError(f"Parquet: rows of {self.files[group.file].url} cannot be read: {error}") from error
+            name = f"Parquet: rows of {self.files[group.file].url}"
+            raise DataError(f"cannot be read: {error}", name=name) from error
         raise DataError("has fewer rows than its footer says", name=f"Parquet: {self.files[group.file].url}")
 
     def _require_same_types(self, file: File, schema: Any) -> None:
@@ -143,8 +144,10 @@ class _ParquetRows(Rows):
             expected, got = (type_.value_type if self.arrow.types.is_dictionary(type_) else type_ for type_ in types)
             if got != expected:
                 raise DataError(
-                    f"Parquet: column {column!r} must have one type in all files; got {got} in {file.url}, "
-                    f"{expected} in {self.files[0].url}; write them alike, or leave the column out by columns=(...)"
+                    "must have one type in all files",
+                    name=f"Parquet: column {column!r}",
+                    got=Text(f"{got} in {file.url}, {expected} in {self.files[0].url}"),
+                    advice="write them alike, or leave the column out by columns=(...)",
                 )
 
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -386,7 +387,7 @@ class Parts:
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
         self._claims = Claims(folder / CLAIMS)
         self.count = self.rows = self.written = self.failed = 0
-        self.kinds: set[tuple[str, str | None]] = set()
+        self.kinds: set[str] = set()
 
     def write(self, files: Sequence[File], *, checked: bool) -> None:
         """Write the parts that are not there or damaged, and wait for those that others write or check."""
@@ -407,13 +408,15 @@ class Parts:
                 parts.append(_Part(file, path, start, start + rows, self._about | made_of))
                 start += rows
         except FrameworkError as error:
-            self._fail(error)
+            self._fail(error, file.url)
         return parts
 
-    def _fail(self, error: FrameworkError) -> None:
-        """Count an error, and report the first of its kind."""
+    def _fail(self, error: FrameworkError, *names: str) -> None:
+        """Count an error, and report the first of its kind; ``names`` are those of its file and its part."""
         self.failed += 1
-        kind = error.problem, error.argument
+        kind = re.sub(r"\brow (group )?\d+", "row", str(error))
+        for name in names:
+            kind = kind.replace(name, "")
         if kind not in self.kinds:
             self.kinds.add(kind)
             if len(self.kinds) <= SHOWN:
@@ -425,7 +428,7 @@ class Parts:
             if not self._finish(out, checked=checked):
                 return False
         except FrameworkError as error:
-            self._fail(error)
+            self._fail(error, str(out.path), out.file.url)
             return True
         self.count += 1
         self.rows += out.stop - out.start

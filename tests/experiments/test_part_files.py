@@ -472,3 +472,14 @@ def test_of_errors_that_differ_in_the_names_of_files_one_is_printed():
     command("predict", "run", "data", "--out", "parts")
     printed = command("predict", "run", "data", "--out", "parts", "--keep", "key", status=1)
     assert printed.count(" is a part with another keep: ") == 1
+
+
+@pytest.mark.usefixtures("workplace")
+def test_one_kind_of_damage_is_printed_once():
+    Path("bad").mkdir()
+    content = bytearray(Path("data", "a.parquet").read_bytes())
+    content[4:40] = bytes(36)
+    for name in ("a.parquet", "b.parquet"):
+        Path("bad", name).write_bytes(content)
+    printed = command("predict", "run", "bad", "--out", "parts", status=1)
+    assert printed.count("cannot be read") == 1
