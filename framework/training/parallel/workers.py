@@ -21,7 +21,7 @@ from framework.base.errors import DivergedError, FrameworkError, UsageError
 Value = TypeVar("Value")
 
 Failure: TypeAlias = FrameworkError | None
-"""An error as other workers hear of it: its class, or that of its base class in this package, and its text."""
+"""An error as other workers hear of it: of its class, or of its base class in this package, with its fields."""
 
 
 class Workers:
