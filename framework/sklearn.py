@@ -19,10 +19,10 @@ import numpy as np
 from pydantic import Field
 
 from framework.base.arrays import Array, first_place
-from framework.base.errors import Advice, DataError, DtypeError, SettingsError, ShapeError, UsageError
+from framework.base.errors import Advice, DataError, DtypeError, SettingsError, ShapeError, UsageError, brief
 from framework.base.frames import is_frame
 from framework.base.settings.component import Component, Count
-from framework.base.settings.messages import brief, require_arguments
+from framework.base.settings.messages import require_arguments
 from framework.data.sources import split
 from framework.formulas.activations import Activation
 from framework.formulas.activations.basic import Identity, Sigmoid, Softmax

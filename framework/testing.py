@@ -20,11 +20,11 @@ import numpy as np
 
 import framework
 from framework.base.arrays import Array
-from framework.base.errors import FrameworkError, UsageError
+from framework.base.errors import FrameworkError, UsageError, brief
 from framework.base.lazy import import_all
 from framework.base.random_streams import random_generator
 from framework.base.settings.component import Component
-from framework.base.settings.messages import brief, word_errors
+from framework.base.settings.messages import word_errors
 from framework.base.trees import flatten, leaves, map_leaves, sample_shape, take
 from framework.formulas.activations import Activation
 from framework.formulas.losses import Loss

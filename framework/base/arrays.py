@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.base.errors import DataError, DerivativeError, DtypeError, SettingsError, ShapeError, Text
+from framework.base.errors import DataError, DerivativeError, DtypeError, SettingsError, ShapeError, Text, brief
 from framework.base.frames import Frame, is_frame, is_series
-from framework.base.settings.messages import brief, warn
+from framework.base.settings.messages import warn
 
 Array = npt.NDArray[Any]
 

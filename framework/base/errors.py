@@ -38,6 +38,32 @@ class Text(str):
         return str(self)
 
 
+def brief(value: object) -> str:
+    """Return ``repr(value)``, shortened in the middle if it is long; a Text as it is.
+
+    Example:
+        >>> brief("short"), len(brief(list(range(1000))))
+        ("'short'", 200)
+    """
+    if isinstance(value, Text):
+        return value
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (also a whole number of more digits than Python writes)
+        return "a value too long to show" if isinstance(value, int) else f"a {type(value).__name__}"
+    return shorten(re.sub(r"\n\s*", " ", text))  # as of an array
+
+
+def shorten(text: str) -> str:
+    """Return text, shortened in the middle if it has more than 200 characters.
+
+    Example:
+        >>> shorten("short"), len(shorten("long" * 100))
+        ('short', 200)
+    """
+    return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
+
+
 _PLACES = re.compile(r""": (?=(?:\\.|[^'"\\]|'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")*$)""")
 """The colons between the places of a name; those in quotes are part of a place."""
 _NAMED = re.compile(r"""(?:argument|setting|parameter|column|metric) (?P<quote>['"])(.*)(?P=quote)|([a-z_]\w*)""")
@@ -134,7 +160,7 @@ class FrameworkError(Exception):
         first = [fault.argument for fault in self.faults[:1]]
         self.argument = next(filter(None, (argument, *(named.group(2, 3) if named else first))), None)
         plain = isinstance(got, int | float | NoneType | Text) or (isinstance(got, str) and len(got) <= 200)
-        self.got = got if plain else Text(_brief(got))  # a list may change, and an array would live with the error
+        self.got = got if plain else Text(brief(got))  # a list may change, and an array would live with the error
         self.expected, self.row = expected, self.row if row is None else row
         self.where = (*([where] if isinstance(where, str) else where), *places)
         self.advise(advice)
@@ -168,7 +194,7 @@ class FrameworkError(Exception):
         """Return the message, with the advice as a function writes it."""
         words = [f"{where}: " for where in self.where] + [self.subject and f"{self.subject} "]
         words += [self.problem.replace("{row}", str(self.row)) or super().__str__()]
-        got = _brief(self.got)
+        got = brief(self.got)
         text = "".join([*words, "\n".join(fault.render(write) for fault in self.faults), got and f"; got {got}"])
         for advice in self.advice:
             text += (" " if text.endswith("?") and advice.after == ". " else advice.after) + write(advice)
@@ -206,14 +232,6 @@ def within(*where: str) -> Iterator[None]:
     except FrameworkError as error:
         error.within(*filter(None, where))
         raise
-
-
-def _brief(value: object) -> str:
-    if isinstance(value, Text):
-        return value
-    from framework.base.settings.messages import brief  # noqa: PLC0415 (it imports this module)
-
-    return brief(value)
 
 
 class SettingsError(FrameworkError, ValueError):

@@ -18,9 +18,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from framework.base.errors import DataError, DtypeError, Text, nearest
+from framework.base.errors import DataError, DtypeError, Text, brief, nearest
 from framework.base.extras import load_module
-from framework.base.settings.messages import brief, list_names, printable
+from framework.base.settings.messages import list_names, printable
 
 Kind: TypeAlias = Literal["number", "boolean", "text", "category", "date", "duration", "other"]
 

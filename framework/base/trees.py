@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from framework.base.arrays import Array, name_of, real_array
-from framework.base.errors import DataError, ShapeError
-from framework.base.settings.messages import brief
+from framework.base.errors import DataError, ShapeError, brief
 
 Tree: TypeAlias = "Array | dict[str, Tree]"
 

@@ -16,11 +16,10 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.base.arrays import Array
-from framework.base.errors import Advice, DataError, Setting, SettingsError, Text
+from framework.base.errors import Advice, DataError, Setting, SettingsError, Text, brief
 from framework.base.extras import load_module
 from framework.base.frames import LARGEST_WHOLE
 from framework.base.settings.component import Named
-from framework.base.settings.messages import brief
 from framework.data import blocks
 from framework.data.date_formats import ISO, formats_of, pattern_of, swap_day_and_month
 from framework.data.files import File

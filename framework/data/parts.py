@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from framework.base.arrays import Array, Batch, real_array
-from framework.base.errors import DataError, ShapeError, UsageError
+from framework.base.errors import DataError, ShapeError, UsageError, brief
 from framework.base.frames import Frame, is_frame, is_series
-from framework.base.settings.messages import brief
 from framework.base.trees import as_tree, flatten, map_leaves, rows_in
 from framework.data.fingerprints import fingerprints
 from framework.data.pieces import (

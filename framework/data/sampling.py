@@ -7,9 +7,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from framework.base.arrays import Array, Batch
-from framework.base.errors import DataError
+from framework.base.errors import DataError, brief
 from framework.base.random_streams import random_generator
-from framework.base.settings.messages import brief
 
 Sampling: TypeAlias = Literal["weighted", "balanced"]
 

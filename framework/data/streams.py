@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from framework.base.arrays import Array, Batch
-from framework.base.errors import DataError, ResumeWarning, SettingsError, UsageError
-from framework.base.settings.messages import brief, warn
+from framework.base.errors import DataError, ResumeWarning, SettingsError, UsageError, brief
+from framework.base.settings.messages import warn
 from framework.base.trees import rows_in
 from framework.data.fingerprints import fingerprints
 from framework.data.parts import READ_AGAIN, Part, Source, first_rows, rows_in_part, stack_items, unpack_item

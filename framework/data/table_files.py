@@ -14,11 +14,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from framework.base.errors import Advice, DataError, SettingsError, nearest
+from framework.base.errors import Advice, DataError, SettingsError, brief, nearest
 from framework.base.extras import load_module
 from framework.base.forks import renew_in_children
 from framework.base.settings.component import Component
-from framework.base.settings.messages import brief, list_names
+from framework.base.settings.messages import list_names
 from framework.data.files import File, locate_files
 
 

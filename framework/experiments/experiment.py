@@ -13,10 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from framework.base.arrays import Array
-from framework.base.errors import SettingsError, Text, nearest, within
+from framework.base.errors import SettingsError, Text, brief, nearest, within
 from framework.base.files import leads_to, read_text, real_path, write_whole
 from framework.base.settings.component import Component, Count
-from framework.base.settings.messages import brief
 from framework.data.sources import hold_out
 from framework.data.table_files import TableFile
 from framework.experiments.files.building import build

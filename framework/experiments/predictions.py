@@ -24,10 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, FrameworkError, SettingsError
+from framework.base.errors import DataError, FrameworkError, SettingsError, brief
 from framework.base.extras import load_module
 from framework.base.files import leads_to, real_path, whole_file
-from framework.base.settings.messages import brief
 from framework.base.trees import map_leaves
 from framework.data.csv import CSV
 from framework.data.files import File, locate_files

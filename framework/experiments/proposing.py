@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import Advice, DataError
+from framework.base.errors import Advice, DataError, brief
 from framework.base.extras import load_module
 from framework.base.frames import Frame
-from framework.base.settings.messages import brief, printable, warn
+from framework.base.settings.messages import printable, warn
 from framework.data.csv import CSV, marks_of, number_pattern
 from framework.data.date_formats import ISO, formats_of, pattern_of, swap_day_and_month
 from framework.data.files import locate_files

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from framework.base.arrays import class_names
-from framework.base.errors import SettingsError
+from framework.base.errors import SettingsError, brief
 from framework.base.extras import load_module
 from framework.base.files import write_whole
 from framework.base.settings.component import require_dtype
-from framework.base.settings.messages import brief, word_errors
+from framework.base.settings.messages import word_errors
 from framework.base.trees import leaves
 from framework.export.columns import column_inputs, write_columns, write_inverse
 from framework.export.file import File

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import SettingsError
-from framework.base.settings.messages import brief
+from framework.base.errors import SettingsError, brief
 from framework.formulas.activations import Activation
 from framework.formulas.activations.basic import Identity, Sigmoid, Softmax, Tanh
 from framework.formulas.activations.formulas import ReLU

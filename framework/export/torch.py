@@ -18,9 +18,9 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from framework.base.arrays import Array, Arrays, real_array, require_finite
-from framework.base.errors import CheckpointError, SettingsError, nearest
+from framework.base.errors import CheckpointError, SettingsError, brief, nearest
 from framework.base.files import format_path, reason, write_whole
-from framework.base.settings.messages import brief, word_errors
+from framework.base.settings.messages import word_errors
 from framework.models import Composite, Model
 from framework.models.affine import Dense, Neuron
 from framework.models.convolution import Conv1D, Conv2D, ConvTranspose1D, ConvTranspose2D

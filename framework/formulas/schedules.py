@@ -16,9 +16,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from framework.base.errors import SettingsError
+from framework.base.errors import SettingsError, brief
 from framework.base.settings.component import Component, Count, NonNegative, PlainFunction, Positive, require_function
-from framework.base.settings.messages import brief
 
 
 class Schedule(Component):

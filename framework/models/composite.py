@@ -13,9 +13,8 @@ from pydantic import PrivateAttr
 
 from framework.backends.step import Workspace
 from framework.base.arrays import Arrays, Record
-from framework.base.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError, within
+from framework.base.errors import DerivativeError, FrameworkError, SettingsError, ShapeError, UsageError, brief, within
 from framework.base.settings.component import require_dtype
-from framework.base.settings.messages import brief
 from framework.base.shapes import Shape, format_shape, is_known, require_sizes
 from framework.base.trees import leaves, map_leaves, names, rows_in, sample_shape, take
 from framework.formulas.activations import Activation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from framework.base.settings.messages import brief
+from framework.base.errors import brief
 from framework.base.shapes import format_shape, of_rows
 from framework.base.tables import Markup, as_html, bold, fold_content, html
 

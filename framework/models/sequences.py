@@ -22,9 +22,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from framework.base.arrays import Arrays, Record
-from framework.base.errors import SettingsError
+from framework.base.errors import SettingsError, brief
 from framework.base.settings.component import Count, Positive
-from framework.base.settings.messages import brief
 from framework.base.shapes import Shape
 from framework.formulas.activations.basic import Sigmoid, Softmax
 from framework.graph.loop import loop

@@ -12,10 +12,9 @@ import numpy as np
 from pydantic import BeforeValidator, Field, FiniteFloat
 
 from framework.base.arrays import Array
-from framework.base.errors import Advice, DataError, SettingsError
+from framework.base.errors import Advice, DataError, SettingsError, brief
 from framework.base.frames import text_of
 from framework.base.settings.component import Count
-from framework.base.settings.messages import brief
 from framework.preprocessing.statistics import LevelCounts
 from framework.preprocessing.steps import Column, ColumnStep
 

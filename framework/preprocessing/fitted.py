@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, SettingsError, ShapeError, nearest
+from framework.base.errors import DataError, SettingsError, ShapeError, nearest, shorten
 from framework.base.frames import Frame, Kind, is_frame
 from framework.base.settings.component import Component, Named
-from framework.base.settings.messages import shorten
 from framework.base.tables import as_html
 from framework.base.trees import Tree
 from framework.preprocessing.categories import Classes, Level, Levels

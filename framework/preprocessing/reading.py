@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from framework.base.arrays import Array, real_array
-from framework.base.errors import Advice, DataError, Text
+from framework.base.errors import Advice, DataError, Text, brief
 from framework.base.extras import load_module
 from framework.base.frames import WORDS, Frame, Kind, as_column, concatenate_rows, is_frame, is_series
-from framework.base.settings.messages import brief, warn
+from framework.base.settings.messages import warn
 from framework.data.parts import Part, Source
 from framework.preprocessing.statistics import BLOCK_ROWS
 from framework.preprocessing.steps import Column

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast, get_args
 
-from framework.base.errors import DataError, SettingsError, nearest
+from framework.base.errors import DataError, SettingsError, brief, nearest, shorten
 from framework.base.frames import Frame, Kind
 from framework.base.settings.component import Component, Named, _from_text
-from framework.base.settings.messages import brief, shorten
 from framework.base.tables import as_html
 from framework.data.sources import source_of
 from framework.preprocessing.categories import Classes

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import DataError, DerivativeError
+from framework.base.errors import DataError, DerivativeError, brief
 from framework.base.random_streams import random_generator
-from framework.base.settings.messages import brief, word_errors
+from framework.base.settings.messages import word_errors
 from framework.base.tables import as_html, as_text, bold
 from framework.base.trees import flatten, map_leaves, real_tree, sample_shape
 from framework.formulas.derivatives import Bounds, derivative_bounds

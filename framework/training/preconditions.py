@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.base.arrays import Array
-from framework.base.errors import Advice, DerivativeError, ResumeWarning, SettingsError, ShapeError, UsageError, nearest
+from framework.base.errors import (
+    Advice,
+    DerivativeError,
+    ResumeWarning,
+    SettingsError,
+    ShapeError,
+    UsageError,
+    brief,
+    nearest,
+)
 from framework.base.settings.component import classes_by_tag, full_repr
-from framework.base.settings.messages import brief, printable, warn
+from framework.base.settings.messages import printable, warn
 from framework.data.parts import Source
 from framework.formulas.losses import Loss
 from framework.formulas.losses.base import column_name

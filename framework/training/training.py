@@ -18,8 +18,8 @@ import numpy as np
 from framework.backends.arithmetic import Flushing, limit_threads
 from framework.backends.programs import forget
 from framework.base.arrays import Array
-from framework.base.errors import CallbackError, DivergedError, nearest
-from framework.base.settings.messages import brief, elsewhere
+from framework.base.errors import CallbackError, DivergedError, brief, nearest
+from framework.base.settings.messages import elsewhere
 from framework.data.parts import Source
 from framework.data.pieces import Piece, Position
 from framework.data.sources import hold_out, source_of

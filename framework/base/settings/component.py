@@ -22,10 +22,9 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PydanticUserError, ValidationError, model_validator
 from pydantic_core import to_jsonable_python
 
-from framework.base.errors import Advice, FrameworkError, SettingsError, Text, nearest
+from framework.base.errors import Advice, FrameworkError, SettingsError, Text, brief, nearest
 from framework.base.lazy import families, import_public
 from framework.base.settings.messages import (
-    brief,
     class_message,
     closest,
     component_hint,

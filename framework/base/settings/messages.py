@@ -16,7 +16,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Union, get_args, get_origi
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
 
-from framework.base.errors import Advice, SettingsError, misspelt, nearest
+from framework.base.errors import Advice, SettingsError, brief, misspelt, nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,30 +60,6 @@ def is_ours(module: str | None) -> bool:
 def type_of(value: object) -> str:
     """Return how the type of a setting with this value is written."""
     return type(value).__name__ if type(value) in (bool, int, str) else "float"
-
-
-def brief(value: object) -> str:
-    """Return ``repr(value)``, shortened in the middle if it is long.
-
-    Example:
-        >>> brief("short"), len(brief(list(range(1000))))
-        ("'short'", 200)
-    """
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 (also a whole number of more digits than Python writes)
-        return "a value too long to show" if isinstance(value, int) else f"a {type(value).__name__}"
-    return shorten(re.sub(r"\n\s*", " ", text))  # as of an array
-
-
-def shorten(text: str) -> str:
-    """Return text, shortened in the middle if it has more than 200 characters.
-
-    Example:
-        >>> shorten("short"), len(shorten("long" * 100))
-        ('short', 200)
-    """
-    return text if len(text) <= 200 else f"{text[:150]} ... {text[-45:]}"
 
 
 def printable(text: str) -> str:

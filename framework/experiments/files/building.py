@@ -13,9 +13,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter
 
-from framework.base.errors import Advice, FrameworkError, SettingsError, nearest
+from framework.base.errors import Advice, FrameworkError, SettingsError, brief, nearest
 from framework.base.settings.component import IMPORT, Component, PlainFunction, class_of, classes_by_tag
-from framework.base.settings.messages import brief, printable
+from framework.base.settings.messages import printable
 from framework.experiments.files.text import KeyPath, to_toml
 
 _FAILED = object()

@@ -23,9 +23,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from framework.base.errors import DataError, FrameworkError, SettingsError
+from framework.base.errors import DataError, FrameworkError, SettingsError, brief
 from framework.base.files import leads_to, read_text, write_folder, write_whole
-from framework.base.settings.messages import brief, warn
+from framework.base.settings.messages import warn
 from framework.data.files import locate_files
 from framework.data.table_files import TableFile
 from framework.experiments.experiment import Experiment, choose_objective, score

@@ -16,9 +16,8 @@ import numpy as np
 from framework.backends.programs import Formula, Program, call_formula, program_of, programs_of, trial_width
 from framework.backends.text import CLASSES
 from framework.base.arrays import Array, numeric
-from framework.base.errors import DerivativeError, SettingsError
+from framework.base.errors import DerivativeError, SettingsError, brief
 from framework.base.settings.component import PlainFunction, belongs_to, require_function
-from framework.base.settings.messages import brief
 from framework.formulas.derivatives import check_activation
 from framework.graph.graph import Call
 from framework.graph.symbol import Symbol

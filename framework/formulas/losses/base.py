@@ -25,9 +25,16 @@ from framework.backends.programs import Formula, Program, call_formula, is_check
 from framework.backends.step import Half, Pass, Pattern
 from framework.backends.text import CLASSES
 from framework.base.arrays import LARGEST, Array, blocks, first_place, floats, real_array, require_finite
-from framework.base.errors import DataError, DerivativeError, DivergedError, SettingsError, ShapeError, UsageError
+from framework.base.errors import (
+    DataError,
+    DerivativeError,
+    DivergedError,
+    SettingsError,
+    ShapeError,
+    UsageError,
+    brief,
+)
 from framework.base.settings.component import Component, PlainFunction, belongs_to, name_of, require_function
-from framework.base.settings.messages import brief
 from framework.base.trees import form_of, leaves, map_leaves
 from framework.formulas.activations import Activation
 from framework.formulas.derivatives import check_loss

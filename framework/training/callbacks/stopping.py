@@ -9,9 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from framework.base.errors import SettingsError
+from framework.base.errors import SettingsError, brief
 from framework.base.settings.component import Count, NonNegative
-from framework.base.settings.messages import brief
 from framework.formulas.activations.basic import Identity, Sigmoid, Softmax
 from framework.formulas.schedules import Schedule
 from framework.models import Model

@@ -16,11 +16,11 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from framework.base.arrays import Array
-from framework.base.errors import FrameworkError, SettingsError
+from framework.base.errors import FrameworkError, SettingsError, shorten
 from framework.base.extras import load_module
 from framework.base.files import require_writable
 from framework.base.settings.component import Component, NonNegative
-from framework.base.settings.messages import shorten, warn
+from framework.base.settings.messages import warn
 from framework.training.callbacks.reporting import Sender, text_of_path
 from framework.training.checkpoint import save
 from framework.training.runs.run import Run

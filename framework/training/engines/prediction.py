@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from framework.base.errors import SettingsError
-from framework.base.settings.messages import brief
+from framework.base.errors import SettingsError, brief
 from framework.models import Model
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from framework.base.arrays import class_names
-from framework.base.errors import SettingsError
+from framework.base.errors import SettingsError, brief
 from framework.base.settings.component import full_repr
-from framework.base.settings.messages import brief
 from framework.base.tables import COUNTERS, duration
 from framework.base.trees import at
 from framework.data.parts import Source

@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from framework.base.arrays import Array, Batch, Sums
-from framework.base.errors import CallbackError, DataError, SettingsError, UsageError
+from framework.base.errors import CallbackError, DataError, SettingsError, UsageError, brief, shorten
 from framework.base.random_streams import random_generator
-from framework.base.settings.messages import brief, elsewhere, shorten, word_errors
+from framework.base.settings.messages import elsewhere, word_errors
 from framework.base.tables import Markup, as_html, bold, fold_content, html
 from framework.base.trees import leaves
 from framework.formulas.losses import Loss

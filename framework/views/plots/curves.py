@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from framework.base.arrays import Array, Arrays, place_of_best
-from framework.base.errors import DataError, SettingsError, nearest
-from framework.base.settings.messages import brief
+from framework.base.errors import DataError, SettingsError, brief, nearest
 from framework.base.tables import figure
 from framework.views.plots import style
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framework.base.arrays import Array, real_array, require_finite
-from framework.base.errors import DataError, DerivativeError, SettingsError, ShapeError
+from framework.base.errors import DataError, DerivativeError, SettingsError, ShapeError, brief
 from framework.base.extras import load_module
-from framework.base.settings.messages import brief
 from framework.base.tables import figure
 from framework.base.trees import map_leaves, real_tree
 from framework.views.plots import style
