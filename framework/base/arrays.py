@@ -382,12 +382,11 @@ def class_names(wanted: Any, known: Sequence[Any] | None, count: int, name: str)
         (('no', 'yes'), (0, 1))
     """
     chosen = wanted if wanted is not None else known if known is not None else range(count)
+    name = f"{name}: argument 'classes'"
     if isinstance(chosen, set | frozenset):
-        raise SettingsError(
-            "must be a list, in the order of the outputs", name=f"{name}: argument 'classes'", got=chosen
-        )
+        raise SettingsError("must be a list, in the order of the outputs", name=name, got=chosen)
     if isinstance(chosen, str) or not hasattr(chosen, "__len__") or len(chosen) != count:
-        raise SettingsError(f"must have {count} names, one a class", name=f"{name}: argument 'classes'", got=chosen)
+        raise SettingsError(f"must have {count} names, one a class", name=name, got=chosen)
     return (*chosen,)
 
 

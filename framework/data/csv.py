@@ -286,6 +286,7 @@ class _CSVRows(Rows):
     def _records(self, index: int, digest: Any) -> Iterator[tuple[int, bytes, Array]]:
         """Give a file in pieces of whole rows: their offset, their bytes, and where rows that are not blank begin."""
         file, delimiter = self.files[index], ord(self._settings.delimiter)
+        where = "CSV", file.url
         with file.open() as opened:
             rest, base = b"", 0
             while True:
@@ -297,39 +298,31 @@ class _CSVRows(Rows):
                 data = rest + new
                 ends = record_ends(data, delimiter, final=not new)
                 if not new and rest and (len(ends) == 0 or ends[-1] < len(data)):
-                    raise DataError(
-                        f"a quote of row {self._row(index)} is not closed up to the end", where=("CSV", file.url)
-                    )
+                    raise DataError(f"a quote of row {self._row(index)} is not closed up to the end", where=where)
                 whole = int(ends[-1]) if len(ends) else 0
                 if whole:
                     yield base, data[:whole], _starts(data, ends)
                 rest, base = data[whole:], base + whole
                 if len(rest) > LONGEST:
-                    raise DataError(
-                        f"row {self._row(index)} is longer than {LONGEST >> 20} MB; is a quote open?",
-                        where=("CSV", file.url),
-                    )
+                    problem = f"row {self._row(index)} is longer than {LONGEST >> 20} MB; is a quote open?"
+                    raise DataError(problem, where=where)
                 if not new:
                     return
 
     def _beginning(self, file: File, data: bytes) -> int:
         """Return where the rows begin: after a byte order mark, and after a first line such as ``sep=;``."""
+        name = f"CSV: {file.url}"
         for mark, problem in _UNREADABLE.items():
             if data.startswith(mark):
-                raise DataError(problem.replace("FILE", file.url), name=f"CSV: {file.url}")
+                raise DataError(problem.replace("FILE", file.url), name=name)
         if b"\0" in data[:4096]:
-            raise DataError(
-                "is not text: it has a zero byte; is it UTF-16, or another kind of file?", name=f"CSV: {file.url}"
-            )
+            raise DataError("is not text: it has a zero byte; is it UTF-16, or another kind of file?", name=name)
         if (line := _EXCEL.match(data)) is None:
             return 3 if data.startswith(codecs.BOM_UTF8) else 0
         delimiter = line[1].decode("latin-1")
         if delimiter != self._settings.delimiter:
-            raise DataError(
-                f"says in its first line that cells end with {delimiter!r}",
-                name=f"CSV: {file.url}",
-                advice=Advice("write ", Setting("delimiter", delimiter)),
-            )
+            advice = Advice("write ", Setting("delimiter", delimiter))
+            raise DataError(f"says in its first line that cells end with {delimiter!r}", name=name, advice=advice)
         return line.end()
 
     def _row(self, index: int) -> int:

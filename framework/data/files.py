@@ -146,7 +146,5 @@ def _in_folder(names: list[str], folder: str, ending: str, name: str) -> list[st
 def _require_whole(names: Iterable[str], where: str, name: str) -> None:
     """Refuse files in folders such as year=2020, which hold the value of a column in their name."""
     if parted := next((entry for entry in names if "=" in entry.replace("\\", "/").rpartition("/")[0]), None):
-        raise DataError(
-            f"{name}: {where} is partitioned: the path {parted!r} holds the value of a column, which would be lost; "
-            "write the table without partitions"
-        )
+        problem = f"is partitioned: the path {parted!r} holds the value of a column, which would be lost"
+        raise DataError(problem, name=f"{name}: {where}", advice="write the table without partitions")

@@ -320,9 +320,8 @@ def stack_items(items: Sequence[Any], name: str, numbers: Sequence[int] | None =
     for number, item in zip(numbers, items, strict=True):
         _require_parts(item, f"{name}: row {number} must be")
         if rows and len(item) != len(rows[0]):
-            raise DataError(
-                f"row {number} must have {len(rows[0])} parts, as row {numbers[0]} has; got {len(item)}", where=name
-            )
+            problem = f"row {number} must have {len(rows[0])} parts, as row {numbers[0]} has; got {len(item)}"
+            raise DataError(problem, where=name)
         rows.append(item)
     columns = zip(*rows, strict=True)
     x, y, *weight = (

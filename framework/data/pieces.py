@@ -66,12 +66,7 @@ class Piece:
     weights: Array | None = None
 
     def __init__(
-        self,
-        arrays: Batch,
-        size: int,
-        start: int = 0,
-        order: Array | None = None,
-        memory: list[Batch] | None = None,
+        self, arrays: Batch, size: int, start: int = 0, order: Array | None = None, memory: list[Batch] | None = None
     ) -> None:
         """Start at the row ``start`` of ``order``; None is the arrays' own. Shuffled batches share ``memory``."""
         self.arrays, self.size, self.place, self._order = arrays, size, start, order

@@ -379,10 +379,7 @@ class Parts:
     ) -> None:
         self._models, self._trained, self._loss, self._folder, self._about = models, trained, loss, folder, about
         self._changes, self._overwrite, self._report = changes, overwrite, report
-        self._arrow, self._parquet = (
-            load_module("pyarrow", "Parquet"),
-            load_module("pyarrow.parquet", "Parquet"),
-        )
+        self._arrow, self._parquet = load_module("pyarrow", "Parquet"), load_module("pyarrow.parquet", "Parquet")
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
         self._claims = Claims(folder / CLAIMS)
         self.count = self.rows = self.written = self.failed = 0

@@ -441,10 +441,7 @@ def _index_by_array(entry: Any, size: int) -> Any:
     if kind == "b":
         refuse("an index by an array of booleans, whose shape depends on the numbers", "use np.where(condition, a, b)")
     if kind not in "iu":
-        refuse(
-            "an index by numbers that are not integers",
-            f"{ONE_HOT}; cast other ids: ids.astype(int)",
-        )
+        refuse("an index by numbers that are not integers", f"{ONE_HOT}; cast other ids: ids.astype(int)")
     return entry
 
 

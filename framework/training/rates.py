@@ -102,10 +102,7 @@ def search_rate(
     growth = (math.log(highest) - math.log(lowest)) / (steps - 1)
     schedule = ExponentialSchedule(initial=lowest, decay=math.exp(growth))
     short = trainer.replace(
-        optimizer=trainer.optimizer.replace(learning_rate=schedule),
-        epochs=int(steps),
-        callbacks=[record],
-        metrics=(),
+        optimizer=trainer.optimizer.replace(learning_rate=schedule), epochs=int(steps), callbacks=[record], metrics=()
     )
     try:
         train(short, model.copy(), source, name=name)

@@ -99,13 +99,7 @@ class SharedGradient:
         mixes: Whether a part of a batch needs sums over all rows.
     """
 
-    def __init__(
-        self,
-        shards: Shards,
-        *,
-        noted: Callable[[], bool],
-        agree: Callable[[Exception | None], None],
-    ) -> None:
+    def __init__(self, shards: Shards, *, noted: Callable[[], bool], agree: Callable[[Exception | None], None]) -> None:
         """Prepare for a training.
 
         Args:
@@ -120,13 +114,7 @@ class SharedGradient:
         self._locksteps = dict[bool, tuple[int, Lockstep]]()  # by whether of the first way, with parameters.version
 
     def gradient(
-        self,
-        fill: Fill,
-        model: Model,
-        batch: Batch,
-        key: tuple[int, ...],
-        *,
-        first: Fill | None = None,
+        self, fill: Fill, model: Model, batch: Batch, key: tuple[int, ...], *, first: Fill | None = None
     ) -> Sums:
         """Fill the model's gradient with the sum over all parts of a batch, and return the sums of their figures.
 
@@ -168,13 +156,7 @@ class SharedGradient:
         parameters.gradient[...] = gradient
         return total
 
-    def _shard(
-        self,
-        work: Work,
-        parts: Mapping[int, slice],
-        shard: int,
-        tree: Tree | None,
-    ) -> Shard:
+    def _shard(self, work: Work, parts: Mapping[int, slice], shard: int, tree: Tree | None) -> Shard:
         """Return the program of a shard, which computes straight into the tree if no layer mixes rows."""
         own_rows, model, rows = parts[shard], work.model, None
         if self.mixes:

@@ -287,11 +287,7 @@ class Memory:
                 for pause in kernel.pauses
             ]
         tables = self._laid[rows][1]
-        own = {
-            "number": {**state.views, **state.buffers},
-            "gradient": slot.gradients,
-            "buffer": slot.buffers,
-        }
+        own = {"number": {**state.views, **state.buffers}, "gradient": slot.gradients, "buffer": slot.buffers}
         arrays = [NOTHING if buffer.role in MOVING else self._array(buffer, rows, own) for buffer in kernel.buffers]
         arrays += [state.vector, slot.gradient, *memory]
         spans, located, of_tables = kernel.spans(state.views), addresses(arrays), addresses(tables)
