@@ -117,7 +117,7 @@ class _Settings(Component):
             dtype = min((layer.dtype for layer in layers if isinstance(layer, Model)), default=dtype)
             return Network(*layers, head, seed=seed, dtype=dtype)
         hidden = [Dense(units=units, activation=self.activation) for units in self.hidden]
-        numbers = [embed and len(np.unique(column)) > 2 for column in X.T]
+        numbers = [embed and bool(hidden) and _varies(column) for column in X.T]
         if not any(numbers):
             return Network(*hidden, head, seed=seed, dtype=dtype)
         network = Network(PeriodicEmbedding(numbers=numbers), *hidden, head, seed=seed, dtype=dtype)
@@ -293,6 +293,12 @@ def _gives_probabilities(output: Activation | None) -> bool:
     """Return whether outputs lie in [0, 1]; None stands for Sigmoid or Softmax."""
     low, high = (0.0, 1.0) if output is None else getattr(output, "output_range", None) or (-np.inf, np.inf)
     return bool(low >= 0 and high <= 1)
+
+
+def _varies(column: Array) -> bool:
+    """Return whether a column holds more than two different numbers."""
+    others = column[column != column[0]]
+    return bool((others != others[:1]).any())
 
 
 def _moments(numbers: Array, weight: Array | None) -> tuple[Array, Array]:

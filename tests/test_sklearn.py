@@ -804,6 +804,7 @@ def test_columns_of_two_values_get_no_waves():
     rows = np.column_stack([X[:, 0] > 0, X[:, 1], X[:, 2] * 0])
     assert classifier().fit(rows, Y).model_.layers[0].numbers == (False, True, False)
     assert len(classifier().fit(rows[:, ::2], Y).model_.layers) == 2
+    assert len(classifier(hidden=()).fit(rows, Y).model_.layers) == 1  # a linear model
     assert len(classifier().partial_fit(rows, Y, classes=range(3)).model_.layers) == 2  # later rows may differ
 
 

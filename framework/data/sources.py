@@ -262,7 +262,9 @@ def hold_out(
             source = source.select(Draw(source.rows, 1 - end / source.rows, None), f"the first {end}", held=False)
     draw = drawn if classes is None else Mask(drawn.mask(0, drawn.count, classes))
     by = "order" if seed is None else f"seed {seed}{'' if classes is None else ' and class'}"
-    if groups is not None and seed is not None:
+    if groups is not None:
+        if seed is None:
+            raise SettingsError("groups are drawn by a seed: the last rows may cut one in two", name=name)
         draw = Mask(draw_groups(groups, classes, fraction, seed, fold, name))
         by += f" of groups {fingerprint(groups)}"
     by += "" if fold is None else f", fold {fold}"

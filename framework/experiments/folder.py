@@ -513,9 +513,9 @@ def _judge_lightgbm(folder: RunFolder, known: dict[str, dict[str, dict[str, floa
     """Return the figures of LightGBM by its name, where it is installed; ``known`` are those of other runs."""
     if not folder.beside or find_spec("lightgbm") is None:
         return {}
-    settings = folder.settings
+    settings, model = folder.settings, folder.model()
     trainer = settings.pop("trainer", {})
-    del settings["model"]
+    settings["model"] = model.output_shape, model.output_activation, model.dtype
     key = repr([settings, *map(trainer.get, ("seed", "preprocess", "loss", "metrics"))])
     if key not in known:
         known[key] = {}

@@ -255,3 +255,9 @@ def test_train_refuses_wrong_groups_and_leaves_no_folder(change, said):
 def test_fewer_groups_than_folds_are_refused():
     with pytest.raises(SettingsError, match=r"validation = 0\.02 needs at least 50 groups, .* got 40"):
         read("validation=0.02", "fold=0").parts()
+
+
+def test_the_last_rows_are_not_held_out_by_groups():
+    rows = np.arange(6)
+    with pytest.raises(SettingsError, match="groups are drawn by a seed: the last rows may cut one in two"):
+        hold_out((rows, rows), 0.5, None, "validation", groups=rows // 2)

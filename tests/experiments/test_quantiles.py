@@ -91,17 +91,17 @@ def test_predictions_have_a_column_for_each_quantile_and_do_not_cross():
 def test_evaluate_gives_the_figures_of_the_predictions_in_the_unit_of_the_target():
     table = pd.read_csv("predictions.csv")
     figures = json.loads(command("evaluate", "run", "--data", "new.csv", "--json"))
-    assert figures["quantiles"] == pytest.approx(pinball(table["price"], table[NAMES]), rel=1e-5)
+    assert figures["multi_quantile"] == pytest.approx(pinball(table["price"], table[NAMES]), rel=1e-5)
     inside = table["price"].between(table["price_q5"], table["price_q90"])
     assert figures["coverage"] == pytest.approx(inside.mean())
     assert figures["middle_error"] == pytest.approx(mean_absolute_error(table["price"], table["price_q50"]), rel=1e-5)
     assert abs(figures["coverage"] - 0.85) < 0.06
     constant = figures["baselines"]["the quantiles alone"]
     prices = pd.read_csv("old.csv")["price"]
-    assert constant["quantiles"] == pytest.approx(
+    assert constant["multi_quantile"] == pytest.approx(
         pinball(table["price"], np.tile(np.quantile(prices, LEVELS), (300, 1))), rel=0.01
     )
-    assert figures["quantiles"] < 0.7 * constant["quantiles"]
+    assert figures["multi_quantile"] < 0.7 * constant["multi_quantile"]
     command("report", "run")
     assert "middle_error" in Path("report.html").read_text()
 
@@ -152,6 +152,7 @@ columns = {kind = ["OneHot"], "<number>" = ["Standardize"]}
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ('model.layers.3.activation="Softmax"', "MultiQuantile needs outputs in rising order; Softmax() does not give"),
         (
             'model.layers.3={type="Dense", units=3}',
             "MultiQuantile needs outputs in rising order; Identity() does not give",

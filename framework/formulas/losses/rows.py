@@ -185,7 +185,7 @@ class MultiQuantile(RowLoss):
         return np.mean(0.5 * np.abs(error) + (0.5 - q) * error, axis=-1)
 
     def require_output(self, activation: Any) -> None:
-        if isinstance(activation, Activation) and not activation.coupled:
+        if isinstance(activation, Activation) and (np.diff(activation(np.array([[1.0, -1.0, 0.5]]))) < 0).any():
             raise SettingsError(
                 f"MultiQuantile needs outputs in rising order; {activation!r} does not give them. Use Sort"
             )

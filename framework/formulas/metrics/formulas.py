@@ -546,7 +546,9 @@ class Coverage(_OfQuantiles):
 
 
 class MiddleError(_OfQuantiles):
-    """The weighted mean of abs(m - target), m being the middle of a row's outputs: the absolute error of the median.
+    """The weighted mean of abs(m - target), m being the middle of a row's outputs.
+
+    Where the quantiles have 0.5 in the middle, it is the absolute error of the predicted median.
 
     Example:
         >>> MiddleError()([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], [2.5, 3.5])
