@@ -59,7 +59,9 @@ def test_impossible_settings_are_refused_unbound_and_bound(settings, message):
 
 
 def test_the_model_comes_first_and_settings_by_name():
-    with pytest.raises(SettingsError, match=r"argument 'model' must be a model; got 0\.1; settings go by name"):
+    with pytest.raises(
+        SettingsError, match=r"argument 'model' must be a model; got 0\.1; write SGDOptimizer\(learning_rate=0\.1\)"
+    ):
         SGDOptimizer(0.1)
 
 
