@@ -30,6 +30,7 @@ from framework.formulas.activations.formulas import ReLU
 from framework.formulas.losses import Loss
 from framework.formulas.losses.base import require_weights
 from framework.formulas.losses.formulas import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from framework.formulas.losses.rows import MultiQuantile
 from framework.formulas.losses.several import OutputLosses
 from framework.formulas.metrics import Metric
 from framework.formulas.metrics.formulas import RefinedLoss, Temperature
@@ -123,7 +124,8 @@ class _Settings(Component):
         network = Network(PeriodicEmbedding(numbers=numbers), *hidden, head, seed=seed, dtype=dtype)
         embedding = next(iter(network.parts.values())).parameters
         mean, scale = _moments(X[:, numbers], weight)
-        embedding["frequency"][...] /= scale[:, None]
+        least = 16 * np.finfo(dtype).tiny  # by which no frequency overflows
+        embedding["frequency"][...] /= np.maximum(scale, least)[:, None]
         embedding["phase"][...] -= embedding["frequency"] * mean[:, None]
         return network
 
@@ -593,7 +595,7 @@ class _Neural(BaseEstimator):
 
     def _require_served(self, loss: Loss, output: Activation) -> None:
         """Refuse an output that cannot serve the loss."""
-        if isinstance(loss, OutputLosses):
+        if isinstance(loss, OutputLosses | MultiQuantile):
             raise SettingsError("must be a loss of one output", name=f"{type(self).__name__}: setting 'loss'", got=loss)
         try:
             loss.require_output(output)

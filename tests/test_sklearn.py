@@ -828,3 +828,8 @@ def test_none_and_auto_take_more_rows_in_fewer_and_larger_steps():
         made.fit(np.resize(X, (rows, 5)), np.resize(X[:, 0], rows))
         layouts[rows] = made.n_iter_, made.trainer_.batch_size
     assert layouts == {60: (200, 64), 2_400: (40, 64), 12_000: (40, 256)}
+
+
+def test_columns_of_a_tiny_scale_have_waves_that_do_not_overflow():
+    tiny = (X * 1e-40).astype(np.float32)
+    assert np.isfinite(classifier().fit(tiny, Y).model_.parameters.vector).all()

@@ -255,7 +255,8 @@ def hold_out(
     drawn = Draw(source.rows, fraction, seed, fold)
     if seed is None and fold is not None:
         folds = round(1 / fraction)
-        size = source.rows // (folds + 1)
+        if not (size := source.rows // (folds + 1)):
+            raise SettingsError(f"{name} = {fraction:.3g} needs at least {folds + 1} rows in order; got {source.rows}")
         end = source.rows - (folds - 1 - fold) * size
         drawn = Draw(end, size / end, None)
         if end < source.rows:

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -126,12 +126,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _runs = click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 
 
-def _numbers_of(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, ...]:
-    """Return the numbers of ``0.1,0.9``."""
-    try:
-        return tuple(map(float, text.split(","))) if text else ()
-    except ValueError:
-        raise click.BadParameter(f"expected numbers with commas between them, e.g. 0.1,0.5,0.9; got {text!r}") from None
+def _quantiles_of(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, ...]:
+    """Return the quantiles of ``0.1,0.9``; () without the option."""
+    if text is None:
+        return ()
+    with suppress(ValueError):
+        quantiles = tuple(map(float, text.split(",")))
+        if len(quantiles) > 1 and all(low < high for low, high in pairwise((0.0, *quantiles, 1.0))):
+            return quantiles
+    raise click.BadParameter(f"expected two or more rising numbers between 0 and 1, e.g. 0.1,0.5,0.9; got {text!r}")
 
 
 @click.command()
@@ -140,7 +143,7 @@ def _numbers_of(_context: click.Context, _option: click.Parameter, text: str | N
 @click.option("--out", help="The file to write; - prints it. [default: the name of DATA with .toml]")
 @click.option("--task", type=click.Choice(["classes", "number"]), help="What the target is, if the guess is wrong.")
 @click.option("--groups", metavar="COLUMN", help="Hold out all rows of a value together, such as those of a patient.")
-@click.option("--quantiles", metavar="Q,Q,...", callback=_numbers_of, help="Predict quantiles, such as 0.1,0.5,0.9.")
+@click.option("--quantiles", metavar="Q,Q,...", callback=_quantiles_of, help="Predict quantiles, such as 0.1,0.5,0.9.")
 @_read
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @_command
@@ -155,6 +158,8 @@ def new(
     overwrite: bool,
 ) -> None:
     """Look at the table DATA, CSV or Parquet, and write an experiment for it, with comments that say why."""
+    if quantiles and task == "classes":
+        raise click.UsageError("--quantiles predicts a number, and --task classes does not; leave one of them out.")
     path = Path(out or f"{Path(data).stem}.toml")
     if out == "-":
         click.echo(proposal(data, target, task, Path.cwd(), changes, out, groups, quantiles), nl=False)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,6 @@ from framework.data.table_files import TableFile
 from framework.experiments import tables
 from framework.experiments.folder import RunFolder
 from framework.experiments.processes import Claims
-from framework.formulas.losses import Loss
 from framework.formulas.losses.rows import MultiQuantile
 from framework.formulas.losses.several import OutputLosses
 from framework.models import Model
@@ -69,8 +69,7 @@ def write_predictions(
     tables.require_not_read(tables.table_of(data, trained), f"--out {out}", out)
     table, kept = open_tables(models[0], trained, data, keep, changes)
     try:
-        loss = runs[0].experiment.trainer.loss
-        return write_table(Path(out), blocks(models, table, kept, trained.targets, loss, cuts(table)))
+        return write_table(Path(out), blocks(models, table, kept, trained.targets, _labels(runs), cuts(table)))
     except DataError as error:
         error.where = tuple(where for where in error.where if where not in ("predict", "argument 'x'"))
         error.subject = "" if error.subject == "argument 'x'" else error.subject
@@ -147,7 +146,7 @@ def blocks(
     table: TableFile,
     kept: TableFile | None,
     targets: Sequence[str],
-    loss: Loss,
+    labels: Mapping[str, Sequence[str]],
     ends: Sequence[int],
 ) -> Iterator[dict[str, Any]]:
     """Give the columns of each block of rows, from each of ``ends`` to the next; of several models, of their mean."""
@@ -161,7 +160,7 @@ def blocks(
         prediction = predictions[0]
         if len(predictions) > 1:
             prediction = map_leaves(lambda *arrays: np.mean(arrays, axis=0), *predictions)
-        columns = columns_of(models[0], prediction, targets, loss)
+        columns = columns_of(models[0], prediction, targets, labels)
         block: dict[str, Any] = {}
         keeps: Any = kept and kept.frame(start, stop)
         for name in keeps.column_names if kept else ():
@@ -175,16 +174,36 @@ def blocks(
         yield block | columns
 
 
-def columns_of(model: Model, prediction: Any, targets: Sequence[str], loss: Loss | None = None) -> dict[str, Any]:
-    """Return predictions as columns: numbers by the name of their target; a class, and the probability of each.
+def _labels(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
+    """Return the columns of each target of which quantiles are predicted, such as ``price_q10``.
 
-    Quantiles have the name of the target and their percentage, ``price_q10``.
+    Raises:
+        SettingsError: Runs predict different quantiles, or other runs none, so they have no common mean.
+    """
+    labels: list[dict[str, list[str]]] = []
+    for run in runs:
+        loss, (target, *_) = run.experiment.trainer.loss, (*run.experiment.data.targets, "")
+        losses = loss.losses if isinstance(loss, OutputLosses) else {target: loss}
+        quantiles = {name: loss.quantiles for name, loss in losses.items() if isinstance(loss, MultiQuantile)}
+        labels.append({name: [f"{name}_q{100 * q:.15g}" for q in values] for name, values in quantiles.items()})
+        if labels[-1] != labels[0]:
+            raise SettingsError(
+                f"the mean of several models needs the same quantiles in all of them; {str(run.path)!r} has "
+                f"{brief(labels[-1])}, and {str(runs[0].path)!r} {brief(labels[0])}"
+            )
+    return labels[0]
+
+
+def columns_of(
+    model: Model, prediction: Any, targets: Sequence[str], labels: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return predictions as columns: numbers by the name of their target; a class, and the probability of each.
 
     Args:
         model: The model.
         prediction: What ``model.predict`` gives.
         targets: The names of the columns of the target.
-        loss: The loss of the training, which knows the quantiles.
+        labels: The columns of a target that has several.
 
     Example:
         >>> from framework import Neuron
@@ -194,17 +213,17 @@ def columns_of(model: Model, prediction: Any, targets: Sequence[str], loss: Loss
     classes = {} if model.preprocess is None else model.preprocess.classes
     activation = model.output_activation
     if isinstance(prediction, dict):
-        losses = loss.losses if isinstance(loss, OutputLosses) else {}
         outputs = [
-            _columns(values, [name], activation[name], classes.get(name), losses.get(name))
+            _columns(values, labels.get(name, [name]), activation[name], classes.get(name))
             for name, values in prediction.items()
         ]
         return {name: values for output in outputs for name, values in output.items()}
-    return _columns(prediction, targets, activation, classes.get(targets[0]) if len(targets) == 1 else None, loss)
+    known = classes.get(targets[0]) if len(targets) == 1 else None
+    return _columns(prediction, labels.get(targets[0], targets), activation, known)
 
 
 def _columns(
-    prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[Any, ...] | None, loss: Loss | None
+    prediction: Array, targets: Sequence[str], activation: Any, classes: tuple[Any, ...] | None
 ) -> dict[str, Any]:
     """Return one output as columns."""
     flat = prediction.reshape(len(prediction), math.prod(prediction.shape[1:]))  # also without rows
@@ -213,8 +232,6 @@ def _columns(
         shares = np.column_stack([1 - flat, flat]) if flat.shape[1] == 1 else flat
         return {targets[0]: chosen, **{f"{targets[0]}={name}": shares[:, n] for n, name in enumerate(classes)}}
     several = [f"{targets[0]}.{index}" for index in range(flat.shape[1])]
-    if isinstance(loss, MultiQuantile):
-        several = [f"{targets[0]}_q{100 * quantile:g}" for quantile in loss.quantiles]
     names = targets if len(targets) == flat.shape[1] else several
     return {name: flat[:, index] for index, name in enumerate(names)}
 
@@ -331,8 +348,7 @@ def write_parts(
     checkpoints = [run.checkpoint() for run in runs]
     digests = " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints)
     about = {"checkpoint": digests, "target": [*trained.targets], "keep": [*dict.fromkeys(keep)]}
-    loss = runs[0].experiment.trainer.loss
-    parts = Parts(models_of(checkpoints), trained, loss, Path(out), about, changes, overwrite, report)
+    parts = Parts(models_of(checkpoints), trained, _labels(runs), Path(out), about, changes, overwrite, report)
     parts.write(files, checked=checked)
     return parts
 
@@ -370,14 +386,14 @@ class Parts:
         self,
         models: Sequence[Model],
         trained: TableFile,
-        loss: Loss,
+        labels: Mapping[str, Sequence[str]],
         folder: Path,
         about: dict[str, Any],
         changes: Sequence[str],
         overwrite: bool,
         report: Callable[[FrameworkError], None],
     ) -> None:
-        self._models, self._trained, self._loss, self._folder, self._about = models, trained, loss, folder, about
+        self._models, self._trained, self._labels, self._folder, self._about = models, trained, labels, folder, about
         self._changes, self._overwrite, self._report = changes, overwrite, report
         self._arrow, self._parquet = load_module("pyarrow", "Parquet"), load_module("pyarrow.parquet", "Parquet")
         self._open: tuple[File | None, Any] = (None, None)  # the file that was opened last, and its tables
@@ -506,7 +522,7 @@ class Parts:
                 )
             table, kept = self._open[1]
             ends = cuts_within(out.start, out.stop)
-            column_blocks = blocks(self._models, table, kept, self._trained.targets, self._loss, ends)
+            column_blocks = blocks(self._models, table, kept, self._trained.targets, self._labels, ends)
             write_table(out.path, column_blocks, {ABOUT: json.dumps(out.about)})
         except FrameworkError as error:
             if self._is_there(out):  # written by a process that has taken the claim over

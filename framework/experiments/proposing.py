@@ -247,15 +247,14 @@ def proposal(
     table, comments = table_read_as(table_of(data, target=target), changes), list[str]()
     flags = {"--task": task, "--out": out, "--groups": groups, "--quantiles": ",".join(map(repr, quantiles)) or None}
     settings = [*flags.items(), *(("--set", change) for change in changes)]
-    again = ["framework", "new", data, "--target", target]
-    again += [text for flag, value in settings if value is not None for text in (flag, value)]
+    options = [text for flag, value in settings if value is not None for text in (flag, value)]
+    again = ["framework", "new", data, "--target", target, *options]
     if isinstance(table, CSV):
         table, comments = _read_as_meant(table, again)
     names = [name for name in table.names if name != groups]
-    if not names:
-        raise DataError(f"{data} has no column but the target {target!r}, so there is nothing to learn from")
-    if not len(table):
-        raise DataError(f"{data} has no rows, so there is nothing to learn from")
+    if not names or not len(table):
+        lack = "rows" if names else f"column but the target {target!r}"
+        raise DataError(f"{data} has no {lack}, so there is nothing to learn from")
     codes = None if groups is None else groups_of(drop_unlabelled(table), groups)
     table = table.replace(columns=names) if groups is not None and table.columns else table
     learnt = drop_unlabelled(table if groups is None else table.replace(columns=names))
@@ -283,7 +282,8 @@ def proposal(
         step = Classes().learnt([counts], "the target")  # all classes, also those that only held-out rows have
     elif goal.kind not in ("number", "duration"):
         cause = next((f"; {line[2:].rstrip()}" for line in comments if line.startswith(f"# {_comment(target)}: ")), "")
-        raise DataError(f"--task number: the target {target!r} must hold numbers; it holds {goal.kind}{cause}")
+        what = f"the target {target!r} must hold numbers; it holds {goal.kind}{cause}"
+        raise DataError(what, where="--quantiles" if quantiles else "--task number")
     else:
         y = _numbers(learnt, goal.kind)
     kinds = Counter(column.kind for column in columns).items()

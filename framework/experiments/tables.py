@@ -313,7 +313,7 @@ def _frames_of(table: TableFile | Selection, column: str | None) -> Iterator[Fra
                 name=f"groups: column {column!r}",
                 advice="choose another column",
             )
-        narrow = file.replace(columns=[column])
+        narrow = file.replace(columns=[column], **({"text": (column,)} if isinstance(file, CSV) else {}))
     else:
         narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole
     rows = narrow if isinstance(table, TableFile) else Selection(narrow, table.draw, table.name, held=table.held)

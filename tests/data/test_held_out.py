@@ -337,6 +337,12 @@ def test_folds_in_the_order_of_rows_are_those_of_scikit_learns_time_series_split
         assert np.array_equal(held.read(0, len(held))[0], block)
 
 
+def test_folds_in_the_order_of_rows_need_one_row_more_than_folds():
+    rows = np.arange(5)
+    with pytest.raises(SettingsError, match="needs at least 6 rows in order; got 5"):
+        hold_out((rows, rows), 0.2, None, "validation", 0)
+
+
 class Numbered:
     """A Dataset whose rows are their numbers."""
 

@@ -257,6 +257,14 @@ def test_fewer_groups_than_folds_are_refused():
         read("validation=0.02", "fold=0").parts()
 
 
+def test_groups_of_a_csv_file_may_be_dates():
+    days = pd.date_range("2024-01-01", periods=30).repeat(4).strftime("%Y-%m-%d")
+    pd.DataFrame({"day": days, "x": RNG.normal(size=120), "y": RNG.normal(size=120)}).to_csv("days.csv", index=False)
+    command("new", "days.csv", "--target", "y", "--groups", "day")
+    for rows, _ in Experiment.read("days.toml").replace(members=1).parts():
+        assert len(rows) in (96, 24)
+
+
 def test_the_last_rows_are_not_held_out_by_groups():
     rows = np.arange(6)
     with pytest.raises(SettingsError, match="groups are drawn by a seed: the last rows may cut one in two"):

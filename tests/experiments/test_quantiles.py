@@ -180,6 +180,43 @@ def test_new_refuses_quantiles_of_classes():
     assert "must hold numbers; it holds text" in command(
         "new", "old.csv", "--target", "kind", "--quantiles", "0.1,0.9", "--out", "-", status=1
     )
-    assert "expected numbers with commas" in command(
-        "new", "old.csv", "--target", "price", "--quantiles", "a", "--out", "-", status=2
+    for quantiles in ("a", "", "0.5", "0.5,0.5", "0.9,0.1", "0,0.5", "0.5,1"):
+        assert "expected two or more rising numbers between 0 and 1" in command(
+            "new", "old.csv", "--target", "price", "--quantiles", quantiles, "--out", "-", status=2
+        )
+    assert "leave one of them out" in command(
+        "new", "old.csv", "--target", "price", "--quantiles", "0.1,0.9", "--task", "classes", "--out", "-", status=2
     )
+
+
+def test_models_of_other_quantiles_have_no_mean():
+    command(
+        "train",
+        "old.toml",
+        "--out",
+        "others",
+        "--set",
+        "trainer.epochs=1",
+        "--set",
+        "members=1",
+        *(f"--set={name}.quantiles=[0.1, 0.5, 0.9]" for name in ("trainer.loss", "trainer.metrics.0")),
+    )
+    assert "the same quantiles" in command("predict", "run", "others", "new.csv", "--out", "mean.csv", status=1)
+    assert not Path("mean.csv").exists()
+
+
+def test_quantiles_that_differ_in_late_digits_have_columns_of_their_own():
+    near = "[0.3333331, 0.3333332, 0.9999999]"
+    command(
+        "train",
+        "old.toml",
+        "--out",
+        "near",
+        "--set",
+        "trainer.epochs=1",
+        "--set",
+        "members=1",
+        *(f"--set={name}.quantiles={near}" for name in ("trainer.loss", "trainer.metrics.0")),
+    )
+    command("predict", "near", "new.csv", "--out", "near.csv")
+    assert [*pd.read_csv("near.csv")] == ["price_q33.33331", "price_q33.33332", "price_q99.99999"]
