@@ -740,14 +740,7 @@ class NeuralClassifier(ClassifierMixin, _Neural):
     class_weight: dict[Any, float] | str | None = None
 
     def partial_fit(
-        self,
-        X: Any,
-        y: Any,
-        classes: Any = None,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
     ) -> Self:
         """Train for one epoch of these rows; the first call makes the network.
 

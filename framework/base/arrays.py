@@ -226,11 +226,8 @@ def _unbox_numbers(array: Array, name: str, kind: str) -> Array:
             hint = f"; write {name_of(name)}.toarray()" if hasattr(item, "toarray") else ""  # a sparse matrix
             if kind == "text" and array.ndim == 1:
                 hint = "; np.unique(text, return_inverse=True)[1] are numbers of classes"
-            raise DtypeError(
-                f"must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}{hint}",
-                name=name,
-                row=index[0] if index else None,
-            )
+            problem = f"must hold real numbers; got {kind}, first {brief(shown)} at {element(name, index)}{hint}"
+            raise DtypeError(problem, name=name, row=index[0] if index else None)
     try:
         return array.astype(np.float64)
     except OverflowError:

@@ -100,7 +100,7 @@ class Advice:
 
     def __init__(self, *words: str | Setting, command: str = "", after: str = "") -> None:
         """Hold the words."""
-        sentence = re.match("[A-Z][a-z]", "".join(map(str, words[:1])))
+        sentence = re.match("[A-Z][a-z ]", "".join(map(str, words[:1])))
         vars(self).update(words=words, command=command, after=after or (". " if sentence else "; "))
 
     def __str__(self) -> str:

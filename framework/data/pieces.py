@@ -412,10 +412,8 @@ def ahead(items: Generator[T]) -> Generator[T]:
             yield item[0]
             del item  # so that it need not live until the next one is there
             if os.getpid() != process:
-                raise UsageError(
-                    "a forked process cannot continue the training of its parent, whose data a thread reads",
-                    advice="leave the hook by os._exit, or give the Dataset read_ahead=False",
-                )
+                problem = "a forked process cannot continue the training of its parent, whose data a thread reads"
+                raise UsageError(problem, advice="leave the hook by os._exit, or give the Dataset read_ahead=False")
     finally:
         if os.getpid() == process:  # in a forked one, nobody may ever release the locks
             stopped.set()

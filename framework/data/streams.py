@@ -87,10 +87,8 @@ class Stream:
     ) -> None:
         """Check the arguments; nothing is read yet."""
         if not callable(function):
-            raise SettingsError(
-                f"must be a function of the epoch, such as lambda epoch: batches(epoch); got {brief(function)}",
-                name="Stream: argument 'function'",
-            )
+            problem = f"must be a function of the epoch, such as lambda epoch: batches(epoch); got {brief(function)}"
+            raise SettingsError(problem, name="Stream: argument 'function'")
         try:
             inspect.signature(function).bind(0)
         except TypeError as error:
@@ -279,10 +277,8 @@ class StreamSource(Source):
         if total < least:
             raise DataError(f"{self.kind} must give {limit or f'{least} or more'} rows; got {total} in epoch {epoch}")
         if limit is not None and total != limit:
-            raise DataError(
-                f"{self.kind} must give {limit} rows in each epoch; got {total} in epoch {epoch}",
-                advice="write Stream(function, rows=...) with the number that every epoch has",
-            )
+            problem = f"{self.kind} must give {limit} rows in each epoch; got {total} in epoch {epoch}"
+            raise DataError(problem, advice="write Stream(function, rows=...) with the number that every epoch has")
 
     def _name(self, item: int, epoch: int) -> str:
         return f"{self.kind}, item {item} of epoch {epoch}"

@@ -215,10 +215,8 @@ class TableFile(Component):
 
     def _require_target(self) -> None:
         if self.target is None:
-            raise DataError(
-                f"must name the column to predict. Columns: {list_names(self.rows.names)}",
-                name=f"{type(self).__name__}: setting 'target'",
-            )
+            problem = f"must name the column to predict. Columns: {list_names(self.rows.names)}"
+            raise DataError(problem, name=f"{type(self).__name__}: setting 'target'")
 
     def _split_columns(self, table: Any) -> tuple[Any, ...]:
         """Return a table as x, y and perhaps weight."""

@@ -86,11 +86,8 @@ class Experiment(Component):
         """Check that there are rows to hold out where ``holdout``, ``groups``, ``fold`` or ``members`` needs them."""
         drawn = "groups" if self.groups is not None else "holdout" if self.holdout != "random" else ""
         if drawn and not isinstance(self.validation, float):
-            raise SettingsError(
-                "says which rows of the data are held out, so 'validation' must be a part such as 0.2",
-                name=f"setting '{drawn}'",
-                got=self.validation,
-            )
+            problem = "says which rows of the data are held out, so 'validation' must be a part such as 0.2"
+            raise SettingsError(problem, name=f"setting '{drawn}'", got=self.validation)
         if self.groups is not None and self.holdout == "last":
             raise SettingsError(
                 'must be "random" or "stratified" where there are groups',

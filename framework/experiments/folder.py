@@ -400,10 +400,8 @@ class RunFolder:
         """
         content = json_of(self.path / ABOUT)
         if content is None or not all(isinstance(content.get(name), str) for name in ("history", "checkpoints")):
-            raise SettingsError(
-                f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints",
-                advice="put it back, or train again in a new folder",
-            )
+            problem = f"{self.path / ABOUT} must be as the run has written it, with its history and checkpoints"
+            raise SettingsError(problem, advice="put it back, or train again in a new folder")
         return content
 
     @property
@@ -567,10 +565,8 @@ def inside(callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
         others |= {other for key, other in paths.items() if key != (number, name)} - {root}
         if not path.is_relative_to(root) or others & {path, *path.parents}:
             expected = "be of its own" if path.is_relative_to(root) else "lead to a place inside the folder of the run"
-            raise SettingsError(
-                f"must {expected}, such as 'own/{path.name}'; got {getattr(callbacks[number], name)!r}",
-                name=f"{type(callbacks[number]).__name__}: setting {name!r}",
-            )
+            problem = f"must {expected}, such as 'own/{path.name}'; got {getattr(callbacks[number], name)!r}"
+            raise SettingsError(problem, name=f"{type(callbacks[number]).__name__}: setting {name!r}")
         moved[number] = moved[number].replace(**{name: path})
     return moved
 

@@ -332,10 +332,8 @@ def write_parts(
     """
     trained = runs[0].experiment.data
     if (table := tables.table_of(data, Parquet(data))).ending != ".parquet":
-        raise SettingsError(
-            f"--out {out} is a folder, which is written from Parquet files; got {data}",
-            advice=f"write one file with --out {Path(out)}.csv",
-        )
+        problem = f"--out {out} is a folder, which is written from Parquet files; got {data}"
+        raise SettingsError(problem, advice=f"write one file with --out {Path(out)}.csv")
     files = locate_files(table.path, ".parquet", "Parquet")
     folder = real_path(out)
     within = Path(data).is_dir() and folder.is_relative_to(real_path(data))
@@ -505,10 +503,8 @@ class Parts:
             return False
         others = [name for name, value in out.about.items() if made_of.get(name) != value]
         values = f": {brief(made_of.get('keep'))} there, {brief(out.about['keep'])} now" if others == ["keep"] else ""
-        raise SettingsError(
-            f"is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite",
-            name=str(out.path),
-        )
+        problem = f"is a part with another {', '.join(others)}{values}; give --out another folder, or --overwrite"
+        raise SettingsError(problem, name=str(out.path))
 
     def _write(self, out: _Part) -> None:
         file = out.file

@@ -308,11 +308,8 @@ def _frames_of(table: TableFile | Selection, column: str | None) -> Iterator[Fra
     if column is not None:
         require_columns(file, [column], "the table", "the column of setting 'groups'")
         if column in (*file.targets, file.weight):
-            raise DataError(
-                "must be neither the target nor the weight",
-                name=f"groups: column {column!r}",
-                advice="choose another column",
-            )
+            problem = "must be neither the target nor the weight"
+            raise DataError(problem, name=f"groups: column {column!r}", advice="choose another column")
         narrow = file.replace(columns=[column], **({"text": (column,)} if isinstance(file, CSV) else {}))
     else:
         narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole

@@ -377,10 +377,8 @@ class Readable(Writer):
         return self.names[node.args[0], node.attributes["index"]]
 
     def _python(self, node: Node) -> str:
-        raise SettingsError(
-            f"{node.attributes['name']} is a Python function without a graph, which no file can hold",
-            advice="write the formula with other NumPy functions",
-        )
+        problem = f"{node.attributes['name']} is a Python function without a graph, which no file can hold"
+        raise SettingsError(problem, advice="write the formula with other NumPy functions")
 
     texts: ClassVar[Mapping[str, Text]] = {
         "where": _where,

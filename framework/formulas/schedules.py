@@ -349,10 +349,8 @@ class OneCycleSchedule(Schedule):
 
     def model_post_init(self, context: object) -> None:
         if self.length is not None and self.rise * self.length <= 1:
-            raise SettingsError(
-                f"must be more than 1 / rise = {1 / self.rise:g}, so that the rate can rise; got {self.length}",
-                name="setting 'length'",
-            )
+            problem = f"must be more than 1 / rise = {1 / self.rise:g}, so that the rate can rise; got {self.length}"
+            raise SettingsError(problem, name="setting 'length'")
 
     def __call__(self, step: int) -> float:
         first = self.maximum / self.division

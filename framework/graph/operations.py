@@ -158,18 +158,10 @@ _ROWS: dict[str, Operation] = {
     "square": _row(lambda t, y, x: 2.0 * x * t, text="{0} ** 2", latex="{0}^2", binding=4),
     "reciprocal": _row(lambda t, y, x: -(y * t) / x, text="1 / {0}", latex=r"\frac{{1}}{{{0}}}", binding=2),
     "mod": _sign(
-        "%",
-        r"\bmod",
-        lambda t, y, a, b: t,
-        lambda t, y, a, b: -np.floor(a / b) * t,
-        binding=2,
-        constant_of_equal=True,
+        "%", r"\bmod", lambda t, y, a, b: t, lambda t, y, a, b: -np.floor(a / b) * t, binding=2, constant_of_equal=True
     ),
     "fmod": _row(
-        lambda t, y, a, b: t,
-        lambda t, y, a, b: -np.trunc(a / b) * t,
-        latex=r"{0} \bmod {1}",
-        constant_of_equal=True,
+        lambda t, y, a, b: t, lambda t, y, a, b: -np.trunc(a / b) * t, latex=r"{0} \bmod {1}", constant_of_equal=True
     ),
     "floor_divide": _row(
         None, None, text="{0} // {1}", latex=r"\left\lfloor \frac{{{0}}}{{{1}}} \right\rfloor", binding=2
@@ -203,9 +195,7 @@ _ROWS: dict[str, Operation] = {
     "arccos": _row(lambda t, y, x: -t / np.sqrt((1.0 - x) * (1.0 + x))),
     "arctan": _row(lambda t, y, x: t / (1.0 + x * x)),
     "arctan2": _row(
-        lambda t, y, a, b: b * t / (a * a + b * b),
-        lambda t, y, a, b: -a * t / (a * a + b * b),
-        constant_of_equal=True,
+        lambda t, y, a, b: b * t / (a * a + b * b), lambda t, y, a, b: -a * t / (a * a + b * b), constant_of_equal=True
     ),
     "sinh": _row(lambda t, y, x: np.cosh(x) * t),
     "cosh": _row(lambda t, y, x: np.sinh(x) * t),

@@ -249,10 +249,8 @@ class Walk:
             if isinstance(error.__cause__, DerivativeError):  # NumPy hides that of an assignment to an element
                 raise error.__cause__ from None
             advice = "" if model.by_hand else ", or write apply_backward too: then Python runs both"
-            raise DerivativeError(
-                f"{model._label}.apply cannot be traced: {type(error).__name__}: {error}",
-                advice=f"write it with NumPy functions{advice}",
-            ) from error
+            problem = f"{model._label}.apply cannot be traced: {type(error).__name__}: {error}"
+            raise DerivativeError(problem, advice=f"write it with NumPy functions{advice}") from error
 
     def _require_rows_apart(self, model: Any, output: Any, start: int, children: list[Scope]) -> None:
         """Check that ``apply`` returns something, and that what it computes itself treats each row alone."""

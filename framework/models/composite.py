@@ -178,10 +178,8 @@ class Composite(Model):
                     f"layer {name} already belongs to a model; give layer.copy() instead", where=type(self).__name__
                 )
             if parameters is not None and parameters.bound:
-                raise UsageError(
-                    f"an optimizer is bound to layer {name}; give layer.copy(), or bind to the model",
-                    where=type(self).__name__,
-                )
+                problem = f"an optimizer is bound to layer {name}; give layer.copy(), or bind to the model"
+                raise UsageError(problem, where=type(self).__name__)
             seen.add(child)
 
     def _connect(self) -> None:

@@ -32,10 +32,8 @@ def spread_setting(layer: Layer, name: str, axes: int) -> tuple[int, ...]:
     if not isinstance(value, tuple):
         return (value,) * axes
     if len(value) != axes:
-        raise SettingsError(
-            f"must be one number, or one for each of {axes} axes; got {value}",
-            name=f"{type(layer).__name__}: setting '{name}'",
-        )
+        problem = f"must be one number, or one for each of {axes} axes; got {value}"
+        raise SettingsError(problem, name=f"{type(layer).__name__}: setting '{name}'")
     return value
 
 
@@ -267,11 +265,8 @@ class _Transposed(_Convolution):
             for size, stride, reach, margin in zip(sizes, strides, self._reach(), margins, strict=True)
         )
         if min(places) < 1:
-            raise ShapeError(
-                f"padding={self.padding} cuts off every place of samples of sizes {sizes}",
-                where=type(self).__name__,
-                advice="take a smaller padding, or 'same'",
-            )
+            problem = f"padding={self.padding} cuts off every place of samples of sizes {sizes}"
+            raise ShapeError(problem, where=type(self).__name__, advice="take a smaller padding, or 'same'")
         return places
 
 

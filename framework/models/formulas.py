@@ -356,11 +356,8 @@ class Reshape(Layer):
         count, rest = math.prod(shape), math.prod(size for size in self.shape if size != -1)
         if count % rest or (count != rest and -1 not in self.shape):
             no_rows = "for one sample, give x[None]" if shape == self.shape[-len(shape) :] else ""
-            raise ShapeError(
-                f"samples of shape {format_shape(shape)} do not have the size of {self.shape}",
-                where="Reshape",
-                advice=no_rows,
-            )
+            problem = f"samples of shape {format_shape(shape)} do not have the size of {self.shape}"
+            raise ShapeError(problem, where="Reshape", advice=no_rows)
         return tuple(count // rest if size == -1 else size for size in self.shape)
 
     def formula(self, x: Any) -> Any:

@@ -153,10 +153,8 @@ class Layer(Model):
         for count in self._cardinality("").values():
             if count > _EXACT[self.dtype]:
                 wider = "; write dtype='float64'" if self.dtype == "float32" else ""
-                raise SettingsError(
-                    f"{self.dtype} holds at most {_EXACT[self.dtype]} different ids; got {count}{wider}",
-                    where=type(self).__name__,
-                )
+                problem = f"{self.dtype} holds at most {_EXACT[self.dtype]} different ids; got {count}{wider}"
+                raise SettingsError(problem, where=type(self).__name__)
         if self.seed is None or ":" in self.tag():  # an own formula may read it
             return
         if all(
@@ -635,10 +633,8 @@ def require_multiple(layer: Layer, name: str, size: int | None, count: str = "gr
     """
     parts: int = getattr(layer, count)
     if size is not None and size % parts:
-        raise SettingsError(
-            f"must be a multiple of {count}={parts}; got {size}; change one of them",
-            name=f"{type(layer).__name__}: setting '{name}'",
-        )
+        problem = f"must be a multiple of {count}={parts}; got {size}; change one of them"
+        raise SettingsError(problem, name=f"{type(layer).__name__}: setting '{name}'")
 
 
 _signature = lru_cache(maxsize=256)(inspect.signature)

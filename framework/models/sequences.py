@@ -222,10 +222,8 @@ class Bidirectional(Composite):
         layers = {"forwards": forwards} if backwards is None else {"forwards": forwards, "backwards": backwards}
         for name, layer in layers.items():
             if not isinstance(layer, _Recurrent):
-                raise SettingsError(
-                    f"must be a SimpleRNN, GRU or LSTM; got {brief(layer)}; for other layers, write a Composite",
-                    name=f"Bidirectional: argument '{name}'",
-                )
+                problem = f"must be a SimpleRNN, GRU or LSTM; got {brief(layer)}; for other layers, write a Composite"
+                raise SettingsError(problem, name=f"Bidirectional: argument '{name}'")
         backwards = forwards.replace() if backwards is None else backwards
         for name in ("returns", "masking", "inputs"):
             ahead, back = getattr(forwards, name), getattr(backwards, name)

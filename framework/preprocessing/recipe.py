@@ -199,10 +199,8 @@ def _choose_steps(
         used.update(keys)
         if not keys:
             drop = ", with [Drop()] to leave it out" if setting == "columns" else ""
-            raise SettingsError(
-                f"{where} {label!r} ({kind}) fits no rule of the Preprocess",
-                advice=f"write {label!r}: [...] or '<{kind}>': [...] in {setting}{drop}",
-            )
+            problem = f"{where} {label!r} ({kind}) fits no rule of the Preprocess"
+            raise SettingsError(problem, advice=f"write {label!r}: [...] or '<{kind}>': [...] in {setting}{drop}")
         chosen.append((label, kind, steps[keys[0]]))
     if unused := [key for key in steps if key not in used]:
         raise SettingsError(

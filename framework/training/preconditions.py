@@ -120,10 +120,8 @@ def require_categories(model: Model, preprocess: FittedPreprocess | None, valida
     limits = model.cardinalities(preprocess.shape) if preprocess.vocabularies else {}
     for column, count in preprocess.vocabularies.items():
         if limits[column] < count:
-            raise SettingsError(
-                f"has {count} ids, and its Embedding takes {int(limits[column])}; write Embedding({count}, ...)",
-                name=f"{name}: column {column!r}",
-            )
+            problem = f"has {count} ids, and its Embedding takes {int(limits[column])}; write Embedding({count}, ...)"
+            raise SettingsError(problem, name=f"{name}: column {column!r}")
     for target, classes in preprocess.classes.items():
         shape = model.output_shape
         shape = shape.get(target) if isinstance(shape, dict) else shape

@@ -187,7 +187,7 @@ OTHERS = [
     lambda: experiment(WHOLE.replace("MeanSquaredError", "own:Loss")),
     lambda: experiment(WHOLE, "trainer.epochs=0"),
     lambda: experiment(WHOLE, "trainer.metrics=Accuracy"),
-    lambda: experiment(WHOLE, "trainer.epochs=0", "model.layers.0.activation=relu7"),
+    lambda: experiment(WHOLE, "trainer.epochs=0", "model.layers.0.activation=RelU"),
     lambda: experiment(WHOLE, "model.layers.3.units=2"),
     lambda: experiment(WHOLE, "holdout=last"),
     lambda: experiment(WHOLE, "units=3"),

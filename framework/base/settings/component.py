@@ -107,10 +107,8 @@ class ComponentType(ModelMetaclass):
             raise SettingsError(class_message(name, error, bases, namespace)) from None
         except UserWarning as warning:
             field = str(warning).split('"')[1]
-            raise SettingsError(
-                f"has the name of something that {bases[0].__name__} already has; choose another name",
-                name=f"{name}: setting '{field}'",
-            ) from None
+            problem = f"has the name of something that {bases[0].__name__} already has; choose another name"
+            raise SettingsError(problem, name=f"{name}: setting '{field}'") from None
         for field, info in made.__pydantic_fields__.items():  # type: ignore[attr-defined]
             if field == "type":
                 raise SettingsError(
@@ -446,12 +444,8 @@ class Component(BaseModel, metaclass=ComponentType):
                 if name not in cls.model_fields and cls.model_config["extra"] == "forbid":
                     settings = settings | {name: brief(value)}  # which is refused by its name
                     continue
-                raise SettingsError(
-                    "must not be a dict, which could be changed in place; write a tuple",
-                    name=f"setting '{name}'",
-                    expected="no table",
-                    got=value,
-                )
+                problem = "must not be a dict, which could be changed in place; write a tuple"
+                raise SettingsError(problem, name=f"setting '{name}'", expected="no table", got=value)
         return {name: _plain(_pairs(value) if name in cls.named else value) for name, value in settings.items()}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:

@@ -298,10 +298,8 @@ class CrossEntropy(DistributionLoss):
             SettingsError: There is not one class weight per class.
         """
         if self.class_weights is not None and len(self.class_weights) != shape[-1]:
-            raise SettingsError(
-                f"must have one weight for each of the {shape[-1]} classes; got {len(self.class_weights)}",
-                name="CrossEntropy: setting 'class_weights'",
-            )
+            problem = f"must have one weight for each of the {shape[-1]} classes; got {len(self.class_weights)}"
+            raise SettingsError(problem, name="CrossEntropy: setting 'class_weights'")
         return super().require_targets(array, shape, name)
 
 

@@ -232,10 +232,8 @@ class OutputLosses(Loss):
         for name in self.losses:
             if name not in model_outputs:
                 hint = nearest(name, [other for other in model_outputs if other not in self.losses]) or "."
-                raise SettingsError(
-                    f"there is a loss for {name!r}, which the model does not give{hint} Outputs: {outputs}",
-                    where="OutputLosses",
-                )
+                problem = f"there is a loss for {name!r}, which the model does not give{hint} Outputs: {outputs}"
+                raise SettingsError(problem, where="OutputLosses")
         for name in model_outputs:
             if name not in self.losses:
                 raise SettingsError(

@@ -462,10 +462,8 @@ def true_classes(metric: Component, target: Array, prediction: Array, *, several
     """
     single = is_single(prediction)
     if single and several:
-        raise ShapeError(
-            f"{type(metric).__name__} needs outputs (rows, classes); got {prediction.shape}",
-            advice="give the last layer a unit for each class",
-        )
+        problem = f"{type(metric).__name__} needs outputs (rows, classes); got {prediction.shape}"
+        raise ShapeError(problem, advice="give the last layer a unit for each class")
     labels = labels_of(target, prediction)
     if not single:
         return require_classes(labels, prediction.shape[1], "target")

@@ -185,9 +185,7 @@ class JSONLog(_Log):
     Example:
         >>> from framework import HalfSquaredError, Neuron, SGDOptimizer, Trainer
         >>> trainer = Trainer(
-        ...     loss=HalfSquaredError(),
-        ...     optimizer=SGDOptimizer(learning_rate=0.5),
-        ...     callbacks=[JSONLog("history.jsonl")],
+        ...     loss=HalfSquaredError(), optimizer=SGDOptimizer(learning_rate=0.5), callbacks=[JSONLog("history.jsonl")]
         ... )
         >>> run = trainer.fit(Neuron.from_weights([2.0]), ([[1.0]], [2.0]))
         >>> Path("history.jsonl").read_text()[:38]

@@ -375,10 +375,8 @@ class BoundOptimizer:
         """
         forward, fills = self.model.outermost._built().ready, self.model.training_lock.locked()  # a kernel may
         if forward and not fills and not self.parameters.gradient.any():
-            raise UsageError(
-                f"{type(self.recipe).__name__}.step: there is no gradient yet",
-                advice="call loss.backward(model, y) after model.forward(x), and then step",
-            )
+            problem = f"{type(self.recipe).__name__}.step: there is no gradient yet"
+            raise UsageError(problem, advice="call loss.backward(model, y) after model.forward(x), and then step")
         if self.parameters.vector.any():
             share(("at rest", self.recipe), lambda: self._require_rest(rate))
         return self.parameters.vector.copy()

@@ -126,10 +126,8 @@ class MPIWorkers(Workers):
         depths = [depth for depth, _ in gathered]
         if len(set(depths)) > 1:
             inner = depths.index(max(depths))
-            raise UsageError(
-                f"worker {inner} trains within a callback, and worker {depths.index(min(depths))} does not",
-                advice="call fit on all workers, or there with a trainer without a strategy",
-            )
+            problem = f"worker {inner} trains within a callback, and worker {depths.index(min(depths))} does not"
+            raise UsageError(problem, advice="call fit on all workers, or there with a trainer without a strategy")
         return [value for _, value in gathered]
 
     def share(self, size: int) -> Array | None:

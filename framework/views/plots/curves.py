@@ -100,10 +100,8 @@ def compare_runs(runs: Mapping[str, Any] | Sequence[Any], key: str = "val_loss",
     """
     if not isinstance(runs, Mapping):
         if hasattr(runs, "history") or hasattr(runs, "columns") or not isinstance(runs, Sequence):
-            raise SettingsError(
-                f"must be a dict of runs by name, or a list of runs; got {brief(runs)}",
-                name="plots.compare_runs: argument 'runs'",
-            )
+            problem = f"must be a dict of runs by name, or a list of runs; got {brief(runs)}"
+            raise SettingsError(problem, name="plots.compare_runs: argument 'runs'")
         runs = {f"run {index}": run for index, run in enumerate(runs, 1)}
     if not runs:
         raise DataError("must hold a run or more; it is empty", name="plots.compare_runs: argument 'runs'")
@@ -145,10 +143,8 @@ def norms(history: Any, of: Literal["gradient", "weight"] = "gradient", *, axis:
         key.removeprefix(start).lstrip("_"): values for key, values in columns.items() if key.startswith(start)
     }
     if not norms_by_layer:
-        raise DataError(
-            "has no norms of layers; train with Trainer(callbacks=[RecordNorms()]), which records them",
-            name="plots.norms: argument 'history'",
-        )
+        problem = "has no norms of layers; train with Trainer(callbacks=[RecordNorms()]), which records them"
+        raise DataError(problem, name="plots.norms: argument 'history'")
     axis = style.axes(axis, "norms")
     if any((values[np.isfinite(values)] > 0).any() for values in norms_by_layer.values()):
         axis.set_yscale("log")
@@ -180,10 +176,8 @@ def learning_rate_search(search: Any, *, axis: Axes | None = None) -> Axes:
         SettingsError: ``search`` is something else.
     """
     if not all(hasattr(search, name) for name in ("rates", "losses", "smoothed", "suggestion")):
-        raise SettingsError(
-            f"must be what trainer.find_learning_rate(model, data) returns; got {brief(search)}",
-            name="plots.learning_rate_search: argument 'search'",
-        )
+        problem = f"must be what trainer.find_learning_rate(model, data) returns; got {brief(search)}"
+        raise SettingsError(problem, name="plots.learning_rate_search: argument 'search'")
     axis = style.open_frame(style.axes(axis, "learning_rate_search"))
     handles = axis.plot(
         search.rates, search.losses, ".", color=style.COLORS[1], markersize=4, label="loss of the batch"

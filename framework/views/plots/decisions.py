@@ -202,10 +202,8 @@ def calibration(prediction: Any, target: Any, *, bins: int = 10, axis: Axes | No
     require_finite(chances, f"{name}: argument 'prediction'")
     outside = (chances < 0) | (chances > 1)
     if outside.any():
-        raise DataError(
-            f"must hold probabilities; got {chances[outside][0]:g}: end the model in a Sigmoid or a Softmax",
-            name=f"{name}: argument 'prediction'",
-        )
+        problem = f"must hold probabilities; got {chances[outside][0]:g}: end the model in a Sigmoid or a Softmax"
+        raise DataError(problem, name=f"{name}: argument 'prediction'")
     several = chances.ndim == 2 and chances.shape[1] > 1
     true = _places_of(target, chances.shape[1] if several else 2, f"{name}: argument 'target'")
     if len(true) != len(chances):
@@ -293,10 +291,8 @@ def _scores(scores: Array, activation: Any) -> tuple[Array, bool]:
         chance = scores.reshape(-1, 1)
         return (np.concatenate([1 - chance, chance], axis=1), True) if low_high == (0.0, 1.0) else (chance, False)
     if scores.ndim != 2:
-        raise ShapeError(
-            f"must give one row of numbers a sample; got the shape {scores.shape[1:]}",
-            name="plots.decision_boundary: argument 'model'",
-        )
+        problem = f"must give one row of numbers a sample; got the shape {scores.shape[1:]}"
+        raise ShapeError(problem, name="plots.decision_boundary: argument 'model'")
     return scores, bool(np.all(scores >= 0) and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3))
 
 

@@ -49,10 +49,8 @@ def activation(formula: Any, *, span: tuple[float, float] = (-5.0, 5.0), axis: A
         )
     low, high = style.span_of(span, "activation", "span")
     if formula.coupled:
-        raise SettingsError(
-            f"must work on each number alone; {formula!r} couples the units of a row, so there is no curve over h",
-            name="plots.activation: argument 'formula'",
-        )
+        problem = f"must work on each number alone; {formula!r} couples the units of a row, so there is no curve over h"
+        raise SettingsError(problem, name="plots.activation: argument 'formula'")
     h = np.linspace(low, high, _POINTS)
     with np.errstate(all="ignore"):  # a formula may overflow far from 0
         a = np.asarray(formula(h)) + np.zeros_like(h)

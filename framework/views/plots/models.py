@@ -301,10 +301,8 @@ def weights(
         name = next((parameter for parameter in names if parameter.rpartition(".")[2] == "weights"), "weights")
     if name not in names:
         hint = nearest(name, names)
-        raise SettingsError(
-            f"must be a parameter of the model{hint or ';'} Parameters: {', '.join(names) or 'none'}",
-            name="plots.weights: argument 'name'",
-        )
+        problem = f"must be a parameter of the model{hint or ';'} Parameters: {', '.join(names) or 'none'}"
+        raise SettingsError(problem, name="plots.weights: argument 'name'")
     require_whole(count, 1, "plots.weights: argument 'count'")
     images = _images(np.asarray(model.parameters[name], np.float64), name, shape)[:count]
     grid = _side_by_side(images)
@@ -333,10 +331,8 @@ def _images(values: Array, name: str, shape: Any) -> Array:
     inputs = rows.shape[1]
     side = math.isqrt(inputs)
     if shape is None and side * side != inputs:
-        raise ShapeError(
-            f"must be given: {name} has {inputs} inputs, which do not fill a square; write shape=(height, width)",
-            name="plots.weights: argument 'shape'",
-        )
+        problem = f"must be given: {name} has {inputs} inputs, which do not fill a square; write shape=(height, width)"
+        raise ShapeError(problem, name="plots.weights: argument 'shape'")
     if shape is not None and not (
         isinstance(shape, tuple | list) and len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)
     ):

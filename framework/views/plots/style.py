@@ -55,10 +55,8 @@ def axes(
         pyplot = load_module("matplotlib.pyplot", f"plots.{name}")
         axis = pyplot.figure(figsize=(width, height), layout=layout, facecolor="none").add_subplot()
     elif not isinstance(axis, wanted) or axis.name != "rectilinear":
-        raise SettingsError(
-            f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives",
-            got=axis,
-        )
+        problem = f"plots.{name}: argument 'axis' must be axes of matplotlib, as figure, axis = plt.subplots() gives"
+        raise SettingsError(problem, got=axis)
     return _in_ink(axis)
 
 

@@ -170,10 +170,7 @@ _ATTRIBUTES: dict[str, dict[str, _Rule]] = {
     "index": {"index": _whole},
     "set_index": {"index": _whole},
     "pad": {"width": lambda width, _ndim, _count: (*width, (0, 0))},
-    "place": {
-        "shape": _sizes,
-        "indices": lambda indices, _ndim, _count: tuple((*index, None) for index in indices),
-    },
+    "place": {"shape": _sizes, "indices": lambda indices, _ndim, _count: tuple((*index, None) for index in indices)},
     "scatter_add": {"shape": _sizes},
 }
 """The rules for attributes, by operation; attributes without one count axes and elements from the front."""
