@@ -22,7 +22,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-from framework import AdamOptimizer, SGDOptimizer
+from framework import AdamOptimizer, Dense, ReLU, SGDOptimizer
 from framework.sklearn import NeuralClassifier
 
 
@@ -66,7 +66,13 @@ def ratios(work: Work, optimizer: str, engine: str, pairs: int) -> list[float]:
     X, y = rng.normal(size=(work.rows, work.features)), rng.integers(0, work.classes, work.rows)
     recipe, settings = OPTIMIZERS[optimizer]
     shared: dict[str, Any] = {"batch_size": work.batch_size, "early_stopping": False, "random_state": 0}
-    ours = NeuralClassifier((work.hidden,), optimizer=recipe, epochs=work.epochs, engine=engine, **shared)
+    ours = NeuralClassifier(
+        layers=[Dense(units=work.hidden, activation=ReLU())],
+        optimizer=recipe,
+        epochs=work.epochs,
+        engine=engine,
+        **shared,
+    )
     settings = settings | {"alpha": 0.0, "max_iter": work.epochs, "n_iter_no_change": work.epochs + 1}
     theirs = MLPClassifier((work.hidden,), **settings, **shared)
     times = []

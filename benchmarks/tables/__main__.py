@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.tables.contenders import CONTENDERS, Prediction
+from benchmarks.tables.contenders import CONTENDERS, OTHERS, Prediction
 from benchmarks.tables.results import FIELDS, RESULTS, read_results, shown
 from benchmarks.tables.sources import TABLES, TARGET, halves, load
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
         train, test = split(frame, task, seed)
         row = {"table": name, "seed": seed, "contender": label, "rows": len(frame), "columns": frame.shape[1] - 1}
         try:
-            made: Prediction = CONTENDERS[contender](train, test, task, seed)
+            made: Prediction = (CONTENDERS | OTHERS)[contender](train, test, task, seed)
             row |= scores(task, test[TARGET], made.values)
             row |= {"fit_seconds": made.fit, "predict_seconds": made.predict, "note": made.note}
         except Exception as error:
@@ -108,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, half in halves().items():
             print(f"{name:14} {TABLES[name].task:7} {half}")
     elif options.action == "show":
-        print(shown(read_results(options.out), options.half, options.contenders))
+        rows = [row for row in read_results(options.out) if options.tables is None or row["table"] in options.tables]
+        print(shown(rows, options.half, options.contenders))
     else:
         run(options)
 

@@ -43,10 +43,11 @@ class Prediction(NamedTuple):
 Contender = Callable[[pd.DataFrame, pd.DataFrame, str, int], Prediction]
 
 
-def commands(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> Prediction:
+def commands(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int, *flags: str) -> Prediction:
     """Run ``new``, ``train`` and ``predict``, with no flag but the target and, for other seeds than 0, the seed.
 
-    Where ``new`` takes the target for something else, it runs again with ``--task``, and the note says so.
+    Where ``new`` takes the target for something else, it runs again with ``--task``, and the note says so. ``flags``
+    are more flags of ``train``.
     """
     with tempfile.TemporaryDirectory() as folder:
 
@@ -67,7 +68,7 @@ def commands(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> P
             note = "new needed --task"
             run("new", "train.csv", "--target", TARGET, "--task", "classes" if is_class else "number", "--overwrite")
         seeds = [f"--set={part}.seed={seed}" for part in ("trainer", "model") if seed]
-        fit = run("train", "train.toml", "--out", "run", *seeds)
+        fit = run("train", "train.toml", "--out", "run", *seeds, *flags)
         predict = run("predict", "run", "test.csv", "--out", "predictions.parquet")
         frame = pd.read_parquet(Path(folder, "predictions.parquet"))
     begin = f"{TARGET}="
@@ -75,6 +76,11 @@ def commands(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> P
         return Prediction(frame[TARGET].to_numpy(), fit, predict, note)
     chances = frame[[name for name in frame if name.startswith(begin)]]
     return Prediction(chances.rename(columns=lambda name: name.removeprefix(begin)), fit, predict, note)
+
+
+def member(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> Prediction:
+    """Run the commands with one network where ``new`` proposes the mean of several."""
+    return commands(train, test, task, seed, "--set=members=1")
 
 
 def _numbers_of_dates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -192,6 +198,47 @@ def histogram(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> 
     return _fit(kind(random_state=seed, categorical_features="from_dtype"), train, test, task, Coded())
 
 
+def catboost(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> Prediction:
+    """Fit CatBoost, which takes text that is missing as one more level."""
+    from catboost import CatBoostClassifier, CatBoostRegressor  # noqa: PLC0415
+
+    class Levels:
+        """Text with "missing" for missing levels; everything else as it is."""
+
+        def fit_transform(self, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.assign(**{name: frame[name].fillna("missing").astype(object) for name in _text_columns(frame)})
+
+        transform = fit_transform
+
+    kind = CatBoostClassifier if task == "class" else CatBoostRegressor
+    text = _text_columns(_numbers_of_dates(train))
+    made = kind(random_seed=seed, thread_count=1, verbose=0, allow_writing_files=False, cat_features=text)
+    return _fit(made, train, test, task, Levels())
+
+
+def _network(name: str) -> Contender:
+    """Return a contender that fits a network of pytabkit, which needs numbers without missing ones, and categories."""
+
+    class Filled(Categories):
+        """Numbers with missing ones at the median of the training rows, and categories."""
+
+        def transform(self, frame: pd.DataFrame) -> pd.DataFrame:
+            frame = super().transform(frame)
+            if not hasattr(self, "medians"):
+                self.medians = frame.select_dtypes("number").median()
+            return frame.fillna(self.medians)
+
+    def fit(train: pd.DataFrame, test: pd.DataFrame, task: str, seed: int) -> Prediction:
+        import pytabkit  # noqa: PLC0415
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(1)
+        kind = getattr(pytabkit, name + ("_Classifier" if task == "class" else "_Regressor"))
+        return _fit(kind(device="cpu", random_state=seed, n_threads=1, verbosity=0), train, test, task, Filled())
+
+    return fit
+
+
 CONTENDERS: dict[str, Contender] = {
     "commands": commands,
     "estimators": estimators,
@@ -200,3 +247,13 @@ CONTENDERS: dict[str, Contender] = {
     "mlp": mlp,
     "linear": linear,
 }
+"""Those that every table has."""
+
+OTHERS: dict[str, Contender] = {
+    "member": member,
+    "catboost": catboost,
+    "realmlp": _network("RealMLP_TD"),
+    "realmlp_s": _network("RealMLP_TD_S"),
+    "tabm": _network("TabM_D"),
+}
+"""Those that need ``--contenders``: minutes for each table, and an environment with catboost and pytabkit."""
