@@ -25,7 +25,7 @@ import numpy as np
 import framework as fw
 
 BATCH, STEPS, MORE = 32, 40, 20
-CALLS, EPOCH, FILES = 45, 75, 44
+CALLS, EPOCH, FILES = 45, 75, 45
 """The bars."""
 
 

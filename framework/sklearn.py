@@ -704,7 +704,8 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         loss: None is BinaryCrossEntropy or CrossEntropy.
         optimizer: None is AdamOptimizer with a learning rate that falls from 0.003 to 0 by a cosine; in ``partial_fit``
             it stays at 0.003.
-        epochs: Passes over the data; None takes 60 of 10,000 rows or fewer, 40 for numbers, and fewer of more rows.
+        epochs: Passes over the data; None takes 60 of 10,000 rows or fewer, 40 for numbers, fewer of more rows, and so
+            many of few rows that there are 200 updates.
         batch_size: Rows of a step; "auto" takes 64 of 2,500 rows or fewer, and more of more; None is all.
         shuffle: Whether each epoch has a new order of the rows.
         metrics: Figures for ``run_.history``.
@@ -906,7 +907,8 @@ class NeuralRegressor(RegressorMixin, _Neural):
         loss: None is MeanSquaredError. With the output Identity it compares standardised numbers.
         optimizer: None is AdamOptimizer with a learning rate that falls from 0.003 to 0 by a cosine; in ``partial_fit``
             it stays at 0.003.
-        epochs: Passes over the data; None takes 60 of 10,000 rows or fewer, 40 for numbers, and fewer of more rows.
+        epochs: Passes over the data; None takes 60 of 10,000 rows or fewer, 40 for numbers, fewer of more rows, and so
+            many of few rows that there are 200 updates.
         batch_size: Rows of a step; "auto" takes 64 of 2,500 rows or fewer, and more of more; None is all.
         shuffle: Whether each epoch has a new order of the rows.
         metrics: Figures for ``run_.history``.

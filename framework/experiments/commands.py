@@ -228,8 +228,11 @@ def _run(folder: RunFolder, epochs: int | None, minutes: float | None) -> None:
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     for member in folder.members or [folder]:
         kept = member.metrics or {}
-        reason = f" ({kept['stop_reason']})" if kept.get("stop_reason") else ""
-        click.echo(f"{_relative(member.path)}: {kept.get('epochs', run.epoch)} epochs{reason}")
+        epochs, best = kept.get("epochs", run.epoch), kept.get("epoch")
+        reason = kept.get("stop_reason") or (
+            f"the weights are those of epoch {best}" if best not in (None, epochs) else ""
+        )
+        click.echo(f"{_relative(member.path)}: {epochs} epochs{reason and f' ({reason})'}")
     kept = folder.metrics or {}
     figures = kept.get("validation") or (run.history[(kept.get("epoch") or 0) - 1] if run.history else {})
     click.echo(_held_out(folder) if kept.get("validation") else "on the training rows:")

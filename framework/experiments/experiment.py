@@ -112,8 +112,8 @@ class Experiment(Component):
             raise SettingsError(f"{said} needs rows that judge them: write validation = 0.2", where=where)
         if self.fold is not None:
             raise SettingsError(
-                f"{said} have held-out parts of their own: leave out 'fold', or --folds of a sweep; or train one "
-                "network: write members = 1 in the file, or --set members=1",
+                f"{said} are not cross-validated: write members = 1 in the file, or --set members=1; or leave out "
+                "'fold', or --folds of a sweep",
                 where=where,
             )
         if "seed" not in type(self.model).model_fields:

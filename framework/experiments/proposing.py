@@ -154,7 +154,7 @@ FEW_CLASSES = 10
 
 
 _MEMBERS = """\
-members = {:<13} # the model is the mean of networks with first weights and held-out rows of their own; 1 is faster
+members = {:<13} # the model is the mean of networks with first weights{} of their own; 1 is faster
 """
 
 
@@ -291,7 +291,7 @@ def proposal(
     held, why_held = _holdout(bool(classes), split, codes, ordered=any(column.ordered for column in columns))
     with_numbers = any(column.kind not in ("text", "category", "boolean") for column in columns)
     planned = plan(size_of(rows, classes=bool(classes)), len(classes), numbers=with_numbers)
-    strata = y if held == "stratified" else None
+    strata, own = (y if held == "stratified" else None), "" if held == "last" else " and held-out rows"
     parts = [
         part.first[1]
         for seed in ([None] if held == "last" else range(planned.members))
@@ -309,7 +309,7 @@ def proposal(
 # The part of the rows that is held out for validation after each epoch.
 validation = {size.validation}
 holdout = {_quote(held):<13} # {_comment(why_held)}
-{_groups(learnt, groups, codes, again)}{_MEMBERS.format(planned.members) if planned.members > 1 else ""}
+{_groups(learnt, groups, codes, again)}{_MEMBERS.format(planned.members, own) if planned.members > 1 else ""}
 # Paths are relative to this file.
 {"".join(comments)}{to_toml({"data": _data(table, folder)})}
 [trainer]
@@ -402,7 +402,8 @@ def _classes(table: TableFile | Selection, target: str, validation: float) -> tu
 def _holdout(classes: bool, split: str, groups: Array | None, *, ordered: bool) -> tuple[str, str]:
     """Return which rows are held out, and why; ``split`` is what the last rows do to a class."""
     if groups is not None:
-        return "stratified" if classes else "random", "whole groups, drawn by the seed of the trainer"
+        why = ", although the rows are in the order of a date" * ordered
+        return "stratified" if classes else "random", f"whole groups, drawn by the seed of the trainer{why}"
     if classes and (split or not ordered):
         why = f"although the rows are in the order of a date: {split}" if ordered else _DRAWN
         return "stratified", f"of each class its share, {why}"
