@@ -33,7 +33,7 @@ from framework import (
     Tanh,
     Trainer,
 )
-from framework.formulas import Focal, OutputLosses, Poisson, Sine, Swish
+from framework.formulas import Focal, MultiQuantile, OutputLosses, Poisson, Sine, Sort, Swish
 from framework.graph.operations import OPERATIONS
 from framework.training import RMSPropOptimizer
 
@@ -108,7 +108,7 @@ def problem(loss):
     """A model and targets that a loss has a meaning for."""
     first = np.abs(NUMBERS[:, 0])
     if loss.by_row:
-        return Dense(3, 3, Softmax()), DISTRIBUTIONS
+        return Dense(3, 3, Sort() if isinstance(loss, MultiQuantile) else Softmax()), DISTRIBUTIONS
     if isinstance(loss, BinaryCrossEntropy | Focal):
         return Neuron(3, Sigmoid()), (first > 0.5).astype(float)
     if "Hinge" in type(loss).__name__:

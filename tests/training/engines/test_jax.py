@@ -53,7 +53,7 @@ from framework import (
     on,
 )
 from framework.data import load_digits
-from framework.formulas import Focal, OutputLosses, OutputMetric, Poisson
+from framework.formulas import Focal, MultiQuantile, OutputLosses, OutputMetric, Poisson, Sort
 from framework.models import L1, AveragePool, Composite, Conv1D, Input, PositionalEncoding
 from framework.training.engines.jax.plan import update_source
 from framework.training.engines.plan import Update
@@ -131,7 +131,8 @@ def head(loss):
     """Return a layer and targets that a loss has a meaning for."""
     first = np.abs(X[:, :2])
     if loss.by_row:
-        return Dense(units=3, activation=Softmax()), RNG.dirichlet(np.ones(3), 20)
+        activation = Sort() if isinstance(loss, MultiQuantile) else Softmax()
+        return Dense(units=3, activation=activation), RNG.dirichlet(np.ones(3), 20)
     if isinstance(loss, BinaryCrossEntropy | Focal):
         return Dense(units=2, activation=Sigmoid()), (first > 0.5).astype(float)
     if "Hinge" in type(loss).__name__:
