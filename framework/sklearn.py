@@ -517,14 +517,14 @@ class _Neural(BaseEstimator):
         callbacks = self.callbacks
         if any(isinstance(callback, EarlyStopping | RestoreBest) for callback in callbacks):
             return trainer
-        metrics, best = self._figure(targets, rows)
+        metrics, best = self._choose_best(targets, rows)
         if self.n_iter_no_change is not None:
             callbacks = (*callbacks, EarlyStopping(monitor=best.monitor, patience=self.n_iter_no_change))
         metrics = tuple(metric for metric in metrics if metric not in trainer.metrics)
         return trainer.replace(callbacks=(*callbacks, best), metrics=(*trainer.metrics, *metrics))
 
-    def _figure(self, targets: _Targets, rows: int) -> tuple[tuple[Metric, ...], RestoreBest]:
-        """Return the callback that keeps the best epoch, judged by so many rows, and the metrics that it needs."""
+    def _choose_best(self, targets: _Targets, rows: int) -> tuple[tuple[Metric, ...], RestoreBest]:
+        """Return the metrics that judge an epoch by so many rows, and the callback that keeps the best one."""
         return (), RestoreBest()
 
     def _recipes(self, seed: int) -> tuple[_Settings, Trainer]:
@@ -811,11 +811,11 @@ class NeuralClassifier(ClassifierMixin, _Neural):
         targets = _Classes(loss, output, None if one else len(names), names, multilabel, None)
         return targets if self.class_weight is None else self._weigh_classes(targets, y, weight)
 
-    def _figure(self, targets: _Targets, rows: int) -> tuple[tuple[Metric, ...], RestoreBest]:
+    def _choose_best(self, targets: _Targets, rows: int) -> tuple[tuple[Metric, ...], RestoreBest]:
         """Judge the default loss of many rows by what calibration leaves of it, and calibrate; any other as it is."""
         one_class = targets.units is None or targets.output.coupled
         if self.loss is not None or self.class_weight is not None or not one_class or rows < _CALIBRATED:
-            return super()._figure(targets, rows)
+            return super()._choose_best(targets, rows)
         return (RefinedLoss(), Temperature()), RestoreBest(monitor="val_refined_loss", calibrate=True)
 
     def _require_output(self, loss: Loss, output: Activation, *, multilabel: bool) -> None:
@@ -905,11 +905,9 @@ class NeuralRegressor(RegressorMixin, _Neural):
         output: The activation of the last layer; None is Identity. A loss such as Poisson needs another, Softplus, with
             which y stays as it is.
         loss: None is MeanSquaredError. With the output Identity it compares standardised numbers.
-        optimizer: None is AdamOptimizer with a learning rate that falls from 0.003 to 0 by a cosine; in ``partial_fit``
-            it stays at 0.003.
-        epochs: Passes over the data; None takes 60 of 10,000 rows or fewer, 40 for numbers, fewer of more rows, and so
-            many of few rows that there are 200 updates.
-        batch_size: Rows of a step; "auto" takes 64 of 2,500 rows or fewer, and more of more; None is all.
+        optimizer: None is AdamOptimizer with a falling learning rate; see NeuralClassifier, also for the next two.
+        epochs: Passes over the data.
+        batch_size: Rows of a step.
         shuffle: Whether each epoch has a new order of the rows.
         metrics: Figures for ``run_.history``.
         regularizers: Penalties on the weights.

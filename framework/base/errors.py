@@ -111,13 +111,13 @@ class FrameworkError(Exception):
     """The base class of what this package raises itself, except for absent names, keys and indexes.
 
     Attributes:
-        problem: What is wrong, without the other fields.
-        argument: The name of the argument, setting or column that is wrong; None if it is none of them.
+        problem: The sentence on the problem, such as ``"must be positive"``.
+        argument: The name of the wrong argument, setting or column, or None.
         got: What came instead, of long values and other objects a short text; empty if the problem says it.
         where: Where it happened, from the outside to the inside, such as ``("fit", "output 'price'")``.
         advice: What to do next.
         subject: The first words of the sentence, such as ``setting 'rate'``; empty if the problem has them.
-        expected: What was expected, such as ``"dates"``, where a program has to know it; else empty.
+        expected: A word for what was expected, such as ``"dates"``, by which a caller chooses its advice; often empty.
         row: The number of the row of data that is wrong, if one is; the problem may name it as ``{row}``.
         faults: The errors of several settings, of which this one is the list; they say where it happened.
 

@@ -252,8 +252,9 @@ def hold_out(
     source = source_of(data, name) if not isinstance(data, Source) else data
     if not isinstance(source, NumberedSource):
         raise SettingsError(f"needs rows by number; got a {source.kind}; give held-out data by itself", name=name)
-    drawn = Draw(source.rows, fraction, seed, fold)
-    if seed is None and fold is not None:
+    if seed is not None or fold is None:
+        drawn = Draw(source.rows, fraction, seed, fold)
+    else:
         folds = round(1 / fraction)
         if not (size := source.rows // (folds + 1)):
             raise SettingsError(f"{name} = {fraction:.3g} needs at least {folds + 1} rows in order; got {source.rows}")

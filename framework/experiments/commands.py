@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +35,7 @@ from framework.experiments.tables import render_for_command, require_not_read, t
 from framework.experiments.views.reporting import report_runs, report_sweep
 from framework.experiments.views.watching import watch
 from framework.export import export_onnx, export_python, save_torch
+from framework.formulas.losses.rows import MultiQuantile
 from framework.formulas.schedules import Schedule
 from framework.models import Model
 from framework.training.callbacks.progress import make_bars
@@ -130,10 +131,8 @@ def _quantiles_of(_context: click.Context, _option: click.Parameter, text: str |
     """Return the quantiles of ``0.1,0.9``; () without the option."""
     if text is None:
         return ()
-    with suppress(ValueError):
-        quantiles = tuple(map(float, text.split(",")))
-        if len(quantiles) > 1 and all(low < high for low, high in pairwise((0.0, *quantiles, 1.0))):
-            return quantiles
+    with suppress(ValueError):  # of float, or of the loss
+        return MultiQuantile(quantiles=tuple(map(float, text.split(",")))).quantiles
     raise click.BadParameter(f"expected two or more rising numbers between 0 and 1, e.g. 0.1,0.5,0.9; got {text!r}")
 
 

@@ -347,13 +347,13 @@ class RunFolder:
         _, rows = experiment.parts()
         return judge(experiment.trainer, models, rows)
 
-    def judge_lightgbm(self) -> dict[str, float]:
-        """Fit LightGBM to the training rows, and return its figures on the validation data, as ``judge`` has them."""
-        experiment, model, held = self.experiment, self.model(), None
+    def judge_lightgbm(self, model: Model) -> dict[str, float]:
+        """Fit LightGBM in place of the run's model, and return its figures on the validation data."""
+        experiment, held = self.experiment, None
         if experiment.members > 1:
-            rows = MemberRows(experiment)
-            training = [rows.of(number)[0] for number in range(experiment.members)]
-            data, held = rows.out_of_fold()
+            members = MemberRows(experiment)
+            training = [members.of(number)[0] for number in range(experiment.members)]
+            data, held = members.out_of_fold()
         else:
             *training, data = experiment.parts()
         boosted = [Boosted(experiment.trainer, model, rows) for rows in training]
@@ -518,7 +518,7 @@ def _judge_lightgbm(folder: RunFolder, known: dict[str, dict[str, dict[str, floa
     if key not in known:
         known[key] = {}
         try:
-            known[key] = {BOOSTED: folder.judge_lightgbm()}
+            known[key] = {BOOSTED: folder.judge_lightgbm(model)}
         except Exception as error:  # noqa: BLE001 (whatever fails, the runs can be compared)
             warn(f"{folder.path.name}: {BOOSTED} is not shown: {error}")
     return known[key]

@@ -182,8 +182,9 @@ def _labels(runs: Sequence[RunFolder]) -> dict[str, list[str]]:
     """
     labels: list[dict[str, list[str]]] = []
     for run in runs:
-        loss, (target, *_) = run.experiment.trainer.loss, (*run.experiment.data.targets, "")
-        losses = loss.losses if isinstance(loss, OutputLosses) else {target: loss}
+        experiment = run.experiment
+        loss, targets = experiment.trainer.loss, experiment.data.targets
+        losses = loss.losses if isinstance(loss, OutputLosses) else dict.fromkeys(targets[:1], loss)
         quantiles = {name: loss.quantiles for name, loss in losses.items() if isinstance(loss, MultiQuantile)}
         labels.append({name: [f"{name}_q{100 * q:.15g}" for q in values] for name, values in quantiles.items()})
         if labels[-1] != labels[0]:

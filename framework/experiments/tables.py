@@ -278,11 +278,18 @@ def groups_of(table: TableFile | Selection, column: str) -> Array:
     """Return the number of the group of each row, in the order of their first rows; ``column`` holds the groups.
 
     Raises:
-        DataError: There is no such column, or it is the target or the weight, or it has no value in a row.
+        DataError: The column does not exist, is the target or the weight, or lacks a value in a row.
     """
+    file = _file_of(table)
+    require_columns(file, [column], "the table", "the column of setting 'groups'")
+    if column in (*file.targets, file.weight):
+        problem = "must be neither the target nor the weight"
+        raise DataError(problem, name=f"groups: column {column!r}", advice="choose another column")
+    narrow = file.replace(columns=[column], **({"text": (column,)} if isinstance(file, CSV) else {}))
     known: dict[str, int] = {}
     numbers = [np.zeros(0, np.int64)]
-    for frame in _frames_of(table, column):
+    for x, _ in _blocks_of(table, narrow):
+        frame = Frame(x, "groups")
         codes, levels = frame.texts(column)
         numbers.append(np.array([*(known.setdefault(level, len(known)) for level in levels), -1])[codes])
     groups = np.concatenate(numbers)
@@ -299,21 +306,20 @@ def groups_of(table: TableFile | Selection, column: str) -> Array:
 
 def targets_of(table: TableFile | Selection) -> Iterator[Frame]:
     """Give the targets of a table, in blocks."""
-    return _frames_of(table, None)
+    file = _file_of(table)
+    narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole
+    for _, y in _blocks_of(table, narrow):
+        yield Frame(y, f"the target {file.targets[0]!r}")
 
 
-def _frames_of(table: TableFile | Selection, column: str | None) -> Iterator[Frame]:
-    """Give a column of a table, or its targets, in blocks."""
-    file = table if isinstance(table, TableFile) else table.dataset
-    if column is not None:
-        require_columns(file, [column], "the table", "the column of setting 'groups'")
-        if column in (*file.targets, file.weight):
-            problem = "must be neither the target nor the weight"
-            raise DataError(problem, name=f"groups: column {column!r}", advice="choose another column")
-        narrow = file.replace(columns=[column], **({"text": (column,)} if isinstance(file, CSV) else {}))
-    else:
-        narrow = file if isinstance(file, CSV) else file.replace(columns=file.names[:1])  # a CSV file is parsed whole
+def _file_of(table: TableFile | Selection) -> TableFile:
+    file: TableFile = table if isinstance(table, TableFile) else table.dataset
+    return file
+
+
+def _blocks_of(table: TableFile | Selection, narrow: TableFile) -> Iterator[tuple[Any, Any]]:
+    """Give the inputs and the targets of ``narrow``, the file of a table with fewer columns, in its rows and blocks."""
     rows = narrow if isinstance(table, TableFile) else Selection(narrow, table.draw, table.name, held=table.held)
     for start in range(0, len(rows), BLOCK_ROWS):
         x, y, *_ = rows.read(start, min(start + BLOCK_ROWS, len(rows)))
-        yield Frame(y, f"the target {file.targets[0]!r}") if column is None else Frame(x, "groups")
+        yield x, y

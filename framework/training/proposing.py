@@ -1,4 +1,4 @@
-"""How large steps and trainings are for a table of some rows, where nobody says it: in commands and estimators."""
+"""The batch sizes and epochs that commands and estimators propose for a table, by its number of rows."""
 
 from __future__ import annotations
 

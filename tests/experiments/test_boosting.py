@@ -90,7 +90,7 @@ def test_quantiles_are_those_of_lightgbm_and_rise():
 def test_runs_on_the_same_rows_share_one_fit(monkeypatch):
     fits = []
     monkeypatch.setattr(folder, "find_spec", lambda name: name)
-    monkeypatch.setattr(RunFolder, "judge_lightgbm", lambda run: fits.append(run) or {"loss": len(fits) / 8})
+    monkeypatch.setattr(RunFolder, "judge_lightgbm", lambda run, _: fits.append(run) or {"loss": len(fits) / 8})
     runs = [
         trained("late", *changes) for changes in ((), ("trainer.optimizer.learning_rate=0.1",), ("trainer.seed=1",))
     ]
@@ -111,5 +111,5 @@ def test_what_fails_there_ends_no_comparison(monkeypatch):
 def test_without_lightgbm_nothing_is_read(monkeypatch):
     run = trained("late")
     monkeypatch.setattr(folder, "find_spec", lambda _: None)
-    monkeypatch.setattr(RunFolder, "judge_lightgbm", lambda _: 1 / 0)
+    monkeypatch.setattr(RunFolder, "judge_lightgbm", lambda *_: 1 / 0)
     assert BOOSTED not in command("compare", run.path)

@@ -50,7 +50,7 @@ def read(*changes):
 
 
 def patients(rows, table=None):
-    """The patients of some rows, which are told apart by their first mark."""
+    """Return the patients of some rows, by the first mark of each."""
     table = pd.read_csv("rows.csv") if table is None else table
     frame = rows[0] if isinstance(rows, tuple) else rows.read(0, len(rows))[0]
     return {*table.loc[table["a"].isin(frame.column("a").to_pylist()), "patient"]}

@@ -194,7 +194,7 @@ class MultiQuantile(RowLoss):
         """Return targets (rows,), or (rows, quantiles) where each output has one of its own.
 
         Raises:
-            ShapeError: There is no output for each quantile, or no number for each row.
+            ShapeError: The number of outputs is not that of the quantiles, or the targets have another number of rows.
         """
         if shape[1:] != (len(self.quantiles),):
             raise ShapeError(f"MultiQuantile needs an output for each of {self.quantiles}; got outputs {shape}")
